@@ -1,0 +1,94 @@
+"""Every error energylab raises on purpose, and how an unknown name is reported."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EnergylabError(Exception):
+    """Base of all errors raised by energylab; catch this to catch them all."""
+
+
+class ParameterError(EnergylabError):
+    """A parameter has an unknown name, a wrong type or a value that is not allowed."""
+
+
+class UnknownNameError(ParameterError):
+    """A name (task, model, meter, scheme …) is not among the known ones."""
+
+
+class TaskError(EnergylabError):
+    """A task cannot be run: its data, its model or its outputs are not what it asks for."""
+
+
+class ModelError(EnergylabError):
+    """A model cannot be loaded, does not fit the task, or does not fit the device."""
+
+
+class DataError(EnergylabError):
+    """A data set is missing, too small, lacks a column or holds an unusable row."""
+
+
+class MeterError(EnergylabError):
+    """An energy meter cannot be opened or read."""
+
+
+class MeterPermissionError(MeterError):
+    """The counter exists but this user may not read it; the message names the command that grants it."""
+
+
+class DeviceLostError(MeterError):
+    """The device stopped answering while it was being measured."""
+
+
+class MeasurementError(EnergylabError):
+    """A measurement ended without a usable figure."""
+
+
+class RecordError(EnergylabError):
+    """A record file is truncated, foreign or of a newer version."""
+
+
+class CohortError(EnergylabError):
+    """Records that may not be compared were about to be compared."""
+
+
+class MissingExtraError(EnergylabError):
+    """An optional library is not installed; the message names the extra that brings it."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str | None:
+    """Return the allowed name closest to `name`, or None when nothing is near."""
+    matches = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
+def unknown_name(what: str, name: object, allowed: Iterable[str], hint: str = "") -> UnknownNameError:
+    """Build the one error for an unknown name: the bad value, the nearest match, all allowed values.
+
+    Parameters
+    ----------
+    what : str
+        The kind of thing named, for example ``"task"``.
+    name : object
+        The value that was given.
+    allowed : iterable of str
+        Every name that would have been accepted.
+    hint : str, optional
+        What to do next, when choosing another name is not all of it.
+
+    Returns
+    -------
+    UnknownNameError
+        Ready to be raised.
+    """
+    known = sorted(allowed)
+    match = nearest(str(name), known)
+    parts = [f"unknown {what} {name!r}"]
+    if match:
+        parts.append(f"did you mean {match!r}?")
+    parts.append(f"allowed: {', '.join(known) if known else '(none)'}")
+    if hint:
+        parts.append(hint)
+    return UnknownNameError("; ".join(parts))

@@ -1,0 +1,179 @@
+"""What one session can be told: names, types, defaults and allowed values, for the notebook and for studies."""
+
+from __future__ import annotations
+
+import hashlib
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from energylab.errors import ParameterError, nearest
+from energylab.record import canonical_json
+
+#: Version of the measuring protocol; part of the cohort and of the job's identity.
+PROTOCOL_VERSION = "1"
+
+#: Parameters that say where to write, where to run or how often it was tried: not part of a job's identity.
+NOT_IDENTITY = ("output_folder", "record", "device", "params", "attempt")
+
+
+class Parameters(BaseModel):
+    """Parameters of ``notebooks/01-benchmark.ipynb`` and of `energylab.measure`, frozen and checked.
+
+    ``None`` always means "as the task's YAML file says". The defaults are a smoke run of seconds on any CPU;
+    the published protocol is ``samples=1000, runs=10, window_s=10`` on hub weights and hub data.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    task: str = Field("sentence_similarity", description="which task: a name in params/tasks/")
+    model: str = Field("sentence-transformers/all-MiniLM-L6-v2", description="hub id, folder, or architecture name")
+    model_source: Literal["hub", "path", "random"] = Field(
+        "random", description="hub | path | random (true architecture, random weights, no download)"
+    )
+    revision: str | None = Field(None, description="hub revision; pass it with -r so that it stays text")
+    data_source: Literal["hub", "sample", "synthetic"] = Field(
+        "sample", description="hub (published data) | sample (in this repository) | synthetic (seeded)"
+    )
+    samples: int = Field(16, ge=1, description="queries of one run; published: 1000")
+    runs: int = Field(2, ge=1, description="runs of this session; published: 10")
+    window_s: float = Field(0.25, gt=0, description="shortest window in seconds; 10 where a counter ticks every 100 ms")
+    batch_size: int | None = Field(None, ge=1, description="queries a batch; None: the task's (published: 1)")
+    dtype: Literal["float32", "float16", "bfloat16"] | None = Field(None, description="precision; None: the task's")
+    new_tokens: int | None = Field(None, ge=1, description="tokens to generate; None: the task's")
+    diffusion_steps: int | None = Field(None, ge=1, description="denoising steps; None: the task's (published: 30)")
+    thinking: str | None = Field(None, description="reasoning switch or effort level; None: the model family's default")
+    quantisation: str | None = Field(None, description="int8 | fp8 | bitsandbytes-4bit …; None: as the checkpoint")
+    attention: str | None = Field(None, description="eager | sdpa | flash_attention_2 …; None: the library's choice")
+    compile: bool = Field(False, description="torch.compile the model")
+    trust_remote_code: bool = Field(False, description="run code that comes with the model")
+    quality_model: str | None = Field(None, description="folder or hub id of the CLIP model that scores images")
+    device: str = Field("auto", description="auto | cpu | cuda | cuda:0 …")
+    gpus: int = Field(1, ge=1, description="devices the model is spread over; their energy is summed")
+    meter: str = Field("auto", description="auto | nvml | rapl | codecarbon | estimate …: the meter that is scored")
+    extra_meters: str = Field("", description="more meters on the same windows, separated by commas")
+    idle_s: float = Field(0.5, gt=0, description="seconds each idle level is observed; 10 on a GPU")
+    warm_up_min_s: float = Field(0.3, ge=0, description="shortest warm-up in seconds")
+    warm_up_max_s: float = Field(5.0, gt=0, description="longest warm-up in seconds; 300 on a GPU")
+    max_attempts: int = Field(3, ge=1, description="times a block of queries is measured before its total is given up")
+    max_relative_bound: float = Field(
+        0.05, gt=0, lt=1, description="largest error bound of a window, relative; tick-aligned edges are used to meet it"
+    )
+    precision_target: float | None = Field(
+        None, gt=0, lt=1, description="stop when the 95 % interval's relative half-width is below this; None: all runs"
+    )
+    seed: int = Field(0, ge=0, description="order of queries, synthetic data, dithered window starts")
+    repeat: int = Field(0, ge=0, description="number of this session among those of the same setting")
+    attempt: int = Field(0, ge=0, description="number of this try among those of the same job")
+    params: str | None = Field(None, description="folder laid out like params/; None: ./params, upward")
+    output_folder: str = Field("results/notebook", description="folder that record.json is written to")
+    record: str | None = Field(None, description="show this record.json and measure nothing")
+
+    @field_validator("model", "task", "output_folder", "device", "meter")
+    @classmethod
+    def _not_empty(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("must not be empty")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Parameters:
+        if self.warm_up_max_s < self.warm_up_min_s:
+            raise ValueError(f"warm_up_max_s={self.warm_up_max_s:g} is below warm_up_min_s={self.warm_up_min_s:g}")
+        if self.revision is not None and self.model_source != "hub":
+            raise ValueError(f"revision={self.revision!r} needs model_source='hub', not {self.model_source!r}")
+        return self
+
+    @classmethod
+    def check(cls, values: Mapping[str, Any]) -> Parameters:
+        """Build parameters from plain values, with one clear error for everything that is wrong.
+
+        Parameters
+        ----------
+        values : mapping
+            Parameter names to values; missing names keep their default.
+
+        Returns
+        -------
+        Parameters
+            Checked and frozen.
+
+        Raises
+        ------
+        ParameterError
+            Names each bad parameter, its value, what is allowed and the nearest known name.
+        """
+        unknown = [name for name in values if name not in cls.model_fields]
+        if unknown:
+            raise ParameterError("\n".join(_unknown(name, cls.model_fields) for name in unknown))
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise ParameterError("\n".join(_explain(problem, values) for problem in error.errors())) from None
+
+    @classmethod
+    def from_notebook(cls, namespace: Mapping[str, Any]) -> Parameters:
+        """Check the parameters a notebook's cells left in `namespace` (its ``globals()``).
+
+        Papermill only logs names it does not know, so every plain value in the namespace is held to be one.
+
+        Raises
+        ------
+        ParameterError
+            As `check`.
+        """
+        plain = (str, int, float, bool, list, tuple, dict, types.NoneType)
+        shell = {"In", "Out"}
+        values = {
+            name: value
+            for name, value in namespace.items()
+            if not name.startswith("_") and name not in shell and isinstance(value, plain)
+        }
+        return cls.check(values)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The part that says what is measured: no path, no device index, no attempt.
+
+        A model folder counts by its name alone: a folder moved elsewhere is still the same job.
+        """
+        identity = self.model_dump(exclude=set(NOT_IDENTITY))
+        if self.model_source == "path":
+            identity["model"] = Path(self.model).name
+        return identity
+
+    @property
+    def job_id(self) -> str:
+        """Sixteen hex digits: the hash of task, parameters, protocol version and repeat."""
+        return hashlib.sha256(canonical_json([PROTOCOL_VERSION, self.identity])).hexdigest()[:16]
+
+
+def _unknown(name: str, known: Mapping[str, Any]) -> str:
+    match = nearest(name, known)
+    meant = f"; did you mean {match!r}?" if match else ""
+    return f"unknown parameter {name!r}{meant} Allowed: {', '.join(known)}"
+
+
+def _explain(problem: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+    if not problem["loc"]:
+        return problem["msg"].removeprefix("Value error, ")
+    name = str(problem["loc"][0])
+    value = values.get(name)
+    text = f"parameter {name}={value!r} ({type(value).__name__}): {problem['msg'].removeprefix('Value error, ')}"
+    field = Parameters.model_fields[name]
+    if field.annotation in (str, str | None) and isinstance(value, (int, float)):
+        text += f". Papermill reads {name} as a number: pass it as text with `-r {name} VALUE`"
+    elif problem["type"] == "literal_error":
+        match = nearest(str(value), [str(v) for v in _literals(field.annotation)])
+        text += f"; did you mean {match!r}?" if match else ""
+    return f"{text}. Meaning: {field.description}"
+
+
+def _literals(annotation: Any) -> list[Any]:
+    found = []
+    for part in getattr(annotation, "__args__", ()):
+        found += _literals(part) if hasattr(part, "__args__") else [part]
+    return found

@@ -1,0 +1,48 @@
+"""Where parameter files are found: one rule for notebooks, commands and tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from energylab.errors import ParameterError
+
+_PACKAGED = Path(__file__).parent / "_params"
+
+
+def params_root(explicit: str | os.PathLike | None = None, start: str | os.PathLike | None = None) -> Path:
+    """Return the folder that holds ``tasks/``, ``studies/`` and ``architectures/``.
+
+    Looked for in this order: `explicit`; ``params/`` in the working folder or any folder above it (papermill
+    runs in the shell's folder, nbval in the notebook's); the repository this package is imported from; the copy
+    inside the installed package.
+
+    Parameters
+    ----------
+    explicit : path, optional
+        A folder named by the user (``--params``).
+    start : path, optional
+        Where the upward search begins; the working folder by default.
+
+    Returns
+    -------
+    pathlib.Path
+        An existing folder.
+
+    Raises
+    ------
+    ParameterError
+        If `explicit` is not such a folder, or none is found.
+    """
+    if explicit is not None:
+        folder = Path(explicit)
+        if not (folder / "tasks").is_dir():
+            raise ParameterError(f"params folder {str(folder)!r} has no tasks/ folder; name a folder laid out like params/")
+        return folder
+    here = Path(start if start is not None else Path.cwd()).resolve()
+    candidates = [folder / "params" for folder in (here, *here.parents)]
+    candidates += [Path(__file__).resolve().parents[1] / "params", _PACKAGED]
+    for folder in candidates:
+        if (folder / "tasks").is_dir():
+            return folder
+    raise ParameterError(f"no params/ folder at {here} or above it; run inside the project or pass --params FOLDER")

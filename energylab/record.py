@@ -1,0 +1,418 @@
+"""The schema of a record: everything one session leaves, enough to judge it and to repeat it.
+
+Imports nothing of energylab, so that any program can read a record with this file alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA_VERSION = 1
+
+EnergyKind = Literal["measured", "estimated", "simulated", "imported"]
+ModelSource = Literal["hub", "path", "random", "endpoint", "function"]
+DataSource = Literal["hub", "sample", "synthetic", "given"]
+
+#: Phases whose energy is rated, as published: prefill is part of generate and is measured apart, for decode.
+SCORED_PHASES = ("preprocess", "forward", "generate", "call")
+
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class _Frozen(BaseModel):
+    """Base of every part of a record: frozen, finite numbers only, no unknown field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TaskFacts(_Frozen):
+    """What was asked: the task, its version, and every setting that took part."""
+
+    name: str
+    version: str
+    settings: dict[str, Any]  # the resolved settings, as used
+    overridden: tuple[str, ...] = ()  # settings that differ from the published ones
+
+
+class ModelFacts(_Frozen):
+    """Which model answered, and in what shape it was loaded."""
+
+    name: str
+    source: ModelSource
+    revision: str | None = None  # as asked for
+    commit: str | None = None  # as resolved by the hub
+    architecture: str | None = None  # class name, for example BertModel
+    parameters: int | None = None
+    model_class: Literal["A", "B", "C"] | None = None
+    dtype: str | None = None
+    quantisation: str | None = None
+    attention: str | None = None
+    compiled: bool = False
+    trust_remote_code: bool = False
+    weights_bytes: int | None = None
+    real_weights: bool = True  # False for source "random": quality is then meaningless
+    settings: dict[str, Any] = {}  # loading settings beyond these (device map, thinking switch …)
+
+
+class DataFacts(_Frozen):
+    """Which queries were asked."""
+
+    name: str
+    source: DataSource
+    revision: str | None = None
+    commit: str | None = None
+    digest: str  # sha256 over the rows used, in order
+    queries: int
+    licence: str | None = None
+    covariates: dict[str, tuple[float, ...]] = {}  # known for every query beforehand, e.g. {"input_tokens": (12, …)}
+
+
+class DeviceFacts(_Frozen):
+    """One device the model ran on."""
+
+    name: str  # "NVIDIA H100 80GB HBM3", or the processor's name
+    type: Literal["cuda", "cpu", "simulated", "other"]
+    index: int | None = None
+    uuid: str | None = None
+    memory_bytes: int | None = None
+    power_limit_w: float | None = None
+    power_limit_default_w: float | None = None
+    clock_policy: str | None = None  # "default" or "locked 1410 MHz"
+    ecc: bool | None = None
+    driver: str | None = None
+    settings: dict[str, Any] = {}  # threads of a CPU, compute capability, …
+
+
+class MeterFacts(_Frozen):
+    """One meter that watched the windows; `scored` meters give the record's energy."""
+
+    name: str  # nvml, rapl, codecarbon, zeus, estimate, replay
+    source: str  # what is actually read: "nvmlDeviceGetTotalEnergyConsumption", "CPU time x 7.5 W" …
+    kind: EnergyKind
+    device: str  # uuid, "cpu", "package-0" …
+    scored: bool
+    update_period_s: float | None = None  # measured when opened; None for a counter without steps
+    read_cost_s: float | None = None
+    latency_s: float = 0.0  # how late a change of power can appear
+    quantum_j: float = 0.0  # the counter's resolution
+    gain_error: float | None = None  # relative sensor gain error, fixed per board; kept out of window bounds
+    notes: tuple[str, ...] = ()
+
+
+class HostFacts(_Frozen):
+    """The machine around the device, and the software that ran."""
+
+    processor: str
+    cores: int
+    memory_bytes: int
+    system: str
+    python: str
+    packages: dict[str, str]
+    container: bool | None = None
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+
+
+class ProtocolFacts(_Frozen):
+    """The protocol and all of its settings, so that the session can be repeated."""
+
+    version: str
+    seed: int
+    runs: int
+    settings: dict[str, Any]
+
+
+class IdleLevel(_Frozen):
+    """Mean power of the scored meters while nothing runs.
+
+    ``no_context``: before the process touched the device; ``weights_resident``: model loaded, at rest;
+    ``after_load``: right after the last window, clocks still high.
+    """
+
+    level: Literal["no_context", "weights_resident", "after_load"]
+    power_w: float | None  # None where the meter saw no step: unknown, not zero
+    duration_s: float
+    energy_j: float | None
+    reasons: tuple[str, ...] = ()
+
+
+class WarmUp(_Frozen):
+    """The work done before the first window, until power and temperature were steady."""
+
+    duration_s: float
+    energy_j: float | None
+    queries: int
+    steady: bool
+    reason: str
+
+
+class MeterReadings(_Frozen):
+    """What one meter says of one window."""
+
+    meter: str
+    device: str
+    energy_j: float | None  # None when the meter failed; never 0 in its place
+    bound_j: float | None = None  # largest modelled error of energy_j
+    ticks: int | None = None  # counter steps seen, where the counter steps
+    max_power_w: float | None = None  # largest power seen around the edges
+
+
+class DeviceState(_Frozen):
+    """One device between or across windows, as far as it tells."""
+
+    device: str
+    temperature_c: float | None = None
+    sm_clock_mhz: float | None = None
+    memory_clock_mhz: float | None = None
+    power_cap_fraction: float | None = None  # share of the window under the software power cap: normal near the limit
+    thermal_fraction: float | None = None  # share of the window slowed by temperature
+    power_brake_fraction: float | None = None
+    hardware_slowdown_fraction: float | None = None
+    cotenants: tuple[int, ...] = ()  # process ids of others on the device
+
+
+class QueryFailure(_Frozen):
+    """A query that raised, with what it said."""
+
+    query: int
+    error: str
+    message: str
+
+
+class Window(_Frozen):
+    """A contiguous stretch of one phase over whole queries: the smallest thing with an energy.
+
+    A window is planned as a `block` of queries of one run and phase; a block whose window is invalid is measured
+    again as the next `attempt`. Short blocks are repeated `replications` times, so that the window is long enough;
+    ``energy_j / replications`` is the energy of the block's queries once.
+    """
+
+    index: int  # position in the session
+    run: int
+    phase: str
+    block: int
+    attempt: int
+    queries: tuple[int, ...]  # indices into the data, each once
+    replications: int
+    start_s: float  # since the session's first reading, monotonic
+    duration_s: float
+    meters: tuple[MeterReadings, ...]
+    energy_j: float | None  # sum of the scored meters over all devices; None when one of them failed
+    bound_j: float | None
+    input_tokens: int | None = None  # of one replication
+    output_tokens: int | None = None
+    states: tuple[DeviceState, ...] = ()
+    failures: tuple[QueryFailure, ...] = ()
+    valid: bool
+    reasons: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.valid and (self.energy_j is None or self.reasons):
+            raise ValueError(f"window {self.index}: valid windows have an energy and no reasons")
+        if not self.valid and not self.reasons:
+            raise ValueError(f"window {self.index}: invalid without a reason")
+        if self.replications < 1 and self.valid:
+            raise ValueError(f"window {self.index}: replications must be at least 1")
+        return self
+
+    @property
+    def mean_power_w(self) -> float | None:
+        """Mean power of the scored meters over the window, in watts."""
+        return None if self.energy_j is None or self.duration_s <= 0 else self.energy_j / self.duration_s
+
+
+class Quality(_Frozen):
+    """How good the answers were; `value` is None when it would be meaningless (random weights)."""
+
+    metric: str
+    value: float | None
+    queries: int
+    meaningless: str | None = None  # why there is no value
+    details: dict[str, Any] = {}
+
+
+class PhaseTotal(_Frozen):
+    """Energy of one phase in one run, over all its queries once. Derived from windows, never stored."""
+
+    run: int
+    phase: str
+    queries: int
+    energy_j: float | None  # None: unavailable, at least one block has no valid window
+    bound_j: float | None
+    duration_s: float | None
+    windows: int
+    invalid_windows: int
+    input_tokens: int | None
+    output_tokens: int | None
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def valid(self) -> bool:
+        """Whether every query of the phase was measured."""
+        return self.energy_j is not None
+
+
+class Record(_Frozen):
+    """What one session leaves. `valid` is False when a scored phase has no total in some run."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    record_id: str
+    job_id: str
+    repeat: int = 0
+    attempt: int = 0
+    created_utc: datetime
+    energylab_version: str
+    energy_kind: EnergyKind
+    task: TaskFacts
+    model: ModelFacts
+    data: DataFacts
+    protocol: ProtocolFacts
+    devices: tuple[DeviceFacts, ...]
+    meters: tuple[MeterFacts, ...]
+    host: HostFacts
+    phases: tuple[str, ...]
+    idle: tuple[IdleLevel, ...]
+    warm_up: WarmUp
+    windows: tuple[Window, ...]
+    quality: tuple[Quality, ...] = ()
+    parameters: dict[str, Any] = {}  # the notebook's parameters, to run it again
+    extra: dict[str, Any] = {}  # what a later stage adds (stopping rule, thinking tokens, importer's notes)
+    valid: bool
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def queries(self) -> int:
+        """Number of distinct queries of one run."""
+        return self.data.queries
+
+    @property
+    def board(self) -> str:
+        """Identity of the board or boards: a random effect, not part of the cohort."""
+        return "+".join(device.uuid or device.name for device in self.devices)
+
+    @property
+    def static_share(self) -> float | None:
+        """Part of the scored energy the device would have used at rest with the weights resident: idle x duration.
+
+        None when the resting power or a total is unknown.
+        """
+        idle = next((level.power_w for level in self.idle if level.level == "weights_resident"), None)
+        totals = [total for total in self.totals() if total.phase in SCORED_PHASES]
+        if idle is None or not totals or any(total.energy_j is None for total in totals):
+            return None
+        energy_j = sum(total.energy_j for total in totals)
+        return idle * sum(total.duration_s for total in totals) / energy_j if energy_j > 0 else None
+
+    def totals(self) -> tuple[PhaseTotal, ...]:
+        """Sum the windows: one total per run and phase, decode derived as generate minus prefill.
+
+        Returns
+        -------
+        tuple of PhaseTotal
+            In run order, then phase order. A total whose block has no valid window is unavailable
+            (``energy_j is None``): never a mean of the survivors.
+        """
+        return phase_totals(self.windows)
+
+    def not_official(self) -> tuple[str, ...]:
+        """Why this record is not official; empty when it is.
+
+        Official means measured, hub weights, published data, published protocol, and valid.
+        """
+        why = []
+        if self.energy_kind != "measured":
+            why.append(f"energy is {self.energy_kind}, not measured")
+        if self.model.source != "hub":
+            why.append(f"model source is {self.model.source}, not hub")
+        if self.data.source != "hub":
+            why.append(f"data source is {self.data.source}, not the published data set")
+        if self.task.overridden:
+            why.append(f"settings differ from the published ones: {', '.join(self.task.overridden)}")
+        if not self.valid:
+            why.append("the record is invalid")
+        return tuple(why)
+
+    def digest(self) -> str:
+        """Return the sha256 of the record's canonical JSON."""
+        return hashlib.sha256(canonical_json(self.model_dump(mode="json"))).hexdigest()
+
+
+def canonical_json(value: Any) -> bytes:
+    """Encode `value` so that equal values give equal bytes (sorted keys, no spaces, UTF-8, no NaN)."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def phase_totals(windows: tuple[Window, ...]) -> tuple[PhaseTotal, ...]:
+    """Sum windows to one total per run and phase; see `Record.totals`."""
+    grouped: dict[tuple[int, str], dict[int, list[Window]]] = defaultdict(lambda: defaultdict(list))
+    for window in windows:
+        grouped[window.run, window.phase][window.block].append(window)
+    totals = {key: _phase_total(*key, blocks) for key, blocks in grouped.items()}
+    for run, phase in list(totals):
+        if phase == "generate" and (run, "prefill") in totals:
+            totals[run, "decode"] = _decode(totals[run, "prefill"], totals[run, "generate"])
+    return tuple(totals[key] for key in sorted(totals, key=lambda key: key[0]))
+
+
+def _phase_total(run: int, phase: str, blocks: dict[int, list[Window]]) -> PhaseTotal:
+    attempts = [window for block in blocks.values() for window in block]
+    chosen = [next((w for w in reversed(block) if w.valid), None) for block in blocks.values()]
+    missing = [number for number, window in zip(blocks, chosen, strict=True) if window is None]
+    reasons = sorted({reason for number in missing for window in blocks[number] for reason in window.reasons})
+    complete = not missing
+
+    def once(field: str) -> float | None:
+        if not complete or any(getattr(window, field) is None for window in chosen):
+            return None
+        return sum(getattr(window, field) / window.replications for window in chosen)
+
+    def tokens(field: str) -> int | None:
+        if not complete or any(getattr(window, field) is None for window in chosen):
+            return None
+        return sum(getattr(window, field) for window in chosen)
+
+    return PhaseTotal(
+        run=run,
+        phase=phase,
+        queries=sum(len(block[0].queries) for block in blocks.values()),
+        energy_j=once("energy_j"),
+        bound_j=once("bound_j"),
+        duration_s=once("duration_s"),
+        windows=len(attempts),
+        invalid_windows=sum(not window.valid for window in attempts),
+        input_tokens=tokens("input_tokens"),
+        output_tokens=tokens("output_tokens"),
+        reasons=tuple(reasons),
+    )
+
+
+def _decode(prefill: PhaseTotal, generate: PhaseTotal) -> PhaseTotal:
+    """Derive decode as generate minus prefill; a negative difference is marked, never shown as energy."""
+    known = prefill.energy_j is not None and generate.energy_j is not None
+    energy_j = generate.energy_j - prefill.energy_j if known else None
+    reasons = set(prefill.reasons) | set(generate.reasons)
+    if energy_j is not None and energy_j < 0:
+        reasons.add("negative_decode")
+        energy_j = None
+    bounded = prefill.bound_j is not None and generate.bound_j is not None
+    timed = prefill.duration_s is not None and generate.duration_s is not None
+    return PhaseTotal(
+        run=generate.run,
+        phase="decode",
+        queries=generate.queries,
+        energy_j=energy_j,
+        bound_j=prefill.bound_j + generate.bound_j if bounded else None,
+        duration_s=max(generate.duration_s - prefill.duration_s, 0.0) if timed else None,
+        windows=0,
+        invalid_windows=0,
+        input_tokens=generate.input_tokens,
+        output_tokens=generate.output_tokens,
+        reasons=tuple(sorted(reasons)),
+    )

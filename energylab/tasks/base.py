@@ -1,0 +1,150 @@
+"""What every task is: settings as data, and a small class that says how to load, ask and score."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from energylab.parameters import Parameters
+from energylab.record import DataFacts, ModelFacts, Quality
+
+Row = dict[str, Any]  # one row of a data set: the task's columns
+
+
+class DatasetSettings(BaseModel):
+    """The published data set of a task."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    split: str = "train"
+    config: str | None = None
+    revision: str | None = None
+    columns: dict[str, str]  # the task's column name -> the data set's
+
+
+class TaskSettings(BaseModel):
+    """``params/tasks/NAME.yaml``: the published settings of a task. Families add fields by subclassing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    title: str
+    version: str
+    family: str  # registered family, or module:Class of one's own
+    dataset: DatasetSettings
+    samples: int = Field(ge=1)
+    runs: int = Field(10, ge=1)
+    batch_size: int = Field(1, ge=1)
+    dtype: str = "float32"
+    model_classes: dict[str, float | None] | None = None  # class -> largest parameter count, None for no limit
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens of one batch, read from shapes after the window; None where a task has none."""
+
+    input: int | None = None
+    output: int | None = None
+
+
+class Task(ABC):
+    """One task, ready to be loaded. Creating one touches no disk, no device and no network.
+
+    The protocol calls, in this order: `load_rows`, `load_model`, then for every window and outside it
+    ``inputs = preprocess(rows)``, and inside it the method named like the phase: ``preprocess(rows)``,
+    ``forward(inputs)``, ``prefill(inputs)``, ``generate(inputs)`` or ``call(inputs)``. Nothing else runs inside a
+    window, so these methods do the model's work alone. Counting and scoring come after the windows.
+
+    Attributes
+    ----------
+    phases : tuple of str
+        The phases this family measures, in order.
+    Settings : type
+        The settings class of the family.
+    columns : tuple of str
+        Columns every row has; references come last.
+    """
+
+    phases: ClassVar[tuple[str, ...]]
+    columns: ClassVar[tuple[str, ...]]
+    Settings: ClassVar[type[TaskSettings]] = TaskSettings
+
+    def __init__(self, settings: TaskSettings, parameters: Parameters) -> None:
+        self.settings = settings
+        self.parameters = parameters
+        self.device: str | None = None
+
+    @property
+    def batch_size(self) -> int:
+        """Queries a batch: the parameter, or the task's published value."""
+        return self.parameters.batch_size or self.settings.batch_size
+
+    @property
+    def dtype(self) -> str:
+        """Precision: the parameter, or the task's published value."""
+        return self.parameters.dtype or self.settings.dtype
+
+    def resolved_settings(self) -> dict[str, Any]:
+        """Return every setting that takes part, as used (families add theirs)."""
+        return {"samples": self.parameters.samples, "batch_size": self.batch_size, "dtype": self.dtype}
+
+    def overridden(self) -> tuple[str, ...]:
+        """Return the names of resolved settings that differ from the published ones."""
+        published = self.settings.model_dump()
+        used = {**self.resolved_settings(), "runs": self.parameters.runs}
+        return tuple(sorted(name for name, value in used.items() if name in published and published[name] != value))
+
+    @abstractmethod
+    def load_rows(self) -> tuple[list[Row], DataFacts]:
+        """Load the queries from the parameter's data source.
+
+        Raises
+        ------
+        DataError
+            If a column is missing, a row is unusable, or there are fewer rows than ``samples``.
+        """
+
+    @abstractmethod
+    def load_model(self, device: str) -> ModelFacts:
+        """Load the model onto `device` from the parameter's model source.
+
+        Raises
+        ------
+        ModelError
+            If it is missing, gated, of another task, or does not fit the device.
+        """
+
+    @abstractmethod
+    def preprocess(self, rows: Sequence[Row]) -> Any:
+        """Turn rows into model inputs, on the CPU: the ``preprocess`` phase."""
+
+    def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
+        """Count the tokens of one batch after its window; checks that exactly the stated number was generated.
+
+        Raises
+        ------
+        TaskError
+            If the model generated another number of tokens than stated.
+        """
+        return Tokens()
+
+    @abstractmethod
+    def answers(self, inputs: Any, outputs: Any) -> list[Any]:
+        """Turn the outputs of the last phase into one plain answer a query, outside the windows."""
+
+    @abstractmethod
+    def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[Quality, ...]:
+        """Score all answers against the rows' references."""
+
+    def synchronize(self) -> None:
+        """Wait until the device has finished: called at the edges of every window."""
+        import torch
+
+        if self.device and self.device.startswith("cuda"):
+            for index in range(torch.cuda.device_count()):
+                torch.cuda.synchronize(index)
