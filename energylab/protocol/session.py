@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import random
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,10 @@ class Session:
         Every window, the invalid ones included, in order.
     answers : dict of int to object
         One answer a query, from the last phase of the first run.
+    origin_s : float
+        Clock time the windows' ``start_s`` are counted from.
+    stopped : str or None
+        Why the session ended before its last run, where a stopping rule ended it.
     valid : bool
         Whether every scored phase of every run has a total.
     reasons : tuple of str
@@ -45,6 +50,8 @@ class Session:
     warm_up: WarmUp
     windows: tuple[Window, ...]
     answers: dict[int, Any]
+    origin_s: float
+    stopped: str | None
     valid: bool
     reasons: tuple[str, ...]
 
@@ -77,7 +84,7 @@ def run_session(
     clock : Clock, optional
         The meters' clock; the machine's by default.
     stop : callable, optional
-        Looks at the windows after every window and may end the session early.
+        Looks at the windows after every run and may end the session early.
 
     Returns
     -------
@@ -105,7 +112,8 @@ def run_session(
         bench = Bench(workload, scored, extra, settings, clock, clock.now(), random.Random(settings.seed), idle_w)
         resident, _ = idle_level(list(scored), settings, "weights_resident")
         warmed = warm_up(bench)
-        windows, answers, gave_up = _measure_runs(bench, stop)
+        with _quiet_collector():
+            windows, answers, stopped, gave_up = _measure_runs(bench, stop)
         after, _ = idle_level(list(scored), settings, "after_load")
         facts = tuple(meter.facts(scored=True) for meter in scored) + tuple(
             meter.facts(scored=False) for meter in extra
@@ -116,9 +124,22 @@ def run_session(
         warm_up=warmed,
         windows=tuple(windows),
         answers=answers,
+        origin_s=bench.origin_s,
+        stopped=stopped,
         valid=gave_up is None,
         reasons=() if gave_up is None else (gave_up,),
     )
+
+
+@contextmanager
+def _quiet_collector() -> Iterator[None]:
+    """Set aside what the process already holds, so that collecting between windows takes microseconds."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def plan_blocks(bench: Bench, run: int, phase: str) -> list[Block]:
@@ -138,24 +159,23 @@ def plan_blocks(bench: Bench, run: int, phase: str) -> list[Block]:
     return [Block(run, phase, i, tuple(query for batch in part for query in batch)) for i, part in enumerate(parts)]
 
 
-def _measure_runs(bench: Bench, stop: Stop | None) -> tuple[list[Window], dict[int, Any], str | None]:
+def _measure_runs(bench: Bench, stop: Stop | None) -> tuple[list[Window], dict[int, Any], str | None, str | None]:
     windows: list[Window] = []
     answers: dict[int, Any] = {}
-    last_phase = bench.workload.phases[-1]
     for run in range(bench.settings.runs):
         for phase in bench.workload.phases:
             for block in plan_blocks(bench, run, phase):
                 answered = _measure_block(bench, block, windows)
+                if answered is None and phase in SCORED_PHASES:
+                    return windows, answers, None, _gave_up(block, windows[-1])
                 if answered is None:
-                    if phase in SCORED_PHASES:
-                        return windows, answers, _gave_up(block, windows[-1])
                     break  # a phase that is not scored costs its own total alone
-                if run == 0 and phase == last_phase:
+                if run == 0 and phase == bench.workload.phases[-1]:
                     for batch, outputs in answered:
                         answers.update(bench.workload.answers(batch, outputs))
-        if stop is not None and (why := stop(windows)):
-            return windows, answers, None if why else why
-    return windows, answers, None
+        if stop is not None and (stopped := stop(windows)):
+            return windows, answers, stopped, None
+    return windows, answers, None, None
 
 
 def _measure_block(bench: Bench, block: Block, windows: list[Window]) -> list | None:
@@ -169,8 +189,7 @@ def _measure_block(bench: Bench, block: Block, windows: list[Window]) -> list | 
 
 
 def _gave_up(block: Block, last: Window) -> str:
-    said = "; ".join(f"query {f.query}: {f.error}: {f.message}" for f in last.failures[:3])
-    return (
-        f"no total: run {block.run}, {block.phase}, block {block.number} stayed invalid after {last.attempt + 1} attempts "
-        f"({', '.join(last.reasons)}{'; ' + said if said else ''})"
-    )
+    said = [f"query {failure.query}: {failure.error}: {failure.message}" for failure in last.failures[:3]]
+    why = "; ".join([", ".join(last.reasons), *said])
+    where = f"run {block.run}, {block.phase}, block {block.number}"
+    return f"no total: {where} stayed invalid after {last.attempt + 1} attempts ({why})"
