@@ -85,11 +85,7 @@ def visible_boards(boards: Sequence[Board], environ: Mapping[str, str]) -> tuple
     value = environ.get("CUDA_VISIBLE_DEVICES")
     entries = [str(position) for position in range(len(boards))] if value is None else _entries(value)
     by_index = any(not entry.startswith("GPU-") for entry in entries)
-    if (
-        by_index
-        and len({board.name for board in boards}) > 1
-        and environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID"
-    ):
+    if by_index and len({board.name for board in boards}) > 1 and environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
         raise ParameterError(
             "boards of different kinds are installed, and CUDA numbers them by speed while the meter numbers "
             "them by slot: set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name boards by UUID in CUDA_VISIBLE_DEVICES "
@@ -115,14 +111,10 @@ def _board(entry: str, boards: Sequence[Board]) -> Board:
         raise ParameterError(f"CUDA_VISIBLE_DEVICES names {entry!r}: {MIG_REFUSED}")
     if entry.isdecimal() and int(entry) < len(boards):
         return boards[int(entry)]
-    matches = [
-        board for board in boards if entry.startswith("GPU-") and board.uuid.lower().startswith(entry.lower())
-    ]
+    matches = [board for board in boards if entry.startswith("GPU-") and board.uuid.lower().startswith(entry.lower())]
     if len(matches) == 1:
         return matches[0]
-    known = (
-        ", ".join(f"{position} = {board.uuid}" for position, board in enumerate(boards)) or "no board at all"
-    )
+    known = ", ".join(f"{position} = {board.uuid}" for position, board in enumerate(boards)) or "no board at all"
     what = "several boards" if matches else "no board of this machine"
     raise ParameterError(f"CUDA_VISIBLE_DEVICES entry {entry!r} names {what}; present: {known}")
 
@@ -225,9 +217,7 @@ def cpu_facts() -> DeviceFacts:
     import psutil
 
     settings = {"usable_cores": usable_cores(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")}
-    return DeviceFacts(
-        name=processor_name(), type="cpu", memory_bytes=psutil.virtual_memory().total, settings=settings
-    )
+    return DeviceFacts(name=processor_name(), type="cpu", memory_bytes=psutil.virtual_memory().total, settings=settings)
 
 
 def _torch_cuda_count() -> int:
@@ -280,9 +270,7 @@ def board_facts(nvml: Nvml, board: Board, torch_index: int) -> DeviceFacts:
     handle = nvml.call("nvmlDeviceGetHandleByIndex", board.index)
     mig = nvml.optional("nvmlDeviceGetMigMode", handle)
     if mig and mig[0]:
-        raise ParameterError(
-            f"board {board.index} ({board.name}, {board.uuid}) is in MIG mode: {MIG_REFUSED}"
-        )
+        raise ParameterError(f"board {board.index} ({board.name}, {board.uuid}) is in MIG mode: {MIG_REFUSED}")
     memory = nvml.call("nvmlDeviceGetMemoryInfo", handle)
     ecc = nvml.optional("nvmlDeviceGetEccMode", handle)
     capability = nvml.optional("nvmlDeviceGetCudaComputeCapability", handle)

@@ -102,10 +102,7 @@ def in_container(root: str | os.PathLike = "/", environ: Mapping[str, str] | Non
     root, environ = Path(root), os.environ if environ is None else environ
     if any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv", ".singularity.d")):
         return True
-    if any(
-        name in environ
-        for name in ("container", "KUBERNETES_SERVICE_HOST", "APPTAINER_NAME", "SINGULARITY_NAME")
-    ):
+    if any(name in environ for name in ("container", "KUBERNETES_SERVICE_HOST", "APPTAINER_NAME", "SINGULARITY_NAME")):
         return True
     group = root / "proc/1/cgroup"
     if not group.is_file():

@@ -88,9 +88,7 @@ class EstimateMeter(Meter):
         self._cores = cores
         self._cpu_time = cpu_time
         self._start_s: float | None = None
-        self.source = (
-            f"processor time x {self.model.core_w:g} W a core, {self.model.static_share:.0%} of it at rest"
-        )
+        self.source = f"processor time x {self.model.core_w:g} W a core, {self.model.static_share:.0%} of it at rest"
         self.notes = (
             "ESTIMATED, not measured: the figure is processor time times a power model, since no energy counter "
             "is read. It can be wrong by a factor of two, and it cannot be official.",

@@ -146,9 +146,7 @@ class Nvml:
         """
         known = {name: getattr(self.module, name, None) for name in names}
         asked = [name for name, identifier in known.items() if identifier is not None]
-        answers = (
-            self.call("nvmlDeviceGetFieldValues", handle, [known[name] for name in asked]) if asked else []
-        )
+        answers = self.call("nvmlDeviceGetFieldValues", handle, [known[name] for name in asked]) if asked else []
         values = {name: self._field(answer, name) for name, answer in zip(asked, answers, strict=True)}
         return [values.get(name) for name in known]
 
@@ -156,18 +154,13 @@ class Nvml:
         if answer.nvmlReturn != self.module.NVML_SUCCESS:
             error = self._translated(answer.nvmlReturn, name)
             # An old driver answers "invalid argument" to an identifier it has not heard of.
-            if (
-                isinstance(error, NotSupportedError)
-                or answer.nvmlReturn == self.module.NVML_ERROR_INVALID_ARGUMENT
-            ):
+            if isinstance(error, NotSupportedError) or answer.nvmlReturn == self.module.NVML_ERROR_INVALID_ARGUMENT:
                 return None
             raise error
         for kind, member in _UNION.items():
             if getattr(self.module, kind, None) == answer.valueType:
                 return getattr(answer.value, member)
-        raise MeterError(
-            f"NVML gave {name} the value type {answer.valueType}, which this program does not know"
-        )
+        raise MeterError(f"NVML gave {name} the value type {answer.valueType}, which this program does not know")
 
     def _translated(self, code: int, what: str) -> MeterError:
         """Turn an error code into the error this package raises: the one place where the codes are known."""

@@ -96,12 +96,8 @@ class RaplMeter(Meter):
         """
         found = packages(self.root)
         if not found:
-            raise MeterError(
-                f"rapl: no package zone in {self.root}; this machine shows no processor energy counter"
-            )
-        self._zones = tuple(
-            _Zone(zone / "energy_uj", int(_read(zone / "max_energy_range_uj"))) for zone in found
-        )
+            raise MeterError(f"rapl: no package zone in {self.root}; this machine shows no processor energy counter")
+        self._zones = tuple(_Zone(zone / "energy_uj", int(_read(zone / "max_energy_range_uj"))) for zone in found)
         for zone in self._zones:
             zone.last_uj = int(_read(zone.file))
         names = [_read(zone / "name") for zone in found]
