@@ -31,9 +31,7 @@ class Family(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     family: str
-    model_type: str | None = (
-        None  # transformers' name of the configuration; None where the task builds it itself
-    )
+    model_type: str | None = None  # transformers' name of the configuration; None where the task builds it itself
     tokenizer: str | None = None  # kind of tokenizer, see energylab.tasks.tokenizers
     config: dict[str, Any] = {}  # values every row shares
     options: dict[str, Any] = {}
@@ -105,9 +103,7 @@ def find_architecture(model: str, params: str | Path | None = None) -> Architect
     """
     known = architectures(params)
     if model not in known:
-        raise unknown_name(
-            "architecture", model, known, hint="a new one is a row in params/architectures/FAMILY.yaml"
-        )
+        raise unknown_name("architecture", model, known, hint="a new one is a row in params/architectures/FAMILY.yaml")
     return known[model]
 
 

@@ -45,9 +45,7 @@ class TaskSettings(BaseModel):
     quantisation: str | None = None
     attention: str | None = None
     compile: bool = False
-    model_classes: dict[str, float | None] | None = (
-        None  # class -> largest parameter count, None for no limit
-    )
+    model_classes: dict[str, float | None] | None = None  # class -> largest parameter count, None for no limit
     sample: Path | None = None  # folder of the sample data; in the file, relative to it
 
 
@@ -104,9 +102,7 @@ class Task(ABC):
         """Return the names of resolved settings that differ from the published ones."""
         published = self.settings.model_dump()
         used = {**self.resolved_settings(), "runs": self.parameters.runs}
-        return tuple(
-            sorted(name for name, value in used.items() if name in published and published[name] != value)
-        )
+        return tuple(sorted(name for name, value in used.items() if name in published and published[name] != value))
 
     @abstractmethod
     def load_rows(self) -> tuple[list[Row], DataFacts]:

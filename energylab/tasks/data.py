@@ -82,9 +82,7 @@ def _content(value: Any) -> dict[str, Any]:
 def _sample(settings: TaskSettings, count: int, open_row: Callable) -> tuple[list[Row], dict[str, Any]]:
     folder = settings.sample
     if folder is None or not (folder / "rows.jsonl").is_file():
-        raise DataError(
-            f"task {settings.name!r} has no sample data ({folder}); use data_source='synthetic' or 'hub'"
-        )
+        raise DataError(f"task {settings.name!r} has no sample data ({folder}); use data_source='synthetic' or 'hub'")
     try:
         lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()[:count]
         rows = [open_row(json.loads(line), folder) for line in lines]
@@ -94,9 +92,7 @@ def _sample(settings: TaskSettings, count: int, open_row: Callable) -> tuple[lis
     return rows, {"name": f"sample {folder.name}", "licence": about["licence"]}
 
 
-def _published(
-    settings: TaskSettings, count: int, required: Sequence[str]
-) -> tuple[list[Row], dict[str, Any]]:
+def _published(settings: TaskSettings, count: int, required: Sequence[str]) -> tuple[list[Row], dict[str, Any]]:
     """Load the published data set from the hub at one commit, with the task's column names."""
     import datasets
     from datasets.exceptions import DatasetsError
@@ -114,8 +110,7 @@ def _published(
             raise _missing_column(source.id, name, table.column_names)
     wanted = {column: name for column, name in source.columns.items() if name in table.column_names}
     rows = [
-        {column: row[name] for column, name in wanted.items()}
-        for row in table.select(range(min(count, len(table))))
+        {column: row[name] for column, name in wanted.items()} for row in table.select(range(min(count, len(table))))
     ]
     facts = {
         "name": source.id,
@@ -136,9 +131,7 @@ def _check(
     rows: Sequence[Row], name: str, required: Sequence[str], count: int, check: Callable[[Row], str | None]
 ) -> None:
     if len(rows) < count:
-        raise DataError(
-            f"data {name!r} has {len(rows)} row(s), samples={count} were asked for; lower samples"
-        )
+        raise DataError(f"data {name!r} has {len(rows)} row(s), samples={count} were asked for; lower samples")
     for number, row in enumerate(rows):
         for column in required:
             if column not in row:

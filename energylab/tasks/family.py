@@ -1,4 +1,4 @@
-"""The base of the task families here: sources of rows and models, and quality that is only stated when it means something."""
+"""The base of the task families here: where rows and models come from, and when quality means something."""
 
 from __future__ import annotations
 
@@ -81,9 +81,7 @@ class ModelTask(Task):
     def load_rows(self) -> tuple[list[Row], DataFacts]:
         """Load the queries; see `energylab.tasks.data.load_rows`."""
         required = [column for column in self.columns if column not in self.references]
-        return data.load_rows(
-            self.settings, self.parameters, required, self.synthesise, self.check_row, self.open_row
-        )
+        return data.load_rows(self.settings, self.parameters, required, self.synthesise, self.check_row, self.open_row)
 
     def load_model(self, device: str) -> ModelFacts:
         """Load the model and its processor; see `energylab.tasks.models.load_model`."""

@@ -114,7 +114,5 @@ def room_for(longest: int | None, name: str) -> int | None:
         If fewer than one token of the prompt would fit.
     """
     if longest is not None and longest < 1:
-        raise ModelError(
-            f"model {name!r}: no room for a prompt beside the tokens to generate; lower new_tokens"
-        )
+        raise ModelError(f"model {name!r}: no room for a prompt beside the tokens to generate; lower new_tokens")
     return longest

@@ -56,9 +56,7 @@ def resolve_commit(repo: str, revision: str | None, kind: RepoType, error: type[
             return cached
 
 
-def snapshot(
-    repo: str, commit: str, kind: RepoType, patterns: Sequence[str], error: type[EnergylabError]
-) -> Path:
+def snapshot(repo: str, commit: str, kind: RepoType, patterns: Sequence[str], error: type[EnergylabError]) -> Path:
     """Download the files of one commit that match `patterns`, and return the folder that holds them.
 
     Files that have arrived are kept, so a download that broke off goes on where it stopped.

@@ -85,9 +85,7 @@ class Machine:
             return cls(device, memory, None, packages, any(map(shutil.which, ("c++", "g++", "clang++"))))
         count = torch.cuda.device_count()
         if count == 0:
-            raise ModelError(
-                f"device {device!r}: this machine has no usable GPU; choose device='cpu' or 'auto'"
-            )
+            raise ModelError(f"device {device!r}: this machine has no usable GPU; choose device='cpu' or 'auto'")
         memory = tuple(torch.cuda.mem_get_info(index)[0] for index in range(count))
         capability = min(torch.cuda.get_device_capability(index) for index in range(count))
         return cls(device, memory, capability, packages, importlib.util.find_spec("triton") is not None)
@@ -122,16 +120,12 @@ def refuse_options(
         *_refuse_choice(machine, "attention", attention, ATTENTIONS),
     ]
     if dtype == "bfloat16" and machine.capability is not None and machine.capability < (8, 0):
-        problems.append(
-            f"dtype='bfloat16' needs compute capability 8.0, this GPU has {_dotted(machine.capability)}"
-        )
+        problems.append(f"dtype='bfloat16' needs compute capability 8.0, this GPU has {_dotted(machine.capability)}")
     if compiled and not machine.compiler:
         needed = "a C++ compiler (install g++)" if machine.capability is None else "triton"
         problems.append(f"compile=True needs {needed}; or set compile=False")
     if problems:
-        raise ModelError(
-            "this machine cannot do what was asked:\n" + "\n".join(f"- {text}" for text in problems)
-        )
+        raise ModelError("this machine cannot do what was asked:\n" + "\n".join(f"- {text}" for text in problems))
 
 
 def refuse_size(machine: Machine, name: str, parameters: int, weight: str, gpus: int) -> None:
@@ -186,9 +180,7 @@ def _refuse_choice(machine: Machine, option: str, value: str | None, table: dict
         problems.append(f"{option}={value!r} needs the package {package!r}: pip install {package}")
     if capability is not None and (machine.capability is None or machine.capability < capability):
         here = "a CPU" if machine.capability is None else f"compute capability {_dotted(machine.capability)}"
-        problems.append(
-            f"{option}={value!r} needs a GPU of compute capability {_dotted(capability)}, this is {here}"
-        )
+        problems.append(f"{option}={value!r} needs a GPU of compute capability {_dotted(capability)}, this is {here}")
     return problems
 
 

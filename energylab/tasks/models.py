@@ -1,4 +1,4 @@
-"""Where a model comes from, and how it gets onto its device: hub, folder, or a real architecture with random weights."""
+"""Where a model comes from, and how it gets onto its device: hub, folder, or an architecture with random weights."""
 
 from __future__ import annotations
 
@@ -136,11 +136,7 @@ def locate(request: ModelRequest) -> Origin:
         return Origin(request.name, None, architecture=find_architecture(request.name, request.params))
     if request.source == "path":
         folder = _folder(request.name)
-        name = (
-            request.name.removeprefix(PACKAGE_PREFIX)
-            if request.name.startswith(PACKAGE_PREFIX)
-            else folder.name
-        )
+        name = request.name.removeprefix(PACKAGE_PREFIX) if request.name.startswith(PACKAGE_PREFIX) else folder.name
         return Origin(name, folder, trust_remote_code=request.trust_remote_code)
     commit = hub.resolve_commit(request.name, request.revision, "model", ModelError)
     folder = hub.snapshot(request.name, commit, "model", SMALL_FILES, ModelError)
@@ -197,18 +193,14 @@ def load_model(
     import transformers
 
     machine = machine or Machine.detect(request.device)
-    refuse_options(
-        machine, request.dtype, request.quantisation, request.attention, request.compile, request.gpus
-    )
+    refuse_options(machine, request.dtype, request.quantisation, request.attention, request.compile, request.gpus)
     origin = locate(request)
     config = read_config(origin)
     auto = getattr(transformers, auto_class(config))
     count = count_parameters(config, auto, origin)
     refuse_size(machine, origin.name, count, request.quantisation or request.dtype, request.gpus)
     model = (
-        _random(request, config, auto)
-        if origin.folder is None
-        else _stored(request, origin, config, auto, may_miss)
+        _random(request, config, auto) if origin.folder is None else _stored(request, origin, config, auto, may_miss)
     )
     model.eval()
     if request.compile:
@@ -308,13 +300,9 @@ def _folder(name: str) -> Path:
         try:
             folder = Path(str(importlib.resources.files(module).joinpath(inside)))
         except ModuleNotFoundError as error:
-            raise ModelError(
-                f"model {name!r}: package {module!r} is not installed; pip install {module}"
-            ) from error
+            raise ModelError(f"model {name!r}: package {module!r} is not installed; pip install {module}") from error
     if not folder.is_dir():
-        raise ModelError(
-            f"model {name!r}: {folder} is not a folder; with model_source='path' name a folder of a model"
-        )
+        raise ModelError(f"model {name!r}: {folder} is not a folder; with model_source='path' name a folder of a model")
     return folder.resolve()
 
 
@@ -353,8 +341,8 @@ def _stored(request: ModelRequest, origin: Origin, config: Any, auto: Any, may_m
     missing = sorted(key for key in info["missing_keys"] if not any(part in key for part in may_miss))
     if missing:
         raise ModelError(
-            f"model {origin.name!r} has no weights for {', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}: it was "
-            f"trained for another task than {auto.__name__} serves; choose a model of this task"
+            f"model {origin.name!r} has no weights for {', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}: it "
+            f"was trained for another task than {auto.__name__} serves; choose a model of this task"
         )
     return model
 

@@ -48,9 +48,7 @@ class SentenceSimilarity(TextTask):
         """Count the tokens of both sentences of every pair."""
         single = super().covariates(rows)
         half = len(rows)
-        return {
-            name: tuple(a + b for a, b in zip(v[:half], v[half:], strict=True)) for name, v in single.items()
-        }
+        return {name: tuple(a + b for a, b in zip(v[:half], v[half:], strict=True)) for name, v in single.items()}
 
     def preprocess(self, rows: Sequence[Row]) -> Any:
         """Tokenise both sentences of every pair into one padded batch of ``2 * len(rows)`` rows."""
@@ -139,7 +137,5 @@ def _pooling(loaded: models.Loaded) -> tuple[str, int | None]:
     }
     chosen = [how for how in POOLINGS if values.get(names[how]) or values.get("pooling_mode") == how]
     if len(chosen) != 1:
-        raise ModelError(
-            f"model {loaded.origin.name!r}: pooling {values} is not one of {', '.join(POOLINGS)}"
-        )
+        raise ModelError(f"model {loaded.origin.name!r}: pooling {values} is not one of {', '.join(POOLINGS)}")
     return chosen[0], limit

@@ -68,8 +68,7 @@ class Lexicon:
         Frequencies follow Mandelbrot's form of Zipf's law, 1 / (rank + 2.7), B. Mandelbrot (1953).
         """
         drawn = [
-            self.words[index]
-            for index in rng.choice(len(self.words), size=words, p=_frequencies(len(self.words)))
+            self.words[index] for index in rng.choice(len(self.words), size=words, p=_frequencies(len(self.words)))
         ]
         sentences = []
         while drawn:

@@ -40,9 +40,7 @@ class TextTask(ModelTask):
         architecture = loaded.origin.architecture
         if architecture is not None:
             return local_tokenizer(loaded.config, architecture.tokenizer, self.padding_side)
-        tokenizer = loaded.origin.read(
-            AutoTokenizer.from_pretrained, "tokenizer", padding_side=self.padding_side
-        )
+        tokenizer = loaded.origin.read(AutoTokenizer.from_pretrained, "tokenizer", padding_side=self.padding_side)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         return tokenizer
@@ -52,13 +50,9 @@ class TextTask(ModelTask):
         import numpy as np
 
         rng = np.random.default_rng(seed)
-        lengths = {
-            column: draw_lengths(rng, count, lengths) for column, lengths in self.settings.synthetic.items()
-        }
+        lengths = {column: draw_lengths(rng, count, lengths) for column, lengths in self.settings.synthetic.items()}
         lexicon = Lexicon.load()
-        return [
-            {column: lexicon.text(rng, lengths[column][row]) for column in lengths} for row in range(count)
-        ]
+        return [{column: lexicon.text(rng, lengths[column][row]) for column in lengths} for row in range(count)]
 
     def check_row(self, row: Row) -> str | None:
         """Refuse a text that is missing, empty or no text."""
@@ -78,8 +72,7 @@ class TextTask(ModelTask):
     def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
         """Count the tokens of every query, as given to the model and before truncation."""
         whole = [
-            float(len(ids))
-            for ids in self.processor(self.texts(rows), truncation=False, verbose=False)["input_ids"]
+            float(len(ids)) for ids in self.processor(self.texts(rows), truncation=False, verbose=False)["input_ids"]
         ]
         longest = self.max_input_tokens or float("inf")
         return {

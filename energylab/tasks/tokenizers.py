@@ -147,9 +147,7 @@ def _trained(algorithm: str, size: int) -> tuple[list[str], list[tuple[str, str]
     rng = np.random.default_rng(0)
     texts = [Lexicon.load().text(rng, 100) for _ in range(_TRAINING_WORDS // 100)]
     if algorithm == "wordpiece":
-        alphabet = [
-            mark + chr(code) for mark in ("", "##") for code in range(33, 127) if not chr(code).isupper()
-        ]
+        alphabet = [mark + chr(code) for mark in ("", "##") for code in range(33, 127) if not chr(code).isupper()]
         tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

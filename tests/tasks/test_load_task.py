@@ -87,8 +87,6 @@ def test_the_yaml_of_an_outside_task_lies_beside_its_class(tmp_path, monkeypatch
 
 
 def test_what_differs_from_the_published_settings_is_named():
-    task = load_task(
-        Parameters(task="text_generation", samples=1000, runs=10, attention="eager", new_tokens=20)
-    )
+    task = load_task(Parameters(task="text_generation", samples=1000, runs=10, attention="eager", new_tokens=20))
     assert task.overridden() == ("attention", "new_tokens")
     assert load_task(Parameters(task="text_generation", samples=1000, runs=10)).overridden() == ()
