@@ -138,6 +138,8 @@ class Task(ABC):
     def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
         """Count the tokens of one batch after its window; checks that exactly the stated number was generated.
 
+        `inputs` are the model's inputs, for the phase ``preprocess`` too: those it made.
+
         Raises
         ------
         TaskError
