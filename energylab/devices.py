@@ -15,14 +15,8 @@ from typing import Any
 
 from energylab.errors import MeterError, MeterPermissionError, ParameterError, unknown_name
 from energylab.machine import processor_name, usable_cores
-from energylab.meters.nvml_library import Nvml, text
+from energylab.meters.nvml_library import MIG_REFUSED, Nvml, in_mig_mode, text
 from energylab.record import DeviceFacts
-
-MIG_REFUSED = (
-    "a MIG slice cannot be measured: the energy counter and the power sensor belong to the whole board, "
-    "which cannot tell whose joules they were. Use a whole board: ask for one without MIG, or as its "
-    "administrator run `sudo nvidia-smi -i INDEX -mig 0`"
-)
 
 
 @dataclass(frozen=True)
@@ -268,8 +262,7 @@ def board_facts(nvml: Nvml, board: Board, torch_index: int) -> DeviceFacts:
         If the board is split into MIG slices.
     """
     handle = nvml.call("nvmlDeviceGetHandleByIndex", board.index)
-    mig = nvml.optional("nvmlDeviceGetMigMode", handle)
-    if mig and mig[0]:
+    if in_mig_mode(nvml, handle):
         raise ParameterError(f"board {board.index} ({board.name}, {board.uuid}) is in MIG mode: {MIG_REFUSED}")
     memory = nvml.call("nvmlDeviceGetMemoryInfo", handle)
     ecc = nvml.optional("nvmlDeviceGetEccMode", handle)
