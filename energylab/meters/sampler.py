@@ -19,6 +19,45 @@ class Sample:
     energy_j: float
 
 
+class Periodic:
+    """Calls a function every `period_s` seconds in a thread that sleeps in between: no spinning, no core in use.
+
+    Parameters
+    ----------
+    function : callable
+        Called without arguments. When it raises a `MeterError` the thread ends: whoever reads next meets it again.
+    period_s : float
+        Time between two calls, in seconds.
+    name : str
+        Name of the thread.
+    """
+
+    def __init__(self, function: Callable[[], object], period_s: float, name: str) -> None:
+        if period_s <= 0:
+            raise MeterError(f"period_s={period_s:g} must be above 0")
+        self._function = function
+        self._period_s = period_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; the first call comes after one period."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread at once and wait for it; a thread that was never started is left alone."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._period_s):  # sleeps in the kernel
+            try:
+                self._function()
+            except MeterError:
+                return
+
+
 class PowerIntegrator:
     """Integrates a power sensor by the trapezoidal rule.
 
@@ -37,14 +76,10 @@ class PowerIntegrator:
     """
 
     def __init__(self, power_w: Callable[[], float], clock: Clock, period_s: float = 0.05) -> None:
-        if period_s <= 0:
-            raise MeterError(f"period_s={period_s:g} must be above 0")
         self._power_w = power_w
         self._clock = clock
-        self._period_s = period_s
         self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = Periodic(self.sample, period_s, "energylab-power")
         self._last: Sample | None = None
         self._error: MeterError | None = None
         self._gap_s = self._largest_w = 0.0  # since the last read
@@ -54,16 +89,11 @@ class PowerIntegrator:
     def start(self) -> None:
         """Take the first sample and start the thread."""
         self.sample()
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._run, name="energylab-power", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread and wait for it."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._thread.stop()
 
     def sample(self) -> Sample:
         """Take one sample now and add its trapezoid.
@@ -108,11 +138,3 @@ class PowerIntegrator:
         self._gap_s = max(self._gap_s, gap_s)
         self._largest_w = max(self._largest_w, power_w)
         return self._last
-
-    def _run(self) -> None:
-        # Event.wait sleeps in the kernel: no spinning, and stop() ends it at once.
-        while not self._stop.wait(self._period_s):
-            try:
-                self.sample()
-            except MeterError:
-                return  # kept by sample(), and raised again at the next read
