@@ -147,10 +147,11 @@ class Parameters(BaseModel):
     def identity(self) -> dict[str, Any]:
         """The part that says what is measured: no path, no device index, no attempt.
 
-        A model folder counts by its name alone: a folder moved elsewhere is still the same job.
+        A model folder counts by its name alone: a folder moved elsewhere is still the same job. A folder inside an
+        installed package (``package:…``) is named wholly by its text, wherever the package lies.
         """
         identity = self.model_dump(exclude=set(NOT_IDENTITY))
-        if self.model_source == "path":
+        if self.model_source == "path" and not self.model.startswith("package:"):
             identity["model"] = Path(self.model).name
         return identity
 
