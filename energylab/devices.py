@@ -148,11 +148,12 @@ def resolve_devices(
         If there is no such device, fewer than `gpus`, or a MIG slice.
     """
     kind, index = _wanted(device)
+    environ = os.environ if environ is None else environ
     if kind == "cpu":
         return _cpu_only(gpus)
     count = (cuda_count or _torch_cuda_count)()
     if count == 0 and kind == "auto":
-        _warn_of_unused_boards(nvml)
+        _warn_of_unused_boards(environ, nvml)
         return _cpu_only(gpus)
     if count == 0:
         raise ParameterError(f"device={device!r}, but torch sees no CUDA device here: {_why_no_cuda()}")
@@ -162,7 +163,12 @@ def resolve_devices(
             f"device={device!r} with gpus={gpus} needs {chosen.stop} visible CUDA devices, but torch sees "
             f"{count}; lower gpus, or show more boards through CUDA_VISIBLE_DEVICES"
         )
-    return _cuda_devices(chosen, os.environ if environ is None else environ, nvml)
+    return _cuda_devices(chosen, environ, nvml)
+
+
+def all_devices() -> tuple[DeviceFacts, ...]:
+    """Return every visible board that torch can use, or the processor where there is none."""
+    return resolve_devices("auto", max(_torch_cuda_count(), 1))
 
 
 def torch_name(device: DeviceFacts) -> str:
@@ -229,16 +235,18 @@ def _why_no_cuda() -> str:
     return "see `nvidia-smi` and CUDA_VISIBLE_DEVICES, or use device=cpu"
 
 
-def _warn_of_unused_boards(nvml: Any) -> None:
+def _warn_of_unused_boards(environ: Mapping[str, str], nvml: Any) -> None:
+    if "CUDA_VISIBLE_DEVICES" in environ:  # somebody chose which boards to hide
+        return
     library = Nvml(nvml)
     try:
         with library.started():
             boards = list_boards(library)
     except MeterError:  # no driver: nothing is being missed
         return
-    if boards and os.environ.get("CUDA_VISIBLE_DEVICES") is None:
+    if boards:
         names = ", ".join(board.name for board in boards)
-        warnings.warn(f"{names} is installed but runs on the CPU: {_why_no_cuda()}", stacklevel=3)
+        warnings.warn(f"{names} is installed but the session runs on the CPU: {_why_no_cuda()}", stacklevel=3)
 
 
 def _cuda_devices(chosen: Sequence[int], environ: Mapping[str, str], nvml: Any) -> tuple[DeviceFacts, ...]:

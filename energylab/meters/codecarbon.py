@@ -133,7 +133,7 @@ class CodeCarbonMeter(Meter):
 
 
 def _offline_tracker(**settings: Any) -> Any:
-    logging.getLogger("codecarbon").setLevel(logging.ERROR)  # it logs before it reads its own log_level
     from codecarbon import OfflineEmissionsTracker
 
+    logging.getLogger("codecarbon").setLevel(logging.ERROR)  # it logs before it reads its own log_level
     return OfflineEmissionsTracker(country_iso_code="USA", **settings)
