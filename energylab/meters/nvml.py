@@ -11,7 +11,7 @@ from energylab.meters.base import DeviceCounters, Meter, Reading
 from energylab.meters.nvml_library import MIG_REFUSED, NotSupportedError, Nvml, in_mig_mode, text
 from energylab.meters.probe import read_cost, step_times, update_period
 from energylab.meters.sampler import PowerIntegrator
-from energylab.meters.tenants import cotenants
+from energylab.meters.tenants import Tenants
 from energylab.meters.throttle import Throttle
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
@@ -61,6 +61,7 @@ class NvmlMeter(Meter):
         self._nvml = Nvml(nvml)
         self._handle: Any = None
         self._throttle: Throttle | None = None
+        self._tenants = Tenants()
         self._integrator: PowerIntegrator | None = None
         self._refresh_s = 0.0
 
@@ -118,7 +119,7 @@ class NvmlMeter(Meter):
             sm_clock_mhz=nvml.optional("nvmlDeviceGetClockInfo", handle, nvml.constant("NVML_CLOCK_SM")),
             memory_clock_mhz=nvml.optional("nvmlDeviceGetClockInfo", handle, nvml.constant("NVML_CLOCK_MEM")),
             power_w=self.instant_power_w(),
-            cotenants=cotenants(self._processes()),
+            cotenants=self._tenants.others(self._processes()),
             **self._throttle.seconds(),
         )
 

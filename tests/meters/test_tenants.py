@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 
-from energylab.meters.tenants import cotenants, family
+from energylab.meters import tenants
+from energylab.meters.tenants import Tenants, cotenants, family
 
 
 def test_nobody():
@@ -37,3 +38,17 @@ def test_kin_are_parents_children_and_threads():
     finally:
         child.kill()
         child.wait()
+
+
+def test_kin_are_looked_up_when_the_processes_change_and_only_then(monkeypatch):
+    asked = []
+    monkeypatch.setattr(tenants, "cotenants", lambda pids: asked.append(pids) or tuple(sorted(pids)))
+    board = Tenants()
+    assert board.others([]) == ()
+    assert board.others([os.getpid()]) == ()
+    assert asked == []
+    assert board.others([7, 8]) == (7, 8)
+    assert board.others([8, 7]) == (7, 8)
+    assert asked == [{7, 8}]
+    assert board.others([7]) == (7,)
+    assert len(asked) == 2
