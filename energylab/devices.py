@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from energylab.errors import MeterError, MeterPermissionError, ParameterError, unknown_name
+from energylab.errors import DeviceLostError, MeterError, MeterPermissionError, ParameterError, unknown_name
 from energylab.machine import processor_name, usable_cores
 from energylab.meters.nvml_library import MIG_REFUSED, Nvml, in_mig_mode, text
 from energylab.record import DeviceFacts
@@ -44,8 +44,8 @@ def list_boards(nvml: Nvml) -> tuple[Board, ...]:
     for index in range(nvml.call("nvmlDeviceGetCount")):
         try:
             handle = nvml.call("nvmlDeviceGetHandleByIndex", index)
-        except MeterPermissionError:  # a scheduler's control group hides it, from CUDA as well
-            continue
+        except (MeterPermissionError, DeviceLostError):
+            continue  # hidden by a scheduler's control group, or off the bus: CUDA does not show it either
         uuid = text(nvml.call("nvmlDeviceGetUUID", handle))
         boards.append(Board(index, uuid, text(nvml.call("nvmlDeviceGetName", handle))))
     return tuple(boards)
@@ -272,7 +272,7 @@ def board_facts(nvml: Nvml, board: Board, torch_index: int) -> DeviceFacts:
     handle = nvml.call("nvmlDeviceGetHandleByIndex", board.index)
     if in_mig_mode(nvml, handle):
         raise ParameterError(f"board {board.index} ({board.name}, {board.uuid}) is in MIG mode: {MIG_REFUSED}")
-    memory = nvml.call("nvmlDeviceGetMemoryInfo", handle)
+    memory = nvml.optional("nvmlDeviceGetMemoryInfo", handle)
     ecc = nvml.optional("nvmlDeviceGetEccMode", handle)
     capability = nvml.optional("nvmlDeviceGetCudaComputeCapability", handle)
     persistence = nvml.optional("nvmlDeviceGetPersistenceMode", handle)
@@ -281,7 +281,7 @@ def board_facts(nvml: Nvml, board: Board, torch_index: int) -> DeviceFacts:
         type="cuda",
         index=torch_index,
         uuid=board.uuid,
-        memory_bytes=memory.total,
+        memory_bytes=None if memory is None else memory.total,
         power_limit_w=_watts(nvml.optional("nvmlDeviceGetEnforcedPowerLimit", handle)),
         power_limit_default_w=_watts(nvml.optional("nvmlDeviceGetPowerManagementDefaultLimit", handle)),
         clock_policy=_clock_policy(nvml, handle),

@@ -15,8 +15,8 @@ from energylab.meters.base import DeviceCounters, Meter
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts, HostFacts
 
-#: Meters that can be chosen by name on some machine; the simulated board is not this machine's.
-CANDIDATES = ("nvml", "rapl", "codecarbon", "estimate")
+#: The order in which meters are shown; those of other packages follow.
+ORDER = ("nvml", "rapl", "codecarbon", "estimate")
 
 #: Packages whose versions are shown.
 SHOWN = ("energylab", "torch", "transformers", "diffusers", "codecarbon", "nvidia-ml-py")
@@ -110,9 +110,15 @@ def _devices() -> tuple[tuple[DeviceFacts, ...], list[str]]:
             return (cpu_facts(),), [str(error)]
 
 
+def candidates() -> list[str]:
+    """Return the names of all meters that can be chosen; the simulated board is not this machine's."""
+    known = set(METERS.names()) - {"replay"}
+    return [*ORDER, *sorted(known - set(ORDER))]
+
+
 def _all_meters(devices: Sequence[DeviceFacts]) -> list[MeterFinding]:
     found = []
-    for name in CANDIDATES:
+    for name in candidates():
         kind = METERS.get(name)
         reason = kind.why_not(devices)
         if reason is None:

@@ -57,7 +57,7 @@ def test_an_estimate_cannot_be_official():
 def test_counters_for_root_alone_name_the_command(monkeypatch):
     reason = "energy_uj may not be read; grant it: `sudo chmod a+r …`"
     monkeypatch.setattr(RaplMeter, "why_not", classmethod(lambda cls, devices: reason))
-    monkeypatch.setattr(doctor, "CANDIDATES", ("rapl", "estimate"))
+    monkeypatch.setattr(doctor, "candidates", lambda: ("rapl", "estimate"))
     found = doctor.report([cpu_facts()])
     assert found.problems == (f"rapl: {reason}",)
     assert [(finding.name, finding.kind) for finding in found.meters] == [("rapl", None), ("estimate", "estimated")]
@@ -68,7 +68,7 @@ def test_devices_that_cannot_be_resolved_are_a_finding(monkeypatch):
         raise ParameterError("CUDA_VISIBLE_DEVICES names 'MIG-1': a MIG slice cannot be measured")
 
     monkeypatch.setattr(doctor, "all_devices", refuse)
-    monkeypatch.setattr(doctor, "CANDIDATES", ("estimate",))
+    monkeypatch.setattr(doctor, "candidates", lambda: ("estimate",))
     found = doctor.report()
     assert "MIG slice" in found.problems[0]
     assert [device.type for device in found.devices] == ["cpu"]
@@ -80,7 +80,7 @@ def test_a_board_that_torch_cannot_use_is_a_finding(monkeypatch):
         return (cpu_facts(),)
 
     monkeypatch.setattr(doctor, "all_devices", fall_back)
-    monkeypatch.setattr(doctor, "CANDIDATES", ("estimate",))
+    monkeypatch.setattr(doctor, "candidates", lambda: ("estimate",))
     assert "NVIDIA H200 is installed" in doctor.report().problems[0]
 
 
@@ -106,7 +106,7 @@ def test_one_screen_says_it_all():
 
 def test_this_machine():
     found = doctor.report()
-    assert {finding.name for finding in found.meters} == set(doctor.CANDIDATES)
+    assert {finding.name for finding in found.meters} == set(doctor.candidates())
     assert found.follows
     assert found.devices == energylab_devices.all_devices()
     assert found.host.python in doctor.render(found)

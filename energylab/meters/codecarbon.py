@@ -61,8 +61,18 @@ class CodeCarbonMeter(Meter):
 
     @classmethod
     def for_devices(cls, devices: Sequence[DeviceFacts], parameters: Parameters) -> list[Meter]:
-        """Return one meter: CodeCarbon sums the boards it is given."""
-        return [cls([device.uuid for device in devices if device.type == "cuda" and device.uuid])]
+        """Return one meter: CodeCarbon sums the boards it is given.
+
+        Raises
+        ------
+        MeterError
+            If a board has no UUID: leaving it out would lose its energy.
+        """
+        boards = [device for device in devices if device.type == "cuda"]
+        strange = [device.name for device in boards if device.uuid is None]
+        if strange:
+            raise MeterError(f"codecarbon: {', '.join(strange)} has no UUID to name it by")
+        return [cls([device.uuid for device in boards])]
 
     def open(self) -> None:
         """Start the tracker and find out what it reads.

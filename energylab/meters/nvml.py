@@ -64,11 +64,21 @@ class NvmlMeter(Meter):
         self._tenants = Tenants()
         self._integrator: PowerIntegrator | None = None
         self._refresh_s = 0.0
+        self._started = False
 
     @classmethod
     def for_devices(cls, devices: Sequence[DeviceFacts], parameters: Parameters) -> list[Meter]:
-        """Return one meter a board, by UUID."""
-        return [cls(device.uuid) for device in devices if device.uuid is not None]
+        """Return one meter a board, by UUID.
+
+        Raises
+        ------
+        MeterError
+            If a device has no UUID: it is no board of NVIDIA's, and leaving it out would lose its energy.
+        """
+        strange = [device.name for device in devices if device.uuid is None]
+        if strange:
+            raise MeterError(f"nvml: {', '.join(strange)} has no UUID; only NVIDIA boards can be watched")
+        return [cls(device.uuid) for device in devices]
 
     def open(self) -> None:
         """Find the board, choose counter or integrated power, and measure its update period.
@@ -82,6 +92,7 @@ class NvmlMeter(Meter):
             counter does not move.
         """
         self._nvml.start()
+        self._started = True
         try:
             self._find()
             self._choose_source()
@@ -92,15 +103,14 @@ class NvmlMeter(Meter):
 
     def read(self) -> Reading:
         """Return the counter in joules, at the middle of the call that read it."""
-        if self._handle is None:
-            raise MeterError(f"the nvml meter of {self.device} is not open; call open() or use it in a with block")
+        handle = self._opened()
         if self._integrator is not None:
             now = self._integrator.read()
             # A sampler that was kept from running knows less: the bound of the window widens by the gap.
             self.latency_s = self._refresh_s + self._integrator.worst_gap_s
             return Reading(now.energy_j, now.time_s)
         before_s = self.clock.now()
-        millijoules = self._nvml.call("nvmlDeviceGetTotalEnergyConsumption", self._handle)
+        millijoules = self._nvml.call("nvmlDeviceGetTotalEnergyConsumption", handle)
         return Reading(millijoules / 1000, (before_s + self.clock.now()) / 2)
 
     def close(self) -> None:
@@ -109,17 +119,19 @@ class NvmlMeter(Meter):
             self._integrator.stop()
             self._integrator = None
         self._handle = None
-        self._nvml.stop()
+        if self._started:
+            self._started = False
+            self._nvml.stop()
 
     def counters(self) -> DeviceCounters:
         """Return temperature, clocks, power, slowdowns and co-tenants of the board."""
-        nvml, handle = self._nvml, self._handle
+        nvml, handle = self._nvml, self._opened()
         return DeviceCounters(
             temperature_c=self._temperature_c(),
             sm_clock_mhz=nvml.optional("nvmlDeviceGetClockInfo", handle, nvml.constant("NVML_CLOCK_SM")),
             memory_clock_mhz=nvml.optional("nvmlDeviceGetClockInfo", handle, nvml.constant("NVML_CLOCK_MEM")),
             power_w=self.instant_power_w(),
-            cotenants=self._tenants.others(self._processes()),
+            cotenants=self._tenants.others(self._processes() or ()),
             **self._throttle.seconds(),
         )
 
@@ -135,8 +147,13 @@ class NvmlMeter(Meter):
 
     def instant_power_w(self) -> float | None:
         """Return the power of this instant in watts, not an average; None where the board does not tell it."""
-        milliwatts = self._nvml.fields(self._handle, [INSTANT])[0]
+        milliwatts = self._nvml.fields(self._opened(), [INSTANT])[0]
         return None if milliwatts is None else milliwatts / 1000
+
+    def _opened(self) -> Any:
+        if self._handle is None:
+            raise MeterError(f"the nvml meter of {self.device} is not open; call open() or use it in a with block")
+        return self._handle
 
     def _find(self) -> None:
         by_uuid = isinstance(self.board, str)
@@ -148,6 +165,8 @@ class NvmlMeter(Meter):
         limit_mw = self._nvml.optional("nvmlDeviceGetEnforcedPowerLimit", self._handle)
         self.power_limit_w = None if limit_mw is None else limit_mw / 1000
         self._throttle = Throttle(self._nvml, self._handle, self.clock)
+        if self._processes() is None:
+            self.notes += ("this driver does not list processes: co-tenants cannot be seen",)
 
     def _choose_source(self) -> None:
         try:
@@ -174,7 +193,7 @@ class NvmlMeter(Meter):
         self._integrator = PowerIntegrator(self.instant_power_w, self.clock)
         self._integrator.start()
         self.source = f"{INSTANT}, integrated"
-        self.notes = ("no energy counter on this board: instantaneous power is sampled and integrated",)
+        self.notes += ("no energy counter on this board: instantaneous power is sampled and integrated",)
 
     def _power_refresh_s(self) -> float:
         """Watch the power sensor, and return how old a reading of it can be."""
@@ -191,7 +210,15 @@ class NvmlMeter(Meter):
         newer = self._nvml.optional("nvmlDeviceGetTemperatureV", self._handle, sensor)
         return self._nvml.optional("nvmlDeviceGetTemperature", self._handle, sensor) if newer is None else newer
 
-    def _processes(self) -> set[int]:
-        functions = ("nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetMPSComputeRunningProcesses")
-        listed = [self._nvml.optional(function, self._handle) or [] for function in functions]
-        return {process.pid for processes in listed for process in processes}
+    def _processes(self) -> set[int] | None:
+        """Return the processes on the board, of MPS too; None where the driver lists none."""
+        compute = self._listed("nvmlDeviceGetComputeRunningProcesses")
+        shared = self._listed("nvmlDeviceGetMPSComputeRunningProcesses")
+        return None if compute is None else compute | (shared or set())
+
+    def _listed(self, function: str) -> set[int] | None:
+        for version in ("", "_v2"):  # the newest; drivers before 510 have the second alone
+            listed = self._nvml.optional(function + version, self._handle)
+            if listed is not None:
+                return {process.pid for process in listed}
+        return None

@@ -135,6 +135,8 @@ class Nvml:
             return target(*arguments)
         except self.module.NVMLError as error:
             raise self._translated(error.value, function) from error
+        except self.module.NVMLLibraryMismatchError as error:  # its word for "this driver lacks the newest version"
+            raise NotSupportedError(f"NVML {function}: {error}") from error
 
     def optional(self, function: str, *arguments: Any) -> Any:
         """Call a function that not every board has; None where it is absent. Other errors are raised."""

@@ -154,11 +154,11 @@ def packages(root: Path) -> list[Path]:
 
 
 def _limit_w(zones: Sequence[Path]) -> float | None:
-    files = [zone / "constraint_0_max_power_uw" for zone in zones]
-    if not all(file.is_file() for file in files):
-        return None
-    limits = [int(_read(file)) for file in files]
-    return sum(limits) / 1e6 if all(limits) else None
+    """Return the sum of the packages' largest limits: the short-term one, since bursts exceed the long-term one."""
+    limits_uw = [
+        max((int(_read(file)) for file in zone.glob("constraint_*_power_limit_uw")), default=0) for zone in zones
+    ]
+    return sum(limits_uw) / 1e6 if all(limits_uw) else None
 
 
 def _read(file: Path) -> str:

@@ -84,7 +84,7 @@ class FakeNvml:
                 self.fail(name, pynvml.NVML_ERROR_GPU_IS_LOST, board=board)
 
     def __getattr__(self, name: str):
-        if name.startswith(("NVML_", "NVMLError", "nvmlClocksEventReason")):
+        if name.startswith(("NVML_", "NVMLError", "NVMLLibraryMismatchError", "nvmlClocksEventReason")):
             return getattr(pynvml, name)
         raise AttributeError(name)
 
@@ -181,7 +181,14 @@ class FakeNvml:
         return {pynvml.NVML_CLOCK_SM: board.sm_clock_mhz, pynvml.NVML_CLOCK_MEM: board.memory_clock_mhz}[kind]
 
     def nvmlDeviceGetComputeRunningProcesses(self, board):
-        self._enter("nvmlDeviceGetComputeRunningProcesses", board)
+        try:
+            self._enter("nvmlDeviceGetComputeRunningProcesses", board)
+        except pynvml.NVMLError_FunctionNotFound as error:  # the real module translates it like this
+            raise pynvml.NVMLLibraryMismatchError("the driver lacks _v3") from error
+        return [SimpleNamespace(pid=pid, usedGpuMemory=2**30) for pid in board.compute_pids]
+
+    def nvmlDeviceGetComputeRunningProcesses_v2(self, board):
+        self._enter("nvmlDeviceGetComputeRunningProcesses_v2", board)
         return [SimpleNamespace(pid=pid, usedGpuMemory=2**30) for pid in board.compute_pids]
 
     def nvmlDeviceGetMPSComputeRunningProcesses(self, board):

@@ -9,6 +9,7 @@ from fake_nvml import FakeNvml, machine
 from energylab.errors import DeviceLostError, MeterError, MeterPermissionError
 from energylab.meters.nvml import NvmlMeter
 from energylab.meters.replay import PowerTrace
+from energylab.record import DeviceFacts
 
 
 def opened(boards=1, driver="580.159.03", **facts):
@@ -213,3 +214,31 @@ def test_another_process_is_a_cotenant():
     nvml.boards[0].compute_pids = []
     nvml.boards[0].mps_pids = [4_000_003, 4_000_004]
     assert meter.counters().cotenants == (4_000_003, 4_000_004)
+
+
+def test_older_drivers_list_processes_by_the_older_function():
+    clock, nvml, meter = opened()
+    nvml.boards[0].compute_pids = [4_000_001, 4_000_002]
+    nvml.fail("nvmlDeviceGetComputeRunningProcesses", pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
+    assert meter.counters().cotenants == (4_000_001, 4_000_002)
+
+
+def test_a_driver_that_lists_no_processes_is_noted():
+    clock, nvml = machine()
+    for function in ("nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetComputeRunningProcesses_v2"):
+        nvml.fail(function, pynvml.NVML_ERROR_NOT_SUPPORTED)
+    with NvmlMeter(0, nvml=nvml, clock=clock) as meter:
+        assert "co-tenants cannot be seen" in meter.facts(scored=True).notes[0]
+
+
+def test_closing_twice_is_harmless():
+    clock, nvml, meter = opened()
+    meter.close()
+    meter.close()
+    assert nvml.started == 0
+
+
+def test_a_device_that_is_no_board_is_refused_not_left_out():
+    devices = [DeviceFacts(name="NVIDIA H200", type="cuda", uuid="GPU-a"), DeviceFacts(name="MI300X", type="cuda")]
+    with pytest.raises(MeterError, match="MI300X has no UUID"):
+        NvmlMeter.for_devices(devices, None)
