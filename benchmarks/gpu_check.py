@@ -33,7 +33,7 @@ from typing import Any
 import energylab
 from energylab.clock import Clock
 from energylab.devices import resolve_devices
-from energylab.errors import EnergylabError, MeterError
+from energylab.errors import EnergylabError
 from energylab.machine import host_facts
 from energylab.meters.base import wait_for_tick
 from energylab.meters.nvml import NvmlMeter
@@ -68,7 +68,7 @@ def update_periods(meter: NvmlMeter, cap_s: float) -> dict[str, Any]:
         return reading.energy_j, reading.time_s
 
     def power() -> tuple[float, float]:
-        return meter.instant_power_w() or 0.0, meter.clock.now()
+        return meter.known_power_w(), meter.clock.now()
 
     return {"counter_s": steps(counter, meter.clock, cap_s), "instant_power_s": steps(power, meter.clock, cap_s)}
 
@@ -97,7 +97,7 @@ def counter_against_power(meter: NvmlMeter, work: Callable[[], None], period_s: 
         Joules by counter and by integrated power, their ratio less one, duration, and the longest time the sampler
         was kept from sampling, in seconds.
     """
-    integrator = PowerIntegrator(lambda: _known_power_w(meter), meter.clock, period_s)
+    integrator = PowerIntegrator(meter.known_power_w, meter.clock, period_s)
     integrator.start()
     try:
         start, start_j = wait_for_tick(meter, timeout_s=2.0), integrator.read().energy_j
@@ -113,13 +113,6 @@ def counter_against_power(meter: NvmlMeter, work: Callable[[], None], period_s: 
         "duration_s": stop.time_s - start.time_s,
         "longest_gap_s": integrator.worst_gap_s,
     }
-
-
-def _known_power_w(meter: NvmlMeter) -> float:
-    power_w = meter.instant_power_w()
-    if power_w is None:
-        raise MeterError(f"{meter.device} does not tell its instantaneous power")
-    return power_w
 
 
 def busy(seconds: float, on_s: float, off_s: float, device: str, clock: Clock) -> None:
@@ -315,7 +308,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EnergylabError as error:
         print(f"no NVIDIA board to check: {error}")
         return 0
-    found = check(asked, device)
+    try:
+        found = check(asked, device)
+    except EnergylabError as error:
+        print(f"the check of {device.name} failed: {error}", file=sys.stderr)
+        return 1
     print("\n".join(lines(found)))
     print(f"written to {write(found, asked.output)}")
     return 0 if found["sessions"]["valid"] else 1

@@ -92,7 +92,7 @@ class NvmlMeter(Meter):
             counter does not move.
         """
         self._nvml.start()
-        self._started = True
+        self._started, self.notes = True, ()
         try:
             self._find()
             self._choose_source()
@@ -150,6 +150,19 @@ class NvmlMeter(Meter):
         milliwatts = self._nvml.fields(self._opened(), [INSTANT])[0]
         return None if milliwatts is None else milliwatts / 1000
 
+    def known_power_w(self) -> float:
+        """Return the power of this instant in watts.
+
+        Raises
+        ------
+        MeterError
+            If the board does not tell it.
+        """
+        power_w = self.instant_power_w()
+        if power_w is None:
+            raise MeterError(f"{self.device} does not tell its instantaneous power ({INSTANT})")
+        return power_w
+
     def _opened(self) -> Any:
         if self._handle is None:
             raise MeterError(f"the nvml meter of {self.device} is not open; call open() or use it in a with block")
@@ -190,7 +203,7 @@ class NvmlMeter(Meter):
                 "old, or its driver is. Update the driver; its energy cannot be measured as it is"
             )
         self._refresh_s = self._power_refresh_s()
-        self._integrator = PowerIntegrator(self.instant_power_w, self.clock)
+        self._integrator = PowerIntegrator(self.known_power_w, self.clock)
         self._integrator.start()
         self.source = f"{INSTANT}, integrated"
         self.notes += ("no energy counter on this board: instantaneous power is sampled and integrated",)
@@ -198,11 +211,8 @@ class NvmlMeter(Meter):
     def _power_refresh_s(self) -> float:
         """Watch the power sensor, and return how old a reading of it can be."""
         edges = step_times(lambda: (self.instant_power_w(), self.clock.now()), self.clock, steps=6, cap_s=1.0)
-        return (
-            max(later - earlier for earlier, later in zip(edges, edges[1:], strict=False))
-            if len(edges) > 1
-            else USUAL_REFRESH_S
-        )
+        between = [later - earlier for earlier, later in zip(edges, edges[1:], strict=False)]
+        return max(between, default=USUAL_REFRESH_S)
 
     def _temperature_c(self) -> float | None:
         # The second is deprecated, the first is missing from drivers before 575.

@@ -242,3 +242,12 @@ def test_a_device_that_is_no_board_is_refused_not_left_out():
     devices = [DeviceFacts(name="NVIDIA H200", type="cuda", uuid="GPU-a"), DeviceFacts(name="MI300X", type="cuda")]
     with pytest.raises(MeterError, match="MI300X has no UUID"):
         NvmlMeter.for_devices(devices, None)
+
+
+def test_power_that_stops_being_told_ends_the_integral():
+    clock, nvml, meter = opened(has_counter=False)
+    meter._integrator.stop()
+    nvml.boards[0].has_instant = False
+    with pytest.raises(MeterError, match="does not tell its instantaneous power"):
+        meter.read()
+    meter.close()
