@@ -36,7 +36,7 @@ class _Zone:
     turns_uj: int = 0
 
     def joules(self) -> float:
-        now_uj = int(_read(self.file))
+        now_uj = _number(self.file)
         if now_uj < self.last_uj:
             self.turns_uj += self.range_uj
         self.last_uj = now_uj
@@ -107,7 +107,7 @@ class RaplMeter(Meter):
         if not found:
             raise MeterError(f"rapl: no package zone in {self.root}; this machine shows no processor energy counter")
         self._zones = tuple(
-            _Zone(zone / "energy_uj", int(_read(zone / "max_energy_range_uj")), int(_read(zone / "energy_uj")))
+            _Zone(zone / "energy_uj", _number(zone / "max_energy_range_uj"), _number(zone / "energy_uj"))
             for zone in found
         )
         names = [_read(zone / "name") for zone in found]
@@ -155,10 +155,16 @@ def packages(root: Path) -> list[Path]:
 
 def _limit_w(zones: Sequence[Path]) -> float | None:
     """Return the sum of the packages' largest limits: the short-term one, since bursts exceed the long-term one."""
-    limits_uw = [
-        max((int(_read(file)) for file in zone.glob("constraint_*_power_limit_uw")), default=0) for zone in zones
-    ]
+    limits_uw = [max((_number(file) for file in zone.glob("constraint_*_power_limit_uw")), default=0) for zone in zones]
     return sum(limits_uw) / 1e6 if all(limits_uw) else None
+
+
+def _number(file: Path) -> int:
+    text = _read(file)
+    try:
+        return int(text)
+    except ValueError:
+        raise MeterError(f"rapl: {file} holds {text!r}, not a number of microjoules or microwatts") from None
 
 
 def _read(file: Path) -> str:

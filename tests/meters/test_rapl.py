@@ -95,7 +95,8 @@ def test_reading_at_a_steady_pace_is_a_thread_of_its_own(tmp_path, monkeypatch):
     meter = RaplMeter(tmp_path, clock=CountingClock({path: 50.0}))
     meter.open()
     deadline = 200
-    (path / "energy_uj").write_text(str(RANGE_UJ - 1))
+    (tmp_path / "next").write_text(str(RANGE_UJ - 1))
+    (tmp_path / "next").replace(path / "energy_uj")  # whole at once, as the kernel shows it
     while meter._zones[0].last_uj != RANGE_UJ - 1 and deadline:
         deadline -= 1
         meter._refresh._stop.wait(0.01)
@@ -126,6 +127,13 @@ def test_a_counter_that_root_alone_may_read_names_the_command(tmp_path, monkeypa
     monkeypatch.setattr(Path, "read_text", refuse)
     with pytest.raises(MeterPermissionError, match="sudo chmod"):
         rapl._read(tmp_path / "intel-rapl:0" / "energy_uj")
+
+
+def test_a_counter_that_holds_no_number_is_an_error_of_the_meter(tmp_path):
+    path = zone(tmp_path, "intel-rapl:0", "package-0")
+    (path / "energy_uj").write_text("")
+    with pytest.raises(MeterError, match="holds '', not a number"):
+        RaplMeter(tmp_path).open()
 
 
 def test_boards_are_not_seen(tmp_path):
