@@ -1,0 +1,268 @@
+"""Where variance comes from: board, session, run, window and query, each with its interval."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from energylab.errors import StatisticsError, unknown_name
+from energylab.statistics.intervals import check_level
+from energylab.statistics.queries import QuerySplit, split_queries
+from energylab.statistics.units import run_totals
+
+LEVELS = ("board", "session", "run", "window", "query")
+
+
+@dataclass(frozen=True)
+class MeanSquare:
+    """A mean square of an analysis of variance: its value and its degrees of freedom."""
+
+    value: float
+    df: float
+
+
+@dataclass(frozen=True)
+class Components:
+    """Variance components as coefficients of variation.
+
+    Attributes
+    ----------
+    mean_j : float
+        Mean energy per query over the boards, in joules.
+    energy_kind : str
+        Kind of that energy.
+    queries : int
+        Distinct queries of a run.
+    windows : float
+        Windows of a run, on average.
+    table : pandas.DataFrame
+        One row a level, from `LEVELS`: ``level, units, cv, low, high, note``; NaN where the data cannot tell.
+    """
+
+    mean_j: float
+    energy_kind: str
+    queries: int
+    windows: float
+    table: pd.DataFrame = field(repr=False)
+
+    def cv(self, level: str) -> float:
+        """Return the coefficient of variation of a level.
+
+        Raises
+        ------
+        StatisticsError
+            If the data could not tell it.
+        """
+        if level not in LEVELS:
+            raise unknown_name("level", level, LEVELS)
+        row = self.table.set_index("level").loc[level]
+        if not np.isfinite(row["cv"]):
+            raise StatisticsError(f"the variance of a {level} is not known here: {row['note']}")
+        return float(row["cv"])
+
+
+def nested_components(units: pd.DataFrame, level: float = 0.95) -> Components:
+    """Split the variance of energy per query over boards, sessions, runs, windows and queries.
+
+    Two analyses that do not disturb each other, since every run asks all queries: *between* complete runs,
+    a mixed model with boards, and sessions within boards, as random effects (REML); *within* runs, the
+    split of the windows' variance into that of the queries they hold and their own
+    (`queries.split_queries`). The variance of a run beyond its windows' noise is a difference of two mean
+    squares.
+
+    Intervals of board, session and run are modified large-sample intervals on the mean squares: near
+    nominal in balanced designs with Gaussian effects, approximate in unbalanced ones (unweighted means).
+
+    Parameters
+    ----------
+    units : pandas.DataFrame
+        From `units.measured_windows`, in a steady state (`drift.steady`).
+    level : float, default 0.95
+        Coverage of each interval.
+
+    Returns
+    -------
+    Components
+        ``board`` contains the difference of the sensors' gains.
+
+    Raises
+    ------
+    StatisticsError
+        If fewer than two complete runs are left.
+
+    References
+    ----------
+    Searle, Casella, McCulloch (1992), Variance components, Wiley, ch. 3 and 6; Ting, Burdick, Graybill,
+    Jeyaratnam, Lu (1990), Confidence intervals on linear combinations of variance components that are
+    unrestricted in sign, J. Stat. Comput. Simul. 35, 135-143; Burdick, Graybill (1992), Confidence
+    intervals on variance components, Dekker, ch. 3 and 5.
+    """
+    check_level(level)
+    runs = run_totals(units)
+    if len(runs) < 2:
+        raise StatisticsError("variance needs at least two complete runs; measure more runs or sessions")
+    mean_j = float(runs.groupby("board")["per_query_j"].mean().mean())
+    split = split_queries(units, level)
+    rows = _between_runs(runs.assign(y=runs["per_query_j"] / mean_j), split, level)
+    rows += _within_runs(split, units)
+    table = pd.DataFrame(rows, columns=["level", "units", "cv", "low", "high", "note"])
+    return Components(
+        mean_j=mean_j,
+        energy_kind=str(units["energy_kind"].iloc[0]),
+        queries=int(runs["queries"].iloc[0]),
+        windows=float(runs["windows"].mean()),
+        table=table,
+    )
+
+
+def _between_runs(runs: pd.DataFrame, split: QuerySplit, level: float) -> list[dict]:
+    squares, size = nested_mean_squares(runs)
+    model = _mixed_model(runs)
+    noise = MeanSquare(split.window_variance / runs["windows"].mean(), split.df)
+    rows = []
+    for name, below in (("board", "session"), ("session", "run")):
+        count = runs[name].nunique()
+        if name not in squares or below not in squares:
+            rows.append(_unknown(name, count, _why_not(name, runs)))
+            continue
+        low, high = difference_interval(squares[name], squares[below], level)
+        rows.append(_row(name, count, model[name], low / size[name], high / size[name]))
+    if "run" not in squares:
+        return [*rows, _unknown("run", len(runs), "one run a session: its spread is in that of the sessions")]
+    if not np.isfinite(noise.value):
+        note = "with the noise of its windows: " + split.note
+        low, high = difference_interval(squares["run"], MeanSquare(0.0, 1.0), level)
+        return [*rows, _row("run", len(runs), squares["run"].value, low, high, note)]
+    low, high = difference_interval(squares["run"], noise, level)
+    return [*rows, _row("run", len(runs), model["run"] - noise.value, low, high)]
+
+
+def _within_runs(split: QuerySplit, units: pd.DataFrame) -> list[dict]:
+    window = _row("window", len(units), split.window_variance, *split.window_interval, split.note)
+    queries = len(set().union(*units["query_ids"]))
+    return [window, _row("query", queries, split.query_variance, *split.query_interval, split.note)]
+
+
+def _row(name: str, count: int, variance: float, low: float, high: float, note: str = "") -> dict:
+    cv, low, high = np.sqrt(np.maximum([variance, low, high], 0.0))
+    return {"level": name, "units": count, "cv": cv, "low": low, "high": high, "note": note}
+
+
+def _unknown(name: str, count: int, note: str) -> dict:
+    nan = float("nan")
+    return {"level": name, "units": count, "cv": nan, "low": nan, "high": nan, "note": note}
+
+
+def _why_not(name: str, runs: pd.DataFrame) -> str:
+    if name == "board":
+        return f"{runs['board'].nunique()} board(s), {runs['session'].nunique()} session(s): several of both are needed"
+    return "one session a board" if runs.groupby("board")["session"].nunique().max() < 2 else "one run a session"
+
+
+def nested_mean_squares(runs: pd.DataFrame) -> tuple[dict[str, MeanSquare], dict[str, float]]:
+    """Mean squares of runs in sessions in boards, from unweighted means.
+
+    Parameters
+    ----------
+    runs : pandas.DataFrame
+        ``board, session, y``; one row a run.
+
+    Returns
+    -------
+    squares : dict of str to MeanSquare
+        Those of ``board, session, run`` that have degrees of freedom. Expected values: run σ²_r, session
+        σ²_r + r·σ²_s, board σ²_r + r·σ²_s + r·s·σ²_b, exact when every session has r runs and every board s
+        sessions; otherwise r and s are harmonic means.
+    size : dict of str to float
+        Runs behind one mean of the level: r for a session, r·s for a board.
+
+    References
+    ----------
+    Burdick, Graybill (1992), Confidence intervals on variance components, ch. 5 (unweighted means).
+    """
+    sessions = runs.groupby(["board", "session"], sort=False)["y"].agg(["mean", "size"]).reset_index()
+    boards = sessions.groupby("board", sort=False)["mean"].agg(["mean", "size"]).reset_index()
+    per_session, per_board = stats.hmean(sessions["size"]), stats.hmean(boards["size"])
+    sums = {
+        "run": (_within(runs, "session", "y"), len(runs) - len(sessions), 1.0),
+        "session": (_within(sessions, "board", "mean"), len(sessions) - len(boards), per_session),
+        "board": (((boards["mean"] - boards["mean"].mean()) ** 2).sum(), len(boards) - 1, per_session * per_board),
+    }
+    squares = {name: MeanSquare(float(n * total / df), df) for name, (total, df, n) in sums.items() if df > 0}
+    return squares, {name: float(n) for name, (_, _, n) in sums.items()}
+
+
+def _within(frame: pd.DataFrame, group: str, column: str) -> float:
+    """Sum of squares around the groups' means."""
+    return float(((frame[column] - frame.groupby(group)[column].transform("mean")) ** 2).sum())
+
+
+def difference_interval(larger: MeanSquare, smaller: MeanSquare, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Modified large-sample interval of a difference of two expected mean squares.
+
+    Exact when either mean square is known; otherwise its ends are built so that they are exact in these
+    limits. Works on arrays.
+
+    Parameters
+    ----------
+    larger, smaller : MeanSquare
+        Independent, each its expectation times χ²/df. A `smaller` of value 0 gives the exact χ² interval.
+    level : float, default 0.95
+        Coverage, half of the error on each side.
+
+    Returns
+    -------
+    low, high : ndarray
+        Ends of the interval of ``E(larger) - E(smaller)``; may be negative.
+
+    References
+    ----------
+    Ting et al. (1990), J. Stat. Comput. Simul. 35, 135-143; Graybill, Wang (1980), Confidence intervals on
+    nonnegative linear combinations of variances, Journal of the American Statistical Association 75, 869-873.
+    """
+    a, b = np.asarray(larger.value, float), np.asarray(smaller.value, float)
+    tail = (1 - level) / 2
+    low = a - b - np.sqrt(_spread_term(a, larger.df, b, smaller.df, tail, lower=True))
+    high = a - b + np.sqrt(_spread_term(a, larger.df, b, smaller.df, tail, lower=False))
+    return low, high
+
+
+def _spread_term(a, df_a, b, df_b, tail, lower: bool):
+    """V_L or V_U of Ting et al.: squared distance of an end from the difference a - b."""
+    point = 1 - tail if lower else tail
+    g = 1 - df_a / stats.chi2.ppf(point, df_a)
+    h = df_b / stats.chi2.ppf(1 - point, df_b) - 1
+    f = stats.f.ppf(point, df_a, df_b)
+    cross = ((f - 1) ** 2 - g**2 * f**2 - h**2) / f
+    return np.maximum(g**2 * a**2 + h**2 * b**2 + cross * a * b, 0.0)
+
+
+def _mixed_model(runs: pd.DataFrame) -> dict[str, float]:
+    """REML variances of board, session and run (residual); levels that do not exist are left out."""
+    from statsmodels.regression.mixed_linear_model import MixedLM
+    from statsmodels.tools.sm_exceptions import ConvergenceWarning
+
+    boards, sessions = runs["board"].nunique(), runs["session"].nunique()
+    nested = runs.groupby("board")["session"].nunique().max() > 1
+    if sessions < 2 or sessions == len(runs):
+        return {"run": float(runs["y"].var(ddof=1))}
+    top, inner = ("board", "session") if boards > 1 and nested else ("session", None)
+    data = runs.assign(z=100 * (runs["y"] - 1))  # per cent: the optimiser starts at variances near 1
+    with warnings.catch_warnings():
+        # a component estimated as zero lies on the boundary, which statsmodels reports as doubtful convergence
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fit = MixedLM.from_formula(
+            "z ~ 1",
+            groups=top,
+            re_formula="1",
+            vc_formula={inner: f"0 + C({inner})"} if inner else None,
+            data=data,
+        ).fit(reml=True)
+    variances = {top: float(fit.cov_re.iloc[0, 0]), "run": float(fit.scale)}
+    if inner:
+        variances[inner] = float(fit.vcomp[0])
+    return {name: value / 1e4 for name, value in variances.items()}
