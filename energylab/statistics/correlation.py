@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from energylab.errors import StatisticsError
-from energylab.statistics.intervals import Interval, check_level, finite_values
+from energylab.statistics.intervals import Interval, check_level, finite_values, t_quantile
 
 
 def autocorrelation(values: ArrayLike) -> np.ndarray:
@@ -140,7 +139,7 @@ def within_session_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     if m < 2:
         raise StatisticsError(f"{x.size} windows are worth {m:.1f} independent ones; measure for longer")
     deviation = np.sqrt(x.var() * m / (m - 1))
-    half = float(stats.t.ppf(0.5 + level / 2, m - 1) * deviation / np.sqrt(m))
+    half = float(t_quantile(level, m - 1) * deviation / np.sqrt(m))
     note = f"worth {m:.0f} independent windows" + (" (few: it may cover less)" if m < 20 else "")
     mean = float(x.mean())
     method = "Student t, effective sample size"

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from energylab.errors import StatisticsError
-from energylab.statistics.intervals import check_level, finite_values
+from energylab.statistics.intervals import check_level, finite_values, t_quantile
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ def drift(units: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
         hours = ((part["start_s"] + part["duration_s"] / 2) / 3600).to_numpy()
         power = finite_values(part["mean_power_w"], least=4, what="windows of a session")
         slope, error = _slope(hours - hours.mean(), power / power.mean())
-        half = stats.t.ppf(0.5 + level / 2, len(part) - 2) * error
+        half = t_quantile(level, len(part) - 2) * error
         span = float(np.ptp(hours))
         rows.append(
             {

@@ -170,9 +170,9 @@ def reml_split(contrasts: np.ndarray, values: np.ndarray, level: float = 0.95, n
     Returns
     -------
     QuerySplit
-        Estimates on a grid of the variances' ratio fine to 1 %.
+        Estimates on a grid of the variances' ratio fine to 2 %.
     """
-    ratio = np.concatenate([[0.0], np.geomspace(1e-4, 1e5, 2000)]) / values.mean()  # query to window variance
+    ratio = np.concatenate([[0.0], np.geomspace(1e-4, 1e4, 1000)]) / values.mean()  # query to window variance
     spread = 1 + np.outer(ratio, values)
     square = (contrasts**2 / spread).sum(axis=1)
     k = contrasts.size

@@ -39,6 +39,8 @@ class Truth:
         Relative bias and noise of a second meter on the same windows.
     power_w : float
         Power under load: turns energy into duration.
+    overhead_j : float
+        Energy of a session beside its windows: warm-up and idle.
     """
 
     mean_j: float = 300.0
@@ -54,6 +56,7 @@ class Truth:
     meter_bias: float = -0.03
     meter_noise: float = 0.015
     power_w: float = 300.0
+    overhead_j: float = 20_000.0
 
 
 @dataclass(frozen=True)
