@@ -425,6 +425,16 @@ def _(rng, count):
     return anytime_path(y, population_windows=50, sampling_share=1.0).covers(y.mean(axis=1))
 
 
+@row("anytime-valid", "3 passes over 500 queries dealt anew to 50 windows, FPC for the queries' share", "at least 95 %")
+def _(rng, count):
+    query = 1 + 0.3 * rng.standard_normal((count, 500))
+    passes = [rng.permuted(query, axis=1).reshape(count, 50, 10).mean(axis=2) for _ in range(3)]
+    noise = 0.04 * rng.standard_normal((count, 150))
+    share = 0.3**2 / 10 / (0.3**2 / 10 + 0.04**2)
+    path = anytime_path(np.concatenate(passes, axis=1) + noise, population_windows=50, sampling_share=share)
+    return path.covers(query.mean(axis=1))
+
+
 def clusters(rng, count: int, cv: float) -> np.ndarray:
     """Means of 20 lognormal queries a window."""
     return np.stack([lognormal(rng, cv, (count, 20)).mean(axis=1) for _ in range(LOOKS)], axis=1)

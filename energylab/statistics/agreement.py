@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +10,6 @@ from scipy import stats
 
 from energylab.errors import StatisticsError, unknown_name
 from energylab.statistics.intervals import Interval, check_level, mean_interval
-from energylab.store import read_records
 
 
 @dataclass(frozen=True)
@@ -37,30 +35,6 @@ class Agreement:
     table: pd.DataFrame = field(repr=False)
 
 
-def read_meters(*roots: str | os.PathLike) -> pd.DataFrame:
-    """Read what every meter said of every valid window of all records under the roots.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``session, index, meter, device, energy_j``; a meter that failed has NaN.
-    """
-    rows = [
-        {
-            "session": record.record_id,
-            "index": window.index,
-            "meter": reading.meter,
-            "device": reading.device,
-            "energy_j": float("nan") if reading.energy_j is None else reading.energy_j,
-        }
-        for _, record in read_records(*(roots or ("results",)))
-        for window in record.windows
-        if window.valid
-        for reading in window.meters
-    ]
-    return pd.DataFrame(rows, columns=["session", "index", "meter", "device", "energy_j"])
-
-
 def agreement(readings: pd.DataFrame, reference: str, other: str, level: float = 0.95) -> Agreement:
     """Compare two meters on the windows that both have seen.
 
@@ -71,7 +45,7 @@ def agreement(readings: pd.DataFrame, reference: str, other: str, level: float =
     Parameters
     ----------
     readings : pandas.DataFrame
-        From `read_meters`; several devices of one meter are summed.
+        A study's ``meters``; several devices of one meter are summed.
     reference, other : str
         Names of the two meters.
     level : float, default 0.95

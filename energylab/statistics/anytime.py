@@ -142,7 +142,7 @@ def anytime_path(
     count = np.arange(1, y.shape[-1] + 1, dtype=float)
     first = y[..., :1]  # sums of differences from the first window keep their digits
     mean, variance, rss, df = _least_squares(y - first, covariate, count)
-    effective = finite_variance(variance, population_windows, sampling_share)
+    effective = finite_variance(variance, count, population_windows, sampling_share)
     alpha = 1 - level
     tuned_df = max(tuned_windows - (count - df)[0], 1.0)
     tau2 = (best_ratio(tuned_df, alpha) - 1) / tuned_windows
@@ -153,18 +153,42 @@ def anytime_path(
     return Path(np.where(np.isfinite(mean), mean, 0.0) + first, np.where(known, half, np.inf))
 
 
-def finite_variance(variance: ArrayLike, population: float | None, sampling_share: float) -> np.ndarray:
-    """Variance of an estimate around the mean of a finite population: ``variance - sampling_share / population``.
+def finite_variance(
+    variance: ArrayLike, measured: ArrayLike, population: float | None, sampling_share: float
+) -> np.ndarray:
+    """Variance of an estimate around the mean of a finite population, some or all of which was measured.
 
-    Both are in units of the residual variance, as 1/n is for a mean: ``1/n - 1/N = (1 - n/N)/n``. Of a
-    regression only the part that n out of N takes away is subtracted, not a share of what the covariates add.
+    All variances are in units of the residual variance, as 1/n is for a mean of n. With k whole passes over
+    the N and a fraction φ of the next, the mean misses that of the population by ``φ(1 - φ)/((k + φ)²·N)``;
+    in the first pass that is ``1/n - 1/N``, the textbook's ``(1 - n/N)/n``. What covariates add to the
+    variance stays, and so does the share that is noise of the windows rather than the choice of queries.
+
+    Parameters
+    ----------
+    variance : array_like
+        Of the estimate, were the population infinite.
+    measured : array_like
+        Queries (or windows of equal size) measured, repetitions included.
+    population : float or None
+        How many there are; None for infinitely many.
+    sampling_share : float
+        Share of the residual variance that comes from the choice of queries, 0 to 1.
+
+    Returns
+    -------
+    ndarray
+        Not below 0.
 
     Raises
     ------
     StatisticsError
         If the share is not within 0 to 1, or is given without a population.
+
+    References
+    ----------
+    Cochran (1977), Sampling techniques, 3rd ed., 2.6.
     """
-    variance = np.asarray(variance, float)
+    variance, measured = np.asarray(variance, float), np.asarray(measured, float)
     if not 0 <= sampling_share <= 1:
         raise StatisticsError(f"sampling_share={sampling_share!r} is a share of variance; allowed: 0 to 1")
     if population is None:
@@ -173,8 +197,11 @@ def finite_variance(variance: ArrayLike, population: float | None, sampling_shar
         return variance
     if not population > 0:
         raise StatisticsError(f"population={population!r} must be positive")
-    left = variance - sampling_share / population
-    return np.where(left > 1e-12 * variance, left, np.where(np.isnan(variance), np.nan, 0.0))
+    passes = measured / population
+    part = passes - np.floor(passes + 1e-12)
+    missed = np.maximum(part * (1 - part), 0.0) / (passes**2 * population)
+    left = variance - sampling_share * (1 / measured - missed)
+    return np.where(left < 1e-12 * variance, 0.0, left)
 
 
 def _least_squares(y, covariate, count):

@@ -119,6 +119,43 @@ def nested_components(units: pd.DataFrame, level: float = 0.95) -> Components:
     )
 
 
+def sampling_share(units: pd.DataFrame, components: Components, covariates: pd.DataFrame | None = None) -> float:
+    """Share of the windows' residual variance that comes from which queries they hold; the rest is their own noise.
+
+    Parameters
+    ----------
+    units : pandas.DataFrame
+        From `units.measured_windows`, in a steady state.
+    components : Components
+        Found on them: its ``window`` is the noise.
+    covariates : pandas.DataFrame, optional
+        One row a query: the residual is that of a regression on the windows' means of all its columns.
+
+    Returns
+    -------
+    float
+        Between 0 and 1: the ``sampling_share`` of `sequential.StopRule` and `survey.estimate_total`.
+
+    Raises
+    ------
+    StatisticsError
+        If the noise of a window is not known, or there are too few windows for the regression.
+    """
+    runs = units.groupby(["session", "run"], sort=False)
+    y = (units["per_query_j"] / runs["per_query_j"].transform("mean") - 1).to_numpy()
+    columns = [] if covariates is None else list(covariates.columns)
+    means = np.array([[covariates[name].loc[list(ids)].mean() for name in columns] for ids in units["query_ids"]])
+    design = means.reshape(len(units), len(columns))
+    run = runs.ngroup().to_numpy()
+    for column in design.T:  # within runs, as y is
+        column -= (np.bincount(run, column) / np.bincount(run))[run]
+    df = len(units) - runs.ngroups - len(columns)
+    if df < 1:
+        raise StatisticsError(f"{len(units)} windows in {runs.ngroups} runs are too few; use shorter windows")
+    residuals = y - design @ np.linalg.lstsq(design, y, rcond=None)[0] if columns else y
+    return float(np.clip(1 - components.cv("window") ** 2 * df / (residuals @ residuals), 0.0, 1.0))
+
+
 def _between_runs(runs: pd.DataFrame, split: QuerySplit, level: float) -> list[dict]:
     squares, size = nested_mean_squares(runs)
     model = _mixed_model(runs)

@@ -12,6 +12,10 @@ from energylab.errors import StatisticsError
 from energylab.statistics.intervals import check_level, finite_values, t_quantile
 
 
+#: Windows of a session below which its warm-up and drift cannot be seen.
+LEAST_WINDOWS = 4
+
+
 @dataclass(frozen=True)
 class WarmUpEnd:
     """Where a series becomes steady.
@@ -60,7 +64,7 @@ def mser(values: ArrayLike, batch: int = 1) -> WarmUpEnd:
     """
     if batch < 1:
         raise StatisticsError(f"batch={batch!r} must be at least 1")
-    x = finite_values(values, least=4 * batch, what="values of the series")
+    x = finite_values(values, least=LEAST_WINDOWS * batch, what="values of the series")
     x = x[: x.size // batch * batch].reshape(-1, batch).mean(axis=1)
     x = x - x.mean()
     left = np.arange(x.size, 0, -1)
@@ -84,31 +88,27 @@ def warm_up(units: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a session: ``session, board, windows, cut, cut_s, excess, steady``; `excess` is how far the
-        mean power of the windows cut lies above that of the rest, as a fraction (NaN if none is cut).
-
-    Raises
-    ------
-    StatisticsError
-        If a session has fewer than four windows.
+        One row a session: ``session, board, windows, cut, cut_s, excess, steady, note``; `excess` is how
+        far the mean power of the windows cut lies above that of the rest, as a fraction (NaN if none is
+        cut). Of a session with fewer than four windows nothing is cut, and the note says so.
     """
-    rows = []
-    for session, part in units.groupby("session", sort=False):
-        power_w = part["mean_power_w"].to_numpy()
-        end = mser(power_w)
-        cut, rest = power_w[: end.cut], power_w[end.cut :]
-        rows.append(
-            {
-                "session": session,
-                "board": part["board"].iloc[0],
-                "windows": len(part),
-                "cut": end.cut,
-                "cut_s": part["start_s"].iloc[end.cut] - part["start_s"].iloc[0],
-                "excess": cut.mean() / rest.mean() - 1 if end.cut else float("nan"),
-                "steady": end.steady,
-            }
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame([_session_end(part) for _, part in units.groupby("session", sort=False)])
+
+
+def _session_end(part: pd.DataFrame) -> dict:
+    power_w = part["mean_power_w"].to_numpy()
+    few = len(part) < LEAST_WINDOWS
+    end = WarmUpEnd(0, True) if few else mser(power_w)
+    return {
+        "session": part["session"].iloc[0],
+        "board": part["board"].iloc[0],
+        "windows": len(part),
+        "cut": end.cut,
+        "cut_s": part["start_s"].iloc[end.cut] - part["start_s"].iloc[0],
+        "excess": power_w[: end.cut].mean() / power_w[end.cut :].mean() - 1 if end.cut else float("nan"),
+        "steady": end.steady,
+        "note": f"fewer than {LEAST_WINDOWS} windows: nobody can tell" if few else "",
+    }
 
 
 def steady(units: pd.DataFrame) -> pd.DataFrame:
@@ -162,7 +162,7 @@ def drift(units: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     rows = []
     for session, part in units.groupby("session", sort=False):
         hours = ((part["start_s"] + part["duration_s"] / 2) / 3600).to_numpy()
-        power = finite_values(part["mean_power_w"], least=4, what="windows of a session")
+        power = finite_values(part["mean_power_w"], least=LEAST_WINDOWS, what="windows of a session")
         slope, error = _slope(hours - hours.mean(), power / power.mean())
         half = t_quantile(level, len(part) - 2) * error
         span = float(np.ptp(hours))

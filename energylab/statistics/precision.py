@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -13,7 +12,7 @@ from scipy import stats
 from energylab.errors import StatisticsError
 from energylab.statistics.components import Components
 from energylab.statistics.intervals import check_level, t_quantile
-from energylab.store import read_records
+from energylab.statistics.units import run_totals
 
 
 def relative_half_width(
@@ -87,7 +86,7 @@ def plan(
     components : Components
         From `components.nested_components`.
     session_overhead_j : float
-        What a session costs beside its windows (warm-up, idle), in joules; see `session_overhead_j`.
+        What a session costs beside its windows (warm-up, idle), in joules: a study's ``overhead_j``.
     targets : iterable of float
         Wanted relative half-widths.
     most_sessions : int, default 30
@@ -107,8 +106,12 @@ def plan(
     Raises
     ------
     StatisticsError
-        As `relative_half_width`, or if a target is not a fraction.
+        As `relative_half_width`, or if a target is not a fraction or the overhead unknown.
     """
+    if not session_overhead_j >= 0:
+        raise StatisticsError(
+            f"session_overhead_j={session_overhead_j!r}: pass what a session costs beside its windows"
+        )
     grid = np.meshgrid(
         np.arange(2, most_sessions + 1),
         np.asarray(runs),
@@ -129,21 +132,6 @@ def plan(
     return table.astype(
         {name: "Int64" for name in ("sessions", "runs", "queries")} | {"reached": float, "energy_j": float}
     )
-
-
-def session_overhead_j(*roots: str | os.PathLike) -> float:
-    """Mean energy that sessions spent beside their windows, in joules: warm-up and idle levels of the records.
-
-    Raises
-    ------
-    StatisticsError
-        If no record under the roots knows all of it.
-    """
-    spent = [[record.warm_up.energy_j, *(idle.energy_j for idle in record.idle)] for _, record in read_records(*roots)]
-    known = [sum(parts) for parts in spent if None not in parts]
-    if not known:
-        raise StatisticsError(f"no record under {', '.join(map(str, roots))} knows the energy of its warm-up and idle")
-    return float(np.mean(known))
 
 
 def cv_by_length(units: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
@@ -206,3 +194,46 @@ def _joined(units: pd.DataFrame, joined: int, level: float) -> dict:
         "low": np.sqrt(square / stats.chi2.ppf(1 - tail, df)),
         "high": np.sqrt(square / stats.chi2.ppf(tail, df)),
     }
+
+
+def cv_by_runs(units: pd.DataFrame, components: Components, level: float = 0.95) -> pd.DataFrame:
+    """How the spread between a board's sessions falls with the runs averaged in each: not below the sessions' own.
+
+    Parameters
+    ----------
+    units : pandas.DataFrame
+        From `units.measured_windows`, in a steady state.
+    components : Components
+        Found on them, for the expected spread.
+    level : float, default 0.95
+        Coverage of the χ² interval of each spread.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a number of runs: ``runs, sessions, cv, low, high, expected``.
+
+    Raises
+    ------
+    StatisticsError
+        If no board has two sessions with a complete run.
+    """
+    check_level(level)
+    totals = run_totals(units)
+    order = totals.groupby("session").cumcount()
+    counts = totals.groupby("session").size()
+    rows = []
+    for runs in range(1, int(counts.max()) + 1):
+        kept = totals[(order < runs) & (totals["session"].map(counts) >= runs)]
+        means = kept.groupby(["board", "session"], as_index=False)["per_query_j"].mean()
+        relative = means["per_query_j"] / means.groupby("board")["per_query_j"].transform("mean") - 1
+        df = len(means) - means["board"].nunique()
+        if df < 1:
+            break
+        ends = (relative**2).sum() / stats.chi2.ppf([0.5 + level / 2, 0.5 - level / 2], df)
+        noise = components.cv("run") ** 2 + components.cv("window") ** 2 / components.windows
+        expected = np.sqrt(components.cv("session") ** 2 + noise / runs)
+        rows.append((runs, len(means), np.sqrt((relative**2).sum() / df), *np.sqrt(ends), expected))
+    if not rows:
+        raise StatisticsError("one session a board: the spread between sessions needs at least two")
+    return pd.DataFrame(rows, columns=["runs", "sessions", "cv", "low", "high", "expected"])

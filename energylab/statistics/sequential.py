@@ -82,7 +82,7 @@ class StopRule:
         Means over *all* queries of what is known of each beforehand (input tokens, pixels, seconds of
         audio): the energy is regressed on the windows' means of them.
     population : int, optional
-        Number of distinct queries there are.
+        Number of distinct queries there are: from then on queries repeat, dealt out anew.
     sampling_share : float, default 0.0
         Share of the windows' residual variance that comes from the choice of queries, as found by an earlier
         variance study; the finite-population correction is applied to that share alone.
@@ -119,11 +119,11 @@ class StopRule:
         between_cv: float = 0.0,
     ) -> None:
         check_level(level)
-        finite_variance(0.0, population, sampling_share)
+        finite_variance(1.0, 1.0, population, sampling_share)
         _check_settings(target, question, burn_in, min_windows, max_windows, between_cv)
         self.target, self.question, self.level = target, question, level
         self.burn_in, self.min_windows, self.max_windows = burn_in, min_windows, max_windows
-        self.covariate_means = dict(covariate_means or {})
+        self.covariate_means = {} if covariate_means is None else dict(covariate_means)
         self.population, self.sampling_share = population, sampling_share
         self.tuned_windows, self.between_cv = tuned_windows, between_cv
         self._alpha = (1 - level) / (2 if between_cv else 1)
@@ -211,7 +211,7 @@ class StopRule:
 
     def _half_width(self, variance: float, error: float, df: int) -> float:
         """Half-width from the windows alone; `variance` is that of the estimate over the squared `error`."""
-        effective = float(finite_variance(variance, self.population, self.sampling_share))
+        effective = float(finite_variance(variance, sum(self._queries), self.population, self.sampling_share))
         if effective <= 0:  # all queries measured, and nothing but their choice made a difference
             return 0.0
         tau2 = (self._tuned_ratio - 1) / (self.tuned_windows * self._queries[0])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from energylab.errors import ParameterError
+from energylab.statistics.study import Study
 from energylab.tables import COLUMNS, WINDOW_COLUMNS
 
 PHASE = "generate"
@@ -75,34 +76,6 @@ class Design:
         return self.windows * self.queries_per_window
 
 
-@dataclass(frozen=True)
-class Study:
-    """A simulated study.
-
-    Attributes
-    ----------
-    truth : Truth
-        What was put in.
-    design : Design
-        Its size.
-    tidy : pandas.DataFrame
-        As `energylab.read` gives it, ``energy_kind`` "simulated".
-    windows : pandas.DataFrame
-        As `energylab.store.read_windows` gives it.
-    meters : pandas.DataFrame
-        One row a window and meter: ``session, index, meter, device, energy_j``.
-    covariates : pandas.DataFrame
-        What is known of every query beforehand: ``input_tokens``, indexed by query.
-    """
-
-    truth: Truth
-    design: Design
-    tidy: pd.DataFrame = field(repr=False)
-    windows: pd.DataFrame = field(repr=False)
-    meters: pd.DataFrame = field(repr=False)
-    covariates: pd.DataFrame = field(repr=False)
-
-
 def simulate(seed: int = 0, truth: Truth | None = None, design: Design | None = None, **changes) -> Study:
     """Simulate a study: one model and task on several boards, in several sessions, from known components.
 
@@ -143,7 +116,15 @@ def simulate(seed: int = 0, truth: Truth | None = None, design: Design | None = 
         ignore_index=True,
     )
     covariates = pd.DataFrame({"input_tokens": tokens}, index=pd.RangeIndex(design.queries, name="query"))
-    return Study(truth, design, _tidy(windows), windows, _meters(rng, truth, windows), covariates)
+    return Study(
+        kind="simulated",
+        tidy=_tidy(windows),
+        windows=windows,
+        meters=_meters(rng, truth, windows),
+        covariates=covariates,
+        overhead_j=truth.overhead_j,
+        truth={level: getattr(truth, level) for level in ("board", "session", "run", "window", "query")},
+    )
 
 
 def _changed(truth: Truth, design: Design, changes: Mapping) -> tuple[Truth, Design]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
 from energylab.errors import StatisticsError, unknown_name
@@ -119,9 +118,9 @@ def estimate_total(
         raise unknown_name("method", method, get_args(Method))
     fit = _fit(energy_j, queries, population, covariates or {}, covariate_means or {})
     used, note = _choose(fit, method)
-    left = float(finite_variance(fit.variance, population, sampling_share) / fit.variance)
+    left = float(finite_variance(fit.variance, fit.weights.sum(), population, sampling_share) / fit.variance)
     low, high = _student(fit, level) if used == "t" else bootstrap_t(fit, level, seed)
-    scale = population * fit.error * np.sqrt(left)
+    scale = float(population * fit.error * np.sqrt(left))
     total = population * fit.mean
     names = ", ".join(covariates or {})
     how = f"regression on {names}" if names else "mean per query"
@@ -235,80 +234,3 @@ def bootstrap_t(fit: Fit, level: float = 0.95, seed: int = 0, resamples: int = R
     studentised = coefficients[error > 1e-9 * fit.error, 0] / error[error > 1e-9 * fit.error]
     low, high = np.quantile(studentised, [0.5 - level / 2, 0.5 + level / 2])
     return float(low), float(high)
-
-
-def sample_total(
-    units: pd.DataFrame,
-    *,
-    population: int,
-    covariates: pd.DataFrame | None = None,
-    columns: Sequence[str] = (),
-    level: float = 0.95,
-    sampling_share: float = 1.0,
-    method: Method = "auto",
-) -> Interval:
-    """Estimate the energy of all queries from a table of windows that hold some of them.
-
-    Runs that ask the same queries again are replication: the estimate is the mean over the runs, but its
-    variance is that of one run, since the runs share their choice of queries.
-
-    Parameters
-    ----------
-    units : pandas.DataFrame
-        From `units.measured_windows`: one session's windows.
-    population : int
-        Number of all queries.
-    covariates : pandas.DataFrame, optional
-        One row a query of the population, indexed as in ``query_ids``.
-    columns : sequence of str
-        Columns of `covariates` to regress on; none for the mean per query.
-    level, sampling_share, method
-        As `estimate_total`.
-
-    Returns
-    -------
-    Interval
-        Of the total, in joules.
-
-    Raises
-    ------
-    StatisticsError
-        As `estimate_total`; also if runs ask different queries, or there are windows of several sessions.
-    """
-    if units["session"].nunique() != 1:
-        raise StatisticsError(f"{units['session'].nunique()} sessions given: estimate one, then take their mean")
-    asked = {run: frozenset().union(*part["query_ids"]) for run, part in units.groupby("run")}
-    if len(set(asked.values())) > 1:
-        raise StatisticsError("the runs ask different queries; estimate the total from one run at a time")
-    means = {} if covariates is None else {name: float(covariates[name].mean()) for name in columns}
-    totals = [
-        estimate_total(
-            part["energy_j"] / part["replications"],
-            part["queries"],
-            population=population,
-            covariates={name: _window_means(part, covariates[name]) for name in columns},
-            covariate_means=means,
-            level=level,
-            sampling_share=sampling_share,
-            method=method,
-        )
-        for _, part in units.groupby("run")
-    ]
-    return _mean_of_replicates(totals)
-
-
-def _window_means(units: pd.DataFrame, values: pd.Series) -> np.ndarray:
-    return np.array([values.loc[list(ids)].mean() for ids in units["query_ids"]])
-
-
-def _mean_of_replicates(totals: Sequence[Interval]) -> Interval:
-    """Mean of the estimates; half-widths as root mean square of the runs', so not divided by their number."""
-    if len(totals) == 1:
-        return totals[0]
-    mean = float(np.mean([total.mean for total in totals]))
-    low = float(np.sqrt(np.mean([(total.mean - total.low) ** 2 for total in totals])))
-    high = float(np.sqrt(np.mean([(total.high - total.mean) ** 2 for total in totals])))
-    first = totals[0]
-    notes = "; ".join(dict.fromkeys(total.note for total in totals if total.note))
-    method = f"{first.method}, mean of {len(totals)} replicates"
-    return Interval(mean, mean - low, mean + high, first.level, first.n, method, first.kind, notes)

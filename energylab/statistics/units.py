@@ -62,8 +62,8 @@ def _refuse_mixture(windows: pd.DataFrame) -> None:
             raise CohortError(f"{len(found)} values of {column} in one table ({', '.join(found[:5])}); choose one")
 
 
-def run_totals(units: pd.DataFrame) -> pd.DataFrame:
-    """Return the energy per query of every run that asked all queries.
+def complete_runs(units: pd.DataFrame) -> pd.DataFrame:
+    """Return the windows of the runs that asked all queries.
 
     Parameters
     ----------
@@ -71,27 +71,36 @@ def run_totals(units: pd.DataFrame) -> pd.DataFrame:
         From `measured_windows`, perhaps without the windows of the warm-up. A run that lost a window has no
         total: it is left out, never averaged over the survivors.
 
+    Raises
+    ------
+    StatisticsError
+        If no run is complete.
+    """
+    every = len(set().union(*units["query_ids"]))
+    last = units.drop_duplicates(["session", "run", "block"], keep="last")
+    asked = last.groupby(["session", "run"])["queries"].transform("sum")
+    kept = last[asked == every].reset_index(drop=True)
+    if not len(kept):
+        raise StatisticsError("no run has all its queries; keep more windows or measure again")
+    return kept
+
+
+def run_totals(units: pd.DataFrame) -> pd.DataFrame:
+    """Return the energy per query of every complete run (see `complete_runs`).
+
     Returns
     -------
     pandas.DataFrame
-        ``board, session, run, queries, windows, per_query_j``, one row a complete run.
+        ``board, session, run, queries, windows, per_query_j``, one row a run.
 
     Raises
     ------
     StatisticsError
         If no run is complete.
     """
-    last = units.drop_duplicates(["session", "run", "block"], keep="last")
+    last = complete_runs(units)
     once = last.assign(once_j=last["energy_j"] / last["replications"])
     runs = once.groupby(["board", "session", "run"], sort=False, as_index=False).agg(
         queries=("queries", "sum"), windows=("queries", "size"), energy_j=("once_j", "sum")
     )
-    complete = runs[runs["queries"] == _all_queries(units)]
-    if not len(complete):
-        raise StatisticsError("no run has all its queries; keep more windows or measure again")
-    per_query_j = complete["energy_j"] / complete["queries"]
-    return complete.assign(per_query_j=per_query_j).drop(columns="energy_j").reset_index(drop=True)
-
-
-def _all_queries(units: pd.DataFrame) -> int:
-    return len(set().union(*units["query_ids"]))
+    return runs.assign(per_query_j=runs["energy_j"] / runs["queries"]).drop(columns="energy_j")

@@ -1,0 +1,147 @@
+"""How much measuring is enough, drawn: sessions and queries for a precision, totals from fewer, when to stop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+from energylab.figures.variance import BLUE, GREY, ORANGE, percent_axis, round_ticks
+from energylab.statistics.components import Components
+from energylab.statistics.precision import relative_half_width
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def plan_figure(components: Components, target: float, most_sessions: int = 20) -> Figure:
+    """Draw the expected precision against sessions, for several numbers of runs (left) and of queries (right).
+
+    Parameters
+    ----------
+    components : Components
+        From `statistics.components.nested_components`.
+    target : float
+        Wanted relative half-width, drawn as a line.
+    most_sessions : int, default 20
+        End of the axis.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Relative half-width of the 95 % interval of one board's mean; both axes logarithmic.
+    """
+    sessions = np.arange(2, most_sessions + 1)
+    every = components.queries
+    fewer = [count for count in (every // 20, every // 5, every // 2) if count >= 1]
+    families = [
+        ("runs a session, all queries", [(runs, every, str(runs)) for runs in (1, 3, 10)]),
+        ("queries a run, one run a session", [(1, count, str(count)) for count in (*fewer, every)]),
+    ]
+    figure, both = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
+    for axes, (title, designs) in zip(both, families, strict=True):
+        for (runs, queries, label), colour in zip(designs, sns.color_palette("crest", len(designs)), strict=True):
+            width = relative_half_width(components, sessions, runs, queries)
+            axes.plot(sessions, width, "o-", color=colour, markersize=3, linewidth=1.4, label=label)
+        axes.axhline(target, color=ORANGE, linewidth=1.2)
+        label = f"target ±{100 * target:.2g} %"
+        axes.annotate(label, (2, target * 0.93), va="top", fontsize=9, color=ORANGE)
+        axes.set(xscale="log", yscale="log", xlabel="sessions")
+        axes.set_xticks([2, 3, 5, 10, 20], ["2", "3", "5", "10", "20"])
+        axes.minorticks_off()
+        axes.legend(title=title, frameon=False, fontsize=9, title_fontsize=9)
+        axes.grid(color="0.93")
+    percent_axis(both[0].yaxis, round_ticks(*both[0].get_ylim()))
+    both[0].set_ylabel(f"relative half-width of the\n95 % interval ({components.energy_kind})")
+    sns.despine(figure)
+    return figure
+
+
+def totals_figure(totals: pd.DataFrame, measured_j: float, kind: str) -> Figure:
+    """Draw the estimated total against the number of windows it rests on, with and without covariates.
+
+    Parameters
+    ----------
+    totals : pandas.DataFrame
+        From `statistics.totals.totals_by_windows`.
+    measured_j : float
+        Total of all windows of the run.
+    kind : str
+        Kind of the energy.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Relative to the total measured.
+    """
+    figure, axes = plt.subplots(figsize=(9, 3.4), layout="constrained")
+    axes.axhline(0, color="black", linewidth=0.8)
+    methods = list(totals["method"].unique())
+    for place, (method, colour) in enumerate(zip(methods, (GREY, BLUE), strict=False)):
+        part = totals[totals["method"] == method]
+        at = part["windows"] + 0.24 * (place - (len(methods) - 1) / 2)
+        middle, low, high = (part[name] / measured_j - 1 for name in ("total_j", "low_j", "high_j"))
+        axes.errorbar(
+            at, middle, yerr=[middle - low, high - middle], fmt="o", color=colour, markersize=4, capsize=2, label=method
+        )
+    percent_axis(axes.yaxis)
+    axes.set(xlabel="windows measured", ylabel=f"estimated total, from the\ntotal measured ({kind})")
+    axes.set_xticks(sorted(totals["windows"].unique()))
+    axes.set_title("The total from fewer queries, 95 % intervals", loc="left", fontsize=10)
+    axes.legend(frameon=False, fontsize=9)
+    sns.despine(figure)
+    return figure
+
+
+def stopping_figure(decisions: pd.DataFrame, target: float, kind: str) -> Figure:
+    """Draw the interval of a stop rule window by window, and where it stopped.
+
+    Parameters
+    ----------
+    decisions : pandas.DataFrame
+        From `statistics.replay.replay`.
+    target : float
+        The rule's relative half-width.
+    kind : str
+        Kind of the energy.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Band of the interval relative to the last estimate; the first stop is marked.
+    """
+    last = decisions["mean_j"].iloc[-1]
+    figure, axes = plt.subplots(figsize=(9, 3.4), layout="constrained")
+    middle, low, high = (decisions[name] / last - 1 for name in ("mean_j", "low_j", "high_j"))
+    axes.fill_between(decisions["windows"], low, high, color=BLUE, alpha=0.2, linewidth=0, label="anytime-valid 95 %")
+    axes.plot(decisions["windows"], middle, color=BLUE, linewidth=1.4, label="estimate")
+    for sign in (-1, 1):
+        axes.plot(decisions["windows"], middle + sign * target, color=ORANGE, linewidth=0.9, linestyle=":")
+    axes.plot([], [], color=ORANGE, linestyle=":", label=f"target ±{100 * target:.2g} %")
+    stopped = decisions[decisions["stop"]]
+    if len(stopped):
+        first = stopped.iloc[0]
+        late = first["windows"] > decisions["windows"].iloc[-1] / 2
+        axes.axvline(first["windows"], color="black", linewidth=1)
+        axes.annotate(
+            f"stop after {first['windows']} windows, {first['queries']} queries",
+            (first["windows"], 0.97),
+            xycoords=("data", "axes fraction"),
+            xytext=(-5 if late else 5, 0),
+            textcoords="offset points",
+            ha="right" if late else "left",
+            va="top",
+            fontsize=9,
+        )
+    reach = 4 * max(target, float((high - low).min()))
+    axes.set(
+        xlabel="windows looked at", ylabel=f"energy per query, from the\nlast estimate ({kind})", ylim=(-reach, reach)
+    )
+    percent_axis(axes.yaxis)
+    axes.set_title("Stop when sure", loc="left", fontsize=10)
+    axes.legend(frameon=False, fontsize=9, loc="lower right", ncols=3)
+    sns.despine(figure)
+    return figure
