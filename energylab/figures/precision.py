@@ -8,12 +8,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.ticker import MaxNLocator
 
-from energylab.figures.variance import BLUE, GREY, ORANGE, percent_axis, round_ticks
+from energylab.figures.variance import BLUE, GREY, ORANGE, RED, finished, percent_axis, round_ticks
 from energylab.statistics.components import Components
 from energylab.statistics.precision import relative_half_width
+from energylab.statistics.totals import totals_summary
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -56,44 +59,58 @@ def plan_figure(components: Components, target: float, most_sessions: int = 20) 
         axes.grid(color="0.93")
     percent_axis(both[0].yaxis, round_ticks(*both[0].get_ylim()))
     both[0].set_ylabel(f"relative half-width of the\n95 % interval ({components.energy_kind})")
-    sns.despine(figure)
-    return figure
+    return finished(figure)
 
 
-def totals_figure(totals: pd.DataFrame, measured_j: float, kind: str) -> Figure:
-    """Draw the estimated total against the number of windows it rests on, with and without covariates.
+def totals_figure(totals: pd.DataFrame, kind: str) -> Figure:
+    """Draw totals estimated from fewer queries: every run at half of its windows (left), all window counts (right).
 
     Parameters
     ----------
     totals : pandas.DataFrame
         From `statistics.totals.totals_by_windows`.
-    measured_j : float
-        Total of all windows of the run.
     kind : str
         Kind of the energy.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Relative to the total measured.
+        Left: estimates and intervals relative to the run's measured total, runs in order of the estimate,
+        intervals that miss it in red. Right: mean half-width of the intervals.
     """
-    figure, axes = plt.subplots(figsize=(9, 3.4), layout="constrained")
-    axes.axhline(0, color="black", linewidth=0.8)
+    counts = sorted(totals["windows"].unique())
+    shown = counts[len(counts) // 2]
     methods = list(totals["method"].unique())
-    for place, (method, colour) in enumerate(zip(methods, (GREY, BLUE), strict=False)):
-        part = totals[totals["method"] == method]
-        at = part["windows"] + 0.24 * (place - (len(methods) - 1) / 2)
-        middle, low, high = (part[name] / measured_j - 1 for name in ("total_j", "low_j", "high_j"))
-        axes.errorbar(
-            at, middle, yerr=[middle - low, high - middle], fmt="o", color=colour, markersize=4, capsize=2, label=method
-        )
+    colours = dict(zip(methods, (GREY, BLUE), strict=False))
+    figure, axes = plt.subplot_mosaic([[*methods, "width"]], figsize=(9, 3.6), layout="constrained")
+    for method in methods:
+        part = totals[(totals["windows"] == shown) & (totals["method"] == method)].sort_values("estimate")
+        _forest(axes[method], part, colours[method])
+        axes[method].set_title(f"{method}, {shown} windows:\n{part['held'].sum()} of {len(part)} hold", fontsize=9)
+    axes[methods[0]].set_ylabel(f"estimated total, from\nthe total measured ({kind})")
+    for method in methods[1:]:
+        axes[method].sharey(axes[methods[0]])
+        axes[method].tick_params(labelleft=False)
+    table = totals_summary(totals)
+    for method in methods:
+        part = table[table["method"] == method]
+        axes["width"].plot(part["windows"], part["half_width"], "o-", color=colours[method], markersize=4, label=method)
+    axes["width"].set(xlabel="windows measured", ylabel="mean half-width", ylim=(0, None))
+    axes["width"].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes["width"].legend(frameon=False, fontsize=9)
+    percent_axis(axes["width"].yaxis)
+    return finished(figure)
+
+
+def _forest(axes: Axes, part: pd.DataFrame, colour) -> None:
+    place = np.arange(len(part))
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.vlines(
+        place, part["low"], part["high"], color=[colour if held else RED for held in part["held"]], linewidth=1.4
+    )
+    axes.plot(place, part["estimate"], "o", color=colour, markersize=3)
+    axes.set(xlabel="run", xticks=[])
     percent_axis(axes.yaxis)
-    axes.set(xlabel="windows measured", ylabel=f"estimated total, from the\ntotal measured ({kind})")
-    axes.set_xticks(sorted(totals["windows"].unique()))
-    axes.set_title("The total from fewer queries, 95 % intervals", loc="left", fontsize=10)
-    axes.legend(frameon=False, fontsize=9)
-    sns.despine(figure)
-    return figure
 
 
 def stopping_figure(decisions: pd.DataFrame, target: float, kind: str) -> Figure:
@@ -143,5 +160,4 @@ def stopping_figure(decisions: pd.DataFrame, target: float, kind: str) -> Figure
     percent_axis(axes.yaxis)
     axes.set_title("Stop when sure", loc="left", fontsize=10)
     axes.legend(frameon=False, fontsize=9, loc="lower right", ncols=3)
-    sns.despine(figure)
-    return figure
+    return finished(figure)

@@ -26,6 +26,13 @@ BLUE, ORANGE, GREEN, RED, PURPLE = (sns.color_palette("colorblind")[i] for i in 
 GREY = "0.45"
 
 
+def finished(figure: Figure, left: bool = False) -> Figure:
+    """Take off the frame, and out of pyplot's hands: a notebook shows the figure once, as the cell's value."""
+    sns.despine(figure, left=left)
+    plt.close(figure)
+    return figure
+
+
 def percent_axis(axis: Axis, ticks: list[float] | None = None) -> None:
     """Label an axis of fractions in per cent; plain numbers on a logarithmic axis too."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.10g} %"))
@@ -88,9 +95,8 @@ def components_figure(components: Components, truth: Mapping[str, float] | None 
     axes.set_title("Where variance comes from", loc="left", fontsize=10)
     axes.legend(frameon=False, fontsize=9, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
     axes.grid(axis="x", color="0.92")
-    sns.despine(figure, left=True)
     axes.tick_params(axis="y", length=0)
-    return figure
+    return finished(figure, left=True)
 
 
 def warm_up_figure(units: pd.DataFrame, most: int = 6) -> Figure:
@@ -129,8 +135,7 @@ def warm_up_figure(units: pd.DataFrame, most: int = 6) -> Figure:
         percent_axis(axes.yaxis)
     figure.supxlabel("time since the session's first window (min)", fontsize=10)
     figure.supylabel(f"mean power, from its\nsteady mean ({units['energy_kind'].iloc[0]})", fontsize=10)
-    sns.despine(figure)
-    return figure
+    return finished(figure)
 
 
 def correlation_figure(units: pd.DataFrame, lags: int = 20) -> Figure:
@@ -171,8 +176,7 @@ def correlation_figure(units: pd.DataFrame, lags: int = 20) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(f"Are neighbouring windows alike? ({units['energy_kind'].iloc[0]})", loc="left", fontsize=10)
     axes.legend(frameon=False, fontsize=9)
-    sns.despine(figure)
-    return figure
+    return finished(figure)
 
 
 def averaging_figure(by_length: pd.DataFrame, by_runs: pd.DataFrame | None, kind: str) -> Figure:
@@ -204,8 +208,7 @@ def averaging_figure(by_length: pd.DataFrame, by_runs: pd.DataFrame | None, kind
         _spread(grid[0, 1], by_runs, "runs", "expected", "expected from the components", by_runs["runs"])
         grid[0, 1].set(xlabel="runs averaged in a session")
         grid[0, 1].set_title("Between the sessions of a board", loc="left", fontsize=10)
-    sns.despine(figure)
-    return figure
+    return finished(figure)
 
 
 def _spread(axes: Axes, table: pd.DataFrame, across: str, reference: str, name: str, labels: Sequence) -> None:
@@ -255,5 +258,4 @@ def agreement_figure(comparison: Agreement, kind: str) -> Figure:
     axes.set_title(
         f"{comparison.other} against {comparison.reference}: {len(comparison.table)} windows", loc="left", fontsize=10
     )
-    sns.despine(figure)
-    return figure
+    return finished(figure)

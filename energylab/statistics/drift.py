@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 from energylab.errors import StatisticsError
 from energylab.statistics.intervals import check_level, finite_values, t_quantile
 
-
 #: Windows of a session below which its warm-up and drift cannot be seen.
 LEAST_WINDOWS = 4
 

@@ -12,7 +12,7 @@ from scipy import stats
 from energylab.errors import StatisticsError
 from energylab.statistics.components import Components
 from energylab.statistics.intervals import check_level, t_quantile
-from energylab.statistics.units import run_totals
+from energylab.statistics.units import J_PER_WH, run_totals
 
 
 def relative_half_width(
@@ -99,8 +99,8 @@ def plan(
     Returns
     -------
     pandas.DataFrame
-        One row a target: ``target, sessions, runs, queries, reached, energy_j``; `queries` of one run,
-        `reached` the expected relative half-width, `energy_j` what it all costs. NA where no design reaches
+        One row a target: ``target, sessions, runs, queries, reached, energy_wh``; `queries` of one run,
+        `reached` the expected relative half-width, `energy_wh` what it all costs. NA where no design reaches
         the target.
 
     Raises
@@ -126,11 +126,11 @@ def plan(
             raise StatisticsError(f"target={target!r} is a relative half-width; allowed: 0 < target < 1")
         price = np.where(width <= target, energy_j, np.inf)
         best = np.unravel_index(np.argmin(price), price.shape)
-        design = (*(int(axis[best]) for axis in grid), float(width[best]), float(energy_j[best]))
+        design = (*(int(axis[best]) for axis in grid), float(width[best]), float(energy_j[best] / J_PER_WH))
         rows.append((target, *(design if np.isfinite(price[best]) else [None] * 5)))
-    table = pd.DataFrame(rows, columns=["target", "sessions", "runs", "queries", "reached", "energy_j"])
+    table = pd.DataFrame(rows, columns=["target", "sessions", "runs", "queries", "reached", "energy_wh"])
     return table.astype(
-        {name: "Int64" for name in ("sessions", "runs", "queries")} | {"reached": float, "energy_j": float}
+        {name: "Int64" for name in ("sessions", "runs", "queries")} | {"reached": float, "energy_wh": float}
     )
 
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from energylab.statistics.components import Components, sampling_share
 from energylab.statistics.sequential import StopRule
+from energylab.statistics.units import J_PER_WH
 
 
 def replay(rule: StopRule, units: pd.DataFrame, covariates: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -60,5 +62,47 @@ def stop_table(rules: Mapping[str, StopRule], units: pd.DataFrame, covariates: p
         stops = decisions[decisions["stop"]]
         last = (stops if len(stops) else decisions.tail(1)).iloc[0]
         half = (last["high_j"] - last["low_j"]) / 2 / last["mean_j"]
-        rows.append((name, bool(len(stops)), last["windows"], last["queries"], last["mean_j"], half, last["spent_j"]))
-    return pd.DataFrame(rows, columns=["rule", "stopped", "windows", "queries", "mean_j", "half_width", "spent_j"])
+        wh_per_1000 = last["mean_j"] * 1000 / J_PER_WH
+        spent_wh = last["spent_j"] / J_PER_WH
+        rows.append((name, bool(len(stops)), last["windows"], last["queries"], wh_per_1000, half, spent_wh))
+    columns = ["rule", "stopped", "windows", "queries", "wh_per_1000", "half_width", "spent_wh"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def candidate_rules(
+    target: float, units: pd.DataFrame, components: Components, covariates: pd.DataFrame
+) -> dict[str, StopRule]:
+    """Four rules of rising knowledge: windows alone, with covariates, with the finite set of queries, with both.
+
+    Parameters
+    ----------
+    target : float
+        Wanted relative half-width.
+    units : pandas.DataFrame
+        From `units.measured_windows`, in a steady state: they tell which share of the variance is sampling.
+    components : Components
+        Found on them.
+    covariates : pandas.DataFrame
+        One row a query of the population.
+
+    Returns
+    -------
+    dict of str to StopRule
+        Fresh rules by name, in that order; two where nothing is known of the queries.
+
+    Raises
+    ------
+    StatisticsError
+        As `components.sampling_share`.
+    """
+    means = {name: float(values.mean()) for name, values in covariates.items()}
+    population = len(covariates)
+    share = sampling_share(units, components)
+    rules = {"windows alone": StopRule(target)}
+    if means:
+        rules["with covariates"] = StopRule(target, covariate_means=means)
+    rules["with finite population"] = StopRule(target, population=population, sampling_share=share)
+    if means:
+        left = sampling_share(units, components, covariates)
+        rules["with both"] = StopRule(target, covariate_means=means, population=population, sampling_share=left)
+    return rules

@@ -106,12 +106,13 @@ def read_study(*roots: str | os.PathLike, task: str | None = None, model: str | 
             raise CohortError(f"{len(values)} values of {what} ({', '.join(values[:6])}); name one by task= and model=")
     tidy = store.read(*roots)
     sessions = {record.record_id for record in records}
+    known = pd.DataFrame(records[0].data.covariates, index=pd.RangeIndex(records[0].data.queries, name="query"))
     return Study(
         kind=records[0].energy_kind,
         tidy=tidy[tidy["session"].isin(sessions)].reset_index(drop=True),
         windows=pd.DataFrame([row for r in records for row in window_rows(r)], columns=list(WINDOW_COLUMNS)),
         meters=meter_readings(records),
-        covariates=pd.DataFrame(records[0].data.covariates, index=pd.RangeIndex(records[0].data.queries, name="query")),
+        covariates=known.loc[:, known.nunique() > 1],  # what is the same for all queries explains nothing
         overhead_j=session_overhead_j(records),
     )
 

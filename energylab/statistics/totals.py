@@ -56,7 +56,7 @@ def sample_total(
     asked = {run: frozenset().union(*part["query_ids"]) for run, part in units.groupby("run")}
     if len(set(asked.values())) > 1:
         raise StatisticsError("the runs ask different queries; estimate the total from one run at a time")
-    means = {} if covariates is None else {name: float(covariates[name].mean()) for name in columns}
+    means = {name: float(covariates[name].mean()) for name in columns}
     totals = [
         estimate_total(
             part["energy_j"] / part["replications"],
@@ -79,47 +79,71 @@ def totals_by_windows(
     population: int,
     covariates: pd.DataFrame,
     level: float = 0.95,
-    sampling_share: float = 1.0,
 ) -> pd.DataFrame:
-    """Estimate the total of one run from its first windows, with and without the covariates.
+    """Estimate the total of every run from its first windows, with and without the covariates.
+
+    A run that was measured in full knows its total, so that the estimates can be held against it.
 
     Parameters
     ----------
     units : pandas.DataFrame
-        The windows of one run, in order.
-    population, covariates, level, sampling_share
+        From `units.complete_runs`: any number of runs.
+    population, covariates, level
         As `sample_total`; all columns of `covariates` are used.
 
     Returns
     -------
     pandas.DataFrame
-        One row a number of windows from `LEAST_WINDOWS` on, and method: ``windows, queries, method,
-        total_j, low_j, high_j, note``.
+        One row a run, number of windows (five, from `LEAST_WINDOWS` to all but one), and method: ``session,
+        run, windows, queries, method, estimate, low, high, held``; the three in the middle relative to the
+        run's measured total, minus 1.
 
     Raises
     ------
     StatisticsError
-        If the run has fewer windows than that.
+        If the runs have fewer windows than that.
     """
-    if len(units) < LEAST_WINDOWS:
-        raise StatisticsError(
-            f"{len(units)} windows; a total is estimated from {LEAST_WINDOWS} on: use shorter windows"
-        )
     ways = {"mean per query": []} | ({"regression": list(covariates.columns)} if covariates.shape[1] else {})
     rows = []
-    for count in range(LEAST_WINDOWS, len(units) + 1):
-        for name, columns in ways.items():
-            part = units.iloc[:count]
-            total = sample_total(
-                part,
-                population=population,
-                covariates=covariates if columns else None,
-                columns=columns,
-                level=level,
-                sampling_share=sampling_share,
-            )
-            rows.append((count, int(part["queries"].sum()), name, total.mean, total.low, total.high, total.note))
-    return pd.DataFrame(rows, columns=["windows", "queries", "method", "total_j", "low_j", "high_j", "note"])
+    for (session, run), part in units.groupby(["session", "run"], sort=False):
+        measured_j = float((part["energy_j"] / part["replications"]).sum())
+        for count in _counts(len(part)):
+            first = part.iloc[:count]
+            queries = int(first["queries"].sum())
+            for name, columns in ways.items():
+                total = sample_total(
+                    first, population=population, covariates=covariates, columns=columns, level=level
+                ).scaled(1 / measured_j)
+                ends = (total.mean - 1, total.low - 1, total.high - 1)
+                rows.append((session, run, count, queries, name, *ends, total.low <= 1 <= total.high))
+    if not rows:
+        raise StatisticsError(
+            f"no run has more than {LEAST_WINDOWS} windows, from which on totals are estimated: use shorter windows"
+        )
+    columns = ["session", "run", "windows", "queries", "method", "estimate", "low", "high", "held"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _counts(windows: int) -> list[int]:
+    """Numbers of windows to estimate from: five at most, evenly from the least allowed to all but one."""
+    if windows <= LEAST_WINDOWS:
+        return []
+    return sorted({int(count) for count in np.linspace(LEAST_WINDOWS, windows - 1, 5)})
+
+
+def totals_summary(totals: pd.DataFrame) -> pd.DataFrame:
+    """Summarise `totals_by_windows` over the runs: mean half-width, root mean square error, share of intervals held.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a number of windows and method: ``windows, queries, method, runs, half_width, error, held``.
+    """
+    work = totals.assign(half_width=(totals["high"] - totals["low"]) / 2, square=totals["estimate"] ** 2)
+    table = work.groupby(["windows", "queries", "method"], as_index=False).agg(
+        runs=("held", "size"), half_width=("half_width", "mean"), error=("square", "mean"), held=("held", "mean")
+    )
+    return table.assign(error=np.sqrt(table["error"]))
 
 
 def _window_means(units: pd.DataFrame, values: pd.Series) -> np.ndarray:
