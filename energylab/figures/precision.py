@@ -63,7 +63,7 @@ def plan_figure(components: Components, target: float, most_sessions: int = 20) 
 
 
 def totals_figure(totals: pd.DataFrame, kind: str) -> Figure:
-    """Draw totals estimated from fewer queries: every run at half of its windows (left), all window counts (right).
+    """Draw totals estimated from fewer queries: every run at the middle step (left), all steps (right).
 
     Parameters
     ----------
@@ -78,15 +78,16 @@ def totals_figure(totals: pd.DataFrame, kind: str) -> Figure:
         Left: estimates and intervals relative to the run's measured total, runs in order of the estimate,
         intervals that miss it in red. Right: mean half-width of the intervals.
     """
-    counts = sorted(totals["windows"].unique())
-    shown = counts[len(counts) // 2]
+    shown = totals["step"].max() // 2
     methods = list(totals["method"].unique())
     colours = dict(zip(methods, (GREY, BLUE), strict=False))
     figure, axes = plt.subplot_mosaic([[*methods, "width"]], figsize=(9, 3.6), layout="constrained")
     for method in methods:
-        part = totals[(totals["windows"] == shown) & (totals["method"] == method)].sort_values("estimate")
+        part = totals[(totals["step"] == shown) & (totals["method"] == method)].sort_values("estimate")
         _forest(axes[method], part, colours[method])
-        axes[method].set_title(f"{method}, {shown} windows:\n{part['held'].sum()} of {len(part)} hold", fontsize=9)
+        axes[method].set_title(
+            f"{method}, {part['queries'].mean():.0f} queries:\n{part['held'].sum()} of {len(part)} hold", fontsize=9
+        )
     axes[methods[0]].set_ylabel(f"estimated total, from\nthe total measured ({kind})")
     for method in methods[1:]:
         axes[method].sharey(axes[methods[0]])
@@ -94,8 +95,8 @@ def totals_figure(totals: pd.DataFrame, kind: str) -> Figure:
     table = totals_summary(totals)
     for method in methods:
         part = table[table["method"] == method]
-        axes["width"].plot(part["windows"], part["half_width"], "o-", color=colours[method], markersize=4, label=method)
-    axes["width"].set(xlabel="windows measured", ylabel="mean half-width", ylim=(0, None))
+        axes["width"].plot(part["queries"], part["half_width"], "o-", color=colours[method], markersize=4, label=method)
+    axes["width"].set(xlabel="queries measured", ylabel="mean half-width", ylim=(0, None))
     axes["width"].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes["width"].legend(frameon=False, fontsize=9)
     percent_axis(axes["width"].yaxis)

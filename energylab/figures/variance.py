@@ -18,7 +18,6 @@ from energylab.statistics.correlation import autocorrelation
 from energylab.statistics.drift import warm_up
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
@@ -131,7 +130,7 @@ def warm_up_figure(units: pd.DataFrame, most: int = 6) -> Figure:
         axes.axhline(0, color=GREY, linewidth=0.8)
         axes.plot(minutes, power, ".", color=BLUE, markersize=4)
         state = f"{end.cut} of {end.windows} windows cut" if end.steady else "never steady"
-        axes.set_title(f"{end.session}: {state}", loc="left", fontsize=8, color="black" if end.steady else RED)
+        axes.set_title(f"{end.session[-16:]}: {state}", loc="left", fontsize=8, color="black" if end.steady else RED)
         percent_axis(axes.yaxis)
     figure.supxlabel("time since the session's first window (min)", fontsize=10)
     figure.supylabel(f"mean power, from its\nsteady mean ({units['energy_kind'].iloc[0]})", fontsize=10)
@@ -179,40 +178,52 @@ def correlation_figure(units: pd.DataFrame, lags: int = 20) -> Figure:
     return finished(figure)
 
 
-def averaging_figure(by_length: pd.DataFrame, by_runs: pd.DataFrame | None, kind: str) -> Figure:
-    """Draw how the spread falls with the length of a window (left) and with the runs of a session (right).
+def length_figure(table: pd.DataFrame, kind: str) -> Figure:
+    """Draw how the spread between the windows of a run falls with their length, and the queries they hold.
 
     Parameters
     ----------
-    by_length : pandas.DataFrame
+    table : pandas.DataFrame
         From `statistics.precision.cv_by_length`.
-    by_runs : pandas.DataFrame or None
-        From `statistics.precision.cv_by_runs`; None where the data cannot tell.
     kind : str
         Kind of the energy.
 
     Returns
     -------
     matplotlib.figure.Figure
-        All axes logarithmic, 95 % intervals.
+        Both axes logarithmic, 95 % intervals.
     """
-    figure, grid = plt.subplots(1, 1 if by_runs is None else 2, figsize=(9, 3.6), squeeze=False, layout="constrained")
-    lengths = [
-        f"{length:.3g} s\n{count:.3g} queries"
-        for length, count in zip(by_length["length_s"], by_length["queries"], strict=True)
-    ]
-    _spread(grid[0, 0], by_length, "length_s", "independent", "independent: 1/√length", lengths)
-    grid[0, 0].set(xlabel="length of a window", ylabel=f"CV of energy per query ({kind})")
-    grid[0, 0].set_title("Between the windows of a run", loc="left", fontsize=10)
-    if by_runs is not None:
-        _spread(grid[0, 1], by_runs, "runs", "expected", "expected from the components", by_runs["runs"])
-        grid[0, 1].set(xlabel="runs averaged in a session")
-        grid[0, 1].set_title("Between the sessions of a board", loc="left", fontsize=10)
+    labels = [f"{row.length_s:.2g} s\n{row.queries:.0f} queries" for row in table.itertuples()]
+    figure = _spread(table, "length_s", labels, "independent", "independent windows: 1/√length")
+    figure.axes[0].set(xlabel="length of a window", ylabel=f"CV of energy per query\n({kind})")
+    figure.axes[0].set_title("Between the windows of a run", loc="left", fontsize=10)
     return finished(figure)
 
 
-def _spread(axes: Axes, table: pd.DataFrame, across: str, reference: str, name: str, labels: Sequence) -> None:
+def runs_figure(table: pd.DataFrame, kind: str) -> Figure:
+    """Draw how the spread between the sessions of a board falls with the runs averaged in each.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `statistics.precision.cv_by_runs`.
+    kind : str
+        Kind of the energy.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Both axes logarithmic, 95 % intervals.
+    """
+    figure = _spread(table, "runs", list(table["runs"]), "expected", "expected from the components")
+    figure.axes[0].set(xlabel="runs averaged in a session", ylabel=f"CV of energy per query\n({kind})")
+    figure.axes[0].set_title("Between the sessions of a board", loc="left", fontsize=10)
+    return finished(figure)
+
+
+def _spread(table: pd.DataFrame, across: str, labels: Sequence, reference: str, name: str) -> Figure:
     """Spread with its interval against something averaged over, and a reference line."""
+    figure, axes = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
     axes.plot(table[across], table[reference], "--", color=GREY, label=name)
     error = [table["cv"] - table["low"], table["high"] - table["cv"]]
     axes.errorbar(table[across], table["cv"], yerr=error, fmt="o", color=BLUE, capsize=3, label="found, 95 %")
@@ -220,7 +231,8 @@ def _spread(axes: Axes, table: pd.DataFrame, across: str, reference: str, name: 
     axes.set_xticks(table[across], labels)
     axes.minorticks_off()
     percent_axis(axes.yaxis, round_ticks(*axes.get_ylim()))
-    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(0, -0.24), ncols=2)
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
 
 
 def agreement_figure(comparison: Agreement, kind: str) -> Figure:

@@ -40,6 +40,11 @@ def replay(rule: StopRule, units: pd.DataFrame, covariates: pd.DataFrame | None 
     return pd.DataFrame(rows, columns=columns)
 
 
+def replay_last(rules: Mapping[str, StopRule], units: pd.DataFrame, covariates: pd.DataFrame) -> pd.DataFrame:
+    """Replay the last of several rules, the one that knows most; see `replay`."""
+    return replay(list(rules.values())[-1], units, covariates)
+
+
 def stop_table(rules: Mapping[str, StopRule], units: pd.DataFrame, covariates: pd.DataFrame) -> pd.DataFrame:
     """Compare where several rules would have stopped on the same windows.
 

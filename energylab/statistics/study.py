@@ -139,18 +139,30 @@ def session_overhead_j(records: Iterable[Record]) -> float:
     return sum(known) / len(known) if known else float("nan")
 
 
+class Unsaid(str):
+    """A sentence in the place of a result that the data cannot carry; shown as text."""
+
+    __slots__ = ()
+
+    def _repr_markdown_(self) -> str:
+        return f"*{self}*"
+
+
 def said(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     """Return what `function` returns, or the reason why these data cannot carry it.
 
-    For notebooks that run on any study: a section that one session or one meter cannot fill says so in its
-    place.
+    For notebooks that run on any study: a section that one session or one meter cannot fill says so in its place.
 
     Returns
     -------
     object
-        The function's result, or the sentence of the `StatisticsError` it raised.
+        The function's result; or, as `Unsaid`, the sentence of the `StatisticsError` it raised, or that of the
+        argument that could not be said itself.
     """
+    missing = next((value for value in (*arguments, *named.values()) if isinstance(value, Unsaid)), None)
+    if missing is not None:
+        return missing
     try:
         return function(*arguments, **named)
     except StatisticsError as error:
-        return f"Not from these data: {error}"
+        return Unsaid(f"Not from these data: {error}")

@@ -107,7 +107,7 @@ def totals_by_windows(
     rows = []
     for (session, run), part in units.groupby(["session", "run"], sort=False):
         measured_j = float((part["energy_j"] / part["replications"]).sum())
-        for count in _counts(len(part)):
+        for step, count in enumerate(_counts(len(part))):
             first = part.iloc[:count]
             queries = int(first["queries"].sum())
             for name, columns in ways.items():
@@ -115,20 +115,18 @@ def totals_by_windows(
                     first, population=population, covariates=covariates, columns=columns, level=level
                 ).scaled(1 / measured_j)
                 ends = (total.mean - 1, total.low - 1, total.high - 1)
-                rows.append((session, run, count, queries, name, *ends, total.low <= 1 <= total.high))
+                rows.append((session, run, step, count, queries, name, *ends, total.low <= 1 <= total.high))
     if not rows:
         raise StatisticsError(
             f"no run has more than {LEAST_WINDOWS} windows, from which on totals are estimated: use shorter windows"
         )
-    columns = ["session", "run", "windows", "queries", "method", "estimate", "low", "high", "held"]
+    columns = ["session", "run", "step", "windows", "queries", "method", "estimate", "low", "high", "held"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _counts(windows: int) -> list[int]:
-    """Numbers of windows to estimate from: five at most, evenly from the least allowed to all but one."""
-    if windows <= LEAST_WINDOWS:
-        return []
-    return sorted({int(count) for count in np.linspace(LEAST_WINDOWS, windows - 1, 5)})
+    """Numbers of windows to estimate from: five steps, evenly from the least allowed to all but one."""
+    return [int(count) for count in np.linspace(LEAST_WINDOWS, windows - 1, 5)] if windows > LEAST_WINDOWS else []
 
 
 def totals_summary(totals: pd.DataFrame) -> pd.DataFrame:
@@ -137,11 +135,17 @@ def totals_summary(totals: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a number of windows and method: ``windows, queries, method, runs, half_width, error, held``.
+        One row a step and method: ``step, method, windows, queries, runs, half_width, error, held``;
+        windows and queries are means over runs, which need not be cut alike.
     """
     work = totals.assign(half_width=(totals["high"] - totals["low"]) / 2, square=totals["estimate"] ** 2)
-    table = work.groupby(["windows", "queries", "method"], as_index=False).agg(
-        runs=("held", "size"), half_width=("half_width", "mean"), error=("square", "mean"), held=("held", "mean")
+    table = work.groupby(["step", "method"], as_index=False).agg(
+        windows=("windows", "mean"),
+        queries=("queries", "mean"),
+        runs=("held", "size"),
+        half_width=("half_width", "mean"),
+        error=("square", "mean"),
+        held=("held", "mean"),
     )
     return table.assign(error=np.sqrt(table["error"]))
 
