@@ -170,8 +170,8 @@ def _between_runs(runs: pd.DataFrame, split: QuerySplit, level: float) -> list[d
         rows.append(_row(name, count, model[name], low / size[name], high / size[name]))
     if "run" not in squares:
         return [*rows, _unknown("run", len(runs), "one run a session: its spread is in that of the sessions")]
-    if not np.isfinite(noise.value):
-        note = "with the noise of its windows: " + split.note
+    if not noise.df >= 1:  # not known, or not known well enough to be subtracted
+        note = "with the noise of its windows" + (f": {split.note}" if split.note else "")
         low, high = difference_interval(squares["run"], MeanSquare(0.0, 1.0), level)
         return [*rows, _row("run", len(runs), squares["run"].value, low, high, note)]
     low, high = difference_interval(squares["run"], noise, level)

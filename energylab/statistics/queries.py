@@ -58,7 +58,7 @@ class Spectrum:
 
     @property
     def separable(self) -> bool:
-        """Whether the contrasts differ enough in what queries add to them: they do when runs deal queries anew."""
+        """Whether the contrasts differ enough in what queries add to them: they do when queries are asked again."""
         return self.values.size > 1 and np.ptp(self.values) > 0.05 * self.values.max()
 
 
@@ -80,7 +80,7 @@ def split_queries(units: pd.DataFrame, level: float = 0.95) -> QuerySplit:
     Returns
     -------
     QuerySplit
-        Not separated, and says so, when each query always met the same others.
+        Not separated, and says so, when no query was asked twice.
 
     References
     ----------
@@ -116,7 +116,7 @@ def _together(contrasts: np.ndarray, level: float) -> QuerySplit:
     df = contrasts.size
     total = float(contrasts @ contrasts)
     ends = total / stats.chi2.ppf([0.5 + level / 2, 0.5 - level / 2], df)
-    note = "window and its queries together: queries always met the same others"
+    note = "window and its queries together: no query was asked twice"
     return QuerySplit(_NAN, _NAN, (_NAN, _NAN), (_NAN, _NAN), _NAN, f"{note} (CV {np.sqrt(total / df):.2%}, "
                       f"{np.sqrt(ends[0]):.2%} to {np.sqrt(ends[1]):.2%})")  # fmt: skip
 
@@ -172,7 +172,7 @@ def reml_split(contrasts: np.ndarray, values: np.ndarray, level: float = 0.95, n
     QuerySplit
         Estimates on a grid of the variances' ratio fine to 2 %.
     """
-    ratio = np.concatenate([[0.0], np.geomspace(1e-4, 1e4, 1000)]) / values.mean()  # query to window variance
+    ratio = np.concatenate([[0.0], np.geomspace(1e-4, 1e9, 1500)]) / values.mean()  # query to window variance
     spread = 1 + np.outer(ratio, values)
     square = (contrasts**2 / spread).sum(axis=1)
     k = contrasts.size

@@ -18,6 +18,9 @@ Method = Literal["auto", "t", "bootstrap-t"]
 #: Windows below which no interval is given by ``auto``.
 LEAST_WINDOWS = 10
 
+#: Windows below which the skew of the residuals cannot be judged from the windows themselves.
+STUDENT_WINDOWS = 30
+
 #: Cochran's factor: a Student interval needs more than this times the squared skew windows.
 COCHRAN = 25.0
 
@@ -176,7 +179,7 @@ def _choose(fit: Fit, method: Method) -> tuple[str, str]:
             "shorter windows, or ask for method='t' if residuals are known to be Gaussian"
         )
     gaussian = n >= COCHRAN * skew**2
-    used = ("t" if gaussian else "bootstrap-t") if method == "auto" else method
+    used = ("t" if gaussian and n >= STUDENT_WINDOWS else "bootstrap-t") if method == "auto" else method
     notes = [f"{n} windows, fewer than {LEAST_WINDOWS}"] if few else []
     if used == "t" and not gaussian:
         notes.append(f"residual skew {skew:.1f} needs {COCHRAN * skew**2:.0f} windows for Student's t")

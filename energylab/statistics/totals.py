@@ -94,9 +94,9 @@ def totals_by_windows(
     Returns
     -------
     pandas.DataFrame
-        One row a run, number of windows (five, from `LEAST_WINDOWS` to all but one), and method: ``session,
-        run, windows, queries, method, estimate, low, high, held``; the three in the middle relative to the
-        run's measured total, minus 1.
+        One row a run, step (five numbers of windows, from `LEAST_WINDOWS` to all but one) and method: ``session,
+        run, step, windows, queries, method, estimate, low, high, held``; estimate and ends relative to the run's
+        measured total, minus 1.
 
     Raises
     ------
