@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,15 +95,7 @@ def read_study(*roots: str | os.PathLike, task: str | None = None, model: str | 
             f"no record of task={task!r}, model={model!r} under {', '.join(map(str, roots))}; there are: "
             f"{', '.join(have) or 'none'}"
         )
-    for what, value in (
-        ("model", lambda r: f"{r.task.name} / {r.model.name}"),
-        ("device", lambda r: r.devices[0].name),
-        ("energy kind", lambda r: r.energy_kind),
-        ("data set", lambda r: f"{r.data.name} {r.data.digest[:12]}"),
-    ):
-        values = sorted({value(record) for record in records})
-        if len(values) > 1:
-            raise CohortError(f"{len(values)} values of {what} ({', '.join(values[:6])}); name one by task= and model=")
+    _refuse_mixture(records)
     tidy = store.read(*roots)
     sessions = {record.record_id for record in records}
     known = pd.DataFrame(records[0].data.covariates, index=pd.RangeIndex(records[0].data.queries, name="query"))
@@ -115,6 +107,19 @@ def read_study(*roots: str | os.PathLike, task: str | None = None, model: str | 
         covariates=known.loc[:, known.nunique() > 1],  # what is the same for all queries explains nothing
         overhead_j=session_overhead_j(records),
     )
+
+
+def _refuse_mixture(records: Sequence[Record]) -> None:
+    facts = {
+        "model": lambda r: f"{r.task.name} / {r.model.name}",
+        "device": lambda r: r.devices[0].name,
+        "energy kind": lambda r: r.energy_kind,
+        "data set": lambda r: f"{r.data.name} {r.data.digest[:12]}",
+    }
+    for what, value in facts.items():
+        values = sorted({value(record) for record in records})
+        if len(values) > 1:
+            raise CohortError(f"{len(values)} values of {what} ({', '.join(values[:6])}); name one by task= and model=")
 
 
 def meter_readings(records: Iterable[Record]) -> pd.DataFrame:

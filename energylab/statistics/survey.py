@@ -28,7 +28,7 @@ COCHRAN = 25.0
 MOST_SKEW = 2.0
 
 #: Resamples of the bootstrap-t.
-RESAMPLES = 1999
+RESAMPLES = 999
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def bootstrap_t(fit: Fit, level: float = 0.95, seed: int = 0, resamples: int = R
     n, p = fit.design.shape
     if fit.error <= 1e-12 * abs(fit.mean):
         raise StatisticsError("the windows do not differ, so nothing can be bootstrapped; use method='t'")
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
     weighted = fit.design * fit.weights[:, None]
     response = fit.response - fit.mean  # differences keep their digits in the sums of squares
     gram = (counts @ (weighted[:, :, None] * fit.design[:, None, :]).reshape(n, -1)).reshape(-1, p, p)
