@@ -170,18 +170,18 @@ def reml_split(contrasts: np.ndarray, values: np.ndarray, level: float = 0.95, n
     Returns
     -------
     QuerySplit
-        Estimates on a grid of the variances' ratio fine to 2 %.
+        Estimates on a grid of the variances' ratio, refined where the likelihood is high.
     """
-    ratio = np.concatenate([[0.0], np.geomspace(1e-4, 1e9, 1500)]) / values.mean()  # query to window variance
-    spread = 1 + np.outer(ratio, values)
-    square = (contrasts**2 / spread).sum(axis=1)
-    k = contrasts.size
-    scale = square / k  # best window variance at each ratio
-    loss = k * np.log(scale) + np.log(spread).sum(axis=1)  # minus twice the log likelihood, up to a constant
+    widest = np.concatenate([[0.0], np.geomspace(1e-4, 1e9, 150)]) / values.mean()  # query to window variance
+    _, loss = _profile(contrasts, values, widest)
+    near = np.flatnonzero(loss <= loss.min() + stats.chi2.ppf(level, 1))
+    first, last = max(near[0] - 1, 0), min(near[-1] + 1, widest.size - 1)
+    ratio = np.concatenate([[widest[first]], np.geomspace(widest[max(first, 1)], widest[last], 400)])
+    scale, loss = _profile(contrasts, values, ratio)
     best = int(np.argmin(loss))
     room = stats.chi2.ppf(level, 1) - (loss - loss[best])
     inside = room >= 0
-    low, high = _likelihood_range(room[inside] / k)
+    low, high = _likelihood_range(room[inside] / contrasts.size)
     window = scale[inside] * low, scale[inside] * high
     query = ratio[inside] * window[0], ratio[inside] * window[1]
     return QuerySplit(
@@ -192,6 +192,13 @@ def reml_split(contrasts: np.ndarray, values: np.ndarray, level: float = 0.95, n
         df=_worth(scale[best], ratio[best], values),
         note=note,
     )
+
+
+def _profile(contrasts: np.ndarray, values: np.ndarray, ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Best window variance at each ratio of the variances, and minus twice the log likelihood there."""
+    spread = 1 + np.outer(ratio, values)
+    scale = (contrasts**2 / spread).mean(axis=1)
+    return scale, contrasts.size * np.log(scale) + np.log(spread).sum(axis=1)
 
 
 def _likelihood_range(room: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
