@@ -97,7 +97,7 @@ def totals_figure(totals: pd.DataFrame, kind: str) -> Figure:
         part = table[table["method"] == method]
         axes["width"].plot(part["queries"], part["half_width"], "o-", color=colours[method], markersize=4, label=method)
     axes["width"].set(xlabel="queries measured", ylabel="mean half-width", ylim=(0, None))
-    axes["width"].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes["width"].xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes["width"].legend(frameon=False, fontsize=9)
     percent_axis(axes["width"].yaxis)
     return finished(figure)
