@@ -60,10 +60,16 @@ class Parameters(BaseModel):
     warm_up_max_s: float = Field(5.0, gt=0, description="longest warm-up in seconds; 300 on a GPU")
     max_attempts: int = Field(3, ge=1, description="times a block of queries is measured before its total is given up")
     max_relative_bound: float = Field(
-        0.05, gt=0, lt=1, description="largest error bound of a window, relative; tick-aligned edges are used to meet it"
+        0.05,
+        gt=0,
+        lt=1,
+        description="largest error bound of a window, relative; tick-aligned edges are used to meet it",
     )
     precision_target: float | None = Field(
-        None, gt=0, lt=1, description="stop when the 95 % interval's relative half-width is below this; None: all runs"
+        None,
+        gt=0,
+        lt=1,
+        description="stop when the 95 % interval's relative half-width is below this; None: all runs",
     )
     seed: int = Field(0, ge=0, description="order of queries, synthetic data, dithered window starts")
     repeat: int = Field(0, ge=0, description="number of this session among those of the same setting")
