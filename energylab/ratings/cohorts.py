@@ -7,17 +7,38 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from energylab.errors import CohortError, DataError, nearest, unknown_name
-from energylab.ratings.schemes import Group
-from energylab.record import SCORED_PHASES
+from energylab.errors import CohortError, DataError
+from energylab.ratings.rows import MUST_AGREE, usable_rows
 
-MODEL_CLASSES = ("A", "B", "C")
-REQUIRED = ("task", "model", "energy_j", "queries")
 
-#: What must agree within a group, where the table says it; a cohort key covers more.
-MUST_AGREE = ("energy_kind", "device", "gpus", "task_version", "model_source", "data_source", "batch_size")
+@dataclass(frozen=True)
+class Group:
+    """Models that are rated together: one cohort, task and model class.
 
-_WH_PER_1000_QUERIES = 1000.0 / 3600.0  # from joules a query
+    Attributes
+    ----------
+    task : str
+        What was asked.
+    cohort : str
+        Key of comparison; "not stated" where the table has none: its user holds all rows to be comparable.
+    model_class : str or None
+        A, B or C; None for a task without classes.
+    energy_kind : str
+        Kind of all its energies; "imported" where the table does not say, since then it is somebody's word.
+    device : str or None
+        The one device model they ran on; None when the table does not say.
+    """
+
+    task: str
+    cohort: str = "not stated"
+    model_class: str | None = None
+    energy_kind: str = "imported"
+    device: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Task and class as people read them."""
+        return self.task.replace("_", " ") + (f", class {self.model_class}" if self.model_class else "")
 
 
 @dataclass(frozen=True)
@@ -31,12 +52,12 @@ class Summary:
     models : pandas.DataFrame
         One row per model, sorted by group, energy and name: ``group`` (index into `groups`), ``model``,
         ``energy_wh`` (mean over sessions, Wh per 1,000 queries; NaN when unavailable), ``sessions`` (complete
-        ones), ``lost`` (sessions whose total is unavailable), ``runs``, ``session_sd_wh`` (between complete
-        sessions; NaN below two), ``run_sd_wh`` (between the runs of a single session; NaN otherwise),
-        ``classed`` (False for a model without a class among models that have one).
+        ones), ``lost`` (sessions whose total is unavailable), ``runs`` (of the complete sessions),
+        ``session_sd_wh`` (between complete sessions; NaN below two), ``run_sd_wh`` (between the runs of a single
+        session; NaN otherwise), ``classed`` (False for a model without a class among models that have one).
     boards : pandas.DataFrame
-        ``row`` (into `models`), ``board``, ``share`` of the model's complete sessions; empty when the table
-        names no boards.
+        ``row`` (into `models`), ``board``, ``share`` of the model's complete sessions; empty when the table names
+        no boards.
     """
 
     groups: tuple[Group, ...]
@@ -47,15 +68,14 @@ class Summary:
 def summarise(df: pd.DataFrame) -> Summary:
     """Bring a tidy table down to one energy a model.
 
-    Scored phases of a run are summed, runs of a session averaged, sessions of a model averaged. A run that
-    lacks the energy of a scored phase makes its session unavailable: never a mean of the survivors. Two
-    records of one model are two sessions. Without a ``session`` column all rows of a model are runs of one
-    session; without ``run`` and ``phase`` every row is a run.
+    Scored phases of a run are summed, runs of a session averaged, sessions of a model averaged. A run that lacks
+    the energy of a scored phase makes its session unavailable: never a mean of the survivors. Two records of one
+    model are two sessions. The order of the rows shows in nothing.
 
     Parameters
     ----------
     df : pandas.DataFrame
-        Tidy table; needs ``task, model, energy_j, queries`` alone.
+        Tidy table; needs ``task, model, energy_j, queries`` alone. See `rows.usable_rows` for missing columns.
 
     Returns
     -------
@@ -65,168 +85,69 @@ def summarise(df: pd.DataFrame) -> Summary:
     Raises
     ------
     DataError
-        If a column is missing, a row has no task or model, an energy is infinite, zero or negative, queries
-        are not a positive number, or a run and phase occur twice.
+        As `rows.usable_rows`; and if a run and phase occur twice.
     UnknownNameError
         If a model class is not A, B, C or missing.
     CohortError
-        If a group mixes what may not be compared; names the difference.
+        If a group mixes what may not be compared, phases that were summed included; names the difference.
     """
-    rows = _scored_rows(df)
-    group, first = _codes(rows["cohort"], rows["task"], rows["model_class"])
-    _refuse_mixtures(rows, group, first, "cohort" in df.columns)
+    rows = usable_rows(df)
+    group, first = number(rows, "cohort", "task", "model_class")
     groups, rank = _sorted_groups(rows.iloc[first])
-    group = rank[group]
-    model, model_first = _codes(pd.Series(group), rows["model"])
-    session, session_first = _codes(pd.Series(model), rows["session"])
-    energy_wh, run_session = _run_energies(rows, session)
-    runs_mean, runs_sd, runs = _mean_sd_count(run_session, energy_wh, len(session_first))
-    of_model = model[session_first]
-    lost = np.isnan(runs_mean)
-    mean, sd, count = _mean_sd_count(of_model[~lost], runs_mean[~lost], len(model_first))
-    single = count == 1
-    run_sd = np.full(len(model_first), np.nan)
-    run_sd[of_model[~lost]] = runs_sd[~lost]
-    models = pd.DataFrame(
-        {
-            "group": group[model_first],
-            "model": rows["model"].to_numpy()[model_first],
-            "energy_wh": mean,
-            "sessions": count,
-            "lost": np.bincount(of_model, weights=lost, minlength=len(model_first)).astype(np.int64),
-            "runs": np.bincount(of_model, weights=np.where(lost, 0, runs), minlength=len(model_first)).astype(
-                np.int64
-            ),
-            "session_sd_wh": sd,
-            "run_sd_wh": np.where(single, run_sd, np.nan),
-        }
-    )
+    rows["group"] = rank[group]
+    _refuse_mixtures(rows, groups)
+    rows["of_model"], model_first = number(rows, "group", "model")
+    rows["of_session"], session_first = number(rows, "of_model", "session")
+    run, run_first = number(rows, "of_session", "run")
+    _refuse_uneven_phases(rows, run, run_first, groups)
+    run_wh = _sums(run, rows["energy_wh"].to_numpy(), len(run_first))
+    sessions = rows[["of_model", "board"] if "board" in rows else ["of_model"]].iloc[session_first]
+    of_session = rows["of_session"].to_numpy()[run_first]
+    session_wh, run_sd, runs = _mean_sd_count(of_session, run_wh, len(session_first))
+    models, boards = _models(sessions, session_wh, run_sd, runs, len(model_first))
+    models.insert(0, "group", rows["group"].to_numpy()[model_first])
+    name = rows["model"].array
+    models.insert(1, "model", name if len(name) == len(model_first) else name[model_first])
     models["classed"] = ~_unclassed(groups)[models["group"].to_numpy()]
     order = _order(models)
-    boards = _boards(rows["board"].iloc[session_first][~lost], of_model[~lost], order, count)
+    boards["row"] = np.argsort(order)[boards["row"].to_numpy(dtype=np.int64)]
     return Summary(groups, models.iloc[order].reset_index(drop=True), boards)
 
 
-def _scored_rows(df: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that count, with every column this module needs, checked."""
-    _require_columns(df)
-    if "scored" in df.columns:
-        df = df[df["scored"].astype(bool)]
-    elif "phase" in df.columns:
-        df = df[df["phase"].isin(SCORED_PHASES)]
-    if df.empty:
-        raise DataError(f"the table has no scored row; scored phases are {', '.join(SCORED_PHASES)}")
-    rows = pd.DataFrame(index=range(len(df)))
-    for name in ("task", "model"):
-        rows[name] = df[name].to_numpy()
-        nameless = rows[name].isna() | (rows[name] == "")
-        if nameless.any():
-            raise DataError(f"{int(nameless.sum())} rows have no {name}; name it, or drop them")
-    rows["cohort"] = df["cohort"].to_numpy() if "cohort" in df.columns else "not stated"
-    rows["model_class"] = _model_classes(df)
-    for name in ("session", "run", "phase", "board", *MUST_AGREE, "dtype"):
-        rows[name] = df[name].to_numpy() if name in df.columns else None
-    if "run" not in df.columns and "phase" not in df.columns:
-        rows["run"] = np.arange(len(rows))
-    rows["energy_wh"] = _energies(df)
-    return rows
+def number(rows: pd.DataFrame, *names: str) -> tuple[np.ndarray, np.ndarray]:
+    """Number the distinct tuples in some columns, a missing value being a value, a missing column all equal.
 
-
-def _require_columns(df: pd.DataFrame) -> None:
-    missing = [name for name in REQUIRED if name not in df.columns]
-    if not missing:
-        return
-    near = [f"{name!r} (nearest here: {nearest(name, map(str, df.columns))!r})" for name in missing]
-    raise DataError(
-        f"the table lacks {', '.join(near)}; a rating needs {', '.join(REQUIRED)}, "
-        "with energy_j the joules of `queries` queries"
-    )
-
-
-def _model_classes(df: pd.DataFrame) -> pd.Series | None:
-    if "model_class" not in df.columns:
-        return None
-    classes = df["model_class"].astype("string").replace({"": pd.NA, "NA": pd.NA})
-    unknown = classes.dropna()[~classes.dropna().isin(MODEL_CLASSES)]
-    if len(unknown):
-        raise unknown_name(
-            "model class", unknown.iloc[0], MODEL_CLASSES, "leave it empty for a task without classes"
-        )
-    return classes.to_numpy()
-
-
-def _energies(df: pd.DataFrame) -> np.ndarray:
-    """Return Wh per 1,000 queries of every row; NaN where it is invalid or unavailable."""
-    energy = _numbers(df, "energy_j")
-    queries = _numbers(df, "queries")
-    if "valid" in df.columns:
-        energy = np.where(df["valid"].astype(bool), energy, np.nan)
-    known = ~np.isnan(energy)
-    bad = known & ~((energy > 0) & np.isfinite(energy))
-    if bad.any():
-        raise DataError(
-            f"energy_j={energy[bad][0]:g} of model {df['model'].to_numpy()[bad][0]!r} ({int(bad.sum())} such rows): "
-            "an energy is a finite number above 0; leave it empty when it is unavailable (a zero is a meter that failed)"
-        )
-    bad = known & ~((queries > 0) & np.isfinite(queries))
-    if bad.any():
-        raise DataError(
-            f"queries={queries[bad][0]:g} of model {df['model'].to_numpy()[bad][0]!r}: give a positive number"
-        )
-    return energy / queries * _WH_PER_1000_QUERIES
-
-
-def _numbers(df: pd.DataFrame, name: str) -> np.ndarray:
-    try:
-        return pd.to_numeric(df[name]).to_numpy(dtype=float, na_value=np.nan)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"column {name!r} must hold numbers: {error}") from error
-
-
-def _codes(*columns: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Number the distinct tuples of `columns` (a missing value is a value); return codes and first rows."""
-    codes = np.zeros(len(columns[0]), dtype=np.int64)
-    for column in columns:
-        values, uniques = pd.factorize(column)
-        codes, _ = pd.factorize(codes * (len(uniques) + 1) + values + 1)
-    first = np.empty(codes.max() + 1, dtype=np.int64)
+    Returns
+    -------
+    codes : ndarray of int, shape (rows,)
+        Number of each row's tuple, in order of appearance.
+    first : ndarray of int, shape (tuples,)
+        The first row of each tuple.
+    """
+    codes, size = np.zeros(len(rows), dtype=np.int64), 1
+    for name in (name for name in names if name in rows and size < len(rows)):
+        values, uniques = pd.factorize(rows[name], use_na_sentinel=False)
+        if size > 1 and len(uniques) > 1:
+            values, uniques = pd.factorize(codes * len(uniques) + values)
+        if len(uniques) > 1:
+            codes, size = values, len(uniques)
+    first = np.empty(size, dtype=np.int64)
     first[codes[::-1]] = np.arange(len(codes))[::-1]
     return codes, first
 
 
-def _refuse_mixtures(rows: pd.DataFrame, group: np.ndarray, first: np.ndarray, keyed: bool) -> None:
-    # A cohort key holds the precision policy, within which precisions may differ; without a key they must
-    # agree.
-    for name in MUST_AGREE if keyed else (*MUST_AGREE, "dtype"):
-        values = rows[name].dropna()
-        if values.nunique() < 2:
-            continue
-        kinds = values.groupby(group[values.index]).unique()
-        for number, found in kinds[kinds.map(len) > 1].items():
-            task, cohort = rows["task"].iloc[first[number]], rows["cohort"].iloc[first[number]]
-            raise CohortError(
-                f"task {task!r} of cohort {cohort!r} mixes {name}: {', '.join(sorted(map(repr, found)))}; these may "
-                f"not be compared. Rate them apart, df[df[{name!r}] == …], or give them different values of `cohort`"
-            )
-
-
 def _sorted_groups(firsts: pd.DataFrame) -> tuple[tuple[Group, ...], np.ndarray]:
     """Return groups in canonical order, and the new number of each old one."""
-    keys = [
-        (str(row.cohort), str(row.task), "" if pd.isna(row.model_class) else row.model_class)
-        for row in firsts.itertuples()
+    fields = ("cohort", "task", "model_class", "energy_kind", "device")
+    stated = firsts.reindex(columns=list(fields)).astype(object)
+    found = [
+        Group(**{name: str(value) for name, value in zip(fields, row, strict=True) if not pd.isna(value)})
+        for row in stated.itertuples(index=False)
     ]
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    groups = tuple(_group(*keys[old], firsts.iloc[old]) for old in order)
-    return groups, rank
-
-
-def _group(cohort: str, task: str, model_class: str, row: pd.Series) -> Group:
-    kind = "imported" if pd.isna(row["energy_kind"]) else row["energy_kind"]
-    device = None if pd.isna(row["device"]) else row["device"]
-    return Group(cohort, task, model_class or None, kind, device)
+    order = sorted(
+        range(len(found)), key=lambda old: (found[old].cohort, found[old].task, found[old].model_class or "")
+    )
+    return tuple(found[old] for old in order), np.argsort(order)
 
 
 def _unclassed(groups: tuple[Group, ...]) -> np.ndarray:
@@ -235,33 +156,87 @@ def _unclassed(groups: tuple[Group, ...]) -> np.ndarray:
     return np.array([group.model_class is None and (group.cohort, group.task) in classed for group in groups])
 
 
-def _run_energies(rows: pd.DataFrame, session: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sum the scored phases of every run; return energies and the session of each."""
-    run, first = _codes(pd.Series(session), rows["run"])
-    phase, names = pd.factorize(rows["phase"])
-    doubled = pd.Series(run * (len(names) + 1) + phase).duplicated().to_numpy()
-    if doubled.any():
-        row = rows.iloc[int(np.flatnonzero(doubled)[0])]
+def _refuse_mixtures(rows: pd.DataFrame, groups: tuple[Group, ...]) -> None:
+    for name in (name for name in MUST_AGREE if name in rows):
+        values = rows[name].dropna()
+        if values.nunique() < 2:
+            continue
+        kinds = values.groupby(rows["group"].loc[values.index]).unique()
+        for at, found in kinds[kinds.map(len) > 1].items():
+            raise CohortError(
+                f"{groups[at].title} of cohort {groups[at].cohort!r} mixes {name}: "
+                f"{', '.join(sorted(map(repr, found)))}; these may not be compared. Rate them apart, "
+                f"df[df[{name!r}] == …], or give them different values of `cohort`"
+            )
+
+
+def _refuse_uneven_phases(
+    rows: pd.DataFrame, run: np.ndarray, run_first: np.ndarray, groups: tuple[Group, ...]
+) -> None:
+    """Refuse a phase that a run holds twice, and runs of one group that hold different phases."""
+    if len(run_first) == len(run) and "phase" not in rows:
+        return
+    phase, names = pd.factorize(rows["phase"]) if "phase" in rows else (np.full(len(rows), -1), ())
+    doubled = np.flatnonzero(pd.Series(run * (len(names) + 1) + phase).duplicated().to_numpy())
+    if doubled.size:
+        row = rows.iloc[int(doubled[0])]
         raise DataError(
-            f"model {row['model']!r} of task {row['task']!r} has session {row['session']!r}, run {row['run']!r}, "
-            f"phase {row['phase']!r} twice; drop the copy, or give each record its own `session`, each run its own `run`"
+            f"model {row['model']!r} of task {row['task']!r} has the same session ({row.get('session')!r}), run and "
+            f"phase ({row.get('phase')!r}) twice; drop the copy, or give each record its `session`, each run its `run`"
         )
-    return _sums(run, rows["energy_wh"].to_numpy(), len(first)), session[first]
+    held = np.bincount(run, weights=2.0 ** (phase + 1))  # a sum of distinct powers names the set
+    of_run = pd.Series(held).groupby(rows["group"].to_numpy()[run_first])
+    low, high = of_run.min(), of_run.max()
+    for at in low.index[low != high]:
+        sets = [[name for bit, name in enumerate(names) if int(kind[at]) >> (bit + 1) & 1] for kind in (low, high)]
+        first, second = (", ".join(held) or "no phase named" for held in sets)
+        raise CohortError(
+            f"{groups[at].title} of cohort {groups[at].cohort!r} mixes phases: some runs sum {first}, others {second}; "
+            "these may not be compared"
+        )
+
+
+def _models(
+    sessions: pd.DataFrame, session_wh: np.ndarray, run_sd: np.ndarray, runs: np.ndarray, size: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Average the complete sessions of each model, and say which share of them ran on which board."""
+    of_model = sessions["of_model"].to_numpy()
+    lost = np.isnan(session_wh)
+    kept = of_model[~lost]
+    mean, sd, count = _mean_sd_count(kept, session_wh[~lost], size)
+    single_sd = np.full(size, np.nan)
+    single_sd[kept] = run_sd[~lost]
+    models = pd.DataFrame(
+        {
+            "energy_wh": mean,
+            "sessions": count,
+            "lost": np.bincount(of_model[lost], minlength=size),
+            "runs": np.bincount(kept, weights=runs[~lost], minlength=size).astype(np.int64),
+            "session_sd_wh": sd,
+            "run_sd_wh": np.where(count == 1, single_sd, np.nan),
+        },
+        copy=False,
+    )
+    if "board" not in sessions or sessions["board"].isna().all():
+        return models, pd.DataFrame({"row": [], "board": [], "share": []})
+    board = sessions["board"].fillna("not stated").array[~lost]
+    shares = pd.DataFrame({"row": kept, "board": board, "share": 1.0 / count[kept]})
+    return models, shares.groupby(["row", "board"], as_index=False)["share"].sum()
 
 
 def _sums(codes: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
-    """Sum `values` by code, smallest first, so that the order of rows does not show in the last digit."""
-    order = np.argsort(values, kind="stable")
-    return np.bincount(codes[order], weights=values[order], minlength=size)
+    """Sum `values` by code; smallest first, so that the order of rows does not show in the last digit."""
+    if np.bincount(codes, minlength=1).max() > 1:
+        order = np.argsort(values, kind="stable")
+        codes, values = codes[order], values[order]
+    return np.bincount(codes, weights=values, minlength=size)
 
 
-def _mean_sd_count(
-    codes: np.ndarray, values: np.ndarray, size: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _mean_sd_count(codes: np.ndarray, values: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     count = np.bincount(codes, minlength=size)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = _sums(codes, values, size) / count
-        sd = np.sqrt(_sums(codes, (values - mean[codes]) ** 2, size) / np.maximum(count - 1, 0))
+        sd = np.sqrt(_sums(codes, (values - mean[codes]) ** 2, size) / (count - 1))
     return mean, np.where(count > 1, sd, np.nan), count
 
 
@@ -270,31 +245,10 @@ def _order(models: pd.DataFrame) -> np.ndarray:
     energy = models["energy_wh"].fillna(np.inf).to_numpy()
     group = models["group"].to_numpy()
     order = np.lexsort((energy, group))
-    same = (
-        (np.diff(energy[order]) == 0) & (np.diff(group[order]) == 0)
-        if len(order) > 1
-        else np.array([], dtype=bool)
-    )
-    tied = np.concatenate([same, [False]]) | np.concatenate([[False], same])
+    same = (energy[order][1:] == energy[order][:-1]) & (group[order][1:] == group[order][:-1])
+    tied = np.append(same, False) | np.insert(same, 0, False)
     if tied.any():  # sorting names is slow, so only those that need it
         part = order[tied]
         names = models["model"].iloc[part].astype(str).to_numpy(dtype=object)
         order[tied] = part[np.lexsort((names, energy[part], group[part]))]
     return order
-
-
-def _boards(board: pd.Series, of_model: np.ndarray, order: np.ndarray, sessions: np.ndarray) -> pd.DataFrame:
-    """Return which share of each model's sessions ran on which board."""
-    empty = pd.DataFrame(
-        {"row": pd.Series(dtype=np.int64), "board": pd.Series(dtype=object), "share": pd.Series(dtype=float)}
-    )
-    if board.isna().all():
-        return empty
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    named = pd.DataFrame(
-        {"row": rank[of_model], "board": board.to_numpy(), "share": 1.0 / sessions[of_model]}
-    )
-    unnamed = named["board"].isna()
-    named.loc[unnamed, "board"] = "not stated"
-    return named.groupby(["row", "board"], as_index=False)["share"].sum()

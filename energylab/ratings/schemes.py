@@ -8,7 +8,8 @@ from typing import ClassVar, Protocol
 import numpy as np
 import pandas as pd
 
-from energylab.errors import EnergylabError
+from energylab.errors import DataError
+from energylab.ratings.cohorts import Group
 from energylab.registry import Registry
 
 #: Most stars there are; the lowest band earns them.
@@ -16,29 +17,6 @@ STARS = 5
 
 #: An energy within this relative distance above an edge still belongs to the lower band.
 TIE = 1e-9
-
-
-@dataclass(frozen=True)
-class Group:
-    """Models that are rated together: one cohort, task and model class.
-
-    Attributes
-    ----------
-    cohort, task : str
-        Key of comparison and task.
-    model_class : str or None
-        A, B or C; None for a task without classes.
-    energy_kind : str
-        Kind of all its energies.
-    device : str or None
-        The one device model they ran on; None when the table does not say.
-    """
-
-    cohort: str
-    task: str
-    model_class: str | None = None
-    energy_kind: str = "imported"
-    device: str | None = None
 
 
 class Scheme(Protocol):
@@ -197,14 +175,14 @@ def stars_for(energy_wh: np.typing.ArrayLike, bands: Bands) -> pd.array:
 
     Raises
     ------
-    EnergylabError
+    DataError
         If an energy is infinite, zero or negative.
     """
     energies = np.atleast_1d(np.asarray(energy_wh, dtype=float))
     known = ~np.isnan(energies)
     if (~np.isfinite(energies[known]) | (energies[known] <= 0)).any():
-        raise EnergylabError(
-            "an energy is infinite, zero or negative; use NaN for one that is unavailable (a zero is a meter that failed)"
+        raise DataError(
+            "an energy is infinite, zero or negative; use NaN where it is unavailable (a zero is a meter that failed)"
         )
     if not bands.edges_wh:
         return pd.array([pd.NA] * energies.size, dtype="Int64")
