@@ -22,21 +22,58 @@ TIE = 1e-9
 class Scheme(Protocol):
     """A function from a group's energies to the edges between its bands.
 
-    A scheme is called with energies of shape (..., models) in Wh per 1,000 queries, all finite and positive,
-    and the group; it returns the inner edges, ascending, of shape (..., STARS - 1) in the same unit.
-    ``relative`` says whether the edges come from the models themselves (then one model, or equal models, earn
-    no stars).
+    Attributes
+    ----------
+    name, version : str
+        What a release calls it; a change of the rule is a new version.
+    relative : bool
+        Whether the edges come from the models themselves: then a common factor on all energies moves no star, and
+        a group of few models is thin.
     """
 
     name: str
     version: str
     relative: bool
 
-    def __call__(self, energies_wh: np.ndarray, group: Group) -> np.ndarray: ...
+    def refusal(self, energies_wh: np.ndarray, group: Group) -> str:
+        """Say why a group earns no stars; empty when it does."""
+        ...
+
+    def __call__(self, energies_wh: np.ndarray, group: Group) -> np.ndarray:
+        """Return the inner edges.
+
+        Parameters
+        ----------
+        energies_wh : ndarray, shape (..., models)
+            Wh per 1,000 queries, finite and positive; each leading row is rated by itself.
+        group : Group
+            What the models share.
+
+        Returns
+        -------
+        ndarray, shape (..., STARS - 1)
+            Ascending, Wh per 1,000 queries.
+        """
+        ...
+
+
+class _Relative:
+    """What schemes share whose edges come from the models themselves."""
+
+    version: ClassVar[str] = "1"
+    relative: ClassVar[bool] = True
+
+    def refusal(self, energies_wh: np.ndarray, group: Group) -> str:
+        """Say why a group earns no stars: one model, or equal ones, have no scale."""
+        if energies_wh.size < 2:
+            return "not rated: the only model of its group"
+        if energies_wh.min() == energies_wh.max():
+            return "not rated: all models of its group have the same energy"
+        return ""
 
 
 @dataclass(frozen=True)
-class EqualWidth:
+class EqualWidth(_Relative):
     """The published scheme: five bands of equal width between the lowest and the highest energy.
 
     References
@@ -45,8 +82,6 @@ class EqualWidth:
     """
 
     name: ClassVar[str] = "equal_width"
-    version: ClassVar[str] = "1"
-    relative: ClassVar[bool] = True
 
     def __call__(self, energies_wh: np.ndarray, group: Group) -> np.ndarray:
         """Return the edges; see `Scheme`."""
@@ -54,12 +89,10 @@ class EqualWidth:
 
 
 @dataclass(frozen=True)
-class LogWidth:
+class LogWidth(_Relative):
     """Five bands of equal ratio: one heavy model no longer decides everybody's stars."""
 
     name: ClassVar[str] = "log_width"
-    version: ClassVar[str] = "1"
-    relative: ClassVar[bool] = True
 
     def __call__(self, energies_wh: np.ndarray, group: Group) -> np.ndarray:
         """Return the edges; see `Scheme`."""
@@ -67,12 +100,10 @@ class LogWidth:
 
 
 @dataclass(frozen=True)
-class Quantiles:
-    """Every band holds a fifth of the models: what "the most efficient 20 %" says in words."""
+class Quantiles(_Relative):
+    """Every band holds a fifth of the models: the rule in words, "the most efficient 20 %"."""
 
     name: ClassVar[str] = "quantiles"
-    version: ClassVar[str] = "1"
-    relative: ClassVar[bool] = True
 
     def __call__(self, energies_wh: np.ndarray, group: Group) -> np.ndarray:
         """Return the edges; see `Scheme`. Linear interpolation between order statistics."""
@@ -91,6 +122,7 @@ REGISTRY = Registry(
         "equal_width": "energylab.ratings.schemes:EqualWidth",
         "log_width": "energylab.ratings.schemes:LogWidth",
         "quantiles": "energylab.ratings.schemes:Quantiles",
+        "reference": "energylab.ratings.reference:Reference",
     },
     group="energylab.schemes",
 )

@@ -211,13 +211,8 @@ def peer_groups(summary: Summary, noise: float | None, gain: float) -> Iterator[
 
 def make_bands(scheme: Scheme, group: Group, energies_wh: np.ndarray) -> Bands:
     """Make the bands of a group; without edges, and with the reason, when it earns no stars."""
-    reason = ""
-    if not energies_wh.size:
-        reason = "not rated: no model of its group has an energy"
-    elif scheme.relative and energies_wh.size == 1:
-        reason = "not rated: the only model of its group"
-    elif scheme.relative and energies_wh.min() == energies_wh.max():
-        reason = "not rated: all models of its group have the same energy"
+    none = "not rated: no model of its group has an energy"
+    reason = scheme.refusal(energies_wh, group) if energies_wh.size else none
     edges = () if reason else tuple(map(float, scheme(energies_wh, group)))
     key = (scheme.name, scheme.version, group.cohort, group.task, group.model_class)
     return Bands(*key, edges, energies_wh.size, reason)
