@@ -165,7 +165,7 @@ def _refuse_mixtures(rows: pd.DataFrame, groups: tuple[Group, ...]) -> None:
         for at, found in kinds[kinds.map(len) > 1].items():
             raise CohortError(
                 f"{groups[at].title} of cohort {groups[at].cohort!r} mixes {name}: "
-                f"{', '.join(sorted(map(repr, found)))}; these may not be compared. Rate them apart, "
+                f"{', '.join(sorted(map(str, found)))}; these may not be compared. Rate them apart, "
                 f"df[df[{name!r}] == …], or give them different values of `cohort`"
             )
 
