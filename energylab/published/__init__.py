@@ -99,6 +99,72 @@ def load(name: str = "2025-02") -> pd.DataFrame:
     )
 
 
+def agreement(stars: pd.DataFrame, name: str = "2025-02") -> pd.DataFrame:
+    """Set re-derived stars beside the published ones.
+
+    Parameters
+    ----------
+    stars : pandas.DataFrame
+        ``energylab.rate(published.load(name))``.
+    name : str, default "2025-02"
+        Date of the study.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per task and model class, and a last one for all: ``task, model_class, models, published`` (models
+        with a published star), ``equal`` (of these, re-derived alike), ``first`` (models rated here for the first
+        time).
+    """
+    import pandas as pd
+
+    both = stars.merge(load(name)[["task", "model", "published_stars"]], on=["task", "model"], validate="one_to_one")
+    published = both["published_stars"].notna()
+    counted = both[["task", "model_class"]].assign(
+        models=1,
+        published=published.astype(int),
+        equal=(published & (both["stars"] == both["published_stars"])).fillna(False).astype(int),
+        first=(~published & both["stars"].notna()).astype(int),
+    )
+    table = counted.groupby(["task", "model_class"], dropna=False, as_index=False).sum()
+    total = table[["models", "published", "equal", "first"]].sum()
+    return pd.concat([table, pd.DataFrame([{"task": "all", "model_class": pd.NA, **total}])], ignore_index=True)
+
+
+def beside(stars: pd.DataFrame, name: str = "2025-02") -> pd.DataFrame:
+    """Set one's own figures beside the published ones, where both exist.
+
+    Parameters
+    ----------
+    stars : pandas.DataFrame
+        From `energylab.rate`, of any cohorts.
+    name : str, default "2025-02"
+        Date of the study.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per own figure whose task and model are published: ``task, model, published_wh, measured_wh,
+        expanded_low, expanded_high, ratio`` (measured by published), ``energy_kind, cohort``. A model is the same
+        when its hub id is, or the part of it after the owner: a random-weights stand-in of an architecture is
+        named like that, and its cohort says that it is one. Empty when there is none.
+    """
+    published = load(name)
+    published = published.assign(key=_bare(published["hub_id"])).dropna(subset=["hub_id"])
+    own = stars.assign(key=_bare(stars["model"])).drop(columns=["model_class"])
+    both = own.merge(published[["task", "key", "hub_id", "energy_wh"]], on=["task", "key"], suffixes=("", "_published"))
+    owned = both["model"].astype(str).str.contains("/")
+    both = both[~owned | (both["model"] == both["hub_id"])].dropna(subset=["energy_wh"])
+    both = both.rename(columns={"energy_wh_published": "published_wh", "energy_wh": "measured_wh"})
+    both["ratio"] = both["measured_wh"] / both["published_wh"]
+    columns = ["task", "model", "published_wh", "measured_wh", "expanded_low", "expanded_high", "ratio"]
+    return both[[*columns, "energy_kind", "cohort"]].reset_index(drop=True)
+
+
+def _bare(models: pd.Series) -> pd.Series:
+    return models.astype("string").str.rpartition("/")[2].str.lower()
+
+
 def _resource(name: str, suffix: str) -> Any:
     if name not in _FILES:
         raise unknown_name("published study", name, _FILES)
