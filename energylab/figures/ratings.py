@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -36,9 +37,25 @@ STYLE = {
     "legend.fontsize": 8,
     "legend.frameon": False,
     "font.size": 8.5,
+    "figure.dpi": 110,
     "svg.hashsalt": "energylab",
 }
 _GROUP = ["cohort", "task", "model_class"]
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in the package's style.
+
+    Unlike ``plt.rc_context`` it puts back its own settings alone: a notebook turns interactive drawing on when the
+    first figure is made, and restoring everything would turn it off again.
+    """
+    before = {name: plt.rcParams[name] for name in STYLE}
+    plt.rcParams.update(STYLE)
+    try:
+        yield
+    finally:
+        plt.rcParams.update(before)
 
 
 def groups_of(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -81,7 +98,7 @@ def plot(stars: pd.DataFrame) -> Figure:
         raise ParameterError("no model of this table has an energy; see its notes")
     columns = _columns(panels, 1 if len(panels) < 3 else 2)
     height = max(sum(len(part) + 4.5 for _, part in column) for column in columns) * 0.2 + 0.4
-    with plt.rc_context(STYLE):
+    with styled():
         figure = plt.figure(figsize=(7.5 * len(columns), height), layout="constrained")
         for side, column in zip(np.atleast_1d(figure.subfigures(1, len(columns))), columns, strict=True):
             _draw_column(side, column)
@@ -166,7 +183,7 @@ def scales(stars: pd.DataFrame, left_out: pd.DataFrame) -> Figure:
     """
     panels = [(title, part.dropna(subset=["stars"])) for title, part in groups_of(stars)]
     panels = [(title, part) for title, part in panels if len(part)]
-    with plt.rc_context(STYLE):
+    with styled():
         figure, axes = plt.subplots(figsize=(11, 0.58 * len(panels) + 1.5), layout="constrained")
         for star, colour in STAR_COLOURS.items():
             axes.axvspan((5 - star) / 5, (6 - star) / 5, color=colour, alpha=0.13, linewidth=0)
@@ -252,7 +269,7 @@ def distribution(stars: pd.DataFrame) -> Figure:
     ).T
     counts.loc["all"] = counts.sum()
     share = counts.div(counts.sum(axis=1), axis=0)
-    with plt.rc_context(STYLE):
+    with styled():
         figure, axes = plt.subplots(figsize=(8, 0.34 * len(counts) + 1.1), layout="constrained")
         left = np.zeros(len(counts))
         for star in range(5, 0, -1):

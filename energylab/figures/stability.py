@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from energylab.errors import ParameterError
-from energylab.figures.ratings import STAR_COLOURS, STYLE, groups_of, percent, short, shown_probability
+from energylab.figures.ratings import STAR_COLOURS, groups_of, percent, short, shown_probability, styled
 from energylab.ratings.moves import SURE
 from energylab.ratings.order import Order
 
@@ -46,7 +46,7 @@ def unsure(stars: pd.DataFrame, below: float = SURE) -> Figure:
     if part.empty:
         why = "all stars are surer than that" if len(known) else "no star has a probability; rate with noise=0.01"
         raise ParameterError(f"nothing to draw below {below:.0%}: {why}")
-    with plt.rc_context(STYLE):
+    with styled():
         figure, axes = plt.subplots(figsize=(8.5, 0.27 * len(part) + 1.0), layout="constrained")
         left = np.zeros(len(part))
         for star in range(5, 0, -1):
@@ -81,7 +81,7 @@ def noise(swept: pd.DataFrame, boards: pd.DataFrame | None = None) -> Figure:
         Left: expected number of wrong stars against noise. Right: the share of models of each group whose star is
         wrong, at each noise.
     """
-    with plt.rc_context(STYLE):
+    with styled():
         figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), width_ratios=(1, 1.5), layout="constrained")
         _draw_expected(left, swept, INK, "all on one board", (8, -12))
         if boards is not None:
@@ -143,7 +143,7 @@ def left_out(table: pd.DataFrame, most: int = 20) -> Figure:
     part = table[table["changed"].fillna(0) > 0]
     total = (part["gained"] + part["lost"]).sort_values(ascending=False, kind="stable")
     part = part.loc[total.index].head(most)
-    with plt.rc_context(STYLE):
+    with styled():
         figure, axes = plt.subplots(figsize=(8.5, 0.27 * len(part) + 1.0), layout="constrained")
         at = range(len(part))
         axes.barh(at, -part["lost"], color=ACCENT, height=0.72)
@@ -183,7 +183,7 @@ def joining(table: pd.DataFrame) -> Figure:
     matplotlib.figure.Figure
         Groups down, the joining model's energy across; share of the models that get another star.
     """
-    with plt.rc_context(STYLE):
+    with styled():
         wide = pd.DataFrame({title: part.set_index("factor")["share"] for title, part in groups_of(table)}).T
         counts = pd.DataFrame({title: part.set_index("factor")["changed"] for title, part in groups_of(table)}).T
         models = {title: part["models"].iloc[0] for title, part in groups_of(table)}
@@ -216,7 +216,7 @@ def schemes(table: pd.DataFrame) -> Figure:
         One square a scheme: models by their stars in the first scheme (down) and in the other (across).
     """
     first, *others = [name for name in table.columns if name not in ("task", "model_class", "model", "changed")]
-    with plt.rc_context(STYLE):
+    with styled():
         figure, every = plt.subplots(
             1, len(others), figsize=(3.3 * len(others) + 0.5, 3.5), sharey=True, squeeze=False, layout="constrained"
         )
@@ -250,7 +250,7 @@ def ranks(order: Order) -> Figure:
     """
     names = [short(model, 28) for model in order.table["model"]]
     size = max(3.2, 0.2 * len(names) + 1.0)
-    with plt.rc_context(STYLE):
+    with styled():
         figure, (left, right) = plt.subplots(
             1, 2, figsize=(6.3 + size, size), width_ratios=(4, size), layout="constrained"
         )

@@ -42,6 +42,24 @@ def source(name: str = "2025-02") -> dict[str, Any]:
     return yaml.safe_load(_resource(name, ".yaml").read_text(encoding="utf-8"))
 
 
+def source_in_words(name: str = "2025-02") -> str:
+    """Return `source` as Markdown, for a page that shows the table."""
+    facts = source(name)
+    conditions = (
+        f"{facts['queries']:,} queries, mean of {facts['runs']} runs, batch size {facts['batch_size']}, "
+        f"{facts['device']} (several for class C)"
+    )
+    lines = [
+        f"**{facts['title']}** ({facts['origin']}; method: {facts['method']}). {conditions}.",
+        "",
+        "Not published:",
+    ]
+    lines += [f"- {item}" for item in facts["not_published"]]
+    lines += ["", "Peculiar:"]
+    lines += [f"- {item}" for item in facts["peculiarities"]]
+    return "\n".join(lines)
+
+
 def load(name: str = "2025-02") -> pd.DataFrame:
     """Return a published study as a tidy table, ready for `energylab.rate`.
 
@@ -159,6 +177,41 @@ def beside(stars: pd.DataFrame, name: str = "2025-02") -> pd.DataFrame:
     both["ratio"] = both["measured_wh"] / both["published_wh"]
     columns = ["task", "model", "published_wh", "measured_wh", "expanded_low", "expanded_high", "ratio"]
     return both[[*columns, "energy_kind", "cohort"]].reset_index(drop=True)
+
+
+#: What `beside` has to say when there is nothing.
+NOTHING_BESIDE = (
+    "No record of a published model here yet: `results/reference` holds none. Measure one "
+    "(`notebooks/01-benchmark.ipynb`, or the study `params/studies/published-2025-02.yaml`) and name its folder in "
+    "`results`."
+)
+
+
+def own_records(results: str = "") -> pd.DataFrame:
+    """Return one's own tidy table: of `results`, or of the repository's ``results/reference`` where there is one.
+
+    Parameters
+    ----------
+    results : str, default ""
+        Folder of records or CSV; empty: ``results/reference`` beside ``params/``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `energylab.read`; empty when `results` is not named and there are no reference records.
+
+    Raises
+    ------
+    RecordError
+        If `results` is named and does not exist.
+    """
+    from energylab.paths import params_root
+    from energylab.store import read
+
+    folder = params_root().parent / "results" / "reference"
+    if results or folder.is_dir():
+        return read(results or folder)
+    return load().iloc[:0]
 
 
 def _bare(models: pd.Series) -> pd.Series:

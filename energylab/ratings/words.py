@@ -8,13 +8,31 @@ from energylab.ratings.moves import SURE, resolvable_ratio
 from energylab.ratings.stars import THIN
 
 
+def neat(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
+    """Return a table as a page shows it: tasks in words, empty where something is missing, rounded, tasks as index."""
+    shown = table.round(digits)
+    shown["task"] = shown["task"].str.replace("_", " ")
+    if "model_class" in shown:
+        shown = shown.rename(columns={"model_class": "class"}).astype({"class": object})
+    return shown.set_index("task").astype(object).where(shown.set_index("task").notna(), "")
+
+
+def of_treatments(table: pd.DataFrame) -> str:
+    """Say how many stars hang on how energy is counted; `table` from `compare.treatments`."""
+    lines = [
+        f"- **{row.treatment}**: " + (row.said or f"{row.changed} of {row.models} models get another star") + "."
+        for row in table.itertuples()
+    ]
+    return "\n".join(lines)
+
+
 def of_sureness(table: pd.DataFrame) -> str:
     """Say how sure the stars are; `table` from `moves.sureness`."""
     total = table.iloc[-1]
     return (
         f"**{total['unsure']} of {total['models']} stars** are right with less than {100 * SURE:.0f} % probability, "
-        f"and {total['expected_wrong']:.1f} are expected to be wrong. The least sure is {total['least_sure']}: its star is "
-        f"right with {100 * total['p_least']:.0f} %."
+        f"and {total['expected_wrong']:.1f} are expected to be wrong. The least sure is {total['least_sure']}: "
+        f"its star is right with {100 * total['p_least']:.0f} %."
     )
 
 
@@ -27,7 +45,8 @@ def of_noise(swept: pd.DataFrame, own_boards: pd.DataFrame, gain: float) -> str:
     return (
         f"Of {models} stars, noise alone makes {', '.join(parts)} wrong. If every model had run on a board of its own, "
         f"with sensor gains within ±{100 * gain:g} %, it would be {boards.iloc[0]:.1f} even at "
-        f"{100 * boards.index[0]:g} % noise: repeating on one board cannot find this. Two figures from two such boards must differ by "
+        f"{100 * boards.index[0]:g} % noise: repeating on one board cannot find this. "
+        f"Two figures from two such boards must differ by "
         f"{100 * (resolvable_ratio(gain) - 1):.1f} % before their order is {100 * SURE:.0f} % sure."
     )
 
@@ -50,7 +69,7 @@ def of_leaving(table: pd.DataFrame) -> str:
 def of_joining(table: pd.DataFrame) -> str:
     """Say what a model that joins does; `table` from `moves.joins`."""
     changed = table.groupby("factor")[["changed", "models"]].sum()
-    parts = [f"{row.changed} at {factor:g} times" for factor, row in changed.iterrows()]
+    parts = [f"{row.changed} at {factor:g} ×" for factor, row in changed.iterrows()]
     return (
         f"Let one model join every group, and stars of the {changed['models'].iloc[0]} models that nobody touched "
         f"change: {', '.join(parts)} the highest energy so far."
