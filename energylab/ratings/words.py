@@ -9,12 +9,13 @@ from energylab.ratings.stars import THIN
 
 
 def neat(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
-    """Return a table as a page shows it: tasks in words, empty where something is missing, rounded, tasks as index."""
-    shown = table.round(digits)
+    """Return a table as a page shows it: tasks in words and in front, fixed decimals, empty where nothing is known."""
+    shown = table.rename(columns={"model_class": "class"}).astype(object)
+    for name in table.select_dtypes("float"):
+        shown[name] = [f"{value:.{digits}f}" for value in table[name]]
+    shown = shown.where(table.notna().to_numpy(), "")
     shown["task"] = shown["task"].str.replace("_", " ")
-    if "model_class" in shown:
-        shown = shown.rename(columns={"model_class": "class"}).astype({"class": object})
-    return shown.set_index("task").astype(object).where(shown.set_index("task").notna(), "")
+    return shown.set_index("task").rename_axis(index=None, columns="task")
 
 
 def of_treatments(table: pd.DataFrame) -> str:

@@ -95,6 +95,14 @@ def test_groups_are_cohort_task_and_class():
     assert summary.models.set_index("model")["classed"].to_dict() == {"a": True, "b": True, "c": False, "d": True}
 
 
+def test_single_models_keep_their_energy_whatever_the_order_of_tasks():
+    df = pd.DataFrame({"task": ["z", "a", "m"], "model": ["in z", "in a", "in m"], "energy_j": [1.0, 2.0, 3.0]})
+    summary = summarise(df.assign(queries=1))
+    assert [group.task for group in summary.groups] == ["a", "m", "z"]
+    assert summary.models["model"].tolist() == ["in a", "in m", "in z"]
+    assert (summary.models["energy_wh"] / WH_PER_1000).tolist() == pytest.approx([2.0, 3.0, 1.0])
+
+
 @pytest.mark.parametrize(
     ("column", "values"),
     [
