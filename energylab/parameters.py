@@ -55,15 +55,24 @@ class Parameters(BaseModel):
     gpus: int = Field(1, ge=1, description="devices the model is spread over; their energy is summed")
     meter: str = Field("auto", description="auto | nvml | rapl | codecarbon | estimate …: the meter that is scored")
     extra_meters: str = Field("", description="more meters on the same windows, separated by commas")
+    cpu_core_w: float = Field(
+        12.0, gt=0, description="watts of one busy core in the estimate meter's power model (12: Green Algorithms)"
+    )
     idle_s: float = Field(0.5, gt=0, description="seconds each idle level is observed; 10 on a GPU")
     warm_up_min_s: float = Field(0.3, ge=0, description="shortest warm-up in seconds")
     warm_up_max_s: float = Field(5.0, gt=0, description="longest warm-up in seconds; 300 on a GPU")
     max_attempts: int = Field(3, ge=1, description="times a block of queries is measured before its total is given up")
     max_relative_bound: float = Field(
-        0.05, gt=0, lt=1, description="largest error bound of a window, relative; tick-aligned edges are used to meet it"
+        0.05,
+        gt=0,
+        lt=1,
+        description="largest error bound of a window, relative; tick-aligned edges are used to meet it",
     )
     precision_target: float | None = Field(
-        None, gt=0, lt=1, description="stop when the 95 % interval's relative half-width is below this; None: all runs"
+        None,
+        gt=0,
+        lt=1,
+        description="stop when the 95 % interval's relative half-width is below this; None: all runs",
     )
     seed: int = Field(0, ge=0, description="order of queries, synthetic data, dithered window starts")
     repeat: int = Field(0, ge=0, description="number of this session among those of the same setting")
@@ -138,10 +147,11 @@ class Parameters(BaseModel):
     def identity(self) -> dict[str, Any]:
         """The part that says what is measured: no path, no device index, no attempt.
 
-        A model folder counts by its name alone: a folder moved elsewhere is still the same job.
+        A model folder counts by its name alone: a folder moved elsewhere is still the same job. A folder inside an
+        installed package (``package:…``) is named wholly by its text, wherever the package lies.
         """
         identity = self.model_dump(exclude=set(NOT_IDENTITY))
-        if self.model_source == "path":
+        if self.model_source == "path" and not self.model.startswith("package:"):
             identity["model"] = Path(self.model).name
         return identity
 

@@ -37,7 +37,9 @@ def params_root(explicit: str | os.PathLike | None = None, start: str | os.PathL
     if explicit is not None:
         folder = Path(explicit)
         if not (folder / "tasks").is_dir():
-            raise ParameterError(f"params folder {str(folder)!r} has no tasks/ folder; name a folder laid out like params/")
+            raise ParameterError(
+                f"params folder {str(folder)!r} has no tasks/ folder; name a folder laid out like params/"
+            )
         return folder
     here = Path(start if start is not None else Path.cwd()).resolve()
     candidates = [folder / "params" for folder in (here, *here.parents)]

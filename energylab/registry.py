@@ -60,7 +60,9 @@ class Registry:
         try:
             return getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
-            raise EnergylabError(f"{self.what} {name!r} points to {target!r}, which cannot be imported: {error}") from error
+            raise EnergylabError(
+                f"{self.what} {name!r} points to {target!r}, which cannot be imported: {error}"
+            ) from error
 
     def _all(self) -> dict[str, str]:
         if self.group is None:

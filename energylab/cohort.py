@@ -1,0 +1,53 @@
+"""What makes two records comparable: the cohort and its key."""
+
+from __future__ import annotations
+
+from energylab.record import Record
+
+#: Parts of the software stack whose major version belongs to the cohort.
+STACK = ("torch", "transformers", "diffusers")
+
+
+def cohort(record: Record) -> dict[str, str]:
+    """Return the facts that two records must share to be compared.
+
+    The board's identity is not among them: it is a random effect, part of the uncertainty.
+
+    Parameters
+    ----------
+    record : Record
+
+    Returns
+    -------
+    dict of str to str
+        Field to value, in a fixed order.
+    """
+    settings, model, first = record.task.settings, record.model, record.devices[0]
+    limits = {f"{device.power_limit_w:g} W" for device in record.devices if device.power_limit_w is not None}
+    return {
+        "task": f"{record.task.name} {record.task.version}",
+        "device": f"{len(record.devices)} x {first.name}",
+        "energy": record.energy_kind,
+        "model source": record.model.source,
+        "data": f"{record.data.source} {record.data.name}",
+        "dtype": str(settings.get("dtype", model.dtype)),
+        "batch": str(settings.get("batch_size", 1)),
+        "settings": ", ".join(f"{name}={settings[name]}" for name in record.task.overridden) or "as published",
+        "attention": model.attention or "default",
+        "compiled": "yes" if model.compiled else "no",
+        "power limit": ", ".join(sorted(limits)) or "unknown",
+        "clocks": first.clock_policy or "unknown",
+        "ecc": "unknown" if first.ecc is None else ("on" if first.ecc else "off"),
+        "driver": (first.driver or "none").split(".")[0],
+        "stack": " ".join(f"{name} {_major(record, name)}" for name in STACK if name in record.host.packages),
+        "protocol": record.protocol.version,
+    }
+
+
+def cohort_key(record: Record) -> str:
+    """Return the cohort as one line of text, ``field=value; …``: equal lines may be compared."""
+    return "; ".join(f"{field}={value.replace(';', ',')}" for field, value in cohort(record).items())
+
+
+def _major(record: Record, package: str) -> str:
+    return record.host.packages[package].split(".")[0]

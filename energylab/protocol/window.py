@@ -1,0 +1,359 @@
+"""One window: lead in, read, run whole queries, read. Nothing but the model's work lies between the readings."""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from energylab.clock import Clock
+from energylab.errors import MeterError
+from energylab.meters.base import DeviceCounters, Meter, Reading, wait_for_tick
+from energylab.protocol.checks import (
+    MeterSpan,
+    device_state,
+    failure_reasons,
+    span_reasons,
+    state_reasons,
+)
+from energylab.protocol.settings import Settings
+from energylab.protocol.workload import Batch, Workload
+from energylab.record import DeviceState, MeterReadings, QueryFailure, Window
+
+#: Time between two readings while waiting for a step of the counter.
+POLL_S = 0.001
+
+
+@dataclass
+class Bench:
+    """Everything one session measures with; `idle_w` and `pace_s` fill as the session learns them.
+
+    Attributes
+    ----------
+    workload : Workload
+        What is measured.
+    scored, extra : sequence of Meter
+        Open meters: the scored ones give the energy (one a device), the others watch the same windows.
+    settings : Settings
+        The protocol's settings.
+    clock : Clock
+        The meters' clock.
+    origin_s : float
+        Time the session's times are counted from.
+    idle_w : dict
+        Device to idle power without context.
+    pace_s : dict
+        Phase to seconds a query, from the warm-up.
+    work_w : float or None
+        Mean power while working, from the warm-up.
+    """
+
+    workload: Workload
+    scored: Sequence[Meter]
+    extra: Sequence[Meter]
+    settings: Settings
+    clock: Clock
+    origin_s: float
+    rng: random.Random
+    idle_w: dict[str, float] = field(default_factory=dict)
+    pace_s: dict[str, float] = field(default_factory=dict)
+    work_w: float | None = None
+
+    @property
+    def meters(self) -> list[Meter]:
+        """Scored meters last: they are read closest to the work."""
+        return [*self.extra, *self.scored]
+
+    @property
+    def step_s(self) -> float:
+        """Longest time a change of power may stay unseen: step and latency of the slowest scored meter."""
+        return max((meter.update_period_s or 0.0) + meter.latency_s for meter in self.scored)
+
+    @property
+    def stepped(self) -> bool:
+        """Whether a scored counter moves in visible steps."""
+        return any(meter.update_period_s for meter in self.scored)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The queries of one planned window."""
+
+    run: int
+    phase: str
+    number: int
+    queries: tuple[int, ...]
+
+
+@dataclass
+class Work:
+    """What running a block left: outputs of its first replication, and what went wrong."""
+
+    replications: int = 0
+    outputs: list[Any] = field(default_factory=list)
+    failures: list[QueryFailure] = field(default_factory=list)
+
+
+def measure_window(bench: Bench, block: Block, index: int, attempt: int) -> tuple[Window, list[tuple[Batch, Any]]]:
+    """Measure one block of queries once.
+
+    Parameters
+    ----------
+    bench : Bench
+        The session's meters, workload and settings.
+    block : Block
+        What to run.
+    index, attempt : int
+        Position of the window in the session; number of the try.
+
+    Returns
+    -------
+    window : Window
+        Valid, or invalid with its reasons.
+    answered : list of (Batch, outputs)
+        What the model returned in the first replication.
+    """
+    batches, failures = _prepare(bench, block)
+    if failures:
+        return _unstarted(bench, block, failures, index, attempt), []
+    on_tick = _edges_on_tick(bench, block)
+    before = _counters(bench)
+    _lead_in(bench, block.phase, batches, on_tick)
+    gc.collect()
+    gc.disable()  # a collection inside the window would be charged to the model
+    try:
+        spans, work = _between_readings(bench, block.phase, batches, on_tick)
+    finally:
+        gc.enable()
+    tokens, failures = _count(bench, block.phase, batches, work)
+    work.failures += failures
+    window = _judge(bench, block, spans, work, _states(bench, before, spans), index, attempt, tokens)
+    return window, list(zip(batches, work.outputs, strict=False))
+
+
+def _failures(batch_queries: Sequence[int], error: Exception) -> list[QueryFailure]:
+    """Keep what a query raised: every query of its batch failed with it."""
+    kind = "OutOfMemoryError" if isinstance(error, MemoryError) else type(error).__name__
+    return [QueryFailure(query=query, error=kind, message=str(error)[:500]) for query in batch_queries]
+
+
+def _prepare(bench: Bench, block: Block) -> tuple[list[Batch], list[QueryFailure]]:
+    batches, failures = [], []
+    for queries in bench.workload.cut(block.queries):
+        try:
+            batches.append(bench.workload.prepare(block.phase, queries))
+        except Exception as error:  # noqa: BLE001 - kept with the query, and makes the window invalid
+            failures += _failures(queries, error)
+    return batches, failures
+
+
+def _unstarted(bench: Bench, block: Block, failures: list[QueryFailure], index: int, attempt: int) -> Window:
+    """The window of a block whose inputs could not be made: it has no reading."""
+    return Window(
+        index=index,
+        run=block.run,
+        phase=block.phase,
+        block=block.number,
+        attempt=attempt,
+        queries=block.queries,
+        replications=0,
+        start_s=bench.clock.now() - bench.origin_s,
+        duration_s=0.0,
+        meters=(),
+        energy_j=None,
+        bound_j=None,
+        failures=tuple(failures),
+        valid=False,
+        reasons=tuple(failure_reasons(failures)),
+    )
+
+
+def _edges_on_tick(bench: Bench, block: Block) -> bool:
+    """Whether this window begins and ends on a step of the counter.
+
+    Dithered edges are right on average, and off by up to one step at each edge. They are kept while that is within
+    the stated precision; otherwise, or where one batch is too long to be spent on a lead-in, edges wait for a step.
+    """
+    settings = bench.settings
+    if not bench.stepped or settings.edges == "dithered":
+        return False
+    if settings.edges == "tick":
+        return True
+    batch_s = bench.pace_s.get(block.phase, 0.0) * bench.workload.batch_size
+    planned_s = max(settings.window_s, bench.pace_s.get(block.phase, 0.0) * len(block.queries))
+    ratio = max((meter.edge_power_w() or 0.0) for meter in bench.scored) / _usual_power_w(bench)
+    too_loose = 2 * bench.step_s / planned_s * max(ratio, 1.0) > settings.max_relative_bound
+    return too_loose or batch_s > settings.window_s / 4
+
+
+def _usual_power_w(bench: Bench) -> float:
+    """Mean power while working, as the warm-up saw it; the idle power, or 1 W, where that is unknown."""
+    return bench.work_w or max([*bench.idle_w.values(), 1.0])
+
+
+def _lead_in(bench: Bench, phase: str, batches: Sequence[Batch], on_tick: bool) -> None:
+    """Bring the device to its working power before the first reading, at a random time of the counter's step.
+
+    A counter read between two steps lags by the energy since the last one. With the same power before the start as
+    before the end, the two lags cancel on average; a start on idle would make the window too small.
+    """
+    if not bench.stepped or on_tick or not batches:
+        return
+    if bench.settings.dither:
+        bench.clock.sleep(bench.rng.random() * bench.step_s)
+    lead_until = bench.clock.now() + 2 * bench.step_s
+    call = bench.workload.run(phase)
+    position = 0
+    while bench.clock.now() < lead_until:
+        try:
+            call(batches[position % len(batches)].inputs)
+        except Exception:  # noqa: BLE001 - the window itself meets the same query, and records what it says
+            break
+        bench.workload.synchronize()
+        position += 1
+
+
+def _between_readings(
+    bench: Bench, phase: str, batches: Sequence[Batch], on_tick: bool
+) -> tuple[list[MeterSpan], Work]:
+    call, synchronize = bench.workload.run(phase), bench.workload.synchronize
+    meters = bench.meters
+    edge_power = [meter.edge_power_w() if meter.kind != "estimated" else None for meter in meters]
+    synchronize()
+    starts = [_read(meter, on_tick and meter.update_period_s) for meter in meters]
+    if on_tick and bench.settings.dither:  # a start locked to the counter's steps would alias with a periodic load
+        bench.clock.sleep(bench.rng.random() * bench.step_s)
+    work = _run(call, synchronize, batches, bench.clock, bench.settings.window_s)
+    stops = [_read(meter, on_tick and meter.update_period_s) for meter in reversed(meters)][::-1]
+    edges = zip(meters, starts, stops, edge_power, strict=True)
+    return [_span(meter, start, stop, power, on_tick) for meter, start, stop, power in edges], work
+
+
+def _run(call, synchronize, batches: Sequence[Batch], clock: Clock, window_s: float) -> Work:
+    """Run all batches, again and again until `window_s` has passed: whole repetitions only."""
+    work = Work()
+    start = clock.now()
+    batch = None
+    try:
+        for batch in batches:
+            work.outputs.append(call(batch.inputs))
+        synchronize()
+        work.replications = 1
+        while clock.now() - start < window_s:
+            for batch in batches:
+                call(batch.inputs)
+            synchronize()
+            work.replications += 1
+    except Exception as error:  # noqa: BLE001 - whatever a query raises is kept, and makes the window invalid
+        work.failures += _failures(batch.queries, error)
+    return work
+
+
+def _read(meter: Meter, on_tick: object) -> Reading | MeterError:
+    """Read a meter; an error is kept as the reading, so that the window can say what happened."""
+    try:
+        return wait_for_tick(meter, timeout_s=5 * meter.update_period_s, poll_s=POLL_S) if on_tick else meter.read()
+    except MeterError as error:
+        return error
+
+
+def _span(meter: Meter, start, stop, power_before: float | None, on_tick: bool) -> MeterSpan:
+    errors = [reading for reading in (start, stop) if isinstance(reading, MeterError)]
+    step_s = POLL_S if on_tick and meter.update_period_s else (meter.update_period_s or 0.0)
+    seen = [power for power in (power_before, None if errors else meter.edge_power_w()) if power is not None]
+    if not errors and stop.time_s > start.time_s:
+        seen.append((stop.energy_j - start.energy_j) / (stop.time_s - start.time_s))
+    return MeterSpan(
+        meter=meter,
+        start=None if isinstance(start, MeterError) else start,
+        stop=None if isinstance(stop, MeterError) else stop,
+        error=errors[0] if errors else None,
+        edge_error_s=step_s + meter.latency_s,
+        edge_power_w=max(seen) if seen else None,
+    )
+
+
+def _counters(bench: Bench) -> dict[str, DeviceCounters | None]:
+    found = {}
+    for meter in bench.scored:
+        try:
+            found[meter.device] = meter.counters()
+        except MeterError:
+            found[meter.device] = None  # the window's own readings meet the same error, and record it
+    return found
+
+
+def _states(bench: Bench, before: dict, spans: Sequence[MeterSpan]) -> list[DeviceState]:
+    after = _counters(bench)
+    durations = {span.meter.device: span.duration_s or 0.0 for span in spans}
+    return [
+        device_state(device, before[device], after[device], durations[device])
+        for device in after
+        if before[device] is not None and after[device] is not None
+    ]
+
+
+def _count(
+    bench: Bench, phase: str, batches: Sequence[Batch], work: Work
+) -> tuple[dict[str, int | None], list[QueryFailure]]:
+    """Count tokens of the first replication; a wrong count is a failed query."""
+    tokens: dict[str, int | None] = {"input": None, "output": None}
+    failures = []
+    for batch, outputs in zip(batches, work.outputs, strict=False):
+        try:
+            counted = bench.workload.count(phase, batch, outputs)
+        except Exception as error:  # noqa: BLE001 - kept with the query, and makes the window invalid
+            failures += _failures(batch.queries, error)
+            continue
+        for side in tokens:
+            value = getattr(counted, side)
+            tokens[side] = value if tokens[side] is None else tokens[side] + (value or 0)
+    return tokens, failures
+
+
+def _judge(bench, block: Block, spans, work: Work, states, index: int, attempt: int, tokens) -> Window:
+    scored = [span for span in spans if any(span.meter is meter for meter in bench.scored)]
+    on_device = block.phase != "preprocess"
+    reasons = failure_reasons(work.failures)
+    for span in scored:
+        reasons += span_reasons(span, bench.idle_w.get(span.meter.device), on_device, bench.settings)
+    for state in states:
+        reasons += state_reasons(state, bench.settings)
+    whole = all(span.error is None for span in scored)
+    first = scored[0]
+    bounds = [span.bound_j for span in scored]
+    return Window(
+        index=index,
+        run=block.run,
+        phase=block.phase,
+        block=block.number,
+        attempt=attempt,
+        queries=block.queries,
+        replications=work.replications,
+        start_s=(first.start.time_s if first.start else bench.clock.now()) - bench.origin_s,
+        duration_s=max((span.duration_s or 0.0) for span in scored),
+        meters=tuple(_readings(span) for span in spans),
+        energy_j=sum(span.stop.energy_j - span.start.energy_j for span in scored) if whole else None,
+        bound_j=sum(bounds) if all(bound is not None for bound in bounds) else None,
+        input_tokens=tokens["input"],
+        output_tokens=tokens["output"],
+        states=tuple(states),
+        failures=tuple(work.failures),
+        valid=not reasons,
+        reasons=tuple(dict.fromkeys(reasons)),
+    )
+
+
+def _readings(span: MeterSpan) -> MeterReadings:
+    known = span.error is None
+    step_s = span.meter.update_period_s
+    return MeterReadings(
+        meter=span.meter.name,
+        device=span.meter.device,
+        energy_j=span.stop.energy_j - span.start.energy_j if known else None,
+        bound_j=span.bound_j,
+        ticks=int(span.duration_s / step_s) if known and step_s else None,
+        max_power_w=span.edge_power_w,
+    )

@@ -1,0 +1,128 @@
+"""What the protocol measures: phases over queries, prepared outside the windows, run inside them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from energylab.tasks.base import Row, Task, Tokens
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Queries that are asked together.
+
+    Attributes
+    ----------
+    queries : tuple of int
+        Indices of the queries.
+    inputs : object
+        What the phase is called with.
+    """
+
+    queries: tuple[int, ...]
+    inputs: Any
+
+
+class Workload(ABC):
+    """Phases over a set of queries.
+
+    Attributes
+    ----------
+    phases : tuple of str
+        Phases in the order they are measured.
+    queries : int
+        Number of distinct queries of one run.
+    batch_size : int
+        Queries asked together.
+    """
+
+    phases: tuple[str, ...]
+    queries: int
+    batch_size: int = 1
+
+    def cut(self, queries: Sequence[int]) -> list[tuple[int, ...]]:
+        """Cut queries into batches, in order."""
+        return [tuple(queries[i : i + self.batch_size]) for i in range(0, len(queries), self.batch_size)]
+
+    @abstractmethod
+    def prepare(self, phase: str, queries: tuple[int, ...]) -> Batch:
+        """Make one batch, outside the windows."""
+
+    @abstractmethod
+    def run(self, phase: str) -> Callable[[Any], Any]:
+        """Return the function that is called with each batch's inputs inside the window."""
+
+    def synchronize(self) -> None:  # noqa: B027 - nothing to wait for unless a device works on its own
+        """Wait until the device has finished."""
+
+    def count(self, phase: str, batch: Batch, outputs: Any) -> Tokens:
+        """Count the tokens of one batch, after the window."""
+        return Tokens()
+
+    def answers(self, batch: Batch, outputs: Any) -> dict[int, Any]:
+        """Return one plain answer for each query of a batch of the last phase, after the window."""
+        return {}
+
+
+class FunctionWorkload(Workload):
+    """Any function of one query, as the single phase ``call``."""
+
+    phases = ("call",)
+
+    def __init__(self, fn: Callable[[Any], Any], queries: Sequence[Any], synchronize: Callable[[], None] | None = None):
+        self._fn = fn
+        self._queries = list(queries)
+        self._synchronize = synchronize
+        self.queries = len(self._queries)
+
+    def prepare(self, phase: str, queries: tuple[int, ...]) -> Batch:
+        """Make a batch of one query."""
+        return Batch(queries, self._queries[queries[0]])
+
+    def run(self, phase: str) -> Callable[[Any], Any]:
+        """Return the function itself."""
+        return self._fn
+
+    def synchronize(self) -> None:
+        """Call the given synchronisation, if any."""
+        if self._synchronize:
+            self._synchronize()
+
+    def answers(self, batch: Batch, outputs: Any) -> dict[int, Any]:
+        """Return what the function returned."""
+        return {batch.queries[0]: outputs}
+
+
+class TaskWorkload(Workload):
+    """A loaded task over its rows."""
+
+    def __init__(self, task: Task, rows: Sequence[Row]) -> None:
+        self._task = task
+        self._rows = list(rows)
+        self.phases = tuple(task.phases)
+        self.queries = len(self._rows)
+        self.batch_size = task.batch_size
+
+    def prepare(self, phase: str, queries: tuple[int, ...]) -> Batch:
+        """Make one batch: rows for ``preprocess``, preprocessed inputs for every other phase."""
+        rows = [self._rows[query] for query in queries]
+        return Batch(queries, rows if phase == "preprocess" else self._task.preprocess(rows))
+
+    def run(self, phase: str) -> Callable[[Any], Any]:
+        """Return the task's method named like the phase."""
+        return getattr(self._task, phase)
+
+    def synchronize(self) -> None:
+        """Wait for every device of the model."""
+        self._task.synchronize()
+
+    def count(self, phase: str, batch: Batch, outputs: Any) -> Tokens:
+        """Count by the task."""
+        return self._task.count(phase, batch.inputs, outputs)
+
+    def answers(self, batch: Batch, outputs: Any) -> dict[int, Any]:
+        """Answer by the task."""
+        return dict(zip(batch.queries, self._task.answers(batch.inputs, outputs), strict=True))
