@@ -30,9 +30,7 @@ class Path:
     def covers(self, truth: ArrayLike) -> np.ndarray:
         """Whether the interval held `truth` (shape ``(...)``) after *every* window: shape ``(...)``."""
         truth = np.asarray(truth, float)[..., None]
-        missed = np.abs(self.mean - truth) > self.half_width + 1e-12 * np.abs(
-            truth
-        )  # rounding of a full sample
+        missed = np.abs(self.mean - truth) > self.half_width + 1e-12 * np.abs(truth)  # rounding of a full sample
         return ~np.any(missed, axis=-1)
 
 
@@ -166,9 +164,7 @@ def finite_share(measured: ArrayLike, population: int | None, sampling_share: fl
         raise StatisticsError(f"sampling_share={sampling_share!r} is a share of variance; allowed: 0 to 1")
     if population is None:
         if sampling_share:
-            raise StatisticsError(
-                "sampling_share needs the size of the population; pass it, or sampling_share=0"
-            )
+            raise StatisticsError("sampling_share needs the size of the population; pass it, or sampling_share=0")
         return np.zeros_like(np.asarray(measured, float))
     if not population > 0:
         raise StatisticsError(f"population={population!r} must be positive")

@@ -34,9 +34,7 @@ class StarQuestion:
         low, high = np.asarray(self.edges_low, float), np.asarray(self.edges_high, float)
         ascending = low.shape == high.shape and low.ndim == 1 and low.size and np.all(low <= high)
         if not ascending or np.any(np.diff(low) < 0) or np.any(np.diff(high) < 0):
-            raise StatisticsError(
-                f"band edges must ascend, each low <= high; got {self.edges_low}, {self.edges_high}"
-            )
+            raise StatisticsError(f"band edges must ascend, each low <= high; got {self.edges_low}, {self.edges_high}")
 
     def stars(self, interval: Interval) -> tuple[int, ...]:
         """Return every number of stars the interval allows, ascending.

@@ -158,17 +158,13 @@ def expanded(interval: Interval, gain_error: float = 0.05) -> Interval:
     if interval.kind == "expanded":
         raise StatisticsError("the interval is expanded already; expand the repeatability interval once")
     if not 0 <= gain_error < 1:
-        raise StatisticsError(
-            f"gain_error={gain_error!r} is not a relative error; allowed: 0 <= gain_error < 1"
-        )
+        raise StatisticsError(f"gain_error={gain_error!r} is not a relative error; allowed: 0 <= gain_error < 1")
     bound = gain_error * abs(interval.mean)
     low, high = (
         float(combined_half_width(half, interval.df, bound, interval.level))
         for half in (interval.mean - interval.low, interval.high - interval.mean)
     )
-    single = (
-        "one session: the spread between sessions is not in it" if interval.kind == "within-session" else ""
-    )
+    single = "one session: the spread between sessions is not in it" if interval.kind == "within-session" else ""
     return replace(
         interval,
         low=interval.mean - low,
@@ -180,9 +176,7 @@ def expanded(interval: Interval, gain_error: float = 0.05) -> Interval:
     )
 
 
-def combined_half_width(
-    half: ArrayLike, df: float | None, bound: float | ArrayLike, level: float
-) -> np.ndarray:
+def combined_half_width(half: ArrayLike, df: float | None, bound: float | ArrayLike, level: float) -> np.ndarray:
     """Half-width of a Student error plus an independent rectangular one; see `expanded`.
 
     Parameters

@@ -223,9 +223,7 @@ class StopRule:
             raise StatisticsError(f"queries={queries!r}: a window holds at least one query")
         if covariates.keys() != self.covariate_means.keys():
             announced = sorted(self.covariate_means)
-            raise StatisticsError(
-                f"covariates {sorted(covariates)} given, but covariate_means announced {announced}"
-            )
+            raise StatisticsError(f"covariates {sorted(covariates)} given, but covariate_means announced {announced}")
         row = [covariates[name] - mean for name, mean in self.covariate_means.items()]
         if not np.all(np.isfinite(row)):
             raise StatisticsError(f"covariates {covariates} are not all finite")
