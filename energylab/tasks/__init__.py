@@ -29,6 +29,10 @@ FAMILIES = Registry(
         for name, target in {
             "sentence_similarity": "SentenceSimilarity",
             "text_generation": "TextGeneration",
+            "reasoning": "Reasoning",
+            "summarization": "Summarization",
+            "question_answering": "QuestionAnswering",
+            "text_classification": "TextClassification",
         }.items()
     },
     group=ENTRY_POINT_GROUP,
