@@ -34,6 +34,10 @@ FAMILIES = Registry(
             "sentence_similarity": "SentenceSimilarity",
             "speech_recognition": "SpeechRecognition",
             "text_generation": "TextGeneration",
+            "reasoning": "Reasoning",
+            "summarization": "Summarization",
+            "question_answering": "QuestionAnswering",
+            "text_classification": "TextClassification",
         }.items()
     },
     group=ENTRY_POINT_GROUP,
