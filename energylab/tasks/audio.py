@@ -101,7 +101,10 @@ def babble(rng: Any, seconds: float) -> bytes:
     time_s = np.arange(count) / RATE_HZ
     pitch_hz = rng.uniform(90, 220) * (1 + 0.15 * np.sin(2 * np.pi * rng.uniform(0.2, 0.6) * time_s))
     turns = np.cumsum(pitch_hz) / RATE_HZ
-    voice = sum(np.sin(2 * np.pi * k * turns + rng.uniform(0, 2 * np.pi)) / k for k in range(1, 25))
+    harmonics = np.arange(1, 25)[:, None]
+    phases = 2 * np.pi * (harmonics * np.arange(4096) / 4096 + rng.uniform(size=harmonics.shape))
+    period = (np.sin(phases) / harmonics).sum(axis=0)  # of the voice: looked up, not computed for every sample
+    voice = period[(turns % 1.0 * len(period)).astype(int)]
     syllables = np.sin(np.pi * 4.0 * time_s + rng.uniform(0, np.pi)) ** 2
     samples = 0.1 * voice * syllables + 0.005 * rng.normal(size=count)
     file = io.BytesIO()

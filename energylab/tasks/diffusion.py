@@ -221,7 +221,7 @@ def _stored(request: models.ModelRequest, origin: models.Origin) -> Any:
             fetched = Path(DiffusionPipeline.download(origin.repo, revision=origin.commit))
         origin = models.Origin(origin.name, fetched, trust_remote_code=origin.trust_remote_code)
     loader = AutoPipelineForText2Image.from_pretrained
-    return origin.read(loader, "pipeline", torch_dtype=getattr(torch, request.dtype)).to(request.device)
+    return origin.read(loader, "pipeline", dtype=getattr(torch, request.dtype)).to(request.device)
 
 
 @contextmanager

@@ -41,7 +41,9 @@ class ImageCaptioning(MediaGenerationMixin, ImageTask):
 
         self.image_processor = load_image_processor(loaded)
         if loaded.origin.architecture is not None:
-            return local_tokenizer(getattr(loaded.config, "text_config", loaded.config), loaded.origin.architecture.tokenizer)
+            return local_tokenizer(
+                getattr(loaded.config, "text_config", loaded.config), loaded.origin.architecture.tokenizer
+            )
         return loaded.origin.read(AutoTokenizer.from_pretrained, "tokenizer")
 
     def references_of(self, placed: Sequence[Placed], caption: str) -> Row:
@@ -63,15 +65,15 @@ class ImageCaptioning(MediaGenerationMixin, ImageTask):
         ----------
         C.-Y. Lin, "ROUGE: A Package for Automatic Evaluation of Summaries" (2004).
         """
-        metric = "rougeL"
+        metric = "rouge_l"
         meaningless = self.no_quality(metric, rows)
         if meaningless is not None:
             return (meaningless,)
         from rouge_score.rouge_scorer import RougeScorer
 
-        scorer = RougeScorer([metric], use_stemmer=True)
+        scorer = RougeScorer(["rougeL"], use_stemmer=True)
         values = [
-            scorer.score_multi(_captions(row), answer)[metric].fmeasure
+            scorer.score_multi(_captions(row), answer)["rougeL"].fmeasure
             for answer, row in zip(answers, rows, strict=True)
         ]
         details = {"answers": "free to stop, at most new_tokens"}

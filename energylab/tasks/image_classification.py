@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from energylab.record import Quality
-from energylab.tasks import models
 from energylab.tasks.base import Row
 from energylab.tasks.drawing import Placed
-from energylab.tasks.images import ImageTask, load_image_processor
-from energylab.tasks.media import Inputs, in_order, moved
+from energylab.tasks.images import ImageTask
+from energylab.tasks.media import Inputs, by_group, in_order
 
 
 class ImageClassification(ImageTask):
@@ -24,23 +23,14 @@ class ImageClassification(ImageTask):
         """Any network with an image classification head."""
         return "AutoModelForImageClassification"
 
-    def load_processor(self, loaded: models.Loaded) -> Any:
-        """Load the image processor."""
-        self.image_processor = load_image_processor(loaded)
-        return self.image_processor
-
     def references_of(self, placed: Sequence[Placed], caption: str) -> Row:
         """Label a picture with its first thing."""
         return {"label": placed[0].thing.imagenet}
 
     def forward(self, inputs: Inputs) -> list[Any]:
         """Return for each group the logits, shape (queries, classes)."""
-        import torch
-
-        with torch.inference_mode():
-            return [
-                self.model(**moved(group.tensors, self.device, self.model.dtype)).logits for group in inputs.groups
-            ]
+        outputs = by_group(self.model, inputs, self.device, self.model.dtype)
+        return [output.logits for output in outputs]
 
     def answers(self, inputs: Inputs, outputs: list[Any]) -> list[str]:
         """Return the name of the most likely class of every picture."""

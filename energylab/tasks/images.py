@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from energylab.errors import DataError
 from energylab.tasks import models
 from energylab.tasks.base import Row, TaskSettings
-from energylab.tasks.drawing import THINGS, Placed, draw_scene, photograph
+from energylab.tasks.drawing import Placed, Stock, draw_scene, photograph
 from energylab.tasks.family import ModelTask
-from energylab.tasks.media import Inputs, grouped, read_processor
+from energylab.tasks.media import Inputs, grouped, open_file, read_processor
 
 
 class PictureSettings(BaseModel):
@@ -55,9 +55,14 @@ class ImageTask(ModelTask):
     def references_of(self, placed: Sequence[Placed], caption: str) -> Row:
         """Return the reference columns of a synthetic picture."""
 
+    def load_processor(self, loaded: models.Loaded) -> Any:
+        """Load the image processor."""
+        self.image_processor = load_image_processor(loaded)
+        return self.image_processor
+
     def open_row(self, row: Row, folder: Path) -> Row:
         """Replace the name of a picture by what the file holds."""
-        return {**row, "image": (folder / row["image"]).read_bytes()}
+        return open_file(row, "image", folder)
 
     def check_row(self, row: Row) -> str | None:
         """Refuse a picture that is missing or cannot be decoded."""
@@ -74,12 +79,12 @@ class ImageTask(ModelTask):
         import numpy as np
 
         rng = np.random.default_rng(seed)
-        settings = self.settings.synthetic
+        settings, stock = self.settings.synthetic, Stock.load().things
         sizes = [settings.sizes[index % len(settings.sizes)] for index in range(count)]
         rows = []
         for index in rng.permutation(count):
             number = int(rng.integers(settings.things[0], settings.things[1] + 1))
-            things = [THINGS[thing] for thing in rng.choice(len(THINGS), size=number, replace=False)]
+            things = [stock[thing] for thing in rng.choice(len(stock), size=number, replace=False)]
             picture, placed, caption = draw_scene(rng, sizes[index], things)
             rows.append({"image": photograph(rng, picture), **self.references_of(placed, caption)})
         return rows

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from energylab.tasks import models
+from energylab.tasks.base import Row
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,14 @@ def moved(tensors: Mapping[str, Any], device: str, dtype: Any) -> dict[str, Any]
     }
 
 
+def by_group(call: Callable[..., Any], inputs: Inputs, device: str, dtype: Any) -> list[Any]:
+    """Call a model, or a method of one, with each group's tensors; the inputs stay on the host as they are."""
+    import torch
+
+    with torch.inference_mode():
+        return [call(**moved(group.tensors, device, dtype)) for group in inputs.groups]
+
+
 def in_order(inputs: Inputs, answers: Iterable[Sequence[Any]]) -> list[Any]:
     """Bring one answer a query from the order of the groups into the order of the batch.
 
@@ -107,6 +116,11 @@ def in_order(inputs: Inputs, answers: Iterable[Sequence[Any]]) -> list[Any]:
     for group, values in zip(inputs.groups, answers, strict=True):
         placed.update(zip(group.positions, values, strict=True))
     return [placed[position] for position in range(inputs.queries)]
+
+
+def open_file(row: Row, column: str, folder: Path) -> Row:
+    """Replace the name of a file in a row by what the file holds; a row without the column is left to the checks."""
+    return {**row, column: (folder / row[column]).read_bytes()} if column in row else row
 
 
 def read_processor(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from energylab.errors import ModelError
@@ -11,7 +12,7 @@ from energylab.record import DataFacts
 from energylab.tasks import models
 from energylab.tasks.base import Row, Tokens
 from energylab.tasks.generation import GenerationMixin
-from energylab.tasks.media import Inputs, in_order, moved
+from energylab.tasks.media import Inputs, by_group, in_order
 
 
 class MediaGenerationMixin(GenerationMixin):
@@ -47,7 +48,7 @@ class MediaGenerationMixin(GenerationMixin):
         """Set decoding up, and see with one blank query how many given tokens an output begins with."""
         kept = loaded.model.generation_config
         self.free = self.decoding_settings(kept, self.new_tokens)
-        self.free.min_new_tokens = None
+        self.free.min_new_tokens = 0  # None would mean: as the model's own settings say
         said = super().ready(loaded)
         try:
             self.prompt_length = self.prefill(self.preprocess([self.blank()]))[0].shape[1] - 1
@@ -57,13 +58,9 @@ class MediaGenerationMixin(GenerationMixin):
 
     def _decode(self, inputs: Inputs, settings: Any) -> list[Any]:
         """Return for each group the ids, shape (queries, prompt_length + new tokens)."""
-        import torch
-
-        with models.quiet(), torch.inference_mode():  # Whisper remarks on its own settings at every call
-            return [
-                self.model.generate(**moved(group.tensors, self.device, self.model.dtype), generation_config=settings)
-                for group in inputs.groups
-            ]
+        call = partial(self.model.generate, generation_config=settings)
+        with models.quiet():  # Whisper remarks on its own settings at every call
+            return by_group(call, inputs, self.device, self.model.dtype)
 
     def count(self, phase: str, inputs: Inputs, outputs: Any) -> Tokens:
         """Check that exactly the stated number of tokens was generated; the prompt has no tokens to count."""

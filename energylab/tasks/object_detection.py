@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from energylab.record import Quality
-from energylab.tasks import models
 from energylab.tasks.base import Row
 from energylab.tasks.drawing import Placed
-from energylab.tasks.images import ImageTask, load_image_processor
-from energylab.tasks.media import Inputs, in_order, moved
+from energylab.tasks.images import ImageTask
+from energylab.tasks.media import Inputs, by_group, in_order
 
 MOST_DETECTIONS = 100  # a picture, as COCO's evaluation counts them
 
@@ -31,11 +30,6 @@ class ObjectDetection(ImageTask):
         """Any DETR-like detector, or YOLOS."""
         return "AutoModelForObjectDetection"
 
-    def load_processor(self, loaded: models.Loaded) -> Any:
-        """Load the image processor."""
-        self.image_processor = load_image_processor(loaded)
-        return self.image_processor
-
     def references_of(self, placed: Sequence[Placed], caption: str) -> Row:
         """List every thing with its box."""
         return {"objects": [{"label": one.thing.coco, "box": list(one.box)} for one in placed]}
@@ -52,10 +46,7 @@ class ObjectDetection(ImageTask):
 
     def forward(self, inputs: Inputs) -> list[Any]:
         """Return for each group what the detector returns: logits and boxes of every query of its decoder."""
-        import torch
-
-        with torch.inference_mode():
-            return [self.model(**moved(group.tensors, self.device, self.model.dtype)) for group in inputs.groups]
+        return by_group(self.model, inputs, self.device, self.model.dtype)
 
     def answers(self, inputs: Inputs, outputs: list[Any]) -> list[list[dict[str, Any]]]:
         """Return the detections of every picture, best first: label, score, box as x, y, width, height in pixels."""

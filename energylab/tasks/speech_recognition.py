@@ -16,7 +16,7 @@ from energylab.tasks import models
 from energylab.tasks.audio import DurationSettings, babble, decode_audio, duration_s
 from energylab.tasks.base import Row, TaskSettings, Tokens
 from energylab.tasks.family import ModelTask
-from energylab.tasks.media import Group, Inputs, grouped, in_order, moved, read_processor
+from energylab.tasks.media import Group, Inputs, by_group, grouped, in_order, open_file, read_processor
 from energylab.tasks.media_generation import MediaGenerationMixin
 from energylab.tasks.synthetic import draw_sizes
 from energylab.tasks.tokenizers import local_tokenizer
@@ -117,7 +117,7 @@ class SpeechRecognition(MediaGenerationMixin, ModelTask):
 
     def open_row(self, row: Row, folder: Path) -> Row:
         """Replace the name of a clip by what the file holds."""
-        return {**row, "audio": (folder / row["audio"]).read_bytes()}
+        return open_file(row, "audio", folder)
 
     def check_row(self, row: Row) -> str | None:
         """Refuse a clip that is missing, broken or too short."""
@@ -172,12 +172,8 @@ class SpeechRecognition(MediaGenerationMixin, ModelTask):
 
     def forward(self, inputs: Inputs) -> list[Any]:
         """Return for each group the logits of every frame, shape (queries, frames, characters)."""
-        import torch
-
-        with torch.inference_mode():
-            return [
-                self.model(**moved(group.tensors, self.device, self.model.dtype)).logits for group in inputs.groups
-            ]
+        outputs = by_group(self.model, inputs, self.device, self.model.dtype)
+        return [output.logits for output in outputs]
 
     def count(self, phase: str, inputs: Inputs, outputs: Any) -> Tokens:
         """Check the number of new tokens; a CTC model generates none."""
