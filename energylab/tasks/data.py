@@ -103,6 +103,8 @@ def _published(settings: TaskSettings, count: int, required: Sequence[str]) -> t
         try:
             table = datasets.load_dataset(source.id, source.config, split=source.split, revision=commit)
         except (DatasetsError, ValueError, FileNotFoundError) as error:
+            if (said := hub.behind(error)) is not None:  # what the hub said is clearer than what was made of it
+                raise said from None
             raise DataError(f"data set {source.id!r} (split {source.split!r}): {error}") from error
     for column in required:
         name = source.columns.get(column, column)

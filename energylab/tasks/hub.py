@@ -40,7 +40,6 @@ def resolve_commit(repo: str, revision: str | None, kind: RepoType, error: type[
     EnergylabError
         Of type `error`, if the repository or revision is missing, gated or not reachable.
     """
-    import httpx
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -49,7 +48,7 @@ def resolve_commit(repo: str, revision: str | None, kind: RepoType, error: type[
             return HfApi().repo_info(repo, revision=revision, repo_type=kind).sha
         except HfHubHTTPError:
             raise  # the hub answered: what it says counts, whatever the cache holds
-        except (httpx.TransportError, OSError):
+        except (_network_error(), OSError):
             cached = _cached_commit(repo, revision, kind)
             if cached is None:
                 raise
@@ -76,15 +75,34 @@ def snapshot(repo: str, commit: str, kind: RepoType, patterns: Sequence[str], er
 @contextmanager
 def explained(repo: str, revision: str | None, kind: RepoType, error: type[EnergylabError]) -> Iterator[None]:
     """Turn every failure of the hub inside the block into one `error` that says what to do."""
-    import httpx
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HFValidationError
 
     try:
         yield
     except HFValidationError as problem:
         raise error(f"{kind} {repo!r} is not a hub id (organisation/name): {problem}") from problem
-    except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, ConnectionError, TimeoutError) as problem:
+    except (_network_error(), ConnectionError, TimeoutError) as problem:
         raise error(_explain(problem, repo, revision, kind)) from problem
+
+
+def behind(error: BaseException) -> Exception | None:
+    """Return the refusal of the hub that another library turned into `error`; None when there was none."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, HfHubHTTPError):
+        seen = seen.__cause__ or seen.__context__
+    return seen
+
+
+def _network_error() -> type[Exception]:
+    """Return the base of all errors of the HTTP library that the hub's client uses, which differs by its version.
+
+    The hub's own errors derive from it.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
 
 
 def _explain(problem: Exception, repo: str, revision: str | None, kind: RepoType) -> str:
@@ -104,7 +122,7 @@ def _explain(problem: Exception, repo: str, revision: str | None, kind: RepoType
         return f"{kind} {repo!r} has no revision {revision!r}: pass a branch, a tag or a full commit"
     return (
         f"{kind} {repo!r} could not be fetched from the hub ({type(problem).__name__}: {problem}); check the "
-        "network and run again: what has already arrived is kept"
+        "network and run again: files that have arrived are kept"
     )
 
 
