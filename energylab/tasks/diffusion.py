@@ -216,10 +216,11 @@ def _stored(request: models.ModelRequest, origin: models.Origin) -> Any:
     import torch
     from diffusers import AutoPipelineForText2Image, DiffusionPipeline
 
+    trusted = origin.trust_remote_code
     if origin.repo is not None:
         with hub.explained(origin.repo, origin.commit, "model", ModelError):
-            fetched = Path(DiffusionPipeline.download(origin.repo, revision=origin.commit))
-        origin = models.Origin(origin.name, fetched, trust_remote_code=origin.trust_remote_code)
+            fetched = Path(DiffusionPipeline.download(origin.repo, revision=origin.commit, trust_remote_code=trusted))
+        origin = models.Origin(origin.name, fetched, trust_remote_code=trusted)
     loader = AutoPipelineForText2Image.from_pretrained
     return origin.read(loader, "pipeline", dtype=getattr(torch, request.dtype)).to(request.device)
 

@@ -80,6 +80,8 @@ class ImageGeneration(TextTask):
         from diffusers.utils import logging
 
         logging.set_verbosity_error()
+        longest = loaded.model.tokenizer.model_max_length
+        self.max_input_tokens = longest if longest < 1_000_000 else None  # longer prompts are cut off
         diffusion.denoiser(loaded.model).register_forward_pre_hook(self._tick)
         return {"scheduler": type(loaded.model.scheduler).__name__, "diffusion_steps": self.diffusion_steps}
 

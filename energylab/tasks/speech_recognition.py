@@ -54,6 +54,7 @@ class SpeechRecognition(MediaGenerationMixin, ModelTask):
     references = ("text",)
 
     extractor: Any = None
+    pads: bool = False  # whether clips of different length go to the model together
 
     @property
     def ctc(self) -> bool:
@@ -95,7 +96,9 @@ class SpeechRecognition(MediaGenerationMixin, ModelTask):
     def ready(self, loaded: models.Loaded) -> dict[str, Any]:
         """Set decoding up for an encoder-decoder; nothing to set up for CTC."""
         if self.ctc:
-            return {"decoding": "ctc, best path"}
+            masked = getattr(self.extractor, "return_attention_mask", False)
+            self.pads = bool(masked) and hasattr(loaded.model, "_get_feat_extract_output_lengths")
+            return {"decoding": "ctc, best path", "pads_batches": self.pads}
         longest = getattr(loaded.config, "max_target_positions", None)
         if longest is not None and self.new_tokens + 4 > longest:  # the decoder's prompt has up to four tokens
             raise ModelError(
@@ -162,7 +165,7 @@ class SpeechRecognition(MediaGenerationMixin, ModelTask):
         """
         rate_hz = self.extractor.sampling_rate
         clips = [decode_audio(row["audio"], rate_hz) for row in rows]
-        if self.ctc and self.extractor.return_attention_mask:
+        if self.pads:
             return Inputs((Group(tuple(range(len(clips))), self._features(clips, rate_hz)),))
         return grouped([self._features([clip], rate_hz) for clip in clips])
 
