@@ -77,12 +77,13 @@ class ImageGeneration(TextTask):
 
     def ready(self, loaded: models.Loaded) -> dict[str, Any]:
         """Count how often the denoiser runs, and silence what the pipeline would print inside a window."""
+        import torch
         from diffusers.utils import logging
 
         logging.set_verbosity_error()
         longest = loaded.model.tokenizer.model_max_length
         self.max_input_tokens = longest if longest < 1_000_000 else None  # longer prompts are cut off
-        diffusion.denoiser(loaded.model).register_forward_pre_hook(self._tick)
+        diffusion.denoiser(loaded.model).register_forward_pre_hook(torch.compiler.disable(self._tick))
         return {"scheduler": type(loaded.model.scheduler).__name__, "diffusion_steps": self.diffusion_steps}
 
     def _tick(self, *_: Any) -> None:

@@ -195,6 +195,40 @@ def test_answers_that_are_scored_stop_where_the_model_stops():
     assert task.answers(inputs, forced) == [said]
 
 
+def test_a_checkpoint_of_the_first_days_is_loaded(tmp_path):
+    """As published: weight norm under its old names, no mask embedding, which recognition never uses."""
+    from safetensors.torch import load_file, save_file
+
+    task, rows, _ = loaded(model="tiny-wav2vec2", samples=1)
+    folder = stored(task, tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    old = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    renamed = {}
+    for name, tensor in weights.items():
+        for new_name, old_name in old.items():
+            name = name.replace(new_name, old_name)
+        if "masked_spec_embed" not in name:
+            renamed[name] = tensor
+    assert any("weight_g" in name for name in renamed)
+    save_file(renamed, tmp_path / "model.safetensors", {"format": "pt"})
+    again, rows, facts = loaded(model=folder, model_source="path", samples=1)
+    inputs = task.preprocess(rows)
+    assert torch.allclose(again.forward(inputs)[0], task.forward(inputs)[0], atol=1e-6)
+    assert facts.real_weights
+
+
+def test_a_model_trained_only_to_listen_is_refused(tmp_path):
+    from transformers import Wav2Vec2ForPreTraining
+
+    task, _, _ = loaded(model="tiny-wav2vec2", samples=1)
+    folder = stored(task, tmp_path)
+    config = task.model.config
+    config.codevector_dim = config.proj_codevector_dim = 16
+    Wav2Vec2ForPreTraining(config).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="lm_head"):
+        loaded(model=folder, model_source="path", samples=1)
+
+
 def test_random_weights_have_no_quality():
     task, rows, _ = loaded(model="tiny-hubert", samples=2)
     inputs = task.preprocess(rows)
