@@ -14,7 +14,6 @@ from energylab.tasks.base import Row, Tokens
 from energylab.tasks.text_generation import TextGeneration
 from energylab.tasks.thinking import PLAIN, Thinking, ThinkingLevel, find_thinking
 
-
 #: Stands in for the chat template that models with random weights have not got.
 LOCAL_TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
 

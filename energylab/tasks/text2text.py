@@ -91,8 +91,9 @@ class HeadOrWords(EncoderDecoder):
     def _with_prompt(self, loaded: models.Loaded, said: dict[str, Any]) -> dict[str, Any]:
         if self.prompt is None:
             raise ModelError(
-                f"model {loaded.origin.name!r} answers in words, and task {self.settings.name!r} has no prompt for models "
-                f"of type {loaded.config.model_type!r}: add it to prompts in the task's file, or choose a model with a head"
+                f"model {loaded.origin.name!r} answers in words, and task {self.settings.name!r} has no prompt for "
+                f"models of type {loaded.config.model_type!r}: add it to prompts in the task's file, or choose a "
+                "model with a head"
             )
         return said
 

@@ -84,7 +84,7 @@ def test_text_classification_is_the_pipelines(architecture, tmp_path):
 
 @pytest.mark.parametrize("architecture", ["tiny-distilbert", "tiny-roberta"])
 def test_question_answering_finds_the_best_span_there_is(architecture, tmp_path):
-    """The library dropped its pipeline in version 5; its rule, on the documented call's scores, by trying every span."""
+    """The library dropped its pipeline: its rule, on the documented call's scores, by trying every span."""
     folder = stored(tmp_path, architecture, AUTO["question_answering"])
     task, rows = loaded("question_answering", folder, samples=6)
     model = transformers.AutoModelForQuestionAnswering.from_pretrained(folder)
