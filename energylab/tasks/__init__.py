@@ -27,7 +27,12 @@ FAMILIES = Registry(
     {
         name: f"energylab.tasks.{name}:{target}"
         for name, target in {
+            "image_captioning": "ImageCaptioning",
+            "image_classification": "ImageClassification",
+            "image_generation": "ImageGeneration",
+            "object_detection": "ObjectDetection",
             "sentence_similarity": "SentenceSimilarity",
+            "speech_recognition": "SpeechRecognition",
             "text_generation": "TextGeneration",
             "reasoning": "Reasoning",
             "summarization": "Summarization",

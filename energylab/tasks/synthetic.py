@@ -89,9 +89,6 @@ def _frequencies(count: int) -> Any:
 def draw_lengths(rng: Any, count: int, settings: LengthSettings) -> list[int]:
     """Draw the lengths, in words, of `count` texts.
 
-    The lengths are the evenly spaced quantiles of the distribution in random order, scaled to the stated mean: two
-    seeds differ in order and words, not in the amount of work, and few texts have the same mean as many.
-
     Parameters
     ----------
     rng : numpy.random.Generator
@@ -106,13 +103,39 @@ def draw_lengths(rng: Any, count: int, settings: LengthSettings) -> list[int]:
     list of int
         Words a text, at least 1.
     """
+    tokens = draw_sizes(rng, count, settings.mean_tokens, settings.spread, settings.longest_tokens)
+    return [max(round(length / TOKENS_PER_WORD), 1) for length in tokens]
+
+
+def draw_sizes(rng: Any, count: int, mean: float, spread: float, longest: float) -> list[float]:
+    """Draw sizes of `count` queries from a log-normal distribution that is cut off.
+
+    They are the evenly spaced quantiles of the distribution in random order, scaled to the stated mean: two seeds
+    differ in order, not in the amount of work, and few queries have the same mean as many.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of chance.
+    count : int
+        Number of queries.
+    mean : float
+        Their mean, in any unit.
+    spread : float
+        Standard deviation of the logarithm.
+    longest : float
+        No size is larger.
+
+    Returns
+    -------
+    list of float
+        In the unit of `mean`.
+    """
     import numpy as np
     from scipy.stats import norm
 
-    quantiles = np.exp(settings.spread * norm.ppf((np.arange(count) + 0.5) / count))
-    tokens = _scaled(quantiles, settings.mean_tokens, settings.longest_tokens)
-    words = np.maximum(np.rint(tokens / TOKENS_PER_WORD), 1).astype(int)
-    return [int(length) for length in rng.permutation(words)]
+    quantiles = np.exp(spread * norm.ppf((np.arange(count) + 0.5) / count))
+    return [float(size) for size in rng.permutation(_scaled(quantiles, mean, longest))]
 
 
 def _scaled(shape: Any, mean: float, longest: float) -> Any:

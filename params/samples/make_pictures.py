@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from energylab.tasks.drawing import THINGS, draw_scene
+from energylab.tasks.drawing import Stock, draw_scene
 
 FOLDER = Path(__file__).parent
+THINGS = Stock.load().things
 SIZE = (640, 480)
 SCENES = 20
 
