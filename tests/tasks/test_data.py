@@ -10,7 +10,7 @@ from energylab.errors import DataError
 from energylab.parameters import Parameters
 from energylab.tasks import load_task, task_names
 from energylab.tasks.data import digest
-from energylab.tasks.synthetic import LengthSettings, Lexicon, draw_lengths
+from energylab.tasks.synthetic import TOKENS_AT_THE_END, TOKENS_PER_WORD, LengthSettings, Lexicon, draw_lengths
 
 TEXT_TASKS = {
     "sentence_similarity": (64, 22.9),
@@ -77,8 +77,8 @@ def test_synthetic_rows_have_the_published_mean_length(name):
 def test_lengths_are_cut_without_losing_their_mean():
     settings = LengthSettings(mean_tokens=100, spread=1.0, longest_tokens=300)
     words = draw_lengths(np.random.default_rng(0), 2000, settings)
-    assert max(words) * 1.15 <= 301
-    assert np.mean(words) * 1.15 == pytest.approx(100, rel=0.01)
+    assert max(words) * TOKENS_PER_WORD <= 301
+    assert np.mean(words) * TOKENS_PER_WORD + TOKENS_AT_THE_END == pytest.approx(100, rel=0.01)
     assert len(set(words)) > 100
 
 
