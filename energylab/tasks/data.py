@@ -103,8 +103,7 @@ def _published(settings: TaskSettings, count: int, required: Sequence[str]) -> t
         try:
             table = datasets.load_dataset(source.id, source.config, split=source.split, revision=commit)
         except (DatasetsError, ValueError, FileNotFoundError) as error:
-            if (said := hub.behind(error)) is not None:  # what the hub said is clearer than what was made of it
-                raise said from None
+            hub.check_access(source.id, "dataset")  # a gated data set is the one cause this library hides
             raise DataError(f"data set {source.id!r} (split {source.split!r}): {error}") from error
     for column in required:
         name = source.columns.get(column, column)

@@ -116,6 +116,8 @@ def greedy(checkpoint: Any, new_tokens: int, tokenizer: Any) -> Any:
         eos_token_id=eos,
         pad_token_id=pad,
         decoder_start_token_id=checkpoint.decoder_start_token_id,
+        forced_bos_token_id=checkpoint.forced_bos_token_id,
+        forced_eos_token_id=checkpoint.forced_eos_token_id,
     )
 
 

@@ -11,6 +11,9 @@ from energylab.errors import EnergylabError
 
 RepoType = Literal["model", "dataset"]
 
+#: Small files nearly every repository has: one is fetched while a revision is resolved.
+_LANDMARKS = {"model": ["config.json", "model_index.json"], "dataset": ["README.md"]}
+
 
 def resolve_commit(repo: str, revision: str | None, kind: RepoType, error: type[EnergylabError]) -> str:
     """Return the commit that `revision` means now, so that everything is loaded from one commit.
@@ -40,19 +43,12 @@ def resolve_commit(repo: str, revision: str | None, kind: RepoType, error: type[
     EnergylabError
         Of type `error`, if the repository or revision is missing, gated or not reachable.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub import snapshot_download
 
     with explained(repo, revision, kind, error):
-        try:
-            return HfApi().repo_info(repo, revision=revision, repo_type=kind).sha
-        except HfHubHTTPError:
-            raise  # the hub answered: what it says counts, whatever the cache holds
-        except (_network_error(), OSError):
-            cached = _cached_commit(repo, revision, kind)
-            if cached is None:
-                raise
-            return cached
+        # Asked by its name, the client resolves the revision and remembers it for times without a network.
+        folder = snapshot_download(repo, revision=revision, repo_type=kind, allow_patterns=_LANDMARKS[kind])
+    return Path(folder).name
 
 
 def snapshot(repo: str, commit: str, kind: RepoType, patterns: Sequence[str], error: type[EnergylabError]) -> Path:
@@ -75,24 +71,21 @@ def snapshot(repo: str, commit: str, kind: RepoType, patterns: Sequence[str], er
 @contextmanager
 def explained(repo: str, revision: str | None, kind: RepoType, error: type[EnergylabError]) -> Iterator[None]:
     """Turn every failure of the hub inside the block into one `error` that says what to do."""
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         yield
     except HFValidationError as problem:
         raise error(f"{kind} {repo!r} is not a hub id (organisation/name): {problem}") from problem
-    except (_network_error(), ConnectionError, TimeoutError) as problem:
+    except (_network_error(), LocalEntryNotFoundError, ConnectionError, TimeoutError) as problem:
         raise error(_explain(problem, repo, revision, kind)) from problem
 
 
-def behind(error: BaseException) -> Exception | None:
-    """Return the refusal of the hub that another library turned into `error`; None when there was none."""
-    from huggingface_hub.errors import HfHubHTTPError
+def check_access(repo: str, kind: RepoType) -> None:
+    """Ask the hub whether this user may read a repository; raises the hub's own error when not (see `explained`)."""
+    from huggingface_hub import HfApi
 
-    seen: BaseException | None = error
-    while seen is not None and not isinstance(seen, HfHubHTTPError):
-        seen = seen.__cause__ or seen.__context__
-    return seen
+    HfApi().auth_check(repo, repo_type=kind)
 
 
 def _network_error() -> type[Exception]:
@@ -124,19 +117,3 @@ def _explain(problem: Exception, repo: str, revision: str | None, kind: RepoType
         f"{kind} {repo!r} could not be fetched from the hub ({type(problem).__name__}: {problem}); check the "
         "network and run again: files that have arrived are kept"
     )
-
-
-def _cached_commit(repo: str, revision: str | None, kind: RepoType) -> str | None:
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
-
-    try:
-        cache = scan_cache_dir()
-    except CacheNotFound:
-        return None
-    for entry in cache.repos:
-        if entry.repo_id == repo and entry.repo_type == kind:
-            for held in entry.revisions:
-                if (revision or "main") in held.refs or held.commit_hash == revision:
-                    return held.commit_hash
-    return None

@@ -60,8 +60,13 @@ class QuestionAnswering(HeadOrWords):
         answerable = [number for number, row in enumerate(rows) if row["answers"]["text"]]
         if not answerable:
             why = "no question of the data has an answer"
-            return tuple(Quality(metric=m, value=None, queries=len(rows), meaningless=why) for m in ("exact_match", "f1"))
-        texts = [answer if isinstance(answer, str) else rows[n]["context"][slice(*answer)] for n, answer in enumerate(answers)]
+            return tuple(
+                Quality(metric=m, value=None, queries=len(rows), meaningless=why) for m in ("exact_match", "f1")
+            )
+        texts = [
+            answer if isinstance(answer, str) else rows[n]["context"][slice(*answer)]
+            for n, answer in enumerate(answers)
+        ]
         said = [{"id": str(n), "prediction_text": texts[n]} for n in answerable]
         right = [{"id": str(n), "answers": rows[n]["answers"]} for n in answerable]
         scores = squad(said, right)

@@ -14,7 +14,6 @@ from energylab.tasks.base import Row, Tokens
 from energylab.tasks.text_generation import TextGeneration
 from energylab.tasks.thinking import PLAIN, Thinking, ThinkingLevel, find_thinking
 
-
 #: Stands in for the chat template that models with random weights have not got.
 LOCAL_TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
 
@@ -93,7 +92,9 @@ class Reasoning(TextGeneration):
             return super().count(phase, inputs, outputs)
         ids = self.new_ids(inputs, outputs)
         if ids.shape[1] > self.new_tokens:
-            raise TaskError(f"generate: the model gave {ids.shape[1]} tokens a query, at most {self.new_tokens} allowed")
+            raise TaskError(
+                f"generate: the model gave {ids.shape[1]} tokens a query, at most {self.new_tokens} allowed"
+            )
         return Tokens(input=int(inputs["attention_mask"].sum()), output=sum(len(row) for row in self._ended(ids)))
 
     def answers(self, inputs: Any, outputs: Any) -> list[dict[str, Any]]:
@@ -106,7 +107,9 @@ class Reasoning(TextGeneration):
         meaningless = self.no_quality(metric, rows)
         if meaningless is not None:
             return (meaningless,)
-        right = [last_number(a["text"]) == last_number(str(row["reference"])) for a, row in zip(answers, rows, strict=True)]
+        right = [
+            last_number(a["text"]) == last_number(str(row["reference"])) for a, row in zip(answers, rows, strict=True)
+        ]
         return (Quality(metric=metric, value=sum(right) / len(right), queries=len(rows)),)
 
     def extra(self, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:

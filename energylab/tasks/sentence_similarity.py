@@ -12,7 +12,12 @@ from energylab.tasks import models
 from energylab.tasks.base import Row
 from energylab.tasks.text import TextTask, longest_input
 
-POOLINGS = ("mean", "cls", "last")
+#: Poolings, and what sentence-transformers calls them: as a mode, and, in older files, as a switch.
+POOLINGS = {
+    "mean": ("mean", "pooling_mode_mean_tokens"),
+    "cls": ("cls", "pooling_mode_cls_token"),
+    "last": ("lasttoken", "pooling_mode_lasttoken"),
+}
 
 
 class SentenceSimilarity(TextTask):
@@ -116,12 +121,9 @@ def _pooling(loaded: models.Loaded) -> tuple[str, int | None]:
     if not file.is_file():
         return "mean", limit
     values = json.loads(file.read_text(encoding="utf-8"))
-    names = {
-        "mean": "pooling_mode_mean_tokens",
-        "cls": "pooling_mode_cls_token",
-        "last": "pooling_mode_lasttoken",
-    }
-    chosen = [how for how in POOLINGS if values.get(names[how]) or values.get("pooling_mode") == how]
+    chosen = [
+        how for how, (mode, switch) in POOLINGS.items() if values.get("pooling_mode") == mode or values.get(switch)
+    ]
     if len(chosen) != 1:
         raise ModelError(f"model {loaded.origin.name!r}: pooling {values} is not one of {', '.join(POOLINGS)}")
     return chosen[0], limit

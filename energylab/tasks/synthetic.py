@@ -9,8 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-#: Tokens a word of such text becomes, punctuation and special tokens left out (measured over published tokenizers).
-TOKENS_PER_WORD = 1.15
+#: Tokens a word of such text becomes, full stops included and special tokens left out; and how many more the sentence
+#: cut short at the end of a text adds on average. Measured with MiniLM's tokenizer on texts of 8 to 320 words.
+TOKENS_PER_WORD = 1.076
+TOKENS_AT_THE_END = 0.5
 
 _SENTENCE_WORDS = (6, 22)
 
@@ -104,7 +106,7 @@ def draw_lengths(rng: Any, count: int, settings: LengthSettings) -> list[int]:
         Words a text, at least 1.
     """
     tokens = draw_sizes(rng, count, settings.mean_tokens, settings.spread, settings.longest_tokens)
-    return [max(round(length / TOKENS_PER_WORD), 1) for length in tokens]
+    return [max(round((length - TOKENS_AT_THE_END) / TOKENS_PER_WORD), 1) for length in tokens]
 
 
 def draw_sizes(rng: Any, count: int, mean: float, spread: float, longest: float) -> list[float]:

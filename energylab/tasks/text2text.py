@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from energylab.errors import ModelError
 from energylab.tasks import models
 from energylab.tasks.base import Row, Tokens
 from energylab.tasks.family import ModelTask
@@ -81,11 +82,20 @@ class HeadOrWords(EncoderDecoder):
         self.in_words = generates(loaded.config)
         self.phases = IN_WORDS if self.in_words else ONE_PASS
         if self.in_words:
-            return super().ready(loaded)
+            return self._with_prompt(loaded, super().ready(loaded))
         self.max_input_tokens = longest_input(loaded.config, self.processor)
         if loaded.model.config.pad_token_id is None:  # decoders with a head look for it to find the last token
             loaded.model.config.pad_token_id = self.processor.pad_token_id
         return {**ModelTask.ready(self, loaded), "max_input_tokens": self.max_input_tokens}
+
+    def _with_prompt(self, loaded: models.Loaded, said: dict[str, Any]) -> dict[str, Any]:
+        if self.prompt is None:
+            raise ModelError(
+                f"model {loaded.origin.name!r} answers in words, and task {self.settings.name!r} has no prompt for "
+                f"models of type {loaded.config.model_type!r}: add it to prompts in the task's file, or choose a "
+                "model with a head"
+            )
+        return said
 
     def forward(self, inputs: Any) -> Any:
         """Run the encoder and its head on one batch."""

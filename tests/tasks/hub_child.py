@@ -1,4 +1,4 @@
-"""Loads what it is told to, one line of JSON a time: a process of its own, since the hub's address is read at import."""
+"""Loads what it is told to, one line of JSON a time: a process of its own, as the hub's address is read at import."""
 
 import hashlib
 import json

@@ -5,8 +5,10 @@ Serves the few addresses of the hub's interface that loading a model or a data s
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -44,6 +46,7 @@ class StandInHub:
     def __init__(self) -> None:
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.requests: list[tuple[str, str, str | None]] = []  # command, path, range
+        self.connections: set[socket.socket] = set()
         self.breaks: dict[str, int] = {}  # file name -> bytes after which its downloads break off
         self.afterwards: dict[str, Callable[[], object]] = {}  # file name -> what happens once it was asked for
         handler = type("Bound", (_Handler,), {"hub": self})
@@ -59,15 +62,23 @@ class StandInHub:
         return repository
 
     def close(self) -> None:
-        """Stop serving."""
+        """Stop serving, open connections included."""
         self.server.shutdown()
         self.server.server_close()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):  # closed by the other side
+                connection.shutdown(socket.SHUT_RDWR)
         self._thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):
     hub: StandInHub
     protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        """Keep the connection, to cut it when the hub goes away."""
+        super().setup()
+        self.hub.connections.add(self.connection)
 
     def log_message(self, *args) -> None:
         """Say nothing."""
@@ -113,9 +124,15 @@ class _Handler(BaseHTTPRequestHandler):
             return
         repository, sha = found
         files = repository.commits[sha]
-        if what[0] == "revision":
+        if what[0] == "auth-check" and repository.gated:
+            self._refuse(403, "GatedRepo", "Access to this repository is restricted")
+        elif what[0] == "auth-check":
+            self._json({})
+        elif what[0] == "revision":
             siblings = [{"rfilename": file} for file in files]
-            self._json({"id": name, "_id": sha[:24], "sha": sha, "siblings": siblings, "gated": repository.gated, "tags": []})
+            self._json(
+                {"id": name, "_id": sha[:24], "sha": sha, "siblings": siblings, "gated": repository.gated, "tags": []}
+            )
         elif what[0] == "tree":
             self._json(_listing(files, "/".join(what[2:]), query.get("recursive", ["False"])[0].lower() == "true"))
         elif what[0] == "paths-info":
@@ -186,7 +203,9 @@ def _listing(files: dict[str, bytes], under: str, recursive: bool) -> list[dict]
     """List a folder: files and folders in it, or everything below it."""
     prefix = f"{under}/" if under else ""
     below = {file: data for file, data in files.items() if file.startswith(prefix)}
-    folders = {prefix + file.removeprefix(prefix).partition("/")[0] for file in below if "/" in file.removeprefix(prefix)}
+    folders = {
+        prefix + file.removeprefix(prefix).partition("/")[0] for file in below if "/" in file.removeprefix(prefix)
+    }
     shown = [_entry(file, data) for file, data in below.items() if recursive or "/" not in file.removeprefix(prefix)]
     return shown + [{"type": "directory", "path": name, "oid": "0" * 40, "size": 0} for name in sorted(folders)]
 

@@ -205,7 +205,8 @@ def test_without_a_network_the_cached_commit_is_used(hub, ask, files):
     commit = hub.add("model", "someone/cached").commit(files[0])
     online = ask(**of_hub("someone/cached"))
     hub.close()
+    assert "could not be fetched" in ask(**of_hub("someone/never-seen"))["message"]
     offline = ask(**of_hub("someone/cached"))
+    assert "facts" in offline, offline
     assert offline["facts"]["commit"] == commit
     assert offline["weights"] == online["weights"]
-    assert "could not be fetched" in ask(**of_hub("someone/never-seen"))["message"]
