@@ -122,6 +122,7 @@ class _TaskSubject:
 
     def load(self, device: str) -> Workload:
         self.model = self.task.load_model(device)
+        self.phases = tuple(self.task.phases)  # some tasks settle them by what kind of model was loaded
         self.data = self.data.model_copy(update={"covariates": self.task.covariates(self.rows)})
         return TaskWorkload(self.task, self.rows)
 
@@ -136,6 +137,9 @@ class _TaskSubject:
     def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
         answered = sorted(answers)
         return self.task.score([answers[i] for i in answered], [self.rows[i] for i in answered]) if answered else ()
+
+    def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
+        return self.task.extra([answers[i] for i in sorted(answers)])
 
 
 class _FunctionSubject:
@@ -160,6 +164,9 @@ class _FunctionSubject:
 
     def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
         return ()
+
+    def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
+        return {}
 
 
 def _measure(subject, parameters: Parameters, given: Sequence[Meter] | None, clock: Clock | None) -> Record:
@@ -221,7 +228,7 @@ def _record(subject, parameters, settings: Settings, found, session: Session, wh
         windows=session.windows,
         quality=subject.score(session.answers),
         parameters=parameters.model_dump(),
-        extra={"meter_choice": why, **(rule.facts(session) if rule else {})},
+        extra={"meter_choice": why, **(rule.facts(session) if rule else {}), **subject.extra(session.answers)},
         valid=session.valid,
         reasons=session.reasons,
     )

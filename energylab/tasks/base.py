@@ -155,6 +155,10 @@ class Task(ABC):
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[Quality, ...]:
         """Score all answers against the rows' references."""
 
+    def extra(self, answers: Sequence[Any]) -> dict[str, Any]:
+        """Return what the record should hold of the answers beside their quality, by name."""
+        return {}
+
     def synchronize(self) -> None:
         """Wait until the device has finished: called at the edges of every window."""
         import torch

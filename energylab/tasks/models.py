@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib.resources
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from energylab.record import ModelFacts
 from energylab.tasks import hub
 from energylab.tasks.architectures import Architecture, find_architecture
 from energylab.tasks.base import TaskSettings
-from energylab.tasks.machine import Machine, refuse_options, refuse_size
+from energylab.tasks.machine import Machine, raise_all, refuse_options, refuse_quantisation, refuse_size
+from energylab.tasks.placement import build_random, spread
+from energylab.tasks.quantisation import IN_CHECKPOINT, checkpoint_method, loading_options, stored_bytes
 
 PACKAGE_PREFIX = "package:"
 
@@ -197,11 +200,17 @@ def load_model(
     origin = locate(request)
     config = read_config(origin)
     auto = getattr(transformers, auto_class(config))
-    count = count_parameters(config, auto, origin)
-    refuse_size(machine, origin.name, count, request.quantisation or request.dtype, request.gpus)
-    model = (
-        _random(request, config, auto) if origin.folder is None else _stored(request, origin, config, auto, may_miss)
-    )
+    skeleton = build_skeleton(config, auto, origin)
+    count = skeleton.num_parameters()
+    refuse_size(machine, origin.name, count, _weight(request, origin, config, machine), request.gpus)
+    devices = machine.devices(request.gpus)
+    plan = spread(skeleton, devices)
+    with quiet():
+        if origin.folder is None:
+            model = build_random(auto, config, _dtype(request), devices, plan, request.seed, **_shape(request))
+        else:
+            fetch_weights(origin)
+            model = _stored(request, origin, config, auto, plan, may_miss)
     model.eval()
     if request.compile:
         model.compile()
@@ -226,24 +235,21 @@ def fetch_weights(origin: Origin) -> None:
     raise ModelError(f"model {origin.name!r} at {origin.commit} holds no weights that transformers can read")
 
 
-def count_parameters(config: Any, auto: Any, origin: Origin) -> int:
-    """Count a model's parameters on the meta device: no memory is used, no weight is read.
+def build_skeleton(config: Any, auto: Any, origin: Origin) -> Any:
+    """Build a model on the meta device, to count and to plan: no memory is used, no weight is read.
 
     Raises
     ------
     ModelError
         If the configuration is not one the task's Auto class can build.
     """
-    import copy
-
     import torch
 
     with torch.device("meta"), quiet():
         try:
-            model = auto.from_config(copy.deepcopy(config), trust_remote_code=origin.trust_remote_code)
-        except (ValueError, KeyError, TypeError, ImportError) as error:
+            return auto.from_config(copy.deepcopy(config), trust_remote_code=origin.trust_remote_code)
+        except LIBRARY_ERRORS as error:
             raise ModelError(_explain(origin, f"model for {auto.__name__}", error)) from error
-    return model.num_parameters()
 
 
 def describe(request: ModelRequest, origin: Origin, model: Any, count: int, **settings: Any) -> ModelFacts:
@@ -259,11 +265,11 @@ def describe(request: ModelRequest, origin: Origin, model: Any, count: int, **se
         parameters=count,
         model_class=model_class(count, request.model_classes),
         dtype=str(dtype).removeprefix("torch.") if dtype is not None else request.dtype,
-        quantisation=request.quantisation or _checkpoint_quantisation(model),
+        quantisation=request.quantisation or checkpoint_method(getattr(model, "config", None)),
         attention=getattr(getattr(model, "config", None), "_attn_implementation", None),
         compiled=request.compile,
         trust_remote_code=request.trust_remote_code,
-        weights_bytes=sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()),
+        weights_bytes=sum(stored_bytes(tensor) for tensor in model.parameters()),
         real_weights=stored,
         settings={"gpus": request.gpus, **settings},
     )
@@ -306,38 +312,45 @@ def _folder(name: str) -> Path:
     return folder.resolve()
 
 
-def _random(request: ModelRequest, config: Any, auto: Any) -> Any:
-    """Build with random weights straight on the device in the task's precision: no float32 copy on the host."""
+def _dtype(request: ModelRequest) -> Any:
     import torch
 
-    if request.quantisation:
+    return getattr(torch, request.dtype)
+
+
+def _shape(request: ModelRequest) -> dict[str, Any]:
+    return {"attn_implementation": request.attention} if request.attention else {}
+
+
+def _weight(request: ModelRequest, origin: Origin, config: Any, machine: Machine) -> str:
+    """Return what one weight is stored as, and refuse what this machine or this model cannot store it as."""
+    stored, asked = checkpoint_method(config), request.quantisation
+    if asked and origin.folder is None:
         raise ModelError(
-            f"quantisation={request.quantisation!r} needs stored weights; model_source='random' has none: "
-            "choose model_source='hub' or 'path'"
+            f"quantisation={asked!r} needs stored weights: choose model_source='hub' or 'path', not 'random'"
         )
-    shape = {"attn_implementation": request.attention} if request.attention else {}
-    devices = [request.device] if request.device.startswith("cuda") else []
-    with torch.random.fork_rng(devices=devices), torch.device(request.device), quiet():
-        torch.manual_seed(request.seed)
-        return auto.from_config(config, dtype=getattr(torch, request.dtype), **shape)
+    if stored is None or origin.folder is None:
+        return asked or request.dtype
+    if asked:
+        raise ModelError(f"model {origin.name!r} is already quantised ({stored}); leave quantisation out")
+    raise_all(refuse_quantisation(machine, stored, IN_CHECKPOINT, f"model {origin.name!r}: quantisation "))
+    return stored
 
 
-def _stored(request: ModelRequest, origin: Origin, config: Any, auto: Any, may_miss: tuple[str, ...]) -> Any:
-    """Load weights from a folder or the hub, and refuse a checkpoint that lacks what the task needs."""
-    import torch
-
-    shape = {"attn_implementation": request.attention} if request.attention else {}
-    fetch_weights(origin)
-    with quiet():
-        model, info = origin.read(
-            auto.from_pretrained,
-            "weights",
-            config=config,
-            dtype=getattr(torch, request.dtype),
-            device_map={"": request.device},
-            output_loading_info=True,
-            **shape,
-        )
+def _stored(
+    request: ModelRequest, origin: Origin, config: Any, auto: Any, plan: dict[str, str], may_miss: tuple[str, ...]
+) -> Any:
+    """Load weights from a folder, and refuse a checkpoint that lacks what the task needs."""
+    model, info = origin.read(
+        auto.from_pretrained,
+        "weights",
+        config=config,
+        dtype=_dtype(request),
+        output_loading_info=True,
+        device_map=plan,
+        **loading_options(request.quantisation),
+        **_shape(request),
+    )
     missing = sorted(key for key in info["missing_keys"] if not any(part in key for part in may_miss))
     if missing:
         raise ModelError(
@@ -345,14 +358,6 @@ def _stored(request: ModelRequest, origin: Origin, config: Any, auto: Any, may_m
             f"was trained for another task than {auto.__name__} serves; choose a model of this task"
         )
     return model
-
-
-def _checkpoint_quantisation(model: Any) -> str | None:
-    stored = getattr(getattr(model, "config", None), "quantization_config", None)
-    if stored is None:
-        return None
-    method = stored.get("quant_method") if isinstance(stored, dict) else stored.quant_method
-    return str(getattr(method, "value", method))
 
 
 def _explain(origin: Origin, what: str, error: Exception) -> str:
