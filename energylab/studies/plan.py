@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import random
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,8 @@ class Job:
     """
 
     id: str
-    parameters: Parameters
-    values: dict[str, Any]
+    parameters: Parameters = field(compare=False)
+    values: dict[str, Any] = field(compare=False)
 
     @property
     def label(self) -> str:
@@ -190,13 +191,18 @@ def parse(text: str, source: str | Path = "study") -> StudyFile:
 
 
 def find_notebook(name: str) -> Path:
-    """Return the notebook called `name`: here or in a folder above, else beside the package's ``params/``."""
+    """Return the notebook called `name`: here or in a folder above, else in the repository this package is from.
+
+    Raises
+    ------
+    StudyError
+        If there is none.
+    """
     here = Path.cwd()
-    candidates = [folder / name for folder in (here, *here.parents)] + [params_root().parent / name]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate.resolve()
-    raise StudyError(f"notebook {name!r} is neither in {here}, nor in a folder above, nor beside params/")
+    for folder in (here, *here.parents, Path(__file__).resolve().parents[2]):
+        if (folder / name).is_file():
+            return (folder / name).resolve()
+    raise StudyError(f"notebook {name!r} is neither in {here} nor in a folder above; name it from where you are")
 
 
 def expand(study: StudyFile) -> tuple[list[Job], tuple[Job, ...]]:
@@ -265,18 +271,34 @@ def _matches(row: Mapping[str, Any], pattern: Mapping[str, Any]) -> bool:
     if unknown:
         raise StudyError(f"exclude: {unknown_name('parameter', unknown[0], Parameters.model_fields)}")
     return all(
-        row.get(name) in wanted if isinstance(wanted, list) else row.get(name) == wanted for name, wanted in pattern.items()
+        row.get(name) in wanted if isinstance(wanted, list) else row.get(name) == wanted
+        for name, wanted in pattern.items()
     )
 
 
 def _check_names(notebook: Path, jobs: list[Job]) -> None:
     """Hold every parameter against the notebook's own: papermill would only log one that it does not know."""
-    import papermill
-
-    own = papermill.inspect_notebook(str(notebook))
-    if not own:
-        raise StudyError(f"{notebook}: no cell is tagged 'parameters', so nothing could be passed to it")
+    own = notebook_parameters(notebook)
     wanted = {name for job in jobs for name in job.values} | {"output_folder", "attempt", "record"}
-    unknown = sorted(wanted - set(own))
+    unknown = sorted(wanted - own)
     if unknown:
         raise unknown_name("parameter", unknown[0], own, f"{notebook.name} does not have it")
+
+
+def notebook_parameters(notebook: Path) -> set[str]:
+    """Return the names that the notebook's parameters cell assigns.
+
+    Raises
+    ------
+    StudyError
+        If no cell is tagged ``parameters``.
+    """
+    import nbformat
+
+    cells = nbformat.read(notebook, as_version=4).cells
+    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", ())]
+    if not tagged:
+        raise StudyError(f"{notebook}: no cell is tagged 'parameters', so nothing could be passed to it")
+    assigned = (node for node in ast.walk(ast.parse(tagged[0].source)) if isinstance(node, ast.Assign | ast.AnnAssign))
+    targets = (t for node in assigned for t in (node.targets if isinstance(node, ast.Assign) else [node.target]))
+    return {target.id for target in targets if isinstance(target, ast.Name)}

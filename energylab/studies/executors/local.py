@@ -1,0 +1,122 @@
+"""Jobs on this machine: one a device, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import IO
+
+from energylab.studies import devices as device_names
+from energylab.studies.executors.base import Ended, Executor, Work
+from energylab.studies.folder import Attempt, Outcome
+from energylab.studies.kernels import describe_exit
+from energylab.studies.plan import Job
+from energylab.studies.processes import MARKER, kill_marked
+
+
+@dataclass
+class _Running:
+    work: Work
+    attempt: Attempt
+    devices: tuple[str, ...]
+    process: subprocess.Popen
+    log: IO[bytes]
+    ends: int  # a descriptor that becomes readable when the process ends
+    started_s: float = field(default_factory=time.monotonic)
+
+    def overdue(self) -> bool:
+        limit = self.work.time_limit_s
+        return limit is not None and time.monotonic() - self.started_s > limit
+
+
+class LocalExecutor(Executor):
+    """Run jobs here.
+
+    Parameters
+    ----------
+    devices : str
+        As `energylab.studies.devices.available` takes them.
+    """
+
+    name = "local"
+
+    def __init__(self, devices: str = "auto") -> None:
+        self.devices = device_names.available(devices)
+        self._free = list(self.devices)
+        self._running: list[_Running] = []
+
+    def refuses(self, job: Job) -> str:
+        wanted = job.parameters.gpus
+        if wanted > len(self.devices):
+            return f"needs {wanted} devices, {len(self.devices)} here ({', '.join(self.devices)})"
+        return ""
+
+    def offer(self, work: Sequence[Work]) -> int:
+        taken = 0
+        for piece in work:
+            if piece.job.parameters.gpus > len(self._free):
+                break  # in order: a job that waits for several devices is not overtaken for ever
+            self._start(piece)
+            taken += 1
+        return taken
+
+    def _start(self, work: Work) -> None:
+        lease = tuple(self._free[: work.job.parameters.gpus])
+        environment = device_names.environment(lease)
+        attempt = work.begin(self.name, lease, environment)
+        log = attempt.log.open("wb")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "energylab.studies.job", str(attempt.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment, MARKER: str(attempt.path.resolve())},
+            start_new_session=True,
+        )
+        self._free = [name for name in self._free if name not in lease]
+        self._running.append(_Running(work, attempt, lease, process, log, os.pidfd_open(process.pid)))
+
+    def wait(self, timeout_s: float) -> list[Ended]:
+        if self._running:
+            select.select([item.ends for item in self._running], [], [], timeout_s)
+        ended = []
+        for item in list(self._running):
+            if item.process.poll() is not None:
+                ended.append(self._finish(item, self._died(item)))
+            elif item.overdue():
+                limit = f"stopped after its time limit of {item.work.time_limit_s:g} s; raise time_limit_s in the study"
+                ended.append(self._finish(item, Outcome.now("time_limit", limit, time.monotonic() - item.started_s)))
+        return ended
+
+    def _died(self, item: _Running) -> Outcome:
+        """Return the outcome for a process that ended without writing one: its machine or its runner failed it."""
+        how = describe_exit(item.process.returncode)
+        return Outcome.now("infrastructure", f"the job's process ended early ({how}); see {item.attempt.log}")
+
+    def _finish(self, item: _Running, otherwise: Outcome) -> Ended:
+        """Leave no process behind, then close the attempt and hand its devices back."""
+        if item.process.poll() is None:
+            item.process.kill()
+        item.process.wait()
+        kill_marked(str(item.attempt.path.resolve()))
+        os.close(item.ends)
+        item.log.close()
+        if item.attempt.outcome is None:
+            item.attempt.close(otherwise)
+        self._running.remove(item)
+        self._free = [name for name in self.devices if name in {*self._free, *item.devices}]
+        return Ended(item.work, item.attempt, item.attempt.outcome)
+
+    def running(self) -> list[Work]:
+        return [item.work for item in self._running]
+
+    def cancel(self, reason: str) -> list[Ended]:
+        now = time.monotonic()
+        return [
+            self._finish(item, Outcome.now("interrupted", reason, now - item.started_s)) for item in list(self._running)
+        ]
