@@ -58,6 +58,10 @@ class CohortError(EnergylabError):
     """Records that may not be compared were about to be compared."""
 
 
+class StatisticsError(EnergylabError):
+    """An estimate or interval was asked of data that cannot carry it (too few values, a NaN, no variation)."""
+
+
 class MissingExtraError(EnergylabError):
     """An optional library is not installed; the message names the extra that brings it."""
 
