@@ -15,13 +15,16 @@ from typing import Any
 
 from energylab.studies.folder import Attempt, End, Outcome
 from energylab.studies.kernels import describe_exit, manager
+from energylab.studies.processes import die_with_parent
 
 #: Exit status of a process that lost its memory mapping; seen where a node's storage or shared memory failed.
 BUS_ERROR = (-7, 138)
 
 
 def main(arguments: list[str]) -> int:
-    """Run the attempt in the folder named by the one argument."""
+    """Run the attempt in the folder named by the first argument; die with the process named by the second, if any."""
+    if len(arguments) > 1:
+        die_with_parent(int(arguments[1]))
     attempt = Attempt(Path(arguments[0]))
     started = time.monotonic()
     end, reason = execute(attempt)
@@ -66,7 +69,7 @@ def execute(attempt: Attempt) -> tuple[End, str]:
         except PapermillExecutionError as error:
             return "cell_error", f"{error.ename}: {error.evalue} (cell {error.exec_count})"
         except RuntimeError as error:  # nbclient: the kernel died or never answered
-            return _kernel_failure(attempt, kernel.exit_status, error)
+            return _kernel_failure(attempt, kernel.provisioner.exit_status, error)
     return "finished", ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import json
 import random
 import re
 from collections.abc import Iterator, Mapping
@@ -293,12 +294,14 @@ def notebook_parameters(notebook: Path) -> set[str]:
     StudyError
         If no cell is tagged ``parameters``.
     """
-    import nbformat
-
-    cells = nbformat.read(notebook, as_version=4).cells
-    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", ())]
+    cells = json.loads(notebook.read_text(encoding="utf-8")).get("cells", ())
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", ())]
     if not tagged:
         raise StudyError(f"{notebook}: no cell is tagged 'parameters', so nothing could be passed to it")
-    assigned = (node for node in ast.walk(ast.parse(tagged[0].source)) if isinstance(node, ast.Assign | ast.AnnAssign))
+    assigned = (
+        node
+        for node in ast.walk(ast.parse("".join(tagged[0]["source"])))
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+    )
     targets = (t for node in assigned for t in (node.targets if isinstance(node, ast.Assign) else [node.target]))
     return {target.id for target in targets if isinstance(target, ast.Name)}

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import hashlib
 import os
+import shutil
 import signal
+import tempfile
 import time
 from pathlib import Path
+
+from energylab.errors import StudyError
 
 #: Environment variable that every process of an attempt carries, with the attempt's folder.
 MARKER = "ENERGYLAB_ATTEMPT"
@@ -25,6 +31,33 @@ def die_with_parent(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def private_folder(study: Path) -> Path:
+    """Make an empty folder for the sockets of one study's runner, which holds the study's lock; clear what is in it.
+
+    Its path is short, whatever the study's is: paths of Unix sockets may have 107 bytes.
+
+    Raises
+    ------
+    StudyError
+        If the folder belongs to another user.
+    """
+    digest = hashlib.sha256(str(study).encode()).hexdigest()[:12]
+    base = tempfile.gettempdir() if len(tempfile.gettempdir()) <= 40 else "/tmp"
+    folder = Path(base) / f"energylab-{os.getuid()}-{digest}"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise StudyError(f"cannot make {folder} for this run's sockets: {error.strerror}; remove it") from error
+    return folder
+
+
+def kill_group(leader: int) -> None:
+    """Kill the process group that `leader` leads, if there is any of it left."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def marked(prefix: str) -> list[int]:

@@ -118,7 +118,9 @@ def run(
             summary.refused[work.job] = executor.refuses(work.job)
             queue.remove(work)
         queue = deque(list(queue)[:limit])
-        _loop(queue, executor, summary, on_event)
+        with contextlib.closing(executor):
+            executor.open(folder)
+            _loop(queue, executor, summary, on_event)
         return summary
 
 

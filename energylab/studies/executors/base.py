@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from energylab.studies.folder import Attempt, JobFolder, Kind, Outcome, Request
+from energylab.studies.folder import Attempt, JobFolder, Kind, Outcome, Request, StudyFolder
 from energylab.studies.plan import Job
 
 
@@ -64,6 +64,12 @@ class Executor(ABC):
     """Base of all executors. Creating one starts nothing."""
 
     name: str
+
+    def open(self, folder: StudyFolder) -> None:  # noqa: B027 - many need nothing
+        """Get ready to run jobs of the study in `folder`; its lock is held."""
+
+    def close(self) -> None:  # noqa: B027 - many took nothing
+        """Release what `open` took. Nothing runs any more."""
 
     @abstractmethod
     def offer(self, work: Sequence[Work]) -> int:

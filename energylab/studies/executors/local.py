@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import IO
+from pathlib import Path
 
 from energylab.studies import devices as device_names
 from energylab.studies.executors.base import Ended, Executor, Work
-from energylab.studies.folder import Attempt, Outcome
+from energylab.studies.folder import Attempt, Outcome, StudyFolder
+from energylab.studies.forge_client import RUNTIME, SOCKET, ForgedProcess, ForgeServer
 from energylab.studies.kernels import describe_exit
 from energylab.studies.plan import Job
-from energylab.studies.processes import MARKER, kill_marked
+from energylab.studies.processes import MARKER, kill_marked, private_folder
 
 
 @dataclass
@@ -24,8 +26,7 @@ class _Running:
     work: Work
     attempt: Attempt
     devices: tuple[str, ...]
-    process: subprocess.Popen
-    log: IO[bytes]
+    process: subprocess.Popen | ForgedProcess
     ends: int  # a descriptor that becomes readable when the process ends
     started_s: float = field(default_factory=time.monotonic)
 
@@ -41,14 +42,30 @@ class LocalExecutor(Executor):
     ----------
     devices : str
         As `energylab.studies.devices.available` takes them.
+    cold : bool
+        Start every job and kernel from nothing, rather than by a fork of a warm process.
     """
 
     name = "local"
 
-    def __init__(self, devices: str = "auto") -> None:
+    def __init__(self, devices: str = "auto", cold: bool = False) -> None:
         self.devices = device_names.available(devices)
+        self.cold = cold
         self._free = list(self.devices)
         self._running: list[_Running] = []
+        self._forge: ForgeServer | None = None
+        self._folder: Path | None = None
+
+    def open(self, folder: StudyFolder) -> None:
+        self._folder = folder.path.resolve()
+        self._runtime = private_folder(self._folder)
+        self._forge = None if self.cold else ForgeServer(self._runtime, marker=str(self._folder))
+
+    def close(self) -> None:
+        if self._forge is not None:
+            self._forge.close()
+        kill_marked(str(self._folder))
+        shutil.rmtree(self._runtime, ignore_errors=True)
 
     def refuses(self, job: Job) -> str:
         wanted = job.parameters.gpus
@@ -67,19 +84,28 @@ class LocalExecutor(Executor):
 
     def _start(self, work: Work) -> None:
         lease = tuple(self._free[: work.job.parameters.gpus])
-        environment = device_names.environment(lease)
-        attempt = work.begin(self.name, lease, environment)
-        log = attempt.log.open("wb")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "energylab.studies.job", str(attempt.path)],
+        shown = device_names.environment(lease)
+        attempt = work.begin(self.name, lease, shown)
+        environment = {**os.environ, **shown, MARKER: str(attempt.path.resolve()), RUNTIME: str(self._runtime)}
+        with attempt.log.open("wb") as log:
+            process = self._process(attempt, environment, log.fileno())
+        ends = os.pidfd_open(process.pid) if isinstance(process, subprocess.Popen) else process.fileno()
+        self._free = [name for name in self._free if name not in lease]
+        self._running.append(_Running(work, attempt, lease, process, ends))
+
+    def _process(self, attempt: Attempt, environment: dict[str, str], log: int) -> subprocess.Popen | ForgedProcess:
+        if self._forge is not None:
+            path = self._forge.ensure()
+            environment = {**environment, SOCKET: path}
+            return ForgedProcess(path, "energylab.studies.job:main", [str(attempt.path)], environment, Path.cwd(), log)
+        return subprocess.Popen(
+            [sys.executable, "-m", "energylab.studies.job", str(attempt.path), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment, MARKER: str(attempt.path.resolve())},
+            env=environment,
             start_new_session=True,
         )
-        self._free = [name for name in self._free if name not in lease]
-        self._running.append(_Running(work, attempt, lease, process, log, os.pidfd_open(process.pid)))
 
     def wait(self, timeout_s: float) -> list[Ended]:
         if self._running:
@@ -104,8 +130,10 @@ class LocalExecutor(Executor):
             item.process.kill()
         item.process.wait()
         kill_marked(str(item.attempt.path.resolve()))
-        os.close(item.ends)
-        item.log.close()
+        if isinstance(item.process, ForgedProcess):
+            item.process.close()
+        else:
+            os.close(item.ends)
         if item.attempt.outcome is None:
             item.attempt.close(otherwise)
         self._running.remove(item)
