@@ -182,7 +182,7 @@ class JobFolder:
             "last": outcomes[-1] if outcomes else None,
             "last_kind": request.kind if request else None,
         }
-        status, reason = _judge(record, bool(finished), attempts, outcomes)
+        status, reason = _judge(record, bool(problems), bool(finished), attempts, outcomes)
         return JobState(status, "; ".join(filter(None, [reason, *problems])), **facts)
 
     def _record(self, attempts: list[Attempt]) -> tuple[Record | None, Path | None, list[str]]:
@@ -205,7 +205,9 @@ class JobFolder:
         return best, path, problems
 
 
-def _judge(record: Record | None, finished: bool, attempts: list[Attempt], outcomes: list) -> tuple[Status, str]:
+def _judge(
+    record: Record | None, lost: bool, finished: bool, attempts: list[Attempt], outcomes: list[Outcome | None]
+) -> tuple[Status, str]:
     last = outcomes[-1] if outcomes else None
     if attempts and last is None:
         return "running", ""
@@ -217,6 +219,8 @@ def _judge(record: Record | None, finished: bool, attempts: list[Attempt], outco
         return "left", ""
     if last.end in ("cell_error", "time_limit", "kernel_died"):
         return "failed", last.reason
+    if last.end == "finished" and lost:
+        return "left", "its record is lost"
     if last.end == "finished":
         return "failed", "the notebook finished without a readable record; it must write one to output_folder"
     return "left", f"{last.end}: {last.reason}" if last.reason else last.end

@@ -79,7 +79,7 @@ class Order:
     folder: str
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> NoReturn:
     """Serve on the socket named by the first argument until the parent, named by the second, is gone."""
     path, parent = arguments
     die_with_parent(int(parent))
@@ -94,9 +94,8 @@ def main(arguments: list[str]) -> int:
     listener.listen(64)
     print(json.dumps({"trouble": trouble}), flush=True)  # noqa: T201 - the handshake with the runner
     if trouble:
-        return 1
-    order = Forge(listener).serve()  # returns in the forked process only
-    leave(run(order))
+        sys.exit(1)
+    leave(run(Forge(listener).serve()))  # serve returns in a forked process only
 
 
 def _compile_schema() -> None:
@@ -267,4 +266,4 @@ def kernel(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

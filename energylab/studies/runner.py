@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -20,6 +21,9 @@ from energylab.studies.processes import kill_marked
 
 #: How often a job is tried again in one run when the machine failed it, not the notebook.
 RETRIES = 2
+
+#: Free space without which no job is started, in bytes: a record and its notebook must fit, or a measurement is lost.
+LEAST_FREE_BYTES = 20_000_000
 
 #: Ends that are the machine's or the user's doing: the job is taken up again.
 RESUMABLE = ("interrupted", "infrastructure")
@@ -135,6 +139,8 @@ def _loop(queue: deque[Work], executor: Executor, summary: Summary, on_event) ->
     tries: Counter[str] = Counter()
     try:
         while queue or executor.running():
+            if queue:
+                check_space(queue[0].folder.path.parent)
             for _ in range(executor.offer(queue)):
                 work = queue.popleft()
                 summary.attempts += 1
@@ -163,6 +169,22 @@ def _judge(ended: Ended, tries: Counter, summary: Summary, on_event) -> Work | N
         return Work(work.job, work.folder, kind, work.notebook, state.record_path, work.params, work.time_limit_s)
     on_event("end", work.job, state)
     return None
+
+
+def check_space(folder: Path) -> None:
+    """Refuse to start a job whose record might not fit on the disk any more.
+
+    Raises
+    ------
+    StudyError
+        Says how much is free.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < LEAST_FREE_BYTES:
+        raise StudyError(
+            f"only {free / 1e6:.0f} MB are free in {folder}, a job may need {LEAST_FREE_BYTES / 1e6:.0f}; "
+            "free space or choose another folder with --results"
+        )
 
 
 def close_abandoned(plan: Plan, folder: StudyFolder) -> None:

@@ -48,6 +48,7 @@ def run(
     executor: str,
     devices: str,
     limit: int | None,
+    cold: bool,
     again: tuple[str, ...],
 ) -> int:
     """Run a study with a progress bar; print the results. Returns the exit status: 0 when nothing is missing."""
@@ -56,7 +57,7 @@ def run(
             raise unknown_name("state for --retry", name, _AGAIN)
     planned = planning.load(path, params=params)
     folder = StudyFolder(planned.name, results)
-    place = EXECUTORS.get(executor)(devices=devices)
+    place = EXECUTORS.get(executor)(devices=devices, cold=cold)
     console = Console()
     with Watch(folder.states(planned), len(getattr(place, "devices", ())) or 1, console) as watch:
         summary = runner.run(

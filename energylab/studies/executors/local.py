@@ -44,25 +44,29 @@ class LocalExecutor(Executor):
         As `energylab.studies.devices.available` takes them.
     cold : bool
         Start every job and kernel from nothing, rather than by a fork of a warm process.
+    forge : ForgeServer, optional
+        A warm process that outlives this run; by default the run has one of its own.
     """
 
     name = "local"
 
-    def __init__(self, devices: str = "auto", cold: bool = False) -> None:
+    def __init__(self, devices: str = "auto", cold: bool = False, forge: ForgeServer | None = None) -> None:
         self.devices = device_names.available(devices)
         self.cold = cold
         self._free = list(self.devices)
         self._running: list[_Running] = []
-        self._forge: ForgeServer | None = None
+        self._shared = forge
+        self._forge = forge
         self._folder: Path | None = None
 
     def open(self, folder: StudyFolder) -> None:
         self._folder = folder.path.resolve()
         self._runtime = private_folder(self._folder)
-        self._forge = None if self.cold else ForgeServer(self._runtime, marker=str(self._folder))
+        if not self.cold and self._shared is None:
+            self._forge = ForgeServer(self._runtime, marker=str(self._folder))
 
     def close(self) -> None:
-        if self._forge is not None:
+        if self._forge is not None and self._shared is None:
             self._forge.close()
         kill_marked(str(self._folder))
         shutil.rmtree(self._runtime, ignore_errors=True)
