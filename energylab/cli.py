@@ -40,6 +40,7 @@ def study_run(
     devices: Annotated[str, typer.Option(help="auto, cpu, or GPU indices or UUIDs separated by commas.")] = "auto",
     limit: Annotated[int | None, typer.Option(min=1, help="Start at most so many jobs.")] = None,
     cold: Annotated[bool, typer.Option(help="Start every kernel from nothing, not from a warm process.")] = False,
+    detach: Annotated[bool, typer.Option(help="Hand the jobs over and return; for Slurm.")] = False,
     retry: Annotated[list[str] | None, typer.Option(help="Try jobs again that are: failed, invalid.")] = None,
     params: Params = None,
     results: Results = Path("results"),
@@ -47,7 +48,7 @@ def study_run(
     """Run every job that a study still lacks; interrupt it at any time and call it again."""
     from energylab.studies import show
 
-    sys.exit(show.run(path, results, params, executor, devices, limit, cold, tuple(retry or ())))
+    sys.exit(show.run(path, results, params, executor, devices, limit, cold, detach, tuple(retry or ())))
 
 
 @study.command("status")

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from energylab.studies.folder import Attempt, End, Outcome
-from energylab.studies.kernels import describe_exit, manager
-from energylab.studies.processes import die_with_parent
+from energylab.studies.kernels import manager
+from energylab.studies.processes import describe_exit, die_with_parent
 
 #: Exit status of a process that lost its memory mapping; seen where a node's storage or shared memory failed.
 BUS_ERROR = (-7, 138)

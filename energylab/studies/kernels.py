@@ -87,16 +87,3 @@ def _stop(kernels: AsyncKernelManager) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):  # killed next
             kernels.provisioner.process.wait(timeout=PATIENCE_S)
     run_sync(kernels.shutdown_kernel)(now=True)
-
-
-def describe_exit(status: int | None) -> str:
-    """Say how a kernel ended, in words, from its exit status (negative: killed by that signal)."""
-    known: dict[Any, str] = {
-        -9: "killed by signal 9: most often the machine ran out of memory",
-        -7: "killed by signal 7 (bus error): shared memory or a file system gave way",
-        138: "exit status 138 (bus error): shared memory or a file system gave way",
-        -11: "killed by signal 11 (segmentation fault)",
-        137: "exit status 137: killed, most often for memory",
-        None: "it stopped answering",
-    }
-    return known.get(status, f"killed by signal {-status}" if status and status < 0 else f"exit status {status}")

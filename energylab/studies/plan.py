@@ -38,6 +38,7 @@ class SlurmSettings(BaseModel):
     cpus: int = Field(4, ge=1)
     memory_gb: int | None = Field(None, ge=1)
     max_parallel: int = Field(16, ge=1, description="jobs of the array that may run at once")
+    signal_delay_s: int = Field(90, ge=1, description="warning before the time limit, so that the job can be requeued")
     setup: tuple[str, ...] = Field((), description="shell lines before each job: modules, environment")
 
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from energylab.errors import StudyError
@@ -60,43 +61,68 @@ def kill_group(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
 
 
-def marked(prefix: str) -> list[int]:
-    """Return the ids of processes whose marker starts with `prefix`: those of one attempt, job or study.
+def marked(folder: Path) -> dict[int, Path]:
+    """Return the processes of one study, job or attempt: process id to the folder it is marked with.
 
     Only processes whose environment this user may read are seen.
     """
-    wanted = f"{MARKER}={prefix}".encode()
-    found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+    folder = folder.resolve()
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
-        try:
-            variables = (folder / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue  # it ended meanwhile, or it is another user's
-        if any(variable == wanted or variable.startswith(wanted + b"/") for variable in variables):
-            found.append(int(folder.name))
+        marker = _marker(entry)
+        if marker is not None and marker.is_relative_to(folder):
+            found[int(entry.name)] = marker
     return found
 
 
-def kill_marked(prefix: str, timeout_s: float = 10.0) -> int:
-    """Kill every process of one attempt, job or study, and wait until none is left.
+def _marker(entry: Path) -> Path | None:
+    try:
+        variables = (entry / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return None  # it ended meanwhile, or it is another user's
+    name = f"{MARKER}=".encode()
+    return next((Path(os.fsdecode(v[len(name) :])) for v in variables if v.startswith(name)), None)
 
-    Returns
-    -------
-    int
-        How many were killed.
+
+def kill_marked(folder: Path, spare: Sequence[Path] = (), timeout_s: float = 10.0) -> None:
+    """Kill every process of one study, job or attempt, and wait until none is left.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The study's, job's or attempt's.
+    spare : sequence of pathlib.Path
+        Jobs or attempts in it whose processes are left alone.
+    timeout_s : float
+        How long to wait for the last of them.
+
+    Raises
+    ------
+    StudyError
+        If one does not end: a process that hangs in a driver would be in the next job's energy.
     """
-    killed: set[int] = set()
+    spared = [path.resolve() for path in spare]
     deadline = time.monotonic() + timeout_s
-    while alive := marked(prefix):
+    while alive := [pid for pid, at in marked(folder).items() if not any(at.is_relative_to(path) for path in spared)]:
         for pid in alive:
-            try:
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself between the look and the signal
                 os.kill(pid, signal.SIGKILL)
-                killed.add(pid)
-            except ProcessLookupError:
-                continue  # it ended by itself between the look and the signal
         if time.monotonic() > deadline:
-            break
+            raise StudyError(f"processes {alive} of {folder} do not end; look at them, then run again")
         time.sleep(0.01)
-    return len(killed)
+
+
+def describe_exit(status: int | None) -> str:
+    """Say in words how a process ended, from its exit status (negative: killed by that signal; None: unknown)."""
+    known: dict[int | None, str] = {
+        -9: "killed by signal 9: most often the machine ran out of memory",
+        -7: "killed by signal 7 (bus error): shared memory or a file system gave way",
+        138: "exit status 138 (bus error): shared memory or a file system gave way",
+        -11: "killed by signal 11 (segmentation fault)",
+        -15: "killed by signal 15: asked to end by its scheduler or a user",
+        137: "exit status 137: killed, most often for memory",
+        None: "it stopped answering",
+    }
+    return known.get(status, f"killed by signal {-status}" if status and status < 0 else f"exit status {status}")

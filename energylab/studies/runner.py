@@ -8,25 +8,28 @@ import os
 import shutil
 import socket
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from energylab.errors import StudyError
 from energylab.studies.executors.base import Ended, Executor, Work
+from energylab.studies.executors.slurm import living
 from energylab.studies.files import cannot_write
-from energylab.studies.folder import JobState, Kind, Outcome, StudyFolder
+from energylab.studies.folder import JobState, Outcome, StudyFolder
 from energylab.studies.plan import Job, Plan
+from energylab.studies.policy import RETRIES, due
 from energylab.studies.processes import kill_marked
-
-#: How often a job is tried again in one run when the machine failed it, not the notebook.
-RETRIES = 2
 
 #: Free space without which no job is started, in bytes: a record and its notebook must fit, or a measurement is lost.
 LEAST_FREE_BYTES = 20_000_000
 
-#: Ends that are the machine's or the user's doing: the job is taken up again.
-RESUMABLE = ("interrupted", "infrastructure")
+#: Called with ``"start"``, ``"end"`` or ``"retry"``, the job and its state.
+OnEvent = Callable[[str, Job, JobState], None]
+
+
+def _silent(event: str, job: Job, state: JobState) -> None:
+    """Take no note of an event."""
 
 
 @dataclass
@@ -51,31 +54,6 @@ class Summary:
     interrupted: bool = False
 
 
-def due(state: JobState, again: tuple[str, ...] = ()) -> Kind | None:
-    """Say what a job still needs: to be measured, only to be rendered, or nothing.
-
-    Parameters
-    ----------
-    state : JobState
-        What its files say.
-    again : tuple of str
-        ``failed`` and ``invalid``: states that the user asks to try once more.
-
-    Returns
-    -------
-    "measure", "render" or None
-        An error in a cell is not repeated unasked: it would come again.
-    """
-    if state.status == "measured":
-        gave_up = state.last_kind == "render" and state.last is not None and state.last.end not in RESUMABLE
-        return None if gave_up and "failed" not in again else "render"
-    if state.status == "left":
-        return "measure"
-    if state.status == "failed" and state.last is not None and state.last.end == "kernel_died":
-        return "measure"
-    return "measure" if state.status in again else None
-
-
 def run(
     plan: Plan,
     folder: StudyFolder,
@@ -84,7 +62,8 @@ def run(
     again: tuple[str, ...] = (),
     limit: int | None = None,
     params: str | None = None,
-    on_event: Callable[[str, Job, JobState], None] = lambda event, job, state: None,
+    detach: bool = False,
+    on_event: OnEvent = _silent,
 ) -> Summary:
     """Run every job that the study still lacks.
 
@@ -100,8 +79,10 @@ def run(
         Start at most so many jobs.
     params : str, optional
         Folder laid out like ``params/``, passed on to the notebook.
+    detach : bool
+        Return once every job is handed over, and leave them running; for executors that outlive this process.
     on_event : callable
-        Called with ``"start"``, ``"end"`` or ``"retry"``, the job and its state.
+        See `OnEvent`.
 
     Returns
     -------
@@ -114,61 +95,75 @@ def run(
     """
     folder.prepare(plan)
     with exclusive(folder):
-        close_abandoned(plan, folder)
-        states = folder.states(plan)
-        summary = Summary(states=states)
-        queue = deque(_due_work(plan, folder, states, again, params))
-        for work in [work for work in queue if executor.refuses(work.job)]:
-            summary.refused[work.job] = executor.refuses(work.job)
-            queue.remove(work)
-        queue = deque(list(queue)[:limit])
+        elsewhere = set(living(folder).values())
+        close_abandoned(plan, folder, elsewhere)
+        summary = Summary(states=folder.states(plan))
+        works = list(_works(plan, folder, summary.states, again, params))
+        queue = [work for work in works if work.job.id not in elsewhere and due(summary.states[work.job], again)]
+        summary.refused = {work.job: why for work in queue if (why := executor.refuses(work.job))}
+        queue = [work for work in queue if work.job not in summary.refused][:limit]
         with contextlib.closing(executor):
             executor.open(folder)
-            _loop(queue, executor, summary, on_event)
+            executor.adopt([work for work in works if work.job.id in elsewhere])
+            _Loop(executor, summary, on_event).run(deque(queue), detach)
         return summary
 
 
-def _due_work(plan: Plan, folder: StudyFolder, states: dict[Job, JobState], again, params) -> Iterator[Work]:
+def _works(
+    plan: Plan, folder: StudyFolder, states: dict[Job, JobState], again: tuple[str, ...], params: str | None
+) -> Iterator[Work]:
     for job, state in states.items():
-        kind = due(state, again)
-        if kind is not None:
-            yield Work(job, folder.job(job.id), kind, plan.notebook, state.record_path, params, plan.study.time_limit_s)
+        kind = due(state, again) or "measure"
+        yield Work(job, folder.job(job.id), kind, plan.notebook, state.record_path, params, plan.study.time_limit_s)
 
 
-def _loop(queue: deque[Work], executor: Executor, summary: Summary, on_event) -> None:
-    tries: Counter[str] = Counter()
-    try:
-        while queue or executor.running():
-            if queue:
-                check_space(queue[0].folder.path.parent)
-            for _ in range(executor.offer(queue)):
-                work = queue.popleft()
-                summary.attempts += 1
-                tries[work.job.id, work.kind] += 1
-                on_event("start", work.job, summary.states[work.job])
-            for ended in executor.wait(timeout_s=1.0):
-                following = _judge(ended, tries, summary, on_event)
-                if following is not None:
-                    queue.append(following)
-    except KeyboardInterrupt:
-        summary.interrupted = True
-    finally:
-        for ended in executor.cancel("stopped by the user" if summary.interrupted else "the runner stopped"):
-            summary.states[ended.work.job] = ended.work.folder.state()
+class _Loop:
+    """One run: hands work out and judges what comes back, until nothing is due."""
 
+    def __init__(self, executor: Executor, summary: Summary, on_event: OnEvent) -> None:
+        self.executor = executor
+        self.summary = summary
+        self.on_event = on_event
+        self._tries: Counter[tuple[str, str]] = Counter()
 
-def _judge(ended: Ended, tries: Counter, summary: Summary, on_event) -> Work | None:
-    """Note how a piece of work ended; return what this run tries next for the same job, if anything."""
-    work = ended.work
-    state = work.folder.state()
-    summary.states[work.job] = state
-    kind = due(state)
-    wanted = kind == "render" or (kind == "measure" and ended.outcome.end == "infrastructure")
-    if wanted and tries[work.job.id, kind] <= RETRIES and ended.outcome.end != "interrupted":
-        on_event("retry", work.job, state)
-        return Work(work.job, work.folder, kind, work.notebook, state.record_path, work.params, work.time_limit_s)
-    on_event("end", work.job, state)
-    return None
+    def run(self, queue: deque[Work], detach: bool = False) -> None:
+        reason = "the runner stopped"
+        try:
+            while queue or (self.executor.running() and not detach):
+                self._hand_out(queue)
+                for ended in self.executor.wait(timeout_s=1.0) if not detach else ():
+                    queue.extend(self._judge(ended))
+        except KeyboardInterrupt:
+            self.summary.interrupted = True
+            reason = "stopped by the user"
+        except StudyError as error:
+            reason = str(error)
+            raise
+        finally:
+            for ended in self.executor.cancel(reason) if not detach or self.summary.interrupted else ():
+                self.summary.states[ended.work.job] = ended.work.folder.state()
+
+    def _hand_out(self, queue: deque[Work]) -> None:
+        if queue:
+            check_space(queue[0].folder.path.parent)
+        for _ in range(self.executor.offer(queue)):
+            work = queue.popleft()
+            self.summary.attempts += 1
+            self.on_event("start", work.job, self.summary.states[work.job])
+
+    def _judge(self, ended: Ended) -> list[Work]:
+        """Note how a piece of work ended; return what this run tries next for the same job, if anything."""
+        work = ended.work
+        state = work.folder.state()
+        self.summary.states[work.job] = state
+        self._tries[work.job.id, work.kind] += ended.tries
+        kind = due(state)
+        wanted = kind == "render" or (kind == "measure" and ended.outcome.end == "infrastructure")
+        if wanted and ended.outcome.end != "interrupted" and self._tries[work.job.id, kind] <= RETRIES:
+            self.on_event("retry", work.job, state)
+            return [Work(work.job, work.folder, kind, work.notebook, state.record_path, work.params, work.time_limit_s)]
+        self.on_event("end", work.job, state)
+        return []
 
 
 def check_space(folder: Path) -> None:
@@ -187,14 +182,15 @@ def check_space(folder: Path) -> None:
         )
 
 
-def close_abandoned(plan: Plan, folder: StudyFolder) -> None:
+def close_abandoned(plan: Plan, folder: StudyFolder, elsewhere: Collection[str] = ()) -> None:
     """Close attempts that a dead runner left open, and end what still runs of them.
 
-    Called by the one runner that holds the study's lock: whatever is open then has no owner.
+    Called by the one runner that holds the study's lock: whatever is open then has no owner, unless its job's id is
+    in `elsewhere`.
     """
-    kill_marked(str(folder.path.resolve()))
+    kill_marked(folder.path, spare=[folder.path / job_id for job_id in elsewhere])
     for job in plan.jobs:
-        for attempt in folder.job(job.id).attempts():
+        for attempt in folder.job(job.id).attempts() if job.id not in elsewhere else ():
             if attempt.outcome is None:
                 attempt.close(Outcome.now("interrupted", "its runner was killed"))
 
@@ -230,7 +226,7 @@ def exclusive(folder: StudyFolder) -> Iterator[None]:
 
 def is_running(folder: StudyFolder) -> bool:
     """Say whether a runner holds the study's lock."""
-    path = Path(folder.path / ".runner")
+    path = folder.path / ".runner"
     if not path.is_file():
         return False
     with path.open() as file:

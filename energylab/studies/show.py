@@ -49,6 +49,7 @@ def run(
     devices: str,
     limit: int | None,
     cold: bool,
+    detach: bool,
     again: tuple[str, ...],
 ) -> int:
     """Run a study with a progress bar; print the results. Returns the exit status: 0 when nothing is missing."""
@@ -57,12 +58,12 @@ def run(
             raise unknown_name("state for --retry", name, _AGAIN)
     planned = planning.load(path, params=params)
     folder = StudyFolder(planned.name, results)
-    place = EXECUTORS.get(executor)(devices=devices, cold=cold)
+    place = EXECUTORS.get(executor).from_study(planned.study, devices, cold)
     console = Console()
     with Watch(folder.states(planned), len(getattr(place, "devices", ())) or 1, console) as watch:
-        summary = runner.run(
-            planned, folder, place, again=again, limit=limit, params=str(params) if params else None, on_event=watch
-        )
+        params = str(params.resolve()) if params else None
+        options = {"again": again, "limit": limit, "params": params, "detach": detach}
+        summary = runner.run(planned, folder, place, on_event=watch, **options)
     _print_summary(console, planned, folder, summary)
     if summary.interrupted:
         return 130

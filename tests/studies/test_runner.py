@@ -15,7 +15,8 @@ import pytest
 
 from energylab import store
 from energylab.errors import StudyError
-from energylab.studies import runner
+from energylab.studies import policy, runner
+from energylab.studies.executors.base import Ended, Executor
 from energylab.studies.folder import Attempt, JobState, Outcome, StudyFolder
 from energylab.studies.processes import marked
 
@@ -93,14 +94,14 @@ def test_a_notebook_that_hangs_is_stopped_with_its_children(study, local):
     (state,) = runner.run(planned, folder, local()).states.values()
     assert state.status == "failed"
     assert "time limit of 3 s" in state.reason
-    assert marked(str(folder.path)) == []
+    assert marked(folder.path) == {}
 
 
 def test_processes_that_a_notebook_left_behind_are_ended(study, local):
     planned, folder = study(sweeps=[{"model": "child"}])
     (state,) = runner.run(planned, folder, local()).states.values()
     assert state.status == "done"
-    assert marked(str(folder.path)) == []
+    assert marked(folder.path) == {}
 
 
 def test_the_limit_counts_jobs(study, local):
@@ -186,7 +187,7 @@ def test_ctrl_c_stops_the_running_job_and_leaves_the_rest(study, workplace, ledg
     output, _ = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "2 left" in output
-    assert marked(str(workplace / "results/fake")) == []
+    assert marked(workplace / "results/fake") == {}
     (outcome,) = [Attempt(path).outcome for path in Path("results/fake").glob("*/attempt-*")]
     assert (outcome.end, outcome.reason) == ("interrupted", "stopped by the user")
 
@@ -291,7 +292,7 @@ def test_two_roots_are_read_side_by_side(study, local, workplace):
 )
 def test_what_is_due(status, end, kind, again, expected):
     last = Outcome.now(end) if end else None
-    assert runner.due(JobState(status, last=last, last_kind=kind), again) == expected
+    assert policy.due(JobState(status, last=last, last_kind=kind), again) == expected
 
 
 def test_infrastructure_is_retried_twice_with_every_attempt_kept(study):
@@ -303,10 +304,14 @@ def test_infrastructure_is_retried_twice_with_every_attempt_kept(study):
     assert sorted(state.status for state in summary.states.values()) == ["done", "left"]
 
 
-class Flaky(runner.Executor):
+class Flaky(Executor):
     """An executor whose machine fails the first attempts, and measures in the others."""
 
     name = "flaky"
+
+    @classmethod
+    def from_study(cls, study, devices, cold):
+        return cls(0)
 
     def __init__(self, failures: int) -> None:
         self.failures = failures
@@ -324,7 +329,7 @@ class Flaky(runner.Executor):
                 store.write(builders.record(work.job.parameters), attempt.path)
                 attempt.notebook.write_text("{}")
             attempt.close(Outcome.now("infrastructure" if self.failures >= 0 else "finished", "node lost"))
-        return [runner.Ended(work, attempt, attempt.outcome) for work, attempt in ended]
+        return [Ended(work, attempt, attempt.outcome) for work, attempt in ended]
 
     def running(self):
         return [work for work, _ in self.held]

@@ -7,6 +7,9 @@ from energylab.registry import Registry
 #: Another executor registers itself in the entry point group ``energylab.executors``.
 EXECUTORS = Registry(
     "executor",
-    {"local": "energylab.studies.executors.local:LocalExecutor"},
+    {
+        "local": "energylab.studies.executors.local:LocalExecutor",
+        "slurm": "energylab.studies.executors.slurm:SlurmExecutor",
+    },
     group="energylab.executors",
 )

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from energylab.studies.folder import Attempt, JobFolder, Kind, Outcome, Request, StudyFolder
-from energylab.studies.plan import Job
+from energylab.studies.plan import Job, StudyFile
+from energylab.studies.processes import describe_exit
 
 
 @dataclass
@@ -53,17 +54,51 @@ class Work:
 
 @dataclass(frozen=True)
 class Ended:
-    """A piece of work that has come to its end."""
+    """A piece of work that has come to its end.
+
+    Attributes
+    ----------
+    work : Work
+    attempt : Attempt or None
+        Its last attempt; None when it was lost before it made one.
+    outcome : Outcome
+        How it ended.
+    tries : int
+        Attempts it took.
+    """
 
     work: Work
-    attempt: Attempt
+    attempt: Attempt | None
     outcome: Outcome
+    tries: int = 1
+
+
+def died(status: int | None, attempt: Attempt) -> Outcome:
+    """Return the outcome of a job's process that ended without a word: its machine or its runner failed it."""
+    return Outcome.now("infrastructure", f"the job's process ended early ({describe_exit(status)}); see {attempt.log}")
 
 
 class Executor(ABC):
     """Base of all executors. Creating one starts nothing."""
 
     name: str
+
+    @classmethod
+    @abstractmethod
+    def from_study(cls, study: StudyFile, devices: str, cold: bool) -> Executor:
+        """Make the executor that a study asks for.
+
+        Parameters
+        ----------
+        study : StudyFile
+        devices : str
+            As the user names them, or ``auto``.
+        cold : bool
+            Start every kernel from nothing.
+        """
+
+    def adopt(self, work: Sequence[Work]) -> None:  # noqa: B027 - only executors that outlive a run
+        """Wait for pieces that an earlier run handed over and that still run."""
 
     def open(self, folder: StudyFolder) -> None:  # noqa: B027 - many need nothing
         """Get ready to run jobs of the study in `folder`; its lock is held."""

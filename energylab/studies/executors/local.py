@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from energylab.studies import devices as device_names
-from energylab.studies.executors.base import Ended, Executor, Work
+from energylab.studies.executors.base import Ended, Executor, Work, died
 from energylab.studies.folder import Attempt, Outcome, StudyFolder
 from energylab.studies.forge_client import RUNTIME, SOCKET, ForgedProcess, ForgeServer
-from energylab.studies.kernels import describe_exit
-from energylab.studies.plan import Job
+from energylab.studies.plan import Job, StudyFile
 from energylab.studies.processes import MARKER, kill_marked, private_folder
 
 
@@ -59,6 +58,10 @@ class LocalExecutor(Executor):
         self._forge = forge
         self._folder: Path | None = None
 
+    @classmethod
+    def from_study(cls, study: StudyFile, devices: str, cold: bool) -> LocalExecutor:
+        return cls(devices, cold)
+
     def open(self, folder: StudyFolder) -> None:
         self._folder = folder.path.resolve()
         self._runtime = private_folder(self._folder)
@@ -68,7 +71,7 @@ class LocalExecutor(Executor):
     def close(self) -> None:
         if self._forge is not None and self._shared is None:
             self._forge.close()
-        kill_marked(str(self._folder))
+            kill_marked(self._folder, spare=list(self._folder.iterdir()))  # what its forks forked without a session
         shutil.rmtree(self._runtime, ignore_errors=True)
 
     def refuses(self, job: Job) -> str:
@@ -117,23 +120,18 @@ class LocalExecutor(Executor):
         ended = []
         for item in list(self._running):
             if item.process.poll() is not None:
-                ended.append(self._finish(item, self._died(item)))
+                ended.append(self._finish(item, died(item.process.returncode, item.attempt)))
             elif item.overdue():
                 limit = f"stopped after its time limit of {item.work.time_limit_s:g} s; raise time_limit_s in the study"
                 ended.append(self._finish(item, Outcome.now("time_limit", limit, time.monotonic() - item.started_s)))
         return ended
-
-    def _died(self, item: _Running) -> Outcome:
-        """Return the outcome for a process that ended without writing one: its machine or its runner failed it."""
-        how = describe_exit(item.process.returncode)
-        return Outcome.now("infrastructure", f"the job's process ended early ({how}); see {item.attempt.log}")
 
     def _finish(self, item: _Running, otherwise: Outcome) -> Ended:
         """Leave no process behind, then close the attempt and hand its devices back."""
         if item.process.poll() is None:
             item.process.kill()
         item.process.wait()
-        kill_marked(str(item.attempt.path.resolve()))
+        kill_marked(item.attempt.path)
         if isinstance(item.process, ForgedProcess):
             item.process.close()
         else:
