@@ -24,10 +24,10 @@ import socket
 import sys
 import threading
 import traceback
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from energylab.studies.forge_client import Order
 from energylab.studies.processes import die_with_parent, kill_group
 
 #: What a job or its kernel would otherwise import: papermill with its validators, the kernel, and the heavy libraries.
@@ -56,27 +56,6 @@ _FORK_SAFE_THREADS = ("jemalloc_bg_thd",)
 
 #: As ipykernel sets it in every kernel, before matplotlib is imported.
 _BACKEND = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a forked process shall do.
-
-    Attributes
-    ----------
-    target : str
-        ``module:function``; called with `arguments`, and its result is the exit status.
-    arguments : list of str
-    environment : dict
-        The whole environment of the process.
-    folder : str
-        Its working folder.
-    """
-
-    target: str
-    arguments: list[str]
-    environment: dict[str, str]
-    folder: str
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -224,6 +203,7 @@ def run(order: Order) -> int:
     os.environ.clear()
     os.environ.update(order.environment)
     os.chdir(order.folder)
+    Path("/proc/self/comm").write_text(order.name)
     _reseed()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     module, _, function = order.target.partition(":")

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from energylab.errors import StudyError
@@ -21,6 +22,30 @@ SOCKET = "ENERGYLAB_FORGE"
 RUNTIME = "ENERGYLAB_RUNTIME"
 
 
+@dataclass(frozen=True)
+class Order:
+    """What a forked process shall do.
+
+    Attributes
+    ----------
+    target : str
+        ``module:function``; called with `arguments`, and its result is the exit status.
+    arguments : list of str
+    name : str
+        What the process is called in ``ps`` and ``top``, at most 15 characters.
+    environment : dict
+        The whole environment of the process.
+    folder : str
+        Its working folder.
+    """
+
+    target: str
+    arguments: list[str]
+    name: str
+    environment: dict[str, str]
+    folder: str
+
+
 class ForgedProcess:
     """A process that a forge forked for us, used like a ``subprocess.Popen``. It ends when this object is closed.
 
@@ -28,14 +53,8 @@ class ForgedProcess:
     ----------
     path : str
         The forge's socket.
-    target : str
-        ``module:function`` to call in the process.
-    arguments : list of str
-        Its arguments.
-    environment : dict
-        Its whole environment.
-    folder : path
-        Its working folder.
+    order : Order
+        What the process shall do.
     log : int
         Descriptor that its output goes to.
 
@@ -47,14 +66,12 @@ class ForgedProcess:
 
     stdin = stdout = stderr = None
 
-    def __init__(self, path: str, target: str, arguments: list[str], environment: dict[str, str],
-                 folder: str | os.PathLike, log: int) -> None:  # fmt: skip
-        order = {"target": target, "arguments": arguments, "environment": environment, "folder": str(folder)}
+    def __init__(self, path: str, order: Order, log: int) -> None:
         self.returncode: int | None = None
         self._lease = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._lease.connect(path)
-            socket.send_fds(self._lease, [json.dumps(order).encode()], [log])
+            socket.send_fds(self._lease, [json.dumps(asdict(order)).encode()], [log])
             self.pid = int(json.loads(self._lease.recv(256))["pid"])
         except (OSError, ValueError) as error:
             self._lease.close()
@@ -127,6 +144,18 @@ class ForgeServer:
         self._process: subprocess.Popen | None = None
         self._starts = 0
         self.path = ""
+
+    def start(self, order: Order, log: int) -> ForgedProcess:
+        """Fork a process; a forge that has died meanwhile is started again, once."""
+        try:
+            return ForgedProcess(self.ensure(), self._told(order), log)
+        except StudyError:
+            self.close()
+        return ForgedProcess(self.ensure(), self._told(order), log)
+
+    def _told(self, order: Order) -> Order:
+        """Return the order with the forge's own address, which the process needs to ask for its kernel."""
+        return replace(order, environment={**order.environment, SOCKET: self.path})
 
     def ensure(self) -> str:
         """Start the forge if it does not run, and return its socket once it is warm.

@@ -16,7 +16,7 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
 from jupyter_client.utils import run_sync
 
-from energylab.studies.forge_client import RUNTIME, SOCKET, ForgedProcess
+from energylab.studies.forge_client import RUNTIME, SOCKET, ForgedProcess, Order
 
 #: How long a kernel may take to leave after its last cell, in seconds.
 PATIENCE_S = 5.0
@@ -42,10 +42,9 @@ class JobProvisioner(LocalProvisioner):
         if forge is None or _LAUNCHER not in cmd:
             return await super().launch_kernel(cmd, **kwargs)
         arguments = cmd[cmd.index(_LAUNCHER) + 1 :]
-        self.cwd = kwargs.get("cwd") or Path.cwd()
-        self.process = ForgedProcess(
-            forge, "energylab.studies.forge:kernel", arguments, kwargs["env"], self.cwd, log=sys.stderr.fileno()
-        )
+        self.cwd = str(kwargs.get("cwd") or Path.cwd())
+        order = Order("energylab.studies.forge:kernel", arguments, "energylab-kern", kwargs["env"], self.cwd)
+        self.process = ForgedProcess(forge, order, log=sys.stderr.fileno())
         self.pid = self.pgid = self.process.pid
         return self.connection_info
 

@@ -192,6 +192,8 @@ def close_abandoned(plan: Plan, folder: StudyFolder, elsewhere: Collection[str] 
     for job in plan.jobs:
         for attempt in folder.job(job.id).attempts() if job.id not in elsewhere else ():
             if attempt.outcome is None:
+                for temporary in attempt.path.glob(".*.tmp"):  # cut off while it was written
+                    temporary.unlink()
                 attempt.close(Outcome.now("interrupted", "its runner was killed"))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from energylab.studies import devices as device_names
 from energylab.studies.executors.base import Ended, Executor, Work, died
 from energylab.studies.folder import Attempt, Outcome, StudyFolder
-from energylab.studies.forge_client import RUNTIME, SOCKET, ForgedProcess, ForgeServer
+from energylab.studies.forge_client import RUNTIME, ForgedProcess, ForgeServer, Order
 from energylab.studies.plan import Job, StudyFile
 from energylab.studies.processes import MARKER, kill_marked, private_folder
 
@@ -101,12 +101,12 @@ class LocalExecutor(Executor):
         self._running.append(_Running(work, attempt, lease, process, ends))
 
     def _process(self, attempt: Attempt, environment: dict[str, str], log: int) -> subprocess.Popen | ForgedProcess:
+        arguments = [str(attempt.path)]
         if self._forge is not None:
-            path = self._forge.ensure()
-            environment = {**environment, SOCKET: path}
-            return ForgedProcess(path, "energylab.studies.job:main", [str(attempt.path)], environment, Path.cwd(), log)
+            order = Order("energylab.studies.job:main", arguments, "energylab-job", environment, str(Path.cwd()))
+            return self._forge.start(order, log)
         return subprocess.Popen(
-            [sys.executable, "-m", "energylab.studies.job", str(attempt.path), str(os.getpid())],
+            [sys.executable, "-m", "energylab.studies.job", *arguments, str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
