@@ -54,6 +54,10 @@ class CohortError(EnergylabError):
     """Records that may not be compared were about to be compared."""
 
 
+class ReleaseError(EnergylabError):
+    """A release cannot be made, read or published: its file, its contents or the folder to write to."""
+
+
 class MissingExtraError(EnergylabError):
     """An optional library is not installed; the message names the extra that brings it."""
 
