@@ -55,6 +55,9 @@ class Parameters(BaseModel):
     gpus: int = Field(1, ge=1, description="devices the model is spread over; their energy is summed")
     meter: str = Field("auto", description="auto | nvml | rapl | codecarbon | estimate …: the meter that is scored")
     extra_meters: str = Field("", description="more meters on the same windows, separated by commas")
+    cpu_core_w: float = Field(
+        12.0, gt=0, description="watts of one busy core in the estimate meter's power model (12: Green Algorithms)"
+    )
     idle_s: float = Field(0.5, gt=0, description="seconds each idle level is observed; 10 on a GPU")
     warm_up_min_s: float = Field(0.3, ge=0, description="shortest warm-up in seconds")
     warm_up_max_s: float = Field(5.0, gt=0, description="longest warm-up in seconds; 300 on a GPU")
@@ -144,10 +147,11 @@ class Parameters(BaseModel):
     def identity(self) -> dict[str, Any]:
         """The part that says what is measured: no path, no device index, no attempt.
 
-        A model folder counts by its name alone: a folder moved elsewhere is still the same job.
+        A model folder counts by its name alone: a folder moved elsewhere is still the same job. A folder inside an
+        installed package (``package:…``) is named wholly by its text, wherever the package lies.
         """
         identity = self.model_dump(exclude=set(NOT_IDENTITY))
-        if self.model_source == "path":
+        if self.model_source == "path" and not self.model.startswith("package:"):
             identity["model"] = Path(self.model).name
         return identity
 

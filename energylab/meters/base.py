@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from energylab.clock import Clock
 from energylab.errors import MeterError
-from energylab.record import EnergyKind, MeterFacts
+from energylab.parameters import Parameters
+from energylab.record import DeviceFacts, EnergyKind, MeterFacts
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,12 @@ class Meter(ABC):
         Largest power the device may draw, where known.
     gain_error : float or None
         Relative gain error of the sensor, fixed per board; not part of a window's bound.
+    watches : tuple of str
+        Types of device whose energy it can give: a meter may be scored on these alone.
     """
 
     name: ClassVar[str]
+    watches: ClassVar[tuple[str, ...]] = ()
     kind: EnergyKind
     device: str
     source: str
@@ -86,6 +91,23 @@ class Meter(ABC):
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
+
+    @classmethod
+    def for_devices(cls, devices: Sequence[DeviceFacts], parameters: Parameters) -> list[Meter]:
+        """Make the meters of these devices, unopened: one a device, or one for the whole machine.
+
+        Raises
+        ------
+        MeterError
+            If this kind of meter cannot be chosen by its name.
+        """
+        raise MeterError(f"meter {cls.name!r} cannot be chosen by name; create it and hand it over")
+
+    @classmethod
+    def why_not(cls, devices: Sequence[DeviceFacts]) -> str | None:
+        """Say why this meter cannot be used on these devices here; None when it can. Cheap: opens nothing."""
+        blind = sorted({device.type for device in devices} - set(cls.watches))
+        return f"it does not see the energy of a {' or '.join(blind)} device" if blind else None
 
     @abstractmethod
     def open(self) -> None:

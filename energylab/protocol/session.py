@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import random
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from energylab.clock import Clock
@@ -34,6 +36,10 @@ class Session:
         Every window, the invalid ones included, in order.
     answers : dict of int to object
         One answer a query, from the last phase of the first run.
+    origin_s : float
+        Clock time the windows' ``start_s`` are counted from.
+    stopped : str or None
+        Why the session ended before its last run, where a stopping rule ended it.
     valid : bool
         Whether every scored phase of every run has a total.
     reasons : tuple of str
@@ -45,12 +51,14 @@ class Session:
     warm_up: WarmUp
     windows: tuple[Window, ...]
     answers: dict[int, Any]
+    origin_s: float
+    stopped: str | None
     valid: bool
     reasons: tuple[str, ...]
 
 
-#: Asked after every run: the windows so far → None to go on, or why the session may stop.
-Stop = Callable[[Sequence[Window]], str | None]
+#: Asked after every block with its windows, one a phase → None to go on, or why the session may stop.
+Stop = Callable[[Mapping[str, Window]], "str | None"]
 
 
 def run_session(
@@ -77,7 +85,7 @@ def run_session(
     clock : Clock, optional
         The meters' clock; the machine's by default.
     stop : callable, optional
-        Looks at the windows after every window and may end the session early.
+        Looks at every block's windows and may end the session early; blocks then run through all phases in turn.
 
     Returns
     -------
@@ -105,7 +113,8 @@ def run_session(
         bench = Bench(workload, scored, extra, settings, clock, clock.now(), random.Random(settings.seed), idle_w)
         resident, _ = idle_level(list(scored), settings, "weights_resident")
         warmed = warm_up(bench)
-        windows, answers, gave_up = _measure_runs(bench, stop)
+        with _quiet_collector():
+            measured = _measure_runs(bench, stop)
         after, _ = idle_level(list(scored), settings, "after_load")
         facts = tuple(meter.facts(scored=True) for meter in scored) + tuple(
             meter.facts(scored=False) for meter in extra
@@ -114,63 +123,102 @@ def run_session(
         meters=facts,
         idle=(no_context, resident, after),
         warm_up=warmed,
-        windows=tuple(windows),
-        answers=answers,
-        valid=gave_up is None,
-        reasons=() if gave_up is None else (gave_up,),
+        windows=tuple(measured.windows),
+        answers=measured.answers,
+        origin_s=bench.origin_s,
+        stopped=measured.stopped,
+        valid=measured.gave_up is None,
+        reasons=() if measured.gave_up is None else (measured.gave_up,),
     )
 
 
-def plan_blocks(bench: Bench, run: int, phase: str) -> list[Block]:
-    """Cut one phase of one run into blocks: queries in random order, each block about one window long.
+@contextmanager
+def _quiet_collector() -> Iterator[None]:
+    """Set aside what the process already holds, so that collecting between windows takes microseconds."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
-    Whole batches stay together, and the number of blocks follows from the pace of the warm-up. A phase shorter than
-    one window is a single block, which its window repeats.
+
+def plan_blocks(bench: Bench, run: int, phases: Sequence[str]) -> list[tuple[int, ...]]:
+    """Cut the queries of one run into blocks: random order, each block about one window long.
+
+    Whole batches stay together. The number of blocks follows from the pace of the slowest of `phases` in the
+    warm-up; queries that take less than a window together are a single block, which its window repeats.
     """
     workload, settings = bench.workload, bench.settings
     order = list(range(workload.queries))
     random.Random(f"{settings.seed}/{run}").shuffle(order)
     batches = workload.cut(order)
-    pass_s = bench.pace_s.get(phase, 0.0) * workload.queries
+    pass_s = max(bench.pace_s.get(phase, 0.0) for phase in phases) * workload.queries
     count = max(1, min(int(pass_s / settings.window_s), len(batches)))
     cuts = [len(batches) * i // count for i in range(count + 1)]
-    parts = [batches[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
-    return [Block(run, phase, i, tuple(query for batch in part for query in batch)) for i, part in enumerate(parts)]
+    parts = [batches[a:b] for a, b in pairwise(cuts)]
+    return [tuple(query for batch in part for query in batch) for part in parts]
 
 
-def _measure_runs(bench: Bench, stop: Stop | None) -> tuple[list[Window], dict[int, Any], str | None]:
-    windows: list[Window] = []
-    answers: dict[int, Any] = {}
-    last_phase = bench.workload.phases[-1]
+def _order(bench: Bench, run: int, together: bool) -> Iterator[list[Block]]:
+    """Yield the blocks of one run in groups: phase after phase as published, or all phases of a block `together`."""
+    phases = bench.workload.phases
+    if together:
+        for number, queries in enumerate(plan_blocks(bench, run, phases)):
+            yield [Block(run, phase, number, queries) for phase in phases]
+        return
+    for phase in phases:
+        for number, queries in enumerate(plan_blocks(bench, run, [phase])):
+            yield [Block(run, phase, number, queries)]
+
+
+@dataclass
+class _Measured:
+    """What the runs leave."""
+
+    windows: list[Window] = field(default_factory=list)
+    answers: dict[int, Any] = field(default_factory=dict)
+    stopped: str | None = None
+    gave_up: str | None = None
+
+
+def _measure_runs(bench: Bench, stop: Stop | None) -> _Measured:
+    measured = _Measured()
+    given_up: set[tuple[int, str]] = set()  # unscored phases: their loss costs their own total alone
     for run in range(bench.settings.runs):
-        for phase in bench.workload.phases:
-            for block in plan_blocks(bench, run, phase):
-                answered = _measure_block(bench, block, windows)
-                if answered is None:
-                    if phase in SCORED_PHASES:
-                        return windows, answers, _gave_up(block, windows[-1])
-                    break  # a phase that is not scored costs its own total alone
-                if run == 0 and phase == last_phase:
-                    for batch, outputs in answered:
-                        answers.update(bench.workload.answers(batch, outputs))
-        if stop is not None and (why := stop(windows)):
-            return windows, answers, None if why else why
-    return windows, answers, None
+        for group in _order(bench, run, together=stop is not None):
+            unit = {}
+            for block in group:
+                if (run, block.phase) in given_up:
+                    continue
+                window = _measure_block(bench, block, measured)
+                if not window.valid and block.phase in SCORED_PHASES:
+                    measured.gave_up = _gave_up(block, window)
+                    return measured
+                if not window.valid:
+                    given_up.add((run, block.phase))
+                unit[block.phase] = window
+            measured.stopped = stop(unit) if stop else None
+            if measured.stopped:
+                return measured
+    return measured
 
 
-def _measure_block(bench: Bench, block: Block, windows: list[Window]) -> list | None:
-    """Measure a block until it is valid, at most ``max_attempts`` times; None when it never was."""
+def _measure_block(bench: Bench, block: Block, measured: _Measured) -> Window:
+    """Measure a block until it is valid, at most ``max_attempts`` times; return the last window."""
     for attempt in range(bench.settings.max_attempts):
-        window, answered = measure_window(bench, block, len(windows), attempt)
-        windows.append(window)
+        window, answered = measure_window(bench, block, len(measured.windows), attempt)
+        measured.windows.append(window)
         if window.valid:
-            return answered
-    return None
+            break
+    if window.valid and block.run == 0 and block.phase == bench.workload.phases[-1]:
+        for batch, outputs in answered:
+            measured.answers.update(bench.workload.answers(batch, outputs))
+    return window
 
 
 def _gave_up(block: Block, last: Window) -> str:
-    said = "; ".join(f"query {f.query}: {f.error}: {f.message}" for f in last.failures[:3])
-    return (
-        f"no total: run {block.run}, {block.phase}, block {block.number} stayed invalid after {last.attempt + 1} attempts "
-        f"({', '.join(last.reasons)}{'; ' + said if said else ''})"
-    )
+    said = [f"query {failure.query}: {failure.error}: {failure.message}" for failure in last.failures[:3]]
+    why = "; ".join([", ".join(last.reasons), *said])
+    where = f"run {block.run}, {block.phase}, block {block.number}"
+    return f"no total: {where} stayed invalid after {last.attempt + 1} attempts ({why})"

@@ -25,7 +25,7 @@ class Settings:
     warm_up_min_s, warm_up_max_s : float
         Bounds of the warm-up.
     steady_power : float
-        Warm-up is over when the power of three slices in a row differs by less than this, relative to their mean.
+        Warm-up is over when the power of its last third differs from the third before by less than this, relative …
     steady_temperature_c_per_s : float
         … and the temperature changes more slowly than this.
     max_attempts : int
@@ -52,7 +52,7 @@ class Settings:
     idle_s: float = 10.0
     warm_up_min_s: float = 10.0
     warm_up_max_s: float = 300.0
-    steady_power: float = 0.02
+    steady_power: float = 0.01
     steady_temperature_c_per_s: float = 0.1
     max_attempts: int = 3
     max_relative_bound: float = 0.05

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import stdev
 
 from energylab.errors import MeterError
 from energylab.meters.base import Meter, Reading, wait_for_tick
@@ -68,16 +70,18 @@ def idle_level(meters: list[Meter], settings: Settings, level: str) -> tuple[Idl
 class _Slice:
     """A stretch of the warm-up."""
 
-    power_w: float
+    energy_j: float
+    duration_s: float
+    stop_s: float
     temperature_c: float | None
-    middle_s: float
 
 
 def warm_up(bench: Bench) -> WarmUp:
     """Work through the phases until power and temperature are steady, and learn each phase's pace.
 
-    Power is steady when three slices in a row differ by less than ``steady_power`` of their mean; temperature when
-    it changes by less than ``steady_temperature_c_per_s`` across them.
+    Power is steady when the last third of the time spent differs from the third before by less than
+    ``steady_power``, or by less than their noise; temperature when it changes by less than
+    ``steady_temperature_c_per_s`` over the last third.
 
     Returns
     -------
@@ -86,12 +90,12 @@ def warm_up(bench: Bench) -> WarmUp:
     """
     settings, clock = bench.settings, bench.clock
     begin, energy_begin = clock.now(), _total_j(bench)
-    slice_s = max(settings.warm_up_min_s / 4, 10 * bench.step_s, 0.02)
+    slice_s = max(settings.warm_up_min_s / 12, 3 * bench.step_s, 0.02)
     counts = {phase: [0, 0.0] for phase in bench.workload.phases}
     slices: list[_Slice] = []
     reason, steady = f"not steady within {settings.warm_up_max_s:g} s", False
     position, stages = 0, _stages(bench)
-    slice_begin, slice_j = begin, energy_begin
+    slice_begin, slice_j, settled = begin, energy_begin, False
     while True:
         phase, queries = next(stages)
         try:
@@ -109,22 +113,17 @@ def warm_up(bench: Bench) -> WarmUp:
         if now - slice_begin >= slice_s:
             energy_j = _total_j(bench)
             if energy_j is not None and slice_j is not None:
-                slices.append(
-                    _Slice(
-                        (energy_j - slice_j) / (now - slice_begin),
-                        _temperature_c(bench),
-                        (now + slice_begin) / 2,
-                    )
-                )
+                slices.append(_Slice(energy_j - slice_j, now - slice_begin, now, _temperature_c(bench)))
             slice_begin, slice_j = now, energy_j
+            settled = _steady(slices, settings, bench.step_s)
         every_phase = all(count for count, _ in counts.values())
-        if every_phase and now - begin >= settings.warm_up_min_s and _steady(slices, settings):
+        if every_phase and now - begin >= settings.warm_up_min_s and settled:
             reason, steady = "power and temperature steady", True
             break
         if every_phase and now - begin >= settings.warm_up_max_s:
             break
     bench.pace_s.update({phase: seconds / count for phase, (count, seconds) in counts.items() if count})
-    bench.work_w = slices[-1].power_w if slices and slices[-1].power_w > 0 else None
+    bench.work_w = _mean_power_w(slices[-3:]) if slices else None
     energy_end = _total_j(bench)
     known = energy_begin is not None and energy_end is not None and energy_end >= energy_begin
     return WarmUp(
@@ -143,18 +142,40 @@ def _stages(bench: Bench) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield phase, queries
 
 
-def _steady(slices: list[_Slice], settings: Settings) -> bool:
-    if len(slices) < 3:
+def _steady(slices: list[_Slice], settings: Settings, step_s: float) -> bool:
+    """Whether the last third of the warm-up has the power of the third before it, and the temperature rests.
+
+    Thirds grow with the time spent, so that an exponential approach is seen whatever its time constant: when two
+    neighbouring thirds agree, what is still to come is far smaller than their difference. A fixed look-back would
+    call any slow approach steady. Nothing is called steady before the counter can resolve it.
+    """
+    third = len(slices) // 3
+    if third < 3:
         return False
-    last = slices[-3:]
-    powers = [piece.power_w for piece in last]
-    mean = sum(powers) / 3
-    if mean <= 0 or (max(powers) - min(powers)) / mean > settings.steady_power:
+    before, last = slices[-2 * third : -third], slices[-third:]
+    mean_before, mean_last = _mean_power_w(before), _mean_power_w(last)
+    # a span read between two steps at each end is off by two standard deviations of 0.82 steps
+    if mean_last <= 0 or 0.82 * step_s / _span_s(last) > settings.steady_power:
+        return False
+    noise = 0.0 if step_s else math.hypot(_standard_error(before), _standard_error(last))
+    if abs(mean_last - mean_before) > max(settings.steady_power * mean_last, 2 * noise):
         return False
     if any(piece.temperature_c is None for piece in last):
         return True
-    slope = abs(last[-1].temperature_c - last[0].temperature_c) / (last[-1].middle_s - last[0].middle_s)
+    slope = abs(last[-1].temperature_c - last[0].temperature_c) / (last[-1].stop_s - last[0].stop_s)
     return slope < settings.steady_temperature_c_per_s
+
+
+def _span_s(slices: list[_Slice]) -> float:
+    return sum(piece.duration_s for piece in slices)
+
+
+def _mean_power_w(slices: list[_Slice]) -> float:
+    return sum(piece.energy_j for piece in slices) / _span_s(slices)
+
+
+def _standard_error(slices: list[_Slice]) -> float:
+    return stdev(piece.energy_j / piece.duration_s for piece in slices) / math.sqrt(len(slices))
 
 
 def _total_j(bench: Bench) -> float | None:

@@ -223,6 +223,8 @@ def _between_readings(
     edge_power = [meter.edge_power_w() if meter.kind != "estimated" else None for meter in meters]
     synchronize()
     starts = [_read(meter, on_tick and meter.update_period_s) for meter in meters]
+    if on_tick and bench.settings.dither:  # a start locked to the counter's steps would alias with a periodic load
+        bench.clock.sleep(bench.rng.random() * bench.step_s)
     work = _run(call, synchronize, batches, bench.clock, bench.settings.window_s)
     stops = [_read(meter, on_tick and meter.update_period_s) for meter in reversed(meters)][::-1]
     edges = zip(meters, starts, stops, edge_power, strict=True)

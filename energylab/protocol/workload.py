@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -72,10 +73,9 @@ class FunctionWorkload(Workload):
 
     phases = ("call",)
 
-    def __init__(self, fn: Callable[[Any], Any], queries: Sequence[Any], synchronize: Callable[[], None] | None = None):
+    def __init__(self, fn: Callable[[Any], Any], queries: Sequence[Any]) -> None:
         self._fn = fn
         self._queries = list(queries)
-        self._synchronize = synchronize
         self.queries = len(self._queries)
 
     def prepare(self, phase: str, queries: tuple[int, ...]) -> Batch:
@@ -87,9 +87,11 @@ class FunctionWorkload(Workload):
         return self._fn
 
     def synchronize(self) -> None:
-        """Call the given synchronisation, if any."""
-        if self._synchronize:
-            self._synchronize()
+        """Wait for every CUDA device that the function may have used: torch, if it was loaded at all."""
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            for index in range(torch.cuda.device_count()):
+                torch.cuda.synchronize(index)
 
     def answers(self, batch: Batch, outputs: Any) -> dict[int, Any]:
         """Return what the function returned."""

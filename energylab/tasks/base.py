@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -41,7 +42,11 @@ class TaskSettings(BaseModel):
     runs: int = Field(10, ge=1)
     batch_size: int = Field(1, ge=1)
     dtype: str = "float32"
+    quantisation: str | None = None
+    attention: str | None = None
+    compile: bool = False
     model_classes: dict[str, float | None] | None = None  # class -> largest parameter count, None for no limit
+    sample: Path | None = None  # folder of the sample data; in the file, relative to it
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,13 @@ class Task(ABC):
         ModelError
             If it is missing, gated, of another task, or does not fit the device.
         """
+
+    def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
+        """Return what is known of every query beforehand, by name: one value a row.
+
+        Called after `load_model`, since a count of tokens needs the model's tokenizer.
+        """
+        return {}
 
     @abstractmethod
     def preprocess(self, rows: Sequence[Row]) -> Any:

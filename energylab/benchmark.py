@@ -1,0 +1,227 @@
+"""From parameters to a record: load, measure by the protocol, score, describe."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import energylab
+from energylab import devices as machine_devices
+from energylab import meters as machine_meters
+from energylab import store, tasks
+from energylab.clock import Clock
+from energylab.errors import MeasurementError, ParameterError
+from energylab.machine import host_facts
+from energylab.meters.base import Meter
+from energylab.parameters import PROTOCOL_VERSION, Parameters
+from energylab.protocol.session import Session, run_session
+from energylab.protocol.settings import Settings
+from energylab.protocol.workload import FunctionWorkload, TaskWorkload, Workload
+from energylab.record import (
+    DataFacts,
+    DeviceFacts,
+    ModelFacts,
+    ProtocolFacts,
+    Quality,
+    Record,
+    TaskFacts,
+    canonical_json,
+)
+from energylab.stopping import PrecisionStop
+
+
+def measure(
+    task: str | None = None,
+    model: str | None = None,
+    *,
+    fn: Callable[[Any], Any] | None = None,
+    queries: Sequence[Any] | None = None,
+    parameters: Parameters | None = None,
+    output_folder: str | Path | None = None,
+    meters: Sequence[Meter] | None = None,
+    clock: Clock | None = None,
+    **more: Any,
+) -> Record:
+    """Measure a model on a task, or any function on queries of one's own.
+
+    Parameters
+    ----------
+    task, model : str, optional
+        As in `Parameters`.
+    fn : callable, optional
+        Measure ``fn(query)`` instead of a model; needs `queries`.
+    queries : sequence, optional
+        What `fn` is called with.
+    parameters : Parameters, optional
+        All parameters at once; exclusive with `task`, `model` and `more`.
+    output_folder : path, optional
+        Write ``record.json`` there. Nothing is written by default.
+    meters : sequence of Meter, optional
+        Meters to score by, in place of those the parameters choose.
+    clock : Clock, optional
+        The meters' clock.
+    **more
+        Any other parameter by name.
+
+    Returns
+    -------
+    Record
+        Check ``record.valid``: a session that could not measure every query has no total, and says why.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter is unknown or not allowed.
+    EnergylabError
+        If data, model or meter cannot be had.
+
+    Examples
+    --------
+    >>> record = energylab.measure(task="sentence_similarity", model="sentence-transformers/all-MiniLM-L6-v2")
+    >>> record = energylab.measure(fn=my_function, queries=my_inputs)
+    """
+    named = {name: value for name, value in {"task": task, "model": model}.items() if value is not None}
+    if parameters is not None and (named or more):
+        raise ParameterError(f"give either parameters or single values, not both: {', '.join([*named, *more])}")
+    if fn is not None and named:
+        raise ParameterError("fn measures a function: leave task and model out, or leave fn out")
+    if (fn is None) != (queries is None):
+        raise ParameterError("fn and queries come together: fn is called with each of queries")
+    parameters = parameters or Parameters.check({**named, **more})
+    subject = _TaskSubject(parameters) if fn is None else _FunctionSubject(parameters, fn, queries)
+    record = _measure(subject, parameters, meters, clock)
+    if output_folder is not None:
+        store.write(record, output_folder)
+    return record
+
+
+def run(parameters: Parameters) -> Record:
+    """Do what the benchmark notebook does: measure and write the record, or show the one that is named.
+
+    Returns
+    -------
+    Record
+        Just written to ``parameters.output_folder``; or read from ``parameters.record``, nothing measured.
+    """
+    if parameters.record is not None:
+        return store.read_record(parameters.record)
+    return measure(parameters=parameters, output_folder=parameters.output_folder)
+
+
+class _TaskSubject:
+    """A model on a task."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.task = tasks.load_task(parameters)  # checks names before anything is loaded
+        self.rows, self.data = self.task.load_rows()
+        self.phases = tuple(self.task.phases)
+
+    def load(self, device: str) -> Workload:
+        self.model = self.task.load_model(device)
+        self.data = self.data.model_copy(update={"covariates": self.task.covariates(self.rows)})
+        return TaskWorkload(self.task, self.rows)
+
+    def task_facts(self) -> TaskFacts:
+        return TaskFacts(
+            name=self.task.settings.name,
+            version=self.task.settings.version,
+            settings=self.task.resolved_settings(),
+            overridden=self.task.overridden(),
+        )
+
+    def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
+        answered = sorted(answers)
+        return self.task.score([answers[i] for i in answered], [self.rows[i] for i in answered]) if answered else ()
+
+
+class _FunctionSubject:
+    """Any function on queries of one's own: one phase, no quality."""
+
+    phases = FunctionWorkload.phases
+
+    def __init__(self, parameters: Parameters, fn: Callable[[Any], Any], queries: Sequence[Any]) -> None:
+        self._fn, self._queries = fn, list(queries)
+        if not self._queries:
+            raise MeasurementError("queries is empty; give at least one query for fn")
+        name = getattr(fn, "__qualname__", type(fn).__name__)
+        self.model = ModelFacts(name=name, source="function", dtype=parameters.dtype)
+        digest = hashlib.sha256(canonical_json([repr(query) for query in self._queries])).hexdigest()
+        self.data = DataFacts(name="given", source="given", digest=digest, queries=len(self._queries))
+
+    def load(self, device: str) -> Workload:
+        return FunctionWorkload(self._fn, self._queries)
+
+    def task_facts(self) -> TaskFacts:
+        return TaskFacts(name="function", version="1", settings={"samples": len(self._queries), "batch_size": 1})
+
+    def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
+        return ()
+
+
+def _measure(subject, parameters: Parameters, given: Sequence[Meter] | None, clock: Clock | None) -> Record:
+    settings = Settings.of(parameters)
+    found = machine_devices.resolve_devices(parameters.device, parameters.gpus) if given is None else _simulated(given)
+    if given is None:
+        chosen = machine_meters.choose(parameters, found)
+        scored, extra, why = chosen.scored, chosen.extra, chosen.why
+    else:
+        scored, extra, why = tuple(given), (), "given by the caller"
+    device = machine_devices.torch_name(found[0])
+
+    def load() -> Workload:
+        workload = subject.load(device)
+        machine_devices.check_torch_agrees(found)
+        return workload
+
+    target = parameters.precision_target
+    rule = PrecisionStop(target, lambda: subject.data) if target is not None else None
+    session = run_session(load, scored, settings, extra=extra, clock=clock, stop=rule)
+    return _record(subject, parameters, settings, found, session, why, rule)
+
+
+def _simulated(meters: Sequence[Meter]) -> tuple[DeviceFacts, ...]:
+    """Describe the devices behind meters that the caller made: the boards are simulated unless they count joules."""
+    simulated = all(meter.kind == "simulated" for meter in meters)
+    if not simulated:
+        return machine_devices.resolve_devices("auto", 1)
+    return tuple(
+        DeviceFacts(name="simulated board", type="simulated", uuid=meter.device, power_limit_w=meter.power_limit_w)
+        for meter in meters
+    )
+
+
+def _record(subject, parameters, settings: Settings, found, session: Session, why: str, rule) -> Record:
+    kinds = {meter.kind for meter in session.meters if meter.scored}
+    if len(kinds) != 1:
+        raise MeasurementError(f"the scored meters are of different kinds ({', '.join(sorted(kinds))}); choose one")
+    return Record(
+        record_id=uuid.uuid4().hex,
+        job_id=parameters.job_id,
+        repeat=parameters.repeat,
+        attempt=parameters.attempt,
+        created_utc=datetime.now(UTC),
+        energylab_version=energylab.__version__,
+        energy_kind=kinds.pop(),
+        task=subject.task_facts(),
+        model=subject.model,
+        data=subject.data,
+        protocol=ProtocolFacts(
+            version=PROTOCOL_VERSION, seed=parameters.seed, runs=settings.runs, settings=settings.as_dict()
+        ),
+        devices=found,
+        meters=session.meters,
+        host=host_facts(),
+        phases=subject.phases,
+        idle=session.idle,
+        warm_up=session.warm_up,
+        windows=session.windows,
+        quality=subject.score(session.answers),
+        parameters=parameters.model_dump(),
+        extra={"meter_choice": why, **(rule.facts(session) if rule else {})},
+        valid=session.valid,
+        reasons=session.reasons,
+    )

@@ -1,0 +1,312 @@
+"""Which devices a session runs on: ``device`` and ``gpus`` parameters, and ``CUDA_VISIBLE_DEVICES``, resolved
+to facts.
+
+Resolving asks the driver's library (NVML), not CUDA, so that it creates no context on a board: the idle level
+"no context" can still be observed afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from energylab.errors import MeterError, MeterPermissionError, ParameterError, unknown_name
+from energylab.machine import processor_name, usable_cores
+from energylab.meters.nvml_library import Nvml, text
+from energylab.record import DeviceFacts
+
+MIG_REFUSED = (
+    "a MIG slice cannot be measured: the energy counter and the power sensor belong to the whole board, "
+    "which cannot tell whose joules they were. Use a whole board: ask for one without MIG, or as its "
+    "administrator run `sudo nvidia-smi -i INDEX -mig 0`"
+)
+
+
+@dataclass(frozen=True)
+class Board:
+    """An NVIDIA board as the driver lists it.
+
+    Attributes
+    ----------
+    index : int
+        Its number for NVML and ``nvidia-smi``: PCI order.
+    uuid : str
+        ``GPU-…``, the same in every process and after every reboot.
+    name : str
+        Product name.
+    """
+
+    index: int
+    uuid: str
+    name: str
+
+
+def list_boards(nvml: Nvml) -> tuple[Board, ...]:
+    """List the boards that this process may use; `nvml` must be started."""
+    boards = []
+    for index in range(nvml.call("nvmlDeviceGetCount")):
+        try:
+            handle = nvml.call("nvmlDeviceGetHandleByIndex", index)
+        except MeterPermissionError:  # a scheduler's control group hides it, from CUDA as well
+            continue
+        uuid = text(nvml.call("nvmlDeviceGetUUID", handle))
+        boards.append(Board(index, uuid, text(nvml.call("nvmlDeviceGetName", handle))))
+    return tuple(boards)
+
+
+def visible_boards(boards: Sequence[Board], environ: Mapping[str, str]) -> tuple[Board, ...]:
+    """Apply ``CUDA_VISIBLE_DEVICES``: the boards CUDA will show, in the order it numbers them.
+
+    Parameters
+    ----------
+    boards : sequence of Board
+        All boards, in PCI order.
+    environ : mapping
+        Environment; index, full UUID and unique UUID prefix forms are understood. ``-1`` ends the list.
+
+    Returns
+    -------
+    tuple of Board
+        Position in it is the index torch uses.
+
+    Raises
+    ------
+    ParameterError
+        If an entry names no board, several, one twice, or a MIG slice; or if indices are ambiguous because
+        boards of different kinds are present and CUDA, unlike NVML, would number the fastest first.
+
+    References
+    ----------
+    NVIDIA, *CUDA Programming Guide*, "CUDA Environment Variables".
+    """
+    value = environ.get("CUDA_VISIBLE_DEVICES")
+    entries = [str(position) for position in range(len(boards))] if value is None else _entries(value)
+    by_index = any(not entry.startswith("GPU-") for entry in entries)
+    if by_index and len({board.name for board in boards}) > 1 and environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+        raise ParameterError(
+            "boards of different kinds are installed, and CUDA numbers them by speed while the meter numbers "
+            "them by slot: set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name boards by UUID in CUDA_VISIBLE_DEVICES "
+            f"({', '.join(f'{board.uuid} = {board.name}' for board in boards)})"
+        )
+    chosen = tuple(_board(entry, boards) for entry in entries)
+    if len(set(chosen)) != len(chosen):
+        raise ParameterError(f"CUDA_VISIBLE_DEVICES={value!r} names a board twice; CUDA would then show none")
+    return chosen
+
+
+def _entries(value: str) -> list[str]:
+    entries = []
+    for entry in (part.strip() for part in value.split(",")):
+        if entry in ("", "-1", "NoDevFiles", "void", "none"):
+            break  # CUDA shows nothing from the first such entry on
+        entries.append(entry)
+    return entries
+
+
+def _board(entry: str, boards: Sequence[Board]) -> Board:
+    if entry.startswith("MIG-"):
+        raise ParameterError(f"CUDA_VISIBLE_DEVICES names {entry!r}: {MIG_REFUSED}")
+    if entry.isdecimal() and int(entry) < len(boards):
+        return boards[int(entry)]
+    matches = [board for board in boards if entry.startswith("GPU-") and board.uuid.lower().startswith(entry.lower())]
+    if len(matches) == 1:
+        return matches[0]
+    known = ", ".join(f"{position} = {board.uuid}" for position, board in enumerate(boards)) or "no board at all"
+    what = "several boards" if matches else "no board of this machine"
+    raise ParameterError(f"CUDA_VISIBLE_DEVICES entry {entry!r} names {what}; present: {known}")
+
+
+def resolve_devices(
+    device: str = "auto",
+    gpus: int = 1,
+    *,
+    environ: Mapping[str, str] | None = None,
+    nvml: Any = None,
+    cuda_count: Callable[[], int] | None = None,
+) -> tuple[DeviceFacts, ...]:
+    """Resolve the ``device`` and ``gpus`` parameters to the devices of this session, with their facts.
+
+    Parameters
+    ----------
+    device : str
+        ``auto`` (a GPU that torch can use, else the CPU), ``cpu``, ``cuda``, or ``cuda:INDEX`` as torch
+        numbers them.
+    gpus : int
+        Number of boards the model is spread over: the first `gpus` visible ones.
+    environ : mapping, optional
+        Environment that ``CUDA_VISIBLE_DEVICES`` is read from; the process's by default.
+    nvml : module, optional
+        Stands in for ``pynvml``.
+    cuda_count : callable, optional
+        Returns the number of devices torch can use; asks torch by default.
+
+    Returns
+    -------
+    tuple of DeviceFacts
+        One a device, in torch's order.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such device, fewer than `gpus`, or a MIG slice.
+    """
+    kind, index = _wanted(device)
+    if kind == "cpu":
+        return _cpu_only(gpus)
+    count = (cuda_count or _torch_cuda_count)()
+    if count == 0 and kind == "auto":
+        _warn_of_unused_boards(nvml)
+        return _cpu_only(gpus)
+    if count == 0:
+        raise ParameterError(f"device={device!r}, but torch sees no CUDA device here: {_why_no_cuda()}")
+    chosen = range(gpus) if index is None else range(index, index + gpus)
+    if chosen.stop > count:
+        raise ParameterError(
+            f"device={device!r} with gpus={gpus} needs {chosen.stop} visible CUDA devices, but torch sees "
+            f"{count}; lower gpus, or show more boards through CUDA_VISIBLE_DEVICES"
+        )
+    return _cuda_devices(chosen, os.environ if environ is None else environ, nvml)
+
+
+def torch_name(device: DeviceFacts) -> str:
+    """Return the name torch knows a device by: ``cpu`` or ``cuda:0``."""
+    return f"cuda:{device.index}" if device.type == "cuda" else "cpu"
+
+
+def check_torch_agrees(devices: Sequence[DeviceFacts]) -> None:
+    """Check that torch computes on the very boards the meter watches; call it once the model is loaded.
+
+    Raises
+    ------
+    MeterError
+        If a board's UUID differs between CUDA and NVML: every joule would be another board's.
+    """
+    import torch
+
+    for device in (device for device in devices if device.type == "cuda" and device.uuid):
+        seen = getattr(torch.cuda.get_device_properties(device.index), "uuid", None)
+        if seen is not None and str(seen).lower() != device.uuid.lower().removeprefix("gpu-"):
+            raise MeterError(
+                f"torch's {torch_name(device)} is board GPU-{seen}, but the meter watches {device.uuid}; "
+                "set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name the board by UUID in CUDA_VISIBLE_DEVICES"
+            )
+
+
+def _wanted(device: str) -> tuple[str, int | None]:
+    if device in ("auto", "cpu", "cuda"):
+        return device, None
+    kind, _, index = device.partition(":")
+    if kind == "cuda" and index.isdecimal():
+        return kind, int(index)
+    raise unknown_name(
+        "device", device, ("auto", "cpu", "cuda", "cuda:0"), "cuda:INDEX counts the visible devices from 0"
+    )
+
+
+def _cpu_only(gpus: int) -> tuple[DeviceFacts, ...]:
+    if gpus > 1:
+        raise ParameterError(f"gpus={gpus} needs CUDA devices, but this session runs on the CPU; set gpus=1")
+    return (cpu_facts(),)
+
+
+def cpu_facts() -> DeviceFacts:
+    """Describe the processor as a device."""
+    import psutil
+
+    settings = {"usable_cores": usable_cores(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")}
+    return DeviceFacts(name=processor_name(), type="cpu", memory_bytes=psutil.virtual_memory().total, settings=settings)
+
+
+def _torch_cuda_count() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _why_no_cuda() -> str:
+    import torch
+
+    if torch.version.cuda is None:
+        build = f"torch {torch.__version__} is built without CUDA"
+        return f"{build}; install the GPU build of torch, or use device=cpu"
+    return "see `nvidia-smi` and CUDA_VISIBLE_DEVICES, or use device=cpu"
+
+
+def _warn_of_unused_boards(nvml: Any) -> None:
+    library = Nvml(nvml)
+    try:
+        with library.started():
+            boards = list_boards(library)
+    except MeterError:  # no driver: nothing is being missed
+        return
+    if boards and os.environ.get("CUDA_VISIBLE_DEVICES") is None:
+        names = ", ".join(board.name for board in boards)
+        warnings.warn(f"{names} is installed but runs on the CPU: {_why_no_cuda()}", stacklevel=3)
+
+
+def _cuda_devices(chosen: Sequence[int], environ: Mapping[str, str], nvml: Any) -> tuple[DeviceFacts, ...]:
+    library = Nvml(nvml)
+    with library.started():
+        visible = visible_boards(list_boards(library), environ)
+        if chosen[-1] >= len(visible):
+            raise ParameterError(
+                f"torch counts more CUDA devices than the driver shows ({len(visible)}); see "
+                "`nvidia-smi -L`, and name boards by UUID in CUDA_VISIBLE_DEVICES"
+            )
+        return tuple(board_facts(library, visible[index], index) for index in chosen)
+
+
+def board_facts(nvml: Nvml, board: Board, torch_index: int) -> DeviceFacts:
+    """Describe one board; `nvml` must be started.
+
+    Raises
+    ------
+    ParameterError
+        If the board is split into MIG slices.
+    """
+    handle = nvml.call("nvmlDeviceGetHandleByIndex", board.index)
+    mig = nvml.optional("nvmlDeviceGetMigMode", handle)
+    if mig and mig[0]:
+        raise ParameterError(f"board {board.index} ({board.name}, {board.uuid}) is in MIG mode: {MIG_REFUSED}")
+    memory = nvml.call("nvmlDeviceGetMemoryInfo", handle)
+    ecc = nvml.optional("nvmlDeviceGetEccMode", handle)
+    capability = nvml.optional("nvmlDeviceGetCudaComputeCapability", handle)
+    persistence = nvml.optional("nvmlDeviceGetPersistenceMode", handle)
+    return DeviceFacts(
+        name=board.name,
+        type="cuda",
+        index=torch_index,
+        uuid=board.uuid,
+        memory_bytes=memory.total,
+        power_limit_w=_watts(nvml.optional("nvmlDeviceGetEnforcedPowerLimit", handle)),
+        power_limit_default_w=_watts(nvml.optional("nvmlDeviceGetPowerManagementDefaultLimit", handle)),
+        clock_policy=_clock_policy(nvml, handle),
+        ecc=None if ecc is None else bool(ecc[0]),
+        driver=text(nvml.call("nvmlSystemGetDriverVersion")),
+        settings={
+            "nvml_index": board.index,
+            "compute_capability": None if capability is None else f"{capability[0]}.{capability[1]}",
+            "persistence_mode": None if persistence is None else bool(persistence),
+        },
+    )
+
+
+def _watts(milliwatts: int | None) -> float | None:
+    return None if milliwatts is None else milliwatts / 1000
+
+
+def _clock_policy(nvml: Nvml, handle: Any) -> str | None:
+    """Tell whether the application clock is off its default; None where the board has none.
+
+    NVML has no getter for locked clocks (``nvidia-smi -lgc``): those show in the clocks of every window
+    instead.
+    """
+    sm = nvml.constant("NVML_CLOCK_SM")
+    now = nvml.optional("nvmlDeviceGetApplicationsClock", handle, sm)
+    default = nvml.optional("nvmlDeviceGetDefaultApplicationsClock", handle, sm)
+    if now is None or default is None:
+        return None
+    return "default" if now == default else f"application clock {now} MHz (default {default} MHz)"

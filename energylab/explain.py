@@ -1,0 +1,231 @@
+"""A record in tables and words: what was measured, how sure it is, and how far it can be trusted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from energylab.record import SCORED_PHASES, PhaseTotal, Record
+from energylab.statistics.intervals import Interval, expanded, mean_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WH_PER_J = 1 / 3600
+
+
+def wh_per_1000(total: PhaseTotal) -> float | None:
+    """Return a total as watt-hours per 1,000 queries; None where it is unavailable."""
+    return None if total.energy_j is None else total.energy_j / total.queries * 1000 * WH_PER_J
+
+
+def scored_wh_per_1000(record: Record) -> list[float | None]:
+    """Return the rated energy of every run: the scored phases summed, in Wh per 1,000 queries; None if one lacks."""
+    runs: dict[int, list[float | None]] = {}
+    for total in record.totals():
+        if total.phase in SCORED_PHASES:
+            runs.setdefault(total.run, []).append(wh_per_1000(total))
+    return [None if None in values else sum(values) for values in runs.values()]
+
+
+def energy_interval(record: Record) -> Interval | None:
+    """Return the within-session 95 % interval of the rated energy, in Wh per 1,000 queries.
+
+    None when a run has no total, or there is only one run.
+    """
+    values = scored_wh_per_1000(record)
+    if len(values) < 2 or None in values:
+        return None
+    return mean_interval(values, kind="within-session")
+
+
+def energy_table(record: Record) -> pd.DataFrame:
+    """Tabulate energy by phase with its within-session interval, in Wh per 1,000 queries.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a phase and one for the rated sum; an unavailable total is shown as such, with its reason.
+    """
+    import pandas as pd
+
+    by_phase: dict[str, list[PhaseTotal]] = {}
+    for total in record.totals():
+        by_phase.setdefault(total.phase, []).append(total)
+    rows = [_phase_row(phase, totals) for phase, totals in by_phase.items()]
+    rows.append(_row("rated: " + " + ".join(p for p in by_phase if p in SCORED_PHASES), scored_wh_per_1000(record)))
+    table = pd.DataFrame(rows).set_index("phase")
+    return table.assign(kind=record.energy_kind)
+
+
+def _phase_row(phase: str, totals: list[PhaseTotal]) -> dict[str, object]:
+    windows = sum(total.windows for total in totals)
+    row = _row(phase, [wh_per_1000(total) for total in totals])
+    row["windows"] = f"{windows}" if windows else "derived"
+    row["invalid"] = sum(total.invalid_windows for total in totals)
+    row["reason"] = ", ".join(dict.fromkeys(reason for total in totals for reason in total.reasons))
+    return row
+
+
+def _row(name: str, values: list[float | None]) -> dict[str, object]:
+    row: dict[str, object] = {"phase": name, "Wh per 1,000 queries": "unavailable", "95 % within session": ""}
+    if values and None not in values:
+        row["Wh per 1,000 queries"] = f"{sum(values) / len(values):.4g}"
+        if len(values) > 1:
+            interval = mean_interval(values, kind="within-session")
+            row["95 % within session"] = f"{interval.low:.4g} to {interval.high:.4g}"
+    row["runs"] = len(values)
+    return row | {"windows": "", "invalid": "", "reason": ""}
+
+
+def meters_table(record: Record) -> pd.DataFrame:
+    """Tabulate what watched this session: each meter with kind, source, step and cost of one reading."""
+    import pandas as pd
+
+    rows = [
+        {
+            "meter": meter.name,
+            "kind": meter.kind,
+            "scored": "yes" if meter.scored else "no",
+            "device": meter.device,
+            "source": meter.source,
+            "step": "none" if meter.update_period_s is None else f"{meter.update_period_s * 1e3:.3g} ms",
+            "one reading": "" if meter.read_cost_s is None else f"{meter.read_cost_s * 1e6:.3g} µs",
+            "notes": " ".join(meter.notes),
+        }
+        for meter in record.meters
+    ]
+    return pd.DataFrame(rows).set_index("meter")
+
+
+def idle_table(record: Record) -> pd.DataFrame:
+    """Tabulate the three idle levels and the static share of the rated energy."""
+    import pandas as pd
+
+    meaning = {
+        "no_context": "before the process touched the device",
+        "weights_resident": "model loaded, at rest",
+        "after_load": "right after the last window",
+    }
+    rows = [
+        {
+            "level": level.level,
+            "power in W": "unknown: " + ", ".join(level.reasons) if level.power_w is None else f"{level.power_w:.4g}",
+            "watched for": f"{level.duration_s:.2f} s",
+            "meaning": meaning[level.level],
+        }
+        for level in record.idle
+    ]
+    share = record.static_share
+    rows.append(
+        {
+            "level": "static share",
+            "power in W": "unknown" if share is None else f"{share:.0%}",
+            "watched for": "",
+            "meaning": "power at rest (weights resident) x time, as a share of the rated energy",
+        }
+    )
+    return pd.DataFrame(rows).set_index("level").assign(kind=record.energy_kind)
+
+
+def speed_table(record: Record) -> pd.DataFrame:
+    """Tabulate time a query and tokens a second by phase, from the valid windows."""
+    import pandas as pd
+
+    rows = []
+    for phase in dict.fromkeys(window.phase for window in record.windows):
+        valid = [window for window in record.windows if window.phase == phase and window.valid]
+        if not valid:
+            continue
+        latencies = pd.Series([w.duration_s / w.replications / len(w.queries) * 1e3 for w in valid])
+        seconds = sum(window.duration_s for window in valid)
+        tokens = [
+            (w.output_tokens if phase in ("prefill", "generate") else w.input_tokens, w.replications) for w in valid
+        ]
+        known = all(count for count, _ in tokens)
+        rows.append(
+            {
+                "phase": phase,
+                "ms a query (mean)": f"{latencies.mean():.4g}",
+                "range over windows": f"{latencies.min():.4g} to {latencies.max():.4g}",
+                "tokens a second": f"{sum(n * times for n, times in tokens) / seconds:.4g}" if known else "",
+                "tokens counted": ("new" if phase in ("prefill", "generate") else "input") if known else "",
+                "windows": len(valid),
+            }
+        )
+    return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["phase"]).set_index("phase")
+
+
+def quality_table(record: Record) -> pd.DataFrame:
+    """Tabulate how good the answers were; meaningless where the weights are random."""
+    import pandas as pd
+
+    rows = [
+        {
+            "metric": quality.metric,
+            "value": f"{quality.value:.4f}" if quality.value is not None else "meaningless",
+            "queries": quality.queries,
+            "why": quality.meaningless or "",
+        }
+        for quality in record.quality
+    ]
+    return pd.DataFrame(rows, columns=["metric", "value", "queries", "why"]).set_index("metric")
+
+
+def trust(record: Record) -> str:
+    """Say in words how far the figure can be trusted.
+
+    Returns
+    -------
+    str
+        One paragraph of Markdown.
+    """
+    sentences = [_figure(record), _how_sure(record), _windows(record), _warm_up(record), _official(record)]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _figure(record: Record) -> str:
+    values = scored_wh_per_1000(record)
+    name = f"**{record.model.name}** on {record.task.name.replace('_', ' ')}"
+    if not record.valid or not values or None in values:
+        return f"{name} has **no figure**: {'; '.join(record.reasons) or 'a run has no total'}."
+    kind = {"measured": "measured", "estimated": "**estimated, not measured**", "simulated": "**simulated**"}
+    mean = sum(values) / len(values)
+    return f"{name} used **{mean:.4g} Wh per 1,000 queries**, {kind.get(record.energy_kind, record.energy_kind)}."
+
+
+def _how_sure(record: Record) -> str:
+    interval = energy_interval(record)
+    if interval is None:
+        return "With a single run there is no interval at all." if record.valid else ""
+    text = (
+        f"Between the {interval.n} runs of this one session the 95 % interval is ±{interval.relative_half_width:.1%}; "
+        "it says nothing of other sessions, which usually differ more: repeat the session at least three times "
+        "(`repeat=0, 1, 2`) for a repeatability interval."
+    )
+    if record.energy_kind == "measured":
+        text += f" Across boards, with a sensor gain of ±5 %, it is ±{expanded(interval).relative_half_width:.1%}."
+    if record.energy_kind == "estimated":
+        text += " The power model behind an estimate can be wrong by a factor of two; compare such figures only here."
+    return text
+
+
+def _windows(record: Record) -> str:
+    bounds = [w.bound_j / w.energy_j for w in record.windows if w.valid and w.bound_j is not None]
+    invalid = [window for window in record.windows if not window.valid]
+    text = f"Reading the counter adds at most {max(bounds):.1%} of error to any window." if bounds else ""
+    if invalid:
+        reasons = ", ".join(sorted({reason for window in invalid for reason in window.reasons}))
+        text += f" {len(invalid)} of {len(record.windows)} windows were invalid ({reasons})"
+        text += "; their queries were measured again." if record.valid else "."
+    return text
+
+
+def _warm_up(record: Record) -> str:
+    if record.warm_up.steady:
+        return f"The device was steady after {record.warm_up.duration_s:.1f} s of warm-up."
+    return f"**The warm-up did not end steady** ({record.warm_up.reason}): the figure may drift."
+
+
+def _official(record: Record) -> str:
+    why = record.not_official()
+    return f"It is not official: {'; '.join(why)}." if why else "It meets every condition of an official figure."

@@ -1,0 +1,114 @@
+"""The last resort: no counter at all, so processor time times a stated power model. It says so loudly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from energylab.clock import Clock
+from energylab.errors import MeterError
+from energylab.machine import usable_cores
+from energylab.meters.base import Meter, Reading
+from energylab.meters.probe import read_cost
+from energylab.parameters import Parameters
+from energylab.record import DeviceFacts
+
+
+@dataclass(frozen=True)
+class PowerModel:
+    """Power of a processor, linear in its load: ``cores x core_w x (static_share + (1 - static_share) x
+    load)``.
+
+    Attributes
+    ----------
+    core_w : float
+        Power of one fully busy core, in watts. The default, 12 W, is what Green Algorithms takes for a
+        processor it does not know [1]_; the thermal design power divided by the number of cores is the usual
+        choice for a known one.
+    static_share : float
+        Part of that power a core draws at rest, between 0 and 1. Linear in load with an idle floor is the
+        model of Fan et al. [2]_; their machines of 2007 idled at half of their peak, while servers of the
+        2010s get down to a fifth [3]_, the default.
+
+    References
+    ----------
+    .. [1] Lannelongue, Grealey, Inouye (2021), Green Algorithms: Quantifying the Carbon Footprint of
+       Computation, Advanced Science 8, 2100707, https://doi.org/10.1002/advs.202100707; 12 W a core for
+       processor "Any" in its data (``TDP_cpu.csv``).
+    .. [2] Fan, Weber, Barroso (2007), Power provisioning for a warehouse-sized computer, ISCA '07,
+       https://doi.org/10.1145/1250662.1250665.
+    .. [3] Barroso, Hölzle, Ranganathan (2018), The Datacenter as a Computer, 3rd ed., chapter 5,
+       https://doi.org/10.2200/S00874ED3V01Y201809CAC046.
+    """
+
+    core_w: float = 12.0
+    static_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not self.core_w > 0 or not 0 <= self.static_share <= 1:
+            raise MeterError(f"{self} is no power model: core_w must be above 0 and static_share from 0 to 1")
+
+    def energy_j(self, cpu_s: float, wall_s: float, cores: int) -> float:
+        """Return the joules of `cpu_s` seconds of processor time within `wall_s` seconds on `cores` cores."""
+        return self.core_w * ((1 - self.static_share) * cpu_s + self.static_share * cores * wall_s)
+
+
+class EstimateMeter(Meter):
+    """Processor time of this process under a `PowerModel`: an estimate, in place of a measurement.
+
+    Child processes are not seen, and memory is not in it.
+
+    Parameters
+    ----------
+    model : PowerModel, optional
+        Watts of a busy core and share of it at rest.
+    cores : int, optional
+        Cores whose power at rest is counted; those this process may run on, by default.
+    clock : Clock, optional
+    cpu_time : callable, optional
+        Returns the processor time of this process in seconds.
+    """
+
+    name = "estimate"
+    kind = "estimated"
+    device = "cpu"
+    watches = ("cpu",)
+
+    def __init__(
+        self,
+        model: PowerModel | None = None,
+        *,
+        cores: int | None = None,
+        clock: Clock | None = None,
+        cpu_time: Callable[[], float] = time.process_time,
+    ) -> None:
+        super().__init__(clock)
+        self.model = model or PowerModel()
+        self._cores = cores
+        self._cpu_time = cpu_time
+        self._start_s: float | None = None
+        self.source = f"processor time x {self.model.core_w:g} W a core, {self.model.static_share:.0%} of it at rest"
+        self.notes = (
+            "ESTIMATED, not measured: the figure is processor time times a power model, since no energy counter "
+            "is read. It can be wrong by a factor of two, and it cannot be official.",
+        )
+
+    @classmethod
+    def for_devices(cls, devices: Sequence[DeviceFacts], parameters: Parameters) -> list[Meter]:
+        """Return one meter: the process runs on the processor whatever the devices are."""
+        return [cls(PowerModel(core_w=parameters.cpu_core_w))]
+
+    def open(self) -> None:
+        """Take the present as the origin. Processor time has no visible steps: no period to measure."""
+        self._cores = self._cores or usable_cores()
+        self._start_s = self.clock.now()
+        self.quantum_j = self.model.core_w * time.get_clock_info("process_time").resolution
+        self.read_cost_s = read_cost(self)
+
+    def read(self) -> Reading:
+        """Return joules since `open` under the power model."""
+        if self._start_s is None:
+            raise MeterError("the estimate meter is not open; call open() or use it in a with block")
+        now_s = self.clock.now()
+        return Reading(self.model.energy_j(self._cpu_time(), now_s - self._start_s, self._cores), now_s)

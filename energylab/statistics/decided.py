@@ -1,0 +1,73 @@
+"""When a star is decided: which stars an interval still allows, and how the error is shared out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from energylab.errors import StatisticsError
+from energylab.statistics.intervals import Interval, check_level
+
+
+@dataclass(frozen=True)
+class StarQuestion:
+    """Asks of an interval which stars it allows, given the band edges as far as the cohort fixes them.
+
+    Used as the `question` of a `sequential.StopRule`: it stops when one star is left. Each edge is itself
+    only known within an interval, since the cohort's extremes are measured too; the star is decided at
+    probability p when all of these intervals hold at once, so their levels come from `split_level`.
+
+    Parameters
+    ----------
+    edges_low, edges_high : sequence of float
+        Lower and upper ends of the inner band edges, ascending, in the unit of the intervals it is asked of
+        (joules per query inside a rule). Four edges make five bands; the lowest band has the most
+        stars.
+    """
+
+    edges_low: Sequence[float]
+    edges_high: Sequence[float]
+
+    def __post_init__(self) -> None:
+        low, high = np.asarray(self.edges_low, float), np.asarray(self.edges_high, float)
+        ascending = low.shape == high.shape and low.ndim == 1 and low.size and np.all(low <= high)
+        if not ascending or np.any(np.diff(low) < 0) or np.any(np.diff(high) < 0):
+            raise StatisticsError(f"band edges must ascend, each low <= high; got {self.edges_low}, {self.edges_high}")
+
+    def stars(self, interval: Interval) -> tuple[int, ...]:
+        """Return every number of stars the interval allows, ascending.
+
+        One when decided; two adjacent ones at the cap; more when the cap came too early to say even that.
+        """
+        bands = len(self.edges_low) + 1
+        fewest = bands - int(np.searchsorted(self.edges_low, interval.high, side="left"))
+        most = bands - int(np.searchsorted(self.edges_high, interval.low, side="left"))
+        return tuple(range(fewest, most + 1))
+
+    def __call__(self, interval: Interval) -> str | None:
+        """Return the reason to stop once a single star is left."""
+        stars = self.stars(interval)
+        return f"star decided: {stars[0]} at {interval.level:.1%}" if len(stars) == 1 else None
+
+
+def split_level(probability: float, intervals: int) -> float:
+    """Level of each of several intervals so that all hold at once with `probability` (Bonferroni).
+
+    For one star: its own interval and those of the cohort's two extremes, 3. For all stars of a cohort at
+    once: one interval a member, the extremes among them.
+
+    Raises
+    ------
+    StatisticsError
+        If `probability` is not within 0 to 1 or there is no interval.
+
+    References
+    ----------
+    Dunn (1961), Multiple comparisons among means, Journal of the American Statistical Association 56, 52-64.
+    """
+    check_level(probability)
+    if intervals < 1:
+        raise StatisticsError(f"intervals={intervals!r}: at least one is needed")
+    return 1 - (1 - probability) / intervals

@@ -1,0 +1,141 @@
+"""Where queries come from: the published data set on the hub, a small real sample, or seeded synthetic rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from energylab.errors import DataError, nearest
+from energylab.parameters import Parameters
+from energylab.record import DataFacts
+from energylab.tasks import hub
+from energylab.tasks.base import Row, TaskSettings
+
+
+def load_rows(
+    settings: TaskSettings,
+    parameters: Parameters,
+    required: Sequence[str],
+    synthesise: Callable[[int, int], list[Row]],
+    check: Callable[[Row], str | None],
+    open_row: Callable[[Row, Path], Row] = lambda row, folder: row,
+) -> tuple[list[Row], DataFacts]:
+    """Load the first ``samples`` queries from the data source that the parameters name.
+
+    Parameters
+    ----------
+    settings : TaskSettings
+        Names the published data set and the folder of the sample.
+    parameters : Parameters
+        Data source, number of samples, seed.
+    required : sequence of str
+        Columns a row must have; other columns of the task are references and may be absent.
+    synthesise : callable
+        ``synthesise(count, seed)`` returns that many made-up rows.
+    check : callable
+        ``check(row)`` returns what makes a row unusable, or None.
+    open_row : callable, optional
+        ``open_row(row, folder)`` replaces file names in a sample's row by what the files hold.
+
+    Returns
+    -------
+    (list of dict, DataFacts)
+        The rows in order, and what they are.
+
+    Raises
+    ------
+    DataError
+        If the data is missing, gated, lacks a column, holds an unusable row, or has fewer rows than asked for.
+    """
+    if parameters.data_source == "synthetic":
+        rows = synthesise(parameters.samples, parameters.seed)
+        facts = {"name": f"synthetic {settings.name}"}
+    elif parameters.data_source == "sample":
+        rows, facts = _sample(settings, parameters.samples, open_row)
+    else:
+        rows, facts = _published(settings, parameters.samples, required)
+    _check(rows, facts["name"], required, parameters.samples, check)
+    return rows, DataFacts(source=parameters.data_source, digest=digest(rows), queries=len(rows), **facts)
+
+
+def digest(rows: Iterable[Row]) -> str:
+    """Return the sha256 over rows in order; arrays, images and bytes count by their content."""
+    total = hashlib.sha256()
+    for row in rows:
+        total.update(json.dumps(row, sort_keys=True, ensure_ascii=False, default=_content).encode())
+        total.update(b"\n")
+    return total.hexdigest()
+
+
+def _content(value: Any) -> dict[str, Any]:
+    """Stand for a value that JSON cannot hold by the hash of its bytes and its shape."""
+    data = value if isinstance(value, bytes | bytearray) else value.tobytes()
+    shape = [str(getattr(value, name)) for name in ("shape", "size", "dtype", "mode") if hasattr(value, name)]
+    return {"sha256": hashlib.sha256(data).hexdigest(), "shape": shape}
+
+
+def _sample(settings: TaskSettings, count: int, open_row: Callable) -> tuple[list[Row], dict[str, Any]]:
+    folder = settings.sample
+    if folder is None or not (folder / "rows.jsonl").is_file():
+        raise DataError(f"task {settings.name!r} has no sample data ({folder}); use data_source='synthetic' or 'hub'")
+    try:
+        lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()[:count]
+        rows = [open_row(json.loads(line), folder) for line in lines]
+        about = yaml.safe_load((folder / "about.yaml").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"sample data {folder}: {error}") from error
+    return rows, {"name": f"sample {folder.name}", "licence": about["licence"]}
+
+
+def _published(settings: TaskSettings, count: int, required: Sequence[str]) -> tuple[list[Row], dict[str, Any]]:
+    """Load the published data set from the hub at one commit, with the task's column names."""
+    import datasets
+    from datasets.exceptions import DatasetsError
+
+    source = settings.dataset
+    commit = hub.resolve_commit(source.id, source.revision, "dataset", DataError)
+    with hub.explained(source.id, commit, "dataset", DataError):
+        try:
+            table = datasets.load_dataset(source.id, source.config, split=source.split, revision=commit)
+        except (DatasetsError, ValueError, FileNotFoundError) as error:
+            raise DataError(f"data set {source.id!r} (split {source.split!r}): {error}") from error
+    for column in required:
+        name = source.columns.get(column, column)
+        if name not in table.column_names:
+            raise _missing_column(source.id, name, table.column_names)
+    wanted = {column: name for column, name in source.columns.items() if name in table.column_names}
+    rows = [
+        {column: row[name] for column, name in wanted.items()} for row in table.select(range(min(count, len(table))))
+    ]
+    facts = {
+        "name": source.id,
+        "revision": source.revision,
+        "commit": commit,
+        "licence": table.info.license or None,
+    }
+    return rows, facts
+
+
+def _missing_column(name: str, column: str, present: Iterable[str]) -> DataError:
+    match = nearest(column, present)
+    meant = f"; did you mean {match!r}?" if match else ";"
+    return DataError(f"data {name!r} has no column {column!r}{meant} it has {', '.join(present) or 'none'}")
+
+
+def _check(
+    rows: Sequence[Row], name: str, required: Sequence[str], count: int, check: Callable[[Row], str | None]
+) -> None:
+    if len(rows) < count:
+        raise DataError(f"data {name!r} has {len(rows)} row(s), samples={count} were asked for; lower samples")
+    for number, row in enumerate(rows):
+        for column in required:
+            if column not in row:
+                raise _missing_column(name, column, row)
+        problem = check(row)
+        if problem:
+            raise DataError(f"data {name!r}, row {number}: {problem}; remove the row or correct it")

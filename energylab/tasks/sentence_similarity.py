@@ -1,0 +1,141 @@
+"""Sentence similarity: embed both sentences of a pair, compare the cosine with what people said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from energylab.errors import ModelError
+from energylab.record import Quality
+from energylab.tasks import models
+from energylab.tasks.base import Row, Tokens
+from energylab.tasks.text import TextTask, longest_input
+
+POOLINGS = ("mean", "cls", "last")
+
+
+class SentenceSimilarity(TextTask):
+    """Both sentences of every pair go through the encoder in one batch; the embedding is pooled and normalised.
+
+    The forward phase is what the model's own library computes: encoder, pooling as the checkpoint says
+    (``1_Pooling/config.json``; the mean where it says nothing), Euclidean norm 1.
+    """
+
+    phases = ("preprocess", "forward")
+    columns = ("sentence1", "sentence2", "score")
+    references = ("score",)
+    may_miss = ("pooler",)
+
+    pooling: str = "mean"
+
+    def auto_class(self, config: Any) -> str:
+        """Any encoder, or decoder used as one."""
+        return "AutoModel"
+
+    def ready(self, loaded: models.Loaded) -> dict[str, Any]:
+        """Take pooling and longest input from the checkpoint."""
+        self.pooling, limit = _pooling(loaded)
+        limits = [limit, longest_input(loaded.config, self.processor)]
+        self.max_input_tokens = min((value for value in limits if value), default=None)
+        return {"pooling": self.pooling, "max_input_tokens": self.max_input_tokens}
+
+    def texts(self, rows: Sequence[Row]) -> list[str]:
+        """Return first sentences, then second sentences."""
+        return [row["sentence1"] for row in rows] + [row["sentence2"] for row in rows]
+
+    def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
+        """Count the tokens of both sentences of every pair."""
+        single = super().covariates(rows)
+        half = len(rows)
+        return {name: tuple(a + b for a, b in zip(v[:half], v[half:], strict=True)) for name, v in single.items()}
+
+    def preprocess(self, rows: Sequence[Row]) -> Any:
+        """Tokenise both sentences of every pair into one padded batch of ``2 * len(rows)`` rows."""
+        return self.processor(
+            self.texts(rows),
+            padding=True,
+            truncation=self.max_input_tokens is not None,
+            max_length=self.max_input_tokens,
+            return_tensors="pt",
+        )
+
+    def forward(self, inputs: Any) -> Any:
+        """Return embeddings of Euclidean norm 1, shape (2 * queries, width)."""
+        import torch
+
+        with torch.inference_mode():
+            batch = inputs.to(self.device)
+            states = self.model(**batch).last_hidden_state
+            pooled = pool(states, batch["attention_mask"], self.pooling)
+            return torch.nn.functional.normalize(pooled, dim=1)
+
+    def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
+        """Count the tokens that are not padding."""
+        return Tokens(input=int(inputs["attention_mask"].sum()))
+
+    def answers(self, inputs: Any, outputs: Any) -> list[float]:
+        """Return the cosine of every pair."""
+        first, second = outputs.float().cpu().chunk(2)
+        return [float(value) for value in (first * second).sum(dim=1)]
+
+    def score(self, answers: Sequence[float], rows: Sequence[Row]) -> tuple[Quality, ...]:
+        """Rank correlation (Spearman) of the cosines with the references."""
+        from scipy.stats import spearmanr
+
+        metric = "spearman"
+        meaningless = self.no_quality(metric, rows)
+        if meaningless is None and len(set(answers)) > 1:
+            value = float(spearmanr(answers, [row["score"] for row in rows]).statistic)
+            return (Quality(metric=metric, value=value, queries=len(rows)),)
+        why = "fewer than two different answers cannot be ranked"
+        return (meaningless or Quality(metric=metric, value=None, queries=len(rows), meaningless=why),)
+
+
+def pool(states: Any, mask: Any, how: str) -> Any:
+    """Reduce token states to one vector a sentence.
+
+    Parameters
+    ----------
+    states : torch.Tensor
+        Shape (sentences, tokens, width).
+    mask : torch.Tensor
+        Shape (sentences, tokens), 1 for real tokens.
+    how : {"mean", "cls", "last"}
+        Mean over real tokens, the first token, or the last real one.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (sentences, width).
+    """
+    import torch
+
+    if how == "cls":
+        return states[:, 0]
+    if how == "last":
+        positions = torch.arange(mask.shape[1], device=mask.device) * mask
+        return states[torch.arange(len(states), device=mask.device), positions.argmax(dim=1)]
+    weights = mask.unsqueeze(-1).to(states.dtype)
+    return (states * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def _pooling(loaded: models.Loaded) -> tuple[str, int | None]:
+    """Read pooling and longest sentence the way sentence-transformers stores them."""
+    if loaded.origin.architecture is not None:
+        return loaded.origin.architecture.options.get("pooling", "mean"), None
+    folder = loaded.origin.folder
+    file, limits = folder / "1_Pooling" / "config.json", folder / "sentence_bert_config.json"
+    limit = json.loads(limits.read_text(encoding="utf-8")).get("max_seq_length") if limits.is_file() else None
+    if not file.is_file():
+        return "mean", limit
+    values = json.loads(file.read_text(encoding="utf-8"))
+    names = {
+        "mean": "pooling_mode_mean_tokens",
+        "cls": "pooling_mode_cls_token",
+        "last": "pooling_mode_lasttoken",
+    }
+    chosen = [how for how in POOLINGS if values.get(names[how]) or values.get("pooling_mode") == how]
+    if len(chosen) != 1:
+        raise ModelError(f"model {loaded.origin.name!r}: pooling {values} is not one of {', '.join(POOLINGS)}")
+    return chosen[0], limit

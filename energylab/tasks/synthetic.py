@@ -1,0 +1,126 @@
+"""Synthetic text: words by their frequency in English, in sentences, with the published distribution of lengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+#: Tokens a word of such text becomes, punctuation and special tokens left out (measured over published tokenizers).
+TOKENS_PER_WORD = 1.15
+
+_SENTENCE_WORDS = (6, 22)
+
+
+class LengthSettings(BaseModel):
+    """Lengths of synthetic texts: log-normal, as lengths of written texts are.
+
+    Attributes
+    ----------
+    mean_tokens : float
+        Mean length in tokens, as published for the task.
+    spread : float
+        Standard deviation of the logarithm of the length.
+    longest_tokens : int
+        No text is longer.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean_tokens: float = Field(gt=0)
+    spread: float = Field(0.0, ge=0)
+    longest_tokens: int = Field(100_000, ge=1)
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Common English words, most frequent first, drawn with Zipf's frequencies."""
+
+    words: tuple[str, ...]
+
+    @staticmethod
+    @lru_cache(maxsize=1)
+    def load() -> Lexicon:
+        """Read the packaged list."""
+        file = Path(__file__).with_name("lexicon.txt")
+        return Lexicon(tuple(file.read_text(encoding="utf-8").split()))
+
+    def text(self, rng: Any, words: int) -> str:
+        """Draw a text of `words` words, in sentences.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Source of chance.
+        words : int
+            Number of words.
+
+        Returns
+        -------
+        str
+            Sentences with a capital and a full stop.
+
+        References
+        ----------
+        Frequencies follow Mandelbrot's form of Zipf's law, 1 / (rank + 2.7), B. Mandelbrot (1953).
+        """
+        drawn = [
+            self.words[index] for index in rng.choice(len(self.words), size=words, p=_frequencies(len(self.words)))
+        ]
+        sentences = []
+        while drawn:
+            length = int(rng.integers(*_SENTENCE_WORDS))
+            sentence, drawn = drawn[:length], drawn[length:]
+            sentences.append(" ".join(sentence).capitalize() + ".")
+        return " ".join(sentences)
+
+
+@lru_cache(maxsize=4)
+def _frequencies(count: int) -> Any:
+    import numpy as np
+
+    weights = 1.0 / (np.arange(1, count + 1) + 2.7)
+    return weights / weights.sum()
+
+
+def draw_lengths(rng: Any, count: int, settings: LengthSettings) -> list[int]:
+    """Draw the lengths, in words, of `count` texts.
+
+    The lengths are the evenly spaced quantiles of the distribution in random order, scaled to the stated mean: two
+    seeds differ in order and words, not in the amount of work, and few texts have the same mean as many.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of chance.
+    count : int
+        Number of texts.
+    settings : LengthSettings
+        The distribution, in tokens.
+
+    Returns
+    -------
+    list of int
+        Words a text, at least 1.
+    """
+    import numpy as np
+    from scipy.stats import norm
+
+    quantiles = np.exp(settings.spread * norm.ppf((np.arange(count) + 0.5) / count))
+    tokens = _scaled(quantiles, settings.mean_tokens, settings.longest_tokens)
+    words = np.maximum(np.rint(tokens / TOKENS_PER_WORD), 1).astype(int)
+    return [int(length) for length in rng.permutation(words)]
+
+
+def _scaled(shape: Any, mean: float, longest: float) -> Any:
+    """Scale `shape` so that its mean, after the cut at `longest`, is `mean`."""
+    import numpy as np
+    from scipy.optimize import brentq
+
+    if mean >= longest:
+        return np.full_like(shape, longest)
+    factor = brentq(lambda f: np.minimum(f * shape, longest).mean() - mean, 0.0, 1e3 * longest)
+    return np.minimum(factor * shape, longest)

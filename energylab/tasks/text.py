@@ -1,0 +1,103 @@
+"""What the text families share: tokenizers, synthetic texts, and counts of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from energylab.tasks import models
+from energylab.tasks.base import Row, TaskSettings
+from energylab.tasks.family import ModelTask
+from energylab.tasks.synthetic import LengthSettings, Lexicon, draw_lengths
+from energylab.tasks.tokenizers import local_tokenizer
+
+
+class TextSettings(TaskSettings):
+    """Settings of a text task.
+
+    Attributes
+    ----------
+    synthetic : dict of str to LengthSettings
+        Length of synthetic text, by column.
+    """
+
+    synthetic: dict[str, LengthSettings] = Field(min_length=1)
+
+
+class TextTask(ModelTask):
+    """A task whose queries are texts."""
+
+    Settings = TextSettings
+    padding_side: ClassVar[str] = "right"
+    max_input_tokens: int | None = None
+
+    def load_processor(self, loaded: models.Loaded) -> Any:
+        """Read the model's own tokenizer, or make one for a random model."""
+        from transformers import AutoTokenizer
+
+        architecture = loaded.origin.architecture
+        if architecture is not None:
+            return local_tokenizer(loaded.config, architecture.tokenizer, self.padding_side)
+        tokenizer = loaded.origin.read(AutoTokenizer.from_pretrained, "tokenizer", padding_side=self.padding_side)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        return tokenizer
+
+    def synthesise(self, count: int, seed: int) -> list[Row]:
+        """Draw texts of the published lengths for every column that has one."""
+        import numpy as np
+
+        rng = np.random.default_rng(seed)
+        lengths = {column: draw_lengths(rng, count, lengths) for column, lengths in self.settings.synthetic.items()}
+        lexicon = Lexicon.load()
+        return [{column: lexicon.text(rng, lengths[column][row]) for column in lengths} for row in range(count)]
+
+    def check_row(self, row: Row) -> str | None:
+        """Refuse a text that is missing, empty or no text."""
+        for column in self.columns:
+            if column in self.references:
+                continue
+            if not isinstance(row[column], str):
+                return f"column {column!r} holds {type(row[column]).__name__}, not text"
+            if not row[column].strip():
+                return f"column {column!r} is empty"
+        return None
+
+    def texts(self, rows: Sequence[Row]) -> list[Any]:
+        """Return the text, or pair of texts, that each row is tokenised from."""
+        return [row["text"] for row in rows]
+
+    def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
+        """Count the tokens of every query, as given to the model and before truncation."""
+        whole = [
+            float(len(ids)) for ids in self.processor(self.texts(rows), truncation=False, verbose=False)["input_ids"]
+        ]
+        longest = self.max_input_tokens or float("inf")
+        return {
+            "input_tokens": tuple(min(length, longest) for length in whole),
+            "truncated_tokens": tuple(max(length - longest, 0.0) for length in whole),
+        }
+
+
+def longest_input(config: Any, tokenizer: Any, reserved: int = 0) -> int | None:
+    """Return how many tokens a model can take in, leaving room for `reserved` more; None where nothing limits it.
+
+    Parameters
+    ----------
+    config : transformers.PretrainedConfig
+        The model's configuration.
+    tokenizer : transformers.PreTrainedTokenizerBase
+        Its tokenizer.
+    reserved : int
+        Tokens the model will generate in the same positions.
+    """
+    text = config.get_text_config(decoder=False)
+    names = ("max_position_embeddings", "n_positions", "max_source_positions")
+    limits = [getattr(text, name) for name in names if isinstance(getattr(text, name, None), int)]
+    if text.model_type in ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet"):
+        limits = [limit - text.pad_token_id - 1 for limit in limits]  # positions start after the padding's
+    if tokenizer.model_max_length < 1_000_000:
+        limits.append(tokenizer.model_max_length)
+    return min(limits) - reserved if limits else None

@@ -1,0 +1,175 @@
+"""Tokenizers for models with random weights: made on the spot, with the model's own vocabulary size and special ids.
+
+A random model has no files, hence no tokenizer. Its energy depends on how many tokens a text becomes and on the size
+of the embedding and output matrices, so the stand-in must have realistic lengths and ids that span the vocabulary.
+It is a real tokenizer of the same algorithm (WordPiece for the BERT kin, byte-level BPE for the others), trained in
+a fraction of a second on the packaged lexicon (common English words with their frequencies) and its inflected forms.
+Common words become one token and rare ones several, as with published tokenizers. The rest
+of the vocabulary is filled up with entries that never occur, so that every id the model can generate decodes.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from energylab.errors import ModelError
+from energylab.tasks.synthetic import Lexicon
+
+#: Kinds of tokenizer: algorithm, and special tokens around one text and around a pair.
+KINDS = {
+    "wordpiece": ("wordpiece", "<cls> $A <sep>", "<cls> $A <sep> $B:1 <sep>:1"),
+    "roberta": ("bpe", "<bos> $A <eos>", "<bos> $A <eos> <eos> $B <eos>"),
+    "gpt": ("bpe", "$A", "$A $B"),
+    "llama": ("bpe", "<bos> $A", "<bos> $A $B"),
+    "t5": ("bpe", "$A <eos>", "$A <eos> $B <eos>"),
+}
+
+_TRAINED_VOCABULARY = 12_000  # enough for the lexicon; real vocabularies are larger and are filled up
+_CHARACTERS = [chr(code) for code in range(33, 127) if not chr(code).isupper()]  # of a lower-cased text
+_ENDINGS = ("s", "es", "ed", "d", "ing", "er", "ly", "est", "y")
+_TRAINING_WORDS = 20_000
+
+
+def local_tokenizer(config: Any, kind: str | None, padding_side: str = "right") -> Any:
+    """Make a tokenizer for a model configuration.
+
+    Parameters
+    ----------
+    config : transformers.PretrainedConfig
+        Gives vocabulary size, special ids and longest input.
+    kind : {"wordpiece", "roberta", "gpt", "llama", "t5"}
+        Algorithm and special tokens of the family.
+    padding_side : {"right", "left"}
+        Where batches are padded.
+
+    Returns
+    -------
+    transformers.PreTrainedTokenizerFast
+        Its length equals the configuration's vocabulary size.
+
+    Raises
+    ------
+    ModelError
+        If `kind` is not known or the vocabulary is too small for an alphabet.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    if kind not in KINDS:
+        raise ModelError(f"tokenizer kind {kind!r} is not known; allowed: {', '.join(KINDS)}")
+    text = config.get_text_config(decoder=False) if hasattr(config, "get_text_config") else config
+    special = _special_ids(text, kind)
+    backend = _backend(kind, text.vocab_size, tuple(special.items()))
+    named = {"pad_token": "<pad>", "unk_token": "<unk>", "eos_token": "<eos>" if "<eos>" in special else None}
+    named |= {f"{role}_token": f"<{role}>" for role in ("bos", "cls", "sep") if f"<{role}>" in special}
+    longest = getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=longest or 1_000_000,
+        padding_side=padding_side,
+        clean_up_tokenization_spaces=False,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"]
+        if getattr(text, "type_vocab_size", 0) > 1 and kind == "wordpiece"
+        else ["input_ids", "attention_mask"],
+        **named,
+    )
+
+
+def _special_ids(config: Any, kind: str) -> dict[str, int]:
+    """Place special tokens at the ids the model's configuration expects; the rest at free ids."""
+    roles = [
+        "pad",
+        "unk",
+        *(role for role in ("bos", "eos", "cls", "sep") if f"<{role}>" in " ".join(KINDS[kind])),
+    ]
+    if "eos" not in roles and kind != "wordpiece":
+        roles.append("eos")
+    ids: dict[str, int] = {}
+    for role in roles:
+        wanted = getattr(config, f"{role}_token_id", None)
+        wanted = wanted[0] if isinstance(wanted, list) else wanted
+        if isinstance(wanted, int) and 0 <= wanted < config.vocab_size and wanted not in ids.values():
+            ids[f"<{role}>"] = wanted
+    free = (number for number in range(config.vocab_size) if number not in ids.values())
+    for role in roles:
+        if f"<{role}>" not in ids:
+            ids[f"<{role}>"] = next(free)
+    return ids
+
+
+@lru_cache(maxsize=4)
+def _backend(kind: str, size: int, special: tuple[tuple[str, int], ...]) -> Any:
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    algorithm, single, pair = KINDS[kind]
+    vocabulary, merges = _trained(algorithm, min(_TRAINED_VOCABULARY, size - len(special)))
+    ids = _spread(vocabulary, size, dict(special))
+    if algorithm == "wordpiece":
+        backend = Tokenizer(models.WordPiece(ids, unk_token="<unk>"))
+        backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        backend.decoder = decoders.WordPiece()
+    else:
+        backend = Tokenizer(models.BPE(ids, merges))
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token, _ in special])
+    backend.post_processor = _template(single, pair, special)
+    return backend
+
+
+def _template(single: str, pair: str, special: tuple[tuple[str, int], ...]) -> Any:
+    from tokenizers import processors
+
+    used = [(token, number) for token, number in special if token in pair]
+    return processors.TemplateProcessing(single=single, pair=pair, special_tokens=used)
+
+
+def _spread(vocabulary: list[str], size: int, special: dict[str, int]) -> dict[str, int]:
+    """Give every token an id: special ones theirs, trained ones the lowest free ids, fillers the rest."""
+    ids = dict(special)
+    taken = set(special.values())
+    free = (number for number in range(size) if number not in taken)
+    for token in vocabulary:
+        ids[token] = next(free)
+    ids.update((f"<unused{number}>", number) for number in free)
+    return ids
+
+
+@lru_cache(maxsize=8)
+def _trained(algorithm: str, size: int) -> tuple[list[str], list[tuple[str, str]]]:
+    """Train on text drawn from the lexicon; returns the tokens, and the merges of a BPE."""
+    import json
+
+    import numpy as np
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    rng = np.random.default_rng(0)
+    texts = [Lexicon.load().text(rng, 100) for _ in range(_TRAINING_WORDS // 100)]
+    if algorithm == "wordpiece":
+        alphabet = [mark + chr(code) for mark in ("", "##") for code in range(33, 127) if not chr(code).isupper()]
+        tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        trainer = trainers.WordPieceTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
+    else:
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
+    if size < 2 * len(alphabet):
+        raise ModelError(f"a vocabulary of {size} is too small for a tokenizer; at least {2 * len(alphabet)}")
+    tokenizer.train_from_iterator([*texts, *_forms()], trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    tokens = sorted(model["vocab"], key=model["vocab"].get)
+    if algorithm == "wordpiece":  # the trainer knows only the continuations it has seen: a year needs them all
+        inner = [f"##{character}" for character in _CHARACTERS if character.isalnum()]
+        tokens = list(dict.fromkeys([*_CHARACTERS, *inner, *tokens]))[:size]
+    return tokens, [tuple(merge) for merge in model.get("merges", [])]
+
+
+def _forms() -> list[str]:
+    """Return every word of the lexicon, in its forms: plain, inflected, and at the start of a sentence."""
+    words = Lexicon.load().words
+    inflected = [word.removesuffix("e") + ending for word in words if len(word) > 2 for ending in _ENDINGS]
+    return [" ".join((*words, *words)), " ".join(inflected), " ".join(word.capitalize() for word in words)]

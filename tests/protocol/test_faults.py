@@ -1,0 +1,245 @@
+"""Every fault: exactly the windows concerned are marked, with the reason; their queries are measured again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from energylab.errors import DeviceLostError, MeterError, MeterPermissionError
+from energylab.meters.base import DeviceCounters, Reading
+from energylab.record import phase_totals
+
+
+class During:
+    """Changes readings (or raises) while the clock is in one window of the session without the fault."""
+
+    def __init__(self, start_s: float, stop_s: float, change):
+        self.start_s, self.stop_s, self.change = start_s, stop_s, change
+
+    def __call__(self, reading: Reading) -> Reading:
+        return self.change(reading) if self.start_s < reading.time_s <= self.stop_s else reading
+
+
+def second_window(bench):
+    """Return the edges of the second window of the undisturbed session, on the bench's clock."""
+    session = bench().run()
+    window = session.windows[1]
+    start = session.origin_s + window.start_s
+    return start, start + window.duration_s
+
+
+def hit(session, index: int = 1):
+    """Check that only window `index` is invalid and that its block was measured again; return it."""
+    assert [window.index for window in session.windows if not window.valid] == [index]
+    bad, again = session.windows[index], session.windows[index + 1]
+    assert (again.block, again.run, again.queries) == (bad.block, bad.run, bad.queries)
+    assert (bad.attempt, again.attempt) == (0, 1)
+    assert session.valid
+    assert all(total.valid for total in phase_totals(session.windows))
+    return bad
+
+
+def test_the_undisturbed_session_is_valid_and_right(bench):
+    made = bench()
+    session = made.run()
+    assert session.valid
+    assert all(window.valid for window in session.windows)
+    for window in session.windows:
+        assert abs(window.energy_j - made.true_j(session, window)) <= window.bound_j
+    totals = phase_totals(session.windows)
+    expected = made.queries * made.query_s * made.work_w
+    assert [total.energy_j for total in totals] == pytest.approx([expected] * 2, rel=0.02)
+    assert session.answers == {query: query * 10 for query in range(made.queries)}
+
+
+@pytest.mark.parametrize(
+    ("reason", "change"),
+    [
+        ("zero_reading", lambda r: Reading(0.0, r.time_s)),
+        ("counter_reset", lambda r: Reading(r.energy_j % 50.0, r.time_s)),
+        ("negative_energy", lambda r: Reading(r.energy_j - 4000.0, r.time_s)),
+        ("above_power_limit", lambda r: Reading(r.energy_j + 4000.0, r.time_s)),
+        ("below_idle", lambda r: Reading(r.energy_j - 2750.0, r.time_s)),
+    ],
+)
+def test_a_wrong_reading_at_the_end_of_a_window(bench, reason, change):
+    start, stop = second_window(bench)
+    made = bench(fault=During(stop - 0.01, stop, change))
+    assert reason in hit(made.run()).reasons
+
+
+def test_a_stuck_counter(bench):
+    start, stop = second_window(bench)
+    stuck = []
+
+    def hold(reading):
+        stuck.append(reading.energy_j)
+        return Reading(stuck[0], reading.time_s)
+
+    bad = hit(bench(fault=During(start - 0.01, stop, hold)).run())
+    assert bad.reasons == ("counter_stuck",)
+    assert bad.energy_j == 0.0  # what the counter said is kept; the window is not valid
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (DeviceLostError("gone"), "device_lost"),
+        (MeterPermissionError("not allowed"), "permission_denied"),
+        (MeterError("broken"), "meter_failed"),
+    ],
+)
+def test_a_meter_that_fails_for_one_window_has_no_energy(bench, error, reason):
+    def fail(_):
+        raise error
+
+    start, stop = second_window(bench)
+    bad = hit(bench(fault=During(stop - 0.01, stop, fail)).run())
+    assert bad.reasons == (reason,)
+    assert bad.energy_j is None
+
+
+def test_a_device_lost_halfway_ends_without_a_total(bench):
+    def fail(_):
+        raise DeviceLostError("GPU is lost")
+
+    start, stop = second_window(bench)
+    made = bench(fault=During(stop - 0.01, float("inf"), fail))
+    session = made.run()
+    assert not session.valid
+    assert "device_lost" in session.reasons[0]
+    assert "3 attempts" in session.reasons[0]
+    assert session.windows[0].valid
+    assert [window.reasons for window in session.windows[1:]] == [("device_lost",)] * 3
+    assert phase_totals(session.windows)[-1].energy_j is None
+    assert session.idle[-1].power_w is None
+    assert session.idle[-1].reasons == ("device_lost",)
+
+
+def slowed(start_s, stop_s, field, made):
+    """Return counters whose cumulative seconds of `field` grow only inside the window."""
+
+    def counters():
+        inside = min(max(made[0].clock.now() - start_s, 0.0), stop_s - start_s)
+        return DeviceCounters(temperature_c=60.0, **{field: inside})
+
+    return counters
+
+
+@pytest.mark.parametrize(
+    ("field", "reason"),
+    [
+        ("thermal_s", "thermal_slowdown"),
+        ("power_brake_s", "power_brake"),
+        ("hardware_slowdown_s", "hardware_slowdown"),
+    ],
+)
+def test_slowdown_marks_the_window(bench, field, reason):
+    start, stop = second_window(bench)
+    made = []
+    made.append(bench(counters=slowed(start, stop, field, made)))
+    bad = hit(made[0].run())
+    assert bad.reasons == (reason,)
+
+
+def test_the_software_power_cap_is_recorded_and_is_no_fault(bench):
+    start, stop = second_window(bench)
+    made = []
+    made.append(bench(counters=slowed(start, stop, "power_cap_s", made)))
+    session = made[0].run()
+    assert all(window.valid for window in session.windows)
+    shares = [window.states[0].power_cap_fraction for window in session.windows]
+    assert shares[0] == 0.0
+    assert shares[1] == pytest.approx(1.0)
+
+
+def test_a_cotenant_marks_the_windows_it_was_seen_around(bench):
+    start, stop = second_window(bench)
+    made = []
+
+    def counters():
+        there = made[0].clock.now() >= stop - 0.01 and not made[0].__dict__.setdefault("seen", [])
+        if there:
+            made[0].seen.append(True)
+        return DeviceCounters(cotenants=(4242,) if there else ())
+
+    made.append(bench(counters=counters))
+    bad = hit(made[0].run())
+    assert bad.reasons == ("co_tenant",)
+    assert bad.states[0].cotenants == (4242,)
+
+
+class OutOfMemoryError(RuntimeError):
+    """Stands in for torch's error of the same name."""
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("query 7 is empty"), "query_failed"),
+        (OutOfMemoryError("CUDA out of memory"), "out_of_memory"),
+        (MemoryError("no more"), "out_of_memory"),
+    ],
+)
+def test_a_query_that_always_raises_ends_without_a_total(bench, error, reason):
+    def raise_on_seven(query):
+        if query == 7:
+            raise error
+
+    session = bench(query=raise_on_seven).run()
+    assert not session.valid
+    assert not session.warm_up.steady
+    assert "query 7" in session.warm_up.reason
+    assert "query 7" in session.reasons[0]
+    failed = [window for window in session.windows if not window.valid]
+    assert len(failed) == 3
+    assert all(window.reasons[0] == reason and window.failures[0].query == 7 for window in failed)
+    assert all(7 not in window.queries for window in session.windows if window.valid)
+
+
+def test_a_query_that_raises_once_is_measured_again(bench):
+    start, stop = second_window(bench)
+    raised = []
+    made = []
+
+    def raise_once(query):
+        if made[0].clock.now() > start + 0.2 and not raised:
+            raised.append(query)
+            raise ValueError("flaky")
+
+    made.append(bench(query=raise_once))
+    bad = hit(made[0].run())
+    assert "query_failed" in bad.reasons
+    assert [failure.query for failure in bad.failures] == raised
+
+
+def test_windows_too_short_for_the_counter_are_not_believed(bench):
+    coarse = replace(bench().settings, window_s=0.4, edges="dithered")
+    made = bench(settings=coarse, queries=1)
+    session = made.run()
+    assert not session.valid
+    assert "too_few_ticks" in session.reasons[0]
+
+
+def test_the_edges_wait_for_a_step_where_the_bound_would_be_too_wide(bench):
+    made = bench(settings=replace(bench().settings, window_s=1.0), queries=3)
+    session = made.run()
+    assert session.valid
+    for window in session.windows:
+        assert window.bound_j / window.energy_j < 0.01
+        assert abs(window.energy_j - made.true_j(session, window)) <= window.bound_j
+
+
+def test_permission_denied_when_opened_is_raised(bench):
+    made = bench()
+    meter = made.meter()
+
+    def refuse():
+        raise MeterPermissionError("run: sudo chmod a+r energy_uj")
+
+    meter.open = refuse
+    from energylab.protocol.session import run_session
+
+    with pytest.raises(MeterPermissionError, match="chmod"):
+        run_session(lambda: None, [meter], made.settings, clock=made.clock)

