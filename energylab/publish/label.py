@@ -15,7 +15,7 @@ WIDTH, HEIGHT, MARGIN = 260, 364, 16
 INNER = WIDTH - 2 * MARGIN
 
 _STARS = 5
-_QR_SIDE = 84
+_QR_SIDE = 80  # of the dark modules; the quiet zone around them lies in the margin
 
 
 def svg(release: Release, cohort: RatedCohort, model: RatedModel) -> str:
@@ -44,7 +44,7 @@ def svg(release: Release, cohort: RatedCohort, model: RatedModel) -> str:
         cohort=cohort,
         model=model,
         band=band and fit(band, INNER - 12, 14, largest=9, smallest=5),
-        name=_lines(fit(name, INNER, 94 - top, largest=17, smallest=7.5), top),
+        name=_lines(fit(name, INNER, 94 - top, largest=17, smallest=7.5), bottom=94),
         task=fit(names.one_line(units.cohort_title(cohort.task, cohort.model_class)), INNER, 13.5, 11, 6),
         stars=[(MARGIN + 34 * place, _star_points(), place < (model.stars or 0)) for place in range(_STARS)],
         rating=_rating(model),
@@ -52,7 +52,7 @@ def svg(release: Release, cohort: RatedCohort, model: RatedModel) -> str:
         interval=fit(_interval(cohort, model), INNER, 12, largest=9.5, smallest=6),
         ruler=_ruler(cohort, model),
         facts=_facts(release, cohort),
-        qr={"path": qr_path, "scale": round(_QR_SIDE / (modules + 8), 4), "side": _QR_SIDE},
+        qr={"path": qr_path, "scale": round(_QR_SIDE / modules, 4), "side": _QR_SIDE},
         description=describe(release, cohort, model),
     )
 
@@ -123,7 +123,7 @@ def describe(release: Release, cohort: RatedCohort, model: RatedModel) -> str:
         f"{f'{band}. ' if band else ''}{names.one_line(model.model)}, "
         f"{units.cohort_title(cohort.task, cohort.model_class)}: {stars}{sure}; "
         f"{units.figure(model.energy_wh)} Wh per 1,000 queries, {_interval(cohort, model)}, "
-        f"on {cohort.device or 'hardware that is not stated'}, {release.date:%B %Y}, release {release.name}, "
+        f"on {cohort.device or 'hardware that is not stated'}, {units.month(release.date)}, release {release.name}, "
         f"scheme {release.scheme} {release.scheme_version}. Not included: {pages.NEVER_INCLUDED}."
     )
 
@@ -140,13 +140,14 @@ def _band(cohort: RatedCohort) -> str | None:
     return f"NOT FOR PUBLICATION: {what}"
 
 
-def _lines(name: Fitted, top: float) -> dict[str, Any]:
-    """Return a name's lines with their baselines, at the right margin where it is written from there."""
+def _lines(name: Fitted, bottom: float) -> dict[str, Any]:
+    """Return a name's lines with their baselines above `bottom`, at the right margin where it is written from there."""
+    first = bottom - 0.3 * name.size - (len(name.lines) - 1) * name.line_height
     return {
         "size": name.size,
         "x": WIDTH - MARGIN if name.right_to_left else MARGIN,
         "direction": "rtl" if name.right_to_left else "ltr",
-        "lines": [(round(top + 0.85 * name.size + i * name.line_height, 2), line) for i, line in enumerate(name.lines)],
+        "lines": [(round(first + i * name.line_height, 2), line) for i, line in enumerate(name.lines)],
     }
 
 
@@ -178,7 +179,7 @@ def _interval(cohort: RatedCohort, model: RatedModel) -> str:
     if model.expanded is None:
         return f"{cohort.energy_kind}; no interval is known"
     low_high = units.span(model.expanded.low_wh, model.expanded.high_wh, model.energy_wh)
-    return f"{cohort.energy_kind}, {low_high} Wh (expanded 95 %)"
+    return f"{cohort.energy_kind}, {low_high} Wh (95 %, {cohort.assumption or 'expanded'})"
 
 
 def _ruler(cohort: RatedCohort, model: RatedModel) -> dict[str, Any]:
@@ -204,18 +205,24 @@ def _ruler(cohort: RatedCohort, model: RatedModel) -> dict[str, Any]:
 
 def _facts(release: Release, cohort: RatedCohort) -> list[tuple[float, str, float]]:
     """Return the lines beside the QR code: baseline, text, font size."""
-    room = INNER - _QR_SIDE - 8
-    facts = [
-        fit(names.one_line(cohort.device or "hardware not stated"), room, 21, largest=9, smallest=6),
-        fit(f"{release.date:%B %Y}", room, 11, largest=9, smallest=6),
-        fit(f"Release {release.name}", room, 21, largest=9, smallest=6),
-        fit(f"Scheme {release.scheme.replace('_', ' ')}, version {release.scheme_version}", room, 21, 8.5, 6),
-        fit("Host, cooling and PUE are not included", room, 18, largest=7.5, smallest=6),
-    ]
-    lines, baseline = [], 274.0
-    for fact in facts:
+    texts = (
+        names.one_line(cohort.device or "hardware not stated"),
+        units.month(release.date),
+        f"Release {release.name}",
+        f"Scheme {release.scheme.replace('_', ' ')}, version {release.scheme_version}",
+        "Not included: host, cooling, PUE",
+    )
+    lines, baseline = [], 275.0
+    for fact in map(_short, texts):
         for line in fact.lines:
             lines.append((round(baseline, 2), line, fact.size))
             baseline += fact.line_height
-        baseline += 2.5
+        baseline += 4.5
     return lines
+
+
+def _short(text: str) -> Fitted:
+    """Fit a fact beside the QR code: on one line where it stays legible, else on two."""
+    room = INNER - _QR_SIDE - 10
+    one = fit(text, room, 10.5, largest=9, smallest=7)
+    return one if "…" not in "".join(one.lines) else fit(text, room, 21, largest=9, smallest=6)

@@ -16,10 +16,8 @@ from markupsafe import Markup
 from energylab.publish import grid, label, model_page, names, pages, units
 from energylab.publish.folder import replace_folder
 from energylab.publish.scale import Scale
+from energylab.ratings.stars import THIN
 from energylab.release import RatedCohort, RatedModel, Release
-
-#: Cohorts smaller than this carry a warning: with so few models a star says little.
-THIN = 6
 
 CSV_COLUMNS = (
     "task", "model_class", "model", "energy_wh_per_1000_queries", "expanded_low_wh", "expanded_high_wh",
@@ -123,16 +121,21 @@ def _table(cohort: RatedCohort) -> Markup:
 def _warning(cohort: RatedCohort) -> str:
     if cohort.edges_wh is None:
         return f"No stars: {cohort.edges_reason}."
-    if len(cohort.models) < THIN:
-        return f"Only {units.plural(len(cohort.models), 'model')}: a star means little here."
-    return ""
+    thin = f"Only {units.plural(len(cohort.models), 'model')}: a star means little here." if is_thin(cohort) else ""
+    assumed = f"Intervals and probabilities rest on an assumption: {cohort.assumption}." if cohort.assumption else ""
+    return " ".join(filter(None, (thin, assumed)))
+
+
+def is_thin(cohort: RatedCohort) -> bool:
+    """Return whether a cohort is so small that its stars say little."""
+    return len(cohort.models) < THIN
 
 
 def _row(cohort: RatedCohort, model: RatedModel, scale: Scale) -> dict[str, Any]:
     start, length, centre = scale.bar(model)
     quality = next(iter(model.quality), None)
     return {
-        "values": _values(model),
+        "numbers": _numbers(model),
         "href": f"models/{names.slug(model.model)}.html#{names.anchor(cohort.key)}",
         "name": model.model,
         "stars": model.stars,
@@ -148,14 +151,14 @@ def _row(cohort: RatedCohort, model: RatedModel, scale: Scale) -> dict[str, Any]
     }
 
 
-def _values(model: RatedModel) -> str:
+def _numbers(model: RatedModel) -> str:
     """Return the row's numbers as the script reads them: FIELDS of leaderboard.js, ``-`` where there is none."""
     quality = next((quality.value for quality in model.quality), None)
     low, high = (model.expanded.low_wh, model.expanded.high_wh) if model.expanded else (None, None)
     numbers = (
         model.energy_wh, low, high, model.stars, model.star_probability, model.parameters, quality, model.output_tokens,
     )  # fmt: skip
-    return " ".join("-" if number is None else f"{number:.12g}" for number in numbers)
+    return " ".join("-" if number is None else f"{number:.6g}" for number in numbers)
 
 
 def interval(model: RatedModel) -> str:

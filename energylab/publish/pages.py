@@ -32,6 +32,7 @@ def environment() -> Environment:
     engine.filters.update(
         anchor=names.anchor,
         count=units.count,
+        day=units.day,
         figure=units.figure,
         line=names.one_line,
         percent=units.percent,

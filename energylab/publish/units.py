@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 
 JOULES_PER_WH = 3600.0
@@ -16,8 +17,25 @@ KIND_WORDS = {
     "measured": "measured by a hardware counter or sensor",
     "estimated": "estimated by a power model, not measured",
     "simulated": "simulated, for tests and teaching",
-    "imported": "imported: somebody else's figures",
+    "imported": "imported: somebody else’s figures",
 }
+
+
+# Not from the locale: a page is the same wherever it is made.
+_MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+
+
+def month(date: dt.date) -> str:
+    """Return a date's month and year: March 2026."""
+    return f"{_MONTHS[date.month - 1]} {date.year}"
+
+
+def day(date: dt.date) -> str:
+    """Return a date in words: 5 March 2026."""
+    return f"{date.day} {month(date)}"
 
 
 def decimals(value: float, digits: int = 3) -> int:
@@ -71,5 +89,5 @@ def plural(number: int, one: str, many: str | None = None) -> str:
 
 
 def ratio(value: float) -> str:
-    """Format a ratio of energies: 1.04 times, 12 times."""
-    return f"{value:.2f}" if value < 10 else f"{value:,.0f}"
+    """Format a ratio of energies with three significant digits: 0.0016, 1.04, 2,350."""
+    return figure(value)

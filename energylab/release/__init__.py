@@ -1,5 +1,8 @@
 """A dated rating of cohorts: made once from records, never overwritten, the only input of what is published."""
 
+from energylab.release.compare import moves, since
+from energylab.release.files import FOLDER, read, write
+from energylab.release.make import make
 from energylab.release.schema import (
     METHODOLOGY_VERSION,
     NEVER_INCLUDED,
@@ -19,6 +22,7 @@ from energylab.release.schema import (
 )
 
 __all__ = [
+    "FOLDER",
     "METHODOLOGY_VERSION",
     "NEVER_INCLUDED",
     "Interval",
@@ -34,4 +38,9 @@ __all__ = [
     "SessionFacts",
     "WindowPoint",
     "WithoutPeer",
+    "make",
+    "moves",
+    "read",
+    "since",
+    "write",
 ]

@@ -19,7 +19,7 @@ RELEASE_SCHEMA_VERSION = 1
 METHODOLOGY_VERSION = "1"
 
 #: What no figure contains, said once on every page.
-NEVER_INCLUDED = "CPU and host (unless shown apart), cooling, fans and the building's overhead (PUE)"
+NEVER_INCLUDED = "CPU and host (unless shown apart), cooling, fans and the building’s overhead (PUE)"
 
 Positive = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -107,7 +107,7 @@ class WithoutPeer(_Frozen):
 class RatedModel(_Frozen):
     """One model in its cohort: energy with intervals, stars with probabilities, and the evidence."""
 
-    model: str
+    model: Annotated[str, Field(min_length=1)]
     revision: str | None = None
     commit: str | None = None
     architecture: str | None = None
@@ -150,6 +150,7 @@ class RatedCohort(_Frozen):
     energy_kind: EnergyKind
     device: str | None
     not_official: tuple[str, ...]  # empty only when every record is official
+    assumption: str = ""  # what the intervals rest on where nothing was repeated
     edges_wh: tuple[Positive, Positive, Positive, Positive] | None  # between 5|4, 4|3, 3|2 and 2|1 stars
     edges_reason: str = ""  # why there are none
     models: tuple[RatedModel, ...]
@@ -239,7 +240,7 @@ class Release(_Frozen):
     scheme: str
     scheme_version: str
     options: dict[str, Any]  # of the rating: gain, draws, seed
-    address: str | None = None  # where the leaderboard will be served; the labels' QR codes point there
+    address: Annotated[str, Field(pattern=r"^https?://[!-~]+$")] | None = None  # where the leaderboard will be served; the labels' QR codes point there
     sources: tuple[str, ...] = ()  # where imported figures come from
     cohorts: tuple[RatedCohort, ...]
     machines: tuple[Machine, ...] = ()
@@ -269,6 +270,10 @@ class Release(_Frozen):
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
 
-def significant(value: float, digits: int = 6) -> float:
-    """Round to `digits` significant digits, so that the last bits of a sum do not change a release's bytes."""
+def significant(value: float, digits: int = 12) -> float:
+    """Round to significant digits.
+
+    Twelve are far finer than the rating's own tolerance at an edge (1e-9), and hide the last bits of a sum, in which
+    two machines may differ.
+    """
     return value if value == 0 else round(value, digits - 1 - math.floor(math.log10(abs(value))))
