@@ -107,7 +107,8 @@ def _odds(axes: Axes, models: Sequence[RatedModel]) -> None:
     left = np.zeros(len(models))
     for stars in (5, 4, 3, 2, 1):
         shares = np.array([model.probabilities[stars - 1] if model.probabilities else 0.0 for model in models])
-        axes.barh(np.arange(len(models)), shares, left=left, height=0.72, color=STAR_COLOURS[stars - 1], label=str(stars))
+        colour = STAR_COLOURS[stars - 1]
+        axes.barh(np.arange(len(models)), shares, left=left, height=0.72, color=colour, label=str(stars))
         left += shares
     axes.set(xlabel="probability", xlim=(0, 1), xticks=(0, 0.5, 1))
     axes.tick_params(axis="y", length=0)

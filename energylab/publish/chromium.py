@@ -1,4 +1,4 @@
-"""What needs a browser: a page or a label as PDF, a label as PNG. Chromium of the system, without a window or network."""
+"""What needs a browser: a page or a label as PDF, a label as PNG. The system's Chromium, without window or network."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def label_png(svg: str, output: Path, width: int, height: int) -> Path:
 
 def _framed(svg: str, style: str):
     page = tempfile.NamedTemporaryFile("w", suffix=".html", encoding="utf-8")  # noqa: SIM115 - callers close it
-    page.write(f'<!doctype html><meta charset="utf-8"><style>{style} body {{ margin: 0 }} svg {{ display: block }}</style>{svg}')
+    style += " body { margin: 0 } svg { display: block }"
+    page.write(f'<!doctype html><meta charset="utf-8"><style>{style}</style>{svg}')
     page.flush()
     return page
 
@@ -66,7 +67,13 @@ def _run(page: Path, output: Path, *options: str) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="energylab-chromium-") as profile:
-        fixed = ("--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking", f"--user-data-dir={profile}")
+        fixed = (
+            "--headless",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+            f"--user-data-dir={profile}",
+        )
         root = ("--no-sandbox",) if os.geteuid() == 0 else ()  # Chromium's sandbox refuses to run as root
         try:
             done = subprocess.run(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from energylab import store
-from energylab.publish import advice, grid, label, names, pages, repeat, timeline, units
-from energylab.publish.scale import Scale, distinct
-from energylab.release import RatedCohort, RatedModel, Release
+from energylab.publish import advice, grid, labels, names, pages, repeat, timeline, units
+from energylab.publish.scale import Ladder
+from energylab.release import RatedModel, Release
 
 _PEERS = 3  # shown on either side
 
@@ -46,29 +45,6 @@ def record_file(record_id: str) -> str:
 
 
 @dataclass(frozen=True)
-class Ladder:
-    """What all pages of one cohort share, computed once: its scale, where its models stand, its lightest."""
-
-    cohort: RatedCohort
-
-    @cached_property
-    def scale(self) -> Scale:
-        """The scale that holds every interval."""
-        return Scale.of(self.cohort)
-
-    @cached_property
-    def marks(self) -> str:
-        """One short stroke a model, as an SVG path over 1,000 units of width."""
-        places = distinct(self.scale.at(model.energy_wh) for model in self.cohort.models)
-        return "".join(f"M{10 * place:g} 0v12" for place in places)
-
-    @cached_property
-    def edges(self) -> list[float]:
-        """Positions of the bands' edges, in per cent."""
-        return [self.scale.at(edge) for edge in self.cohort.edges_wh or ()]
-
-
-@dataclass(frozen=True)
 class Site:
     """All model pages of a release.
 
@@ -93,14 +69,15 @@ class Site:
         rated: dict[str, list[dict[str, Any]]] = {}
         for cohort in self.release.cohorts:
             ladder = Ladder(cohort)
+            strokes = "".join(f"M{10 * place:g} 0v12" for place in ladder.places)
             for rank, model in enumerate(cohort.models, start=1):
-                rated.setdefault(model.model, []).append(self._part(ladder, rank, model))
+                rated.setdefault(model.model, []).append(self._part(ladder, rank, model, strokes))
         for name, parts in rated.items():
             bands = sorted({text for text in (pages.band(part["cohort"]) for part in parts) if text})
             html = pages.render("leaderboard/model.html.j2", name=name, parts=parts, bands=bands, **shared)
             yield f"models/{names.slug(name)}.html", html.encode()
 
-    def _part(self, ladder: Ladder, rank: int, model: RatedModel) -> dict[str, Any]:
+    def _part(self, ladder: Ladder, rank: int, model: RatedModel, strokes: str) -> dict[str, Any]:
         cohort = ladder.cohort
         start, length, centre = ladder.scale.bar(model)
         return {
@@ -108,10 +85,11 @@ class Site:
             "model": model,
             "rank": rank,
             "ladder": ladder,
+            "strokes": strokes,
             "start": start,
             "length": length,
             "centre": centre,
-            "label": self._existing(label.file_name(cohort, model)),
+            "label": self._existing(labels.file_name(cohort, model)),
             "advice": advice.what_would_change(cohort, model),
             "peers": _peers(ladder, rank),
             "phases": _phases(model),
@@ -151,11 +129,9 @@ def _peers(ladder: Ladder, rank: int) -> list[dict[str, Any]]:
 
 def _phases(model: RatedModel) -> list[dict[str, Any]]:
     """Return the phases with their share of the rated energy; phases that are not rated have none."""
-    known = [phase.energy_wh for phase in model.phases if phase.scored and phase.energy_wh is not None]
+    known = {phase.phase: phase.energy_wh for phase in model.phases if phase.scored and phase.energy_wh}
+    total_wh = sum(known.values())
     return [
-        {
-            "phase": phase,
-            "share": phase.energy_wh / sum(known) if phase.scored and phase.energy_wh is not None and sum(known) else None,
-        }
+        {"phase": phase, "share": known[phase.phase] / total_wh if phase.phase in known else None}
         for phase in model.phases
     ]

@@ -15,7 +15,8 @@ def path(text: str) -> tuple[str, int]:
     Returns
     -------
     str
-        An SVG path with one unit a module: a one-unit-high rectangle for each run of dark modules. The quiet zone is not in it.
+        An SVG path with one unit a module: a one-unit-high rectangle for each run of dark modules. The quiet zone is
+        not in it.
     int
         Modules on a side.
     """

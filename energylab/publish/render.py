@@ -8,19 +8,18 @@ from pathlib import Path
 
 from energylab.errors import ReleaseError
 from energylab.publish import chromium, names, units
-from energylab.release import Release, read
+from energylab.release import Release
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _NOTEBOOK = "05-report.ipynb"
 
 
-def report(release_file: str | os.PathLike, output: str | os.PathLike, pdf: bool = False) -> Path:
-    """Execute the report's notebook on a release and render it as one file. Nothing is measured.
+def report(release: Release, output: str | os.PathLike, pdf: bool = False) -> Path:
+    """Execute the report's notebook on a release and write it as one file. Nothing is measured.
 
     Parameters
     ----------
-    release_file : path
-        A release, or the name of one in ``results/releases``.
+    release : Release
     output : path
         The HTML file to write.
     pdf : bool, default False
@@ -34,12 +33,12 @@ def report(release_file: str | os.PathLike, output: str | os.PathLike, pdf: bool
     Raises
     ------
     ReleaseError
-        If the release cannot be read, or the file cannot be written.
+        If the file cannot be written, or the notebook is missing from this installation.
     MissingExtraError
         If a PDF is asked for and there is no Chromium.
     """
-    html = render(read(release_file))
     output = Path(output)
+    html = render(release)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(html, encoding="utf-8")
@@ -59,10 +58,17 @@ def render(release: Release) -> str:
         source, executed = Path(folder) / "release.json", Path(folder) / _NOTEBOOK
         source.write_bytes(release.to_bytes())
         papermill.execute_notebook(
-            str(notebook()), str(executed), {"release": str(source)}, kernel_name="python3", cwd=folder, progress_bar=False
+            str(notebook()),
+            str(executed),
+            {"release": str(source)},
+            kernel_name="python3",
+            cwd=folder,
+            progress_bar=False,
         )
         executed_notebook = nbformat.read(executed, as_version=4)
-    return _to_html(executed_notebook, f"Energy ratings of AI models: report of release {release.name}, {units.day(release.date)}")
+    return _to_html(
+        executed_notebook, f"Energy ratings of AI models: report of release {release.name}, {units.day(release.date)}"
+    )
 
 
 def notebook() -> Path:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from energylab.publish import drawing, pages, repeat, units
-from energylab.publish.leaderboard import interval, is_thin, precision
+from energylab.publish.leaderboard import is_thin
+from energylab.publish.tables import interval, precision
 from energylab.release import RatedCohort, RatedModel, Release, read
 
 if TYPE_CHECKING:
@@ -189,8 +190,8 @@ def _summary(release: Release) -> list[str]:
     starred = [model for _, model in rated if model.stars is not None]
     five = sum(model.stars == 5 for model in starred)
     sentences = [
-        f"{units.plural(len(rated), 'model')} in {units.plural(len(release.cohorts), 'cohort')} are rated by the scheme "
-        f"{release.scheme.replace('_', ' ')}; {len(starred)} have stars, and {five} of these have five."
+        f"{units.plural(len(rated), 'model')} in {units.plural(len(release.cohorts), 'cohort')} are rated by the "
+        f"scheme {release.scheme.replace('_', ' ')}; {len(starred)} have stars, and {five} of these have five."
     ]
     known = [model for model in starred if model.star_probability is not None]
     if known:
@@ -215,5 +216,6 @@ def _summary(release: Release) -> list[str]:
 
 def _held_up(cohort: RatedCohort) -> int:
     """Return how many stars would change without the heaviest model."""
-    return sum(peer.role == "heaviest" and peer.stars != model.stars for model in cohort.models for peer in model.without)
-
+    return sum(
+        peer.role == "heaviest" and peer.stars != model.stars for model in cohort.models for peer in model.without
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from energylab.release import RatedCohort, RatedModel
 
@@ -53,3 +54,30 @@ class Scale:
 def distinct(positions: Iterable[float], step: float = 0.5) -> list[float]:
     """Return positions rounded to `step` per cent, each once: what the eye can tell apart."""
     return sorted({round(position / step) * step for position in positions})
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """What all pages and labels of one cohort share, computed once: its scale, and where its models stand on it."""
+
+    cohort: RatedCohort
+
+    @cached_property
+    def scale(self) -> Scale:
+        """The scale that holds every interval."""
+        return Scale.of(self.cohort)
+
+    @cached_property
+    def ticks(self) -> list[tuple[float, str]]:
+        """Positions and labels of the scale's round numbers."""
+        return self.scale.ticks()
+
+    @cached_property
+    def edges(self) -> list[float]:
+        """Positions of the bands' edges, in per cent."""
+        return [self.scale.at(edge) for edge in self.cohort.edges_wh or ()]
+
+    @cached_property
+    def places(self) -> list[float]:
+        """Positions of the models, in per cent, those that the eye cannot tell apart once."""
+        return distinct(self.scale.at(model.energy_wh) for model in self.cohort.models)

@@ -19,6 +19,7 @@ from energylab.release.schema import (
     SessionFacts,
     WindowPoint,
     WithoutPeer,
+    significant,
 )
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "make",
     "moves",
     "read",
+    "significant",
     "since",
     "write",
 ]

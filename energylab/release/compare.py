@@ -9,7 +9,6 @@ from energylab.ratings.drift import drift
 from energylab.release.schema import Move, PreviousRelease, RatedCohort, Release
 
 
-
 def since(before: Release, now: Release) -> PreviousRelease:
     """Return what moved from an earlier release to this one.
 

@@ -44,7 +44,9 @@ def machine(record: Record) -> Machine:
         devices=tuple(device.name for device in record.devices),
         boards=tuple(sorted(device.uuid for device in record.devices if device.uuid)),
         driver=record.devices[0].driver,
-        meters=tuple(sorted({f"{meter.name}: {meter.source} ({meter.kind})" for meter in record.meters if meter.scored})),
+        meters=tuple(
+            sorted({f"{meter.name}: {meter.source} ({meter.kind})" for meter in record.meters if meter.scored})
+        ),
         processor=record.host.processor,
         cores=record.host.cores,
         memory_bytes=record.host.memory_bytes,
@@ -84,7 +86,7 @@ def repeatable(record: Record) -> dict[str, Any]:
     defaults = Parameters().identity
     identity = Parameters.check(record.parameters).identity
     always = ("task", "model", "model_source", "data_source")
-    return {name: value for name, value in identity.items() if name in always or value != defaults[name]}
+    return {name: identity[name] for name in sorted(identity) if name in always or identity[name] != defaults[name]}
 
 
 def _window_point(window: Any) -> WindowPoint:
@@ -117,11 +119,15 @@ def _phase_figure(phase: str, totals: Sequence[PhaseTotal], records: Iterable[Re
         scored=phase in SCORED_PHASES,
         energy_wh=energy_wh,
         bound_wh=_mean_wh(totals, lambda total: total.bound_j),
-        mean_power_w=significant(sum(t.energy_j for t in totals) / sum(t.duration_s for t in totals)) if timed else None,
+        mean_power_w=_mean_power_w(totals) if timed else None,
         windows=len(windows),
         invalid_windows=len(invalid),
         reasons=tuple(sorted({reason for window in invalid for reason in window.reasons})),
     )
+
+
+def _mean_power_w(totals: Sequence[PhaseTotal]) -> float:
+    return significant(sum(total.energy_j for total in totals) / sum(total.duration_s for total in totals))
 
 
 def _mean_wh(totals: Sequence[PhaseTotal], of: Callable[[PhaseTotal], float | None]) -> float | None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pydantic
 
 from energylab import published, store
 from energylab.errors import ReleaseError
-from energylab.ratings import Bands, rating
+from energylab.ratings import Bands, Rating, rating
 from energylab.ratings.schemes import Scheme, get_scheme
 from energylab.record import Record
 from energylab.release import evidence
@@ -23,18 +21,21 @@ from energylab.release.peers import without_extremes
 from energylab.release.schema import (
     Interval,
     LeftOut,
-    Machine,
     QualityFigure,
     RatedCohort,
     RatedModel,
     Release,
     significant,
 )
+from energylab.release.shelf import Key, Shelf
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _PUBLISHED = "published:"
+
+#: What a release takes from a table's columns, beside the energy.
+_FACTS = ("task_version", "device", "parameters", "dtype", "quality_metric", "quality")
 
 
 def make(
@@ -88,8 +89,8 @@ def make(
     kept, left_out = choose(table, cohort)
     options = {"noise": noise, "gain": gain, "draws": draws, "seed": seed}
     rated = rating(kept, scheme, **options)
-    shelf = _Shelf.of(kept)
-    cohorts, unrated = _cohorts(rated, kept, shelf, get_scheme(scheme))
+    shelf = Shelf.of(kept)
+    cohorts, unrated = _cohorts(rated, _facts(kept), shelf, get_scheme(scheme))
     if not cohorts:
         raise ReleaseError("no model has an energy: nothing can be rated; see `energylab.read(...)` for the reasons")
     first = rated.bands[0]
@@ -132,99 +133,75 @@ def _read(roots: Sequence[str | os.PathLike]) -> tuple[pd.DataFrame, tuple[str, 
     return pd.concat(tables, ignore_index=True), sources
 
 
-@dataclass
-class _Shelf:
-    """The records behind a table, by id, and the machines they ran on, each once."""
+def _facts(table: pd.DataFrame) -> Mapping[Key, dict[str, Any]]:
+    """Return what a table says of each model beside its energy: the first value of each column that has one."""
+    import pandas as pd
 
-    records: Mapping[str, Record]
-    machines: list[Machine] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, table: pd.DataFrame) -> _Shelf:
-        """Read again, whole, the records that a table's rows came from."""
-        if "path" not in table or "session" not in table:
-            return cls({})
-        files = table.loc[table["path"].astype("string").str.endswith(".json").fillna(False), "path"].unique()
-        records = (store.read_record(Path(file)) for file in sorted(files))
-        return cls({record.record_id: record for record in records})
-
-    def behind(self, rows: pd.DataFrame) -> list[Record]:
-        """Return the records of some rows, oldest first."""
-        sessions = rows["session"].dropna().unique() if "session" in rows else ()
-        found = [self.records[session] for session in sessions if session in self.records]
-        return sorted(found, key=lambda record: (record.created_utc, record.record_id))
-
-    def machine(self, record: Record) -> int:
-        """Return the number of the machine a record ran on."""
-        facts = evidence.machine(record)
-        if facts not in self.machines:
-            self.machines.append(facts)
-        return self.machines.index(facts)
-
-
-def _cohorts(
-    rated: Any, table: pd.DataFrame, shelf: _Shelf, scheme: Scheme
-) -> tuple[tuple[RatedCohort, ...], list[LeftOut]]:
-    """Return the rated cohorts in order of task and class, and the models without an energy."""
-    stars = rated.stars.astype({"model_class": object})
-    rows_of = _rows_by_model(table)
-    cohorts, unrated = [], []
-    for bands in sorted(rated.bands, key=lambda bands: (bands.task, bands.model_class or "")):
-        same_class = stars["model_class"].isna() if bands.model_class is None else stars["model_class"] == bands.model_class
-        part = stars[(stars["cohort"] == bands.cohort) & (stars["task"] == bands.task) & same_class]
-        lost = part[part["energy_wh"].isna()]
-        unrated += [LeftOut(task=r.task, model=r.model, record_id=None, why=r.note) for r in lost.itertuples()]
-        part = part[part["energy_wh"].notna()]
-        if len(part):
-            cohorts.append(_cohort(bands, part, rows_of, shelf, scheme))
-    return tuple(cohorts), unrated
-
-
-def _rows_by_model(table: pd.DataFrame) -> Mapping[tuple, pd.DataFrame]:
     keys = [table["task"], _text(table, "model_class"), table["model"]]
-    return dict(iter(table.groupby(keys, dropna=False, sort=False)))
+    known = table.reindex(columns=list(_FACTS)).astype(object)
+    known["output_tokens"] = pd.to_numeric(_column(table, "output_tokens")).where(lambda tokens: tokens > 0)
+    known["output_tokens"] *= 1000.0 / table["queries"]
+    grouped = known.groupby(keys, dropna=False, sort=False)
+    first = grouped.first().assign(output_tokens=grouped["output_tokens"].mean())
+    return first.astype(object).where(first.notna(), None).to_dict("index")
+
+
+def _column(table: pd.DataFrame, name: str) -> pd.Series:
+    import pandas as pd
+
+    return table[name] if name in table else pd.Series(None, index=table.index, dtype=object)
 
 
 def _text(table: pd.DataFrame, name: str) -> pd.Series:
     """Return a column as text, an empty one for missing values and columns."""
-    import pandas as pd
+    return _column(table, name).astype("string").replace("NA", "").fillna("").astype(object)
 
-    column = table[name] if name in table else pd.Series(None, index=table.index, dtype=object)
-    return column.astype("string").replace("NA", "").fillna("")
+
+def _cohorts(
+    rated: Rating, facts: Mapping[Key, dict[str, Any]], shelf: Shelf, scheme: Scheme
+) -> tuple[tuple[RatedCohort, ...], list[LeftOut]]:
+    """Return the rated cohorts in order of task and class, and the models without an energy."""
+    stars, classes = rated.stars, _text(rated.stars, "model_class")
+    cohorts, unrated = [], []
+    for bands in sorted(rated.bands, key=lambda bands: (bands.task, bands.model_class or "")):
+        wanted = (bands.cohort, bands.task, bands.model_class or "")
+        part = stars[(stars["cohort"] == wanted[0]) & (stars["task"] == wanted[1]) & (classes == wanted[2])]
+        lost = part[part["energy_wh"].isna()]
+        unrated += [LeftOut(task=r.task, model=r.model, record_id=None, why=r.note) for r in lost.itertuples()]
+        part = part[part["energy_wh"].notna()]
+        if len(part):
+            cohorts.append(_cohort(bands, part, facts, shelf, scheme))
+    return tuple(cohorts), unrated
 
 
 def _cohort(
-    bands: Bands, part: pd.DataFrame, rows_of: Mapping[tuple, pd.DataFrame], shelf: _Shelf, scheme: Scheme
+    bands: Bands, part: pd.DataFrame, facts: Mapping[Key, dict[str, Any]], shelf: Shelf, scheme: Scheme
 ) -> RatedCohort:
-    rows = [rows_of[bands.task, bands.model_class or "", model] for model in part["model"]]
-    records = [shelf.behind(own) for own in rows]
-    kind, device = str(part["energy_kind"].iloc[0]), _first(rows, "device")
+    keys = [(bands.task, bands.model_class or "", model) for model in part["model"]]
+    kind, device = str(part["energy_kind"].iloc[0]), _shared(facts, keys, "device")
     without = without_extremes(list(part["model"]), part["energy_wh"].to_numpy(), bands, scheme, device)
+    notes = part["note"].iloc[0].split("; ")
     return RatedCohort(
         task=bands.task,
-        task_version=_first(rows, "task_version"),
+        task_version=_shared(facts, keys, "task_version"),
         model_class=bands.model_class,
         cohort=bands.cohort,
         energy_kind=kind,
         device=device,
-        not_official=_not_official(kind, records),
-        assumption=next((note for note in part["note"].iloc[0].split("; ") if note.endswith("assumed")), ""),
+        not_official=_not_official(kind, [shelf.behind(key) for key in keys]),
+        assumption=next((note for note in notes if note.endswith("assumed")), ""),
         edges_wh=tuple(map(significant, bands.edges_wh)) or None,
         edges_reason=bands.reason,
         models=tuple(
-            _model(star, own, behind, peers, shelf)
-            for star, own, behind, peers in zip(part.to_dict("records"), rows, records, without, strict=True)
+            _model(star, facts[key], shelf.behind(key), peers, shelf)
+            for star, key, peers in zip(part.to_dict("records"), keys, without, strict=True)
         ),
     )
 
 
-def _first(rows: Iterable[pd.DataFrame], column: str) -> str | None:
-    """Return the first value a column holds in some tables, as text; None where it holds none."""
-    for table in rows:
-        values = table[column].dropna() if column in table else ()
-        if len(values):
-            return str(values.iloc[0])
-    return None
+def _shared(facts: Mapping[Key, dict[str, Any]], keys: Sequence[Key], name: str) -> str | None:
+    """Return what the models of a cohort share, as text; None where none of them says."""
+    return next((str(facts[key][name]) for key in keys if facts[key][name] is not None), None)
 
 
 def _not_official(kind: str, records: Sequence[Sequence[Record]]) -> tuple[str, ...]:
@@ -236,15 +213,18 @@ def _not_official(kind: str, records: Sequence[Sequence[Record]]) -> tuple[str, 
     return tuple(sorted(why))
 
 
-def _model(star: dict[str, Any], rows: pd.DataFrame, records: list[Record], without: tuple, shelf: _Shelf) -> RatedModel:
+def _model(
+    star: dict[str, Any], facts: dict[str, Any], records: list[Record], without: tuple, shelf: Shelf
+) -> RatedModel:
     latest = records[-1].model if records else None
+    tokens = evidence.output_tokens(records) if records else facts["output_tokens"]
     return RatedModel(
         model=star["model"],
         revision=latest and latest.revision,
         commit=latest and latest.commit,
         architecture=latest and latest.architecture,
-        parameters=_whole(_first([rows], "parameters")),
-        dtype=_first([rows], "dtype"),
+        parameters=_whole(facts["parameters"]),
+        dtype=facts["dtype"],
         quantisation=latest and latest.quantisation,
         energy_wh=significant(star["energy_wh"]),
         repeatability=_interval(star["repeatability_low"], star["repeatability_high"]),
@@ -254,8 +234,8 @@ def _model(star: dict[str, Any], rows: pd.DataFrame, records: list[Record], with
         expected_stars=None if _missing(star["expected_stars"]) else significant(star["expected_stars"], 6),
         note=star["note"],
         without=without,
-        output_tokens=evidence.output_tokens(records) if records else _tokens(rows),
-        quality=evidence.quality_figures(records) if records else _quality(rows),
+        output_tokens=None if tokens is None else significant(tokens),
+        quality=evidence.quality_figures(records) if records else _quality(facts),
         phases=evidence.phase_figures(records),
         sessions=tuple(evidence.session_facts(record, shelf.machine(record)) for record in records),
     )
@@ -268,7 +248,7 @@ def _missing(value: Any) -> bool:
 
 
 def _whole(value: Any) -> int | None:
-    return None if _missing(value) else int(float(value))
+    return None if _missing(value) else int(value)
 
 
 def _interval(low: float, high: float) -> Interval | None:
@@ -280,14 +260,7 @@ def _probabilities(star: dict[str, Any]) -> tuple[float, ...] | None:
     return None if any(map(_missing, shares)) else tuple(round(share, 6) for share in shares)
 
 
-def _tokens(rows: pd.DataFrame) -> float | None:
-    """Return output tokens per 1,000 queries from a table's own columns."""
-    if "output_tokens" not in rows:
-        return None
-    counted = rows[rows["output_tokens"].notna() & (rows["output_tokens"] > 0)]
-    return significant(1000.0 * float((counted["output_tokens"] / counted["queries"]).mean())) if len(counted) else None
-
-
-def _quality(rows: pd.DataFrame) -> tuple[QualityFigure, ...]:
-    metric, value = _first([rows], "quality_metric"), _first([rows], "quality")
-    return () if value is None else (QualityFigure(metric=metric or "quality", value=float(value)),)
+def _quality(facts: dict[str, Any]) -> tuple[QualityFigure, ...]:
+    if facts["quality"] is None:
+        return ()
+    return (QualityFigure(metric=facts["quality_metric"] or "quality", value=float(facts["quality"])),)

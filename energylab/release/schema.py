@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import json
 import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -240,7 +239,9 @@ class Release(_Frozen):
     scheme: str
     scheme_version: str
     options: dict[str, Any]  # of the rating: gain, draws, seed
-    address: Annotated[str, Field(pattern=r"^https?://[!-~]+$")] | None = None  # where the leaderboard will be served; the labels' QR codes point there
+    address: Annotated[str, Field(pattern=r"^https?://[!-~]+$")] | None = (
+        None  # where the leaderboard will be served; the labels' QR codes point there
+    )
     sources: tuple[str, ...] = ()  # where imported figures come from
     cohorts: tuple[RatedCohort, ...]
     machines: tuple[Machine, ...] = ()
@@ -261,9 +262,8 @@ class Release(_Frozen):
                 yield cohort, model
 
     def to_bytes(self) -> bytes:
-        """Encode the release as its file holds it: sorted keys, one field a line, UTF-8."""
-        value = self.model_dump(mode="json")
-        return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        """Encode the release as its file holds it: one field a line, in the schema's order, UTF-8."""
+        return (self.model_dump_json(indent=1) + "\n").encode()
 
     def digest(self) -> str:
         """Return the sha256 of the release's file, as ``sha256sum NAME.json`` prints it."""

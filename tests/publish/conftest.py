@@ -27,7 +27,11 @@ from energylab.record import (
 
 JOULES_PER_WH = 3600.0
 QUERIES = 20
-PHASES = {"preprocess": 0.05, "prefill": 0.4, "generate": 0.95}  # share of the scored energy; prefill is inside generate
+PHASES = {
+    "preprocess": 0.05,
+    "prefill": 0.4,
+    "generate": 0.95,
+}  # share of the scored energy; prefill is inside generate
 
 #: Names that must come out as text wherever they are printed.
 HOSTILE = {
@@ -86,7 +90,8 @@ def _record(
         data=DataFacts(name="EnergyStarAI/text_generation", source=data, digest="d" * 64, queries=QUERIES),
         protocol=ProtocolFacts(version="1", seed=0, runs=runs, settings={}),
         devices=(DeviceFacts(name=device, type="cuda", index=0, uuid=board, driver="570.1"),),
-        meters=(MeterFacts(name="nvml", source="nvmlDeviceGetTotalEnergyConsumption", kind=kind, device=board, scored=True),),
+        meters=(MeterFacts(name="nvml", source="nvmlDeviceGetTotalEnergyConsumption", kind=kind, device=board,
+                           scored=True),),
         host=HostFacts(processor="Example CPU", cores=16, memory_bytes=2**37, system="Linux 6.1", python="3.12.3",
                        packages={"torch": "2.11.0", "transformers": "5.17.0"}, git_commit="a" * 40, git_dirty=False),
         phases=tuple(PHASES),
@@ -119,7 +124,8 @@ def _window(index, run, phase, block, attempt, start_s, energy_j, valid):
     return Window(
         index=index, run=run, phase=phase, block=block, attempt=attempt, replications=1,
         queries=tuple(range(block * QUERIES // 2, (block + 1) * QUERIES // 2)),
-        start_s=start_s, duration_s=seconds, energy_j=energy_j if valid else None, bound_j=energy_j * 0.01 if valid else None,
+        start_s=start_s, duration_s=seconds, energy_j=energy_j if valid else None,
+        bound_j=energy_j * 0.01 if valid else None,
         meters=(MeterReadings(meter="nvml", device="GPU-0", energy_j=energy_j if valid else None),),
         input_tokens=3690, output_tokens=100 if phase == "generate" else None,
         valid=valid, reasons=() if valid else ("thermal_slowdown",),
@@ -144,8 +150,14 @@ def study(make_record, write_records):
     """An official study: eight models of class A, three sessions each; one had a window measured again."""
     energies = {f"org/model-{n}": 4.0 * 1.5**n for n in range(8)}
     return write_records(
-        make_record(name, energy, session=session, parameters=int(2e8 * energy), quality=0.4 + energy / 200,
-                    broken=name.endswith("3"))  # fmt: skip
+        make_record(
+            name,
+            energy,
+            session=session,
+            parameters=int(2e8 * energy),
+            quality=0.4 + energy / 200,
+            broken=name.endswith("3"),
+        )  # fmt: skip
         for name, energy in energies.items()
         for session in range(3)
     )
@@ -154,7 +166,9 @@ def study(make_record, write_records):
 @pytest.fixture
 def official(study):
     """The release of the official study."""
-    return release.make([study], name="official-2026-03", date="2026-03-05", draws=2000, address="https://example.org/e")
+    return release.make(
+        [study], name="official-2026-03", date="2026-03-05", draws=2000, address="https://example.org/e"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -167,8 +181,16 @@ def published():
 def hostile(make_record, write_records):
     """A release of models with hostile names, and the folder of its records."""
     records = [
-        make_record(name, 5.0 + n, session=session, kind="estimated", source="random", data="sample", model_class=None,
-                    task="text_classification")  # fmt: skip
+        make_record(
+            name,
+            5.0 + n,
+            session=session,
+            kind="estimated",
+            source="random",
+            data="sample",
+            model_class=None,
+            task="text_classification",
+        )  # fmt: skip
         for n, name in enumerate(HOSTILE.values())
         for session in range(2)
     ]

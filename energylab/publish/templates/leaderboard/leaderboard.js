@@ -11,17 +11,19 @@
   const say = (text) => { status.textContent = text; };
 
   // ---- what the tables hold -------------------------------------------------------------------
-  const readRow = (element) => {
-    const row = { element, name: element.cells[0].textContent };
-    element.dataset.v.split(" ").forEach((text, i) => { row[FIELDS[i]] = text === "-" ? NaN : Number(text); });
-    row.precision = element.querySelector(".prec")?.textContent ?? "";
+  const readRow = (element, precise) => {
+    const numbers = element.getAttribute("data-v").split(" ");
+    const row = { element, name: element.firstElementChild.textContent, drawn: "query Wh 1" };
+    FIELDS.forEach((field, i) => { row[field] = numbers[i] === "-" ? NaN : Number(numbers[i]); });
+    row.precision = precise ? element.lastElementChild.textContent : "";
     row.search = row.name.toLowerCase();
     return row;
   };
   const readTable = (section) => {
     const table = section.querySelector("table");
-    const rows = Array.from(table.tBodies[0].rows, readRow);
-    return { section, table, rows, kind: section.dataset.kind, drawn: "query Wh 1", picked: false,
+    const precise = table.querySelector("th.prec") !== null;  // the last column, where there is one
+    const rows = Array.from(table.tBodies[0].rows, (element) => readRow(element, precise));
+    return { section, table, rows, found: rows, attached: rows.length, kind: section.dataset.kind,
              metric: table.querySelector("th.qual")?.textContent };
   };
   const tasks = Array.from(document.querySelectorAll("section.task"), (section) => ({
@@ -39,6 +41,46 @@
         minimumFractionDigits: digits, maximumFractionDigits: digits, roundingMode: "halfEven" }));
     }
     return formats.get(digits).format(value);
+  };
+
+  // ---- rows on the page: of a long table only as many as the reader has scrolled to ------------------
+  const CHUNK = 100;
+  const ALL_UP_TO = 300;
+  const attach = (table, upTo) => {
+    const rows = table.found.slice(table.attached, upTo);
+    for (const row of rows) prepare(table, row);
+    table.table.tBodies[0].append(...rows.map((row) => row.element));
+    table.attached += rows.length;
+    const left = table.found.length - table.attached;
+    table.more.hidden = left === 0;
+    table.more.firstChild.textContent = `Show all: ${left.toLocaleString("en")} more`;
+  };
+  const refill = (table) => {
+    const body = table.table.tBodies[0];
+    body.textContent = "";
+    table.attached = 0;
+    table.table.setAttribute("aria-rowcount", table.found.length + 1);
+    attach(table, table.found.length <= ALL_UP_TO ? Infinity : CHUNK);
+  };
+  const prepare = (table, row) => {
+    if (!row.box) addPick(row);
+    if (row.drawn !== table.drawn.key) drawRow(row, table.drawn, table.scale);
+  };
+  const watcher = new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      const table = entry.isIntersecting && tables.find((candidate) => candidate.more === entry.target);
+      if (table) attach(table, table.attached + CHUNK);
+    }
+  }, { rootMargin: "800px" });
+  const addMore = (table) => {
+    table.more = document.createElement("p");
+    table.more.className = "more";
+    const button = document.createElement("button");
+    button.type = "button";
+    button.addEventListener("click", () => attach(table, Infinity));
+    table.more.append(button);
+    table.table.after(table.more);
+    watcher.observe(table.more);
   };
 
   // ---- units --------------------------------------------------------------------------------------
@@ -112,6 +154,7 @@
       wide ? `${format(low, energy)} – ${format(high, energy)}` : MISSING;
     mark.toggleAttribute("hidden", !known);
     bar.toggleAttribute("hidden", !wide);
+    row.drawn = now.key;
     if (known) mark.setAttribute("cx", `${scale.at(energy).toFixed(2)}%`);
     if (wide) {
       bar.setAttribute("x", `${scale.at(low).toFixed(2)}%`);
@@ -120,14 +163,14 @@
   };
   const drawTable = (table) => {
     const now = units();
-    if (table.drawn === now.key) return;
-    table.drawn = now.key;
-    const scale = scaleOf(table.rows, now);
+    if (table.drawn.key === now.key) return;
+    table.drawn = now;
+    table.scale = scaleOf(table.rows, now);
     table.table.querySelector("th .unit").textContent = now.words;
     table.table.style.setProperty("--unit", `" ${now.unit}"`);
     table.table.classList.toggle("no-edges", now.per === "token");
-    drawAxis(table, scale);
-    for (const row of table.rows) drawRow(row, now, scale);
+    drawAxis(table, table.scale);
+    for (const row of table.found.slice(0, table.attached)) prepare(table, row);
   };
 
   // ---- sorting --------------------------------------------------------------------------------------
@@ -151,9 +194,8 @@
     const first = field === "stars" || field === "quality" ? -1 : 1;  // the better end first
     const direction = heading.hasAttribute("aria-sort") ? (up ? -1 : 1) : first;
     table.rows.sort(compareBy(field, direction));
-    const sorted = document.createDocumentFragment();
-    for (const row of table.rows) sorted.append(row.element);
-    table.table.tBodies[0].append(sorted);
+    table.found = table.rows.filter(wanted(table));
+    refill(table);
     for (const other of table.table.querySelectorAll("th[aria-sort]")) other.removeAttribute("aria-sort");
     heading.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
     say(`Sorted by ${heading.textContent}, ${direction > 0 ? "ascending" : "descending"}.`);
@@ -169,31 +211,26 @@
   };
 
   // ---- search and filters ------------------------------------------------------------------------
-  const wanted = () => {
+  const wanted = (table) => {
     const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
     const stars = Number(byId("stars").value);
     const size = byId("size").value;
     const [from, to] = size.split(" ").map(Number);
     const precision = byId("precision").value;
     const kind = byId("kind").value;
-    return (row, table) =>
+    return (row) =>
       words.every((word) => row.search.includes(word)) && (!stars || row.stars >= stars)
       && (!size || (size === "unknown" ? Number.isNaN(row.size) : row.size > from && row.size <= to))
       && (!precision || row.precision === precision) && (!kind || table.kind === kind);
   };
   const applyFilters = () => {
-    const test = wanted();
     for (const task of tasks) {
       task.found = 0;
       for (const table of task.tables) {
-        table.found = 0;
-        for (const row of table.rows) {
-          const shown = test(row, table);
-          if (row.element.hidden === shown) row.element.hidden = !shown;
-          table.found += shown;
-        }
-        table.section.classList.toggle("empty", table.found === 0);
-        task.found += table.found;
+        table.found = table.rows.filter(wanted(table));
+        refill(table);
+        table.section.classList.toggle("empty", table.found.length === 0);
+        task.found += table.found.length;
       }
       task.tab.querySelector(".n").textContent = task.found;
     }
@@ -214,7 +251,7 @@
       other.tab.setAttribute("aria-selected", String(on));
       other.tab.tabIndex = on ? 0 : -1;
     }
-    for (const table of task.tables) { drawTable(table); addPicks(table); }
+    for (const table of task.tables) drawTable(table);
     drawPictures(task);
     if (focus) task.tab.focus();
   };
@@ -270,20 +307,15 @@
   // ---- comparison ------------------------------------------------------------------------------------
   const panel = byId("comparison");
   let chosen = [];
-  const addPicks = (table) => {
-    if (table.picked) return;
-    table.picked = true;
-    const box = document.createElement("input");
-    box.type = "checkbox";
-    for (const row of table.rows) {
-      row.box = box.cloneNode();
-      row.box.setAttribute("aria-label", `Compare ${row.name}`);
-      row.element.cells[0].prepend(row.box);
-    }
-    table.table.addEventListener("change", (event) => {
-      const row = table.rows.find((candidate) => candidate.box === event.target);
-      if (row) pick(table, row);
-    });
+  const addPick = (row) => {
+    row.box = document.createElement("input");
+    row.box.type = "checkbox";
+    row.box.setAttribute("aria-label", `Compare ${row.name}`);
+    row.element.firstElementChild.prepend(row.box);
+  };
+  const onPick = (table) => (event) => {
+    const row = table.rows.find((candidate) => candidate.box === event.target);
+    if (row) pick(table, row);
   };
   const pick = (table, row) => {
     if (!row.box.checked) chosen = chosen.filter((other) => other.row !== row);
@@ -400,24 +432,31 @@
     for (const value of across.ticks) {
       svg("text", { x: x(value), y: HEIGHT - EDGE.bottom + 16, "text-anchor": "middle" }, picture).textContent = tickWords(value);
     }
-    for (const row of known) {
-      const [low, high] = [converted(row, "low", now), converted(row, "high", now)];
-      if (Number.isFinite(low) && Number.isFinite(high)) {
-        svg("line", { class: "error", x1: x(row[field]), x2: x(row[field]), y1: y(low), y2: y(high) }, picture);
-      }
-      const point = svg("circle", { cx: x(row[field]), cy: y(converted(row, "energy", now)), r: 3.5 }, picture);
-      svg("title", {}, point).textContent = `${row.name}: ${row.element.querySelector("td.wh").textContent} ${now.words}`;
-    }
+    const at = (row, value) => [x(row[field]).toFixed(1), y(value).toFixed(1)];
+    if (known.length > ALL_UP_TO) {  // one path for all: thousands of elements would be slow, and too dense to point at
+      const dots = known.map((row) => `M${at(row, converted(row, "energy", now)).join(" ")}h0`).join("");
+      svg("path", { class: "dots", d: dots }, picture);
+    } else for (const row of known) drawPoint(row, at, now, picture);
     svg("text", { x: (WIDTH + EDGE.left) / 2, y: HEIGHT - 4, "text-anchor": "middle" }, picture).textContent = title;
     cell("figcaption", `${now.words} against ${title}, ${known.length} models`, figure);
     return figure;
+  };
+  const drawPoint = (row, at, now, picture) => {
+    const [low, high] = [converted(row, "low", now), converted(row, "high", now)];
+    if (Number.isFinite(low) && Number.isFinite(high)) {
+      const [[x1, y1], [x2, y2]] = [at(row, low), at(row, high)];
+      svg("line", { class: "error", x1, x2, y1, y2 }, picture);
+    }
+    const [cx, cy] = at(row, converted(row, "energy", now));
+    const text = `${row.name}: ${format(converted(row, "energy", now), converted(row, "energy", now))} ${now.words}`;
+    svg("title", {}, svg("circle", { cx, cy, r: 3.5 }, picture)).textContent = text;
   };
   const drawPictures = (task) => {
     const now = units();
     for (const table of task.tables) {
       table.section.querySelector(".pictures")?.remove();
       if (table.section.hidden) continue;
-      const rows = table.rows.filter((row) => !row.element.hidden);
+      const rows = table.found;
       const figures = [drawPicture(rows, "size", "parameters", shortCount, now),
                        drawPicture(rows, "quality", table.metric ?? "quality", tickText, now)].filter(Boolean);
       if (!figures.length) continue;
@@ -437,7 +476,16 @@
   };
   document.documentElement.classList.add("js");
   makeTabs();
-  tables.forEach(makeSortable);
+  const start = units();
+  for (const table of tables) {
+    table.drawn = start;
+    table.scale = scaleOf(table.rows, start);
+    makeSortable(table);
+    addMore(table);
+    refill(table);
+    table.table.addEventListener("change", onPick(table));
+  }
+  addEventListener("beforeprint", () => { for (const table of tables) attach(table, Infinity); });
   form.hidden = false;
   if (matchMedia("(max-width: 46rem)").matches) form.querySelector("details").open = false;
   form.addEventListener("submit", (event) => event.preventDefault());

@@ -1,65 +1,106 @@
-"""The label: one model's rating on a card of 260 by 364, drawn by hand in one SVG template."""
+"""Labels: one model's rating on a card of 260 by 364, drawn by hand in one SVG template."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from energylab.errors import ReleaseError, unknown_name
-from energylab.publish import names, pages, qr, units
-from energylab.publish.scale import Scale, distinct
+from energylab.publish import chromium, names, pages, qr, units
+from energylab.publish.scale import Ladder
 from energylab.publish.textfit import Fitted, fit, width
 from energylab.release import RatedCohort, RatedModel, Release
 
 WIDTH, HEIGHT, MARGIN = 260, 364, 16
 INNER = WIDTH - 2 * MARGIN
 
-_STARS = 5
 _QR_SIDE = 80  # of the dark modules; the quiet zone around them lies in the margin
 
 
-def svg(release: Release, cohort: RatedCohort, model: RatedModel) -> str:
-    """Return a model's label as SVG.
+def _star_points() -> str:
+    """Return a five-pointed star in a box of 28 by 28."""
+    corners = []
+    for corner in range(10):
+        radius = 14 if corner % 2 == 0 else 5.6
+        angle = math.pi * (corner / 5 - 0.5)
+        corners.append(f"{14 + radius * math.cos(angle):.2f},{14.6 + radius * math.sin(angle):.2f}")
+    return " ".join(corners)
+
+
+_STAR = _star_points()
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of a release.
 
     Parameters
     ----------
     release : Release
-    cohort : RatedCohort
-        One of its cohorts.
-    model : RatedModel
-        One of the cohort's models.
-
-    Returns
-    -------
-    str
-        A file with a title and a description, generic fonts, and no reference to anything outside it.
     """
-    name = names.one_line(model.model)
-    band = _band(cohort)
-    top = 58 if band else 38
-    qr_path, modules = qr.path(qr_text(release, model))
-    return pages.render(
-        "label.svg.j2",
-        release=release,
-        cohort=cohort,
-        model=model,
-        band=band and fit(band, INNER - 12, 14, largest=9, smallest=5),
-        name=_lines(fit(name, INNER, 94 - top, largest=17, smallest=7.5), bottom=94),
-        task=fit(names.one_line(units.cohort_title(cohort.task, cohort.model_class)), INNER, 13.5, 11, 6),
-        stars=[(MARGIN + 34 * place, _star_points(), place < (model.stars or 0)) for place in range(_STARS)],
-        rating=_rating(model),
-        energy=_energy(model),
-        interval=fit(_interval(cohort, model), INNER, 12, largest=9.5, smallest=6),
-        ruler=_ruler(cohort, model),
-        facts=_facts(release, cohort),
-        qr={"path": qr_path, "scale": round(_QR_SIDE / modules, 4), "side": _QR_SIDE},
-        description=describe(release, cohort, model),
-    )
 
+    release: Release
 
-def files(release: Release) -> dict[str, bytes]:
-    """Return the labels of all models, by the names they have in a leaderboard's folder."""
-    return {file_name(cohort, model): svg(release, cohort, model).encode() for cohort, model in release.rated()}
+    def svg(self, cohort: RatedCohort, model: RatedModel) -> str:
+        """Return a model's label as SVG.
+
+        Parameters
+        ----------
+        cohort : RatedCohort
+            One of the release's cohorts.
+        model : RatedModel
+            One of the cohort's models.
+
+        Returns
+        -------
+        str
+            A file with a title and a description, generic fonts, and no reference to anything outside it.
+        """
+        band = _band(cohort)
+        top = 58 if band else 38
+        title = names.one_line(units.cohort_title(cohort.task, cohort.model_class))
+        qr_path, modules = qr.path(self.qr_text(model))
+        return pages.render(
+            "label.svg.j2",
+            model=model,
+            band=band and fit(band, INNER - 12, 14, largest=9, smallest=5),
+            name=_lines(fit(names.one_line(model.model), INNER, 94 - top, largest=17, smallest=7.5), bottom=94),
+            task=fit(title, INNER, 13.5, largest=11, smallest=6),
+            stars=[(MARGIN + 34 * place, _STAR, place < (model.stars or 0)) for place in range(5)],
+            rating=_rating(model),
+            energy=_energy(model),
+            interval=fit(_interval(cohort, model), INNER, 12, largest=9.5, smallest=6),
+            ruler=_ruler(self._ladders[cohort.key], model),
+            facts=_facts(self.release, cohort),
+            qr={"path": qr_path, "scale": round(_QR_SIDE / modules, 4), "side": _QR_SIDE},
+            description=describe(self.release, cohort, model),
+        )
+
+    def files(self) -> dict[str, bytes]:
+        """Return the labels of all models, by the names they have in a leaderboard's folder."""
+        return {file_name(cohort, model): self.svg(cohort, model).encode() for cohort, model in self.release.rated()}
+
+    def qr_text(self, model: RatedModel) -> str:
+        """Return what the QR code says: the address of the model's page.
+
+        A release without an address has no page on the web: the code then says, as text, which release and page
+        prove the label.
+        """
+        page = f"models/{names.slug(model.model)}.html"
+        if self.release.address:
+            return f"{self.release.address.rstrip('/')}/{page}"
+        return f"energylab release {self.release.name} {page} sha256:{self._digest[:16]}"
+
+    @cached_property
+    def _ladders(self) -> dict[str, Ladder]:
+        return {cohort.key: Ladder(cohort) for cohort in self.release.cohorts}
+
+    @cached_property
+    def _digest(self) -> str:
+        return self.release.digest()
 
 
 def file_name(cohort: RatedCohort, model: RatedModel) -> str:
@@ -103,15 +144,43 @@ def find(release: Release, name: str, task: str | None = None, model_class: str 
     return found[0]
 
 
-def qr_text(release: Release, model: RatedModel) -> str:
-    """Return what the QR code says: the address of the model's page.
+def write(
+    release: Release, cohort: RatedCohort, model: RatedModel, kind: str = "svg", output: Path | None = None
+) -> Path:
+    """Write one label as a file.
 
-    A release without an address has no page on the web: the code then says, as text, which release and page prove the label.
+    Parameters
+    ----------
+    release, cohort, model
+        As `find` returns them.
+    kind : str, default "svg"
+        ``svg``, ``png`` (four pixels to a unit) or ``pdf`` (of the label's size); the last two by Chromium.
+    output : path, optional
+        By default the name it has in a leaderboard's folder, in the working folder.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    MissingExtraError
+        If Chromium is needed and not there.
+    ReleaseError
+        If the file cannot be made.
     """
-    page = f"models/{names.slug(model.model)}.html"
-    if release.address:
-        return f"{release.address.rstrip('/')}/{page}"
-    return f"energylab release {release.name} {page} sha256:{release.digest()[:16]}"
+    svg = Labels(release).svg(cohort, model)
+    output = output or Path(Path(file_name(cohort, model)).name).with_suffix(f".{kind}")
+    if kind == "png":
+        return chromium.label_png(svg, output, WIDTH, HEIGHT)
+    if kind == "pdf":
+        return chromium.label_pdf(svg, output, WIDTH, HEIGHT)
+    try:
+        output.write_text(svg, encoding="utf-8")
+    except OSError as error:
+        raise ReleaseError(f"cannot write {output}: {error.strerror}; choose another file") from error
+    return output
 
 
 def describe(release: Release, cohort: RatedCohort, model: RatedModel) -> str:
@@ -151,16 +220,6 @@ def _lines(name: Fitted, bottom: float) -> dict[str, Any]:
     }
 
 
-def _star_points() -> str:
-    """Return a five-pointed star in a box of 28 by 28."""
-    corners = []
-    for corner in range(10):
-        radius = 14 if corner % 2 == 0 else 5.6
-        angle = math.pi * (corner / 5 - 0.5)
-        corners.append(f"{14 + radius * math.cos(angle):.2f},{14.6 + radius * math.sin(angle):.2f}")
-    return " ".join(corners)
-
-
 def _rating(model: RatedModel) -> str:
     if model.stars is None:
         return "not rated"
@@ -182,24 +241,23 @@ def _interval(cohort: RatedCohort, model: RatedModel) -> str:
     return f"{cohort.energy_kind}, {low_high} Wh (95 %, {cohort.assumption or 'expanded'})"
 
 
-def _ruler(cohort: RatedCohort, model: RatedModel) -> dict[str, Any]:
+def _ruler(ladder: Ladder, model: RatedModel) -> dict[str, Any]:
     """Return where peers, the bands' edges and the model's interval stand on the label's scale."""
-    scale = Scale.of(cohort)
 
     def x(per_cent: float) -> float:
         return round(MARGIN + INNER * per_cent / 100, 1)
 
-    start, length, centre = scale.bar(model)
-    peers = distinct((scale.at(peer.energy_wh) for peer in cohort.models), step=1.0)
+    start, length, centre = ladder.scale.bar(model)
+    models = ladder.cohort.models
     return {
-        "peers": "".join(f"M{x(place):g} 225v8" for place in peers),
-        "edges": [x(scale.at(edge)) for edge in cohort.edges_wh or ()],
+        "peers": "".join(f"M{x(place):g} 225v8" for place in ladder.places),
+        "edges": list(map(x, ladder.edges)),
         "start": x(start),
         "length": round(max(INNER * length / 100, 1.5), 1),
         "centre": x(centre),
-        "least": units.figure(cohort.models[0].energy_wh),
-        "most": units.figure(cohort.models[-1].energy_wh),
-        "count": units.plural(len(cohort.models), "model"),
+        "least": units.figure(models[0].energy_wh),
+        "most": units.figure(models[-1].energy_wh),
+        "count": units.plural(len(models), "model"),
     }
 
 
