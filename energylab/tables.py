@@ -11,9 +11,9 @@ from energylab.record import SCORED_PHASES, Record
 #: Columns of the tidy table, one row a record, run and phase.
 COLUMNS = (
     "task", "task_version", "model", "model_class", "model_source", "data_source", "phase", "scored", "run", "queries",
-    "energy_j", "bound_j", "duration_s", "input_tokens", "output_tokens", "energy_kind", "device", "board", "gpus",
-    "session", "job_id", "repeat", "dtype", "batch_size", "parameters", "quality_metric", "quality", "valid", "reasons",
-    "cohort", "created_utc", "path",
+    "energy_j", "bound_j", "duration_s", "idle_power_w", "input_tokens", "output_tokens", "energy_kind", "device",
+    "board", "gpus", "session", "job_id", "repeat", "dtype", "batch_size", "parameters", "quality_metric", "quality",
+    "valid", "reasons", "cohort", "created_utc", "path",
 )  # fmt: skip
 
 #: Columns of the table of windows.
@@ -48,6 +48,7 @@ def record_rows(record: Record, path: str | os.PathLike = "") -> list[dict[str, 
 
 def _shared(record: Record, path: str | os.PathLike) -> dict[str, Any]:
     scored = next((quality for quality in record.quality), None)
+    idle_w = next((level.power_w for level in record.idle if level.level == "weights_resident"), None)
     return {
         "task": record.task.name,
         "task_version": record.task.version,
@@ -55,6 +56,7 @@ def _shared(record: Record, path: str | os.PathLike) -> dict[str, Any]:
         "model_class": record.model.model_class,
         "model_source": record.model.source,
         "data_source": record.data.source,
+        "idle_power_w": _nan(idle_w),
         "energy_kind": record.energy_kind,
         "device": record.devices[0].name,
         "board": record.board,

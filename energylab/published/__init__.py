@@ -42,6 +42,24 @@ def source(name: str = "2025-02") -> dict[str, Any]:
     return yaml.safe_load(_resource(name, ".yaml").read_text(encoding="utf-8"))
 
 
+def source_in_words(name: str = "2025-02") -> str:
+    """Return `source` as Markdown, for a page that shows the table."""
+    facts = source(name)
+    conditions = (
+        f"{facts['queries']:,} queries, mean of {facts['runs']} runs, batch size {facts['batch_size']}, "
+        f"{facts['device']} (several for class C)"
+    )
+    lines = [
+        f"**{facts['title']}** ({facts['origin']}; method: {facts['method']}). {conditions}.",
+        "",
+        "Not published:",
+    ]
+    lines += [f"- {item}" for item in facts["not_published"]]
+    lines += ["", "Peculiar:"]
+    lines += [f"- {item}" for item in facts["peculiarities"]]
+    return "\n".join(lines)
+
+
 def load(name: str = "2025-02") -> pd.DataFrame:
     """Return a published study as a tidy table, ready for `energylab.rate`.
 
@@ -97,6 +115,107 @@ def load(name: str = "2025-02") -> pd.DataFrame:
             "published_stars": raw["published_stars"],
         }
     )
+
+
+def agreement(stars: pd.DataFrame, name: str = "2025-02") -> pd.DataFrame:
+    """Set re-derived stars beside the published ones.
+
+    Parameters
+    ----------
+    stars : pandas.DataFrame
+        ``energylab.rate(published.load(name))``.
+    name : str, default "2025-02"
+        Date of the study.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per task and model class, and a last one for all: ``task, model_class, models, published`` (models
+        with a published star), ``equal`` (of these, re-derived alike), ``first`` (models rated here for the first
+        time).
+    """
+    import pandas as pd
+
+    both = stars.merge(load(name)[["task", "model", "published_stars"]], on=["task", "model"], validate="one_to_one")
+    published = both["published_stars"].notna()
+    counted = both[["task", "model_class"]].assign(
+        models=1,
+        published=published.astype(int),
+        equal=(published & (both["stars"] == both["published_stars"])).fillna(False).astype(int),
+        first=(~published & both["stars"].notna()).astype(int),
+    )
+    table = counted.groupby(["task", "model_class"], dropna=False, as_index=False).sum()
+    total = table[["models", "published", "equal", "first"]].sum()
+    return pd.concat([table, pd.DataFrame([{"task": "all", "model_class": pd.NA, **total}])], ignore_index=True)
+
+
+def beside(stars: pd.DataFrame, name: str = "2025-02") -> pd.DataFrame:
+    """Set one's own figures beside the published ones, where both exist.
+
+    Parameters
+    ----------
+    stars : pandas.DataFrame
+        From `energylab.rate`, of any cohorts.
+    name : str, default "2025-02"
+        Date of the study.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per own figure whose task and model are published: ``task, model, published_wh, measured_wh,
+        expanded_low, expanded_high, ratio`` (measured by published), ``energy_kind, cohort``. A model is the same
+        when its hub id is, or the part of it after the owner: a random-weights stand-in of an architecture is
+        named like that, and its cohort says that it is one. Empty when there is none.
+    """
+    published = load(name)
+    published = published.assign(key=_bare(published["hub_id"])).dropna(subset=["hub_id"])
+    own = stars.assign(key=_bare(stars["model"])).drop(columns=["model_class"])
+    both = own.merge(published[["task", "key", "hub_id", "energy_wh"]], on=["task", "key"], suffixes=("", "_published"))
+    owned = both["model"].astype(str).str.contains("/")
+    both = both[~owned | (both["model"] == both["hub_id"])].dropna(subset=["energy_wh"])
+    both = both.rename(columns={"energy_wh_published": "published_wh", "energy_wh": "measured_wh"})
+    both["ratio"] = both["measured_wh"] / both["published_wh"]
+    columns = ["task", "model", "published_wh", "measured_wh", "expanded_low", "expanded_high", "ratio"]
+    return both[[*columns, "energy_kind", "cohort"]].reset_index(drop=True)
+
+
+#: What `beside` has to say when there is nothing.
+NOTHING_BESIDE = (
+    "No record of a published model here yet: `results/reference` holds none. Measure one "
+    "(`notebooks/01-benchmark.ipynb`, or the study `params/studies/published-2025-02.yaml`) and name its folder in "
+    "`results`."
+)
+
+
+def own_records(results: str = "") -> pd.DataFrame:
+    """Return one's own tidy table: of `results`, or of the repository's ``results/reference`` where there is one.
+
+    Parameters
+    ----------
+    results : str, default ""
+        Folder of records or CSV; empty: ``results/reference`` beside ``params/``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `energylab.read`; empty when `results` is not named and there are no reference records.
+
+    Raises
+    ------
+    RecordError
+        If `results` is named and does not exist.
+    """
+    from energylab.paths import params_root
+    from energylab.store import read
+
+    folder = params_root().parent / "results" / "reference"
+    if results or folder.is_dir():
+        return read(results or folder)
+    return load().iloc[:0]
+
+
+def _bare(models: pd.Series) -> pd.Series:
+    return models.astype("string").str.rpartition("/")[2].str.lower()
 
 
 def _resource(name: str, suffix: str) -> Any:

@@ -92,13 +92,13 @@ def summarise(df: pd.DataFrame) -> Summary:
         If a group mixes what may not be compared, phases that were summed included; names the difference.
     """
     rows = usable_rows(df)
-    group, first = number(rows, "cohort", "task", "model_class")
+    group, first = number(rows, np.zeros(len(rows), dtype=np.int64), "cohort", "task", "model_class")
     groups, rank = _sorted_groups(rows.iloc[first])
     rows["group"] = rank[group]
     _refuse_mixtures(rows, groups)
-    rows["of_model"], model_first = number(rows, "group", "model")
-    rows["of_session"], session_first = number(rows, "of_model", "session")
-    run, run_first = number(rows, "of_session", "run")
+    rows["of_model"], model_first = number(rows, rows["group"].to_numpy(), "model")
+    rows["of_session"], session_first = number(rows, rows["of_model"].to_numpy(), "session")
+    run, run_first = number(rows, rows["of_session"].to_numpy(), "run")
     _refuse_uneven_phases(rows, run, run_first, groups)
     run_wh = _sums(run, rows["energy_wh"].to_numpy(), len(run_first))
     sessions = rows[["of_model", "board"] if "board" in rows else ["of_model"]].iloc[session_first]
@@ -106,25 +106,33 @@ def summarise(df: pd.DataFrame) -> Summary:
     session_wh, run_sd, runs = _mean_sd_count(of_session, run_wh, len(session_first))
     models, boards = _models(sessions, session_wh, run_sd, runs, len(model_first))
     models.insert(0, "group", rows["group"].to_numpy()[model_first])
-    name = rows["model"].array
-    models.insert(1, "model", name if len(name) == len(model_first) else name[model_first])
+    models.insert(1, "model", rows["model"].array[model_first])
     models["classed"] = ~_unclassed(groups)[models["group"].to_numpy()]
     order = _order(models)
     boards["row"] = np.argsort(order)[boards["row"].to_numpy(dtype=np.int64)]
     return Summary(groups, models.iloc[order].reset_index(drop=True), boards)
 
 
-def number(rows: pd.DataFrame, *names: str) -> tuple[np.ndarray, np.ndarray]:
-    """Number the distinct tuples in some columns, a missing value being a value, a missing column all equal.
+def number(rows: pd.DataFrame, within: np.ndarray, *names: str) -> tuple[np.ndarray, np.ndarray]:
+    """Number the distinct tuples of some columns, a missing value being a value, a missing column all equal.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        The table.
+    within : ndarray of int, shape (rows,)
+        Numbers from 0 up, without gaps, that are part of the tuple.
+    *names : str
+        Columns.
 
     Returns
     -------
     codes : ndarray of int, shape (rows,)
-        Number of each row's tuple, in order of appearance.
+        Number of each row's tuple, from 0 up without gaps.
     first : ndarray of int, shape (tuples,)
         The first row of each tuple.
     """
-    codes, size = np.zeros(len(rows), dtype=np.int64), 1
+    codes, size = within, int(within.max()) + 1
     for name in (name for name in names if name in rows and size < len(rows)):
         values, uniques = pd.factorize(rows[name], use_na_sentinel=False)
         if size > 1 and len(uniques) > 1:
@@ -165,7 +173,7 @@ def _refuse_mixtures(rows: pd.DataFrame, groups: tuple[Group, ...]) -> None:
         for at, found in kinds[kinds.map(len) > 1].items():
             raise CohortError(
                 f"{groups[at].title} of cohort {groups[at].cohort!r} mixes {name}: "
-                f"{', '.join(sorted(map(repr, found)))}; these may not be compared. Rate them apart, "
+                f"{', '.join(sorted(map(str, found)))}; these may not be compared. Rate them apart, "
                 f"df[df[{name!r}] == …], or give them different values of `cohort`"
             )
 

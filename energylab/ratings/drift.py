@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from energylab.errors import ParameterError
-from energylab.ratings.schemes import Bands, stars_for
-from energylab.ratings.stars import Rating
+from energylab.errors import ParameterError, unknown_name
+from energylab.ratings.schemes import Bands, Scheme, stars_for
+from energylab.ratings.stars import Rating, rating
 
 _KEYS = ["task", "model_class", "model"]
 
@@ -72,3 +72,40 @@ def _why(row, before: dict[tuple, Bands], after: dict[tuple, Bands]) -> str:
     return {(True, False): "own energy", (False, True): "scale", (True, True): "both", (False, False): "either"}[
         own, scale
     ]
+
+
+def joining(df: pd.DataFrame, model: str | None = None, scheme: str | Scheme = "equal_width") -> pd.DataFrame:
+    """Show the drift that one model causes, as if it had joined last.
+
+    Parameters
+    ----------
+    df : pandas.DataFrame
+        Tidy table.
+    model : str, optional
+        The newcomer; the heaviest of the largest group by default.
+    scheme : str or Scheme
+        As in `rate`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `drift`, of the newcomer's own group.
+
+    Raises
+    ------
+    UnknownNameError
+        If no model has that name.
+    """
+    after = rating(df, scheme, draws=0)
+    rated = after.stars.dropna(subset=["stars"])
+    if model is None:
+        group = rated.groupby(_KEYS[:2], dropna=False)["energy_wh"]
+        model = rated.loc[
+            rated[group.transform("size") == group.transform("size").max()]["energy_wh"].idxmax(), "model"
+        ]
+    if model not in set(df["model"]):
+        raise unknown_name("model", model, df["model"].unique())
+    before = rating(df[df["model"] != model], scheme, draws=0)
+    moved = drift(before, after)
+    newcomer = moved[moved["model"] == model]
+    return moved.merge(newcomer[_KEYS[:2]].drop_duplicates(), on=_KEYS[:2])

@@ -111,6 +111,29 @@ def under_noise(
     return table[["noise", *(name for name in table if name != "noise")]]
 
 
+def most_doubtful(swept: pd.DataFrame, most: int = 10) -> pd.DataFrame:
+    """Return the models whose stars noise moves most.
+
+    Parameters
+    ----------
+    swept : pandas.DataFrame
+        From `under_noise`.
+    most : int, default 10
+        How many.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``task, model_class, model, stars`` and one column a noise (``0.1 %`` …) with ``p_flip``; the largest sum over
+        all noises on top.
+    """
+    keys = ["task", "model_class", "model", "stars"]
+    wide = swept.assign(model_class=swept["model_class"].fillna("")).pivot(index=keys, columns="noise", values="p_flip")
+    top = wide.loc[wide.sum(axis=1).sort_values(ascending=False, kind="stable").index[:most]]
+    top.columns = [f"{100 * noise:g} %" for noise in top.columns]
+    return top.reset_index()
+
+
 def leave_one_out(df: pd.DataFrame, scheme: str | Scheme = "equal_width") -> pd.DataFrame:
     """Leave out each model in turn, and count whose stars change: who holds up the scale?
 

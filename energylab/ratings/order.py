@@ -84,6 +84,38 @@ def orders(
     return tuple(_order(peers, names[peers.rows], draws, seed, level) for peers in known)
 
 
+def summary(found: tuple[Order, ...], level: float = 0.95) -> pd.DataFrame:
+    """Sum the orders up, one row a group.
+
+    Parameters
+    ----------
+    found : tuple of Order
+        From `orders`.
+    level : float, default 0.95
+        A pair of neighbours whose order is less probable than this is doubtful.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``task, model_class, models, doubtful_pairs`` (of neighbours in the list), ``widest_rank`` (largest number of
+        ranks an interval holds), ``tau, tau_low, tau_high``.
+    """
+    rows = [
+        {
+            "task": each.group.task,
+            "model_class": each.group.model_class,
+            "models": len(each.table),
+            "doubtful_pairs": int((each.table["p_next"] < level).sum()),
+            "widest_rank": int((each.table["rank_high"] - each.table["rank_low"]).max()) + 1,
+            "tau": each.tau,
+            "tau_low": each.tau_low,
+            "tau_high": each.tau_high,
+        }
+        for each in found
+    ]
+    return pd.DataFrame(rows).astype({"model_class": "string"})
+
+
 def _order(peers: Peers, names: np.ndarray, draws: int, seed: int, level: float) -> Order:
     models = peers.rows.size
     first, second = np.triu_indices(models, 1)

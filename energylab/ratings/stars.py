@@ -174,7 +174,8 @@ def rating(
         bands.append(make_bands(scheme, peers.group, peers.energies_wh))
         _add_stars(table, peers, scheme, bands[-1], draws, seed)
         group_notes.append(_group_note(peers, bands[-1], scheme))
-    table["expected_stars"] = table[list(PROBABILITIES)].to_numpy() @ np.arange(1, STARS + 1)
+    # A sum, not a matrix product: its rounding would depend on how many rows there are.
+    table["expected_stars"] = (table[list(PROBABILITIES)].to_numpy() * np.arange(1, STARS + 1)).sum(axis=1)
     table["note"] = _notes(summary.models, group_notes)
     return Rating(table, tuple(bands))
 
