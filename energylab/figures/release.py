@@ -1,4 +1,4 @@
-"""A release as figures: how many stars were given, and each cohort's energies with intervals and star odds."""
+"""A release's cohort as a figure: energies with intervals and bands, and the probability of every star."""
 
 from __future__ import annotations
 
@@ -10,48 +10,17 @@ import numpy as np
 import seaborn as sns
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from energylab.release import RatedCohort, RatedModel, Release
+from energylab.figures.ratings import STAR_COLOURS, UNRATED
+from energylab.release import RatedCohort, RatedModel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Colours of 1 to 5 stars, from heavy to light; told apart in grey print and by colour-blind readers.
-STAR_COLOURS = ("#5b3a1e", "#a8692c", "#c9b458", "#7db8b0", "#0a6a62")
-INK, QUIET, MARK, MARK_SOFT = "#1b2529", "#56636a", "#0a6a62", "#7db8b0"
+INK, QUIET = "#1b2529", "#56636a"
 
 _NAMED = 60  # models that are drawn with their names
 _NAME_LENGTH = 46
-
-
-def star_counts(release: Release) -> Figure:
-    """Draw how many models of each cohort were given how many stars.
-
-    Parameters
-    ----------
-    release : Release
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One bar a cohort, in the release's order; models without a star are left blank.
-    """
-    cohorts = release.cohorts
-    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.34 * len(cohorts)), layout="constrained")
-    places = np.arange(len(cohorts))
-    left = np.zeros(len(cohorts))
-    for stars in (5, 4, 3, 2, 1):
-        counts = np.array([sum(model.stars == stars for model in cohort.models) for cohort in cohorts])
-        bars = axes.barh(places, counts, left=left, height=0.72, color=STAR_COLOURS[stars - 1], label=_stars(stars))
-        labels = [str(count) if count else "" for count in counts]
-        axes.bar_label(bars, labels, label_type="center", color="white" if stars in (1, 2, 5) else INK, fontsize=8)
-        left += counts
-    axes.set_yticks(places, [_title(cohort) for cohort in cohorts])
-    axes.invert_yaxis()
-    axes.set(xlabel="models", xlim=(0, max(left.max(), 1) * 1.01))
-    axes.legend(ncols=5, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
-    _finish(figure, axes)
-    return figure
 
 
 def cohort(cohort: RatedCohort) -> Figure:
@@ -92,8 +61,9 @@ def _energies(axes: Axes, cohort: RatedCohort) -> None:
     known = [place for place, model in enumerate(models) if model.expanded]
     lows = np.array([max(models[place].expanded.low_wh, models[place].energy_wh / 10) for place in known])
     highs = np.array([models[place].expanded.high_wh for place in known])
-    axes.barh(known, highs - lows, left=lows, height=0.5, color=MARK_SOFT)
-    axes.plot(energies, places, ".", color=MARK, markersize=4)
+    colours = [STAR_COLOURS.get(model.stars, UNRATED) for model in models]
+    axes.barh(known, highs - lows, left=lows, height=0.56, color=[colours[place] for place in known], alpha=0.4)
+    axes.scatter(energies, places, s=7, color=colours, zorder=3)
     axes.set_xscale("log")
     axes.set_xlabel(f"Wh per 1,000 queries, {cohort.energy_kind}")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if energies[-1] < 60 * energies[0] else (1,)))
@@ -107,7 +77,7 @@ def _odds(axes: Axes, models: Sequence[RatedModel]) -> None:
     left = np.zeros(len(models))
     for stars in (5, 4, 3, 2, 1):
         shares = np.array([model.probabilities[stars - 1] if model.probabilities else 0.0 for model in models])
-        colour = STAR_COLOURS[stars - 1]
+        colour = STAR_COLOURS[stars]
         axes.barh(np.arange(len(models)), shares, left=left, height=0.72, color=colour, label=str(stars))
         left += shares
     axes.set(xlabel="probability", xlim=(0, 1), xticks=(0, 0.5, 1))
@@ -127,15 +97,6 @@ def _short(name: str) -> str:
     plain = "".join(mark if mark.isprintable() else "\ufffd" for mark in name)
     keep = _NAME_LENGTH // 2
     return plain if len(plain) <= _NAME_LENGTH else f"{plain[:keep]}…{plain[-keep + 1 :]}"
-
-
-def _title(cohort: RatedCohort) -> str:
-    task = cohort.task.replace("_", " ")
-    return task if cohort.model_class is None else f"{task}, {cohort.model_class}"
-
-
-def _stars(count: int) -> str:
-    return "1 star" if count == 1 else f"{count} stars"
 
 
 def _finish(figure: Figure, *panels: Axes) -> None:

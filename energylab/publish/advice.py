@@ -53,7 +53,7 @@ def _worse(cohort: RatedCohort, model: RatedModel) -> list[str]:
 def _doubt(model: RatedModel) -> list[str]:
     if model.probabilities is None:
         return []
-    others = [(share, n) for n, share in enumerate(model.probabilities, start=1) if n != model.stars and share >= 0.005]
+    others = [(share, n) for n, share in enumerate(model.probabilities, start=1) if n != model.stars and share >= 0.01]
     if not others:
         return ["Measuring the whole table again would change its star in less than 1 of 100 cases."]
     likely = "; ".join(f"{plural(n, 'star')}: {percent(share)}" for share, n in sorted(others, reverse=True))

@@ -13,6 +13,7 @@ from energylab.publish import drawing, pages, repeat, units
 from energylab.publish.leaderboard import is_thin
 from energylab.publish.tables import interval, precision
 from energylab.release import RatedCohort, RatedModel, Release, read
+from energylab.release.compare import to_rating
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,11 +75,13 @@ class Report:
         return self._part("cohorts", table=self._number("Table", "cohorts"), rows=rows)
 
     def star_counts(self) -> Shown:
-        """Draw how many models of each cohort were given how many stars."""
-        from energylab.figures import release as figures
+        """Draw how the stars of each cohort are distributed; nothing where no star was given."""
+        from energylab.figures import ratings as figures
 
-        caption = "Models of each cohort by the number of stars they were given."
-        return self._figure("star_counts", caption, lambda: figures.star_counts(self.release))
+        if not any(model.stars for _, model in self.release.rated()):
+            return self._part("unrated")
+        caption = "The stars of each cohort: share of its rated models, with their number."
+        return self._figure("star_counts", caption, lambda: figures.distribution(to_rating(self.release).stars))
 
     def models(self) -> Shown:
         """Show each cohort's figure and table of models."""

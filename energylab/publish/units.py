@@ -56,10 +56,10 @@ def span(low: float, high: float, like: float) -> str:
 
 
 def percent(share: float) -> str:
-    """Format a probability or share; what rounds to 0 or 100 % is given as a limit, since neither is certain."""
-    if share >= 0.995:
+    """Format a probability or share; near 0 and 1 as a limit, since neither is certain."""
+    if share > 0.99:
         return "> 99 %"
-    if share < 0.005:
+    if share < 0.01:
         return "< 1 %"
     return f"{100 * share:.0f} %"
 
