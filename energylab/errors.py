@@ -58,6 +58,10 @@ class CohortError(EnergylabError):
     """Records that may not be compared were about to be compared."""
 
 
+class ReleaseError(EnergylabError):
+    """A release cannot be made, read or published: its file, its contents or the folder to write to."""
+
+
 class StatisticsError(EnergylabError):
     """An estimate or interval was asked of data that cannot carry it (too few values, a NaN, no variation)."""
 
