@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -136,7 +137,9 @@ def run(parameters: Parameters) -> Record:
     if parameters.record is not None:
         return store.read_record(parameters.record)
     folder = parameters.output_folder or results_root(parameters.params) / "notebook"
-    return measure(parameters=parameters, output_folder=folder)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")  # no progress bar is shown on purpose
+        return measure(parameters=parameters, output_folder=folder)
 
 
 class _TaskSubject:

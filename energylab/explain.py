@@ -97,24 +97,26 @@ def meters_table(record: Record) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("meter")
 
 
-def windows_table(record: Record) -> pd.DataFrame:
-    """Tabulate every window: energy with its error bound, power, repetitions, and why it is invalid if it is."""
+def invalid_windows(record: Record) -> pd.DataFrame | str:
+    """Tabulate every invalid window with its reasons; say so where all are valid."""
     import pandas as pd
 
+    bad = [window for window in record.windows if not window.valid]
+    if not bad:
+        return f"All {len(record.windows)} windows are valid."
     rows = [
         {
             "window": window.index,
             "run": window.run,
             "phase": window.phase,
+            "attempt": window.attempt,
             "queries": len(window.queries),
-            "times": window.replications,
             "seconds": f"{window.duration_s:.3f}",
             "energy in J": "none" if window.energy_j is None else f"{window.energy_j:.4g}",
-            "error bound": "not modelled" if window.bound_j is None else f"{window.bound_j:.2g} J",
-            "mean power in W": "" if window.mean_power_w is None else f"{window.mean_power_w:.4g}",
-            "valid": "yes" if window.valid else "NO: " + ", ".join(window.reasons),
+            "reasons": ", ".join(window.reasons),
+            "queries that failed": ", ".join(str(failure.query) for failure in window.failures),
         }
-        for window in record.windows
+        for window in bad
     ]
     return pd.DataFrame(rows).set_index("window").assign(kind=record.energy_kind)
 
