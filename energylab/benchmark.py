@@ -160,7 +160,7 @@ class _TaskSubject:
         return TaskFacts(
             name=self.task.settings.name,
             version=self.task.settings.version,
-            settings=self.task.resolved_settings(),
+            settings={**self.task.resolved_settings(), "runs": self.task.parameters.runs},
             overridden=self.task.overridden(),
         )
 
