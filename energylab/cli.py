@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from energylab.errors import EnergylabError
+from energylab.publish import commands as publishing
 
 app = typer.Typer(
     name="energylab",
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 study = typer.Typer(help="Plan, run and share studies: many jobs from one YAML file.", no_args_is_help=True)
 app.add_typer(study, name="study")
+publishing.mount(app)
 
 StudyPath = Annotated[Path, typer.Argument(help="A study's YAML file, or the name of one in params/studies/.")]
 StudyName = Annotated[str, typer.Argument(help="The name of a study: its folder in results/.")]
@@ -92,6 +94,14 @@ def study_pack(
     from energylab.studies import show
 
     show.pack(name, results, output, tuple(author or ()))
+
+
+@app.command()
+def doctor() -> None:
+    """Show what this machine can measure, what it cannot, and the command that would change it."""
+    from energylab import doctor as physician
+
+    typer.echo(physician.render(physician.report()))
 
 
 def main() -> None:

@@ -10,9 +10,13 @@ from energylab.parameters import Parameters
 from energylab.tasks import load_task, task_names
 from energylab.tasks.architectures import architectures
 
-STUDY = yaml.safe_load((Path(__file__).parents[2] / "params" / "studies" / "reference.yaml").read_text(encoding="utf-8"))
+STUDY = yaml.safe_load(
+    (Path(__file__).parents[2] / "params" / "studies" / "reference.yaml").read_text(encoding="utf-8")
+)
 JOBS = [
-    Parameters.check({**STUDY["parameters"], **sweep, "model": model}) for sweep in STUDY["sweeps"] for model in sweep["model"]
+    Parameters.check({**STUDY["parameters"], **sweep, "model": model})
+    for sweep in STUDY["sweeps"]
+    for model in sweep["model"]
 ]
 
 
