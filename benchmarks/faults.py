@@ -62,7 +62,7 @@ def run(folder: Path, jobs: int, kills: int, seed: int) -> Report:
     dice = random.Random(seed)
     path = builders.write_study(
         folder,
-        parameters={"task": "sentence_similarity", "model_source": "random"},
+        parameters={"task": "sentence_similarity", "model_source": "hub"},
         sweeps=[{"model": [f"m{number}" for number in range(jobs)]}],
     )
     report, started = Report(), time.monotonic()
@@ -113,7 +113,7 @@ def wait_for_moment(runner: subprocess.Popen, victim: str, dice: random.Random) 
         return
     deadline = time.monotonic() + GIVE_UP_S
     while runner.poll() is None and not named(runner, "energylab-kern") and time.monotonic() < deadline:
-        time.sleep(0.02)
+        time.sleep(0.05)
     time.sleep(dice.uniform(0.0, 3 * JOB_S))
     while victim in ("kernel", "both") and runner.poll() is None and not named(runner, "energylab-kern"):
         time.sleep(0.002)

@@ -50,7 +50,8 @@ def study_run(
     """Run every job that a study still lacks; interrupt it at any time and call it again."""
     from energylab.studies import show
 
-    sys.exit(show.run(path, results, params, executor, devices, limit, cold, detach, tuple(retry or ())))
+    options = show.RunOptions(executor, devices, limit, cold, detach, tuple(retry or ()))
+    sys.exit(show.run(path, results, params, options))
 
 
 @study.command("status")
@@ -72,6 +73,27 @@ def study_table(
     from energylab.studies import show
 
     show.table(name, results, format, output)
+
+
+@study.command("fetch")
+def study_fetch(path: StudyPath, params: Params = None, results: Results = Path("results")) -> None:
+    """Download a study's models and data, and freeze their revisions; jobs then run offline."""
+    from energylab.studies import show
+
+    show.fetch(path, results, params)
+
+
+@study.command("pack")
+def study_pack(
+    name: StudyName,
+    output: Annotated[Path | None, typer.Option(help="The archive; by default NAME.tar.gz.")] = None,
+    author: Annotated[list[str] | None, typer.Option(help="For the citation; may be given several times.")] = None,
+    results: Results = Path("results"),
+) -> None:
+    """Write one archive of a study to share and to cite: study, lock, versions, records, CITATION.cff."""
+    from energylab.studies import show
+
+    show.pack(name, results, output, tuple(author or ()))
 
 
 @app.command()

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -136,9 +137,12 @@ class ForgeServer:
         Private folder for its socket.
     marker : str
         What its processes are known by, see `energylab.studies.processes`.
+    environment : mapping of str to str, optional
+        Variables that imports must already see.
     """
 
-    def __init__(self, runtime: Path, marker: str) -> None:
+    def __init__(self, runtime: Path, marker: str, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = dict(environment or {})
         self._runtime = runtime
         self._marker = marker
         self._process: subprocess.Popen | None = None
@@ -180,7 +184,7 @@ class ForgeServer:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, MARKER: self._marker},
+                env={**os.environ, **self._environment, MARKER: self._marker},
                 start_new_session=True,
             )
         answer = self._process.stdout.readline()

@@ -15,9 +15,11 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from energylab import tasks
 from energylab.errors import ParameterError, StudyError, unknown_name
 from energylab.parameters import Parameters
 from energylab.paths import params_root
+from energylab.tasks.architectures import find_architecture
 
 #: Parameters that a job is given by its study, and that a study file may therefore not set.
 GIVEN_BY_STUDY = ("repeat", "attempt", "output_folder", "record", "params")
@@ -52,6 +54,7 @@ class StudyFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str = ""
+    authors: tuple[str, ...] = ()  # for the citation of its archive
     seed: int = 0
     repeats: int = Field(1, ge=1)
     notebook: str = "notebooks/01-benchmark.ipynb"
@@ -131,7 +134,7 @@ def load(path: str | Path, name: str | None = None, params: str | Path | None = 
     Returns
     -------
     Plan
-        Every job's parameters are checked against the notebook's own.
+        Every job's parameters are checked, each for itself; see `check` for what needs the notebook and the tasks.
 
     Raises
     ------
@@ -148,8 +151,25 @@ def load(path: str | Path, name: str | None = None, params: str | Path | None = 
     study = parse(text, path)
     notebook = find_notebook(study.notebook)
     jobs, duplicates = expand(study)
-    _check_names(notebook, jobs)
     return Plan(name, study, text, order(jobs, study.seed), notebook, duplicates)
+
+
+def check(plan: Plan, params: str | Path | None = None) -> None:
+    """Hold a plan against the notebook's own parameters, the tasks and the architectures, before anything starts.
+
+    Raises
+    ------
+    UnknownNameError
+        If the notebook lacks a parameter, or there is no such task or architecture; names the nearest.
+    """
+    own = notebook_parameters(plan.notebook)
+    wanted = {name for job in plan.jobs for name in job.values} | {"output_folder", "attempt", "record"}
+    for name in sorted(wanted - own):  # papermill would only log it
+        raise unknown_name("parameter", name, own, f"{plan.notebook.name} does not have it")
+    for task in sorted({job.parameters.task for job in plan.jobs}):
+        tasks.load_settings(task, params)
+    for model in sorted({job.parameters.model for job in plan.jobs if job.parameters.model_source == "random"}):
+        find_architecture(model, params)
 
 
 def find(path: str | Path, params: str | Path | None = None) -> Path:
@@ -276,15 +296,6 @@ def _matches(row: Mapping[str, Any], pattern: Mapping[str, Any]) -> bool:
         row.get(name) in wanted if isinstance(wanted, list) else row.get(name) == wanted
         for name, wanted in pattern.items()
     )
-
-
-def _check_names(notebook: Path, jobs: list[Job]) -> None:
-    """Hold every parameter against the notebook's own: papermill would only log one that it does not know."""
-    own = notebook_parameters(notebook)
-    wanted = {name for job in jobs for name in job.values} | {"output_folder", "attempt", "record"}
-    unknown = sorted(wanted - own)
-    if unknown:
-        raise unknown_name("parameter", unknown[0], own, f"{notebook.name} does not have it")
 
 
 def notebook_parameters(notebook: Path) -> set[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -50,6 +51,11 @@ def format_time(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def brief(reason: str) -> str:
+    """Return a reason on one line of at most 200 characters; the files of the job have all of it."""
+    return textwrap.shorten(reason, 200, placeholder=" …")
 
 
 class Watch:
@@ -101,7 +107,7 @@ class Watch:
         time_left = format_time(time_left_s(self._durations, left, self.parallel))
         note = f"{time_left} left, {format_energy(spent_by_kind(self.states))}"
         word = "again" if event == "retry" else state.status
-        reason = f": {state.reason}" if state.reason else ""
+        reason = f": {brief(state.reason)}" if state.reason else ""
         self.console.print(
             f"{word:>8}  {job.label}  ({self._durations[-1]:.1f} s){reason}", highlight=False, markup=False
         )
@@ -109,3 +115,11 @@ class Watch:
 
     def _over(self) -> int:
         return sum(state.status in ("done", "failed", "invalid") for state in self.states.values())
+
+
+def print_counts(console: Console, states: dict[Job, JobState]) -> None:
+    """Print how many jobs are in each state, and the energy of all records by kind."""
+    counts = Counter(state.status for state in states.values())
+    order = ("done", "measured", "running", "failed", "invalid", "left")
+    text = ", ".join(f"{counts[status]} {status}" for status in order if counts[status])
+    console.print(f"{len(states)} jobs: {text}; {format_energy(spent_by_kind(states))} spent", highlight=False)

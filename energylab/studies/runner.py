@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from energylab.errors import StudyError
+from energylab.studies import lock
 from energylab.studies.executors.base import Ended, Executor, Work
 from energylab.studies.executors.slurm import living
 from energylab.studies.files import cannot_write
@@ -103,7 +104,7 @@ def run(
         summary.refused = {work.job: why for work in queue if (why := executor.refuses(work.job))}
         queue = [work for work in queue if work.job not in summary.refused][:limit]
         with contextlib.closing(executor):
-            executor.open(folder)
+            executor.open(folder, lock.environment(lock.read(folder)))
             executor.adopt([work for work in works if work.job.id in elsewhere])
             _Loop(executor, summary, on_event).run(deque(queue), detach)
         return summary

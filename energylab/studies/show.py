@@ -1,8 +1,8 @@
-"""What the ``energylab study`` commands print."""
+"""What the ``energylab study`` commands do: load, call, print."""
 
 from __future__ import annotations
 
-from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -10,79 +10,131 @@ from rich.table import Table
 
 from energylab import store
 from energylab.errors import StudyError, unknown_name
-from energylab.record import SCORED_PHASES, Record
+from energylab.studies import estimate, lock, packing, runner
 from energylab.studies import plan as planning
-from energylab.studies import runner
-from energylab.studies.executors import EXECUTORS
+from energylab.studies import summary as summaries
+from energylab.studies.executors import EXECUTORS, slurm
 from energylab.studies.folder import JobState, StudyFolder
 from energylab.studies.plan import Job, Plan
-from energylab.studies.progress import Watch, format_energy, spent_by_kind
+from energylab.studies.progress import Watch, brief, format_time, print_counts, time_left_s
 
 _FORMATS = ("csv", "parquet", "json")
 _AGAIN = ("failed", "invalid")
 
 
-def plan(path: Path, results: Path, params: Path | None) -> Plan:
-    """Print the jobs of a study."""
-    planned = planning.load(path, params=params)
-    states = StudyFolder(planned.name, results).states(planned)
-    table = Table(title=f"{planned.name}: {len(planned.jobs)} jobs", title_justify="left")
-    for column in ("job", "task", "model", "repeat", "settings", "state"):
-        table.add_column(column, overflow="fold")
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of ``energylab study run``, as the command line has them."""
+
+    executor: str = "local"
+    devices: str = "auto"
+    limit: int | None = None
+    cold: bool = False
+    detach: bool = False
+    again: tuple[str, ...] = ()
+
+
+def plan(path: Path, results: Path, params: Path | None) -> None:
+    """Print the jobs of a study and what they will cost."""
+    planned, folder = _planned(path, results, params)
+    states = settled(folder, folder.states(planned))
+    costs = estimate.estimates(states)
+    table = Table(title=f"{planned.study.title or planned.name}: {len(planned.jobs)} jobs", title_justify="left")
+    for column in ("job", "task", "model", "repeat", "settings", "time", "Wh", "state"):
+        table.add_column(column, justify="right" if column in ("time", "Wh") else "left", overflow="fold")
     for job, state in states.items():
-        given = {k: v for k, v in job.values.items() if k not in ("task", "model", "repeat", *planned.study.parameters)}
-        settings = ", ".join(f"{name}={value}" for name, value in given.items())
-        p = job.parameters
-        table.add_row(job.id, p.task, p.model, str(p.repeat), settings, state.status)
+        table.add_row(*_plan_row(planned, job, state, costs[job]))
     console = Console()
     console.print(table)
+    _print_costs(console, planned, [costs[job] for job, state in states.items() if state.status != "done"])
+
+
+def _planned(path: Path, results: Path, params: Path | None) -> tuple[Plan, StudyFolder]:
+    """Load and check a study, with the revisions that were frozen for it."""
+    planned = planning.load(path, params=params)
+    planning.check(planned, params)
+    folder = StudyFolder(planned.name, results)
+    return lock.apply(planned, lock.read(folder)), folder
+
+
+def _plan_row(planned: Plan, job: Job, state: JobState, cost: estimate.Estimate) -> tuple[str, ...]:
+    shown = ("task", "model", "repeat", *planned.study.parameters)
+    settings = ", ".join(f"{name}={value}" for name, value in job.values.items() if name not in shown)
+    at_least = "≥ " if cost.basis == "floor" else ""
+    wh = "?" if cost.energy_j is None else f"{cost.energy_j / 3600:.3g}"
+    p = job.parameters
+    return job.id, p.task, p.model, str(p.repeat), settings, at_least + format_time(cost.time_s), wh, state.status
+
+
+def _print_costs(console: Console, planned: Plan, costs: list[estimate.Estimate]) -> None:
+    total = estimate.total(costs)
+    bases = {
+        "records": "records of the same jobs in this study",
+        "published": f"the published figure of the model, and {estimate.ASSUMED_POWER_W:g} W to turn it into a time",
+        "floor": "no figure: the time is the protocol's least, without loading; the energy is not known",
+    }
+    console.print(
+        f"{len(costs)} jobs to do: about {format_time(total.time_s)} on one device at a time, "
+        f"{total.energy_j / 3.6e6:.3g} kWh" + (f" and {total.unknown} jobs of unknown energy" if total.unknown else ""),
+        highlight=False,
+    )
+    for basis, jobs in total.by_basis.items():
+        console.print(f"  {jobs} jobs by {bases[basis]}", highlight=False)
     if planned.duplicates:
-        console.print(f"{len(planned.duplicates)} rows stand for a job that is planned already; it runs once.")
-    return planned
+        console.print(f"  {len(planned.duplicates)} rows stand for a job that is planned already; it runs once")
 
 
-def run(
-    path: Path,
-    results: Path,
-    params: Path | None,
-    executor: str,
-    devices: str,
-    limit: int | None,
-    cold: bool,
-    detach: bool,
-    again: tuple[str, ...],
-) -> int:
-    """Run a study with a progress bar; print the results. Returns the exit status: 0 when nothing is missing."""
-    for name in again:
+def run(path: Path, results: Path, params: Path | None, options: RunOptions) -> int:
+    """Run a study with a progress bar and print the results; return 0 when nothing is missing, 130 when stopped."""
+    for name in options.again:
         if name not in _AGAIN:
             raise unknown_name("state for --retry", name, _AGAIN)
-    planned = planning.load(path, params=params)
-    folder = StudyFolder(planned.name, results)
-    place = EXECUTORS.get(executor).from_study(planned.study, devices, cold)
+    planned, folder = _planned(path, results, params)
+    place = EXECUTORS.get(options.executor).from_study(planned.study, options.devices, options.cold)
     console = Console()
-    with Watch(folder.states(planned), len(getattr(place, "devices", ())) or 1, console) as watch:
-        params = str(params.resolve()) if params else None
-        options = {"again": again, "limit": limit, "params": params, "detach": detach}
-        summary = runner.run(planned, folder, place, on_event=watch, **options)
-    _print_summary(console, planned, folder, summary)
+    with Watch(folder.states(planned), place.parallel, console) as watch:
+        summary = runner.run(
+            planned,
+            folder,
+            place,
+            again=options.again,
+            limit=options.limit,
+            params=str(params.resolve()) if params else None,
+            detach=options.detach,
+            on_event=watch,
+        )
+    summaries.show(console, planned, folder, summary)
     if summary.interrupted:
         return 130
     return 0 if all(state.status == "done" for state in summary.states.values()) else 1
 
 
 def status(name: str, results: Path) -> None:
-    """Print the state of every job of a study."""
+    """Print the state of every job of a study that is not simply done or left."""
     planned, folder = _existing(name, results)
-    states = _settled(folder, folder.states(planned))
-    console = Console()
-    _print_counts(console, states)
+    states = settled(folder, folder.states(planned))
+    waiting = slurm.ask_states(list(slurm.living(folder)))
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    print_counts(console, states)
+    _print_time_left(console, states)
     for job, state in states.items():
         if state.status not in ("done", "left"):
-            last = state.last.reason if state.last and state.status == "running" else state.reason
-            console.print(f"{state.status:>8}  {job.id}  {job.label}  {last}", markup=False, highlight=False)
+            console.print(f"{state.status:>8}  {job.id}  {job.label}  {brief(state.reason)}".rstrip())
+    for slurm_id, word in waiting.items():
+        console.print(f"   slurm  {slurm_id} {word}  log: {slurm.log_path(folder, slurm_id)}")
+    for line in lock.strays(lock.read(folder), states):
+        console.print(f"   stray  {line}")
     extra = folder.unplanned(planned)
     if extra:
-        console.print(f"{len(extra)} jobs in {folder.path} are not planned by its study.yaml: {', '.join(extra)}")
+        console.print(f"{len(extra)} jobs in {folder.path} are not in its study.yaml any more: {', '.join(extra)}")
+
+
+def _print_time_left(console: Console, states: dict[Job, JobState]) -> None:
+    durations = [state.last.duration_s for state in states.values() if state.status == "done" and state.last]
+    left = sum(state.status in ("left", "running", "measured") for state in states.values())
+    if left:
+        known = [duration for duration in durations if duration is not None]
+        console.print(f"about {format_time(time_left_s(known, left))} for the {left} jobs left, one at a time")
 
 
 def table(name: str, results: Path, format: str, output: Path | None) -> None:
@@ -102,79 +154,47 @@ def table(name: str, results: Path, format: str, output: Path | None) -> None:
         output.write_text(text, encoding="utf-8")
 
 
+def fetch(path: Path, results: Path, params: Path | None) -> None:
+    """Download the models and data of a study, freeze their commits, and print them."""
+    planned = planning.load(path, params=params)
+    folder = StudyFolder(planned.name, results)
+    frozen = lock.fetch(planned, folder, str(params.resolve()) if params else None)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    for model in frozen.models:
+        console.print(f"{model.model}  {model.revision or 'main'} -> {model.commit}")
+    for data in frozen.data:
+        console.print(f"{data.task}: {data.name} -> {data.commit}")
+    console.print(f"frozen in {folder.lock_file}; jobs now run offline")
+
+
+def pack(name: str, results: Path, output: Path | None, authors: tuple[str, ...]) -> None:
+    """Write one archive of a study and print where it is."""
+    planned, folder = _existing(name, results)
+    target = output or Path(f"{name}.tar.gz")
+    packing.pack(planned, folder, folder.states(planned), target, authors)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.print(f"{target} ({target.stat().st_size / 1e6:.2f} MB)")
+    if not (authors or planned.study.authors):
+        console.print("its citation names no author: add `authors: [NAME]` to the study, or --author NAME")
+
+
 def _existing(name: str, results: Path) -> tuple[Plan, StudyFolder]:
     folder = StudyFolder(name, results)
     if not folder.study_file.is_file():
         known = [path.parent.name for path in Path(results).glob("*/study.yaml")]
         raise unknown_name("study", name, known, f"run it first, or name its results folder ({results}) by --results")
-    return planning.load(folder.study_file, name=name), folder
+    return lock.apply(planning.load(folder.study_file, name=name), lock.read(folder)), folder
 
 
-def _settled(folder: StudyFolder, states: dict[Job, JobState]) -> dict[Job, JobState]:
-    """Call open attempts interrupted when no runner is alive to finish them."""
-    from dataclasses import replace
-
+def settled(folder: StudyFolder, states: dict[Job, JobState]) -> dict[Job, JobState]:
+    """Call open attempts interrupted when neither a runner nor Slurm is there to finish them."""
     if runner.is_running(folder):
         return states
-    return {
-        job: replace(state, status="measured" if state.measured else "left", reason="its runner was killed")
-        if state.status == "running"
-        else state
-        for job, state in states.items()
-    }
+    alive = set(slurm.living(folder).values())
+    return {job: state if job.id in alive else _closed(state) for job, state in states.items()}
 
 
-def _print_counts(console: Console, states: dict[Job, JobState]) -> None:
-    counts = Counter(state.status for state in states.values())
-    order = ("done", "measured", "running", "failed", "invalid", "left")
-    text = ", ".join(f"{counts[status]} {status}" for status in order if counts[status])
-    console.print(f"{len(states)} jobs: {text}; {format_energy(spent_by_kind(states))} spent", highlight=False)
-
-
-def _print_summary(console: Console, planned: Plan, folder: StudyFolder, summary: runner.Summary) -> None:
-    rows = Table(title=f"{planned.study.title or planned.name}: energy per 1,000 queries", title_justify="left")
-    for column in ("task", "model", "source", "repeat", "Wh", "kind", "quality"):
-        rows.add_column(column, justify="right" if column == "Wh" else "left", overflow="fold")
-    recorded = [state for state in summary.states.values() if state.record is not None]
-    for state in sorted(recorded, key=lambda s: (s.record.task.name, _wh_per_1000(s.record) or 0.0)):
-        rows.add_row(*_row(state.record))
-    console.print(rows)
-    _print_paths(console, summary)
-    for job, why in summary.refused.items():
-        console.print(f" refused  {job.label}: {why}", markup=False, highlight=False)
-    for job, state in summary.states.items():
-        if state.status in ("failed", "invalid", "measured"):
-            console.print(f"{state.status:>8}  {job.label}: {state.reason}", markup=False, highlight=False)
-    _print_counts(console, summary.states)
-
-
-def _row(record: Record) -> tuple[str, ...]:
-    wh = _wh_per_1000(record)
-    quality = next((f"{q.metric} {q.value:.3f}" for q in record.quality if q.value is not None), "")
-    return (
-        record.task.name,
-        record.model.name,
-        record.model.source,
-        str(record.repeat),
-        "unavailable" if wh is None else f"{wh:.4g}",
-        record.energy_kind,
-        quality,
-    )
-
-
-def _print_paths(console: Console, summary: runner.Summary) -> None:
-    """Print one line a notebook, with its figures."""
-    for job, state in summary.states.items():
-        if state.notebook_path is not None:
-            figures = sorted((state.notebook_path.parent / "figures").glob("*.png"))
-            shown = f"  ({len(figures)} figures in {figures[0].parent})" if figures else ""
-            console.print(f"{job.label}: {state.notebook_path}{shown}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _wh_per_1000(record: Record) -> float | None:
-    """Return mean scored energy of a run in Wh per 1,000 queries; None when any part of it is unavailable."""
-    scored = [total for total in record.totals() if total.phase in SCORED_PHASES]
-    if not scored or any(total.energy_j is None for total in scored):
-        return None
-    runs = len({total.run for total in scored})
-    return sum(total.energy_j for total in scored) / runs / record.queries * 1000 / 3600
+def _closed(state: JobState) -> JobState:
+    if state.status != "running":
+        return state
+    return replace(state, status="measured" if state.measured else "left", reason="its runner was killed")

@@ -15,7 +15,7 @@ from energylab.studies.folder import StudyFolder
 from energylab.studies.forge_client import ForgeServer
 
 TESTS = Path(__file__).resolve().parents[1]
-TASK = {"task": "sentence_similarity", "model_source": "random"}
+TASK = {"task": "sentence_similarity", "model_source": "hub"}
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from energylab.parameters import Parameters
 from energylab.studies import plan as planning
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-TASK = {"task": "sentence_similarity", "model_source": "random"}
+TASK = {"task": "sentence_similarity", "model_source": "hub"}
 
 
 def plan(folder, **content):
@@ -55,7 +56,7 @@ def test_exclude_needs_all_of_its_values_and_include_adds(tmp_path):
 def test_the_id_is_that_of_the_notebook_run_by_hand(tmp_path):
     (job,) = plan(tmp_path, parameters=TASK, sweeps=[{"model": "a"}]).jobs
     by_hand = Parameters(
-        task="sentence_similarity", model_source="random", model="a", output_folder="elsewhere", device="cpu"
+        task="sentence_similarity", model_source="hub", model="a", output_folder="elsewhere", device="cpu"
     )
     assert job.id == by_hand.job_id
 
@@ -106,7 +107,7 @@ def test_a_parameter_that_the_notebook_lacks_is_refused(tmp_path):
     notebook = tmp_path / "fake.ipynb"
     notebook.write_text(notebook.read_text().replace("batch_size: int = None", "batchsize: int = None"))
     with pytest.raises(UnknownNameError, match=r"'batch_size'; did you mean 'batchsize'"):
-        planning.load(path)
+        planning.check(planning.load(path))
 
 
 def test_a_notebook_without_parameters_is_refused(tmp_path):
@@ -114,7 +115,21 @@ def test_a_notebook_without_parameters_is_refused(tmp_path):
     notebook = tmp_path / "fake.ipynb"
     notebook.write_text(notebook.read_text().replace('"parameters"', '"other"'))
     with pytest.raises(StudyError, match="no cell is tagged 'parameters'"):
-        planning.load(path)
+        planning.check(planning.load(path))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"task": "sentence_similarty", "model": "a"}, ["sentence_similarty", "did you mean 'sentence_similarity'"]),
+        ({"model": "google/bert_uncased_L-2_H-128_A-3", "model_source": "random"}, ["did you mean 'google/bert_unc"]),
+    ],
+)
+def test_an_unknown_task_or_architecture_is_refused_before_anything_starts(tmp_path, values, words):
+    planned = plan(tmp_path, parameters=TASK, sweeps=[values])
+    with pytest.raises(UnknownNameError) as caught:
+        planning.check(planned)
+    assert all(word in str(caught.value) for word in words), caught.value
 
 
 def test_an_unknown_study_names_the_nearest(tmp_path):
@@ -127,6 +142,18 @@ def test_an_unknown_study_names_the_nearest(tmp_path):
 
 def expand(name: str):
     return planning.expand(planning.parse((REPOSITORY / "params/studies" / name).read_text()))
+
+
+def test_the_published_study_has_its_166_rows():
+    table = REPOSITORY / "energylab/published/ai_energy_score_2025-02.csv"
+    jobs, duplicates = expand("published-2025-02.yaml")
+    planned = [(job.parameters.task, job.parameters.model) for job in [*jobs, *duplicates]]
+    assert len(planned) == 166
+    assert len(duplicates) == 2
+    rows = [(row["task"], row["model"]) for row in csv.DictReader(table.open())]
+    with_ids = sorted(row for row in rows if row[0] != "image_captioning")
+    assert sorted(row for row in planned if row[0] != "image_captioning") == with_ids
+    assert sum(task == "image_captioning" for task, _ in planned) == 10
 
 
 def test_the_published_study_follows_the_published_protocol():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,9 +79,18 @@ def died(status: int | None, attempt: Attempt) -> Outcome:
 
 
 class Executor(ABC):
-    """Base of all executors. Creating one starts nothing."""
+    """Base of all executors. Creating one starts nothing.
+
+    Attributes
+    ----------
+    name : str
+        As it is registered.
+    parallel : int
+        Jobs that may run at once.
+    """
 
     name: str
+    parallel: int = 1
 
     @classmethod
     @abstractmethod
@@ -100,8 +109,8 @@ class Executor(ABC):
     def adopt(self, work: Sequence[Work]) -> None:  # noqa: B027 - only executors that outlive a run
         """Wait for pieces that an earlier run handed over and that still run."""
 
-    def open(self, folder: StudyFolder) -> None:  # noqa: B027 - many need nothing
-        """Get ready to run jobs of the study in `folder`; its lock is held."""
+    def open(self, folder: StudyFolder, environment: Mapping[str, str]) -> None:  # noqa: B027 - many need nothing
+        """Get ready to run jobs of the study in `folder`, with variables for every process; its lock is held."""
 
     def close(self) -> None:  # noqa: B027 - many took nothing
         """Release what `open` took. Nothing runs any more."""

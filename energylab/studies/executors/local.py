@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,22 +51,25 @@ class LocalExecutor(Executor):
 
     def __init__(self, devices: str = "auto", cold: bool = False, forge: ForgeServer | None = None) -> None:
         self.devices = device_names.available(devices)
+        self.parallel = len(self.devices)
         self.cold = cold
         self._free = list(self.devices)
         self._running: list[_Running] = []
         self._shared = forge
         self._forge = forge
         self._folder: Path | None = None
+        self._environment: dict[str, str] = {}
 
     @classmethod
     def from_study(cls, study: StudyFile, devices: str, cold: bool) -> LocalExecutor:
         return cls(devices, cold)
 
-    def open(self, folder: StudyFolder) -> None:
+    def open(self, folder: StudyFolder, environment: Mapping[str, str]) -> None:
+        self._environment = dict(environment)
         self._folder = folder.path.resolve()
         self._runtime = private_folder(self._folder)
         if not self.cold and self._shared is None:
-            self._forge = ForgeServer(self._runtime, marker=str(self._folder))
+            self._forge = ForgeServer(self._runtime, str(self._folder), environment)
 
     def close(self) -> None:
         if self._forge is not None and self._shared is None:
@@ -91,7 +94,7 @@ class LocalExecutor(Executor):
 
     def _start(self, work: Work) -> None:
         lease = tuple(self._free[: work.job.parameters.gpus])
-        shown = device_names.environment(lease)
+        shown = {**self._environment, **device_names.environment(lease)}
         attempt = work.begin(self.name, lease, shown)
         environment = {**os.environ, **shown, MARKER: str(attempt.path.resolve()), RUNTIME: str(self._runtime)}
         with attempt.log.open("wb") as log:

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,11 @@ class SlurmExecutor(Executor):
 
     def __init__(self, settings: SlurmSettings | None = None, poll_s: float = 5.0, patience_s: float = 20.0) -> None:
         self.settings = settings or SlurmSettings()
+        self.parallel = self.settings.max_parallel
         self.poll_s = poll_s
         self.patience_s = patience_s
         self._folder: StudyFolder | None = None
+        self._environment: dict[str, str] = {}
         self._submitted: dict[str, Work] = {}  # Slurm's id -> work
         self._gone_since: dict[str, float] = {}
 
@@ -65,9 +67,10 @@ class SlurmExecutor(Executor):
             raise StudyError(f"--devices {devices}: Slurm hands out devices itself; set gres in the study's slurm part")
         return cls(study.slurm)
 
-    def open(self, folder: StudyFolder) -> None:
+    def open(self, folder: StudyFolder, environment: Mapping[str, str]) -> None:
         _submitit()
         self._folder = folder
+        self._environment = dict(environment)
 
     def adopt(self, work: Sequence[Work]) -> None:
         ids = {job_id: slurm_id for slurm_id, job_id in living(self._folder).items()}
@@ -89,7 +92,7 @@ class SlurmExecutor(Executor):
         executor._executor.max_num_timeout = RETRIES
         try:
             with executor.batch():
-                jobs = [executor.submit(SlurmTask(piece)) for piece in pieces]
+                jobs = [executor.submit(SlurmTask(piece, self._environment)) for piece in pieces]
         except (RuntimeError, subprocess.CalledProcessError) as error:  # submitit: sbatch refused
             raise StudyError(f"Slurm refused the jobs: {error}; look at the study's slurm settings") from error
         return {job.job_id: piece for job, piece in zip(jobs, pieces, strict=True)}

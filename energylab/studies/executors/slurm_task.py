@@ -19,6 +19,7 @@ class SlurmTask:
     """A job as Slurm starts it, and starts it again after a preemption, a time limit or a lost node."""
 
     work: Work
+    environment: dict[str, str] = field(default_factory=dict)
     attempt: Attempt | None = field(default=None, repr=False)
 
     def __call__(self) -> str:
@@ -33,7 +34,7 @@ class SlurmTask:
         self.work.kind = kind
         self.work.record = self.work.folder.state().record_path
         devices = tuple(filter(None, os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")))
-        self.attempt = self.work.begin("slurm", devices, slurm_job=slurm_job)
+        self.attempt = self.work.begin("slurm", devices, self.environment, slurm_job)
         try:
             status = self._run()
         finally:
@@ -50,7 +51,7 @@ class SlurmTask:
             kill_marked(self.attempt.path)
             if self.attempt.outcome is None:
                 self.attempt.close(Outcome.now("infrastructure", "Slurm took the node: preemption or time limit"))
-        return DelayedSubmission(SlurmTask(self.work))
+        return DelayedSubmission(SlurmTask(self.work, self.environment))
 
     def _close_earlier(self, slurm_job: str) -> int:
         """Close attempts that this job's earlier starts left open; return how many attempts it has had."""
@@ -74,7 +75,7 @@ class SlurmTask:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, MARKER: str(self.attempt.path.resolve())},
+                env={**os.environ, **self.environment, MARKER: str(self.attempt.path.resolve())},
                 check=False,
             )
         return done.returncode
