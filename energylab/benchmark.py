@@ -120,6 +120,9 @@ class _TaskSubject:
         self.rows, self.data = self.task.load_rows()
         self.phases = tuple(self.task.phases)
 
+    def check(self, device: str, facts: Sequence[DeviceFacts]) -> None:
+        self.task.check(device, facts)
+
     def load(self, device: str) -> Workload:
         self.model = self.task.load_model(device)
         self.phases = tuple(self.task.phases)  # some tasks settle them by what kind of model was loaded
@@ -156,6 +159,9 @@ class _FunctionSubject:
         digest = hashlib.sha256(canonical_json([repr(query) for query in self._queries])).hexdigest()
         self.data = DataFacts(name="given", source="given", digest=digest, queries=len(self._queries))
 
+    def check(self, device: str, facts: Sequence[DeviceFacts]) -> None:
+        """Nothing is loaded that could be refused."""
+
     def load(self, device: str) -> Workload:
         return FunctionWorkload(self._fn, self._queries)
 
@@ -178,6 +184,7 @@ def _measure(subject, parameters: Parameters, given: Sequence[Meter] | None, clo
     else:
         scored, extra, why = tuple(given), (), "given by the caller"
     device = machine_devices.torch_name(found[0])
+    subject.check(device, found)
 
     def load() -> Workload:
         workload = subject.load(device)

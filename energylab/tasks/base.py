@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from energylab.parameters import Parameters
-from energylab.record import DataFacts, ModelFacts, Quality
+from energylab.record import DataFacts, DeviceFacts, ModelFacts, Quality
 
 Row = dict[str, Any]  # one row of a data set: the task's columns
 
@@ -112,6 +112,22 @@ class Task(ABC):
         ------
         DataError
             If a column is missing, a row is unusable, or there are fewer rows than ``samples``.
+        """
+
+    def check(self, device: str, facts: Sequence[DeviceFacts]) -> None:  # noqa: B027 - not every task has a model to check
+        """Refuse by name, before anything is loaded or any device is touched, what cannot be done.
+
+        Parameters
+        ----------
+        device : str
+            The first device in torch's words: ``cpu``, ``cuda:0``.
+        facts : sequence of DeviceFacts
+            The devices the model is to run on.
+
+        Raises
+        ------
+        ModelError
+            Names every option the devices lack, or says why the model does not fit.
         """
 
     @abstractmethod
