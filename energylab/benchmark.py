@@ -18,6 +18,7 @@ from energylab.errors import MeasurementError, ParameterError
 from energylab.machine import host_facts
 from energylab.meters.base import Meter
 from energylab.parameters import PROTOCOL_VERSION, Parameters
+from energylab.paths import results_root
 from energylab.protocol.session import Session, run_session
 from energylab.protocol.settings import Settings
 from energylab.protocol.workload import FunctionWorkload, TaskWorkload, Workload
@@ -99,6 +100,31 @@ def measure(
     return record
 
 
+def check(namespace: Mapping[str, Any]) -> Parameters:
+    """Check a notebook's parameters, task, model and devices before anything is loaded.
+
+    Parameters
+    ----------
+    namespace : mapping
+        The notebook's ``globals()``.
+
+    Returns
+    -------
+    Parameters
+
+    Raises
+    ------
+    EnergylabError
+        Names what is wrong, what is allowed and the nearest match. A hub model is looked up when it is loaded.
+    """
+    parameters = Parameters.from_notebook(namespace)
+    if parameters.record is None:
+        found = machine_devices.resolve_devices(parameters.device, parameters.gpus)
+        machine_meters.choose(parameters, found)
+        tasks.load_task(parameters).check(machine_devices.torch_name(found[0]))
+    return parameters
+
+
 def run(parameters: Parameters) -> Record:
     """Do what the benchmark notebook does: measure and write the record, or show the one that is named.
 
@@ -109,7 +135,8 @@ def run(parameters: Parameters) -> Record:
     """
     if parameters.record is not None:
         return store.read_record(parameters.record)
-    return measure(parameters=parameters, output_folder=parameters.output_folder)
+    folder = parameters.output_folder or results_root(parameters.params) / "notebook"
+    return measure(parameters=parameters, output_folder=folder)
 
 
 class _TaskSubject:

@@ -50,8 +50,16 @@ class RecordError(EnergylabError):
     """A record file is truncated, foreign or of a newer version."""
 
 
+class StudyError(EnergylabError):
+    """A study cannot be planned, run or packed as asked."""
+
+
 class CohortError(EnergylabError):
     """Records that may not be compared were about to be compared."""
+
+
+class ReleaseError(EnergylabError):
+    """A release cannot be made, read or published: its file, its contents or the folder to write to."""
 
 
 class StatisticsError(EnergylabError):

@@ -97,6 +97,41 @@ def meters_table(record: Record) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("meter")
 
 
+def windows_table(record: Record) -> pd.DataFrame:
+    """Tabulate every window: energy with its error bound, power, repetitions, and why it is invalid if it is."""
+    import pandas as pd
+
+    rows = [
+        {
+            "window": window.index,
+            "run": window.run,
+            "phase": window.phase,
+            "queries": len(window.queries),
+            "times": window.replications,
+            "seconds": f"{window.duration_s:.3f}",
+            "energy in J": "none" if window.energy_j is None else f"{window.energy_j:.4g}",
+            "error bound": "not modelled" if window.bound_j is None else f"{window.bound_j:.2g} J",
+            "mean power in W": "" if window.mean_power_w is None else f"{window.mean_power_w:.4g}",
+            "valid": "yes" if window.valid else "NO: " + ", ".join(window.reasons),
+        }
+        for window in record.windows
+    ]
+    return pd.DataFrame(rows).set_index("window").assign(kind=record.energy_kind)
+
+
+def device_states(record: Record) -> pd.DataFrame | str:
+    """Tabulate temperature, clocks and slowdown of every device across the windows; say so where none is told."""
+    import pandas as pd
+
+    states = [
+        {"window": w.index, **state.model_dump(exclude={"cotenants"})} for w in record.windows for state in w.states
+    ]
+    told = pd.DataFrame(states).dropna(axis="columns", how="all") if states else pd.DataFrame()
+    if set(told.columns) <= {"window", "device"}:
+        return "This device tells neither temperature nor clocks nor slowdown: nothing of the kind could be checked."
+    return told.groupby("device").agg(["min", "max"]).drop(columns="window").T
+
+
 def idle_table(record: Record) -> pd.DataFrame:
     """Tabulate the three idle levels and the static share of the rated energy."""
     import pandas as pd

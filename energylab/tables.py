@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from energylab.cohort import cohort_key
 from energylab.record import SCORED_PHASES, Record
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 #: Columns of the tidy table, one row a record, run and phase.
 COLUMNS = (
     "task", "task_version", "model", "model_class", "model_source", "data_source", "phase", "scored", "run", "queries",
-    "energy_j", "bound_j", "duration_s", "input_tokens", "output_tokens", "energy_kind", "device", "board", "gpus",
-    "session", "job_id", "repeat", "dtype", "batch_size", "parameters", "quality_metric", "quality", "valid", "reasons",
-    "cohort", "created_utc", "path",
+    "energy_j", "bound_j", "duration_s", "idle_power_w", "input_tokens", "output_tokens", "energy_kind", "device",
+    "board", "gpus", "session", "job_id", "repeat", "dtype", "batch_size", "parameters", "quality_metric", "quality",
+    "valid", "reasons", "cohort", "created_utc", "path",
 )  # fmt: skip
+
+#: Columns of the tidy table that are not text; every other is.
+_KINDS = {
+    "scored": "bool",
+    "valid": "bool",
+    **dict.fromkeys(("run", "queries", "gpus", "repeat", "batch_size"), "int64"),
+    **dict.fromkeys(("energy_j", "bound_j", "duration_s", "idle_power_w", "quality"), "float64"),
+    **dict.fromkeys(("input_tokens", "output_tokens", "parameters"), "float64"),
+}
 
 #: Columns of the table of windows.
 WINDOW_COLUMNS = (
@@ -22,6 +34,17 @@ WINDOW_COLUMNS = (
     "query_ids", "replications", "start_s", "duration_s", "energy_j", "bound_j", "mean_power_w", "temperature_c",
     "input_tokens", "output_tokens", "valid", "reasons", "energy_kind",
 )  # fmt: skip
+
+
+def tidy_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return the tidy table of `rows`, with the same column types however many rows there are.
+
+    Numbers that a record may lack are floats, NaN where it does; text it may lack is NaN too.
+    """
+    import pandas as pd
+
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    return frame.astype({column: _KINDS.get(column, "str") for column in COLUMNS})
 
 
 def record_rows(record: Record, path: str | os.PathLike = "") -> list[dict[str, Any]]:
@@ -48,6 +71,7 @@ def record_rows(record: Record, path: str | os.PathLike = "") -> list[dict[str, 
 
 def _shared(record: Record, path: str | os.PathLike) -> dict[str, Any]:
     scored = next((quality for quality in record.quality), None)
+    idle_w = next((level.power_w for level in record.idle if level.level == "weights_resident"), None)
     return {
         "task": record.task.name,
         "task_version": record.task.version,
@@ -55,6 +79,7 @@ def _shared(record: Record, path: str | os.PathLike) -> dict[str, Any]:
         "model_class": record.model.model_class,
         "model_source": record.model.source,
         "data_source": record.data.source,
+        "idle_power_w": _nan(idle_w),
         "energy_kind": record.energy_kind,
         "device": record.devices[0].name,
         "board": record.board,

@@ -110,11 +110,19 @@ class SpeechRecognition(MediaGenerationMixin, ModelTask):
         return super().ready(loaded)
 
     def decoding_settings(self, checkpoint: Any, new_tokens: int) -> Any:
-        """Add what Whisper needs to greedy decoding of exactly `new_tokens` tokens."""
+        """Add what Whisper needs to greedy decoding of exactly `new_tokens` tokens.
+
+        Asked without timestamps, a Whisper may still say one once it has run out of words; the library would then
+        transcribe the clip again from there, and do more work than stated. So it may not.
+        """
         settings = super().decoding_settings(checkpoint, new_tokens)
         for name in WHISPER_SETTINGS:
             if getattr(checkpoint, name, None) is not None:
                 setattr(settings, name, getattr(checkpoint, name))
+        last = getattr(checkpoint, "no_timestamps_token_id", None)
+        if last is not None:
+            timestamps = range(last + 1, self.model.config.vocab_size)
+            settings.suppress_tokens = sorted({*(settings.suppress_tokens or ()), *timestamps})
         return settings
 
     # ---- rows

@@ -144,6 +144,22 @@ def test_a_multilingual_whisper_detects_the_language_as_the_real_one():
     assert len(runs) == 2
 
 
+def test_a_whisper_out_of_words_does_not_begin_again():
+    """A timestamp said by chance made the library transcribe the clip several times over."""
+    task, rows, _ = loaded(model="tiny-whisper", samples=1)
+    config = task.model.config
+    task.model.proj_out = torch.nn.Linear(config.d_model, config.vocab_size)
+    task.model.proj_out.weight.data.zero_()
+    task.model.proj_out.bias.data.zero_()
+    task.model.proj_out.bias.data[650] = 1.0  # beyond no_timestamps_token_id: a timestamp
+    runs = []
+    task.model.model.decoder.register_forward_hook(lambda *_: runs.append(1))
+    inputs = task.preprocess(rows)
+    outputs = task.generate(inputs)
+    assert task.count("generate", inputs, outputs).output == task.new_tokens
+    assert len(runs) == task.new_tokens + 1  # and one to detect the language
+
+
 def test_nothing_is_logged_while_a_model_answers(caplog):
     import logging
 

@@ -1,0 +1,290 @@
+"""Stars as pictures: energies with their intervals, where models stand on the scale, how sure each star is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from energylab.errors import ParameterError
+from energylab.ratings.moves import SURE
+from energylab.ratings.stars import PROBABILITIES
+
+#: One colour a number of stars: blue uses little, orange much; apart also for the colour-blind and in grey.
+STAR_COLOURS = {5: "#1f4e79", 4: "#5b93c7", 3: "#b8b3a5", 2: "#e3a04f", 1: "#b04a1f"}
+#: The same for text, dark enough on white.
+TEXT_COLOURS = {5: "#1f4e79", 4: "#2f6ea6", 3: "#746f60", 2: "#a3650f", 1: "#a3431a"}
+UNRATED = "0.55"
+STYLE = {
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8.5,
+    "axes.edgecolor": "0.5",
+    "axes.linewidth": 0.8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.color": "0.35",
+    "ytick.color": "0.15",
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "font.size": 8.5,
+    "figure.dpi": 110,
+    "svg.hashsalt": "energylab",
+}
+_GROUP = ["cohort", "task", "model_class"]
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in the package's style.
+
+    Unlike ``plt.rc_context`` it puts back its own settings alone: a notebook turns interactive drawing on when the
+    first figure is made, and restoring everything would turn it off again.
+    """
+    before = {name: plt.rcParams[name] for name in STYLE}
+    plt.rcParams.update(STYLE)
+    try:
+        yield
+    finally:
+        plt.rcParams.update(before)
+
+
+def groups_of(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the title and the rows of every group, in the order of the table."""
+    for _, part in table.groupby([name for name in _GROUP if name in table], dropna=False, sort=False):
+        first = part.iloc[0]
+        named = "" if pd.isna(first["model_class"]) else f", class {first['model_class']}"
+        yield first["task"].replace("_", " ") + named, part
+
+
+def short(model: str, width: int = 34) -> str:
+    """Return a model's name without its owner, cut in the middle where it is long."""
+    name = model.rpartition("/")[2]
+    half = (width - 1) // 2
+    return name if len(name) <= width else f"{name[:half]}…{name[-half:]}"
+
+
+def plot(stars: pd.DataFrame) -> Figure:
+    """Draw every model's energy with both intervals, its stars and how sure they are.
+
+    Parameters
+    ----------
+    stars : pandas.DataFrame
+        From `energylab.rate`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel a group, the lowest energy on top. Thin line: repeatability interval; broad line: expanded
+        interval. The axis is logarithmic where energies span more than a factor of 20.
+
+    Raises
+    ------
+    ParameterError
+        If no model has an energy.
+    """
+    panels = [(title, part.dropna(subset=["energy_wh"])) for title, part in groups_of(stars)]
+    panels = [(title, part) for title, part in panels if len(part)]
+    if not panels:
+        raise ParameterError("no model of this table has an energy; see its notes")
+    columns = _columns(panels, 1 if len(panels) < 3 else 2)
+    height = max(sum(len(part) + 4.5 for _, part in column) for column in columns) * 0.2 + 0.4
+    with styled():
+        figure = plt.figure(figsize=(7.5 * len(columns), height), layout="constrained")
+        for side, column in zip(np.atleast_1d(figure.subfigures(1, len(columns))), columns, strict=True):
+            _draw_column(side, column)
+    return figure
+
+
+def _columns(panels: list, count: int) -> list[list]:
+    """Spread panels over columns of about equal height, in order."""
+    heights = np.cumsum([len(part) + 4.5 for _, part in panels])
+    column = np.minimum((heights - heights[0] / 2) / heights[-1] * count, count - 1).astype(int)
+    return [[panel for panel, at in zip(panels, column, strict=True) if at == each] for each in np.unique(column)]
+
+
+def _draw_column(side: Figure | SubFigure, column: list[tuple[str, pd.DataFrame]]) -> None:
+    heights = [len(part) + 2 for _, part in column]
+    every = side.subplots(len(column), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (title, part) in zip(every, column, strict=True):
+        _draw_energies(axes, part)
+        axes.set_title(f"{title}: {len(part)} models, {part['energy_kind'].iloc[0]}")
+    every[-1].set_xlabel("energy, Wh per 1,000 queries")
+
+
+def _draw_energies(axes: Axes, part: pd.DataFrame) -> None:
+    at = np.arange(len(part))
+    colours = [UNRATED if pd.isna(star) else STAR_COLOURS[star] for star in part["stars"]]
+    axes.hlines(at, part["expanded_low"], part["expanded_high"], color=colours, linewidth=5, alpha=0.3)
+    axes.hlines(at, part["repeatability_low"], part["repeatability_high"], color=colours, linewidth=1.6)
+    axes.scatter(part["energy_wh"], at, color=colours, s=20, zorder=3, edgecolor="white", linewidth=0.5)
+    if part["energy_wh"].max() > 20 * part["energy_wh"].min():
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if _decades(part) < 2 else (1,)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_xlim(left=0)
+    axes.set_yticks(at, [short(model) for model in part["model"]])
+    axes.set_ylim(len(part) - 0.4, -0.6)
+    axes.grid(axis="x", color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for row, (star, text) in enumerate(zip(part["stars"], _star_texts(part), strict=True)):
+        colour = UNRATED if pd.isna(star) else TEXT_COLOURS[star]
+        axes.annotate(text, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=7.5, color=colour)
+    axes.tick_params(axis="y", length=0)
+    sns.despine(ax=axes, left=True)
+
+
+def _decades(part: pd.DataFrame) -> float:
+    return float(np.log10(part["energy_wh"].max() / part["energy_wh"].min()))
+
+
+def _star_texts(part: pd.DataFrame) -> list[str]:
+    """Stars as text, with the probability that they are the true ones where it is known."""
+    texts = []
+    for row in part.itertuples():
+        if pd.isna(row.stars):
+            texts.append("not rated")
+            continue
+        p = getattr(row, f"p_star_{row.stars}")
+        texts.append("★" * row.stars + "☆" * (5 - row.stars) + ("" if np.isnan(p) else f"  {percent(p)}"))
+    return texts
+
+
+def percent(p: float) -> str:
+    """A probability from redraws: never more certain than they can say."""
+    return "> 99 %" if p > 0.99 else f"{100 * p:.0f} %"
+
+
+def scales(stars: pd.DataFrame, left_out: pd.DataFrame) -> Figure:
+    """Show where the models of each group stand on its equal-width scale, and which one holds it up.
+
+    Parameters
+    ----------
+    stars : pandas.DataFrame
+        From `energylab.rate` by equal width; with probabilities, stars that are not sure are ringed.
+    left_out : pandas.DataFrame
+        From `ratings.moves.leave_one_out` of the same table.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One row a group: the five bands, one dot a model, and in words what leaving out the heaviest would change.
+    """
+    panels = [(title, part.dropna(subset=["stars"])) for title, part in groups_of(stars)]
+    panels = [(title, part) for title, part in panels if len(part)]
+    with styled():
+        figure, axes = plt.subplots(figsize=(11, 0.58 * len(panels) + 1.5), layout="constrained")
+        for star, colour in STAR_COLOURS.items():
+            axes.axvspan((5 - star) / 5, (6 - star) / 5, color=colour, alpha=0.13, linewidth=0)
+            axes.text(
+                (5.5 - star) / 5, -0.75, "★" * star, ha="center", va="center", color=TEXT_COLOURS[star], fontsize=10
+            )
+        for row, (_, part) in enumerate(panels):
+            _draw_scale(axes, row, part)
+            axes.text(1.03, row, _holder(part, left_out), va="center", fontsize=7.5, color="0.25", linespacing=1.25)
+        axes.set_yticks(range(len(panels)), [f"{title} ({len(part)})" for title, part in panels])
+        axes.set(ylim=(len(panels) - 0.4, -1.15), xlim=(-0.015, 1.015))
+        axes.set_xticks(np.linspace(0, 1, 6), ["lowest", "20 %", "40 %", "60 %", "80 %", "highest"])
+        kinds = " and ".join(sorted(stars["energy_kind"].unique()))
+        axes.set_xlabel(f"place between the lowest and the highest energy of the task, {kinds} (models in brackets)")
+        axes.tick_params(length=0)
+        axes.legend(handles=_scale_legend(stars), loc="upper left", bbox_to_anchor=(0, -0.75 / len(panels)), ncols=3)
+        sns.despine(figure, left=True, bottom=True)
+    return figure
+
+
+def _draw_scale(axes: Axes, row: int, part: pd.DataFrame) -> None:
+    energy = part["energy_wh"].to_numpy()
+    place = (energy - energy.min()) / (energy.max() - energy.min())
+    colours = [STAR_COLOURS[star] for star in part["stars"]]
+    axes.scatter(place, row + _swarm(place), color=colours, s=26, edgecolor="white", linewidth=0.6, zorder=3)
+    unsure = shown_probability(part) < SURE
+    axes.scatter(place[unsure], row + _swarm(place)[unsure], s=72, facecolor="none", edgecolor="#111111", zorder=4)
+    axes.axhline(row + 0.5, color="white", linewidth=1.5, zorder=1)
+
+
+def _swarm(place: np.ndarray, width: float = 0.009, step: float = 0.13) -> np.ndarray:
+    """Move dots that would lie on each other apart, up and down in turn, within a row."""
+    levels = step * np.array([0, -1, 1, -2, 2, -3, 3])
+    offset = np.zeros(len(place))
+    for dot in range(1, len(place)):
+        near = [offset[other] for other in range(dot) if abs(place[other] - place[dot]) < width]
+        free = [level for level in levels if all(abs(level - used) > step / 2 for used in near)]
+        offset[dot] = free[0] if free else levels[dot % len(levels)]
+    return offset
+
+
+def shown_probability(part: pd.DataFrame) -> np.ndarray:
+    """Probability of the shown star; NaN where unknown."""
+    return part[list(PROBABILITIES)].to_numpy()[np.arange(len(part)), part["stars"].to_numpy(dtype=int) - 1]
+
+
+def _holder(part: pd.DataFrame, left_out: pd.DataFrame) -> str:
+    heaviest = part.iloc[-1]
+    row = left_out[(left_out["task"] == heaviest["task"]) & (left_out["model"] == heaviest["model"])].iloc[0]
+    if pd.isna(row["changed"]):
+        return f"{short(heaviest['model'])}\nwithout it there is no scale"
+    others = "another star" if row["changed"] == 1 else "other stars"
+    return f"{short(heaviest['model'])}\nwithout it {row['changed']} of {row['others']} get {others}"
+
+
+def _scale_legend(stars: pd.DataFrame) -> list[Line2D]:
+    dot = {"marker": "o", "linestyle": "none", "markerfacecolor": "0.4", "markeredgecolor": "white", "markersize": 6}
+    handles = [Line2D([], [], label="a model", **dot)]
+    if stars["p_star_1"].notna().any():
+        ring = {**dot, "markerfacecolor": "none", "markeredgecolor": "#111111", "markersize": 9}
+        handles.append(
+            Line2D([], [], label=f"a star that is right with less than {100 * SURE:.0f} % probability", **ring)
+        )
+    handles.append(Line2D([], [], linestyle="none", label="at the right: the model that holds up the scale"))
+    return handles
+
+
+def distribution(stars: pd.DataFrame) -> Figure:
+    """Show how many models of each group hold how many stars.
+
+    Parameters
+    ----------
+    stars : pandas.DataFrame
+        From `energylab.rate`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One bar a group and one for all, split by stars.
+    """
+    counts = pd.DataFrame(
+        {title: part["stars"].value_counts().reindex(range(5, 0, -1), fill_value=0) for title, part in groups_of(stars)}
+    ).T
+    counts.loc["all"] = counts.sum()
+    share = counts.div(counts.sum(axis=1), axis=0)
+    with styled():
+        figure, axes = plt.subplots(figsize=(8, 0.34 * len(counts) + 1.1), layout="constrained")
+        left = np.zeros(len(counts))
+        for star in range(5, 0, -1):
+            width = share[star].to_numpy()
+            axes.barh(range(len(counts)), width, left=left, color=STAR_COLOURS[star], height=0.72, label="★" * star)
+            for row, (start, size, count) in enumerate(zip(left, width, counts[star], strict=True)):
+                if count:
+                    colour = "black" if star in (2, 3) else "white"
+                    axes.text(start + size / 2, row, str(count), ha="center", va="center", color=colour, fontsize=7.5)
+            left = left + width
+        axes.set_yticks(range(len(counts)), counts.index)
+        axes.set(ylim=(len(counts) - 0.4, -0.6), xlim=(0, 1))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+        axes.set_xlabel("share of the rated models (numbers: models)")
+        axes.tick_params(axis="y", length=0)
+        axes.legend(ncols=5, loc="lower left", bbox_to_anchor=(0, 1.0), handlelength=1, columnspacing=1.2)
+        sns.despine(figure, left=True)
+    return figure

@@ -1,0 +1,276 @@
+"""What moves a star, as pictures: noise, models that leave or join, other schemes, and the order of the list."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from energylab.errors import ParameterError
+from energylab.figures.ratings import STAR_COLOURS, groups_of, percent, short, shown_probability, styled
+from energylab.ratings.moves import SURE
+from energylab.ratings.order import Order
+
+INK = STAR_COLOURS[5]
+ACCENT = STAR_COLOURS[1]
+
+
+def unsure(stars: pd.DataFrame, below: float = SURE) -> Figure:
+    """Show the probability of every number of stars of the models whose star is not sure.
+
+    Parameters
+    ----------
+    stars : pandas.DataFrame
+        From `energylab.rate`, with probabilities.
+    below : float, default 0.95
+        Only models whose shown star is less probable than this.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One bar a model, the least sure on top.
+
+    Raises
+    ------
+    ParameterError
+        If no star has a probability, or all are surer than that.
+    """
+    known = stars.dropna(subset=["stars", "p_star_1"])
+    known = known.assign(p_shown=shown_probability(known)) if len(known) else known.assign(p_shown=[])
+    part = known[known["p_shown"] < below].sort_values("p_shown")
+    if part.empty:
+        why = "all stars are surer than that" if len(known) else "no star has a probability; rate with noise=0.01"
+        raise ParameterError(f"nothing to draw below {below:.0%}: {why}")
+    with styled():
+        figure, axes = plt.subplots(figsize=(8.5, 0.27 * len(part) + 1.0), layout="constrained")
+        left = np.zeros(len(part))
+        for star in range(5, 0, -1):
+            width = part[f"p_star_{star}"].to_numpy()
+            axes.barh(range(len(part)), width, left=left, color=STAR_COLOURS[star], height=0.74)
+            left = left + width
+        for row, model in enumerate(part.itertuples()):
+            axes.text(1.01, row, f"shown {model.stars} ★  {percent(model.p_shown)}", va="center", fontsize=7.5)
+        axes.set_yticks(range(len(part)), [f"{short(row.model)} · {_group(row)}" for row in part.itertuples()])
+        axes.set(ylim=(len(part) - 0.4, -0.6), xlim=(0, 1), xlabel="probability of each number of stars")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+        axes.tick_params(axis="y", length=0)
+        patches = [Patch(color=STAR_COLOURS[star], label="★" * star) for star in range(5, 0, -1)]
+        axes.legend(handles=patches, ncols=5, loc="lower left", bbox_to_anchor=(0, 1.0), handlelength=1)
+        sns.despine(figure, left=True)
+    return figure
+
+
+def noise(swept: pd.DataFrame, boards: pd.DataFrame | None = None) -> Figure:
+    """Show how many stars would be wrong at each noise.
+
+    Parameters
+    ----------
+    swept : pandas.DataFrame
+        From `ratings.moves.under_noise`, all models on one board.
+    boards : pandas.DataFrame, optional
+        The same with every model on a board of its own.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Left: expected number of wrong stars against noise. Right: the share of models of each group whose star is
+        wrong, at each noise.
+    """
+    with styled():
+        figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), width_ratios=(1, 1.5), layout="constrained")
+        _draw_expected(left, swept, INK, "all on one board", (8, -12))
+        if boards is not None:
+            _draw_expected(left, boards, ACCENT, "every model on its own board", (-7, 5))
+        left.set(xlabel="noise of each figure (relative standard error)", ylabel="expected number of wrong stars")
+        left.set_title(f"of {swept['model'].size // swept['noise'].nunique()} stars, how many are wrong?")
+        left.set_ylim(bottom=0)
+        left.legend(loc="upper left")
+        _draw_shares(right, swept)
+        sns.despine(ax=left)
+    return figure
+
+
+def _draw_expected(axes: Axes, swept: pd.DataFrame, colour: str, label: str, beside: tuple[float, float]) -> None:
+    wrong = swept.groupby("noise")["p_flip"].sum()
+    axes.plot(range(len(wrong)), wrong, marker="o", color=colour, label=label)
+    for at, value in enumerate(wrong):
+        side = "right" if beside[0] < 0 else "left"
+        axes.annotate(f"{value:.1f}", (at, value), beside, textcoords="offset points", ha=side, color=colour)
+    axes.set_xticks(range(len(wrong)), [f"{100 * each:g} %" for each in wrong.index])
+    axes.margins(x=0.16, y=0.15)
+
+
+def _draw_shares(axes: Axes, swept: pd.DataFrame) -> None:
+    shares = pd.DataFrame({title: part.groupby("noise")["p_flip"].mean() for title, part in groups_of(swept)}).T
+    shares.columns = [f"{100 * each:g} %" for each in shares.columns]
+    _heatmap(axes, shares, shares.map(lambda share: "" if share < 5e-4 else f"{100 * share:.1f} %"))
+    axes.set(xlabel="noise of each figure", ylabel="")
+    axes.set_title("share of the models whose star is wrong")
+
+
+def _heatmap(axes: Axes, values: pd.DataFrame, texts: pd.DataFrame, top: float | None = None) -> None:
+    palette = sns.light_palette(INK, as_cmap=True)
+    numbers = values.astype(float)
+    sns.heatmap(
+        numbers, annot=texts, fmt="", cmap=palette, vmin=0, vmax=top, cbar=False, linewidths=1.5, ax=axes,
+        annot_kws={"fontsize": 8},
+    )  # fmt: skip
+    axes.tick_params(length=0)
+    axes.tick_params(axis="y", rotation=0)
+
+
+def left_out(table: pd.DataFrame, most: int = 20) -> Figure:
+    """Show who holds up the scale: stars that others gain or lose when a model is left out.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `ratings.moves.leave_one_out`.
+    most : int, default 20
+        Largest number of models to show, those that move most stars.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One bar a model that moves any star; lost stars to the left, gained to the right; in figures, how many of
+        the other models get another number of stars.
+    """
+    part = table[table["changed"].fillna(0) > 0]
+    total = (part["gained"] + part["lost"]).sort_values(ascending=False, kind="stable")
+    part = part.loc[total.index].head(most)
+    with styled():
+        figure, axes = plt.subplots(figsize=(8.5, 0.27 * len(part) + 1.0), layout="constrained")
+        at = range(len(part))
+        axes.barh(at, -part["lost"], color=ACCENT, height=0.72)
+        axes.barh(at, part["gained"], color=INK, height=0.72)
+        for row, model in enumerate(part.itertuples()):
+            text = f" {model.changed} of {model.others}"
+            axes.text(max(model.gained, 0) + 0.1, row, text, va="center", fontsize=7.5, color="0.3")
+        names = [f"{short(row.model)} · {_group(row)}" for row in part.itertuples()]
+        axes.set_yticks(at, names)
+        axes.set_ylim(len(part) - 0.4, -0.6)
+        axes.axvline(0, color="0.5", linewidth=0.8)
+        axes.margins(x=0.1)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        below = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 8.5, "va": "top"}
+        axes.annotate("← stars the others lose", (0, 0), (-6, -22), ha="right", **below)
+        axes.annotate("stars the others gain →", (0, 0), (6, -22), ha="left", **below)
+        axes.tick_params(axis="y", length=0)
+        sns.despine(figure, left=True)
+    return figure
+
+
+def _group(row) -> str:
+    return row.task.replace("_", " ") + ("" if pd.isna(row.model_class) else f" {row.model_class}")
+
+
+def joining(table: pd.DataFrame) -> Figure:
+    """Show how many stars change when one more model joins, by how heavy it is.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `ratings.moves.joins`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Groups down, the joining model's energy across; share of the models that get another star.
+    """
+    with styled():
+        wide = pd.DataFrame({title: part.set_index("factor")["share"] for title, part in groups_of(table)}).T
+        counts = pd.DataFrame({title: part.set_index("factor")["changed"] for title, part in groups_of(table)}).T
+        models = {title: part["models"].iloc[0] for title, part in groups_of(table)}
+        texts = pd.DataFrame(
+            {
+                factor: [f"{counts.loc[title, factor]} of {models[title]}" for title in counts.index]
+                for factor in counts
+            },
+            index=counts.index,
+        )
+        wide.columns = texts.columns = [f"× {factor:g}" for factor in wide.columns]
+        figure, axes = plt.subplots(figsize=(7.5, 0.32 * len(wide) + 1.0), layout="constrained")
+        _heatmap(axes, wide, texts.where(counts.to_numpy() > 0, ""), top=1.0)
+        axes.set(xlabel="energy of the model that joins, as a multiple of the highest so far", ylabel="")
+        axes.set_title("models that get another star, though nothing was measured anew")
+    return figure
+
+
+def schemes(table: pd.DataFrame) -> Figure:
+    """Show how the stars of other schemes stand against those of the first.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `ratings.compare.side_by_side` or `by_scheme`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One square a scheme: models by their stars in the first scheme (down) and in the other (across).
+    """
+    first, *others = [name for name in table.columns if name not in ("task", "model_class", "model", "changed")]
+    with styled():
+        figure, every = plt.subplots(
+            1, len(others), figsize=(3.3 * len(others) + 0.5, 3.5), sharey=True, squeeze=False, layout="constrained"
+        )
+        for axes, other in zip(every[0], others, strict=True):
+            both = table.dropna(subset=[first, other])
+            counts = pd.crosstab(both[first], both[other]).reindex(index=range(5, 0, -1), columns=range(5, 0, -1))
+            counts = counts.fillna(0).astype(int)
+            _heatmap(axes, counts, counts.astype(str).where(counts > 0, ""))
+            changed = int((both[first] != both[other]).sum())
+            axes.set_title(f"{other.replace('_', ' ')}: {changed} of {len(both)} change")
+            axes.set(xlabel=f"stars by {other.replace('_', ' ')}", ylabel="")
+            for star in range(5):
+                axes.add_patch(plt.Rectangle((star, star), 1, 1, fill=False, edgecolor="0.25", linewidth=1.2))
+        every[0, 0].set_ylabel(f"stars by {first.replace('_', ' ')}")
+    return figure
+
+
+def ranks(order: Order) -> Figure:
+    """Show the rank of every model of a group with its interval, and the order of every pair.
+
+    Parameters
+    ----------
+    order : Order
+        From `ratings.order.orders`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Left: rank and interval. Right: probability that the model of the row truly uses less than that of the
+        column.
+    """
+    names = [short(model, 28) for model in order.table["model"]]
+    size = max(3.2, 0.2 * len(names) + 1.0)
+    with styled():
+        figure, (left, right) = plt.subplots(
+            1, 2, figsize=(6.3 + size, size), width_ratios=(4, size), layout="constrained"
+        )
+        at = np.arange(len(names))
+        left.hlines(at, order.table["rank_low"], order.table["rank_high"], color=INK, linewidth=4, alpha=0.35)
+        left.scatter(order.table["rank"], at, color=INK, s=18, zorder=3)
+        left.set_yticks(at, names)
+        left.set(
+            ylim=(len(names) - 0.5, -0.5),
+            xlim=(0.3, len(names) + 0.7),
+            xlabel="rank (1 uses least) and its 95 % interval",
+        )
+        left.set_title(f"{order.group.title}: ranks")
+        left.grid(axis="x", color="0.9", linewidth=0.6)
+        left.tick_params(axis="y", length=0)
+        sns.despine(ax=left, left=True)
+        palette = sns.diverging_palette(30, 245, s=75, l=45, as_cmap=True)
+        sns.heatmap(
+            order.pairwise.to_numpy(), vmin=0, vmax=1, cmap=palette, ax=right, xticklabels=False,
+            yticklabels=False, cbar_kws={"shrink": 0.6, "label": "P(row uses less than column)"},
+        )  # fmt: skip
+        right.set_title(f"every pair: Kendall's tau {order.tau:.3f} ({order.tau_low:.3f} to {order.tau_high:.3f})")
+    return figure

@@ -1,0 +1,86 @@
+"""What needs a browser: a page or a label as PDF, a label as PNG. The system's Chromium, without window or network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from energylab.errors import MissingExtraError, ReleaseError
+
+_PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_LIMIT_S = 120
+_SCALE = 4  # pixels of a PNG for one of the label's units
+
+
+def find() -> str | None:
+    """Return Chromium's path: ``ENERGYLAB_CHROMIUM``, or the first of its usual names; None where there is none."""
+    return os.environ.get("ENERGYLAB_CHROMIUM") or next(filter(None, map(shutil.which, _PROGRAMS)), None)
+
+
+def print_pdf(page: Path, output: Path) -> Path:
+    """Print a local HTML page as PDF.
+
+    Raises
+    ------
+    MissingExtraError
+        If there is no Chromium.
+    ReleaseError
+        If Chromium fails or takes more than two minutes.
+    """
+    _run(page, output, "--no-pdf-header-footer", f"--print-to-pdf={output.resolve()}")
+    return output
+
+
+def label_pdf(svg: str, output: Path, width: int, height: int) -> Path:
+    """Print a label as a PDF of its own size; see `print_pdf`."""
+    with _framed(svg, f"@page {{ size: {width}px {height}px; margin: 0 }}") as page:
+        return print_pdf(Path(page.name), output)
+
+
+def label_png(svg: str, output: Path, width: int, height: int) -> Path:
+    """Draw a label as PNG, four pixels to a unit; see `print_pdf`."""
+    size = (f"--window-size={width},{height}", f"--force-device-scale-factor={_SCALE}")
+    with _framed(svg, "") as page:
+        _run(Path(page.name), output, *size, "--hide-scrollbars", "--default-background-color=00000000",
+             f"--screenshot={output.resolve()}")  # fmt: skip
+    return output
+
+
+def _framed(svg: str, style: str):
+    page = tempfile.NamedTemporaryFile("w", suffix=".html", encoding="utf-8")  # noqa: SIM115 - callers close it
+    style += " body { margin: 0 } svg { display: block }"
+    page.write(f'<!doctype html><meta charset="utf-8"><style>{style}</style>{svg}')
+    page.flush()
+    return page
+
+
+def _run(page: Path, output: Path, *options: str) -> None:
+    program = find()
+    if program is None:
+        raise MissingExtraError(
+            "PNG and PDF are made by Chromium, which is not installed; install it (Debian: apt-get install chromium), "
+            "name it in ENERGYLAB_CHROMIUM, or ask for SVG or HTML"
+        )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="energylab-chromium-") as profile:
+        fixed = (
+            "--headless",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+            f"--user-data-dir={profile}",
+        )
+        root = ("--no-sandbox",) if os.geteuid() == 0 else ()  # Chromium's sandbox refuses to run as root
+        try:
+            done = subprocess.run(
+                [program, *fixed, *root, *options, page.resolve().as_uri()],
+                capture_output=True, text=True, timeout=_LIMIT_S, check=False,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise ReleaseError(f"{program} could not make {output}: {error}") from error
+    if done.returncode != 0 or not output.is_file():
+        raise ReleaseError(f"{program} could not make {output}: {done.stderr.strip()[-500:] or 'no reason given'}")

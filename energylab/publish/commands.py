@@ -1,0 +1,140 @@
+"""Commands for what is published: each parses, calls one function, and prints."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+releases = typer.Typer(help="Rate records into a release, and compare releases.", no_args_is_help=True)
+leaderboards = typer.Typer(help="Turn a release into pages.", no_args_is_help=True)
+
+ReleaseName = Annotated[str, typer.Argument(metavar="RELEASE", help="A release's file, or a name in results/releases.")]
+
+
+class Format(StrEnum):
+    """File formats of a label."""
+
+    svg = "svg"
+    png = "png"
+    pdf = "pdf"
+
+
+def mount(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.add_typer(releases, name="release")
+    app.add_typer(leaderboards, name="leaderboard")
+    app.command("label")(label)
+    app.command("report")(report)
+    app.command("publish")(publish)
+
+
+@releases.command("make")
+def release_make(
+    roots: Annotated[
+        list[str], typer.Option("--from", help="Records, folders, CSVs or published:2025-02; repeatable.")
+    ],
+    name: Annotated[str, typer.Option(help="Name of the release and its file.")],
+    date: Annotated[str, typer.Option(help="Date of the release, YYYY-MM-DD.")],
+    scheme: Annotated[str, typer.Option(help="equal_width, log_width, quantiles, reference.")] = "equal_width",
+    cohort: Annotated[str | None, typer.Option(help="Number of a cohort where there are several, or: largest.")] = None,
+    address: Annotated[str | None, typer.Option(help="Web address of the leaderboard, for the QR codes.")] = None,
+    noise: Annotated[float | None, typer.Option(help="Noise assumed where nothing was repeated: 0.01 is 1 %.")] = None,
+    gain: Annotated[float, typer.Option(help="Largest relative error of a board's sensor.")] = 0.05,
+    draws: Annotated[int, typer.Option(help="Redraws for the probabilities of stars.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Seed of the redraws.")] = 0,
+    previous: Annotated[str | None, typer.Option(help="The release this one follows.")] = None,
+    folder: Annotated[Path, typer.Option(help="Folder of all releases.")] = Path("results/releases"),
+) -> None:
+    """Rate one cohort a task and model class, and write it as a dated release; it is never overwritten."""
+    from energylab import release
+
+    earlier = None if previous is None else release.read(previous)
+    made = release.make(
+        roots, name=name, date=date, scheme=scheme, cohort=cohort, address=address, noise=noise, gain=gain,
+        draws=draws, seed=seed, previous=earlier,
+    )  # fmt: skip
+    path = release.write(made, folder)
+    for rated in made.cohorts:
+        typer.echo(f"{rated.key}: {len(rated.models)} models, {'official' if rated.official else 'not official'}")
+    for left in made.left_out:
+        typer.echo(f"left out: {left.model} ({left.task}): {left.why}")
+    if made.previous:
+        _print_moves(made.previous.moves)
+    typer.echo(f"{path}  sha256 {made.digest()}")
+
+
+@releases.command("compare")
+def release_compare(old: ReleaseName, new: ReleaseName) -> None:
+    """Say what moved between two releases: joined, left, changed star, and why."""
+    from energylab import release
+
+    _print_moves(release.moves(release.read(old), release.read(new)))
+
+
+def _print_moves(moves: tuple) -> None:
+    from energylab.publish import names, units
+
+    for move in moves:
+        where = units.cohort_title(move.task, move.model_class)
+        stars = f"{move.stars_before or '-'} to {move.stars_now or '-'} stars"
+        typer.echo(f"{move.what}: {names.one_line(move.model)} ({where}), {stars}: {move.why}")
+    if not moves:
+        typer.echo("nothing moved: the same models and stars")
+
+
+@leaderboards.command("build")
+def leaderboard_build(
+    release: ReleaseName,
+    out: Annotated[Path, typer.Option(help="Folder to write; an earlier leaderboard in it is replaced.")],
+    records: Annotated[list[Path] | None, typer.Option(help="Where the records to offer lie; repeatable.")] = None,
+    labels: Annotated[bool, typer.Option(help="Draw a label for every model.")] = True,
+) -> None:
+    """Write the leaderboard of a release: pages that open from a folder, with no server and no network."""
+    from energylab import release as releases_
+    from energylab.publish import leaderboard
+
+    typer.echo(leaderboard.build(releases_.read(release), out, records or (), with_labels=labels))
+
+
+def label(
+    release: ReleaseName,
+    model: Annotated[str, typer.Argument(help="The model's name in the release.")],
+    format: Annotated[Format, typer.Option(help="SVG, or PNG and PDF by Chromium.")] = Format.svg,
+    task: Annotated[str | None, typer.Option(help="Where the model is rated for several tasks.")] = None,
+    model_class: Annotated[str | None, typer.Option(help="Where it is rated in several classes.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; by default named after the model.")] = None,
+) -> None:
+    """Draw the label of one model."""
+    from energylab import release as releases_
+    from energylab.publish import labels
+
+    made = releases_.read(release)
+    cohort, rated = labels.find(made, model, task, model_class)
+    typer.echo(labels.write(made, cohort, rated, format.value, out))
+
+
+def report(
+    release: ReleaseName,
+    out: Annotated[Path | None, typer.Option(help="HTML file; by default reports/NAME.html.")] = None,
+    pdf: Annotated[bool, typer.Option(help="Print a PDF beside it, by Chromium.")] = False,
+) -> None:
+    """Render the report of a release as one self-contained page; nothing is measured again."""
+    from energylab import release as releases_
+    from energylab.publish import render
+
+    made = releases_.read(release)
+    typer.echo(render.report(made, out or Path("reports") / f"{made.name}.html", pdf))
+
+
+def publish(
+    study: Annotated[Path, typer.Argument(help="A study's folder of records: results/NAME.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write; by default published/ in the study's.")] = None,
+) -> None:
+    """Release what a study measured, with its leaderboard and its report."""
+    from energylab.publish.study import publish_study
+
+    made = publish_study(study, out or study / "published")
+    typer.echo(f"release     {made.release_file}\nleaderboard {made.leaderboard}\nreport      {made.report}")

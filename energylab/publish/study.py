@@ -1,0 +1,82 @@
+"""What a study publishes by itself when it ends: a release, its leaderboard and its report, in one folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from energylab import release, store
+from energylab.errors import ReleaseError
+from energylab.publish import leaderboard, render
+from energylab.release import Release
+from energylab.release.choose import LARGEST
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where a study's pages are.
+
+    Attributes
+    ----------
+    release : Release
+    release_file, leaderboard, report : pathlib.Path
+        The release, the leaderboard's first page, the report.
+    """
+
+    release: Release
+    release_file: Path
+    leaderboard: Path
+    report: Path
+
+
+def publish_study(records_folder: str | os.PathLike, out_folder: str | os.PathLike) -> Published:
+    """Release what a study measured, and build its leaderboard and report.
+
+    Of several cohorts of one task and class the one with most models is rated; the others are named as left out. The
+    release is dated by its newest record, so that the same records give the same pages.
+
+    Parameters
+    ----------
+    records_folder : path
+        The study's folder of records; its name is the release's, followed by the date.
+    out_folder : path
+        ``releases/NAME.json``, ``leaderboard/`` and ``report.html`` are written into it.
+
+    Returns
+    -------
+    Published
+        What was made, and where it is.
+
+    Raises
+    ------
+    ReleaseError
+        If the folder holds no record, or nothing in it can be rated.
+    """
+    records_folder, out_folder = Path(records_folder), Path(out_folder)
+    newest = max((record.created_utc for _, record in store.read_records(records_folder)), default=None)
+    if newest is None:
+        raise ReleaseError(f"{records_folder} holds no record; run the study first")
+    date = newest.date()
+    study = re.sub(r"[^A-Za-z0-9._-]+", "-", records_folder.resolve().name).strip("-._") or "study"
+    made = release.make([records_folder], name=f"{study[:80]}-{date}", date=date, cohort=LARGEST)
+    file = release.write(made.model_copy(update={"name": _free_name(made, out_folder)}), out_folder / "releases")
+    made = release.read(file)
+    return Published(
+        release=made,
+        release_file=file,
+        leaderboard=leaderboard.build(made, out_folder / "leaderboard", [records_folder]),
+        report=render.report(made, out_folder / "report.html"),
+    )
+
+
+def _free_name(made: Release, out_folder: Path) -> str:
+    """Return the release's name, numbered where another release of the same day has it: none is overwritten."""
+    number, name = 1, made.name
+    while (path := out_folder / "releases" / f"{name}.json").is_file():
+        if path.read_bytes() == made.model_copy(update={"name": name}).to_bytes():
+            return name
+        number += 1
+        name = f"{made.name}-{number}"
+    return name

@@ -1,0 +1,284 @@
+"""Rate a tidy table: energies, two intervals, stars and how sure each star is."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from energylab.errors import ParameterError
+from energylab.ratings.cohorts import Group, Summary, summarise
+from energylab.ratings.probabilities import star_probabilities
+from energylab.ratings.schemes import STARS, Bands, Scheme, count_stars, get_scheme
+from energylab.ratings.uncertainty import Uncertainty, interval_notes, intervals, learn
+
+PROBABILITIES = tuple(f"p_star_{star}" for star in range(1, STARS + 1))
+
+#: A group with fewer models than this has fewer than two a star, and is said to be thin.
+THIN = 2 * STARS
+
+
+@dataclass(frozen=True)
+class Rating:
+    """Stars and the bands they were read from.
+
+    Attributes
+    ----------
+    stars : pandas.DataFrame
+        As returned by `rate`.
+    bands : tuple of Bands
+        One per group, in the order of the table.
+    """
+
+    stars: pd.DataFrame
+    bands: tuple[Bands, ...]
+
+
+@dataclass(frozen=True)
+class Peers:
+    """The models of one group that take part in its scale.
+
+    Attributes
+    ----------
+    group : Group
+        What they share.
+    rows : ndarray of int, shape (models,)
+        Their rows in the table of stars.
+    energies_wh : ndarray, shape (models,)
+        Wh per 1,000 queries, ascending.
+    uncertainty : Uncertainty or None
+        None when nothing was repeated and no noise is stated.
+    note : str
+        What a reader must know of the uncertainty.
+    """
+
+    group: Group
+    rows: np.ndarray
+    energies_wh: np.ndarray
+    uncertainty: Uncertainty | None
+    note: str
+
+    def rng(self, seed: int) -> np.random.Generator:
+        """Return the group's own stream, so that other groups in the table change nothing."""
+        key = repr((self.group.cohort, self.group.task, self.group.model_class))
+        return np.random.default_rng([seed, zlib.crc32(key.encode())])
+
+
+def rate(df: pd.DataFrame, scheme: str | Scheme = "equal_width", **options) -> pd.DataFrame:
+    """Rate every model among its peers, and say how sure each star is.
+
+    Parameters
+    ----------
+    df : pandas.DataFrame
+        Tidy table (`energylab.read`), or any table with ``task, model, energy_j, queries``.
+    scheme : str or Scheme, default "equal_width"
+        How bands are made: ``equal_width`` (as published), ``log_width``, ``quantiles``, ``reference`` (fixed
+        bands of a file), or a scheme object.
+    **options
+        ``noise, gain, draws, seed, level``: see `rating`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per cohort, task, model class and model, sorted by these and energy:
+
+        - ``task, model_class, model, cohort, energy_kind, sessions`` (complete ones);
+        - ``energy_wh``: mean over sessions, Wh per 1,000 queries; NaN when unavailable;
+        - ``repeatability_low, repeatability_high, expanded_low, expanded_high``: the two intervals, in Wh; NaN when
+          nothing was repeated;
+        - ``stars``: Int64, missing when not rated;
+        - ``p_star_1 … p_star_5, expected_stars``: NaN when nothing was repeated and no noise is stated;
+        - ``note``: why there is no star, what the intervals lack, whether the group is thin.
+
+    Raises
+    ------
+    DataError, CohortError, UnknownNameError, ParameterError
+        See `rating`.
+
+    Notes
+    -----
+    What becomes of degenerate input:
+
+    ==================================  =======================================================================
+    input                               rule
+    ==================================  =======================================================================
+    one model in a group                energy, no star (a fixed scheme rates it)
+    all energies of a group equal       energies, no stars (a fixed scheme rates them)
+    NaN, or a row that is not valid     its session is unavailable; the model keeps its complete sessions
+    no complete session                 the model has no energy and no star, and moves nobody's band
+    infinite, zero or negative energy   refused: `DataError`
+    unknown model class                 refused: `UnknownNameError`
+    no class among classed models       energy, no star, and moves nobody's band
+    two records of one model            two sessions: their mean is rated
+    the same run and phase twice        refused: `DataError`
+    what may not be compared            refused: `CohortError`
+    energy within 1e-9 above an edge    counts as below it
+    ==================================  =======================================================================
+    """
+    return rating(df, scheme, **options).stars
+
+
+def rating(
+    df: pd.DataFrame,
+    scheme: str | Scheme = "equal_width",
+    *,
+    noise: float | None = None,
+    gain: float = 0.05,
+    draws: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Rating:
+    """Rate a tidy table and keep the bands; `rate` gives the table alone.
+
+    Parameters
+    ----------
+    df, scheme
+        As in `rate`.
+    noise : float, optional
+        Relative standard error to assume for figures without any repeat (published tables have none). None: their
+        intervals and probabilities stay unknown.
+    gain : float, default 0.05
+        Largest relative gain error of a board's sensor, in either direction.
+    draws : int, default 10,000
+        Redraws of each group; 0 for stars without probabilities.
+    seed : int, default 0
+        Seed of the redraws.
+    level : float, default 0.95
+        Confidence level of the intervals.
+
+    Returns
+    -------
+    Rating
+        Table and bands.
+
+    Raises
+    ------
+    DataError
+        If the table lacks a column or holds an unusable row; see `cohorts.summarise`.
+    CohortError
+        If a group mixes what may not be compared, or a fixed scheme does not hold for its device.
+    UnknownNameError
+        If the scheme or a model class is not known.
+    ParameterError
+        If an option is out of its range.
+    """
+    check_options(noise=noise, gain=gain, draws=draws, level=level)
+    scheme = get_scheme(scheme)
+    summary = summarise(df)
+    table = _frame(summary, noise, gain, level)
+    bands, group_notes = [], []
+    for peers in peer_groups(summary, noise, gain):
+        bands.append(make_bands(scheme, peers.group, peers.energies_wh))
+        _add_stars(table, peers, scheme, bands[-1], draws, seed)
+        group_notes.append(_group_note(peers, bands[-1], scheme))
+    # A sum, not a matrix product: its rounding would depend on how many rows there are.
+    table["expected_stars"] = (table[list(PROBABILITIES)].to_numpy() * np.arange(1, STARS + 1)).sum(axis=1)
+    table["note"] = _notes(summary.models, group_notes)
+    return Rating(table, tuple(bands))
+
+
+def check_options(*, noise: float | None = None, gain: float = 0.0, draws: int = 0, level: float = 0.95) -> None:
+    """Refuse options out of their range.
+
+    Raises
+    ------
+    ParameterError
+        Names the option, its value and what is allowed.
+    """
+    if noise is not None and not 0 <= noise < 1:
+        raise ParameterError(f"noise={noise!r}: give a relative standard error from 0 up to 1, 0.01 for 1 %, or None")
+    if not 0 <= gain < 1:
+        raise ParameterError(f"gain={gain!r}: give a relative gain error from 0 up to 1, 0.05 for ±5 %")
+    if draws < 0 or int(draws) != draws:
+        raise ParameterError(f"draws={draws!r}: give a whole number, 0 for stars without probabilities")
+    if not 0 < level < 1:
+        raise ParameterError(f"level={level!r}: give a confidence level between 0 and 1, such as 0.95")
+
+
+def peer_groups(summary: Summary, noise: float | None, gain: float) -> Iterator[Peers]:
+    """Yield the models of each group that have an energy and a class where the others have one."""
+    group = summary.models["group"].to_numpy()
+    usable = (summary.models["energy_wh"].notna() & summary.models["classed"]).to_numpy()
+    starts = np.searchsorted(group, np.arange(len(summary.groups) + 1))
+    for at, found in enumerate(summary.groups):
+        rows = np.arange(starts[at], starts[at + 1])
+        rows = rows[usable[rows]]
+        uncertainty, note = learn(summary, rows, noise, gain) if rows.size else (None, "")
+        yield Peers(found, rows, summary.models["energy_wh"].to_numpy()[rows], uncertainty, note)
+
+
+def make_bands(scheme: Scheme, group: Group, energies_wh: np.ndarray) -> Bands:
+    """Make the bands of a group; without edges, and with the reason, when it earns no stars."""
+    none = "not rated: no model of its group has an energy"
+    reason = scheme.refusal(energies_wh, group) if energies_wh.size else none
+    edges = () if reason else tuple(map(float, scheme(energies_wh, group)))
+    key = (scheme.name, scheme.version, group.cohort, group.task, group.model_class)
+    return Bands(*key, edges, energies_wh.size, reason)
+
+
+def _frame(summary: Summary, noise: float | None, gain: float, level: float) -> pd.DataFrame:
+    """Return the table with everything but stars, probabilities and notes."""
+    groups, models = summary.groups, summary.models
+    of_row = models["group"].to_numpy()
+    size, energy = len(models), models["energy_wh"].to_numpy()
+
+    def each(field: str) -> pd.api.extensions.ExtensionArray:
+        return pd.array([getattr(group, field) for group in groups], dtype="string").take(of_row)
+
+    half, expanded = intervals(models, noise, gain, level)
+    return pd.DataFrame(
+        {
+            "task": each("task"),
+            "model_class": each("model_class"),
+            "model": models["model"].array,
+            "cohort": each("cohort"),
+            "energy_kind": each("energy_kind"),
+            "sessions": models["sessions"].array,
+            "energy_wh": energy,
+            "repeatability_low": np.maximum(energy * (1 - half), 0.0),
+            "repeatability_high": energy * (1 + half),
+            "expanded_low": np.maximum(energy * (1 - expanded), 0.0),
+            "expanded_high": energy * (1 + expanded),
+            "stars": pd.arrays.IntegerArray(np.ones(size, dtype=np.int64), np.ones(size, dtype=bool)),
+            **{name: np.full(size, np.nan) for name in PROBABILITIES},
+        },
+        copy=False,
+    )
+
+
+def _add_stars(table: pd.DataFrame, peers: Peers, scheme: Scheme, bands: Bands, draws: int, seed: int) -> None:
+    if bands.reason:
+        return
+    stars = count_stars(peers.energies_wh, np.asarray(bands.edges_wh))
+    table.loc[peers.rows, "stars"] = stars.astype(np.int64)
+    if draws and peers.uncertainty is not None:
+        found = star_probabilities(peers.energies_wh, peers.uncertainty, scheme, peers.group, draws, peers.rng(seed))
+        table.loc[peers.rows, list(PROBABILITIES)] = found
+
+
+def _group_note(peers: Peers, bands: Bands, scheme: Scheme) -> str:
+    models = peers.energies_wh.size
+    thin = scheme.relative and not bands.reason and models < THIN
+    meaning = f"thin group of {models} models: a star means little" if thin else ""
+    return _join(bands.reason, peers.note, meaning)
+
+
+def _notes(models: pd.DataFrame, group_notes: list[str]) -> pd.api.extensions.ExtensionArray:
+    """Put each model's notes together: what it lacks itself, its interval's, its group's."""
+    codes, texts = interval_notes(models)
+    every = [_join(text, note) for note in group_notes for text in texts]
+    notes = pd.array(every, dtype="string").take(models["group"].to_numpy() * len(texts) + codes)
+    lost, sessions, classed = (models[name].to_numpy() for name in ("lost", "sessions", "classed"))
+    for row in np.flatnonzero((lost > 0) | ~classed):
+        gap = f"{lost[row]} of {lost[row] + sessions[row]} sessions unavailable" if lost[row] else ""
+        gap = f"not rated: {gap}" if not sessions[row] else gap
+        missing = "" if classed[row] else "not rated: no model class among models that have one"
+        notes[row] = _join(gap, missing, notes[row] if classed[row] else "")
+    return notes
+
+
+def _join(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)

@@ -1,0 +1,48 @@
+"""A dated rating of cohorts: made once from records, never overwritten, the only input of what is published."""
+
+from energylab.release.compare import moves, since
+from energylab.release.files import FOLDER, read, write
+from energylab.release.make import make
+from energylab.release.schema import (
+    METHODOLOGY_VERSION,
+    NEVER_INCLUDED,
+    Interval,
+    LeftOut,
+    Machine,
+    Move,
+    PhaseFigure,
+    PreviousRelease,
+    QualityFigure,
+    RatedCohort,
+    RatedModel,
+    Release,
+    SessionFacts,
+    WindowPoint,
+    WithoutPeer,
+    significant,
+)
+
+__all__ = [
+    "FOLDER",
+    "METHODOLOGY_VERSION",
+    "NEVER_INCLUDED",
+    "Interval",
+    "LeftOut",
+    "Machine",
+    "Move",
+    "PhaseFigure",
+    "PreviousRelease",
+    "QualityFigure",
+    "RatedCohort",
+    "RatedModel",
+    "Release",
+    "SessionFacts",
+    "WindowPoint",
+    "WithoutPeer",
+    "make",
+    "moves",
+    "read",
+    "significant",
+    "since",
+    "write",
+]

@@ -1,0 +1,99 @@
+"""Releases on disk: written once, never overwritten, read with one clear error."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from energylab.errors import ReleaseError
+from energylab.release.schema import RELEASE_SCHEMA_VERSION, Release
+
+FOLDER = Path("results/releases")
+
+
+def write(release: Release, folder: str | os.PathLike = FOLDER) -> Path:
+    """Write a release to ``folder/NAME.json``, whole or not at all, and never over another one.
+
+    Writing the same release again changes nothing.
+
+    Parameters
+    ----------
+    release : Release
+    folder : path, default ``results/releases``
+        Made if need be.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    ReleaseError
+        If another release has that name, or the folder cannot be written to.
+    """
+    path = Path(folder) / f"{release.name}.json"
+    content = release.to_bytes()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=".release-", suffix=".tmp", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).chmod(0o644)
+            os.link(temporary, path)  # fails where the name is taken, at the same instant
+        finally:
+            Path(temporary).unlink()
+    except FileExistsError:
+        if path.read_bytes() != content:
+            raise ReleaseError(
+                f"{path} is another release of that name, and a release is never overwritten; choose another --name"
+            ) from None
+    except OSError as error:
+        raise ReleaseError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+    return path
+
+
+def read(path: str | os.PathLike) -> Release:
+    """Read a release: a file, or the name of one in ``results/releases``.
+
+    Raises
+    ------
+    ReleaseError
+        If it is missing, truncated, not a release, or of a newer schema; says which.
+    """
+    path = Path(path)
+    if not path.is_file() and path.suffix != ".json" and (FOLDER / f"{path.name}.json").is_file():
+        path = FOLDER / f"{path.name}.json"
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ReleaseError(f"cannot read release {path}: {error.strerror}{_known()}") from error
+    try:
+        return Release.model_validate_json(text)
+    except ValidationError as error:
+        raise ReleaseError(f"{path} {_what_is_wrong(text, error)}") from None
+
+
+def _known() -> str:
+    names = sorted(path.stem for path in FOLDER.glob("*.json"))
+    return f"; known: {', '.join(names)}" if names else "; make one with `energylab release make`"
+
+
+def _what_is_wrong(text: bytes, error: ValidationError) -> str:
+    import json
+
+    try:
+        content = json.loads(text)
+    except ValueError as fault:
+        return f"is truncated or not JSON ({fault}); make the release again"
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > RELEASE_SCHEMA_VERSION:
+        return f"has schema version {version}, newer than {RELEASE_SCHEMA_VERSION} known here; update energylab"
+    first = error.errors()[0]
+    return f"is not a release: {'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}"
