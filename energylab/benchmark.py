@@ -115,13 +115,13 @@ def check(namespace: Mapping[str, Any]) -> Parameters:
     Raises
     ------
     EnergylabError
-        Names what is wrong, what is allowed and the nearest match. A hub model is looked up when it is loaded.
+        Names what is wrong, what is allowed and the nearest match.
     """
     parameters = Parameters.from_notebook(namespace)
     if parameters.record is None:
         found = machine_devices.resolve_devices(parameters.device, parameters.gpus)
         machine_meters.choose(parameters, found)
-        tasks.load_task(parameters).check(machine_devices.torch_name(found[0]))
+        tasks.load_task(parameters).check(machine_devices.torch_name(found[0]), found)
     return parameters
 
 
@@ -146,9 +146,6 @@ class _TaskSubject:
         self.task = tasks.load_task(parameters)  # checks names before anything is loaded
         self.rows, self.data = self.task.load_rows()
         self.phases = tuple(self.task.phases)
-
-    def check(self, device: str, facts: Sequence[DeviceFacts]) -> None:
-        self.task.check(device, facts)
 
     def load(self, device: str) -> Workload:
         self.model = self.task.load_model(device)
@@ -186,9 +183,6 @@ class _FunctionSubject:
         digest = hashlib.sha256(canonical_json([repr(query) for query in self._queries])).hexdigest()
         self.data = DataFacts(name="given", source="given", digest=digest, queries=len(self._queries))
 
-    def check(self, device: str, facts: Sequence[DeviceFacts]) -> None:
-        """Nothing is loaded that could be refused."""
-
     def load(self, device: str) -> Workload:
         return FunctionWorkload(self._fn, self._queries)
 
@@ -211,7 +205,6 @@ def _measure(subject, parameters: Parameters, given: Sequence[Meter] | None, clo
     else:
         scored, extra, why = tuple(given), (), "given by the caller"
     device = machine_devices.torch_name(found[0])
-    subject.check(device, found)
 
     def load() -> Workload:
         workload = subject.load(device)

@@ -104,15 +104,6 @@ class Task(ABC):
         used = {**self.resolved_settings(), "runs": self.parameters.runs}
         return tuple(sorted(name for name, value in used.items() if name in published and published[name] != value))
 
-    def check(self, device: str) -> None:  # noqa: B027 - a task without a model of its own has nothing to check
-        """Refuse what can be refused before data or model are loaded.
-
-        Raises
-        ------
-        EnergylabError
-            If the model is not known, or the machine cannot do what the parameters ask for.
-        """
-
     @abstractmethod
     def load_rows(self) -> tuple[list[Row], DataFacts]:
         """Load the queries from the parameter's data source.

@@ -11,11 +11,7 @@ from energylab.errors import TaskError
 from energylab.record import DataFacts, DeviceFacts, ModelFacts, Quality
 from energylab.tasks import data, models
 from energylab.tasks.base import Row, Task
-<<<<<<< HEAD
 from energylab.tasks.machine import Machine
-=======
-from energylab.tasks.machine import Machine, refuse_options
->>>>>>> main
 
 
 class ModelTask(Task):
@@ -101,16 +97,6 @@ class ModelTask(Task):
         """Load the model and its processor; see `energylab.tasks.models.load_model`."""
         request = models.ModelRequest.of(self.parameters, self.settings, device)
         return self._hold(request, self.build(request))
-
-    def check(self, device: str) -> None:
-        """Refuse options that this machine lacks, and a folder or architecture that is not there."""
-        request = models.ModelRequest.of(self.parameters, self.settings, device)
-        refuse_options(
-            Machine.detect(request.device), request.dtype, request.quantisation, request.attention, request.compile,
-            request.gpus,
-        )  # fmt: skip
-        if request.source != "hub":
-            models.locate(request)
 
     def build(self, request: models.ModelRequest) -> models.Loaded:
         """Load the model; a family whose model is no transformers model replaces this."""
