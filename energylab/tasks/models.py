@@ -234,9 +234,7 @@ def _weight(request: ModelRequest, origin: Origin, config: Any, machine: Machine
     """Return what one weight is stored as, and refuse what this machine or this model cannot store it as."""
     stored, asked = checkpoint_method(config), request.quantisation
     if asked and origin.folder is None:
-        raise ModelError(
-            f"quantisation={asked!r} needs stored weights: choose model_source='hub' or 'path'"
-        )
+        raise ModelError(f"quantisation={asked!r} needs stored weights: choose model_source='hub' or 'path'")
     if stored is None or origin.folder is None:
         return asked or request.dtype
     if asked:
