@@ -116,13 +116,13 @@ def check(namespace: Mapping[str, Any]) -> Parameters:
     Raises
     ------
     EnergylabError
-        Names what is wrong, what is allowed and the nearest match. A hub model is looked up when it is loaded.
+        Names what is wrong, what is allowed and the nearest match.
     """
     parameters = Parameters.from_notebook(namespace)
     if parameters.record is None:
         found = machine_devices.resolve_devices(parameters.device, parameters.gpus)
         machine_meters.choose(parameters, found)
-        tasks.load_task(parameters).check(machine_devices.torch_name(found[0]))
+        tasks.load_task(parameters).check(machine_devices.torch_name(found[0]), found)
     return parameters
 
 
@@ -160,7 +160,7 @@ class _TaskSubject:
         return TaskFacts(
             name=self.task.settings.name,
             version=self.task.settings.version,
-            settings=self.task.resolved_settings(),
+            settings={**self.task.resolved_settings(), "runs": self.task.parameters.runs},
             overridden=self.task.overridden(),
         )
 

@@ -231,7 +231,7 @@ def _energy(model: RatedModel) -> dict[str, Any]:
     """Return the figure and the font size at which it and its unit fill the width at most."""
     text, unit = units.figure(model.energy_wh), "Wh per 1,000 queries"
     room = INNER - 6 - 11 * width(unit)
-    return {"text": text, "unit": unit, "size": round(min(34.0, room / width(text)), 1)}
+    return {"text": text, "unit": unit, "size": min(34.0, math.floor(10 * room / width(text)) / 10)}
 
 
 def _interval(cohort: RatedCohort, model: RatedModel) -> str:

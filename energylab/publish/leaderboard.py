@@ -62,6 +62,7 @@ def _all_files(files: dict[str, bytes], site: model_page.Site) -> Iterator[tuple
 def _files(release: Release) -> dict[str, bytes]:
     return {
         "index.html": index_html(release).encode(),
+        "icon.svg": pages.source("leaderboard/icon.svg").encode(),
         "style.css": _style(release).encode(),
         "leaderboard.js": pages.source("leaderboard/leaderboard.js").encode(),
         "leaderboard.json": tables.to_json(release),

@@ -8,7 +8,7 @@ import unicodedata
 
 _JOINERS = "\u200c\u200d"  # emoji sequences and several scripts need them
 _LAYOUT = "\n\t"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_FORMULA = ("=", "+", "-", "@", "|", "%", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four: full width
 
 
 def visible(text: str) -> str:

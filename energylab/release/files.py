@@ -60,16 +60,14 @@ def write(release: Release, folder: str | os.PathLike = FOLDER) -> Path:
 
 
 def read(path: str | os.PathLike) -> Release:
-    """Read a release: a file, or the name of one in ``results/releases``.
+    """Read a release: a file, or the name of one in ``results/releases``, here or in a folder above.
 
     Raises
     ------
     ReleaseError
         If it is missing, truncated, not a release, or of a newer schema; says which.
     """
-    path = Path(path)
-    if not path.is_file() and path.suffix != ".json" and (FOLDER / f"{path.name}.json").is_file():
-        path = FOLDER / f"{path.name}.json"
+    path = _find(path)
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -80,8 +78,22 @@ def read(path: str | os.PathLike) -> Release:
         raise ReleaseError(f"{path} {_what_is_wrong(text, error)}") from None
 
 
+def _find(path: str | os.PathLike) -> Path:
+    """Return the file that is meant; notebooks run in their own folder, commands in the project's."""
+    path = Path(path)
+    if path.is_file() or path.suffix == ".json" or len(path.parts) > 1:
+        return path
+    named = (folder / f"{path.name}.json" for folder in _folders())
+    return next((file for file in named if file.is_file()), path)
+
+
+def _folders() -> list[Path]:
+    here = Path.cwd()
+    return [folder / FOLDER for folder in (here, *here.parents)]
+
+
 def _known() -> str:
-    names = sorted(path.stem for path in FOLDER.glob("*.json"))
+    names = sorted({path.stem for folder in _folders() for path in folder.glob("*.json")})
     return f"; known: {', '.join(names)}" if names else "; make one with `energylab release make`"
 
 

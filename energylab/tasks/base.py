@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from energylab.parameters import Parameters
-from energylab.record import DataFacts, ModelFacts, Quality
+from energylab.record import DataFacts, DeviceFacts, ModelFacts, Quality
 
 Row = dict[str, Any]  # one row of a data set: the task's columns
 
@@ -104,15 +104,6 @@ class Task(ABC):
         used = {**self.resolved_settings(), "runs": self.parameters.runs}
         return tuple(sorted(name for name, value in used.items() if name in published and published[name] != value))
 
-    def check(self, device: str) -> None:  # noqa: B027 - a task without a model of its own has nothing to check
-        """Refuse what can be refused before data or model are loaded.
-
-        Raises
-        ------
-        EnergylabError
-            If the model is not known, or the machine cannot do what the parameters ask for.
-        """
-
     @abstractmethod
     def load_rows(self) -> tuple[list[Row], DataFacts]:
         """Load the queries from the parameter's data source.
@@ -121,6 +112,22 @@ class Task(ABC):
         ------
         DataError
             If a column is missing, a row is unusable, or there are fewer rows than ``samples``.
+        """
+
+    def check(self, device: str, facts: Sequence[DeviceFacts]) -> None:  # noqa: B027 - not every task has a model to check
+        """Refuse by name, before anything is loaded or any device is touched, what cannot be done.
+
+        Parameters
+        ----------
+        device : str
+            The first device in torch's words: ``cpu``, ``cuda:0``.
+        facts : sequence of DeviceFacts
+            The devices the model is to run on.
+
+        Raises
+        ------
+        ModelError
+            Names every option the devices lack, or says why the model does not fit.
         """
 
     @abstractmethod

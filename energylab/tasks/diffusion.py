@@ -68,14 +68,8 @@ def load_pipeline(request: models.ModelRequest, machine: Machine | None = None) 
     ModelError
         If it is missing, gated, no text-to-image pipeline, or beyond the machine.
     """
-    machine = machine or Machine.detect(request.device)
-    _refuse(request)
-    refuse_options(machine, request.dtype, None, None, request.compile, request.gpus)
-    origin = models.locate(request)
+    origin, components, count = prepare_pipeline(request, machine or Machine.detect(request.device))
     with models.quiet(), _quiet_diffusers():
-        components = read_components(origin)
-        count = count_parameters(origin, components)
-        refuse_size(machine, origin.name, count, request.dtype, request.gpus)
         pipeline = _random(request, origin, components) if origin.folder is None else _stored(request, origin)
     pipeline.set_progress_bar_config(disable=True)
     if request.compile:
@@ -83,6 +77,29 @@ def load_pipeline(request: models.ModelRequest, machine: Machine | None = None) 
     facts = models.describe(request, origin, _Networks(pipeline), count)
     facts = facts.model_copy(update={"architecture": type(pipeline).__name__})
     return models.Loaded(pipeline, pipeline.config, origin, facts)
+
+
+def prepare_pipeline(request: models.ModelRequest, machine: Machine) -> tuple[models.Origin, dict[str, Component], int]:
+    """Find a pipeline and refuse, before any weight is read, what cannot be done with it.
+
+    Returns
+    -------
+    (Origin, dict of str to Component, int)
+        Where it is, its parts, and the number of its parameters.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, gated, no text-to-image pipeline, or beyond the machine.
+    """
+    _refuse(request)
+    refuse_options(machine, request.dtype, None, None, request.compile, request.gpus)
+    origin = models.locate(request)
+    with models.quiet(), _quiet_diffusers():
+        components = read_components(origin)
+        count = count_parameters(origin, components)
+    refuse_size(machine, origin.name, count, request.dtype, request.gpus)
+    return origin, components, count
 
 
 def denoiser(pipeline: Any) -> Any:

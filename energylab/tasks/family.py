@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from energylab.errors import TaskError
-from energylab.record import DataFacts, ModelFacts, Quality
+from energylab.record import DataFacts, DeviceFacts, ModelFacts, Quality
 from energylab.tasks import data, models
 from energylab.tasks.base import Row, Task
-from energylab.tasks.machine import Machine, refuse_options
+from energylab.tasks.machine import Machine
 
 
 class ModelTask(Task):
@@ -84,20 +84,19 @@ class ModelTask(Task):
         required = [column for column in self.columns if column not in self.references]
         return data.load_rows(self.settings, self.parameters, required, self.synthesise, self.check_row, self.open_row)
 
+    def check(self, device: str, facts: Sequence[DeviceFacts]) -> None:
+        """Find the model and refuse what cannot be done with it; see `energylab.tasks.models.prepare`."""
+        request = models.ModelRequest.of(self.parameters, self.settings, device)
+        self.refuse(request, Machine.described(request.device, facts))
+
+    def refuse(self, request: models.ModelRequest, machine: Machine) -> None:
+        """Refuse a model before it is loaded; a family whose model is no transformers model replaces this."""
+        models.prepare(request, self.auto_class, machine)
+
     def load_model(self, device: str) -> ModelFacts:
         """Load the model and its processor; see `energylab.tasks.models.load_model`."""
         request = models.ModelRequest.of(self.parameters, self.settings, device)
         return self._hold(request, self.build(request))
-
-    def check(self, device: str) -> None:
-        """Refuse options that this machine lacks, and a folder or architecture that is not there."""
-        request = models.ModelRequest.of(self.parameters, self.settings, device)
-        refuse_options(
-            Machine.detect(request.device), request.dtype, request.quantisation, request.attention, request.compile,
-            request.gpus,
-        )  # fmt: skip
-        if request.source != "hub":
-            models.locate(request)
 
     def build(self, request: models.ModelRequest) -> models.Loaded:
         """Load the model; a family whose model is no transformers model replaces this."""

@@ -14,6 +14,7 @@ from energylab.errors import ModelError, TaskError
 from energylab.record import Quality
 from energylab.tasks import diffusion, hub, models
 from energylab.tasks.base import Row, Tokens
+from energylab.tasks.machine import Machine
 from energylab.tasks.text import TextSettings, TextTask
 
 
@@ -66,6 +67,10 @@ class ImageGeneration(TextTask):
     def auto_class(self, config: Any) -> str:
         """Pipelines are no transformers models; see `build`."""
         raise TaskError("image generation loads pipelines, not single models")
+
+    def refuse(self, request: models.ModelRequest, machine: Machine) -> None:
+        """Refuse a pipeline before it is loaded."""
+        diffusion.prepare_pipeline(request, machine)
 
     def build(self, request: models.ModelRequest) -> models.Loaded:
         """Load a diffusion pipeline."""

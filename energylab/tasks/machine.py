@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from energylab.errors import ModelError
+from energylab.record import DeviceFacts
 from energylab.tasks.quantisation import IN_CHECKPOINT, ON_LOADING, Quantisation
 
 #: Bytes of one weight, by what it is stored as.
@@ -63,6 +65,27 @@ class Machine:
         return [f"cuda:{self.first + position}" for position in range(gpus)]
 
     @classmethod
+    def described(cls, device: str, facts: Sequence[DeviceFacts]) -> Machine:
+        """Take the word of the driver for the devices, without touching them.
+
+        CUDA itself would create a context on a board when asked, and there would be no idle board left to observe.
+
+        Parameters
+        ----------
+        device : str
+            The first device in torch's words.
+        facts : sequence of DeviceFacts
+            The devices the model is to be spread over, from that one on.
+        """
+        if not device.startswith("cuda"):
+            return cls.detect(device)
+        first = int(device.partition(":")[2] or 0)
+        stated = [str(one.settings.get("compute_capability") or "0.0").split(".") for one in facts]
+        capability = min((int(major), int(minor)) for major, minor in stated)
+        memory = (0,) * first + tuple(one.memory_bytes or 0 for one in facts)
+        return cls(device, memory, capability, _packages(), importlib.util.find_spec("triton") is not None)
+
+    @classmethod
     def detect(cls, device: str) -> Machine:
         """Look at this machine.
 
@@ -74,9 +97,7 @@ class Machine:
         import psutil
         import torch
 
-        needed = {way.package for way in (*ON_LOADING.values(), *IN_CHECKPOINT.values())}
-        needed |= {package for package, _ in ATTENTIONS.values() if package}
-        packages = frozenset(name for name in needed if importlib.util.find_spec(name))
+        packages = _packages()
         if not device.startswith("cuda"):
             memory = (psutil.virtual_memory().available,)
             return cls(device, memory, None, packages, any(map(shutil.which, ("c++", "g++", "clang++"))))
@@ -174,6 +195,12 @@ def raise_all(problems: list[str]) -> None:
     """Raise one error that names every problem; do nothing when there is none."""
     if problems:
         raise ModelError("this machine cannot do what was asked:\n" + "\n".join(f"- {text}" for text in problems))
+
+
+def _packages() -> frozenset[str]:
+    needed = {way.package for way in (*ON_LOADING.values(), *IN_CHECKPOINT.values())}
+    needed |= {package for package, _ in ATTENTIONS.values() if package}
+    return frozenset(name for name in needed if importlib.util.find_spec(name))
 
 
 def _refuse_devices(machine: Machine, gpus: int) -> list[str]:

@@ -9,7 +9,7 @@ from energylab.errors import ModelError
 
 
 def build_random(
-    auto: Any, config: Any, dtype: Any, devices: Sequence[str], plan: dict[str, str], seed: int, **shape: Any
+    auto: Any, config: Any, devices: Sequence[str], plan: dict[str, str], seed: int, **loading: Any
 ) -> Any:
     """Build a model with random weights straight on its devices, in its precision: no copy on the host.
 
@@ -19,16 +19,14 @@ def build_random(
         A transformers Auto class.
     config : transformers.PretrainedConfig
         The model's shape.
-    dtype : torch.dtype
-        Precision of the weights.
     devices : sequence of str
         The devices in use, the first one first.
     plan : dict of str to str
         Which part of the model goes to which device; see `spread`.
     seed : int
         Equal seeds give equal weights on equal devices.
-    **shape
-        Passed to ``from_config``: ``attn_implementation``.
+    **loading
+        Passed to ``from_config``: ``dtype``, ``attn_implementation``.
 
     Returns
     -------
@@ -41,9 +39,9 @@ def build_random(
         torch.manual_seed(seed)
         if len(devices) == 1:
             with torch.device(devices[0]):
-                return auto.from_config(config, dtype=dtype, **shape)
+                return auto.from_config(config, **loading)
         with torch.device("meta"):
-            model = auto.from_config(config, dtype=dtype, **shape)
+            model = auto.from_config(config, **loading)
         return _materialise(model, plan, devices[0])
 
 

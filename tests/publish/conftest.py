@@ -1,37 +1,12 @@
-"""Records and releases for the tests of what is published: built whole, by hand, nothing measured."""
+"""Releases for the tests of what is published: official, published and hostile ones, and their pages."""
 
 from __future__ import annotations
 
-import hashlib
-from datetime import UTC, datetime
-
 import pytest
+from release_builders import record_of
 
 from energylab import release, store
-from energylab.parameters import Parameters
-from energylab.record import (
-    DataFacts,
-    DeviceFacts,
-    HostFacts,
-    IdleLevel,
-    MeterFacts,
-    MeterReadings,
-    ModelFacts,
-    ProtocolFacts,
-    Quality,
-    Record,
-    TaskFacts,
-    WarmUp,
-    Window,
-)
-
-JOULES_PER_WH = 3600.0
-QUERIES = 20
-PHASES = {
-    "preprocess": 0.05,
-    "prefill": 0.4,
-    "generate": 0.95,
-}  # share of the scored energy; prefill is inside generate
+from energylab.publish import leaderboard
 
 #: Names that must come out as text wherever they are printed.
 HOSTILE = {
@@ -51,124 +26,29 @@ HOSTILE = {
 }
 
 
-@pytest.fixture
-def make_record():
-    """Build a valid record whose scored energy is stated: official unless told otherwise."""
-    return _record
+def _write(records, root):
+    for number, record in enumerate(records):
+        store.write(record, root / f"{number:04d}")
+    return root
 
 
-def _record(
-    model="org/model",
-    energy_wh=10.0,
-    task="text_generation",
-    model_class="A",
-    session=0,
-    runs=2,
-    spread=0.01,
-    kind="measured",
-    source="hub",
-    data="hub",
-    parameters=1_000_000_000,
-    quality=0.5,
-    board="GPU-0",
-    device="NVIDIA H100 80GB HBM3",
-    broken=False,
-):
-    windows = _windows(energy_wh, runs, spread, session, broken)
-    asked = Parameters(task=task, model=model, model_source=source if source in ("hub", "path", "random") else "hub",
-                       data_source=data, samples=QUERIES, runs=runs, repeat=session)  # fmt: skip
-    return Record(
-        record_id=f"{hashlib.sha256(f'{task} {model}'.encode()).hexdigest()[:8]}-{session}",
-        job_id=asked.job_id,
-        repeat=session,
-        created_utc=datetime(2026, 3, 1 + session, 12, tzinfo=UTC),
-        energylab_version="0.1.0",
-        energy_kind=kind,
-        task=TaskFacts(name=task, version="1", settings={"batch_size": 1, "dtype": "float16"}),
-        model=ModelFacts(name=model, source=source, revision="main", commit="0" * 40, architecture="LlamaForCausalLM",
-                         parameters=parameters, model_class=model_class, dtype="float16"),  # fmt: skip
-        data=DataFacts(name="EnergyStarAI/text_generation", source=data, digest="d" * 64, queries=QUERIES),
-        protocol=ProtocolFacts(version="1", seed=0, runs=runs, settings={}),
-        devices=(DeviceFacts(name=device, type="cuda", index=0, uuid=board, driver="570.1"),),
-        meters=(MeterFacts(name="nvml", source="nvmlDeviceGetTotalEnergyConsumption", kind=kind, device=board,
-                           scored=True),),
-        host=HostFacts(processor="Example CPU", cores=16, memory_bytes=2**37, system="Linux 6.1", python="3.12.3",
-                       packages={"torch": "2.11.0", "transformers": "5.17.0"}, git_commit="a" * 40, git_dirty=False),
-        phases=tuple(PHASES),
-        idle=(IdleLevel(level="weights_resident", power_w=70.0, duration_s=10.0, energy_j=700.0),),
-        warm_up=WarmUp(duration_s=3.0, energy_j=900.0, queries=10, steady=True, reason="steady"),
-        windows=windows,
-        quality=(Quality(metric="accuracy", value=quality, queries=QUERIES),) if quality is not None else (),
-        parameters=asked.model_dump(),
-        valid=True,
-    )  # fmt: skip
-
-
-def _windows(energy_wh, runs, spread, session, broken):
-    """Two blocks a run and phase; with `broken`, the first block of the session is measured twice."""
-    windows, start = [], 0.0
-    for run in range(runs):
-        factor = 1 + spread * (session - 1) + spread * (run - 0.5) / 3
-        for phase, share in PHASES.items():
-            for block in range(2):
-                energy_j = energy_wh * JOULES_PER_WH * QUERIES / 1000 * share * factor / 2
-                attempts = (False, True) if broken and not windows else (True,)
-                for attempt, valid in enumerate(attempts):
-                    windows.append(_window(len(windows), run, phase, block, attempt, start, energy_j, valid))
-                    start += windows[-1].duration_s + 0.5
-    return tuple(windows)
-
-
-def _window(index, run, phase, block, attempt, start_s, energy_j, valid):
-    seconds = energy_j / {"preprocess": 90.0, "prefill": 420.0, "generate": 310.0}[phase]
-    return Window(
-        index=index, run=run, phase=phase, block=block, attempt=attempt, replications=1,
-        queries=tuple(range(block * QUERIES // 2, (block + 1) * QUERIES // 2)),
-        start_s=start_s, duration_s=seconds, energy_j=energy_j if valid else None,
-        bound_j=energy_j * 0.01 if valid else None,
-        meters=(MeterReadings(meter="nvml", device="GPU-0", energy_j=energy_j if valid else None),),
-        input_tokens=3690, output_tokens=100 if phase == "generate" else None,
-        valid=valid, reasons=() if valid else ("thermal_slowdown",),
-    )  # fmt: skip
-
-
-@pytest.fixture
-def write_records(make_record, tmp_path):
-    """Write records to a folder of their own each, and return the root."""
-
-    def write(records, root=None):
-        root = root or tmp_path / "records"
-        for number, record in enumerate(records):
-            store.write(record, root / f"{number:04d}")
-        return root
-
-    return write
-
-
-@pytest.fixture
-def study(make_record, write_records):
-    """An official study: eight models of class A, three sessions each; one had a window measured again."""
+@pytest.fixture(scope="session")
+def study(tmp_path_factory):
+    """The folder of an official study: eight models, three sessions each; of one a window was measured again."""
     energies = {f"org/model-{n}": 4.0 * 1.5**n for n in range(8)}
-    return write_records(
-        make_record(
-            name,
-            energy,
-            session=session,
-            parameters=int(2e8 * energy),
-            quality=0.4 + energy / 200,
-            broken=name.endswith("3"),
-        )  # fmt: skip
-        for name, energy in energies.items()
+    records = [
+        record_of(name, wh, session, parameters=int(2e8 * wh), quality=0.4 + wh / 200, broken=name.endswith("3"))
+        for name, wh in energies.items()
         for session in range(3)
-    )
+    ]
+    return _write(records, tmp_path_factory.mktemp("official"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def official(study):
     """The release of the official study."""
-    return release.make(
-        [study], name="official-2026-03", date="2026-03-05", draws=2000, address="https://example.org/e"
-    )
+    address = "https://example.org/energy"
+    return release.make([study], name="official-2026-03", date="2026-03-05", draws=2000, address=address)
 
 
 @pytest.fixture(scope="session")
@@ -177,29 +57,35 @@ def published():
     return release.make(["published:2025-02"], name="published-2025-02", date="2025-02-28", noise=0.01, draws=2000)
 
 
-@pytest.fixture
-def hostile(make_record, write_records):
-    """A release of models with hostile names, and the folder of its records."""
+@pytest.fixture(scope="session")
+def hostile_records(tmp_path_factory):
+    """The folder of estimated records of random weights whose names are hostile."""
+    unofficial = {"kind": "estimated", "source": "random", "data": "sample", "model_class": None, "task": "<b>qa</b>"}
     records = [
-        make_record(
-            name,
-            5.0 + n,
-            session=session,
-            kind="estimated",
-            source="random",
-            data="sample",
-            model_class=None,
-            task="text_classification",
-        )  # fmt: skip
+        record_of(name, 5.0 + n, session, **unofficial)
         for n, name in enumerate(HOSTILE.values())
         for session in range(2)
     ]
-    numbered = [record.model_copy(update={"record_id": f"{n:03d}"}) for n, record in enumerate(records)]
-    root = write_records(numbered)
-    return release.make([root], name="hostile", date="2026-03-05", draws=200), root
+    return _write(records, tmp_path_factory.mktemp("hostile"))
+
+
+@pytest.fixture(scope="session")
+def hostile(hostile_records):
+    """The release of hostile names; its task is hostile too."""
+    return release.make([hostile_records], name="hostile", date="2026-03-05", draws=200)
 
 
 @pytest.fixture(scope="session")
 def hostile_names():
     """Hostile names by what is hostile about them."""
     return HOSTILE
+
+
+@pytest.fixture(scope="session")
+def sites(published, official, study, hostile, hostile_records, tmp_path_factory):
+    """The folders of three leaderboards, by release."""
+    root = tmp_path_factory.mktemp("sites")
+    leaderboard.build(published, root / "published")
+    leaderboard.build(official, root / "official", records=[study])
+    leaderboard.build(hostile, root / "hostile", records=[hostile_records])
+    return root

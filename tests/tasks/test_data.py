@@ -60,7 +60,7 @@ def test_the_spans_of_the_answers_lie_in_their_contexts():
 @pytest.mark.parametrize("name", TEXT_TASKS)
 def test_synthetic_rows_have_the_published_mean_length(name):
     _, tokens = TEXT_TASKS[name]
-    task = load_task(Parameters(task=name, data_source="synthetic", samples=1000, seed=5))
+    task = load_task(Parameters(task=name, data_source="synthetic", samples=400, seed=5))
     rows, facts = task.load_rows()
     words = [sum(len(re.findall(r"\w+|\.", text)) for text in row.values()) for row in rows]
     assert facts.source == "synthetic"
@@ -70,7 +70,7 @@ def test_synthetic_rows_have_the_published_mean_length(name):
     assert np.std(words) > 0.3 * np.mean(words)  # lengths vary
     again, _ = task.load_rows()
     assert again == rows
-    other, _ = load_task(Parameters(task=name, data_source="synthetic", samples=1000, seed=6)).load_rows()
+    other, _ = load_task(Parameters(task=name, data_source="synthetic", samples=400, seed=6)).load_rows()
     assert other != rows
 
 

@@ -1,5 +1,8 @@
 """The architectures of the models that see, hear and draw: true sizes, and processors that fit them."""
 
+import csv
+from importlib.resources import files
+
 import numpy as np
 import pytest
 import transformers
@@ -60,7 +63,7 @@ def count(architecture):
         return diffusion.count_parameters(origin, diffusion.read_components(origin))
     config = architecture.build_config()
     task = load_task(Parameters(task=next(name for name in architecture.tasks if name in TASKS)))
-    return models.count_parameters(config, getattr(transformers, task.auto_class(config)), origin)
+    return models.build_skeleton(config, getattr(transformers, task.auto_class(config)), origin).num_parameters()
 
 
 @pytest.mark.parametrize("name", sorted(KNOWN))
@@ -74,6 +77,24 @@ def test_built_on_the_meta_device_it_has_the_stated_number_of_parameters(name):
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_has_five_architectures(task):
     assert sum(task in one.tasks for one in KNOWN.values()) >= 5
+
+
+def test_most_of_the_published_models_are_there():
+    """Missing: two of Flan-T5's kin and the few whose configuration could not be had (see the files)."""
+    table = files("energylab.published") / "ai_energy_score_2025-02.csv"
+    rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+    for task, least in {
+        "image_classification": 21,
+        "object_detection": 5,
+        "speech_recognition": 12,
+        "image_generation": 9,
+        "image_captioning": 8,
+    }.items():
+        published = {row["model"] for row in rows if row["task"] == task}
+        ours = {one.options.get("published_as", name) for name, one in KNOWN.items() if task in one.tasks}
+        assert len(published & ours) >= least
+    named = {one.options["published_as"] for one in KNOWN.values() if "published_as" in one.options}
+    assert named <= {row["model"] for row in rows}
 
 
 @pytest.mark.parametrize("name", SEEING)

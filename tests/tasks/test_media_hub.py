@@ -127,4 +127,4 @@ def test_what_goes_wrong_with_a_pipeline_is_explained(hub, ask, pipeline_files):
     assert failed["error"] == "ModelError"
     assert "run again" in failed["message"]
     hub.breaks.clear()
-    assert draw(ask, "someone/broken-draws")["facts"]["parameters"] == 300739
+    assert draw(ask, "someone/broken-draws")["facts"]["parameters"] == 288931

@@ -38,8 +38,8 @@ def test_a_model_on_two_devices_computes_what_it_does_on_one(model, two_devices)
     auto, config = shaped(model)
     plan = spread(build_skeleton(config, auto, Origin("x", None)), two_devices)
     assert set(plan.values()) == {"first", "second"}
-    one = build_random(auto, config, torch.float32, ["cpu"], {"": "cpu"}, 0).eval()
-    two = build_random(auto, config, torch.float32, ["cpu", "cpu"], dict.fromkeys(plan, "cpu"), 0).eval()
+    one = build_random(auto, config, ["cpu"], {"": "cpu"}, 0, dtype=torch.float32).eval()
+    two = build_random(auto, config, ["cpu", "cpu"], dict.fromkeys(plan, "cpu"), 0, dtype=torch.float32).eval()
     assert not any(tensor.is_meta for tensor in [*two.parameters(), *two.buffers()])
     assert two.num_parameters() == one.num_parameters()
     two.load_state_dict(one.state_dict())
@@ -67,7 +67,7 @@ def test_a_model_with_too_few_layers_is_refused(two_devices):
 
 def test_random_weights_are_made_in_the_precision_asked_for_and_by_the_seed():
     auto, config = shaped("tiny-llama")
-    made = [build_random(auto, config, torch.bfloat16, ["cpu"], {"": "cpu"}, seed) for seed in (1, 1, 2)]
+    made = [build_random(auto, config, ["cpu"], {"": "cpu"}, seed, dtype=torch.bfloat16) for seed in (1, 1, 2)]
     assert {weight.dtype for weight in made[0].parameters()} == {torch.bfloat16}
     first, same, other = (next(model.parameters()) for model in made)
     assert torch.equal(first, same)
@@ -85,5 +85,5 @@ def test_no_float32_copy_is_made_on_the_way(monkeypatch):
 
     monkeypatch.setattr(torch.nn.Linear, "__init__", watched)
     auto, config = shaped("tiny-llama")
-    build_random(auto, config, torch.float16, ["cpu"], {"": "cpu"}, 0)
+    build_random(auto, config, ["cpu"], {"": "cpu"}, 0, dtype=torch.float16)
     assert seen == {torch.float16}

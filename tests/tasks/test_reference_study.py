@@ -10,14 +10,10 @@ from energylab.parameters import Parameters
 from energylab.tasks import load_task, task_names
 from energylab.tasks.architectures import architectures
 
-STUDY = yaml.safe_load(
-    (Path(__file__).parents[2] / "params" / "studies" / "reference.yaml").read_text(encoding="utf-8")
-)
-JOBS = [
-    Parameters.check({**STUDY["parameters"], **sweep, "model": model})
-    for sweep in STUDY["sweeps"]
-    for model in sweep["model"]
-]
+FILE = Path(__file__).parents[2] / "params" / "studies" / "reference.yaml"
+STUDY = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+ROWS = [{**STUDY["parameters"], **sweep, "model": model} for sweep in STUDY["sweeps"] for model in sweep["model"]]
+JOBS = [Parameters.check(row) for row in ROWS]
 
 
 def test_every_task_has_five_models_or_more_from_small_to_large():

@@ -1,0 +1,265 @@
+"""The leaderboard's pages as files: what they say, and that strangers' names stay text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup
+
+from energylab import release as releases
+from energylab.errors import ReleaseError
+from energylab.publish import leaderboard, names, units
+from energylab.publish.tables import CSV_COLUMNS, to_csv, to_json
+
+
+def soup(path):
+    return BeautifulSoup(path.read_bytes(), "html.parser")
+
+
+def all_pages(folder):
+    return [folder / "index.html", *sorted((folder / "models").glob("*.html"))]
+
+
+class TestIndex:
+    def test_every_model_has_its_row(self, sites, published):
+        page = soup(sites / "published" / "index.html")
+        tables = page.select("section.cohort table")
+        assert len(tables) == len(published.cohorts) == 12
+        for table, cohort in zip(tables, published.cohorts, strict=True):
+            rows = table.select("tbody tr")
+            assert [row.th.get_text() for row in rows] == [model.model for model in cohort.models]
+            for row, model in zip(rows, cohort.models, strict=True):
+                cells = [cell.get_text() for cell in row.select("td")]
+                assert cells[0] == f"{model.stars}{units.percent(model.star_probability)}"
+                assert cells[1] == units.figure(model.energy_wh)
+                low, high = (float(text.replace(",", "")) for text in cells[2].split(" – "))
+                assert (low, high) == pytest.approx((model.expanded.low_wh, model.expanded.high_wh), rel=0.01)
+
+    def test_units_kind_device_and_what_is_left_out_are_said(self, sites):
+        page = soup(sites / "published" / "index.html")
+        text = page.get_text()
+        assert "Wh per 1,000 queries" in page.select_one("th.wh").get_text()
+        for caption in page.select("section.cohort caption"):
+            assert "on NVIDIA H100" in caption.get_text()
+            assert "imported: somebody else’s figures" in caption.get_text()
+        assert "CPU and host (unless shown apart), cooling, fans and the building’s overhead (PUE)" in text
+
+    def test_how_to_read_this_is_four_sentences(self, sites):
+        text = soup(sites / "published" / "index.html").select_one(".how p").get_text()
+        assert len(re.findall(r"[.](?:\s|$)", text)) == 4
+
+    def test_thin_cohorts_and_assumptions_are_said(self, sites):
+        captions = [caption.get_text() for caption in soup(sites / "published" / "index.html").select("caption")]
+        thin = [caption for caption in captions if "a star means little" in caption]
+        assert len(thin) == 3  # object detection, and classes B and C of text generation
+        assert all("noise of 1 % assumed" in caption for caption in captions if "models on" in caption)
+
+    def test_tables_are_tables(self, sites):
+        for table in soup(sites / "official" / "index.html").select("table"):
+            assert table.caption
+            assert all(th.get("scope") == "col" for th in table.select("thead th"))
+            assert all(row.th.get("scope") == "row" for row in table.select("tbody tr"))
+
+    def test_bars_stand_where_the_figures_say(self, sites, official):
+        rows = soup(sites / "official" / "index.html").select("tbody tr")
+        starts = [float(row.rect["x"].rstrip("%")) for row in rows]
+        centres = [float(row.circle["cx"].rstrip("%")) for row in rows]
+        assert centres == sorted(centres)
+        assert all(start < centre for start, centre in zip(starts, centres, strict=True))
+        gaps = [b - a for a, b in zip(centres, centres[1:], strict=False)]
+        assert gaps == pytest.approx([gaps[0]] * len(gaps), abs=0.1)  # energies grow by the same factor
+
+    def test_bands(self, sites):
+        assert soup(sites / "official" / "index.html").select(".band") == []
+        assert "Imported" in soup(sites / "published" / "index.html").select_one(".band").get_text()
+        estimated = soup(sites / "hostile" / "index.html").select_one(".band").get_text()
+        assert "Not for publication" in estimated
+        assert "energy is estimated" in estimated
+        for path in (sites / "hostile" / "models").glob("*.html"):
+            assert "Not for publication" in soup(path).select_one(".band").get_text()
+
+    def test_moves_are_shown(self, published, tmp_path):
+        earlier = published.model_copy(update={"name": "earlier", "cohorts": published.cohorts[1:]})
+        now = published.model_copy(update={"previous": releases.since(earlier, published)})
+        leaderboard.build(now, tmp_path / "site", with_labels=False)
+        moved = soup(tmp_path / "site" / "index.html").select_one("#moved").get_text()
+        assert "What moved since earlier" in moved
+        assert "Google: pix2struct base" in moved
+        assert "joined" in moved
+
+
+class TestModelPage:
+    @pytest.fixture
+    def page(self, sites):
+        return soup(sites / "official" / "models" / f"{names.slug('org/model-3')}.html")
+
+    def test_phases_windows_and_evidence(self, page, official):
+        model = official.cohorts[0].models[3]
+        text = page.get_text(" ")
+        assert units.figure(model.energy_wh) in text
+        assert "thermal_slowdown" in text
+        assert len(page.select("figure.strip")) == 3
+        assert len(page.select("figure.strip rect.bad")) == 3
+        for session in model.sessions:
+            assert session.record_id in text
+            assert session.digest in text
+            assert session.job_id in text
+
+    def test_command(self, page):
+        command = page.select_one("pre").get_text()
+        assert command.startswith("papermill notebooks/01-benchmark.ipynb")
+        assert "-r model org/model-3" in command
+
+    def test_advice_agrees_with_the_bands(self, page, official):
+        cohort = official.cohorts[0]
+        edge = cohort.edges_wh[5 - cohort.models[3].stars]
+        assert f"above {units.figure(edge)} Wh" in page.get_text()
+
+    def test_peers_lead_to_their_pages(self, page, sites):
+        for link in page.select(".peers a"):
+            assert (sites / "official" / "models" / link["href"].split("#")[0]).is_file()
+
+    def test_records_are_offered_only_with_the_right_digest(self, sites, official, study, tmp_path):
+        offered = {path.name for path in (sites / "official" / "records").iterdir()}
+        assert len(offered) == 24
+        first = official.cohorts[0].models[0].sessions[0]
+        changed = tmp_path / "records" / "one"
+        changed.mkdir(parents=True)
+        record = json.loads(next(p for p in study.rglob("record.json") if first.record_id in p.read_text()).read_text())
+        record["windows"][0]["energy_j"] *= 0.5
+        (changed / "record.json").write_text(json.dumps(record))
+        leaderboard.build(official, tmp_path / "site", records=[tmp_path / "records"], with_labels=False)
+        assert not (tmp_path / "site" / "records").exists()
+
+    def test_a_model_of_three_tasks_has_one_page(self, sites):
+        page = soup(sites / "published" / "models" / f"{names.slug('google-t5/t5-base')}.html")
+        tasks = ["question_answering", "summarization", "text_classification"]
+        assert [article["id"] for article in page.select("article")] == tasks
+        assert len(page.select("a.label")) == 3
+
+
+def test_every_link_leads_somewhere(sites):
+    for site in ("published", "official", "hostile"):
+        for path in all_pages(sites / site):
+            for link in soup(path).select("[href], [src]"):
+                target = link.get("href") or link.get("src")
+                if target.startswith("#"):
+                    continue
+                assert not re.match(r"[a-z]+:|//", target), target
+                assert (path.parent / target.split("#")[0]).resolve().is_file(), target
+
+
+class TestHostile:
+    def test_names_are_text_on_every_page(self, sites, hostile_names):
+        index = soup(sites / "hostile" / "index.html")
+        shown = {row.th.get_text() for row in index.select("section.cohort tbody tr")}
+        assert shown == {names.one_line(name) for name in hostile_names.values()}
+        for name in hostile_names.values():
+            page = soup(sites / "hostile" / "models" / f"{names.slug(name)}.html")
+            assert page.h1.get_text() == names.one_line(name)
+            assert page.title.get_text().startswith(names.one_line(name))
+
+    def test_nothing_in_them_acts(self, sites):
+        for path in all_pages(sites / "hostile"):
+            page = soup(path)
+            assert [script.get("src") for script in page.select("script")] in ([], ["leaderboard.js"])
+            assert not page.select("img[onerror], iframe, object, embed, base, form[action], style, [style]")
+            for element in page.find_all(True):
+                assert not [name for name in element.attrs if name.startswith("on")]
+                assert not element.get("href", "").lower().startswith(("javascript:", "data:"))
+            assert not re.search("[\x00\u202a-\u202e]", path.read_text(encoding="utf-8"))
+
+    def test_commands_stay_one_word_a_name(self, sites, hostile_names):
+        import shlex
+
+        for name in hostile_names.values():
+            page = soup(sites / "hostile" / "models" / f"{names.slug(name)}.html")
+            words = shlex.split(page.select_one("pre").get_text())
+            assert words[words.index("model") + 1] == names.visible(name)
+
+    def test_csv_has_no_formula_and_whole_rows(self, hostile, hostile_names):
+        rows = list(csv.reader(io.StringIO(to_csv(hostile).decode())))
+        assert {len(row) for row in rows} == {len(CSV_COLUMNS)}
+        cells = [cell for row in rows[1:] for cell in row if not re.fullmatch(r"-?[\d.e+-]*", cell)]
+        assert not [cell for cell in cells if cell.lstrip().startswith(("=", "+", "-", "@", "|"))]
+        assert len(rows) == len(hostile_names) + 1
+
+    def test_json_holds_the_names_as_they_are(self, hostile, hostile_names):
+        models = json.loads(to_json(hostile))["cohorts"][0]["models"]
+        assert {model["model"] for model in models} == set(hostile_names.values())
+
+
+class TestTables:
+    def test_csv_and_json_agree_with_the_release(self, official):
+        rows = list(csv.DictReader(io.StringIO(to_csv(official).decode())))
+        objects = json.loads(to_json(official))["cohorts"][0]["models"]
+        for row, item, model in zip(rows, objects, official.cohorts[0].models, strict=True):
+            assert row["model"] == item["model"] == model.model
+            assert float(row["energy_wh_per_1000_queries"]) == pytest.approx(model.energy_wh, rel=1e-5)
+            assert item["energy_wh"] == pytest.approx(model.energy_wh, rel=1e-5)
+            assert int(row["stars"]) == item["stars"] == model.stars
+            assert row["official"] == "True"
+            assert (row["quality_metric"], row["sessions"]) == ("accuracy", "3")
+
+    def test_release_beside_them_is_the_release(self, sites, official):
+        assert releases.read(sites / "official" / "release.json") == official
+        assert json.loads(to_json(official))["release_sha256"] == official.digest()
+
+
+class TestFolder:
+    def test_replaces_only_its_own(self, official, tmp_path):
+        other = tmp_path / "precious"
+        other.mkdir()
+        (other / "thesis.txt").write_text("years of work")
+        with pytest.raises(ReleaseError, match="holds other files"):
+            leaderboard.build(official, other, with_labels=False)
+        assert (other / "thesis.txt").read_text() == "years of work"
+
+    def test_a_second_build_leaves_nothing_of_the_first(self, official, tmp_path):
+        leaderboard.build(official, tmp_path / "site")
+        smaller = official.cohorts[0].model_copy(update={"models": official.cohorts[0].models[:2]})
+        leaderboard.build(official.model_copy(update={"cohorts": (smaller,)}), tmp_path / "site", with_labels=False)
+        assert len(list((tmp_path / "site" / "models").iterdir())) == 2
+        assert not (tmp_path / "site" / "labels").exists()
+        assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
+class TestSize:
+    def test_206_models_are_light(self, tmp_path):
+        rows = [f"qa,organisation-{n % 97}/model-{n:05d},{3.6 * (1 + n)},1,{s}" for n in range(206) for s in (0, 1)]
+        (tmp_path / "t.csv").write_text("task,model,energy_j,queries,session\n" + "\n".join(rows))
+        made = releases.make([tmp_path / "t.csv"], name="r", date="2026-01-01", draws=100)
+        leaderboard.build(made, tmp_path / "site", with_labels=False)
+        site = tmp_path / "site"
+        light = [
+            site / name for name in ("index.html", "style.css", "leaderboard.js", "leaderboard.json", "leaderboard.csv")
+        ]
+        assert sum(path.stat().st_size for path in light) <= 300_000
+
+
+def test_colours_have_enough_contrast():
+    style = Path(leaderboard.__file__).parent / "templates" / "leaderboard" / "style.css"
+    modes = re.findall(r":root \{(.*?)\}", style.read_text(), flags=re.DOTALL)
+    assert len(modes) == 2
+    for mode in modes:
+        colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", mode))
+        pairs = [(front, back) for front in ("ink", "quiet", "mark") for back in ("ground", "raised")]
+        for front, back in [*pairs, ("warn-ink", "warn-ground"), ("bad", "ground"), ("ground", "mark")]:
+            assert contrast(colours[front], colours[back]) >= 4.5, (front, back)
+
+
+def contrast(one, other):
+    """WCAG 2 contrast of two colours."""
+
+    def luminance(colour):
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)

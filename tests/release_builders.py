@@ -1,0 +1,110 @@
+"""Whole records of text generation, built by hand with a stated energy: nothing is measured."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+
+from energylab.parameters import Parameters
+from energylab.record import (
+    DataFacts,
+    DeviceFacts,
+    HostFacts,
+    IdleLevel,
+    MeterFacts,
+    MeterReadings,
+    ModelFacts,
+    ProtocolFacts,
+    Quality,
+    Record,
+    TaskFacts,
+    WarmUp,
+    Window,
+)
+
+JOULES_PER_WH = 3600.0
+QUERIES = 20
+PHASES = {
+    "preprocess": 0.05,
+    "prefill": 0.4,
+    "generate": 0.95,
+}  # share of the scored energy; prefill is inside generate
+
+
+def record_of(
+    model="org/model",
+    energy_wh=10.0,
+    session=0,
+    task="text_generation",
+    model_class="A",
+    runs=2,
+    spread=0.01,
+    kind="measured",
+    source="hub",
+    data="hub",
+    parameters=1_000_000_000,
+    quality=0.5,
+    board="GPU-0",
+    device="NVIDIA H100 80GB HBM3",
+    broken=False,
+):
+    """Build a valid record whose rated energy is `energy_wh` per 1,000 queries: official unless told otherwise.
+
+    Sessions lie `spread` apart around their mean; with `broken` the first block was measured twice.
+    """
+    windows = _windows(energy_wh, runs, spread, session, broken)
+    asked = Parameters(task=task, model=model, model_source=source if source in ("hub", "path", "random") else "hub",
+                       data_source=data, samples=QUERIES, runs=runs, repeat=session)  # fmt: skip
+    return Record(
+        record_id=f"{hashlib.sha256(f'{task} {model}'.encode()).hexdigest()[:8]}-{session}",
+        job_id=asked.job_id,
+        repeat=session,
+        created_utc=datetime(2026, 3, 1 + session, 12, tzinfo=UTC),
+        energylab_version="0.1.0",
+        energy_kind=kind,
+        task=TaskFacts(name=task, version="1", settings={"batch_size": 1, "dtype": "float16"}),
+        model=ModelFacts(name=model, source=source, revision="main", commit="0" * 40, architecture="LlamaForCausalLM",
+                         parameters=parameters, model_class=model_class, dtype="float16"),  # fmt: skip
+        data=DataFacts(name="EnergyStarAI/text_generation", source=data, digest="d" * 64, queries=QUERIES),
+        protocol=ProtocolFacts(version="1", seed=0, runs=runs, settings={}),
+        devices=(DeviceFacts(name=device, type="cuda", index=0, uuid=board, driver="570.1"),),
+        meters=(MeterFacts(name="nvml", source="nvmlDeviceGetTotalEnergyConsumption", kind=kind, device=board,
+                           scored=True),),
+        host=HostFacts(processor="Example CPU", cores=16, memory_bytes=2**37, system="Linux 6.1", python="3.12.3",
+                       packages={"torch": "2.11.0", "transformers": "5.17.0"}, git_commit="a" * 40, git_dirty=False),
+        phases=tuple(PHASES),
+        idle=(IdleLevel(level="weights_resident", power_w=70.0, duration_s=10.0, energy_j=700.0),),
+        warm_up=WarmUp(duration_s=3.0, energy_j=900.0, queries=10, steady=True, reason="steady"),
+        windows=windows,
+        quality=(Quality(metric="accuracy", value=quality, queries=QUERIES),) if quality is not None else (),
+        parameters=asked.model_dump(),
+        valid=True,
+    )  # fmt: skip
+
+
+def _windows(energy_wh, runs, spread, session, broken):
+    """Two blocks a run and phase; with `broken`, the first block of the session is measured twice."""
+    windows, start = [], 0.0
+    for run in range(runs):
+        factor = 1 + spread * (session - 1) + spread * (run - 0.5) / 3
+        for phase, share in PHASES.items():
+            for block in range(2):
+                energy_j = energy_wh * JOULES_PER_WH * QUERIES / 1000 * share * factor / 2
+                attempts = (False, True) if broken and not windows else (True,)
+                for attempt, valid in enumerate(attempts):
+                    windows.append(_window(len(windows), run, phase, block, attempt, start, energy_j, valid))
+                    start += windows[-1].duration_s + 0.5
+    return tuple(windows)
+
+
+def _window(index, run, phase, block, attempt, start_s, energy_j, valid):
+    seconds = energy_j / {"preprocess": 90.0, "prefill": 420.0, "generate": 310.0}[phase]
+    return Window(
+        index=index, run=run, phase=phase, block=block, attempt=attempt, replications=1,
+        queries=tuple(range(block * QUERIES // 2, (block + 1) * QUERIES // 2)),
+        start_s=start_s, duration_s=seconds, energy_j=energy_j if valid else None,
+        bound_j=energy_j * 0.01 if valid else None,
+        meters=(MeterReadings(meter="nvml", device="GPU-0", energy_j=energy_j if valid else None),),
+        input_tokens=3690, output_tokens=100 if phase == "generate" else None,
+        valid=valid, reasons=() if valid else ("thermal_slowdown",),
+    )  # fmt: skip
