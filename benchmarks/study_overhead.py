@@ -3,8 +3,8 @@
     python benchmarks/study_overhead.py [--jobs 10] [--folder DIR]
 
 The same notebooks with the same parameters, one after the other and interleaved: job 1 by the runner with its warm
-process, by the runner with ``--cold``, and by ``papermill`` on the command line; then job 2 … A notebook imports torch and
-transformers, as every benchmark does, works for a known time, and writes its record. Goal: ≤ 0.8 s a job, warm.
+process, by the runner with ``--cold``, and by ``papermill`` on the command line; then job 2 … A notebook imports torch
+and transformers, as every benchmark does, works for a known time, and writes its record. Goal: ≤ 0.8 s a job, warm.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ def main() -> None:
             seconds["cold"].append(by_runner(plans["cold"], studies["cold"], cold))
             seconds["papermill"].append(by_papermill(plans["warm"], number, folder))
         forge.close()
-    print(f"{options.jobs} jobs, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; seconds beyond {WORK_S} s of work")
+    print(
+        f"{options.jobs} jobs, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; seconds beyond {WORK_S} s of work"
+    )
     print(f"{'':34s}" + "".join(f"{column:>9s}" for column in ("median", "mean", "least", "most")))
     show("runner, warm process", seconds["warm"])
     show("runner, --cold", seconds["cold"])

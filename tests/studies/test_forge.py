@@ -24,7 +24,8 @@ import numpy as np
 left = []
 
 def report(arguments):
-    print(json.dumps({"pid": os.getpid(), "session": os.getsid(0), "environment": dict(os.environ), "folder": os.getcwd(),
+    print(json.dumps({"pid": os.getpid(), "session": os.getsid(0), "environment": dict(os.environ),
+        "folder": os.getcwd(),
         "random": random.random(), "numpy": float(np.random.rand()), "left": list(left), "arguments": arguments,
         "descriptors": len(os.listdir("/proc/self/fd")), "threads": len(os.listdir("/proc/self/task"))}))
     left.append("something")
