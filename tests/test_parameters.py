@@ -29,8 +29,9 @@ def test_the_notebook_has_every_parameter_with_its_default_and_a_comment():
         name, annotation, comment = re.fullmatch(r"(\w+): (\w+) = .+?  # (.+)", line).groups()
         field = Parameters.model_fields[name]
         assert comment == field.description
-        kind = typing.get_args(field.annotation)[0] if typing.get_args(field.annotation) else field.annotation
-        assert annotation == getattr(kind, "__name__", "str")  # papermill reads one word: text for a choice
+        kind = (typing.get_args(field.annotation) or (field.annotation,))[0]
+        word = "str" if isinstance(kind, str) or typing.get_origin(kind) is typing.Literal else kind.__name__
+        assert annotation == word  # papermill reads one word: text for a choice
 
 
 def test_papermill_explains_every_parameter():
