@@ -31,7 +31,7 @@ from energylab.record import phase_totals
 
 SEED = 20250201
 SESSIONS_A_GROUP = 5  # sessions behind one interval
-QUERY_S = 0.1837  # no multiple of the counter's step
+QUERY_S = 0.5837  # no multiple of the counter's step
 POWER_W = 400.0
 IDLE_W = 70.0
 LIMIT_W = 700.0
@@ -76,7 +76,7 @@ class Row:
         return POWER_W * sum(seconds * relative for seconds, relative in self.pattern)
 
 
-_STEPS = ((0.0237, 1.6), (0.06, 1.2), (0.1, 0.7))
+_STEPS = ((0.0637, 1.6), (0.22, 1.2), (0.3, 0.7))
 _RESONANT = ((0.05, 1.5), (0.05, 0.5))  # 100 ms, as long as the sensor's period
 _ON_TICKS = replace(Row("").settings, edges="tick")
 # a bound that no window fails: measuring the low windows again would favour the high ones
@@ -129,7 +129,7 @@ def simulate(row: Row, seed: int) -> tuple[Session, SimulatedBoard]:
             board.work(seconds, power * relative)
 
     settings = replace(row.settings, seed=seed)
-    return run_session(lambda: FunctionWorkload(query, range(20)), [meter], settings, clock=clock), board
+    return run_session(lambda: FunctionWorkload(query, range(10)), [meter], settings, clock=clock), board
 
 
 def judge(row: Row, seed: int) -> tuple[list[float], int, int, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from energylab.errors import MeasurementError, ParameterError
 from energylab.machine import host_facts
 from energylab.meters.base import Meter
 from energylab.parameters import PROTOCOL_VERSION, Parameters
+from energylab.paths import results_root
 from energylab.protocol.session import Session, run_session
 from energylab.protocol.settings import Settings
 from energylab.protocol.workload import FunctionWorkload, TaskWorkload, Workload
@@ -99,6 +101,31 @@ def measure(
     return record
 
 
+def check(namespace: Mapping[str, Any]) -> Parameters:
+    """Check a notebook's parameters, task, model and devices before anything is loaded.
+
+    Parameters
+    ----------
+    namespace : mapping
+        The notebook's ``globals()``.
+
+    Returns
+    -------
+    Parameters
+
+    Raises
+    ------
+    EnergylabError
+        Names what is wrong, what is allowed and the nearest match.
+    """
+    parameters = Parameters.from_notebook(namespace)
+    if parameters.record is None:
+        found = machine_devices.resolve_devices(parameters.device, parameters.gpus)
+        machine_meters.choose(parameters, found)
+        tasks.load_task(parameters).check(machine_devices.torch_name(found[0]), found)
+    return parameters
+
+
 def run(parameters: Parameters) -> Record:
     """Do what the benchmark notebook does: measure and write the record, or show the one that is named.
 
@@ -109,7 +136,10 @@ def run(parameters: Parameters) -> Record:
     """
     if parameters.record is not None:
         return store.read_record(parameters.record)
-    return measure(parameters=parameters, output_folder=parameters.output_folder)
+    folder = parameters.output_folder or results_root(parameters.params) / "notebook"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")  # no progress bar is shown on purpose
+        return measure(parameters=parameters, output_folder=folder)
 
 
 class _TaskSubject:
@@ -122,6 +152,7 @@ class _TaskSubject:
 
     def load(self, device: str) -> Workload:
         self.model = self.task.load_model(device)
+        self.phases = tuple(self.task.phases)  # some tasks settle them by what kind of model was loaded
         self.data = self.data.model_copy(update={"covariates": self.task.covariates(self.rows)})
         return TaskWorkload(self.task, self.rows)
 
@@ -129,13 +160,16 @@ class _TaskSubject:
         return TaskFacts(
             name=self.task.settings.name,
             version=self.task.settings.version,
-            settings=self.task.resolved_settings(),
+            settings={**self.task.resolved_settings(), "runs": self.task.parameters.runs},
             overridden=self.task.overridden(),
         )
 
     def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
         answered = sorted(answers)
         return self.task.score([answers[i] for i in answered], [self.rows[i] for i in answered]) if answered else ()
+
+    def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
+        return self.task.extra([answers[i] for i in sorted(answers)])
 
 
 class _FunctionSubject:
@@ -160,6 +194,9 @@ class _FunctionSubject:
 
     def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
         return ()
+
+    def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
+        return {}
 
 
 def _measure(subject, parameters: Parameters, given: Sequence[Meter] | None, clock: Clock | None) -> Record:
@@ -221,7 +258,7 @@ def _record(subject, parameters, settings: Settings, found, session: Session, wh
         windows=session.windows,
         quality=subject.score(session.answers),
         parameters=parameters.model_dump(),
-        extra={"meter_choice": why, **(rule.facts(session) if rule else {})},
+        extra={"meter_choice": why, **(rule.facts(session) if rule else {}), **subject.extra(session.answers)},
         valid=session.valid,
         reasons=session.reasons,
     )

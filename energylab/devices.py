@@ -13,16 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from energylab.errors import MeterError, MeterPermissionError, ParameterError, unknown_name
+from energylab.errors import DeviceLostError, MeterError, MeterPermissionError, ParameterError, unknown_name
 from energylab.machine import processor_name, usable_cores
-from energylab.meters.nvml_library import Nvml, text
+from energylab.meters.nvml_library import MIG_REFUSED, Nvml, in_mig_mode, text
 from energylab.record import DeviceFacts
-
-MIG_REFUSED = (
-    "a MIG slice cannot be measured: the energy counter and the power sensor belong to the whole board, "
-    "which cannot tell whose joules they were. Use a whole board: ask for one without MIG, or as its "
-    "administrator run `sudo nvidia-smi -i INDEX -mig 0`"
-)
 
 
 @dataclass(frozen=True)
@@ -50,8 +44,8 @@ def list_boards(nvml: Nvml) -> tuple[Board, ...]:
     for index in range(nvml.call("nvmlDeviceGetCount")):
         try:
             handle = nvml.call("nvmlDeviceGetHandleByIndex", index)
-        except MeterPermissionError:  # a scheduler's control group hides it, from CUDA as well
-            continue
+        except (MeterPermissionError, DeviceLostError):
+            continue  # hidden by a scheduler's control group, or off the bus: CUDA does not show it either
         uuid = text(nvml.call("nvmlDeviceGetUUID", handle))
         boards.append(Board(index, uuid, text(nvml.call("nvmlDeviceGetName", handle))))
     return tuple(boards)
@@ -154,11 +148,12 @@ def resolve_devices(
         If there is no such device, fewer than `gpus`, or a MIG slice.
     """
     kind, index = _wanted(device)
+    environ = os.environ if environ is None else environ
     if kind == "cpu":
         return _cpu_only(gpus)
     count = (cuda_count or _torch_cuda_count)()
     if count == 0 and kind == "auto":
-        _warn_of_unused_boards(nvml)
+        _warn_of_unused_boards(environ, nvml)
         return _cpu_only(gpus)
     if count == 0:
         raise ParameterError(f"device={device!r}, but torch sees no CUDA device here: {_why_no_cuda()}")
@@ -168,7 +163,12 @@ def resolve_devices(
             f"device={device!r} with gpus={gpus} needs {chosen.stop} visible CUDA devices, but torch sees "
             f"{count}; lower gpus, or show more boards through CUDA_VISIBLE_DEVICES"
         )
-    return _cuda_devices(chosen, os.environ if environ is None else environ, nvml)
+    return _cuda_devices(chosen, environ, nvml)
+
+
+def all_devices() -> tuple[DeviceFacts, ...]:
+    """Return every visible board that torch can use, or the processor where there is none."""
+    return resolve_devices("auto", max(_torch_cuda_count(), 1))
 
 
 def torch_name(device: DeviceFacts) -> str:
@@ -235,16 +235,18 @@ def _why_no_cuda() -> str:
     return "see `nvidia-smi` and CUDA_VISIBLE_DEVICES, or use device=cpu"
 
 
-def _warn_of_unused_boards(nvml: Any) -> None:
+def _warn_of_unused_boards(environ: Mapping[str, str], nvml: Any) -> None:
+    if "CUDA_VISIBLE_DEVICES" in environ:  # somebody chose which boards to hide
+        return
     library = Nvml(nvml)
     try:
         with library.started():
             boards = list_boards(library)
     except MeterError:  # no driver: nothing is being missed
         return
-    if boards and os.environ.get("CUDA_VISIBLE_DEVICES") is None:
+    if boards:
         names = ", ".join(board.name for board in boards)
-        warnings.warn(f"{names} is installed but runs on the CPU: {_why_no_cuda()}", stacklevel=3)
+        warnings.warn(f"{names} is installed but the session runs on the CPU: {_why_no_cuda()}", stacklevel=3)
 
 
 def _cuda_devices(chosen: Sequence[int], environ: Mapping[str, str], nvml: Any) -> tuple[DeviceFacts, ...]:
@@ -268,10 +270,9 @@ def board_facts(nvml: Nvml, board: Board, torch_index: int) -> DeviceFacts:
         If the board is split into MIG slices.
     """
     handle = nvml.call("nvmlDeviceGetHandleByIndex", board.index)
-    mig = nvml.optional("nvmlDeviceGetMigMode", handle)
-    if mig and mig[0]:
+    if in_mig_mode(nvml, handle):
         raise ParameterError(f"board {board.index} ({board.name}, {board.uuid}) is in MIG mode: {MIG_REFUSED}")
-    memory = nvml.call("nvmlDeviceGetMemoryInfo", handle)
+    memory = nvml.optional("nvmlDeviceGetMemoryInfo", handle)
     ecc = nvml.optional("nvmlDeviceGetEccMode", handle)
     capability = nvml.optional("nvmlDeviceGetCudaComputeCapability", handle)
     persistence = nvml.optional("nvmlDeviceGetPersistenceMode", handle)
@@ -280,7 +281,7 @@ def board_facts(nvml: Nvml, board: Board, torch_index: int) -> DeviceFacts:
         type="cuda",
         index=torch_index,
         uuid=board.uuid,
-        memory_bytes=memory.total,
+        memory_bytes=None if memory is None else memory.total,
         power_limit_w=_watts(nvml.optional("nvmlDeviceGetEnforcedPowerLimit", handle)),
         power_limit_default_w=_watts(nvml.optional("nvmlDeviceGetPowerManagementDefaultLimit", handle)),
         clock_policy=_clock_policy(nvml, handle),

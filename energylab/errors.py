@@ -50,6 +50,10 @@ class RecordError(EnergylabError):
     """A record file is truncated, foreign or of a newer version."""
 
 
+class StudyError(EnergylabError):
+    """A study cannot be planned, run or packed as asked."""
+
+
 class CohortError(EnergylabError):
     """Records that may not be compared were about to be compared."""
 

@@ -97,6 +97,43 @@ def meters_table(record: Record) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("meter")
 
 
+def invalid_windows(record: Record) -> pd.DataFrame | str:
+    """Tabulate every invalid window with its reasons; say so where all are valid."""
+    import pandas as pd
+
+    bad = [window for window in record.windows if not window.valid]
+    if not bad:
+        return f"All {len(record.windows)} windows are valid."
+    rows = [
+        {
+            "window": window.index,
+            "run": window.run,
+            "phase": window.phase,
+            "attempt": window.attempt,
+            "queries": len(window.queries),
+            "seconds": f"{window.duration_s:.3f}",
+            "energy in J": "none" if window.energy_j is None else f"{window.energy_j:.4g}",
+            "reasons": ", ".join(window.reasons),
+            "queries that failed": ", ".join(str(failure.query) for failure in window.failures),
+        }
+        for window in bad
+    ]
+    return pd.DataFrame(rows).set_index("window").assign(kind=record.energy_kind)
+
+
+def device_states(record: Record) -> pd.DataFrame | str:
+    """Tabulate temperature, clocks and slowdown of every device across the windows; say so where none is told."""
+    import pandas as pd
+
+    states = [
+        {"window": w.index, **state.model_dump(exclude={"cotenants"})} for w in record.windows for state in w.states
+    ]
+    told = pd.DataFrame(states).dropna(axis="columns", how="all") if states else pd.DataFrame()
+    if set(told.columns) <= {"window", "device"}:
+        return "This device tells neither temperature nor clocks nor slowdown: nothing of the kind could be checked."
+    return told.groupby("device").agg(["min", "max"]).drop(columns="window").T
+
+
 def idle_table(record: Record) -> pd.DataFrame:
     """Tabulate the three idle levels and the static share of the rated energy."""
     import pandas as pd

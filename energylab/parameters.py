@@ -78,13 +78,13 @@ class Parameters(BaseModel):
     repeat: int = Field(0, ge=0, description="number of this session among those of the same setting")
     attempt: int = Field(0, ge=0, description="number of this try among those of the same job")
     params: str | None = Field(None, description="folder laid out like params/; None: ./params, upward")
-    output_folder: str = Field("results/notebook", description="folder that record.json is written to")
+    output_folder: str | None = Field(None, description="folder for record.json; None: results/notebook beside params/")
     record: str | None = Field(None, description="show this record.json and measure nothing")
 
     @field_validator("model", "task", "output_folder", "device", "meter")
     @classmethod
-    def _not_empty(cls, value: str) -> str:
-        if not value.strip():
+    def _not_empty(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
             raise ValueError("must not be empty")
         return value
 

@@ -48,3 +48,9 @@ def params_root(explicit: str | os.PathLike | None = None, start: str | os.PathL
         if (folder / "tasks").is_dir():
             return folder
     raise ParameterError(f"no params/ folder at {here} or above it; run inside the project or pass --params FOLDER")
+
+
+def results_root(params: str | os.PathLike | None = None) -> Path:
+    """Return the folder of results: beside the project's ``params/``, or in the working folder outside a project."""
+    root = params_root(params)
+    return (Path.cwd() if root == _PACKAGED else root.parent) / "results"

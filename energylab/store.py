@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from energylab import cache
 from energylab.errors import RecordError
 from energylab.record import SCHEMA_VERSION, Record
-from energylab.tables import COLUMNS, WINDOW_COLUMNS, record_rows, window_rows
+from energylab.tables import WINDOW_COLUMNS, record_rows, tidy_frame, window_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,16 +161,27 @@ def read(*roots: str | os.PathLike) -> pd.DataFrame:
     """
     import pandas as pd
 
-    roots = roots or ("results",)
-    frames = [_read_csv(Path(root)) for root in roots if Path(root).suffix == ".csv"]
-    rows: list[dict[str, Any]] = []
-    for root in (Path(root) for root in roots if Path(root).suffix != ".csv"):
-        found = [(root, read_record(root))] if root.is_file() else read_records(root)
-        for path, record in found:
-            rows += record_rows(record, path)
-    frames.insert(0, pd.DataFrame(rows, columns=list(COLUMNS)))
+    frames = [_read_root(Path(root)) for root in roots or ("results",)]
     frames = [frame for frame in frames if len(frame)] or frames[:1]
     return pd.concat(frames, ignore_index=True)
+
+
+def _read_root(root: Path) -> pd.DataFrame:
+    if root.suffix == ".csv":
+        return _read_csv(root)
+    if root.is_dir():
+        return cache.read(root, FILE_NAME, _rows_or_warning, tidy_frame)
+    if root.is_file():
+        return tidy_frame(record_rows(read_record(root), root))
+    raise RecordError(f"{root} does not exist; name a record, a folder of records or a CSV")
+
+
+def _rows_or_warning(path: Path) -> list[dict[str, Any]]:
+    try:
+        return record_rows(read_record(path), path)
+    except RecordError as error:
+        warnings.warn(f"skipped: {error}", stacklevel=2)
+        return []
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from energylab.cohort import cohort_key
 from energylab.record import SCORED_PHASES, Record
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Columns of the tidy table, one row a record, run and phase.
 COLUMNS = (
@@ -16,12 +19,32 @@ COLUMNS = (
     "valid", "reasons", "cohort", "created_utc", "path",
 )  # fmt: skip
 
+#: Columns of the tidy table that are not text; every other is.
+_KINDS = {
+    "scored": "bool",
+    "valid": "bool",
+    **dict.fromkeys(("run", "queries", "gpus", "repeat", "batch_size"), "int64"),
+    **dict.fromkeys(("energy_j", "bound_j", "duration_s", "idle_power_w", "quality"), "float64"),
+    **dict.fromkeys(("input_tokens", "output_tokens", "parameters"), "float64"),
+}
+
 #: Columns of the table of windows.
 WINDOW_COLUMNS = (
     "session", "board", "device", "task", "model", "run", "phase", "scored", "block", "attempt", "index", "queries",
     "query_ids", "replications", "start_s", "duration_s", "energy_j", "bound_j", "mean_power_w", "temperature_c",
     "input_tokens", "output_tokens", "valid", "reasons", "energy_kind",
 )  # fmt: skip
+
+
+def tidy_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return the tidy table of `rows`, with the same column types however many rows there are.
+
+    Numbers that a record may lack are floats, NaN where it does; text it may lack is NaN too.
+    """
+    import pandas as pd
+
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    return frame.astype({column: _KINDS.get(column, "str") for column in COLUMNS})
 
 
 def record_rows(record: Record, path: str | os.PathLike = "") -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import seaborn as sns
 
+from energylab.figures.variance import finished
 from energylab.record import Record, Window
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ def power_over_time(record: Record) -> Figure:
     axes.set_title(f"{record.model.name}: {len(record.windows)} windows", loc="left", fontsize=10)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, ncols=len(phases) + 2, loc="upper left", bbox_to_anchor=(0, -0.18), fontsize=9)
-    sns.despine(figure)
-    return figure
+    return finished(figure)
 
 
 def _draw_window(axes: Axes, window: Window, colour) -> None:
@@ -85,5 +85,4 @@ def device_over_time(record: Record) -> Figure | None:
         axes.set(ylabel=label)
     rows[-1, 0].set(xlabel="time in the session (s)")
     rows[0, 0].legend(frameon=False, fontsize=8)
-    sns.despine(figure)
-    return figure
+    return finished(figure)

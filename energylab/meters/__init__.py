@@ -20,7 +20,6 @@ METERS = Registry(
         "nvml": "energylab.meters.nvml:NvmlMeter",
         "rapl": "energylab.meters.rapl:RaplMeter",
         "codecarbon": "energylab.meters.codecarbon:CodeCarbonMeter",
-        "zeus": "energylab.meters.zeus:ZeusMeter",
         "estimate": "energylab.meters.estimate:EstimateMeter",
         "replay": "energylab.meters.replay:ReplayMeter",
     },

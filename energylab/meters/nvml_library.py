@@ -52,6 +52,13 @@ _UNION = {
 }
 
 
+MIG_REFUSED = (
+    "a MIG slice cannot be measured: the energy counter and the power sensor belong to the whole board, "
+    "which cannot tell whose joules they were. Use a whole board: ask for one without MIG, or as its "
+    "administrator run `sudo nvidia-smi -i INDEX -mig 0`"
+)
+
+
 class Nvml:
     """The library, started and stopped in pairs.
 
@@ -128,6 +135,8 @@ class Nvml:
             return target(*arguments)
         except self.module.NVMLError as error:
             raise self._translated(error.value, function) from error
+        except self.module.NVMLLibraryMismatchError as error:  # its word for "this driver lacks the newest version"
+            raise NotSupportedError(f"NVML {function}: {error}") from error
 
     def optional(self, function: str, *arguments: Any) -> Any:
         """Call a function that not every board has; None where it is absent. Other errors are raised."""
@@ -189,3 +198,9 @@ class Nvml:
 def text(value: str | bytes) -> str:
     """Return a string of the library as text: older versions of it give bytes."""
     return value.decode() if isinstance(value, bytes) else value
+
+
+def in_mig_mode(nvml: Nvml, handle: Any) -> bool:
+    """Tell whether a board is split into slices now; boards that cannot be split are not."""
+    mode = nvml.optional("nvmlDeviceGetMigMode", handle)
+    return mode is not None and bool(mode[0])

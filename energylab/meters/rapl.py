@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from energylab.clock import Clock
 from energylab.errors import MeterError, MeterPermissionError
 from energylab.meters.base import Meter, Reading
 from energylab.meters.probe import read_cost, update_period
+from energylab.meters.sampler import Periodic
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
 
@@ -19,6 +21,10 @@ POWERCAP = Path("/sys/class/powercap")
 #: Since CVE-2020-8694 (PLATYPUS) the counters are readable by root alone, until someone grants more.
 GRANT = "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"
 
+#: The counter is read at least this often, so that no turn is missed: the shortest turn on record, 65 kJ of an AMD
+#: package, takes a minute at 1 kW.
+REFRESH_S = 20.0
+
 
 @dataclass
 class _Zone:
@@ -26,11 +32,11 @@ class _Zone:
 
     file: Path
     range_uj: int
-    last_uj: int = 0
+    last_uj: int
     turns_uj: int = 0
 
     def joules(self) -> float:
-        now_uj = int(_read(self.file))
+        now_uj = _number(self.file)
         if now_uj < self.last_uj:
             self.turns_uj += self.range_uj
         self.last_uj = now_uj
@@ -41,7 +47,8 @@ class RaplMeter(Meter):
     """Energy of the processor packages, summed: cores, caches and memory controller, not the memory itself.
 
     The counter covers everything that runs on the processor, not this process alone. It ticks about every
-    millisecond, in steps of some ten microjoules, and wraps around after minutes to hours.
+    millisecond, in steps of some ten microjoules, and starts again from zero after minutes to hours; a thread that
+    wakes every 20 s sees every turn of it.
 
     Parameters
     ----------
@@ -66,6 +73,8 @@ class RaplMeter(Meter):
         self.device = "cpu"
         self.source = "powercap energy_uj"
         self._zones: tuple[_Zone, ...] = ()
+        self._lock = threading.Lock()
+        self._refresh: Periodic | None = None
 
     @classmethod
     def for_devices(cls, devices: Sequence[DeviceFacts], parameters: Parameters) -> list[Meter]:
@@ -97,32 +106,47 @@ class RaplMeter(Meter):
         found = packages(self.root)
         if not found:
             raise MeterError(f"rapl: no package zone in {self.root}; this machine shows no processor energy counter")
-        self._zones = tuple(_Zone(zone / "energy_uj", int(_read(zone / "max_energy_range_uj"))) for zone in found)
-        for zone in self._zones:
-            zone.last_uj = int(_read(zone.file))
+        self._zones = tuple(
+            _Zone(zone / "energy_uj", _number(zone / "max_energy_range_uj"), _number(zone / "energy_uj"))
+            for zone in found
+        )
         names = [_read(zone / "name") for zone in found]
         self.device = "+".join(names)
         self.source = f"powercap energy_uj of {', '.join(names)} (memory not included)"
         self.quantum_j = 1e-6
         self.power_limit_w = _limit_w(found)
         self.update_period_s = update_period(self, steps=20, cap_s=0.25, poll_s=0.0002)
+        if self.update_period_s is None:
+            raise MeterError(f"rapl: the counters of {self.device} do not move; a virtual machine may show dead ones")
         self.read_cost_s = read_cost(self)
+        self._refresh = Periodic(self.read, REFRESH_S, "energylab-rapl")
+        self._refresh.start()
+
+    def close(self) -> None:
+        """Stop the thread."""
+        if self._refresh is not None:
+            self._refresh.stop()
+        self._zones = ()
 
     def read(self) -> Reading:
         """Return the sum of the packages, unwrapped."""
         if not self._zones:
             raise MeterError("the rapl meter is not open; call open() or use it in a with block")
-        return Reading(sum(zone.joules() for zone in self._zones), self.clock.now())
+        with self._lock:
+            before_s = self.clock.now()
+            energy_j = sum(zone.joules() for zone in self._zones)
+            return Reading(energy_j, (before_s + self.clock.now()) / 2)
 
 
 def packages(root: Path) -> list[Path]:
     """Return the package zones of powercap, in order: not their parts (core, dram), which they or the board
     hold.
 
-    The same package can be shown twice (``intel-rapl`` and ``intel-rapl-mmio``); one of them counts.
+    The same package can be shown twice, by ``intel-rapl`` and ``intel-rapl-mmio``: the first one counts.
     """
     found: dict[str, Path] = {}
-    for zone in sorted(root.glob("*rapl*:*")) if root.is_dir() else []:
+    zones = sorted(root.glob("*rapl*:*"), key=lambda zone: ("mmio" in zone.name, zone.name)) if root.is_dir() else []
+    for zone in zones:
         label = zone / "name"
         if zone.name.count(":") == 1 and label.is_file() and label.read_text().startswith("package"):
             found.setdefault(label.read_text().strip(), zone)
@@ -130,11 +154,17 @@ def packages(root: Path) -> list[Path]:
 
 
 def _limit_w(zones: Sequence[Path]) -> float | None:
-    files = [zone / "constraint_0_max_power_uw" for zone in zones]
-    if not all(file.is_file() for file in files):
-        return None
-    limits = [int(_read(file)) for file in files]
-    return sum(limits) / 1e6 if all(limits) else None
+    """Return the sum of the packages' largest limits: the short-term one, since bursts exceed the long-term one."""
+    limits_uw = [max((_number(file) for file in zone.glob("constraint_*_power_limit_uw")), default=0) for zone in zones]
+    return sum(limits_uw) / 1e6 if all(limits_uw) else None
+
+
+def _number(file: Path) -> int:
+    text = _read(file)
+    try:
+        return int(text)
+    except ValueError:
+        raise MeterError(f"rapl: {file} holds {text!r}, not a number of microjoules or microwatts") from None
 
 
 def _read(file: Path) -> str:

@@ -135,12 +135,14 @@ def run_session(
 @contextmanager
 def _quiet_collector() -> Iterator[None]:
     """Set aside what the process already holds, so that collecting between windows takes microseconds."""
+    ours = gc.get_freeze_count() == 0  # what the caller set aside stays so
     gc.collect()
     gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if ours:
+            gc.unfreeze()
 
 
 def plan_blocks(bench: Bench, run: int, phases: Sequence[str]) -> list[tuple[int, ...]]:

@@ -122,8 +122,8 @@ class TaskWorkload(Workload):
         self._task.synchronize()
 
     def count(self, phase: str, batch: Batch, outputs: Any) -> Tokens:
-        """Count by the task."""
-        return self._task.count(phase, batch.inputs, outputs)
+        """Count by the task, from the model's inputs: what ``preprocess`` returned, or the phase was called with."""
+        return self._task.count(phase, outputs if phase == "preprocess" else batch.inputs, outputs)
 
     def answers(self, batch: Batch, outputs: Any) -> dict[int, Any]:
         """Answer by the task."""

@@ -28,6 +28,7 @@ def mount(app: typer.Typer) -> None:
     app.add_typer(leaderboards, name="leaderboard")
     app.command("label")(label)
     app.command("report")(report)
+    app.command("publish")(publish)
 
 
 @releases.command("make")
@@ -126,3 +127,14 @@ def report(
 
     made = releases_.read(release)
     typer.echo(render.report(made, out or Path("reports") / f"{made.name}.html", pdf))
+
+
+def publish(
+    study: Annotated[Path, typer.Argument(help="A study's folder of records: results/NAME.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write; by default published/ in the study's.")] = None,
+) -> None:
+    """Release what a study measured, with its leaderboard and its report."""
+    from energylab.publish.study import publish_study
+
+    made = publish_study(study, out or study / "published")
+    typer.echo(f"release     {made.release_file}\nleaderboard {made.leaderboard}\nreport      {made.report}")

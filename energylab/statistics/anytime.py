@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -76,6 +77,7 @@ def multiplier(df: ArrayLike, ratio: ArrayLike, alpha: float) -> np.ndarray:
         return np.where((df > 0) & (power < ratio), np.sqrt(np.abs(square)), np.inf)
 
 
+@lru_cache(maxsize=256)
 def best_ratio(df: float, alpha: float) -> float:
     """Return the `ratio` that makes `multiplier` smallest at `df`: tunes a mixture to a number of windows."""
     found = minimize_scalar(
@@ -140,35 +142,66 @@ def anytime_path(
     count = np.arange(1, y.shape[-1] + 1, dtype=float)
     first = y[..., :1]  # sums of differences from the first window keep their digits
     mean, variance, rss, df = _least_squares(y - first, covariate, count)
-    factor = 1 - finite_share(count, population_windows, sampling_share)
+    effective = finite_variance(variance, count, population_windows, sampling_share)
     alpha = 1 - level
     tuned_df = max(tuned_windows - (count - df)[0], 1.0)
     tau2 = (best_ratio(tuned_df, alpha) - 1) / tuned_windows
     with np.errstate(divide="ignore", invalid="ignore"):
-        effective = variance * factor
         error = np.sqrt(np.maximum(rss, 0) / df * effective)
         half = np.where(effective > 0, multiplier(df, 1 + tau2 / effective, alpha) * error, 0.0)
     known = (df > 0) & np.isfinite(mean) & np.isfinite(half)
     return Path(np.where(np.isfinite(mean), mean, 0.0) + first, np.where(known, half, np.inf))
 
 
-def finite_share(measured: ArrayLike, population: int | None, sampling_share: float) -> np.ndarray:
-    """Part of the variance that a finite population takes away: ``sampling_share · measured / population``.
+def finite_variance(
+    variance: ArrayLike, measured: ArrayLike, population: float | None, sampling_share: float
+) -> np.ndarray:
+    """Variance of an estimate around the mean of a finite population, some or all of which was measured.
+
+    All variances are in units of the residual variance, as 1/n is for a mean of n. With k whole passes over
+    the N and a fraction φ of the next, the mean misses that of the population by ``φ(1 - φ)/((k + φ)²·N)``;
+    in the first pass that is ``1/n - 1/N``, the textbook's ``(1 - n/N)/n``. What covariates add to the
+    variance stays, and so does the share that is noise of the windows rather than the choice of queries.
+
+    Parameters
+    ----------
+    variance : array_like
+        Of the estimate, were the population infinite.
+    measured : array_like
+        Queries (or windows of equal size) measured, repetitions included.
+    population : float or None
+        How many there are; None for infinitely many.
+    sampling_share : float
+        Share of the residual variance that comes from the choice of queries, 0 to 1.
+
+    Returns
+    -------
+    ndarray
+        Not below 0.
 
     Raises
     ------
     StatisticsError
         If the share is not within 0 to 1, or is given without a population.
+
+    References
+    ----------
+    Cochran (1977), Sampling techniques, 3rd ed., 2.6.
     """
+    variance, measured = np.asarray(variance, float), np.asarray(measured, float)
     if not 0 <= sampling_share <= 1:
         raise StatisticsError(f"sampling_share={sampling_share!r} is a share of variance; allowed: 0 to 1")
     if population is None:
         if sampling_share:
-            raise StatisticsError("sampling_share needs the size of the population; pass it, or sampling_share=0")
-        return np.zeros_like(np.asarray(measured, float))
+            raise StatisticsError("sampling_share needs the population's size; pass it, or sampling_share=0")
+        return variance
     if not population > 0:
         raise StatisticsError(f"population={population!r} must be positive")
-    return sampling_share * np.minimum(np.asarray(measured, float) / population, 1.0)
+    passes = measured / population
+    part = passes - np.floor(passes + 1e-12)
+    missed = np.maximum(part * (1 - part), 0.0) / (passes**2 * population)
+    left = variance - sampling_share * (1 / measured - missed)
+    return np.where(left < 1e-12 * variance, 0.0, left)
 
 
 def _least_squares(y, covariate, count):

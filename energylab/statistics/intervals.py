@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special, stats
 
 from energylab.errors import StatisticsError, unknown_name
 
@@ -110,7 +110,7 @@ def mean_interval(values: ArrayLike, level: float = 0.95, kind: IntervalKind = "
     if kind not in get_args(IntervalKind):
         raise unknown_name("kind of interval", kind, get_args(IntervalKind))
     n = x.size
-    half = float(stats.t.ppf(0.5 + level / 2, n - 1) * x.std(ddof=1) / np.sqrt(n))
+    half = float(t_quantile(level, n - 1) * x.std(ddof=1) / np.sqrt(n))
     few = kind == "repeatability" and n < SESSIONS_WANTED
     note = f"{n} sessions; at least {SESSIONS_WANTED} in random order are wanted" if few else ""
     mean = float(x.mean())
@@ -198,7 +198,7 @@ def combined_half_width(half: ArrayLike, df: float | None, bound: float | ArrayL
     half, bound = np.broadcast_arrays(np.asarray(half, float), np.asarray(bound, float))
     if df is None:
         return half + bound
-    scale = half / stats.t.ppf(0.5 + level / 2, df)
+    scale = half / t_quantile(level, df)
     low, high = np.maximum(half * 0.5, level * bound * 0.5), half + bound
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         for _ in range(50):
@@ -218,7 +218,12 @@ def _sum_cdf(h: np.ndarray, scale: np.ndarray, bound: np.ndarray, df: float) -> 
 def _t_cdf_integral(x: np.ndarray, df: float) -> np.ndarray:
     """Antiderivative of the Student distribution function: x·F(x) - ∫ x·f(x) dx."""
     moment = np.log1p(x**2) / (2 * np.pi) if df == 1 else -(df + x**2) / (df - 1) * stats.t.pdf(x, df)
-    return x * stats.t.cdf(x, df) - moment
+    return x * special.stdtr(df, x) - moment
+
+
+def t_quantile(level: float, df: ArrayLike) -> np.ndarray:
+    """Half-width of the central interval of a Student distribution that holds `level` (works on arrays of `df`)."""
+    return special.stdtrit(df, 0.5 + level / 2)
 
 
 def finite_values(values: ArrayLike | Sequence[float], least: int, what: str = "values") -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from energylab.errors import StatisticsError
-from energylab.statistics.anytime import best_ratio, finite_share, multiplier
+from energylab.statistics.anytime import best_ratio, finite_variance, multiplier
 from energylab.statistics.intervals import Interval, check_level
 
 #: A question asked of the interval after every window: the reason to stop, or None to go on.
@@ -82,7 +82,7 @@ class StopRule:
         Means over *all* queries of what is known of each beforehand (input tokens, pixels, seconds of
         audio): the energy is regressed on the windows' means of them.
     population : int, optional
-        Number of distinct queries there are.
+        Number of distinct queries there are: from then on queries repeat, dealt out anew.
     sampling_share : float, default 0.0
         Share of the windows' residual variance that comes from the choice of queries, as found by an earlier
         variance study; the finite-population correction is applied to that share alone.
@@ -119,11 +119,11 @@ class StopRule:
         between_cv: float = 0.0,
     ) -> None:
         check_level(level)
-        finite_share(0, population, sampling_share)
+        finite_variance(1.0, 1.0, population, sampling_share)
         _check_settings(target, question, burn_in, min_windows, max_windows, between_cv)
         self.target, self.question, self.level = target, question, level
         self.burn_in, self.min_windows, self.max_windows = burn_in, min_windows, max_windows
-        self.covariate_means = dict(covariate_means or {})
+        self.covariate_means = {} if covariate_means is None else dict(covariate_means)
         self.population, self.sampling_share = population, sampling_share
         self.tuned_windows, self.between_cv = tuned_windows, between_cv
         self._alpha = (1 - level) / (2 if between_cv else 1)
@@ -211,12 +211,12 @@ class StopRule:
 
     def _half_width(self, variance: float, error: float, df: int) -> float:
         """Half-width from the windows alone; `variance` is that of the estimate over the squared `error`."""
-        shrink = 1 - float(finite_share(sum(self._queries), self.population, self.sampling_share))
-        effective = variance * shrink
+        effective = float(finite_variance(variance, sum(self._queries), self.population, self.sampling_share))
         if effective <= 0:  # all queries measured, and nothing but their choice made a difference
             return 0.0
         tau2 = (self._tuned_ratio - 1) / (self.tuned_windows * self._queries[0])
-        return float(multiplier(df, 1 + tau2 / effective, self._alpha) * error * np.sqrt(effective))
+        factor = float(multiplier(df, 1 + tau2 / effective, self._alpha))
+        return factor * error * np.sqrt(effective) if np.isfinite(factor) else factor
 
     def _take(self, energy_j: float, queries: int, covariates: dict[str, float]) -> None:
         if queries < 1:
@@ -242,15 +242,17 @@ class StopRule:
         covariates = np.reshape(self._covariates, (weights.size, -1))
         design = np.column_stack([np.ones(weights.size), covariates]) * root[:, None]
         response = np.asarray(self._energy_j) / root  # energy per query, times the root of its weight
-        inverse = np.linalg.pinv(design)
-        df = weights.size - int(np.linalg.matrix_rank(design))
-        estimable = np.allclose((inverse @ design)[0], np.eye(design.shape[1])[0], atol=1e-9)
+        left, sizes, right = np.linalg.svd(design, full_matrices=False)
+        kept = sizes > 1e-10 * sizes[0]
+        left, right = left[:, kept], right[kept] / sizes[kept, None]
+        df = weights.size - int(kept.sum())
+        of_mean = left @ right[:, 0]  # the weights that make the estimated mean from the responses
+        estimable = abs(of_mean @ design[:, 0] - 1) + np.abs(of_mean @ design[:, 1:]).sum() < 1e-9
         if df < 1 or not estimable:
             return None
-        coefficients = inverse @ response
-        residuals = response - design @ coefficients
+        residuals = response - left @ (left.T @ response)
         error = float(np.sqrt(residuals @ residuals / df))
-        return float(coefficients[0]), float(inverse[0] @ inverse[0]), error, df
+        return float(of_mean @ response), float(of_mean @ of_mean), error, df
 
     def _reason(self, interval: Interval | None) -> tuple[str, bool]:
         windows = len(self._energy_j)

@@ -1,0 +1,1 @@
+"""Studies: from a YAML file to thousands of jobs that can be interrupted, resumed, moved and trusted."""

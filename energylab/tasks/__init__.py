@@ -27,8 +27,17 @@ FAMILIES = Registry(
     {
         name: f"energylab.tasks.{name}:{target}"
         for name, target in {
+            "image_captioning": "ImageCaptioning",
+            "image_classification": "ImageClassification",
+            "image_generation": "ImageGeneration",
+            "object_detection": "ObjectDetection",
             "sentence_similarity": "SentenceSimilarity",
+            "speech_recognition": "SpeechRecognition",
             "text_generation": "TextGeneration",
+            "reasoning": "Reasoning",
+            "summarization": "Summarization",
+            "question_answering": "QuestionAnswering",
+            "text_classification": "TextClassification",
         }.items()
     },
     group=ENTRY_POINT_GROUP,

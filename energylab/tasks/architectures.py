@@ -63,6 +63,7 @@ class Architecture(BaseModel):
     tasks: tuple[str, ...]
     config: dict[str, Any]
     options: dict[str, Any]
+    family_options: dict[str, Any]  # those shared by the family: they hold for its models without a row, too
 
     def build_config(self) -> Any:
         """Return the transformers configuration object.
@@ -135,6 +136,7 @@ def _read(file: Path) -> list[Architecture]:
             tasks=row.tasks,
             config=merged(family.config, row.config),
             options=merged(family.options, row.options),
+            family_options=family.options,
         )
         for row in family.models
     ]

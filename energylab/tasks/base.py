@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from energylab.parameters import Parameters
-from energylab.record import DataFacts, ModelFacts, Quality
+from energylab.record import DataFacts, DeviceFacts, ModelFacts, Quality
 
 Row = dict[str, Any]  # one row of a data set: the task's columns
 
@@ -114,6 +114,22 @@ class Task(ABC):
             If a column is missing, a row is unusable, or there are fewer rows than ``samples``.
         """
 
+    def check(self, device: str, facts: Sequence[DeviceFacts]) -> None:  # noqa: B027 - not every task has a model to check
+        """Refuse by name, before anything is loaded or any device is touched, what cannot be done.
+
+        Parameters
+        ----------
+        device : str
+            The first device in torch's words: ``cpu``, ``cuda:0``.
+        facts : sequence of DeviceFacts
+            The devices the model is to run on.
+
+        Raises
+        ------
+        ModelError
+            Names every option the devices lack, or says why the model does not fit.
+        """
+
     @abstractmethod
     def load_model(self, device: str) -> ModelFacts:
         """Load the model onto `device` from the parameter's model source.
@@ -138,6 +154,8 @@ class Task(ABC):
     def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
         """Count the tokens of one batch after its window; checks that exactly the stated number was generated.
 
+        `inputs` are the model's inputs, for the phase ``preprocess`` too: those it made.
+
         Raises
         ------
         TaskError
@@ -152,6 +170,10 @@ class Task(ABC):
     @abstractmethod
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[Quality, ...]:
         """Score all answers against the rows' references."""
+
+    def extra(self, answers: Sequence[Any]) -> dict[str, Any]:
+        """Return what the record should hold of the answers beside their quality, by name."""
+        return {}
 
     def synchronize(self) -> None:
         """Wait until the device has finished: called at the edges of every window."""

@@ -103,15 +103,15 @@ def _published(settings: TaskSettings, count: int, required: Sequence[str]) -> t
         try:
             table = datasets.load_dataset(source.id, source.config, split=source.split, revision=commit)
         except (DatasetsError, ValueError, FileNotFoundError) as error:
+            hub.check_access(source.id, "dataset")  # a gated data set is the one cause this library hides
             raise DataError(f"data set {source.id!r} (split {source.split!r}): {error}") from error
     for column in required:
         name = source.columns.get(column, column)
         if name not in table.column_names:
             raise _missing_column(source.id, name, table.column_names)
     wanted = {column: name for column, name in source.columns.items() if name in table.column_names}
-    rows = [
-        {column: row[name] for column, name in wanted.items()} for row in table.select(range(min(count, len(table))))
-    ]
+    table = _still_encoded(table.select(range(min(count, len(table)))).select_columns(list(wanted.values())))
+    rows = [{column: _file(row[name]) for column, name in wanted.items()} for row in table]
     facts = {
         "name": source.id,
         "revision": source.revision,
@@ -119,6 +119,25 @@ def _published(settings: TaskSettings, count: int, required: Sequence[str]) -> t
         "licence": table.info.license or None,
     }
     return rows, facts
+
+
+def _still_encoded(table: Any) -> Any:
+    """Leave pictures and sound as the files they are: to decode them is the work of the preprocess phase."""
+    import datasets
+
+    for name, feature in table.features.items():
+        if isinstance(feature, datasets.Image | datasets.Audio):
+            table = table.cast_column(name, type(feature)(decode=False))
+    return table
+
+
+def _file(value: Any) -> Any:
+    """Return the bytes of an encoded file (``{bytes, path}``); any other value as it is."""
+    if not (isinstance(value, dict) and value.keys() == {"bytes", "path"}):
+        return value
+    if value["bytes"] is None and value["path"] is not None:
+        return Path(value["path"]).read_bytes()
+    return value["bytes"]
 
 
 def _missing_column(name: str, column: str, present: Iterable[str]) -> DataError:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from energylab.errors import TaskError
-from energylab.record import DataFacts, ModelFacts, Quality
+from energylab.record import DataFacts, DeviceFacts, ModelFacts, Quality
 from energylab.tasks import data, models
 from energylab.tasks.base import Row, Task
+from energylab.tasks.machine import Machine
 
 
 class ModelTask(Task):
@@ -82,6 +83,15 @@ class ModelTask(Task):
         """Load the queries; see `energylab.tasks.data.load_rows`."""
         required = [column for column in self.columns if column not in self.references]
         return data.load_rows(self.settings, self.parameters, required, self.synthesise, self.check_row, self.open_row)
+
+    def check(self, device: str, facts: Sequence[DeviceFacts]) -> None:
+        """Find the model and refuse what cannot be done with it; see `energylab.tasks.models.prepare`."""
+        request = models.ModelRequest.of(self.parameters, self.settings, device)
+        self.refuse(request, Machine.described(request.device, facts))
+
+    def refuse(self, request: models.ModelRequest, machine: Machine) -> None:
+        """Refuse a model before it is loaded; a family whose model is no transformers model replaces this."""
+        models.prepare(request, self.auto_class, machine)
 
     def load_model(self, device: str) -> ModelFacts:
         """Load the model and its processor; see `energylab.tasks.models.load_model`."""

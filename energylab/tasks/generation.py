@@ -32,9 +32,13 @@ class GenerationMixin:
         """Replace the checkpoint's generation settings by the protocol's."""
         said = super().ready(loaded)
         kept = loaded.model.generation_config
-        self.decoding = greedy(kept, 1, self.processor), greedy(kept, self.new_tokens, self.processor)
-        loaded.model.generation_config = greedy(kept, self.new_tokens, self.processor)
+        self.decoding = self.decoding_settings(kept, 1), self.decoding_settings(kept, self.new_tokens)
+        loaded.model.generation_config = self.decoding_settings(kept, self.new_tokens)
         return {**said, "decoding": "greedy", "new_tokens": self.new_tokens}
+
+    def decoding_settings(self, checkpoint: Any, new_tokens: int) -> Any:
+        """Return the settings for exactly `new_tokens` tokens; a family adds what its models cannot do without."""
+        return greedy(checkpoint, new_tokens, self.processor)
 
     def prefill(self, inputs: Any) -> Any:
         """Run the prompt and give the first token; shape (queries, prompt + 1)."""
@@ -60,11 +64,21 @@ class GenerationMixin:
         given = int(inputs["attention_mask"].sum())
         if phase not in ("prefill", "generate"):
             return Tokens(input=given)
-        stated = 1 if phase == "prefill" else self.new_tokens
         queries, found = self.new_ids(inputs, outputs).shape
+        self.check_new_tokens(phase, found)
+        return Tokens(input=given, output=queries * found)
+
+    def check_new_tokens(self, phase: str, found: int) -> None:
+        """Refuse any number of new tokens a query but the stated one.
+
+        Raises
+        ------
+        TaskError
+            If `found` is not one for ``prefill``, `new_tokens` for ``generate``.
+        """
+        stated = 1 if phase == "prefill" else self.new_tokens
         if found != stated:
             raise TaskError(f"{phase}: the model generated {found} token(s) a query, {stated} were asked for")
-        return Tokens(input=given, output=queries * found)
 
     def answers(self, inputs: Any, outputs: Any) -> list[str]:
         """Return the generated text of every query."""
@@ -102,6 +116,8 @@ def greedy(checkpoint: Any, new_tokens: int, tokenizer: Any) -> Any:
         eos_token_id=eos,
         pad_token_id=pad,
         decoder_start_token_id=checkpoint.decoder_start_token_id,
+        forced_bos_token_id=checkpoint.forced_bos_token_id,
+        forced_eos_token_id=checkpoint.forced_eos_token_id,
     )
 
 

@@ -11,6 +11,9 @@ from energylab.errors import EnergylabError
 
 RepoType = Literal["model", "dataset"]
 
+#: Small files nearly every repository has: one is fetched while a revision is resolved.
+_LANDMARKS = {"model": ["config.json", "model_index.json"], "dataset": ["README.md"]}
+
 
 def resolve_commit(repo: str, revision: str | None, kind: RepoType, error: type[EnergylabError]) -> str:
     """Return the commit that `revision` means now, so that everything is loaded from one commit.
@@ -40,20 +43,12 @@ def resolve_commit(repo: str, revision: str | None, kind: RepoType, error: type[
     EnergylabError
         Of type `error`, if the repository or revision is missing, gated or not reachable.
     """
-    import httpx
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub import snapshot_download
 
     with explained(repo, revision, kind, error):
-        try:
-            return HfApi().repo_info(repo, revision=revision, repo_type=kind).sha
-        except HfHubHTTPError:
-            raise  # the hub answered: what it says counts, whatever the cache holds
-        except (httpx.TransportError, OSError):
-            cached = _cached_commit(repo, revision, kind)
-            if cached is None:
-                raise
-            return cached
+        # Asked by its name, the client resolves the revision and remembers it for times without a network.
+        folder = snapshot_download(repo, revision=revision, repo_type=kind, allow_patterns=_LANDMARKS[kind])
+    return Path(folder).name
 
 
 def snapshot(repo: str, commit: str, kind: RepoType, patterns: Sequence[str], error: type[EnergylabError]) -> Path:
@@ -76,15 +71,31 @@ def snapshot(repo: str, commit: str, kind: RepoType, patterns: Sequence[str], er
 @contextmanager
 def explained(repo: str, revision: str | None, kind: RepoType, error: type[EnergylabError]) -> Iterator[None]:
     """Turn every failure of the hub inside the block into one `error` that says what to do."""
-    import httpx
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         yield
     except HFValidationError as problem:
         raise error(f"{kind} {repo!r} is not a hub id (organisation/name): {problem}") from problem
-    except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, ConnectionError, TimeoutError) as problem:
+    except (_network_error(), LocalEntryNotFoundError, ConnectionError, TimeoutError) as problem:
         raise error(_explain(problem, repo, revision, kind)) from problem
+
+
+def check_access(repo: str, kind: RepoType) -> None:
+    """Ask the hub whether this user may read a repository; raises the hub's own error when not (see `explained`)."""
+    from huggingface_hub import HfApi
+
+    HfApi().auth_check(repo, repo_type=kind)
+
+
+def _network_error() -> type[Exception]:
+    """Return the base of all errors of the HTTP library that the hub's client uses, which differs by its version.
+
+    The hub's own errors derive from it.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
 
 
 def _explain(problem: Exception, repo: str, revision: str | None, kind: RepoType) -> str:
@@ -104,21 +115,5 @@ def _explain(problem: Exception, repo: str, revision: str | None, kind: RepoType
         return f"{kind} {repo!r} has no revision {revision!r}: pass a branch, a tag or a full commit"
     return (
         f"{kind} {repo!r} could not be fetched from the hub ({type(problem).__name__}: {problem}); check the "
-        "network and run again: what has already arrived is kept"
+        "network and run again: files that have arrived are kept"
     )
-
-
-def _cached_commit(repo: str, revision: str | None, kind: RepoType) -> str | None:
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
-
-    try:
-        cache = scan_cache_dir()
-    except CacheNotFound:
-        return None
-    for entry in cache.repos:
-        if entry.repo_id == repo and entry.repo_type == kind:
-            for held in entry.revisions:
-                if (revision or "main") in held.refs or held.commit_hash == revision:
-                    return held.commit_hash
-    return None

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from energylab.errors import ModelError
+from energylab.record import DeviceFacts
+from energylab.tasks.quantisation import IN_CHECKPOINT, ON_LOADING, Quantisation
 
-#: Bytes of one weight.
+#: Bytes of one weight, by what it is stored as.
 WEIGHT_BYTES = {
     "float32": 4.0,
     "float16": 2.0,
     "bfloat16": 2.0,
-    "int8": 1.0,
-    "fp8": 1.0,
-    "bitsandbytes-8bit": 1.0,
-    "bitsandbytes-4bit": 0.55,  # 4 bits and one scale for every 64 weights
+    **{name: way.weight_bytes for name, way in {**IN_CHECKPOINT, **ON_LOADING}.items()},
 }
 
-#: Package each quantisation needs, and the least compute capability of a GPU (None: also runs on a CPU).
-QUANTISATIONS = {
-    "int8": ("torchao", None),
-    "fp8": ("torchao", (8, 9)),
-    "bitsandbytes-8bit": ("bitsandbytes", (7, 5)),
-    "bitsandbytes-4bit": ("bitsandbytes", (7, 5)),
-}
-
-#: Package each attention implementation needs, and the least compute capability of a GPU.
+#: Package each attention implementation needs, and the least compute capability of a GPU (None: also on a CPU).
 ATTENTIONS = {
     "eager": (None, None),
     "sdpa": (None, None),
@@ -44,7 +36,7 @@ class Machine:
     Attributes
     ----------
     device : str
-        ``cpu``, ``cuda`` or ``cuda:N``: the first device the model goes to.
+        ``cpu`` or ``cuda:N``: the first device the model goes to.
     memory_bytes : tuple of int
         Free memory of every device the process can see, in order; the host's for a CPU.
     capability : (int, int) or None
@@ -66,6 +58,33 @@ class Machine:
         """Index of the first device used."""
         return int(self.device.partition(":")[2] or 0)
 
+    def devices(self, gpus: int) -> list[str]:
+        """Return the devices a model on `gpus` of them uses, in torch's words."""
+        if self.capability is None:
+            return [self.device]
+        return [f"cuda:{self.first + position}" for position in range(gpus)]
+
+    @classmethod
+    def described(cls, device: str, facts: Sequence[DeviceFacts]) -> Machine:
+        """Take the word of the driver for the devices, without touching them.
+
+        CUDA itself would create a context on a board when asked, and there would be no idle board left to observe.
+
+        Parameters
+        ----------
+        device : str
+            The first device in torch's words.
+        facts : sequence of DeviceFacts
+            The devices the model is to be spread over, from that one on.
+        """
+        if not device.startswith("cuda"):
+            return cls.detect(device)
+        first = int(device.partition(":")[2] or 0)
+        stated = [str(one.settings.get("compute_capability") or "0.0").split(".") for one in facts]
+        capability = min((int(major), int(minor)) for major, minor in stated)
+        memory = (0,) * first + tuple(one.memory_bytes or 0 for one in facts)
+        return cls(device, memory, capability, _packages(), importlib.util.find_spec("triton") is not None)
+
     @classmethod
     def detect(cls, device: str) -> Machine:
         """Look at this machine.
@@ -78,8 +97,7 @@ class Machine:
         import psutil
         import torch
 
-        wanted = {package for package, _ in (*QUANTISATIONS.values(), *ATTENTIONS.values()) if package}
-        packages = frozenset(name for name in wanted if importlib.util.find_spec(name))
+        packages = _packages()
         if not device.startswith("cuda"):
             memory = (psutil.virtual_memory().available,)
             return cls(device, memory, None, packages, any(map(shutil.which, ("c++", "g++", "clang++"))))
@@ -114,18 +132,29 @@ def refuse_options(
     ModelError
         Names every option that cannot be met, and what to choose instead.
     """
-    problems = [
-        *_refuse_devices(machine, gpus),
-        *_refuse_choice(machine, "quantisation", quantisation, QUANTISATIONS),
-        *_refuse_choice(machine, "attention", attention, ATTENTIONS),
-    ]
+    problems = _refuse_devices(machine, gpus) + _refuse_attention(machine, attention)
+    if quantisation is not None:
+        problems += refuse_quantisation(machine, quantisation, ON_LOADING, "quantisation=")
     if dtype == "bfloat16" and machine.capability is not None and machine.capability < (8, 0):
         problems.append(f"dtype='bfloat16' needs compute capability 8.0, this GPU has {_dotted(machine.capability)}")
     if compiled and not machine.compiler:
-        needed = "a C++ compiler (install g++)" if machine.capability is None else "triton"
+        needed = "a C++ compiler (install g++)" if machine.capability is None else "triton (pip install triton)"
         problems.append(f"compile=True needs {needed}; or set compile=False")
-    if problems:
-        raise ModelError("this machine cannot do what was asked:\n" + "\n".join(f"- {text}" for text in problems))
+    raise_all(problems)
+
+
+def refuse_quantisation(machine: Machine, name: str, known: dict[str, Quantisation], what: str) -> list[str]:
+    """Return why this machine cannot use one way of quantisation; nothing if it can."""
+    if name not in known:
+        return [f"{what}{name!r} is not known; allowed: {', '.join(known)}"]
+    way = known[name]
+    problems = []
+    if way.package not in machine.packages:
+        problems.append(f"{what}{name!r} needs the package {way.package!r}: pip install '{way.install}'")
+    if way.capability is not None and machine.capability is not None and machine.capability < way.capability:
+        here = _dotted(machine.capability)
+        problems.append(f"{what}{name!r} needs compute capability {_dotted(way.capability)}, this GPU has {here}")
+    return problems
 
 
 def refuse_size(machine: Machine, name: str, parameters: int, weight: str, gpus: int) -> None:
@@ -140,7 +169,7 @@ def refuse_size(machine: Machine, name: str, parameters: int, weight: str, gpus:
     parameters : int
         Number of its parameters.
     weight : str
-        What one weight is stored as: a dtype or a quantisation.
+        What a weight is stored as: a dtype or a quantisation.
     gpus : int
         Devices the model is to be spread over.
 
@@ -150,16 +179,28 @@ def refuse_size(machine: Machine, name: str, parameters: int, weight: str, gpus:
         If it does not fit; says how much it needs, how much there is, and how many such devices would do.
     """
     needed = parameters * WEIGHT_BYTES[weight]
-    used = machine.memory_bytes[machine.first : machine.first + gpus]
+    used = machine.memory_bytes[machine.first : machine.first + gpus] if machine.capability else machine.memory_bytes
     if needed <= sum(used):
         return
-    enough = -(-needed // max(used))
-    what = "the host's free memory" if machine.capability is None else f"the free memory of {gpus} device(s)"
+    where = "the host's free memory" if machine.capability is None else f"the free memory of {gpus} GPU(s)"
+    more = "a GPU" if machine.capability is None else f"gpus={-(-needed // min(used)):.0f} or more of this kind"
     raise ModelError(
-        f"model {name!r} has {parameters / 1e9:.1f} B parameters: {needed / 1e9:.0f} GB of weights in {weight}, more "
-        f"than {what}, {sum(used) / 1e9:.0f} GB; use gpus={enough:.0f} or more of this kind, a narrower dtype, or a "
-        f"quantisation ({', '.join(QUANTISATIONS)})"
+        f"model {name!r} has {parameters / 1e9:.2f} B parameters: {needed / 1e9:.1f} GB of weights in {weight}, more "
+        f"than {where}, {sum(used) / 1e9:.1f} GB; use {more}, a narrower dtype, or a quantisation "
+        f"({', '.join(ON_LOADING)})"
     )
+
+
+def raise_all(problems: list[str]) -> None:
+    """Raise one error that names every problem; do nothing when there is none."""
+    if problems:
+        raise ModelError("this machine cannot do what was asked:\n" + "\n".join(f"- {text}" for text in problems))
+
+
+def _packages() -> frozenset[str]:
+    needed = {way.package for way in (*ON_LOADING.values(), *IN_CHECKPOINT.values())}
+    needed |= {package for package, _ in ATTENTIONS.values() if package}
+    return frozenset(name for name in needed if importlib.util.find_spec(name))
 
 
 def _refuse_devices(machine: Machine, gpus: int) -> list[str]:
@@ -169,18 +210,18 @@ def _refuse_devices(machine: Machine, gpus: int) -> list[str]:
     return [f"gpus={gpus}: only {available} device(s) from {machine.device!r} on"] if gpus > available else []
 
 
-def _refuse_choice(machine: Machine, option: str, value: str | None, table: dict) -> list[str]:
+def _refuse_attention(machine: Machine, value: str | None) -> list[str]:
     if value is None:
         return []
-    if value not in table:
-        return [f"{option}={value!r} is not known; allowed: {', '.join(table)}"]
-    package, capability = table[value]
+    if value not in ATTENTIONS:
+        return [f"attention={value!r} is not known; allowed: {', '.join(ATTENTIONS)}"]
+    package, capability = ATTENTIONS[value]
     problems = []
     if package is not None and package not in machine.packages:
-        problems.append(f"{option}={value!r} needs the package {package!r}: pip install {package}")
+        problems.append(f"attention={value!r} needs the package {package!r}: pip install {package.replace('_', '-')}")
     if capability is not None and (machine.capability is None or machine.capability < capability):
-        here = "a CPU" if machine.capability is None else f"compute capability {_dotted(machine.capability)}"
-        problems.append(f"{option}={value!r} needs a GPU of compute capability {_dotted(capability)}, this is {here}")
+        here = "a CPU" if machine.capability is None else f"one of {_dotted(machine.capability)}"
+        problems.append(f"attention={value!r} needs a GPU of compute capability {_dotted(capability)}, this is {here}")
     return problems
 
 

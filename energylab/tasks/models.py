@@ -1,113 +1,46 @@
-"""Where a model comes from, and how it gets onto its device: hub, folder, or an architecture with random weights."""
+"""How a model gets onto its device: refused while that is cheap, then loaded or made with random weights."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.resources
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from energylab.errors import ModelError
-from energylab.parameters import Parameters
 from energylab.record import ModelFacts
-from energylab.tasks import hub
-from energylab.tasks.architectures import Architecture, find_architecture
-from energylab.tasks.base import TaskSettings
-from energylab.tasks.machine import Machine, refuse_options, refuse_size
+from energylab.tasks.machine import Machine, raise_all, refuse_options, refuse_quantisation, refuse_size
+from energylab.tasks.origin import (
+    LIBRARY_ERRORS,
+    SMALL_FILES,
+    ModelRequest,
+    Origin,
+    explain,
+    fetch_weights,
+    locate,
+    read_config,
+)
+from energylab.tasks.placement import build_random, spread
+from energylab.tasks.quantisation import IN_CHECKPOINT, checkpoint_method, loading_options, stored_bytes
 
-PACKAGE_PREFIX = "package:"
-
-#: Everything of a model but its weights: enough to count it, and to refuse it, before the large files are fetched.
-SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.vocab", "*.bpe")
-
-#: What the libraries raise for files that are missing, broken or of another kind.
-LIBRARY_ERRORS = (ValueError, KeyError, TypeError, AttributeError, ImportError, OSError, RuntimeError)
-
-
-@dataclass(frozen=True)
-class ModelRequest:
-    """Everything that says which model, in what shape, and where to."""
-
-    name: str
-    source: str
-    device: str
-    dtype: str
-    revision: str | None = None
-    quantisation: str | None = None
-    attention: str | None = None
-    compile: bool = False
-    trust_remote_code: bool = False
-    gpus: int = 1
-    seed: int = 0
-    params: str | None = None
-    model_classes: dict[str, float | None] | None = None
-
-    @classmethod
-    def of(cls, parameters: Parameters, settings: TaskSettings, device: str) -> ModelRequest:
-        """Join the session's parameters with the task's settings; a parameter that is given wins."""
-        return cls(
-            name=parameters.model,
-            source=parameters.model_source,
-            device="cuda:0" if device == "cuda" else device,
-            dtype=parameters.dtype or settings.dtype,
-            revision=parameters.revision,
-            quantisation=parameters.quantisation or settings.quantisation,
-            attention=parameters.attention or settings.attention,
-            compile=parameters.compile or settings.compile,
-            trust_remote_code=parameters.trust_remote_code,
-            gpus=parameters.gpus,
-            seed=parameters.seed,
-            params=parameters.params,
-            model_classes=settings.model_classes,
-        )
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where the files of a model are: a folder (of the user's, or of one commit of the hub), or nowhere.
-
-    Attributes
-    ----------
-    name : str
-        The model's name in records.
-    folder : pathlib.Path or None
-        None for an architecture with random weights.
-    repo, commit : str or None
-        Hub id and resolved commit, where the folder is a snapshot of the hub.
-    architecture : Architecture or None
-        The shape to build, where there are no files.
-    """
-
-    name: str
-    folder: Path | None
-    repo: str | None = None
-    commit: str | None = None
-    architecture: Architecture | None = None
-    trust_remote_code: bool = False
-
-    def read(self, loader: Callable[..., Any], what: str, **kwargs: Any) -> Any:
-        """Call a library's ``from_pretrained`` on this origin's folder, and say clearly what went wrong.
-
-        Parameters
-        ----------
-        loader : callable
-            For example ``AutoTokenizer.from_pretrained``.
-        what : str
-            What is being loaded, for the message: ``"tokenizer"``.
-        **kwargs
-            Passed on.
-
-        Raises
-        ------
-        ModelError
-            If the files are missing, broken or not what the loader expects.
-        """
-        try:
-            return loader(str(self.folder), trust_remote_code=self.trust_remote_code, **kwargs)
-        except LIBRARY_ERRORS as error:
-            raise ModelError(_explain(self, what, error)) from error
+__all__ = [
+    "LIBRARY_ERRORS",
+    "SMALL_FILES",
+    "Loaded",
+    "ModelRequest",
+    "Origin",
+    "Prepared",
+    "build_skeleton",
+    "describe",
+    "load_model",
+    "load_prepared",
+    "locate",
+    "model_class",
+    "prepare",
+    "quiet",
+    "read_config",
+]
 
 
 @dataclass(frozen=True)
@@ -120,54 +53,36 @@ class Loaded:
     facts: ModelFacts
 
 
-def locate(request: ModelRequest) -> Origin:
-    """Find the files of a model, without loading any weight.
+@dataclass(frozen=True)
+class Prepared:
+    """A model that can be loaded: found, counted, and not beyond the machine; no weight has been read.
 
-    ``package:MODULE/FOLDER`` names a folder inside an installed package, so that a study needs no absolute path.
-
-    Raises
-    ------
-    UnknownNameError
-        If a random model's architecture is not known; names the nearest.
-    ModelError
-        If the folder or the hub repository is missing, gated or not reachable.
+    Attributes
+    ----------
+    request : ModelRequest
+        What was asked for.
+    origin : Origin
+        Where its files are.
+    config : transformers.PretrainedConfig
+        Its configuration.
+    auto : type
+        The transformers Auto class that serves the task.
+    count : int
+        Number of parameters.
+    plan : dict of str to str
+        Module name to device.
     """
-    if request.source == "random":
-        return Origin(request.name, None, architecture=find_architecture(request.name, request.params))
-    if request.source == "path":
-        folder = _folder(request.name)
-        name = request.name.removeprefix(PACKAGE_PREFIX) if request.name.startswith(PACKAGE_PREFIX) else folder.name
-        return Origin(name, folder, trust_remote_code=request.trust_remote_code)
-    commit = hub.resolve_commit(request.name, request.revision, "model", ModelError)
-    folder = hub.snapshot(request.name, commit, "model", SMALL_FILES, ModelError)
-    return Origin(request.name, folder, request.name, commit, trust_remote_code=request.trust_remote_code)
+
+    request: ModelRequest
+    origin: Origin
+    config: Any
+    auto: Any
+    count: int
+    plan: dict[str, str]
 
 
-def read_config(origin: Origin) -> Any:
-    """Return the transformers configuration of a located model.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be read, or asks for code of its own that was not allowed.
-    """
-    from transformers import AutoConfig
-
-    if origin.architecture is not None:
-        return origin.architecture.build_config()
-    return origin.read(AutoConfig.from_pretrained, "configuration")
-
-
-def load_model(
-    request: ModelRequest,
-    auto_class: Callable[[Any], str],
-    may_miss: tuple[str, ...] = (),
-    machine: Machine | None = None,
-) -> Loaded:
-    """Load a transformers model onto its device or devices.
-
-    Everything that can be refused is refused first: options the machine lacks, then a model that is too large,
-    before a single weight is read.
+def prepare(request: ModelRequest, auto_class: Callable[[Any], str], machine: Machine | None = None) -> Prepared:
+    """Find a model and refuse, by name and before any weight is read, what cannot be done with it.
 
     Parameters
     ----------
@@ -175,15 +90,13 @@ def load_model(
         Which model, in what shape, and where to.
     auto_class : callable
         Takes the configuration, returns the name of the transformers Auto class that serves the task.
-    may_miss : tuple of str
-        Parts of the architecture that the checkpoint may lack because the task does not use them.
     machine : Machine, optional
         What the machine can do; looked up when not given.
 
     Returns
     -------
-    Loaded
-        Model in evaluation mode, its configuration, origin and facts.
+    Prepared
+        Ready for `load_prepared`.
 
     Raises
     ------
@@ -197,53 +110,70 @@ def load_model(
     origin = locate(request)
     config = read_config(origin)
     auto = getattr(transformers, auto_class(config))
-    count = count_parameters(config, auto, origin)
-    refuse_size(machine, origin.name, count, request.quantisation or request.dtype, request.gpus)
-    model = (
-        _random(request, config, auto) if origin.folder is None else _stored(request, origin, config, auto, may_miss)
-    )
-    model.eval()
-    if request.compile:
-        model.compile()
-    return Loaded(model, config, origin, describe(request, origin, model, count))
+    skeleton = build_skeleton(config, auto, origin)
+    count = skeleton.num_parameters()
+    refuse_size(machine, origin.name, count, _weight(request, origin, config, machine), request.gpus)
+    return Prepared(request, origin, config, auto, count, spread(skeleton, machine.devices(request.gpus)))
 
 
-def fetch_weights(origin: Origin) -> None:
-    """Download the weights of a hub model, safetensors where there are any; does nothing for a folder.
+def load_prepared(prepared: Prepared, may_miss: tuple[str, ...] = ()) -> Loaded:
+    """Load a prepared model onto its device or devices.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        The model.
+    may_miss : tuple of str
+        Parts of the architecture that the checkpoint may lack because the task does not use them.
+
+    Returns
+    -------
+    Loaded
+        Model in evaluation mode, its configuration, origin and facts.
 
     Raises
     ------
     ModelError
-        If the repository holds no weights, or the download breaks off.
+        If its weights are missing, broken, or those of another task.
     """
-    if origin.repo is None:
-        return
-    wanted = ("model.safetensors", "model-*.safetensors"), ("pytorch_model.bin", "pytorch_model-*.bin")
-    for patterns in wanted:
-        hub.snapshot(origin.repo, origin.commit, "model", patterns, ModelError)
-        if any(next(origin.folder.glob(pattern), None) for pattern in patterns):
-            return
-    raise ModelError(f"model {origin.name!r} at {origin.commit} holds no weights that transformers can read")
+    request, origin = prepared.request, prepared.origin
+    with quiet():
+        if origin.folder is None:
+            model = _random(prepared)
+        else:
+            fetch_weights(origin)
+            model = _stored(prepared, may_miss)
+    model.eval()
+    if request.compile:
+        model.compile()
+    return Loaded(model, prepared.config, origin, describe(request, origin, model, prepared.count))
 
 
-def count_parameters(config: Any, auto: Any, origin: Origin) -> int:
-    """Count a model's parameters on the meta device: no memory is used, no weight is read.
+def load_model(
+    request: ModelRequest,
+    auto_class: Callable[[Any], str],
+    may_miss: tuple[str, ...] = (),
+    machine: Machine | None = None,
+) -> Loaded:
+    """Prepare a model and load it; see `prepare` and `load_prepared`."""
+    return load_prepared(prepare(request, auto_class, machine), may_miss)
+
+
+def build_skeleton(config: Any, auto: Any, origin: Origin) -> Any:
+    """Build a model on the meta device, to count and to plan: no memory is used, no weight is read.
 
     Raises
     ------
     ModelError
         If the configuration is not one the task's Auto class can build.
     """
-    import copy
-
     import torch
 
     with torch.device("meta"), quiet():
         try:
-            model = auto.from_config(copy.deepcopy(config), trust_remote_code=origin.trust_remote_code)
-        except (ValueError, KeyError, TypeError, ImportError) as error:
-            raise ModelError(_explain(origin, f"model for {auto.__name__}", error)) from error
-    return model.num_parameters()
+            return auto.from_config(copy.deepcopy(config), trust_remote_code=origin.trust_remote_code)
+        except LIBRARY_ERRORS as error:
+            raise ModelError(explain(origin, f"model for {auto.__name__}", error)) from error
 
 
 def describe(request: ModelRequest, origin: Origin, model: Any, count: int, **settings: Any) -> ModelFacts:
@@ -259,11 +189,11 @@ def describe(request: ModelRequest, origin: Origin, model: Any, count: int, **se
         parameters=count,
         model_class=model_class(count, request.model_classes),
         dtype=str(dtype).removeprefix("torch.") if dtype is not None else request.dtype,
-        quantisation=request.quantisation or _checkpoint_quantisation(model),
+        quantisation=request.quantisation or checkpoint_method(getattr(model, "config", None)),
         attention=getattr(getattr(model, "config", None), "_attn_implementation", None),
         compiled=request.compile,
         trust_remote_code=request.trust_remote_code,
-        weights_bytes=sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()),
+        weights_bytes=sum(stored_bytes(tensor) for tensor in model.parameters()),
         real_weights=stored,
         settings={"gpus": request.gpus, **settings},
     )
@@ -292,74 +222,51 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _folder(name: str) -> Path:
-    if not name.startswith(PACKAGE_PREFIX):
-        folder = Path(name).expanduser()
-    else:
-        module, _, inside = name.removeprefix(PACKAGE_PREFIX).partition("/")
-        try:
-            folder = Path(str(importlib.resources.files(module).joinpath(inside)))
-        except ModuleNotFoundError as error:
-            raise ModelError(f"model {name!r}: package {module!r} is not installed; pip install {module}") from error
-    if not folder.is_dir():
-        raise ModelError(f"model {name!r}: {folder} is not a folder; with model_source='path' name a folder of a model")
-    return folder.resolve()
-
-
-def _random(request: ModelRequest, config: Any, auto: Any) -> Any:
-    """Build with random weights straight on the device in the task's precision: no float32 copy on the host."""
+def _loading(request: ModelRequest) -> dict[str, Any]:
+    """Return what both ways of making a model are told: precision, and attention where it is asked for."""
     import torch
 
-    if request.quantisation:
-        raise ModelError(
-            f"quantisation={request.quantisation!r} needs stored weights; model_source='random' has none: "
-            "choose model_source='hub' or 'path'"
-        )
-    shape = {"attn_implementation": request.attention} if request.attention else {}
-    devices = [request.device] if request.device.startswith("cuda") else []
-    with torch.random.fork_rng(devices=devices), torch.device(request.device), quiet():
-        torch.manual_seed(request.seed)
-        return auto.from_config(config, dtype=getattr(torch, request.dtype), **shape)
+    attention = {"attn_implementation": request.attention} if request.attention else {}
+    return {"dtype": getattr(torch, request.dtype), **attention}
 
 
-def _stored(request: ModelRequest, origin: Origin, config: Any, auto: Any, may_miss: tuple[str, ...]) -> Any:
-    """Load weights from a folder or the hub, and refuse a checkpoint that lacks what the task needs."""
-    import torch
+def _weight(request: ModelRequest, origin: Origin, config: Any, machine: Machine) -> str:
+    """Return what one weight is stored as, and refuse what this machine or this model cannot store it as."""
+    stored, asked = checkpoint_method(config), request.quantisation
+    if asked and origin.folder is None:
+        raise ModelError(f"quantisation={asked!r} needs stored weights: choose model_source='hub' or 'path'")
+    if stored is None or origin.folder is None:
+        return asked or request.dtype
+    if asked:
+        raise ModelError(f"model {origin.name!r} is already quantised ({stored}); leave quantisation out")
+    raise_all(refuse_quantisation(machine, stored, IN_CHECKPOINT, f"model {origin.name!r}: quantisation "))
+    return stored
 
-    shape = {"attn_implementation": request.attention} if request.attention else {}
-    fetch_weights(origin)
-    with quiet():
-        model, info = origin.read(
-            auto.from_pretrained,
-            "weights",
-            config=config,
-            dtype=getattr(torch, request.dtype),
-            device_map={"": request.device},
-            output_loading_info=True,
-            **shape,
-        )
+
+def _random(prepared: Prepared) -> Any:
+    devices = list(dict.fromkeys(prepared.plan.values()))
+    loading = _loading(prepared.request)
+    return build_random(
+        prepared.auto, prepared.config, devices=devices, plan=prepared.plan, seed=prepared.request.seed, **loading
+    )
+
+
+def _stored(prepared: Prepared, may_miss: tuple[str, ...]) -> Any:
+    """Load weights from a folder, and refuse a checkpoint that lacks what the task needs."""
+    name, auto = prepared.origin.name, prepared.auto
+    model, info = prepared.origin.read(
+        auto.from_pretrained,
+        "weights",
+        config=prepared.config,
+        device_map=prepared.plan,
+        output_loading_info=True,
+        **_loading(prepared.request),
+        **loading_options(prepared.request.quantisation),
+    )
     missing = sorted(key for key in info["missing_keys"] if not any(part in key for part in may_miss))
     if missing:
         raise ModelError(
-            f"model {origin.name!r} has no weights for {', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}: it "
-            f"was trained for another task than {auto.__name__} serves; choose a model of this task"
+            f"model {name!r} has no weights for {', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}: it was "
+            f"trained for another task than {auto.__name__} serves; choose a model of this task"
         )
     return model
-
-
-def _checkpoint_quantisation(model: Any) -> str | None:
-    stored = getattr(getattr(model, "config", None), "quantization_config", None)
-    if stored is None:
-        return None
-    method = stored.get("quant_method") if isinstance(stored, dict) else stored.quant_method
-    return str(getattr(method, "value", method))
-
-
-def _explain(origin: Origin, what: str, error: Exception) -> str:
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if "trust_remote_code" in str(error):
-        return (
-            f"model {origin.name!r} brings code of its own; read it, and if you trust it pass trust_remote_code=True "
-            "(the record will say so)"
-        )
-    return f"model {origin.name!r}: its {what} cannot be loaded: {text}"

@@ -9,10 +9,15 @@ from typing import Any
 from energylab.errors import ModelError
 from energylab.record import Quality
 from energylab.tasks import models
-from energylab.tasks.base import Row, Tokens
+from energylab.tasks.base import Row
 from energylab.tasks.text import TextTask, longest_input
 
-POOLINGS = ("mean", "cls", "last")
+#: Poolings, and what sentence-transformers calls them: as a mode, and, in older files, as a switch.
+POOLINGS = {
+    "mean": ("mean", "pooling_mode_mean_tokens"),
+    "cls": ("cls", "pooling_mode_cls_token"),
+    "last": ("lasttoken", "pooling_mode_lasttoken"),
+}
 
 
 class SentenceSimilarity(TextTask):
@@ -41,7 +46,7 @@ class SentenceSimilarity(TextTask):
         return {"pooling": self.pooling, "max_input_tokens": self.max_input_tokens}
 
     def texts(self, rows: Sequence[Row]) -> list[str]:
-        """Return first sentences, then second sentences."""
+        """Return first sentences, then second sentences: one batch of ``2 * len(rows)`` texts."""
         return [row["sentence1"] for row in rows] + [row["sentence2"] for row in rows]
 
     def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
@@ -49,16 +54,6 @@ class SentenceSimilarity(TextTask):
         single = super().covariates(rows)
         half = len(rows)
         return {name: tuple(a + b for a, b in zip(v[:half], v[half:], strict=True)) for name, v in single.items()}
-
-    def preprocess(self, rows: Sequence[Row]) -> Any:
-        """Tokenise both sentences of every pair into one padded batch of ``2 * len(rows)`` rows."""
-        return self.processor(
-            self.texts(rows),
-            padding=True,
-            truncation=self.max_input_tokens is not None,
-            max_length=self.max_input_tokens,
-            return_tensors="pt",
-        )
 
     def forward(self, inputs: Any) -> Any:
         """Return embeddings of Euclidean norm 1, shape (2 * queries, width)."""
@@ -69,10 +64,6 @@ class SentenceSimilarity(TextTask):
             states = self.model(**batch).last_hidden_state
             pooled = pool(states, batch["attention_mask"], self.pooling)
             return torch.nn.functional.normalize(pooled, dim=1)
-
-    def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
-        """Count the tokens that are not padding."""
-        return Tokens(input=int(inputs["attention_mask"].sum()))
 
     def answers(self, inputs: Any, outputs: Any) -> list[float]:
         """Return the cosine of every pair."""
@@ -130,12 +121,9 @@ def _pooling(loaded: models.Loaded) -> tuple[str, int | None]:
     if not file.is_file():
         return "mean", limit
     values = json.loads(file.read_text(encoding="utf-8"))
-    names = {
-        "mean": "pooling_mode_mean_tokens",
-        "cls": "pooling_mode_cls_token",
-        "last": "pooling_mode_lasttoken",
-    }
-    chosen = [how for how in POOLINGS if values.get(names[how]) or values.get("pooling_mode") == how]
+    chosen = [
+        how for how, (mode, switch) in POOLINGS.items() if values.get("pooling_mode") == mode or values.get(switch)
+    ]
     if len(chosen) != 1:
         raise ModelError(f"model {loaded.origin.name!r}: pooling {values} is not one of {', '.join(POOLINGS)}")
     return chosen[0], limit

@@ -9,8 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-#: Tokens a word of such text becomes, punctuation and special tokens left out (measured over published tokenizers).
-TOKENS_PER_WORD = 1.15
+#: Tokens a word of such text becomes, full stops included and special tokens left out; and how many more the sentence
+#: cut short at the end of a text adds on average. Measured with MiniLM's tokenizer on texts of 8 to 320 words.
+TOKENS_PER_WORD = 1.076
+TOKENS_AT_THE_END = 0.5
 
 _SENTENCE_WORDS = (6, 22)
 
@@ -89,9 +91,6 @@ def _frequencies(count: int) -> Any:
 def draw_lengths(rng: Any, count: int, settings: LengthSettings) -> list[int]:
     """Draw the lengths, in words, of `count` texts.
 
-    The lengths are the evenly spaced quantiles of the distribution in random order, scaled to the stated mean: two
-    seeds differ in order and words, not in the amount of work, and few texts have the same mean as many.
-
     Parameters
     ----------
     rng : numpy.random.Generator
@@ -106,13 +105,39 @@ def draw_lengths(rng: Any, count: int, settings: LengthSettings) -> list[int]:
     list of int
         Words a text, at least 1.
     """
+    tokens = draw_sizes(rng, count, settings.mean_tokens, settings.spread, settings.longest_tokens)
+    return [max(round((length - TOKENS_AT_THE_END) / TOKENS_PER_WORD), 1) for length in tokens]
+
+
+def draw_sizes(rng: Any, count: int, mean: float, spread: float, longest: float) -> list[float]:
+    """Draw sizes of `count` queries from a log-normal distribution that is cut off.
+
+    They are the evenly spaced quantiles of the distribution in random order, scaled to the stated mean: two seeds
+    differ in order, not in the amount of work, and few queries have the same mean as many.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of chance.
+    count : int
+        Number of queries.
+    mean : float
+        Their mean, in any unit.
+    spread : float
+        Standard deviation of the logarithm.
+    longest : float
+        No size is larger.
+
+    Returns
+    -------
+    list of float
+        In the unit of `mean`.
+    """
     import numpy as np
     from scipy.stats import norm
 
-    quantiles = np.exp(settings.spread * norm.ppf((np.arange(count) + 0.5) / count))
-    tokens = _scaled(quantiles, settings.mean_tokens, settings.longest_tokens)
-    words = np.maximum(np.rint(tokens / TOKENS_PER_WORD), 1).astype(int)
-    return [int(length) for length in rng.permutation(words)]
+    quantiles = np.exp(spread * norm.ppf((np.arange(count) + 0.5) / count))
+    return [float(size) for size in rng.permutation(_scaled(quantiles, mean, longest))]
 
 
 def _scaled(shape: Any, mean: float, longest: float) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from energylab.tasks import models
-from energylab.tasks.base import Row, TaskSettings
+from energylab.tasks.base import Row, TaskSettings, Tokens
 from energylab.tasks.family import ModelTask
 from energylab.tasks.synthetic import LengthSettings, Lexicon, draw_lengths
 from energylab.tasks.tokenizers import local_tokenizer
@@ -65,20 +65,37 @@ class TextTask(ModelTask):
                 return f"column {column!r} is empty"
         return None
 
-    def texts(self, rows: Sequence[Row]) -> list[Any]:
-        """Return the text, or pair of texts, that each row is tokenised from."""
+    def texts(self, rows: Sequence[Row]) -> list[str]:
+        """Return the text that each row is tokenised from."""
         return [row["text"] for row in rows]
 
+    def second_texts(self, rows: Sequence[Row]) -> list[str] | None:
+        """Return the second text of every row, where the model takes in pairs."""
+        return None
+
+    def tokenise(self, rows: Sequence[Row], **options: Any) -> Any:
+        """Tokenise rows to one padded batch on the CPU, cut to what the model can take in."""
+        settings = {"padding": True, "truncation": self.max_input_tokens is not None, "return_tensors": "pt"}
+        settings |= {"max_length": self.max_input_tokens, **options}
+        return self.processor(self.texts(rows), self.second_texts(rows), **settings)
+
+    def preprocess(self, rows: Sequence[Row]) -> Any:
+        """Turn rows into one padded batch of token ids on the CPU."""
+        return self.tokenise(rows)
+
     def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
-        """Count the tokens of every query, as given to the model and before truncation."""
-        whole = [
-            float(len(ids)) for ids in self.processor(self.texts(rows), truncation=False, verbose=False)["input_ids"]
-        ]
+        """Count the tokens of every query: those the model is given, and those cut off for want of room."""
+        options = {"padding": False, "truncation": False, "return_tensors": None, "max_length": None, "verbose": False}
+        whole = [float(len(ids)) for ids in self.tokenise(rows, **options)["input_ids"]]
         longest = self.max_input_tokens or float("inf")
         return {
             "input_tokens": tuple(min(length, longest) for length in whole),
             "truncated_tokens": tuple(max(length - longest, 0.0) for length in whole),
         }
+
+    def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
+        """Count the tokens that are not padding."""
+        return Tokens(input=int(inputs["attention_mask"].sum()))
 
 
 def longest_input(config: Any, tokenizer: Any, reserved: int = 0) -> int | None:
@@ -94,7 +111,7 @@ def longest_input(config: Any, tokenizer: Any, reserved: int = 0) -> int | None:
         Tokens the model will generate in the same positions.
     """
     text = config.get_text_config(decoder=False)
-    names = ("max_position_embeddings", "n_positions", "max_source_positions")
+    names = ("max_position_embeddings", "max_encoder_position_embeddings", "n_positions")
     limits = [getattr(text, name) for name in names if isinstance(getattr(text, name, None), int)]
     if text.model_type in ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet"):
         limits = [limit - text.pad_token_id - 1 for limit in limits]  # positions start after the padding's

@@ -41,14 +41,7 @@ class TextGeneration(GenerationMixin, TextTask):
 
     def preprocess(self, rows: Sequence[Row]) -> Any:
         """Tokenise, padded on the left so that new tokens follow the text."""
-        return self.processor(
-            self.texts(rows),
-            padding=True,
-            truncation=self.max_input_tokens is not None,
-            max_length=self.max_input_tokens,
-            return_tensors="pt",
-            return_token_type_ids=False,
-        )
+        return self.tokenise(rows, return_token_type_ids=False)
 
     def score(self, answers: Sequence[str], rows: Sequence[Row]) -> tuple[Quality, ...]:
         """Bits a byte of the texts under the model: comparable between tokenizers, lower is better.

@@ -3,14 +3,15 @@
 A random model has no files, hence no tokenizer. Its energy depends on how many tokens a text becomes and on the size
 of the embedding and output matrices, so the stand-in must have realistic lengths and ids that span the vocabulary.
 It is a real tokenizer of the same algorithm (WordPiece for the BERT kin, byte-level BPE for the others), trained in
-a fraction of a second on the packaged lexicon (common English words with their frequencies) and its inflected forms.
-Common words become one token and rare ones several, as with published tokenizers. The rest
-of the vocabulary is filled up with entries that never occur, so that every id the model can generate decodes.
+a second on packaged word lists: the lexicon of common words with their frequencies, and ten thousand rarer ones. Known
+words become one token and others several, as with published tokenizers. The rest of the vocabulary is filled up with
+entries that never occur, so that every id the model can generate decodes.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from energylab.errors import ModelError
@@ -25,9 +26,8 @@ KINDS = {
     "t5": ("bpe", "$A <eos>", "$A <eos> $B <eos>"),
 }
 
-_TRAINED_VOCABULARY = 12_000  # enough for the lexicon; real vocabularies are larger and are filled up
+_TRAINED_VOCABULARY = 24_000  # enough for the word lists; real vocabularies are larger and are filled up
 _CHARACTERS = [chr(code) for code in range(33, 127) if not chr(code).isupper()]  # of a lower-cased text
-_ENDINGS = ("s", "es", "ed", "d", "ing", "er", "ly", "est", "y")
 _TRAINING_WORDS = 20_000
 
 
@@ -169,7 +169,7 @@ def _trained(algorithm: str, size: int) -> tuple[list[str], list[tuple[str, str]
 
 
 def _forms() -> list[str]:
-    """Return every word of the lexicon, in its forms: plain, inflected, and at the start of a sentence."""
-    words = Lexicon.load().words
-    inflected = [word.removesuffix("e") + ending for word in words if len(word) > 2 for ending in _ENDINGS]
-    return [" ".join((*words, *words)), " ".join(inflected), " ".join(word.capitalize() for word in words)]
+    """Return every word a tokenizer should know, once; those of the lexicon also at the start of a sentence."""
+    common = Lexicon.load().words
+    rarer = Path(__file__).with_name("vocabulary.txt").read_text(encoding="utf-8").split()
+    return [" ".join(("", *words)) for words in (common, rarer, [word.capitalize() for word in common])]

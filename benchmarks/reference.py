@@ -1,0 +1,31 @@
+"""Set the reference records beside the published figures of the same models: Wh per 1,000 queries, ratio, order.
+
+    python benchmarks/reference.py [FOLDER]
+
+FOLDER holds records of ``params/studies/reference.yaml`` (default: ``results/reference``). Without records it says so
+and exits 0.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import energylab
+from energylab import published
+from energylab.published.ranks import rank_correlation
+
+
+def main(folder: str = "") -> None:
+    """Print the table and the rank correlation."""
+    own = published.own_records(folder)
+    if not len(own):
+        print(published.NOTHING_BESIDE)
+        return
+    beside = published.beside(energylab.rate(own)).sort_values(["task", "published_wh"])
+    print(beside.drop(columns="cohort").to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    print(f"\nenergy kind: {', '.join(sorted(set(beside['energy_kind'])))}; published: measured on one H100 80 GB")
+    print(rank_correlation(beside))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])

@@ -1,0 +1,59 @@
+"""Which devices a study may use, and how a job is given its own."""
+
+from __future__ import annotations
+
+import os
+
+from energylab.errors import StudyError
+
+CPU = "cpu"
+
+
+def available(spec: str = "auto") -> list[str]:
+    """Return the devices that jobs are handed out to.
+
+    Parameters
+    ----------
+    spec : str
+        ``auto`` (every NVIDIA GPU that this process may see, else the CPU), ``cpu``, or GPU indices or UUIDs
+        separated by commas.
+
+    Returns
+    -------
+    list of str
+        Names as ``CUDA_VISIBLE_DEVICES`` takes them, or ``["cpu"]``. The CPU is one device: two jobs on it at once
+        would be in each other's energy.
+
+    Raises
+    ------
+    StudyError
+        If the list names a device twice, none at all, or mixes the CPU with GPUs.
+    """
+    if spec == "auto":
+        return _visible_gpus() or [CPU]
+    names = [name.strip() for name in spec.split(",") if name.strip()]
+    if not names or len(set(names)) != len(names) or (CPU in names and len(names) > 1):
+        raise StudyError(f"devices {spec!r}: name 'auto', 'cpu', or GPU indices or UUIDs, each once: 0,1")
+    return names
+
+
+def environment(devices: tuple[str, ...]) -> dict[str, str]:
+    """Return the variables that show a job its own devices and no others."""
+    shown = "" if devices == (CPU,) else ",".join(devices)
+    return {"CUDA_VISIBLE_DEVICES": shown, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
+def _visible_gpus() -> list[str]:
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is not None:
+        return [name.strip() for name in shown.split(",") if name.strip() and name.strip() != "-1"]
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []  # no driver: this machine has no NVIDIA GPU to hand out
+    try:
+        return [str(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    finally:
+        pynvml.nvmlShutdown()

@@ -1,0 +1,319 @@
+"""A study file, and the jobs it stands for: checked, identified and put in a random order."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import json
+import random
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from energylab import tasks
+from energylab.errors import ParameterError, StudyError, unknown_name
+from energylab.parameters import Parameters
+from energylab.paths import params_root
+from energylab.tasks.architectures import find_architecture
+
+#: Parameters that a job is given by its study, and that a study file may therefore not set.
+GIVEN_BY_STUDY = ("repeat", "attempt", "output_folder", "record", "params")
+
+
+class SlurmSettings(BaseModel):
+    """How jobs are handed to Slurm; every field is a Slurm setting of the same meaning."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    gres: str | None = Field(None, description="GRES that stands for one GPU, e.g. gpu:h100; {gpus} is appended")
+    exclusive: bool = Field(True, description="no other job on the node: its work would show in the energy")
+    time_limit_min: int = Field(240, ge=1)
+    cpus: int = Field(4, ge=1)
+    memory_gb: int | None = Field(None, ge=1)
+    max_parallel: int = Field(16, ge=1, description="jobs of the array that may run at once")
+    signal_delay_s: int = Field(90, ge=1, description="warning before the time limit, so that the job can be requeued")
+    setup: tuple[str, ...] = Field((), description="shell lines before each job: modules, environment")
+
+
+class StudyFile(BaseModel):
+    """The content of ``params/studies/NAME.yaml``.
+
+    A sweep maps parameter names to a value or a list of values and stands for every combination. An item of a
+    list may itself be a mapping, which sets several parameters together; ``settings`` is a list of such mappings.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str = ""
+    authors: tuple[str, ...] = ()  # for the citation of its archive
+    seed: int = 0
+    repeats: int = Field(1, ge=1)
+    notebook: str = "notebooks/01-benchmark.ipynb"
+    parameters: dict[str, Any] = {}  # of every job, unless the sweep says otherwise
+    sweeps: tuple[dict[str, Any], ...] = ()
+    include: tuple[dict[str, Any], ...] = ()  # further single jobs
+    exclude: tuple[dict[str, Any], ...] = ()  # jobs that match all of one mapping's values are left out
+    time_limit_s: float | None = Field(None, gt=0)  # of one job
+    slurm: SlurmSettings = SlurmSettings()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One session that a study plans.
+
+    Attributes
+    ----------
+    id : str
+        Hash of what is measured; see `energylab.parameters.Parameters.job_id`.
+    parameters : Parameters
+        All parameters, checked.
+    values : dict
+        The parameters the study states; the rest are the notebook's defaults.
+    """
+
+    id: str
+    parameters: Parameters = field(compare=False)
+    values: dict[str, Any] = field(compare=False)
+
+    @property
+    def label(self) -> str:
+        """Task and model in a few words, for people."""
+        repeat = f" · repeat {self.parameters.repeat}" if self.parameters.repeat else ""
+        return f"{self.parameters.task} · {self.parameters.model}{repeat}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs of a study in the order in which they run.
+
+    Attributes
+    ----------
+    name : str
+        Name of the study: the stem of its file.
+    study : StudyFile
+        Its content.
+    text : str
+        The file as it stands, kept beside the results.
+    jobs : tuple of Job
+        Ordered by repeat, and at random within one repeat.
+    notebook : pathlib.Path
+        The notebook that is executed.
+    duplicates : tuple of Job
+        Rows that stand for a job which another row plans already; they run once.
+    """
+
+    name: str
+    study: StudyFile
+    text: str
+    jobs: tuple[Job, ...]
+    notebook: Path
+    duplicates: tuple[Job, ...] = ()
+
+
+def load(path: str | Path, name: str | None = None, params: str | Path | None = None) -> Plan:
+    """Read a study file and plan its jobs.
+
+    Parameters
+    ----------
+    path : path
+        The YAML file, or the name of one in ``params/studies/``.
+    name : str, optional
+        Name of the study; the file's stem by default.
+    params : path, optional
+        Folder laid out like ``params/``, passed on to every job.
+
+    Returns
+    -------
+    Plan
+        Every job's parameters are checked, each for itself; see `check` for what needs the notebook and the tasks.
+
+    Raises
+    ------
+    StudyError
+        If the file is missing, is not YAML or has an unknown or impossible key.
+    ParameterError
+        If a parameter of some job is unknown, of a wrong type or not allowed.
+    """
+    path = find(path, params)
+    name = name or path.stem
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise StudyError(f"study name {name!r}: use letters, digits, '.', '_' and '-', so that it can name a folder")
+    text = path.read_text(encoding="utf-8")
+    study = parse(text, path)
+    notebook = find_notebook(study.notebook)
+    jobs, duplicates = expand(study)
+    return Plan(name, study, text, order(jobs, study.seed), notebook, duplicates)
+
+
+def check(plan: Plan, params: str | Path | None = None) -> None:
+    """Hold a plan against the notebook's own parameters, the tasks and the architectures, before anything starts.
+
+    Raises
+    ------
+    UnknownNameError
+        If the notebook lacks a parameter, or there is no such task or architecture; names the nearest.
+    """
+    own = notebook_parameters(plan.notebook)
+    wanted = {name for job in plan.jobs for name in job.values} | {"output_folder", "attempt", "record"}
+    for name in sorted(wanted - own):  # papermill would only log it
+        raise unknown_name("parameter", name, own, f"{plan.notebook.name} does not have it")
+    for task in sorted({job.parameters.task for job in plan.jobs}):
+        tasks.load_settings(task, params)
+    for model in sorted({job.parameters.model for job in plan.jobs if job.parameters.model_source == "random"}):
+        find_architecture(model, params)
+
+
+def find(path: str | Path, params: str | Path | None = None) -> Path:
+    """Return the study file for a path, or for a name in ``params/studies/``."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    folder = params_root(params) / "studies"
+    named = folder / f"{path.name.removesuffix('.yaml')}.yaml"
+    if path.parent == Path() and named.is_file():
+        return named
+    known = [file.stem for file in folder.glob("*.yaml")] if folder.is_dir() else []
+    raise unknown_name("study", str(path), known, "pass the path of a study's YAML file, or one of these names")
+
+
+def parse(text: str, source: str | Path = "study") -> StudyFile:
+    """Read the YAML text of a study.
+
+    Raises
+    ------
+    StudyError
+        Names the file, the key and what is allowed.
+    """
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise StudyError(f"{source}: not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise StudyError(f"{source}: a study is a mapping with {', '.join(StudyFile.model_fields)}")
+    unknown = [key for key in content if key not in StudyFile.model_fields]
+    if unknown:
+        raise StudyError(f"{source}: {unknown_name('key', unknown[0], StudyFile.model_fields)}")
+    try:
+        study = StudyFile.model_validate(content)
+    except ValidationError as error:
+        problems = "\n".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        raise StudyError(f"{source}: {problems}") from None
+    if not study.sweeps and not study.include:
+        raise StudyError(f"{source}: no jobs; write at least one mapping under sweeps or include")
+    return study
+
+
+def find_notebook(name: str) -> Path:
+    """Return the notebook called `name`: here or in a folder above, else in the repository this package is from.
+
+    Raises
+    ------
+    StudyError
+        If there is none.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents, Path(__file__).resolve().parents[2]):
+        if (folder / name).is_file():
+            return (folder / name).resolve()
+    raise StudyError(f"notebook {name!r} is neither in {here} nor in a folder above; name it from where you are")
+
+
+def expand(study: StudyFile) -> tuple[list[Job], tuple[Job, ...]]:
+    """Turn sweeps into jobs: combinations, then exclude, then include, each `repeats` times.
+
+    Returns
+    -------
+    jobs : list of Job
+        Each job once, in the order of the file.
+    duplicates : tuple of Job
+        Rows that stood for a job already planned.
+    """
+    rows = [row for sweep in study.sweeps for row in combinations({**study.parameters, **sweep})]
+    rows = [row for row in rows if not any(_matches(row, pattern) for pattern in study.exclude)]
+    rows += [row for single in study.include for row in combinations({**study.parameters, **single})]
+    jobs: dict[str, Job] = {}
+    duplicates = []
+    for repeat, row in itertools.product(range(study.repeats), rows):
+        job = _job(row, repeat)
+        if job.id in jobs:
+            duplicates.append(job)
+        jobs.setdefault(job.id, job)
+    return list(jobs.values()), tuple(duplicates)
+
+
+def combinations(sweep: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield one mapping of plain values for every combination of the lists in `sweep`."""
+    axes = []
+    for name, value in sweep.items():
+        items = value if isinstance(value, list) else [value]
+        if not items:
+            raise StudyError(f"{name}: an empty list stands for no job at all; remove it or give it a value")
+        axes.append([item if isinstance(item, dict) else {name: item} for item in items])
+    for chosen in itertools.product(*axes):
+        yield {name: value for part in chosen for name, value in part.items()}
+
+
+def order(jobs: list[Job], seed: int) -> tuple[Job, ...]:
+    """Put jobs in random order within each repeat, so that drift of the machine falls on no model alone.
+
+    The order depends on the seed and the jobs' ids only, not on how the file is written.
+    """
+    ordered: list[Job] = []
+    by_repeat = sorted(jobs, key=lambda job: (job.parameters.repeat, job.id))
+    for repeat, block in itertools.groupby(by_repeat, key=lambda job: job.parameters.repeat):
+        shuffled = list(block)
+        random.Random(f"{seed}/{repeat}").shuffle(shuffled)
+        ordered += shuffled
+    return tuple(ordered)
+
+
+def _job(row: dict[str, Any], repeat: int) -> Job:
+    given = [name for name in GIVEN_BY_STUDY if name in row]
+    if given:
+        raise ParameterError(f"parameter {given[0]}={row[given[0]]!r} is given by the study itself; remove it")
+    values = {**row, "repeat": repeat}
+    try:
+        parameters = Parameters.check(values)
+    except ParameterError as error:
+        raise ParameterError(f"{row.get('task', '?')} · {row.get('model', '?')}: {error}") from None
+    return Job(parameters.job_id, parameters, values)
+
+
+def _matches(row: Mapping[str, Any], pattern: Mapping[str, Any]) -> bool:
+    unknown = [name for name in pattern if name not in Parameters.model_fields]
+    if unknown:
+        raise StudyError(f"exclude: {unknown_name('parameter', unknown[0], Parameters.model_fields)}")
+    return all(
+        row.get(name) in wanted if isinstance(wanted, list) else row.get(name) == wanted
+        for name, wanted in pattern.items()
+    )
+
+
+def notebook_parameters(notebook: Path) -> set[str]:
+    """Return the names that the notebook's parameters cell assigns.
+
+    Raises
+    ------
+    StudyError
+        If no cell is tagged ``parameters``.
+    """
+    cells = json.loads(notebook.read_text(encoding="utf-8")).get("cells", ())
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", ())]
+    if not tagged:
+        raise StudyError(f"{notebook}: no cell is tagged 'parameters', so nothing could be passed to it")
+    assigned = (
+        node
+        for node in ast.walk(ast.parse("".join(tagged[0]["source"])))
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+    )
+    targets = (t for node in assigned for t in (node.targets if isinstance(node, ast.Assign) else [node.target]))
+    return {target.id for target in targets if isinstance(target, ast.Name)}

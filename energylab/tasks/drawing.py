@@ -1,0 +1,186 @@
+"""Pictures whose content is known: simple things drawn on plain grounds, with their names and boxes.
+
+They are the sample data of the image tasks, and, at the published sizes and in random arrangement, the synthetic
+data. A drawing is not a photograph: what a detector makes of one says little of what it makes of the other, but its
+cost depends on the size of the picture alone, and its labels and boxes are right by construction.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+_FILLED = {"box": "rectangle", "ellipse": "ellipse", "polygon": "polygon", "pie": "pieslice"}  # PIL's names
+
+#: Kind, points in the unit square (x to the right, y down), and a colour where it is not the thing's own.
+Shape = tuple[str, tuple[float, ...]] | tuple[str, tuple[float, ...], str]
+
+
+class Thing(BaseModel):
+    """Something that can be drawn.
+
+    Attributes
+    ----------
+    coco : str
+        Its name among the classes of COCO.
+    imagenet : str
+        Its name among the classes of ImageNet-1k.
+    colour : str
+        Its own colour.
+    aspect : float
+        Width over height.
+    shapes : tuple of Shape
+        What it is made of, back to front.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    coco: str
+    imagenet: str
+    colour: str
+    aspect: float
+    shapes: tuple[Shape, ...]
+
+
+class Ground(BaseModel):
+    """Where things stand: how a caption says it, two colours, and the height at which the second begins."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    place: str
+    upper: str
+    lower: str
+    horizon: float
+
+
+class Stock(BaseModel):
+    """Everything there is to draw: the packaged ``things.yaml``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    grounds: tuple[Ground, ...]
+    things: tuple[Thing, ...]
+
+    @staticmethod
+    @lru_cache(maxsize=1)
+    def load() -> Stock:
+        """Read the packaged list."""
+        text = Path(__file__).with_name("things.yaml").read_text(encoding="utf-8")
+        return Stock.model_validate(yaml.safe_load(text))
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A thing at its place: box as x, y, width, height in pixels, its visible extent."""
+
+    thing: Thing
+    box: tuple[int, int, int, int]
+
+
+def draw_scene(rng: Any, size: tuple[int, int], things: Sequence[Thing]) -> tuple[Any, list[Placed], str]:
+    """Draw things side by side on a ground, none covering another.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Chooses the ground, the order and the exact places.
+    size : (int, int)
+        Width and height in pixels.
+    things : sequence of Thing
+        What to draw, one to six of them.
+
+    Returns
+    -------
+    (PIL.Image.Image, list of Placed, str)
+        The picture in RGB, every thing with its box, and a caption that names them all.
+    """
+    from PIL import Image, ImageDraw
+
+    grounds = Stock.load().grounds
+    ground = grounds[int(rng.integers(len(grounds)))]
+    picture = Image.new("RGB", size, ground.upper)
+    pen = ImageDraw.Draw(picture)
+    pen.rectangle((0, round(ground.horizon * size[1]), *size), fill=ground.lower)
+    cells = _cells(rng, size, len(things))
+    placed = [Placed(thing, _place(rng, thing, cell)) for thing, cell in zip(things, cells, strict=True)]
+    for one in placed:
+        _draw(pen, one)
+    return picture, placed, f"{_listed(things)} {ground.place}"
+
+
+def photograph(rng: Any, picture: Any, grain: float = 6.0, quality: int = 90) -> bytes:
+    """Give a drawing the grain of a photograph and encode it as JPEG, so that it costs as much to decode as one.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of the grain.
+    picture : PIL.Image.Image
+        The drawing, RGB.
+    grain : float
+        Standard deviation of the noise, in levels of 255.
+    quality : int
+        JPEG quality.
+
+    Returns
+    -------
+    bytes
+        A JPEG file.
+    """
+    import numpy as np
+    from PIL import Image
+
+    levels = np.asarray(picture, dtype=np.float32)
+    noisy = levels + rng.normal(0.0, grain, levels.shape).astype(np.float32)
+    file = io.BytesIO()
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, format="JPEG", quality=quality)
+    return file.getvalue()
+
+
+def _cells(rng: Any, size: tuple[int, int], count: int) -> list[tuple[float, float, float, float]]:
+    """Divide the picture into a grid and return as many cells as there are things, in random order."""
+    columns = {1: 1, 2: 2, 3: 3, 4: 2}.get(count, 3)
+    rows = -(-count // columns)
+    width, height = size[0] / columns, size[1] / rows
+    cells = [(column * width, row * height, width, height) for row in range(rows) for column in range(columns)]
+    return [cells[index] for index in rng.permutation(len(cells))[:count]]
+
+
+def _place(rng: Any, thing: Thing, cell: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
+    """Choose size and place of a thing inside its cell; x, y, width, height in whole pixels."""
+    left, top, width, height = cell
+    tall = min(height, width / thing.aspect) * rng.uniform(0.6, 0.9)
+    wide = tall * thing.aspect
+    x = left + rng.uniform(0.0, width - wide)
+    y = top + rng.uniform(0.0, height - tall)
+    return round(x), round(y), max(round(wide), 4), max(round(tall), 4)
+
+
+def _draw(pen: Any, placed: Placed) -> None:
+    x, y, width, height = placed.box
+    line = max(round(0.03 * min(width, height)), 2)
+    for kind, points, *own in placed.thing.shapes:
+        colour = own[0] if own else placed.thing.colour
+        if kind == "text":
+            colour, _, words = colour.partition(":")
+            at = x + points[0] * width, y + points[1] * height
+            pen.text(at, words, colour, font_size=points[2] * height, anchor="mm")
+            continue
+        ends, angles = (points[:4], points[4:]) if kind in ("arc", "pie") else (points, ())
+        at = [(x + ends[i] * width, y + ends[i + 1] * height) for i in range(0, len(ends), 2)]
+        if kind in ("line", "arc"):
+            getattr(pen, kind)(at, *angles, fill=colour, width=line)
+        else:
+            getattr(pen, _FILLED[kind])(at, *angles, fill=colour)
+
+
+def _listed(things: Sequence[Thing]) -> str:
+    names = [f"{'an' if thing.coco[0] in 'aeiou' else 'a'} {thing.coco}" for thing in things]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,154 @@
+"""Reasoning: answer a question after thinking, in up to a stated number of tokens."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Any
+
+from energylab.errors import ModelError, TaskError
+from energylab.record import Quality
+from energylab.tasks import models
+from energylab.tasks.base import Row, Tokens
+from energylab.tasks.text_generation import TextGeneration
+from energylab.tasks.thinking import PLAIN, Thinking, ThinkingLevel, find_thinking
+
+#: Stands in for the chat template that models with random weights have not got.
+LOCAL_TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+
+
+class Reasoning(TextGeneration):
+    """A chat model thinks and answers, as it is told by its family's switch (``thinking``), until it is done.
+
+    A model with real weights ends by itself, at most after ``new_tokens`` tokens. Random weights know no end, so with
+    them exactly ``new_tokens`` are generated. Energy an output token follows from the tokens counted; those spent
+    thinking are counted apart where the family says what ends them.
+
+    Attributes
+    ----------
+    level : str
+        The thinking level in use, after `load_model`.
+    """
+
+    columns = ("text", "reference")
+    references = ("reference",)
+
+    level: str = PLAIN.default
+    thinking: Thinking = PLAIN
+    chosen: ThinkingLevel = PLAIN.levels[PLAIN.default]
+    open_ended: bool = False
+
+    def resolved_settings(self) -> dict[str, Any]:
+        """Return every setting that takes part, as used."""
+        return {**super().resolved_settings(), "thinking": self.parameters.thinking or self.level}
+
+    def load_processor(self, loaded: models.Loaded) -> Any:
+        """Read the model's own tokenizer with its chat template, or make one for a random model."""
+        tokenizer = super().load_processor(loaded)
+        if loaded.origin.architecture is not None:
+            tokenizer.chat_template = LOCAL_TEMPLATE
+        return tokenizer
+
+    def ready(self, loaded: models.Loaded) -> dict[str, Any]:
+        """Find the family's switch, and let a model with real weights end by itself."""
+        self.open_ended = loaded.facts.real_weights
+        said = super().ready(loaded)
+        name = loaded.origin.repo or loaded.origin.name
+        self.thinking = find_thinking(name, loaded.config.model_type, self.parameters.params)
+        self.level, self.chosen = self.thinking.level(self.parameters.thinking, name)
+        if self.processor.chat_template is None:
+            raise ModelError(f"model {name!r} has no chat template: it is no chat model; choose task='text_generation'")
+        return {**said, "thinking": self.level, "open_ended": self.open_ended}
+
+    def decoding_settings(self, checkpoint: Any, new_tokens: int) -> Any:
+        """Return greedy settings; open-ended ones have no least length, except that prefill gives one token."""
+        settings = super().decoding_settings(checkpoint, new_tokens)
+        if self.open_ended and new_tokens > 1:
+            settings.min_new_tokens = None
+        return settings
+
+    def texts(self, rows: Sequence[Row]) -> list[str]:
+        """Put every question into the chat template, with the switch set."""
+        system = [{"role": "system", "content": self.chosen.system}] if self.chosen.system is not None else []
+        return [
+            self.processor.apply_chat_template(
+                [*system, {"role": "user", "content": row["text"]}],
+                tokenize=False,
+                add_generation_prompt=True,
+                **self.chosen.template,
+            )
+            + self.chosen.prefix
+            for row in rows
+        ]
+
+    def tokenise(self, rows: Sequence[Row], **options: Any) -> Any:
+        """Tokenise prompts; the template has already written the special tokens."""
+        return super().tokenise(rows, add_special_tokens=False, **options)
+
+    def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
+        """Count tokens up to each query's end; refuse more than the stated number."""
+        if phase != "generate" or not self.open_ended:
+            return super().count(phase, inputs, outputs)
+        ids = self.new_ids(inputs, outputs)
+        if ids.shape[1] > self.new_tokens:
+            raise TaskError(
+                f"generate: the model gave {ids.shape[1]} tokens a query, at most {self.new_tokens} allowed"
+            )
+        return Tokens(input=int(inputs["attention_mask"].sum()), output=sum(len(row) for row in self._ended(ids)))
+
+    def answers(self, inputs: Any, outputs: Any) -> list[dict[str, Any]]:
+        """Return for every query its text after thinking, and the tokens spent on each part."""
+        return [self._split(ids) for ids in self._ended(self.new_ids(inputs, outputs))]
+
+    def score(self, answers: Sequence[dict[str, Any]], rows: Sequence[Row]) -> tuple[Quality, ...]:
+        """Share of answers whose last number is the reference."""
+        metric = "exact_match"
+        meaningless = self.no_quality(metric, rows)
+        if meaningless is not None:
+            return (meaningless,)
+        right = [
+            last_number(a["text"]) == last_number(str(row["reference"])) for a, row in zip(answers, rows, strict=True)
+        ]
+        return (Quality(metric=metric, value=sum(right) / len(right), queries=len(rows)),)
+
+    def extra(self, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Sum the tokens spent thinking and answering; None where the model does not mark its thinking."""
+        thinking = [answer["thinking_tokens"] for answer in answers]
+        if not thinking or None in thinking:
+            return {"thinking_tokens": None}
+        answering = sum(answer["answer_tokens"] for answer in answers)
+        unfinished = sum(answer["unfinished"] for answer in answers)
+        return {"thinking_tokens": sum(thinking), "answer_tokens": answering, "unfinished_queries": unfinished}
+
+    def _ended(self, ids: Any) -> list[list[int]]:
+        """Cut every row after its first end token: what follows is padding."""
+        ends = self.decoding[1].eos_token_id
+        stop = set(ends if isinstance(ends, list) else [ends])
+        rows = ids.tolist()
+        lengths = [next((n + 1 for n, token in enumerate(row) if token in stop), len(row)) for row in rows]
+        return [row[:length] if self.open_ended else row for row, length in zip(rows, lengths, strict=True)]
+
+    def _split(self, ids: list[int]) -> dict[str, Any]:
+        whole = self.processor.decode(ids, skip_special_tokens=True)
+        if self.thinking.end is None or not self.open_ended:
+            return {"text": whole, "thinking_tokens": None, "answer_tokens": len(ids), "unfinished": False}
+        found = self._end_of_thinking(ids)
+        unfinished = found is None and self.chosen.thinks
+        cut = found if found is not None else len(ids) if unfinished else 0
+        text = self.processor.decode(ids[cut:], skip_special_tokens=True).strip()
+        return {"text": text, "thinking_tokens": cut, "answer_tokens": len(ids) - cut, "unfinished": unfinished}
+
+    def _end_of_thinking(self, ids: list[int]) -> int | None:
+        """Return how many tokens it takes until the end mark is complete, however it was cut into tokens."""
+
+        def ended(count: int) -> bool:
+            return self.thinking.end in self.processor.decode(ids[:count], skip_special_tokens=False)
+
+        return bisect_left(range(len(ids) + 1), True, key=ended) if ended(len(ids)) else None
+
+
+def last_number(text: str) -> float | None:
+    """Return the last number in a text, None if it has none: a worked answer ends with its result."""
+    found = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)
+    return float(found[-1].replace(",", "")) if found else None

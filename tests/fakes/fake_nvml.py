@@ -1,0 +1,241 @@
+"""A scripted NVML: boards with a known power, a clock of their own, and error codes on demand.
+
+It stands in for the module ``pynvml``: constants, structures and errors are the real ones, so that a wrong identifier
+or a wrong unit cannot hide; functions are scripted, and one that is not scripted does not exist.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pynvml
+
+from energylab.clock import ManualClock
+from energylab.meters.replay import SimulatedBoard
+
+H200 = "NVIDIA H200"
+
+
+@dataclass(eq=False)
+class FakeBoard:
+    """One board. Its power follows `board`, its counter ticks every `tick_s` in millijoules."""
+
+    clock: ManualClock
+    index: int = 0
+    name: str = H200
+    idle_w: float = 70.0
+    limit_w: float = 700.0
+    tick_s: float = 0.1
+    refresh_s: float = 0.05  # how often the instantaneous power is renewed
+    has_counter: bool = True
+    has_instant: bool = True
+    mig: bool | None = False  # None: the board cannot be split
+    ecc: bool | None = True
+    offset_mj: int = 123_456_789  # counted since the driver was loaded
+    temperature_c: int = 35
+    sm_clock_mhz: int = 1980
+    memory_clock_mhz: int = 3201
+    application_clock_mhz: int | None = 1980
+    compute_pids: list[int] = field(default_factory=list)
+    mps_pids: list[int] = field(default_factory=list)
+    events: int = 0
+    violations_ns: dict[int, int] = field(default_factory=dict)  # perf policy -> ns; absent: not supported
+    fields: dict[int, int] = field(default_factory=dict)  # field id -> unsigned 64-bit value; absent: not supported
+
+    def __post_init__(self) -> None:
+        self.board = SimulatedBoard(self.clock, self.idle_w)
+        self.uuid = f"GPU-{self.index:08d}-1111-2222-3333-444444444444"
+
+    def energy_mj(self) -> int:
+        tick = math.floor(self.clock.now() / self.tick_s + 1e-9) * self.tick_s
+        return self.offset_mj + math.floor(self.board.energy_j(tick) * 1000)
+
+    def power_mw(self) -> int:
+        """Power as of the sensor's last refresh, with a few milliwatts of noise that tell refreshes apart."""
+        number = math.floor(self.clock.now() / self.refresh_s + 1e-9)
+        return round(self.board.power_w(number * self.refresh_s) * 1000) + number % 7
+
+
+class FakeNvml:
+    """The library. `fail` scripts errors: a function answers with an error code, from its n-th next call on."""
+
+    def __init__(self, *boards: FakeBoard, driver: str = "580.159.03") -> None:
+        self.boards = list(boards)
+        self.driver = driver
+        self.started = 0
+        self.calls: Counter[str] = Counter()
+        self._failures: dict[str, tuple[int, int, FakeBoard | None]] = {}
+
+    def fail(self, function: str, code: int, *, after: int = 0, board: FakeBoard | None = None) -> None:
+        """Let `function` (of one board, or of all) answer with `code`, once it was called `after` more times."""
+        self._failures[function] = (code, self.calls[function] + after, board)
+
+    def mend(self, function: str) -> None:
+        """Let a function answer again."""
+        del self._failures[function]
+
+    def lose(self, board: FakeBoard) -> None:
+        """Take a board off the bus: everything asked of it says that it is lost."""
+        for name in dir(type(self)):
+            if name.startswith("nvmlDeviceGet"):
+                self.fail(name, pynvml.NVML_ERROR_GPU_IS_LOST, board=board)
+
+    def __getattr__(self, name: str):
+        if name.startswith(("NVML_", "NVMLError", "NVMLLibraryMismatchError", "nvmlClocksEventReason")):
+            return getattr(pynvml, name)
+        raise AttributeError(name)
+
+    def __dir__(self):
+        return [*super().__dir__(), *(name for name in dir(pynvml) if name.startswith("NVML_"))]
+
+    def nvmlInit(self):
+        self._enter("nvmlInit", None, needs_start=False)
+        self.started += 1
+
+    def nvmlShutdown(self):
+        self._enter("nvmlShutdown")
+        self.started -= 1
+
+    def nvmlSystemGetDriverVersion(self):
+        self._enter("nvmlSystemGetDriverVersion")
+        return self.driver
+
+    def nvmlDeviceGetCount(self):
+        self._enter("nvmlDeviceGetCount")
+        return len(self.boards)
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        if not 0 <= index < len(self.boards):
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+        self._enter("nvmlDeviceGetHandleByIndex", self.boards[index])
+        return self.boards[index]
+
+    def nvmlDeviceGetHandleByUUID(self, uuid):
+        self._enter("nvmlDeviceGetHandleByUUID")
+        for board in self.boards:
+            if board.uuid == uuid:
+                return board
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+
+    def nvmlDeviceGetUUID(self, board):
+        self._enter("nvmlDeviceGetUUID", board)
+        return board.uuid
+
+    def nvmlDeviceGetName(self, board):
+        self._enter("nvmlDeviceGetName", board)
+        return board.name
+
+    def nvmlDeviceGetMemoryInfo(self, board):
+        self._enter("nvmlDeviceGetMemoryInfo", board)
+        return SimpleNamespace(total=143_771 * 2**20, free=0, used=0)
+
+    def nvmlDeviceGetEccMode(self, board):
+        self._enter("nvmlDeviceGetEccMode", board, board.ecc is not None)
+        return [int(board.ecc), int(board.ecc)]
+
+    def nvmlDeviceGetCudaComputeCapability(self, board):
+        self._enter("nvmlDeviceGetCudaComputeCapability", board)
+        return 9, 0
+
+    def nvmlDeviceGetPersistenceMode(self, board):
+        self._enter("nvmlDeviceGetPersistenceMode", board)
+        return 1
+
+    def nvmlDeviceGetMigMode(self, board):
+        self._enter("nvmlDeviceGetMigMode", board, board.mig is not None)
+        return [int(board.mig), int(board.mig)]
+
+    def nvmlDeviceGetEnforcedPowerLimit(self, board):
+        self._enter("nvmlDeviceGetEnforcedPowerLimit", board)
+        return round(board.limit_w * 1000)
+
+    def nvmlDeviceGetPowerManagementDefaultLimit(self, board):
+        self._enter("nvmlDeviceGetPowerManagementDefaultLimit", board)
+        return 700_000
+
+    def nvmlDeviceGetApplicationsClock(self, board, kind):
+        self._enter("nvmlDeviceGetApplicationsClock", board, board.application_clock_mhz is not None)
+        return board.application_clock_mhz
+
+    def nvmlDeviceGetDefaultApplicationsClock(self, board, kind):
+        self._enter("nvmlDeviceGetDefaultApplicationsClock", board)
+        return 1980
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, board):
+        self._enter("nvmlDeviceGetTotalEnergyConsumption", board, board.has_counter)
+        return board.energy_mj()
+
+    def nvmlDeviceGetTemperatureV(self, board, sensor):
+        self._enter("nvmlDeviceGetTemperatureV", board, sensor == pynvml.NVML_TEMPERATURE_GPU)
+        return board.temperature_c
+
+    def nvmlDeviceGetTemperature(self, board, sensor):
+        self._enter("nvmlDeviceGetTemperature", board, sensor == pynvml.NVML_TEMPERATURE_GPU)
+        return board.temperature_c
+
+    def nvmlDeviceGetClockInfo(self, board, kind):
+        self._enter("nvmlDeviceGetClockInfo", board)
+        return {pynvml.NVML_CLOCK_SM: board.sm_clock_mhz, pynvml.NVML_CLOCK_MEM: board.memory_clock_mhz}[kind]
+
+    def nvmlDeviceGetComputeRunningProcesses(self, board):
+        try:
+            self._enter("nvmlDeviceGetComputeRunningProcesses", board)
+        except pynvml.NVMLError_FunctionNotFound as error:  # the real module translates it like this
+            raise pynvml.NVMLLibraryMismatchError("the driver lacks _v3") from error
+        return [SimpleNamespace(pid=pid, usedGpuMemory=2**30) for pid in board.compute_pids]
+
+    def nvmlDeviceGetComputeRunningProcesses_v2(self, board):
+        self._enter("nvmlDeviceGetComputeRunningProcesses_v2", board)
+        return [SimpleNamespace(pid=pid, usedGpuMemory=2**30) for pid in board.compute_pids]
+
+    def nvmlDeviceGetMPSComputeRunningProcesses(self, board):
+        self._enter("nvmlDeviceGetMPSComputeRunningProcesses", board)
+        return [SimpleNamespace(pid=pid, usedGpuMemory=2**30) for pid in board.mps_pids]
+
+    def nvmlDeviceGetCurrentClocksEventReasons(self, board):
+        self._enter("nvmlDeviceGetCurrentClocksEventReasons", board)
+        return board.events
+
+    def nvmlDeviceGetViolationStatus(self, board, policy):
+        self._enter("nvmlDeviceGetViolationStatus", board, policy in board.violations_ns)
+        status = pynvml.c_nvmlViolationTime_t()
+        status.referenceTime = round(self.boards[0].clock.now() * 1e6)
+        status.violationTime = board.violations_ns[policy]
+        return status
+
+    def nvmlDeviceGetFieldValues(self, board, identifiers):
+        self._enter("nvmlDeviceGetFieldValues", board)
+        return [self._field(board, identifier) for identifier in identifiers]
+
+    def _field(self, board, identifier):
+        answer = pynvml.c_nvmlFieldValue_t()
+        answer.fieldId = identifier
+        answer.nvmlReturn = pynvml.NVML_SUCCESS
+        if identifier == pynvml.NVML_FI_DEV_POWER_INSTANT and board.has_instant:
+            answer.valueType = pynvml.NVML_VALUE_TYPE_UNSIGNED_INT
+            answer.value.uiVal = board.power_mw()
+        elif identifier in board.fields:
+            answer.valueType = pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG
+            answer.value.ullVal = board.fields[identifier]
+        else:
+            answer.nvmlReturn = pynvml.NVML_ERROR_NOT_SUPPORTED
+        return answer
+
+    def _enter(self, function, board=None, supported=True, needs_start=True):
+        self.calls[function] += 1
+        if needs_start and self.started < 1:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_UNINITIALIZED)
+        code, after, only = self._failures.get(function, (None, 0, None))
+        if code is not None and self.calls[function] > after and only in (None, board):
+            raise pynvml.NVMLError(code)
+        if not supported:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+
+def machine(boards: int = 1, driver: str = "580.159.03", **facts) -> tuple[ManualClock, FakeNvml]:
+    """Return a clock and a library with `boards` equal boards, each with the given facts."""
+    clock = ManualClock(1000.0)
+    return clock, FakeNvml(*(FakeBoard(clock, index, **facts) for index in range(boards)), driver=driver)

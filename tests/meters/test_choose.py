@@ -1,0 +1,70 @@
+"""Which meter is scored, and why."""
+
+from __future__ import annotations
+
+import pytest
+
+from energylab.errors import MeterError, UnknownNameError
+from energylab.meters import METERS, choose
+from energylab.meters.base import Meter
+from energylab.meters.rapl import RaplMeter
+from energylab.parameters import Parameters
+from energylab.record import DeviceFacts
+
+CPU = (DeviceFacts(name="processor", type="cpu"),)
+BOARDS = tuple(DeviceFacts(name="NVIDIA H200", type="cuda", index=i, uuid=f"GPU-{i}") for i in range(2))
+
+
+def test_boards_get_one_meter_each_by_uuid():
+    chosen = choose(Parameters(), BOARDS)
+    assert [(meter.name, meter.board) for meter in chosen.scored] == [("nvml", "GPU-0"), ("nvml", "GPU-1")]
+    assert chosen.extra == ()
+    assert "best source" in chosen.why
+
+
+def test_a_processor_is_estimated_when_its_counters_cannot_be_read(monkeypatch):
+    monkeypatch.setattr(RaplMeter, "why_not", classmethod(lambda cls, devices: "root alone may read them"))
+    chosen = choose(Parameters(), CPU)
+    assert [meter.name for meter in chosen.scored] == ["estimate"]
+    assert "rapl not: root alone may read them" in chosen.why
+
+
+def test_a_processor_is_measured_when_its_counters_can_be_read(monkeypatch):
+    monkeypatch.setattr(RaplMeter, "why_not", classmethod(lambda cls, devices: None))
+    assert [meter.name for meter in choose(Parameters(), CPU).scored] == ["rapl"]
+
+
+def test_a_meter_by_name_must_see_the_device():
+    with pytest.raises(MeterError, match="meter 'estimate' cannot be used here: it does not see .* cuda"):
+        choose(Parameters(meter="estimate"), BOARDS)
+    with pytest.raises(MeterError, match="does not see the energy of a cpu device"):
+        choose(Parameters(meter="nvml"), CPU)
+
+
+def test_an_unknown_meter_names_the_nearest():
+    with pytest.raises(UnknownNameError, match="did you mean 'nvml'"):
+        choose(Parameters(meter="nvlm"), CPU)
+    with pytest.raises(UnknownNameError, match="unknown meter 'raple'.*did you mean 'rapl'"):
+        choose(Parameters(extra_meters="raple"), CPU)
+
+
+def test_extra_meters_watch_beside_the_scored_one_and_never_twice():
+    chosen = choose(Parameters(extra_meters="estimate, nvml,estimate"), BOARDS)
+    assert [meter.name for meter in chosen.extra] == ["estimate"]
+
+
+def test_a_meter_that_cannot_be_made_from_its_name_says_so():
+    with pytest.raises(MeterError, match="cannot be"):
+        choose(Parameters(meter="replay"), CPU)
+
+
+def test_a_device_nothing_sees_is_an_error():
+    with pytest.raises(MeterError, match="no meter sees the energy of a other device here"):
+        choose(Parameters(), (DeviceFacts(name="abacus", type="other"),))
+
+
+@pytest.mark.parametrize("name", METERS.names())
+def test_every_registered_meter_is_one(name):
+    kind = METERS.get(name)
+    assert issubclass(kind, Meter)
+    assert kind.name == name

@@ -1,0 +1,131 @@
+"""CodeCarbon as a counter: scripted for boards, the real tracker for this machine's processor."""
+
+from __future__ import annotations
+
+import socket
+from types import SimpleNamespace
+
+import pytest
+
+from energylab.clock import ManualClock
+from energylab.errors import MeterError
+from energylab.meters.codecarbon import CodeCarbonMeter
+from energylab.record import DeviceFacts
+
+UUIDS = ("GPU-a", "GPU-b")
+
+
+class GPU(SimpleNamespace):
+    """What CodeCarbon calls its boards."""
+
+
+class CPU(SimpleNamespace):
+    """What CodeCarbon calls its processor."""
+
+
+class ScriptedTracker:
+    """CodeCarbon's tracker over a board of constant power whose counter ticks every 0.1 s."""
+
+    def __init__(self, clock, hardware, power_w=360.0, **settings):
+        self.clock, self._hardware, self.power_w, self.settings = clock, hardware, power_w, settings
+        self.start_j = None
+        self.stopped = False
+
+    def _joules(self):
+        return int(self.clock.now() * 10 + 1e-9) / 10 * self.power_w
+
+    def start_task(self):
+        assert self.start_j is None, "a task is already running"
+        self.start_j = self._joules()
+
+    def stop_task(self):
+        kwh = (self._joules() - self.start_j) / 3.6e6
+        self.start_j = None
+        return SimpleNamespace(gpu_energy=kwh, cpu_energy=kwh / 10)
+
+    def stop(self):
+        self.stopped = True
+
+
+def scripted(hardware, boards=UUIDS):
+    clock, made = ManualClock(), []
+
+    def make(**settings):
+        made.append(ScriptedTracker(clock, hardware, **settings))
+        return made[-1]
+
+    return clock, made, CodeCarbonMeter(boards, tracker=make, clock=clock)
+
+
+def test_boards_are_summed_in_joules():
+    clock, made, meter = scripted([CPU(_mode="cpu_load"), GPU(gpu_ids=[0, 1])])
+    meter.open()
+    before = meter.read()
+    clock.sleep(10.0)
+    after = meter.read()
+    assert after.energy_j - before.energy_j == pytest.approx(3600.0)
+    assert (meter.kind, meter.source, meter.device) == ("measured", "CodeCarbon, NVML", "GPU-a+GPU-b")
+    assert meter.update_period_s == pytest.approx(0.1, abs=0.006)
+    meter.close()
+    assert made[0].stopped
+
+
+def test_it_writes_nothing_sends_nothing_and_takes_no_setting_from_elsewhere():
+    clock, made, meter = scripted([CPU(_mode="cpu_load"), GPU(gpu_ids=[0, 1])])
+    meter.open()
+    settings = made[0].settings
+    assert settings["output_methods"] == []
+    assert settings["emissions_endpoint"] is None
+    assert settings["gpu_ids"] == list(UUIDS)
+    assert settings["pue"] == 1.0
+    assert settings["allow_multiple_runs"] is True
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("intel_rapl", "measured"), ("cpu_load", "estimated"), ("constant", "estimated")]
+)
+def test_the_kind_is_that_of_the_source(mode, kind):
+    clock, made, meter = scripted([CPU(_mode=mode)], boards=())
+    meter.open()
+    before = meter.read()
+    clock.sleep(1.0)
+    assert meter.read().energy_j - before.energy_j == pytest.approx(36.0)
+    assert meter.kind == kind
+    assert mode in meter.facts(scored=False).source
+    assert bool(meter.notes) == (kind == "estimated")
+
+
+def test_a_board_codecarbon_does_not_see_is_an_error_not_a_zero():
+    clock, made, meter = scripted([CPU(_mode="cpu_load"), GPU(gpu_ids=[0])])
+    with pytest.raises(MeterError, match="does not see GPU-a\\+GPU-b: it found CPU, GPU, of these boards 1 of 2"):
+        meter.open()
+    assert made[0].stopped
+
+
+def test_a_task_without_energy_is_an_error_not_a_zero():
+    clock, made, meter = scripted([CPU(_mode="intel_rapl")], boards=())
+    meter.open()
+    finish = made[0].stop_task
+    made[0].stop_task = lambda: finish() and None
+    with pytest.raises(MeterError, match="gave no energy"):
+        meter.read()
+
+
+def test_one_meter_for_all_boards():
+    devices = [DeviceFacts(name="H200", type="cuda", index=i, uuid=uuid) for i, uuid in enumerate(UUIDS)]
+    assert [meter.boards for meter in CodeCarbonMeter.for_devices(devices, None)] == [UUIDS]
+
+
+def test_the_real_tracker_on_this_machine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CODECARBON_PUE", "9")  # a user's setting must not change an energy
+    monkeypatch.setattr(socket.socket, "connect", lambda self, address: pytest.fail(f"it called {address}"))
+    with CodeCarbonMeter() as meter:
+        before = meter.read()
+        sum(range(3_000_000))
+        after = meter.read()
+        assert after.energy_j > before.energy_j
+        assert after.time_s > before.time_s
+        assert meter._tracker._pue == 1.0
+        assert meter.read_cost_s < 0.1
+    assert list(tmp_path.iterdir()) == []

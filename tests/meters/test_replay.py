@@ -1,0 +1,82 @@
+"""The simulated board: exact energy, and a counter that is quantised exactly as stated."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from energylab.clock import ManualClock
+from energylab.errors import MeterError
+from energylab.meters.base import wait_for_tick
+from energylab.meters.replay import PowerTrace, ReplayMeter, SimulatedBoard
+
+
+def test_a_board_adds_work_and_rest_exactly():
+    clock = ManualClock()
+    board = SimulatedBoard(clock, idle_w=50.0)
+    clock.sleep(2.0)
+    board.work(3.0, 400.0)
+    board.work(1.0, 200.0)
+    clock.sleep(4.0)
+    assert board.energy_j(clock.now()) == pytest.approx(2 * 50 + 3 * 400 + 200 + 4 * 50)
+    assert board.energy_j(3.5) == pytest.approx(2 * 50 + 1.5 * 400)
+    assert [board.power_w(t) for t in (1.0, 2.0, 5.5, 7.0)] == [50.0, 400.0, 200.0, 50.0]
+    assert board.largest_power_w(4.9, 6.1) == 400.0
+
+
+def test_a_trace_is_the_integral_of_its_straight_lines():
+    times, power = [0.0, 1.0, 3.0], [100.0, 300.0, 200.0]
+    trace = PowerTrace(times, power)
+    for t in (0.0, 0.3, 1.0, 2.2, 3.0):
+        grid = np.linspace(0, t, 20_001)
+        assert trace.energy_j(t) == pytest.approx(np.trapezoid(np.interp(grid, times, power), grid), rel=1e-6, abs=1e-6)
+    assert trace.energy_j(4.0) - trace.energy_j(3.0) == pytest.approx(200.0)
+
+
+@pytest.mark.parametrize("times", [[0.0, 0.0], [1.0, 0.5]])
+def test_a_trace_out_of_order_is_refused(times):
+    with pytest.raises(MeterError, match="increase strictly"):
+        PowerTrace(times, [1.0, 2.0])
+
+
+def test_the_counter_shows_the_last_tick_in_whole_quanta():
+    clock = ManualClock()
+    board = SimulatedBoard(clock, idle_w=33.3333)
+    meter = ReplayMeter(board, clock, tick_s=0.1, quantum_j=0.001)
+    meter.open()
+    clock.sleep(0.7499)
+    expected = math.floor(33.3333 * 0.7 / 0.001) * 0.001
+    assert meter.read().energy_j == pytest.approx(expected, abs=1e-9)
+    assert meter.read().time_s == pytest.approx(0.7499)
+
+
+def test_a_sensor_that_sees_a_quarter_of_each_tick_aliases():
+    clock = ManualClock()
+    board = SimulatedBoard(clock, idle_w=0.0)
+    meter = ReplayMeter(board, clock, tick_s=0.1, sampled_s=0.025)
+    meter.open()
+    for _ in range(100):  # 75 ms high, 25 ms low: the sensor sees only the low end
+        board.work(0.075, 400.0)
+        board.work(0.025, 100.0)
+    assert meter.read().energy_j == pytest.approx(10 * 100.0, rel=0.01)
+    assert board.energy_j(10.0) == pytest.approx(10 * (0.75 * 400 + 0.25 * 100))
+
+
+def test_waiting_for_a_tick_ends_right_after_it_or_with_an_error():
+    clock = ManualClock()
+    meter = ReplayMeter(SimulatedBoard(clock, idle_w=60.0), clock, tick_s=0.1)
+    meter.open()
+    clock.sleep(0.03)
+    assert wait_for_tick(meter, 1.0).time_s == pytest.approx(0.1, abs=0.0011)
+    stuck = ReplayMeter(SimulatedBoard(clock, idle_w=0.0), clock, tick_s=0.1)
+    stuck.open()
+    with pytest.raises(MeterError, match="did not step within 0.5 s"):
+        wait_for_tick(stuck, 0.5)
+
+
+def test_an_unopened_meter_is_an_error():
+    clock = ManualClock()
+    with pytest.raises(MeterError, match="before it was opened"):
+        ReplayMeter(SimulatedBoard(clock), clock).read()

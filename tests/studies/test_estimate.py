@@ -1,0 +1,62 @@
+"""The cost of a study follows from its records, from published figures, or is said to be a floor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import builders
+import pytest
+
+from energylab.studies import estimate
+from energylab.studies import plan as planning
+from energylab.studies.folder import JobState
+
+SETTINGS = {"runs": 4, "window_s": 2.0, "idle_s": 3.0, "warm_up_min_s": 5.0, "samples": 10}
+
+
+def states(tmp_path, **content):
+    planned = planning.load(builders.write_study(tmp_path, parameters={"model_source": "hub", **SETTINGS}, **content))
+    return {job: JobState("left") for job in planned.jobs}
+
+
+def test_without_a_figure_the_time_is_the_protocols_least(tmp_path):
+    jobs = states(tmp_path, sweeps=[{"task": "sentence_similarity", "model": "nobody/knows"}])
+    (cost,) = estimate.estimates(jobs).values()
+    assert (cost.basis, cost.energy_j) == ("floor", None)
+    assert cost.time_s == 5.0 + 3 * 3.0 + 4 * 2 * 2.0  # warm-up, idle levels, runs x (preprocess, forward) x window
+
+
+def test_a_published_figure_scales_with_queries_and_runs(tmp_path, monkeypatch):
+    published = {("sentence_similarity", "a"): 3600.0}
+    monkeypatch.setattr(estimate, "published_j_per_query", lambda: published)
+    (cost,) = estimate.estimates(states(tmp_path, sweeps=[{"task": "sentence_similarity", "model": "a"}])).values()
+    assert (cost.basis, cost.energy_j) == ("published", 3600.0 * 10 * 4)
+    assert cost.time_s == pytest.approx(cost.energy_j / estimate.ASSUMED_POWER_W)
+
+
+def test_records_of_other_repeats_are_believed_before_published_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr(estimate, "published_j_per_query", lambda: {("sentence_similarity", "a"): 3600.0})
+    jobs = states(tmp_path, repeats=3, sweeps=[{"task": "sentence_similarity", "model": ["a", "b"]}])
+    measured = next(job for job in jobs if job.parameters.model == "a")
+    record = builders.record(measured.parameters, energy_j=7.0)
+    jobs[measured] = JobState("done", record=record)
+    costs = estimate.estimates(jobs)
+    same = [cost for job, cost in costs.items() if job.parameters.model == "a"]
+    assert {cost.basis for cost in same} == {"records"}
+    assert {cost.energy_j for cost in same} == {7.0 * 4 + 1.0}  # windows and warm-up
+    assert {cost.basis for job, cost in costs.items() if job.parameters.model == "b"} == {"floor"}
+
+
+def test_a_total_adds_what_is_known_and_counts_what_is_not():
+    parts = [estimate.Estimate(10.0, 5.0, "records"), estimate.Estimate(20.0, None, "floor")]
+    assert estimate.total(parts) == estimate.Total(30.0, 5.0, 1, {"records": 1, "floor": 1})
+
+
+def test_most_of_the_published_study_has_a_figure():
+    text = (Path(__file__).resolve().parents[2] / "params/studies/published-2025-02.yaml").read_text()
+    jobs, _ = planning.expand(planning.parse(text))
+    costs = list(estimate.estimates({job: JobState("left") for job in jobs}).values())
+    total = estimate.total(costs)
+    assert total.by_basis["published"] >= 150
+    heaviest = max(costs, key=lambda cost: cost.energy_j or 0.0)
+    assert heaviest.energy_j == pytest.approx(3426.381777 * 3600 * 10)  # ten runs of the heaviest published model

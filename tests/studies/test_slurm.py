@@ -1,0 +1,173 @@
+"""Studies on a real Slurm of one node: run, cancel, detach, requeue, a node that dies."""
+
+from __future__ import annotations
+
+import time
+
+import one_node_slurm
+import pytest
+
+from energylab.errors import StudyError
+from energylab.studies import runner
+from energylab.studies.executors import slurm
+from energylab.studies.plan import SlurmSettings
+
+pytestmark = pytest.mark.skipif(
+    bool(one_node_slurm.missing()), reason=f"no Slurm on this machine: {', '.join(one_node_slurm.missing())} missing"
+)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with one_node_slurm.OneNode() as node:
+        yield node
+
+
+@pytest.fixture
+def queue(cluster, monkeypatch):
+    """Make Slurm's commands talk to the test's cluster, and leave its queue empty."""
+    monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
+    monkeypatch.setenv("PATH", cluster.environment["PATH"])
+    yield cluster
+    cluster.run("scancel", "--user=root", check=False)
+    wait_for(lambda: not cluster.run("squeue", "-h").stdout.strip())
+
+
+def executor(**changes):
+    settings = {"exclusive": False, "gres": "gpu", "cpus": 1, "time_limit_min": 10, "signal_delay_s": 20, **changes}
+    return slurm.SlurmExecutor(SlurmSettings(**settings), poll_s=0.3, patience_s=3)
+
+
+def wait_for(condition, timeout_s=60):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def by_model(states):
+    return {job.parameters.model: state for job, state in states.items()}
+
+
+def test_a_study_runs_as_an_array_one_job_a_device(study, queue, ledger, monkeypatch):
+    monkeypatch.setenv("FAKE_SECONDS", "0.5")
+    planned, folder = study(sweeps=[{"model": ["a", "b", "raise"]}, {"model": "w", "gpus": 2}])
+    states = by_model(runner.run(planned, folder, executor()).states)
+    ends = {model: state.status for model, state in states.items()}
+    assert ends == {"a": "done", "b": "done", "w": "done", "raise": "failed"}
+    last = {line["job"]: line["time_s"] for line in ledger("record")}
+    held = [(x["time_s"], last.get(x["job"], x["time_s"]), set(x["devices"].split(","))) for x in ledger("begin")]
+    assert sorted(len(devices) for *_, devices in held) == [1, 1, 1, 2]
+    assert not [(x, y) for x in held for y in held if x is not y and x[2] & y[2] and x[0] < y[1] and y[0] < x[1]]
+    assert runner.run(planned, folder, executor()).attempts == 0
+
+
+def test_a_detached_study_is_taken_up_not_submitted_again(study, queue, ledger, monkeypatch):
+    monkeypatch.setenv("FAKE_SECONDS", "2")
+    planned, folder = study(sweeps=[{"model": ["a", "b"]}])
+    first = runner.run(planned, folder, executor(), detach=True)
+    assert first.attempts == 2
+    assert len(slurm.living(folder)) == 2
+    second = runner.run(planned, folder, executor())
+    assert second.attempts == 0
+    assert {state.status for state in second.states.values()} == {"done"}
+    assert len(ledger("begin")) == 2
+
+
+def test_a_local_runner_leaves_jobs_in_slurm_alone(study, queue, local, ledger, monkeypatch):
+    monkeypatch.setenv("FAKE_SECONDS", "3")
+    planned, folder = study(sweeps=[{"model": ["a", "b"]}])
+    runner.run(planned, folder, executor(), limit=1, detach=True)
+    wait_for(lambda: ledger("begin"))
+    summary = runner.run(planned, folder, local())
+    assert summary.attempts == 1
+    runner.run(planned, folder, executor())
+    assert {state.status for state in folder.states(planned).values()} == {"done"}
+    assert len(ledger("begin")) == 2
+
+
+def test_cancelling_ends_the_jobs_and_leaves_them_to_do(study, queue, ledger):
+    planned, folder = study(sweeps=[{"model": ["hang-a", "hang-b", "hang-c"]}])
+
+    place = executor()
+    waited = []
+
+    def interrupted_wait(timeout_s):
+        wait_for(lambda: len(ledger("begin")) == 2)
+        waited.append(True)
+        raise KeyboardInterrupt
+
+    place.wait = interrupted_wait
+    summary = runner.run(planned, folder, place)
+    assert summary.interrupted
+    assert waited
+    assert [state.status for state in summary.states.values()] == ["left"] * 3
+    assert slurm.living(folder) == {}
+
+
+def test_a_preempted_job_is_requeued_by_slurm_and_measured_once(study, queue, ledger, monkeypatch):
+    monkeypatch.setenv("FAKE_SECONDS", "4")
+    planned, folder = study(sweeps=[{"model": "a"}])
+    place = executor(partition="main")
+
+    def preempt(event, job, state):
+        if event == "start":
+            wait_for(lambda: ledger("begin"))
+            queue.run("sbatch", "--partition=urgent", "--gres=gpu:2", "-o", "/dev/null", "--wrap", "sleep 3")
+
+    (state,) = runner.run(planned, folder, place, on_event=preempt).states.values()
+    assert state.status == "done"
+    assert state.attempts == 2
+    outcomes = [attempt.outcome for attempt in folder.job(planned.jobs[0].id).attempts()]
+    assert [outcome.end for outcome in outcomes] == ["infrastructure", "finished"]
+    assert "preempted, or its node was lost" in outcomes[0].reason
+    assert len(ledger("record")) == 1
+
+
+def test_a_warning_before_the_time_limit_requeues_the_job(study, queue, ledger):
+    planned, folder = study(sweeps=[{"model": "hang-once"}])
+
+    def warn(event, job, state):
+        if event == "start":
+            wait_for(lambda: ledger("begin"))
+            (slurm_id,) = slurm.living(folder)
+            queue.run("scancel", "--signal=USR2", slurm_id)
+
+    (state,) = runner.run(planned, folder, executor(), on_event=warn).states.values()
+    assert state.status == "done"
+    reasons = [attempt.outcome.reason for attempt in folder.job(planned.jobs[0].id).attempts()]
+    assert reasons == ["Slurm took the node: preemption or time limit", ""]
+
+
+def test_a_node_that_dies_costs_one_attempt(study, queue, ledger):
+    planned, folder = study(sweeps=[{"model": "hang-once"}])
+
+    def pull_the_plug(event, job, state):
+        if event == "start":
+            wait_for(lambda: ledger("begin"))
+            queue.kill_node()
+            wait_for(lambda: queue.node_state() == "down")
+            queue.start_node()
+
+    (state,) = runner.run(planned, folder, executor(), on_event=pull_the_plug).states.values()
+    assert (state.status, state.attempts) == ("done", 2)
+    assert len(ledger("record")) == 1
+
+
+def test_a_job_that_is_cancelled_in_slurm_is_left_and_said(study, queue, ledger):
+    planned, folder = study(sweeps=[{"model": "hang"}])
+
+    def cancel(event, job, state):
+        if event == "start":
+            wait_for(lambda: ledger("begin"))
+            queue.run("scancel", *slurm.living(folder))
+
+    (state,) = runner.run(planned, folder, executor(), on_event=cancel).states.values()
+    assert state.status == "left"
+    assert "cancelled in Slurm" in state.reason
+
+
+def test_impossible_settings_are_refused_with_slurms_own_words(study, queue):
+    planned, folder = study(sweeps=[{"model": "a"}])
+    with pytest.raises(StudyError, match=r"Slurm refused the jobs: .*nowhere|Slurm refused the jobs"):
+        runner.run(planned, folder, executor(partition="nowhere"))

@@ -1,0 +1,40 @@
+"""Loads what it is told to, one line of JSON a time: a process of its own, as the hub's address is read at import."""
+
+import hashlib
+import json
+import sys
+
+
+def answer(order: dict) -> dict:
+    from energylab.errors import EnergylabError
+    from energylab.parameters import Parameters
+    from energylab.tasks import load_task
+
+    try:
+        task = load_task(Parameters(**order["parameters"]))
+        if order["what"] == "rows":
+            rows, facts = task.load_rows()
+            return {"rows": rows, "facts": facts.model_dump()}
+        facts = task.load_model("cpu")
+        if order["what"] == "answers":
+            return {"facts": facts.model_dump(), **answers(task)}
+    except EnergylabError as error:
+        return {"error": type(error).__name__, "message": str(error)}
+    weights = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in task.model.parameters())).hexdigest()
+    inputs = task.preprocess([{"text": "A short text."}])
+    new = task.new_ids(inputs, task.generate(inputs)).tolist() if hasattr(task, "new_ids") else None
+    return {"facts": facts.model_dump(), "weights": weights, "new_ids": new}
+
+
+def answers(task) -> dict:
+    rows, facts = task.load_rows()
+    inputs = task.preprocess(rows)
+    outputs = getattr(task, task.phases[-1])(inputs)
+    given = task.answers(inputs, outputs)
+    quality = [one.model_dump() for one in task.score(given, rows)]
+    return {"rows": len(rows), "data": facts.model_dump(), "answers": [str(one) for one in given], "quality": quality}
+
+
+for line in sys.stdin:
+    result = answer(json.loads(line))
+    print("ANSWER " + json.dumps(result), flush=True)  # noqa: T201

@@ -1,0 +1,163 @@
+"""The call inside the phases gives what the library's own pipeline, or its documented call, gives on the same input."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from energylab.errors import ModelError
+from energylab.parameters import Parameters
+from energylab.tasks import load_task
+from energylab.tasks.architectures import find_architecture
+from energylab.tasks.tokenizers import local_tokenizer
+
+AUTO = {
+    "text_generation": "AutoModelForCausalLM",
+    "reasoning": "AutoModelForCausalLM",
+    "text_classification": "AutoModelForSequenceClassification",
+    "question_answering": "AutoModelForQuestionAnswering",
+    "summarization": "AutoModelForSeq2SeqLM",
+}
+
+CHAT = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+
+
+def stored(folder, architecture, auto, **changes):
+    """Write a small model with random weights as a checkpoint, which energylab then takes for a real one."""
+    row = find_architecture(architecture)
+    config = row.build_config()
+    config.update(changes)
+    torch.manual_seed(3)
+    getattr(transformers, auto).from_config(config).save_pretrained(folder)
+    tokenizer = local_tokenizer(config, row.tokenizer)
+    tokenizer.chat_template = CHAT if row.family == "qwen3" else None
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def loaded(task, model, samples=4, **more):
+    made = load_task(Parameters(task=task, model=model, model_source="path", samples=samples, dtype="float32", **more))
+    rows, _ = made.load_rows()
+    made.load_model("cpu")
+    return made, rows
+
+
+@pytest.mark.parametrize("architecture", ["tiny-gpt2", "tiny-llama", "tiny-mixtral"])
+def test_text_generation_is_the_pipelines(architecture, tmp_path):
+    folder = stored(tmp_path, architecture, "AutoModelForCausalLM")
+    task, rows = loaded("text_generation", folder)
+    pipeline = transformers.pipeline("text-generation", model=folder, device="cpu", dtype=torch.float32)
+    settings = transformers.GenerationConfig(max_new_tokens=10, min_new_tokens=10, do_sample=False)
+    for row in rows:
+        inputs = task.preprocess([row])
+        said = pipeline(row["text"], generation_config=settings, return_full_text=False)[0]["generated_text"]
+        assert task.answers(inputs, task.generate(inputs)) == [said]
+
+
+def test_a_checkpoints_own_sampling_and_penalties_are_set_aside(tmp_path):
+    folder = stored(tmp_path, "tiny-gpt2", "AutoModelForCausalLM")
+    plain, rows = loaded("text_generation", folder)
+    own = transformers.GenerationConfig(
+        do_sample=True, temperature=2.0, top_k=5, repetition_penalty=5.0, max_new_tokens=3, num_beams=4, eos_token_id=0
+    )
+    own.save_pretrained(folder)
+    inputs = plain.preprocess(rows)
+    expected = plain.generate(inputs)
+    task, _ = loaded("text_generation", folder)
+    found = task.generate(inputs)
+    assert torch.equal(found, expected)
+    assert task.count("generate", inputs, found).output == 40
+
+
+@pytest.mark.parametrize("architecture", ["tiny-distilbert", "tiny-bert", "tiny-gpt2"])
+def test_text_classification_is_the_pipelines(architecture, tmp_path):
+    folder = stored(tmp_path, architecture, AUTO["text_classification"], pad_token_id=0)
+    task, rows = loaded("text_classification", folder, samples=16)
+    pipeline = transformers.pipeline("text-classification", model=folder, device="cpu", dtype=torch.float32)
+    for row, said in zip(rows, pipeline([row["text"] for row in rows], top_k=None), strict=True):
+        inputs = task.preprocess([row])
+        scores = task.forward(inputs).logits.softmax(-1)[0]
+        named = {task.model.config.id2label[n]: float(score) for n, score in enumerate(scores)}
+        assert named == pytest.approx({answer["label"]: answer["score"] for answer in said}, abs=1e-6)
+        assert task.answers(inputs, task.forward(inputs)) == [said[0]["label"]]
+
+
+@pytest.mark.parametrize("architecture", ["tiny-distilbert", "tiny-roberta"])
+def test_question_answering_finds_the_best_span_there_is(architecture, tmp_path):
+    """The library dropped its pipeline: its rule, on the documented call's scores, by trying every span."""
+    folder = stored(tmp_path, architecture, AUTO["question_answering"])
+    task, rows = loaded("question_answering", folder, samples=6)
+    model = transformers.AutoModelForQuestionAnswering.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    for row in rows:
+        batch = tokenizer(row["question"], row["context"], return_tensors="pt", return_offsets_mapping=True)
+        offsets, kinds = batch.pop("offset_mapping")[0].tolist(), batch.sequence_ids(0)
+        with torch.no_grad():
+            scores = model(**batch)
+        start, end = scores.start_logits[0], scores.end_logits[0]
+        spans = [
+            (float(start[a] + end[b]), a, b)
+            for a in range(len(kinds))
+            for b in range(a, min(a + 15, len(kinds)))
+            if kinds[a] == kinds[b] == 1
+        ]
+        _, first, last = max(spans)
+        inputs = task.preprocess([row])
+        assert task.answers(inputs, task.forward(inputs)) == [(offsets[first][0], offsets[last][1])]
+
+
+PROMPTS = {
+    "summarization": "summarize: {text}",
+    "question_answering": "question: {question} context: {context}",
+    "text_classification": "sst2 sentence: {text}",
+}
+
+
+@pytest.mark.parametrize(
+    ("task_name", "architecture", "prompt"),
+    [*((task, "tiny-t5", prompt) for task, prompt in PROMPTS.items()), ("summarization", "tiny-bart", "{text}")],
+)
+def test_encoder_decoders_answer_as_the_documented_call(task_name, architecture, prompt, tmp_path):
+    folder = stored(tmp_path, architecture, AUTO["summarization"])
+    task, rows = loaded(task_name, folder)
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    for row in rows:
+        ids = tokenizer(prompt.format_map(row), return_tensors="pt", truncation=True, max_length=512).input_ids
+        said = model.generate(ids, max_new_tokens=10, min_new_tokens=10, do_sample=False, num_beams=1)
+        inputs = task.preprocess([row])
+        assert task.answers(inputs, task.generate(inputs)) == tokenizer.batch_decode(said, skip_special_tokens=True)
+        assert task.count("prefill", inputs, task.prefill(inputs)).output == 1
+
+
+def test_a_model_that_answers_in_words_needs_a_prompt(tmp_path):
+    folder = stored(tmp_path, "tiny-bart", AUTO["summarization"])
+    with pytest.raises(ModelError, match="no prompt for models of type 'bart'"):
+        loaded("question_answering", folder)
+
+
+def test_reasoning_is_the_chat_pipelines(tmp_path):
+    folder = stored(tmp_path, "tiny-qwen3", "AutoModelForCausalLM")
+    task, rows = loaded("reasoning", folder, new_tokens=12, thinking="off")
+    pipeline = transformers.pipeline("text-generation", model=folder, device="cpu", dtype=torch.float32)
+    for row in rows:
+        settings = transformers.GenerationConfig(max_new_tokens=12, do_sample=False)
+        said = pipeline([{"role": "user", "content": row["text"]}], generation_config=settings)
+        inputs = task.preprocess([row])
+        answer = task.answers(inputs, task.generate(inputs))[0]
+        assert answer["text"].strip() == said[0]["generated_text"][-1]["content"].strip()
+
+
+def test_similarity_with_other_poolings_is_their_librarys(tmp_path):
+    library = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+    modules = pytest.importorskip("sentence_transformers.models")
+    for pooling in ("mean", "cls", "lasttoken"):
+        folder = tmp_path / pooling
+        bert = stored(tmp_path / f"{pooling}-bert", "tiny-bert", "AutoModel")
+        encoder = modules.Transformer(bert)
+        pooled = modules.Pooling(encoder.get_embedding_dimension(), pooling_mode=pooling)
+        model = library.SentenceTransformer(modules=[encoder, pooled], device="cpu")
+        model.save(str(folder))
+        task, rows = loaded("sentence_similarity", str(folder))
+        expected = model.encode(task.texts(rows), normalize_embeddings=True)
+        assert np.abs(task.forward(task.preprocess(rows)).numpy() - expected).max() < 1e-5

@@ -1,0 +1,100 @@
+"""Architectures as data: true counts, enough of them, and clear errors."""
+
+import csv
+from collections import Counter
+from importlib.resources import files
+
+import pytest
+import transformers
+
+from energylab.errors import ModelError, UnknownNameError
+from energylab.parameters import Parameters
+from energylab.tasks import load_task
+from energylab.tasks.architectures import architectures, find_architecture, merged
+from energylab.tasks.models import Origin, build_skeleton
+
+TEXT_TASKS = (
+    "text_generation",
+    "reasoning",
+    "summarization",
+    "question_answering",
+    "text_classification",
+    "sentence_similarity",
+)
+ROWS = [row for row in architectures().values() if set(row.tasks) & set(TEXT_TASKS)]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.model)
+def test_the_count_on_the_meta_device_is_the_published_one(row):
+    """Published counts leave out what is not trained; sinusoidal positions of Pegasus make 0.4 % of its weights."""
+    task = load_task(Parameters(task=row.tasks[0]))
+    config = row.build_config()
+    skeleton = build_skeleton(config, getattr(transformers, task.auto_class(config)), Origin(row.model, None))
+    assert all(weight.is_meta for weight in skeleton.parameters())
+    assert skeleton.num_parameters() == pytest.approx(row.parameters, rel=0.01)
+
+
+@pytest.mark.parametrize("task", TEXT_TASKS)
+def test_every_task_has_five_models_or_more(task):
+    assert sum(task in row.tasks for row in ROWS) >= 5
+
+
+def test_most_of_the_published_text_models_are_there():
+    table = files("energylab.published") / "ai_energy_score_2025-02.csv"
+    published = Counter()
+    found = Counter()
+    for line in csv.DictReader(table.read_text(encoding="utf-8").splitlines()):
+        if line["task"] in TEXT_TASKS:
+            published[line["task"]] += 1
+            found[line["task"]] += (
+                line["task"] in architectures()[line["model"]].tasks if line["model"] in architectures() else 0
+            )
+    assert sum(found.values()) >= 0.95 * sum(published.values())
+
+
+@pytest.mark.parametrize("family", ["llama", "phi", "gemma", "mistral"])
+def test_the_named_families_have_a_file(family):
+    assert any(row.family == family for row in ROWS)
+    assert any("SmolLM" in row.model for row in ROWS)
+
+
+def test_size_classes_follow_from_the_count():
+    task = load_task(Parameters(task="text_generation"))
+    assert task.settings.model_classes == {"A": 20e9, "B": 66e9, "C": None}
+    assert {row.model for row in ROWS if "text_generation" in row.tasks and row.parameters > 66e9} == {
+        "meta-llama/Llama-2-70b-hf",
+        "meta-llama/Meta-Llama-3-70B",
+        "Qwen/Qwen2.5-72B-Instruct",
+        "CohereForAI/c4ai-command-r-plus",
+    }
+
+
+def test_an_unknown_architecture_names_the_nearest():
+    with pytest.raises(UnknownNameError, match="did you mean 'meta-llama/Meta-Llama-3-8B'"):
+        find_architecture("meta-llama/Meta-Llama3-8B")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("family: mine\nmodel: []\n", "not a family"),
+        ("family: mine\nmodels: [{model: a, parameters: 1}, {model: a, parameters: 1}]\n", "already in mine.yaml"),
+        ("a: [", "not a family"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path, text, said):
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "architectures").mkdir()
+    (tmp_path / "architectures" / "mine.yaml").write_text(text)
+    with pytest.raises(ModelError, match=said):
+        architectures(tmp_path)
+
+
+def test_a_value_the_library_refuses_is_named():
+    row = find_architecture("tiny-llama")
+    with pytest.raises(ModelError, match="tiny-llama"):
+        row.model_copy(update={"model_type": "lama"}).build_config()
+
+
+def test_nested_values_are_joined():
+    assert merged({"a": {"x": 1, "y": 2}, "b": 1}, {"a": {"y": 3}, "c": 4}) == {"a": {"x": 1, "y": 3}, "b": 1, "c": 4}

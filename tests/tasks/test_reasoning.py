@@ -1,0 +1,154 @@
+"""Thinking: every family's switch, what ends it, and what it costs in tokens."""
+
+import pytest
+import torch
+import transformers
+
+from energylab.errors import ModelError, ParameterError, TaskError
+from energylab.parameters import Parameters
+from energylab.record import ModelFacts
+from energylab.tasks import load_task
+from energylab.tasks.architectures import find_architecture
+from energylab.tasks.thinking import PLAIN, find_thinking
+from energylab.tasks.tokenizers import local_tokenizer
+
+#: Shows all that a template may be told, the way the families' own templates use it.
+TEMPLATE = (
+    "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
+    "effort={{ reasoning_effort }} think={{ enable_thinking }}\n[assistant]"
+)
+
+
+def stored(folder, architecture="tiny-qwen3", template=TEMPLATE):
+    row = find_architecture(architecture)
+    config = row.build_config()
+    torch.manual_seed(3)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer = local_tokenizer(config, row.tokenizer)
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def loaded(folder, **more):
+    values = {"model": folder, "model_source": "path", "samples": 2, "new_tokens": 16, **more}
+    task = load_task(Parameters(task="reasoning", **values))
+    task.load_model("cpu")
+    return task, task.load_rows()[0]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return stored(tmp_path_factory.mktemp("qwen3"))
+
+
+@pytest.mark.parametrize(
+    ("model", "level", "written"),
+    [
+        ("Qwen/Qwen3-0.6B", None, "think=True"),
+        ("Qwen/Qwen3-0.6B", "off", "think=False"),
+        ("HuggingFaceTB/SmolLM3-3B", "off", "think=False"),
+        ("openai/gpt-oss-20b", None, "effort=medium"),
+        ("openai/gpt-oss-120b", "high", "effort=high"),
+        ("nvidia/Llama-3.1-Nemotron-Nano-8B-v1", "off", "[system] detailed thinking off"),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "off", "[assistant]</think>\n\n"),
+        ("microsoft/Phi-4-reasoning", None, "[assistant]"),
+    ],
+)
+def test_the_switch_of_every_family_reaches_the_prompt(model, level, written, folder):
+    task, rows = loaded(folder)
+    task.thinking = find_thinking(model, "none")
+    task.level, task.chosen = task.thinking.level(level, model)
+    assert written in task.texts(rows)[0]
+    assert rows[0]["text"] in task.texts(rows)[0]
+
+
+def test_a_model_without_a_row_has_the_switch_of_its_type():
+    assert find_thinking("someone/finetuned", "qwen3").end == "</think>"
+    assert find_thinking("someone/finetuned", "llama") == PLAIN
+    assert find_thinking("Qwen/Qwen2.5-72B-Instruct", "qwen2") == PLAIN
+
+
+def test_the_level_is_a_setting_of_the_record(folder):
+    task, _ = loaded(folder, thinking="off")
+    assert task.resolved_settings()["thinking"] == "off"
+    assert task.facts.settings["thinking"] == "off"
+
+
+def test_an_unknown_level_and_a_model_that_does_not_chat_are_refused(folder, tmp_path):
+    with pytest.raises(ParameterError, match="Allowed: on, off"):
+        loaded(folder, thinking="high")
+    with pytest.raises(ModelError, match="no chat template"):
+        loaded(stored(tmp_path, template=None))
+
+
+def with_ids(folder, level, text):
+    """Return a loaded task, and the ids of an answer as if the model had written `text`."""
+    task, _ = loaded(folder, thinking=level)
+    return task, task.processor(text, add_special_tokens=False)["input_ids"]
+
+
+def test_tokens_spent_thinking_are_counted_apart(folder):
+    task, ids = with_ids(folder, "on", "let me see, three times four</think>\n\nIt is 12")
+    split = task._split(ids)
+    assert split["text"] == "It is 12"
+    assert "</think>" in task.processor.decode(ids[: split["thinking_tokens"]])
+    assert "</think>" not in task.processor.decode(ids[: split["thinking_tokens"] - 1])
+    assert split["thinking_tokens"] + split["answer_tokens"] == len(ids)
+    assert task.extra([split, split])["thinking_tokens"] == 2 * split["thinking_tokens"]
+
+
+def test_thinking_that_never_ends_is_all_thinking(folder):
+    task, ids = with_ids(folder, "on", "let me see, three times")
+    assert task.extra([task._split(ids)]) == {
+        "thinking_tokens": len(ids),
+        "answer_tokens": 0,
+        "unfinished_queries": 1,
+    }
+
+
+def test_an_answer_without_thinking_is_all_answer(folder):
+    task, ids = with_ids(folder, "off", "It is 12")
+    assert task.extra([task._split(ids)]) == {"thinking_tokens": 0, "answer_tokens": len(ids), "unfinished_queries": 0}
+
+
+def test_tokens_are_counted_up_to_each_querys_end(folder):
+    task, rows = loaded(folder, new_tokens=8)
+    inputs = task.preprocess(rows)
+    end = task.decoding[1].eos_token_id
+    new = torch.tensor([[7, 8, end, 0, 0, 0, 0, 0], [7] * 8])
+    outputs = torch.cat([inputs["input_ids"], new], dim=1)
+    assert task.count("generate", inputs, outputs).output == 3 + 8
+    assert [answer["answer_tokens"] + answer["thinking_tokens"] for answer in task.answers(inputs, outputs)] == [3, 8]
+    with pytest.raises(TaskError, match="9 tokens a query, at most 8"):
+        task.count("generate", inputs, torch.cat([outputs, new[:, :1]], dim=1))
+    assert task.count("prefill", inputs, task.prefill(inputs)).output == 2
+
+
+def test_a_real_model_may_end_before_the_limit(folder):
+    """The end token is made the likeliest, so that generation stops at once."""
+    task, rows = loaded(folder, new_tokens=8)
+    inputs = task.preprocess(rows)
+    first = task.prefill(inputs)[:, -1]
+    task.decoding[1].eos_token_id = first.unique().tolist()
+    outputs = task.generate(inputs)
+    assert task.new_ids(inputs, outputs).shape[1] == 1
+    assert task.count("generate", inputs, outputs).output == 2
+
+
+def test_random_weights_give_exactly_the_stated_number():
+    task = load_task(Parameters(task="reasoning", model="tiny-qwen3", samples=2, new_tokens=6))
+    rows, _ = task.load_rows()
+    facts = task.load_model("cpu")
+    assert facts.settings["open_ended"] is False
+    inputs = task.preprocess(rows)
+    assert task.count("generate", inputs, task.generate(inputs)).output == 12
+    assert task.extra(task.answers(inputs, task.generate(inputs))) == {"thinking_tokens": None}
+
+
+def test_the_published_limit_is_8192_tokens():
+    task = load_task(Parameters(task="reasoning", model="Qwen/Qwen3-0.6B"))
+    assert task.new_tokens == 8192
+    assert task.settings.dataset.id == "AIEnergyScore/text_generation"
+    task.facts = ModelFacts(name="x", source="random", real_weights=False)
+    assert task.settings.model_classes["A"] == 20e9

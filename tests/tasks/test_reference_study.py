@@ -1,0 +1,46 @@
+"""The reference study: all tasks, enough architectures that exist, and nothing that has to be downloaded."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from energylab.parameters import Parameters
+from energylab.tasks import load_task, task_names
+from energylab.tasks.architectures import architectures
+
+FILE = Path(__file__).parents[2] / "params" / "studies" / "reference.yaml"
+STUDY = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+ROWS = [{**STUDY["parameters"], **sweep, "model": model} for sweep in STUDY["sweeps"] for model in sweep["model"]]
+JOBS = [Parameters.check(row) for row in ROWS]
+
+
+def test_every_task_has_five_models_or_more_from_small_to_large():
+    assert set(task_names()) == {job.task for job in JOBS}
+    assert min(Counter(job.task for job in JOBS).values()) >= 5
+    for task in task_names():
+        sizes = [architectures()[job.model].parameters for job in JOBS if job.task == task]
+        assert max(sizes) / min(sizes) > 2
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: f"{job.task} {job.model}")
+def test_every_job_is_of_an_architecture_of_its_task_that_one_board_holds(job):
+    row = architectures()[job.model]
+    assert job.task in row.tasks
+    assert (job.model_source, job.data_source, job.gpus) == ("random", "synthetic", 1)
+    bytes_each = 4 if load_task(job).dtype == "float32" else 2
+    assert row.parameters * bytes_each < 75e9
+
+
+def test_the_plan_fits_twenty_minutes():
+    """Start and loading, rest, warm-up and windows, as the file's comment says; longest queries apart."""
+    seconds = 0.0
+    for job in JOBS:
+        phases = {"forward": 2, "generate": 3, "call": 2}[_last_phase(job.task)]
+        seconds += 8 + 3 * job.idle_s + 3.5 + job.runs * phases * job.window_s
+    assert seconds < 20 * 60
+
+
+def _last_phase(task):
+    return load_task(Parameters(task=task)).phases[-1]

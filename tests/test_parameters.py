@@ -1,0 +1,83 @@
+"""Parameters: one clear error for each wrong value, and the same names in the notebook."""
+
+from __future__ import annotations
+
+import re
+import typing
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from energylab.errors import ParameterError
+from energylab.parameters import NOT_IDENTITY, Parameters
+
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "01-benchmark.ipynb"
+
+
+def parameters_cell() -> str:
+    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+    return next(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", []))
+
+
+def test_the_notebook_has_every_parameter_with_its_default_and_a_comment():
+    namespace: dict = {}
+    exec(parameters_cell(), namespace)
+    assert Parameters.from_notebook(namespace) == Parameters()
+    for line in parameters_cell().splitlines():
+        name, annotation, comment = re.fullmatch(r"(\w+): (\w+) = .+?  # (.+)", line).groups()
+        field = Parameters.model_fields[name]
+        assert comment == field.description
+        kind = typing.get_args(field.annotation)[0] if typing.get_args(field.annotation) else field.annotation
+        assert annotation == getattr(kind, "__name__", "str")  # papermill reads one word: text for a choice
+
+
+def test_papermill_explains_every_parameter():
+    told = papermill.inspect_notebook(NOTEBOOK)
+    assert set(told) == set(Parameters.model_fields)
+    assert all(parameter["help"] for parameter in told.values())
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"smaples": 3}, "did you mean 'samples'"),
+        ({"samples": "3"}, "parameter samples='3' (str)"),
+        ({"samples": 0}, "greater than or equal to 1"),
+        ({"samples": True}, "parameter samples=True (bool)"),
+        ({"revision": 5607e12}, "-r revision VALUE"),
+        ({"model": 7}, "-r model VALUE"),
+        ({"model_source": "hubb"}, "did you mean 'hub'"),
+        ({"window_s": float("nan")}, "window_s"),
+        ({"model": "  "}, "must not be empty"),
+        ({"revision": "main"}, "needs model_source='hub'"),
+        ({"warm_up_max_s": 0.1}, "below warm_up_min_s"),
+    ],
+)
+def test_a_wrong_parameter_is_named_with_what_is_allowed(values, said):
+    with pytest.raises(ParameterError, match=re.escape(said)):
+        Parameters.check(values)
+
+
+def test_every_wrong_value_is_named_at_once():
+    with pytest.raises(ParameterError) as caught:
+        Parameters.check({"samples": 0, "runs": 0, "dtype": "float64"})
+    assert all(name in str(caught.value) for name in ("samples=0", "runs=0", "dtype='float64'"))
+
+
+def test_a_notebook_namespace_may_hold_functions_and_modules_but_no_unknown_value():
+    ok = {"samples": 3, "re": re, "parameters_cell": parameters_cell, "_private": 1, "In": [], "Out": {}}
+    assert Parameters.from_notebook(ok).samples == 3
+    with pytest.raises(ParameterError, match="unknown parameter 'sample'"):
+        Parameters.from_notebook({"sample": 3})
+
+
+def test_the_job_id_follows_what_is_measured_and_nothing_else():
+    base = Parameters.check({"model_source": "path", "model": "/home/a/tiny"})
+    same = {"output_folder": "elsewhere", "device": "cuda:1", "params": "p", "attempt": 2, "record": "r.json"}
+    assert set(same) == set(NOT_IDENTITY)
+    assert Parameters.check({**same, "model_source": "path", "model": "/mnt/b/tiny"}).job_id == base.job_id
+    changed = [{"repeat": 1}, {"samples": 17}, {"seed": 1}, {"task": "text_generation"}, {"dtype": "float16"}]
+    ids = {Parameters.check({"model_source": "path", "model": "tiny", **change}).job_id for change in changed}
+    assert len(ids | {base.job_id}) == len(changed) + 1

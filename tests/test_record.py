@@ -1,0 +1,94 @@
+"""Records: totals from windows, decode, what is official, and a schema that stands alone."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import builders
+import pytest
+from pydantic import ValidationError
+
+import energylab.record
+from energylab.record import IdleLevel, Record, phase_totals
+
+
+def test_the_schema_imports_nothing_of_ours():
+    tree = ast.parse(Path(energylab.record.__file__).read_text())
+    modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert not [module for module in modules if module and module.startswith("energylab")]
+
+
+def test_a_total_adds_blocks_and_divides_by_replications():
+    windows = (
+        builders.window(index=0, block=0, energy_j=6.0, replications=3, queries=(0, 1)),
+        builders.window(index=1, block=1, energy_j=5.0, replications=1, queries=(2,)),
+    )
+    (total,) = phase_totals(windows)
+    assert total.energy_j == pytest.approx(6.0 / 3 + 5.0)
+    assert total.queries == 3
+
+
+def test_a_block_that_was_measured_again_counts_once():
+    bad = builders.window(index=0, energy_j=None)
+    good = builders.window(index=1, attempt=1, energy_j=4.0)
+    (total,) = phase_totals((bad, good))
+    assert total.energy_j == 4.0
+    assert (total.windows, total.invalid_windows) == (2, 1)
+
+
+def test_a_block_never_measured_makes_the_total_unavailable_not_smaller():
+    windows = (
+        builders.window(index=0, block=0, energy_j=4.0, queries=(0, 1)),
+        builders.window(index=1, block=1, energy_j=None, queries=(2, 3)),
+    )
+    (total,) = phase_totals(windows)
+    assert total.energy_j is None
+    assert not total.valid
+    assert total.reasons == windows[1].reasons
+
+
+@pytest.mark.parametrize(("generate_j", "decode_j", "reasons"), [(9.0, 6.0, ()), (2.0, None, ("negative_decode",))])
+def test_decode_is_generate_minus_prefill_and_never_negative(generate_j, decode_j, reasons):
+    windows = (
+        builders.window(index=0, phase="prefill", energy_j=3.0),
+        builders.window(index=1, phase="generate", energy_j=generate_j),
+    )
+    decode = next(total for total in phase_totals(windows) if total.phase == "decode")
+    assert decode.energy_j == decode_j
+    assert decode.reasons == reasons
+
+
+def test_a_window_cannot_be_valid_without_energy_or_invalid_without_reason():
+    with pytest.raises(ValidationError, match="valid windows have an energy"):
+        builders.window(valid=True, reasons=("counter_stuck",))
+    with pytest.raises(ValidationError, match="invalid without a reason"):
+        builders.window(valid=False, reasons=())
+
+
+def test_records_are_frozen_and_refuse_unknown_and_infinite_values():
+    record = builders.record()
+    with pytest.raises(ValidationError):
+        record.valid = False
+    with pytest.raises(ValidationError):
+        builders.window(energy_j=float("inf"))
+    with pytest.raises(ValidationError):
+        Record.model_validate({**record.model_dump(), "colour": "red"})
+
+
+def test_static_share_is_idle_times_duration_over_the_scored_energy():
+    rest = IdleLevel(level="weights_resident", power_w=50.0, duration_s=1.0, energy_j=50.0)
+    record = builders.record(windows=(builders.window(energy_j=400.0, duration_s=2.0),), idle=(rest,))
+    assert record.static_share == pytest.approx(50.0 * 2.0 / 400.0)
+
+
+def test_an_estimate_is_never_official_and_says_why():
+    record = builders.record()
+    assert any(record.energy_kind in why for why in record.not_official())
+
+
+def test_a_record_survives_its_own_json_with_the_same_digest():
+    record = builders.record()
+    again = Record.model_validate_json(record.model_dump_json())
+    assert again == record
+    assert again.digest() == record.digest()

@@ -1,0 +1,96 @@
+"""The store: whole files or none, and one table of everything that can be read."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import builders
+import pandas as pd
+import pytest
+
+from energylab import store
+from energylab.errors import RecordError
+from energylab.tables import COLUMNS
+
+
+def test_a_record_is_read_back_from_file_and_folder(tmp_path):
+    record = builders.record()
+    path = store.write(record, tmp_path / "new" / "folder")
+    assert store.read_record(path) == store.read_record(path.parent) == record
+    assert [file.name for file in path.parent.iterdir()] == ["record.json"]
+
+
+def test_a_failed_write_leaves_the_old_record_and_no_debris(tmp_path, monkeypatch):
+    path = store.write(builders.record(), tmp_path)
+    before = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store.os, "fsync", full)
+    with pytest.raises(RecordError, match="No space left on device"):
+        store.write(builders.record(energy_j=3.0), tmp_path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["record.json"]
+
+
+def broken(tmp_path, name, text):
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "record.json").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text[: len(text) // 2], "truncated or not JSON"),
+        (lambda text: "{}", "not an energylab record"),
+        (lambda text: json.dumps({**json.loads(text), "schema_version": 99}), "newer than 1"),
+        (lambda text: json.dumps({**json.loads(text), "windows": 5}), "windows"),
+    ],
+)
+def test_a_bad_file_is_named_and_skipped_in_a_table_and_raised_alone(tmp_path, change, said):
+    good = store.write(builders.record(), tmp_path / "good")
+    bad = broken(tmp_path, "bad", change(good.read_text()))
+    with pytest.raises(RecordError, match=said):
+        store.read_record(bad)
+    with pytest.raises(RecordError, match=said):
+        store.read(bad / "record.json")
+    with pytest.warns(UserWarning, match=said):
+        table = store.read(tmp_path)
+    assert set(table["path"]) == {str(good)}
+
+
+def test_the_tidy_table_has_one_row_a_run_and_phase(tmp_path):
+    store.write(builders.record(energy_j=2.0), tmp_path / "a")
+    store.write(builders.record(energy_j=None), tmp_path / "b")
+    table = store.read(tmp_path / "a", tmp_path / "b")
+    assert list(table.columns) == list(COLUMNS)
+    first, second = table[table.path.str.contains("/a/")], table[table.path.str.contains("/b/")]
+    assert first.energy_j.tolist() == [2.0] * len(first)
+    assert second.energy_j.map(math.isnan).all()  # unavailable, never zero
+    assert not second.valid.any()
+
+
+def test_a_csv_of_ones_own_needs_four_columns(tmp_path):
+    file = tmp_path / "mine.csv"
+    pd.DataFrame({"task": ["t"], "model": ["m"], "energy_j": [1.5], "queries": [10]}).to_csv(file, index=False)
+    assert store.read(file)[["model", "energy_j"]].values.tolist() == [["m", 1.5]]
+    pd.DataFrame({"task": ["t"], "model": ["m"]}).to_csv(file, index=False)
+    with pytest.raises(RecordError, match="lacks the column energy_j, queries"):
+        store.read(file)
+
+
+def test_a_root_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(RecordError, match="does not exist"):
+        store.read(tmp_path / "nowhere")
+
+
+def test_windows_are_one_row_each_with_their_state(tmp_path):
+    record = builders.record()
+    store.write(record, tmp_path)
+    windows = store.read_windows(tmp_path)
+    assert len(windows) == len(record.windows)
+    assert windows.energy_j.tolist() == [window.energy_j for window in record.windows]
