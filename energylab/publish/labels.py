@@ -238,7 +238,8 @@ def _interval(cohort: RatedCohort, model: RatedModel) -> str:
     if model.expanded is None:
         return f"{cohort.energy_kind}; no interval is known"
     low_high = units.span(model.expanded.low_wh, model.expanded.high_wh, model.energy_wh)
-    return f"{cohort.energy_kind}, {low_high} Wh (95 %, {cohort.assumption or 'expanded'})"
+    what = f"{cohort.assumption} assumed" if cohort.assumption else "expanded"
+    return f"{cohort.energy_kind}, {low_high} Wh (95 %, {what})"
 
 
 def _ruler(ladder: Ladder, model: RatedModel) -> dict[str, Any]:

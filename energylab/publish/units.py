@@ -58,10 +58,10 @@ def span(low: float, high: float, like: float) -> str:
 def percent(share: float) -> str:
     """Format a probability or share; near 0 and 1 as a limit, since neither is certain."""
     if share > 0.99:
-        return "> 99 %"
+        return ">\u00a099\u00a0%"
     if share < 0.01:
-        return "< 1 %"
-    return f"{100 * share:.0f} %"
+        return "<\u00a01\u00a0%"
+    return f"{100 * share:.0f}\u00a0%"
 
 
 def count(number: int) -> str:

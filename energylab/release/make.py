@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _PUBLISHED = "published:"
+_ASSUMED = " assumed"  # how `energylab.ratings` ends the note on noise that was stated, not learnt
 
 #: What a release takes from a table's columns, beside the energy.
 _FACTS = ("task_version", "device", "parameters", "dtype", "quality_metric", "quality")
@@ -189,7 +190,7 @@ def _cohort(
         energy_kind=kind,
         device=device,
         not_official=_not_official(kind, [shelf.behind(key) for key in keys]),
-        assumption=next((note for note in notes if note.endswith("assumed")), ""),
+        assumption=next((note.removesuffix(_ASSUMED) for note in notes if note.endswith(_ASSUMED)), ""),
         edges_wh=tuple(map(significant, bands.edges_wh)) or None,
         edges_reason=bands.reason,
         models=tuple(

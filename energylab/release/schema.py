@@ -149,7 +149,7 @@ class RatedCohort(_Frozen):
     energy_kind: EnergyKind
     device: str | None
     not_official: tuple[str, ...]  # empty only when every record is official
-    assumption: str = ""  # what the intervals rest on where nothing was repeated
+    assumption: str = ""  # what intervals and probabilities assume where nothing was repeated: "noise of 1 %"
     edges_wh: tuple[Positive, Positive, Positive, Positive] | None  # between 5|4, 4|3, 3|2 and 2|1 stars
     edges_reason: str = ""  # why there are none
     models: tuple[RatedModel, ...]

@@ -57,7 +57,7 @@ class TestIndex:
         captions = [caption.get_text() for caption in soup(sites / "published" / "index.html").select("caption")]
         thin = [caption for caption in captions if "a star means little" in caption]
         assert len(thin) == 3  # object detection, and classes B and C of text generation
-        assert all("noise of 1 % assumed" in caption for caption in captions if "models on" in caption)
+        assert all("assume a noise of 1 %" in caption for caption in captions if "models on" in caption)
 
     def test_tables_are_tables(self, sites):
         for table in soup(sites / "official" / "index.html").select("table"):
