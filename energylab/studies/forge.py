@@ -37,7 +37,6 @@ PRELOAD = (
     "nbclient.client",
     "ipykernel.kernelapp",
     "ipykernel.ipkernel",
-    "matplotlib_inline.backend_inline",
     "torch",
     "transformers",
     "transformers.modeling_utils",
