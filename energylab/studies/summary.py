@@ -29,7 +29,7 @@ def show(console: Console, plan: Plan, folder: StudyFolder, summary: Summary) ->
     for job, why in summary.refused.items():
         console.print(f" refused  {job.label}: {why}")
     for job, state in summary.states.items():
-        if state.status in ("failed", "invalid", "measured"):
+        if state.status in ("failed", "invalid", "measured") or (state.status == "left" and state.reason):
             console.print(f"{state.status:>8}  {job.label}: {brief(state.reason)}")
     print_counts(console, summary.states)
 

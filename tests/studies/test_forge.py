@@ -41,6 +41,13 @@ def sleep(arguments):
         print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid, flush=True)
     time.sleep(600)
 
+def lease(arguments):
+    import time
+    from energylab.studies.forge_client import ForgedProcess, Order
+    kernel = ForgedProcess(os.environ["FORGE"], Order("child:sleep", [], "test-kernel", {}, os.getcwd()), 1)
+    print(kernel.pid, flush=True)
+    time.sleep(600)
+
 def fail(arguments):
     raise ValueError("as asked")
 
@@ -117,6 +124,17 @@ def test_a_client_that_goes_away_takes_its_process_and_children_along(fork):
     child = int(log.read_text())
     process.close()
     wait_for(lambda: not alive(process.pid) and not alive(child))
+
+
+def test_an_end_is_told_only_when_nothing_it_had_leased_is_left(fork, forge):
+    """A job that is killed must not leave its kernel on the device that the next job is given."""
+    job, log = fork("lease", FORGE=forge.ensure())
+    wait_for(lambda: log.read_text().strip())
+    kernel = int(log.read_text())
+    assert alive(kernel)
+    os.kill(job.pid, signal.SIGKILL)
+    assert job.wait(30) == -signal.SIGKILL
+    assert not alive(kernel)
 
 
 def test_a_forge_that_is_killed_takes_its_forks_along_and_is_started_again(fork, forge, tmp_path):
