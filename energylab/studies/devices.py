@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import runpy
+from pathlib import Path
 
-from energylab.errors import StudyError
+from energylab.devices import list_boards, visible_boards
+from energylab.errors import MeterError, StudyError
+from energylab.meters.nvml_library import Nvml
 
 CPU = "cpu"
 
@@ -43,17 +48,20 @@ def environment(devices: tuple[str, ...]) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": shown, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
-def _visible_gpus() -> list[str]:
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if shown is not None:
-        return [name.strip() for name in shown.split(",") if name.strip() and name.strip() != "-1"]
-    import pynvml
-
+def _visible_gpus(nvml: Nvml | None = None) -> list[str]:
+    """Return the UUIDs of the boards that jobs can compute on."""
+    if not torch_has_cuda():
+        return []  # a job would fall back to the CPU, beside another that did
+    nvml = nvml or Nvml()
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
+        with nvml.started():
+            return [board.uuid for board in visible_boards(list_boards(nvml), os.environ)]
+    except MeterError:
         return []  # no driver: this machine has no NVIDIA GPU to hand out
-    try:
-        return [str(index) for index in range(pynvml.nvmlDeviceGetCount())]
-    finally:
-        pynvml.nvmlShutdown()
+
+
+def torch_has_cuda() -> bool:
+    """Say whether the installed torch is built for CUDA, without importing it."""
+    found = importlib.util.find_spec("torch")
+    version = Path(found.origin).with_name("version.py")
+    return runpy.run_path(str(version)).get("cuda") is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,7 +18,7 @@ from energylab.studies.progress import spent_j
 #: Mean power of a board at batch size 1, to turn a published energy into a time: an assumption, said where it is used.
 ASSUMED_POWER_W = 250.0
 
-_J_PER_WH = 3600.0
+Session = tuple[float, float]  # duration in seconds, energy in joules
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Estimate:
         Energy of the session; None where nothing is known of it.
     basis : str
         ``records``: sessions of the same task, model and settings in this study; ``published``: the published figure
-        of the model, and `ASSUMED_POWER_W`; ``floor``: no less than the protocol's windows, idle and warm-up take.
+        of the hub model, and `ASSUMED_POWER_W`; ``similar``: sessions of other models on the same task in this study;
+        ``floor``: no less than the protocol's windows, idle and warm-up take.
     """
 
     time_s: float
@@ -53,16 +54,16 @@ def estimates(states: Mapping[Job, JobState]) -> dict[Job, Estimate]:
     -------
     dict of Job to Estimate
     """
-    known = _known(states)
+    same, similar = _sessions(states, _setting), _sessions(states, lambda job: job.parameters.task)
     published = published_j_per_query()
-    return {job: _estimate(job, known, published) for job in states}
+    return {job: _estimate(job, same, similar, published) for job in states}
 
 
-def _known(states: Mapping[Job, JobState]) -> dict[str, list[Record]]:
+def _sessions(states: Mapping[Job, JobState], key: Callable[[Job], str]) -> dict[str, list[Session]]:
     known = defaultdict(list)
     for job, state in states.items():
         if state.record is not None:
-            known[_setting(job)].append(state.record)
+            known[key(job)].append((session_s(state.record), spent_j(state.record)))
     return known
 
 
@@ -71,19 +72,27 @@ def _setting(job: Job) -> str:
     return job.parameters.model_copy(update={"repeat": 0}).job_id
 
 
-def _estimate(job: Job, known: Mapping[str, list[Record]], published: Mapping[tuple[str, str], float]) -> Estimate:
+def _estimate(
+    job: Job,
+    same: Mapping[str, list[Session]],
+    similar: Mapping[str, list[Session]],
+    published: Mapping[tuple[str, str], float],
+) -> Estimate:
     p = job.parameters
     floor_s = floor_time_s(job)
-    records = known.get(_setting(job))
-    if records:
-        spent = [(session_s(record), spent_j(record)) for record in records]
-        time_s, energy_j = (statistics.fmean(values) for values in zip(*spent, strict=True))
-        return Estimate(max(time_s, floor_s), energy_j, "records")
-    per_query_j = published.get((p.task, p.model))
-    if per_query_j is not None:
-        energy_j = per_query_j * p.samples * p.runs
+    if sessions := same.get(_setting(job)):
+        return _mean(sessions, "records")
+    if p.model_source == "hub" and (p.task, p.model) in published:
+        energy_j = published[p.task, p.model] * p.samples * p.runs
         return Estimate(max(energy_j / ASSUMED_POWER_W, floor_s), energy_j, "published")
+    if sessions := similar.get(p.task):
+        return _mean(sessions, "similar")
     return Estimate(floor_s, None, "floor")
+
+
+def _mean(sessions: list[Session], basis: str) -> Estimate:
+    time_s, energy_j = (statistics.fmean(values) for values in zip(*sessions, strict=True))
+    return Estimate(time_s, energy_j, basis)
 
 
 def floor_time_s(job: Job) -> float:

@@ -18,6 +18,7 @@ import importlib
 import json
 import os
 import random
+import select
 import selectors
 import signal
 import socket
@@ -37,7 +38,6 @@ PRELOAD = (
     "nbclient.client",
     "ipykernel.kernelapp",
     "ipykernel.ipkernel",
-    "matplotlib_inline.backend_inline",
     "torch",
     "transformers",
     "transformers.modeling_utils",
@@ -186,16 +186,30 @@ class Forge:
         self._events.unregister(client)
 
     def _reap(self, ends: int) -> None:
+        """Take note of a process that ended, and tell its client once nothing it had leased is left."""
+        client, status = self._bury(ends)
+        for other in [ends for ends, (_, owner) in self._children.items() if _hung_up(owner)]:
+            kill_group(self._children[other][0])
+            self._bury(other)[0].close()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # nobody is left to be told
+            client.send(json.dumps({"status": status}).encode())
+        client.close()
+
+    def _bury(self, ends: int) -> tuple[socket.socket, int]:
+        """Wait for a process, and end what it started in its own session."""
         child, client = self._children.pop(ends)
         _, status = os.waitpid(child, 0)
-        kill_group(child)  # what it started in its own session
+        kill_group(child)
         self._events.unregister(ends)
         os.close(ends)
         with contextlib.suppress(KeyError):  # already unregistered by a hang-up
             self._events.unregister(client)
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # nobody is left to be told
-            client.send(json.dumps({"status": os.waitstatus_to_exitcode(status)}).encode())
-        client.close()
+        return client, os.waitstatus_to_exitcode(status)
+
+
+def _hung_up(client: socket.socket) -> bool:
+    """Say whether the other end of a lease is closed; clients send nothing after their order."""
+    return bool(select.select([client], [], [], 0)[0])
 
 
 def run(order: Order) -> int:

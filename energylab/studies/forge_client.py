@@ -188,10 +188,15 @@ class ForgeServer:
                 start_new_session=True,
             )
         answer = self._process.stdout.readline()
-        trouble = json.loads(answer)["trouble"] if answer else messages.read_text(errors="replace")[-2000:]
+        trouble = json.loads(answer)["trouble"] if answer else self._last_words(messages)
         if trouble:
             self.close()
             raise StudyError(f"jobs cannot be forked from a warm process ({trouble.strip()}); run again with --cold")
+
+    def _last_words(self, messages: Path) -> str:
+        """Return why a forge ended while it was importing."""
+        status = self._process.wait()
+        return f"it ended with status {status} {messages.read_text(errors='replace')[-2000:]}"
 
     def close(self) -> None:
         """End the forge, and with it every process it forked."""

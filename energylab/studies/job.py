@@ -103,17 +103,14 @@ def _kernel_name(notebook: str) -> str:
 
 
 def save_figures(attempt: Attempt) -> list[Path]:
-    """Save every picture of the executed notebook as ``figures/cell-NN.png``, and return the paths."""
-    saved = []
-    for number, cell in enumerate(_cells(attempt.notebook)):
-        for output in cell.get("outputs", ()):
-            picture = output.get("data", {}).get("image/png")
-            if picture:
-                attempt.figures.mkdir(exist_ok=True)
-                path = attempt.figures / f"cell-{number:02d}{f'-{len(saved)}' if saved else ''}.png"
-                path.write_bytes(base64.b64decode(picture))
-                saved.append(path)
-    return saved
+    """Save every picture of the executed notebook as ``figures/NN.png``, and return the paths."""
+    outputs = [output for cell in _cells(attempt.notebook) for output in cell.get("outputs", ())]
+    pictures = [picture for output in outputs if (picture := output.get("data", {}).get("image/png"))]
+    paths = [attempt.figures / f"{number:02d}.png" for number in range(1, len(pictures) + 1)]
+    for path, picture in zip(paths, pictures, strict=True):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(base64.b64decode(picture))
+    return paths
 
 
 if __name__ == "__main__":

@@ -53,6 +53,12 @@ def format_time(seconds: float | None) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
+def plain_console() -> Console:
+    """Return a console that prints text as it is; wide where nobody watches, so that a log keeps its lines."""
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    return console if console.is_terminal else Console(highlight=False, markup=False, soft_wrap=True, width=160)
+
+
 def brief(reason: str) -> str:
     """Return a reason on one line of at most 200 characters; the files of the job have all of it."""
     return textwrap.shorten(reason, 200, placeholder=" …")
@@ -76,7 +82,7 @@ class Watch:
     def __init__(self, states: dict[Job, JobState], parallel: int = 1, console: Console | None = None) -> None:
         self.states = dict(states)
         self.parallel = parallel
-        self.console = console or Console()
+        self.console = console or plain_console()
         self._started: dict[str, float] = {}
         self._durations: list[float] = []
         columns = (

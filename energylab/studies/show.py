@@ -16,7 +16,7 @@ from energylab.studies import summary as summaries
 from energylab.studies.executors import EXECUTORS, slurm
 from energylab.studies.folder import JobState, StudyFolder
 from energylab.studies.plan import Job, Plan
-from energylab.studies.progress import Watch, brief, format_time, print_counts, time_left_s
+from energylab.studies.progress import Watch, brief, format_time, plain_console, print_counts, time_left_s
 
 _FORMATS = ("csv", "parquet", "json")
 _AGAIN = ("failed", "invalid")
@@ -39,12 +39,14 @@ def plan(path: Path, results: Path, params: Path | None) -> None:
     planned, folder = _planned(path, results, params)
     states = settled(folder, folder.states(planned))
     costs = estimate.estimates(states)
-    table = Table(title=f"{planned.study.title or planned.name}: {len(planned.jobs)} jobs", title_justify="left")
+    table = Table(
+        title=f"{planned.study.title or planned.name}: {len(planned.jobs)} jobs", title_justify="left", box=None
+    )
     for column in ("job", "task", "model", "repeat", "settings", "time", "Wh", "state"):
         table.add_column(column, justify="right" if column in ("time", "Wh") else "left", overflow="fold")
     for job, state in states.items():
         table.add_row(*_plan_row(planned, job, state, costs[job]))
-    console = Console()
+    console = plain_console()
     console.print(table)
     _print_costs(console, planned, [costs[job] for job, state in states.items() if state.status != "done"])
 
@@ -71,15 +73,16 @@ def _print_costs(console: Console, planned: Plan, costs: list[estimate.Estimate]
     bases = {
         "records": "records of the same jobs in this study",
         "published": f"the published figure of the model, and {estimate.ASSUMED_POWER_W:g} W to turn it into a time",
+        "similar": "records of other models on the same task in this study",
         "floor": "no figure: the time is the protocol's least, without loading; the energy is not known",
     }
+    about = "at least" if "floor" in total.by_basis else "about"
     console.print(
-        f"{len(costs)} jobs to do: about {format_time(total.time_s)} on one device at a time, "
+        f"{len(costs)} jobs to do: {about} {format_time(total.time_s)} on one device at a time, "
         f"{total.energy_j / 3.6e6:.3g} kWh" + (f" and {total.unknown} jobs of unknown energy" if total.unknown else ""),
-        highlight=False,
     )
     for basis, jobs in total.by_basis.items():
-        console.print(f"  {jobs} jobs by {bases[basis]}", highlight=False)
+        console.print(f"  {jobs} jobs by {bases[basis]}")
     if planned.duplicates:
         console.print(f"  {len(planned.duplicates)} rows stand for a job that is planned already; it runs once")
 
@@ -91,7 +94,7 @@ def run(path: Path, results: Path, params: Path | None, options: RunOptions) -> 
             raise unknown_name("state for --retry", name, _AGAIN)
     planned, folder = _planned(path, results, params)
     place = EXECUTORS.get(options.executor).from_study(planned.study, options.devices, options.cold)
-    console = Console()
+    console = plain_console()
     with Watch(folder.states(planned), place.parallel, console) as watch:
         summary = runner.run(
             planned,
@@ -114,7 +117,7 @@ def status(name: str, results: Path) -> None:
     planned, folder = _existing(name, results)
     states = settled(folder, folder.states(planned))
     waiting = slurm.ask_states(list(slurm.living(folder)))
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = plain_console()
     print_counts(console, states)
     _print_time_left(console, states)
     for job, state in states.items():
@@ -149,7 +152,7 @@ def table(name: str, results: Path, format: str, output: Path | None) -> None:
         return
     text = frame.to_csv(index=False) if format == "csv" else frame.to_json(orient="records", indent=1)
     if output is None:
-        Console(soft_wrap=True).out(text, end="")
+        plain_console().out(text, end="")
     else:
         output.write_text(text, encoding="utf-8")
 
@@ -159,7 +162,7 @@ def fetch(path: Path, results: Path, params: Path | None) -> None:
     planned = planning.load(path, params=params)
     folder = StudyFolder(planned.name, results)
     frozen = lock.fetch(planned, folder, str(params.resolve()) if params else None)
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = plain_console()
     for model in frozen.models:
         console.print(f"{model.model}  {model.revision or 'main'} -> {model.commit}")
     for data in frozen.data:
@@ -172,7 +175,7 @@ def pack(name: str, results: Path, output: Path | None, authors: tuple[str, ...]
     planned, folder = _existing(name, results)
     target = output or Path(f"{name}.tar.gz")
     packing.pack(planned, folder, folder.states(planned), target, authors)
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = plain_console()
     console.print(f"{target} ({target.stat().st_size / 1e6:.2f} MB)")
     if not (authors or planned.study.authors):
         console.print("its citation names no author: add `authors: [NAME]` to the study, or --author NAME")

@@ -2,46 +2,99 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.table import Table
 
-from energylab.record import SCORED_PHASES, Record
+from energylab import store
+from energylab.errors import EnergylabError
 from energylab.studies.folder import StudyFolder
 from energylab.studies.plan import Plan
 from energylab.studies.progress import brief, print_counts
 from energylab.studies.runner import Summary
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FACTS = ["task", "model", "cohort"]
+
 
 def show(console: Console, plan: Plan, folder: StudyFolder, summary: Summary) -> None:
     """Print the results of a study, the paths to look at, and what is missing with its reason."""
-    rows = Table(title=f"{plan.study.title or plan.name}: energy per 1,000 queries", title_justify="left")
-    for column in ("task", "model", "source", "repeat", "Wh", "kind", "quality"):
-        rows.add_column(column, justify="right" if column == "Wh" else "left", overflow="fold")
-    records = [state.record for state in summary.states.values() if state.record is not None]
-    for record in sorted(records, key=lambda record: (record.task.name, wh_per_1000(record) or 0.0)):
-        rows.add_row(*_row(record))
-    console.print(rows)
+    if any(state.record is not None for state in summary.states.values()):
+        _print_results(console, plan, folder)
     _print_paths(console, summary)
     for job, why in summary.refused.items():
-        console.print(f" refused  {job.label}: {why}", markup=False, highlight=False)
+        console.print(f" refused  {job.label}: {why}")
     for job, state in summary.states.items():
-        if state.status in ("failed", "invalid", "measured"):
-            line = f"{state.status:>8}  {job.label}: {brief(state.reason)}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if state.status in ("failed", "invalid", "measured") or (state.status == "left" and state.reason):
+            console.print(f"{state.status:>8}  {job.label}: {brief(state.reason)}")
     print_counts(console, summary.states)
 
 
-def _row(record: Record) -> tuple[str, ...]:
-    wh = wh_per_1000(record)
-    quality = next((f"{q.metric} {q.value:.3f}" for q in record.quality if q.value is not None), "")
+def _print_results(console: Console, plan: Plan, folder: StudyFolder) -> None:
+    records = store.read(folder.path)
+    try:
+        rated = results(records)
+        figure = draw(rated, folder.path / "figures" / "energies.png")
+    except EnergylabError as error:  # the records are there all the same
+        console.print(f"not rated: {error}")
+        return
+    rows = Table(title=f"{plan.study.title or plan.name}: energy of 1,000 queries", title_justify="left", box=None)
+    for column in ("task", "model", "source", "Wh", "95 % interval", "stars", "kind", "quality"):
+        rows.add_column(column, justify="right" if column in ("Wh", "stars") else "left", overflow="fold")
+    for row in rated.itertuples():
+        rows.add_row(*_cells(row))
+    console.print(rows)
+    for note in sorted(set(rated["note"].dropna()) - {""}):
+        console.print(f"note: {note}")
+    console.print(f"figure: {figure}")
+
+
+def results(records: pd.DataFrame) -> pd.DataFrame:
+    """Rate the records of a study, with each model's source and quality beside its energy.
+
+    Parameters
+    ----------
+    records : pandas.DataFrame
+        The tidy table.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `energylab.rate` returns it, with ``model_source, quality_metric, quality`` (mean over sessions).
+    """
+    from energylab.ratings import rate
+
+    facts = {"model_source": "first", "quality_metric": "first", "quality": "mean"}
+    beside = records.groupby(_FACTS, as_index=False).agg(facts)
+    return rate(records).merge(beside, on=_FACTS, how="left")
+
+
+def draw(rated: pd.DataFrame, path: Path) -> Path:
+    """Draw the ratings of a study into a PNG, and return its path."""
+    from energylab import figures
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figures.plot(rated).savefig(path, dpi=150)
+    return path
+
+
+def _cells(row) -> tuple[str, ...]:
+    import pandas as pd
+
+    low, high = row.repeatability_low, row.repeatability_high
     return (
-        record.task.name,
-        record.model.name,
-        record.model.source,
-        str(record.repeat),
-        "unavailable" if wh is None else f"{wh:.4g}",
-        record.energy_kind,
-        quality,
+        row.task if pd.isna(row.model_class) else f"{row.task} {row.model_class}",
+        row.model,
+        row.model_source,
+        "unavailable" if pd.isna(row.energy_wh) else f"{row.energy_wh:.4g}",
+        "" if pd.isna(low) else f"{low:.4g} to {high:.4g}",
+        "" if pd.isna(row.stars) else str(row.stars),
+        row.energy_kind,
+        "" if pd.isna(row.quality) else f"{row.quality_metric} {row.quality:.3f}",
     )
 
 
@@ -51,13 +104,4 @@ def _print_paths(console: Console, summary: Summary) -> None:
         if state.notebook_path is not None:
             figures = sorted((state.notebook_path.parent / "figures").glob("*.png"))
             shown = f"  ({len(figures)} figures in {figures[0].parent})" if figures else ""
-            console.print(f"{job.label}: {state.notebook_path}{shown}", markup=False, highlight=False, soft_wrap=True)
-
-
-def wh_per_1000(record: Record) -> float | None:
-    """Return mean scored energy of a run in Wh per 1,000 queries; None when any part of it is unavailable."""
-    scored = [total for total in record.totals() if total.phase in SCORED_PHASES]
-    if not scored or any(total.energy_j is None for total in scored):
-        return None
-    runs = len({total.run for total in scored})
-    return sum(total.energy_j for total in scored) / runs / record.queries * 1000 / 3600
+            console.print(f"{job.label}: {state.notebook_path}{shown}")

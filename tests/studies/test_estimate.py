@@ -34,6 +34,12 @@ def test_a_published_figure_scales_with_queries_and_runs(tmp_path, monkeypatch):
     assert cost.time_s == pytest.approx(cost.energy_j / estimate.ASSUMED_POWER_W)
 
 
+def test_a_published_figure_says_nothing_of_random_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(estimate, "published_j_per_query", lambda: {("sentence_similarity", "a"): 3600.0})
+    jobs = states(tmp_path, sweeps=[{"task": "sentence_similarity", "model": "a", "model_source": "random"}])
+    assert [cost.basis for cost in estimate.estimates(jobs).values()] == ["floor"]
+
+
 def test_records_of_other_repeats_are_believed_before_published_figures(tmp_path, monkeypatch):
     monkeypatch.setattr(estimate, "published_j_per_query", lambda: {("sentence_similarity", "a"): 3600.0})
     jobs = states(tmp_path, repeats=3, sweeps=[{"task": "sentence_similarity", "model": ["a", "b"]}])
@@ -44,7 +50,8 @@ def test_records_of_other_repeats_are_believed_before_published_figures(tmp_path
     same = [cost for job, cost in costs.items() if job.parameters.model == "a"]
     assert {cost.basis for cost in same} == {"records"}
     assert {cost.energy_j for cost in same} == {7.0 * 4 + 1.0}  # windows and warm-up
-    assert {cost.basis for job, cost in costs.items() if job.parameters.model == "b"} == {"floor"}
+    others = [cost for job, cost in costs.items() if job.parameters.model == "b"]
+    assert {(cost.basis, cost.energy_j) for cost in others} == {("similar", 29.0)}
 
 
 def test_a_total_adds_what_is_known_and_counts_what_is_not():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,8 @@ from energylab.studies import forge as forging
 from energylab.studies.forge_client import ForgedProcess, ForgeServer, Order
 from energylab.studies.processes import MARKER, kill_marked, marked, private_folder
 
+TESTS = Path(__file__).resolve().parents[1]
+
 CHILD = """
 import json, os, random, sys
 import numpy as np
@@ -24,10 +27,11 @@ import numpy as np
 left = []
 
 def report(arguments):
-    print(json.dumps({"pid": os.getpid(), "session": os.getsid(0), "environment": dict(os.environ),
-        "folder": os.getcwd(),
+    print(json.dumps({
+        "pid": os.getpid(), "session": os.getsid(0), "folder": os.getcwd(), "environment": dict(os.environ),
         "random": random.random(), "numpy": float(np.random.rand()), "left": list(left), "arguments": arguments,
-        "descriptors": len(os.listdir("/proc/self/fd")), "threads": len(os.listdir("/proc/self/task"))}))
+        "descriptors": len(os.listdir("/proc/self/fd")), "threads": len(os.listdir("/proc/self/task")),
+    }))
     left.append("something")
     return 7
 
@@ -35,6 +39,13 @@ def sleep(arguments):
     import subprocess, time
     if arguments:
         print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid, flush=True)
+    time.sleep(600)
+
+def lease(arguments):
+    import time
+    from energylab.studies.forge_client import ForgedProcess, Order
+    kernel = ForgedProcess(os.environ["FORGE"], Order("child:sleep", [], "test-kernel", {}, os.getcwd()), 1)
+    print(kernel.pid, flush=True)
     time.sleep(600)
 
 def fail(arguments):
@@ -48,10 +59,19 @@ def die(arguments):
 """
 
 
+@pytest.fixture(scope="module")
+def forge(tmp_path_factory):
+    """A warm process that finds `CHILD`."""
+    folder = tmp_path_factory.mktemp("forge")
+    (folder / "child.py").write_text(CHILD)
+    server = ForgeServer(folder, marker=str(folder), environment={"PYTHONPATH": f"{TESTS.parent}:{TESTS}:{folder}"})
+    yield server
+    server.close()
+
+
 @pytest.fixture
 def fork(forge, tmp_path):
     """Return a function that forks a process that calls a function of `CHILD`, with its output file."""
-    (tmp_path / "child.py").write_text(CHILD)
 
     def start(function: str, *arguments: str, **environment: str) -> tuple[ForgedProcess, Path]:
         log = tmp_path / f"{function}-{time.monotonic_ns()}.log"
@@ -60,15 +80,10 @@ def fork(forge, tmp_path):
         with log.open("wb") as file:
             return ForgedProcess(forge.ensure(), order, file.fileno()), log
 
-    (tmp_path / "sitecustomize.py").touch()
-    with_path = Order("energylab.studies.forge:kernel", [], "x", {}, "")  # orders are plain values
-    assert with_path == Order(**with_path.__dict__)
     return start
 
 
 def told(log):
-    import json
-
     return json.loads(log.read_text().splitlines()[-1])
 
 
@@ -111,16 +126,27 @@ def test_a_client_that_goes_away_takes_its_process_and_children_along(fork):
     wait_for(lambda: not alive(process.pid) and not alive(child))
 
 
-def test_a_forge_that_is_killed_takes_its_forks_along_and_is_started_again(tmp_path, fork):
-    server = ForgeServer(tmp_path, marker=str(tmp_path))
+def test_an_end_is_told_only_when_nothing_it_had_leased_is_left(fork, forge):
+    """A job that is killed must not leave its kernel on the device that the next job is given."""
+    job, log = fork("lease", FORGE=forge.ensure())
+    wait_for(lambda: log.read_text().strip())
+    kernel = int(log.read_text())
+    assert alive(kernel)
+    os.kill(job.pid, signal.SIGKILL)
+    assert job.wait(30) == -signal.SIGKILL
+    assert not alive(kernel)
+
+
+def test_a_forge_that_is_killed_takes_its_forks_along_and_is_started_again(fork, forge, tmp_path):
     order = Order("child:sleep", [], "test-child", {}, str(tmp_path))
-    first = server.start(order, sys.stdout.fileno() if False else os.open(os.devnull, os.O_WRONLY))
-    os.kill(server._process.pid, signal.SIGKILL)
-    assert first.wait(30) == -signal.SIGKILL
+    first, _ = fork("sleep")
+    os.kill(forge._process.pid, signal.SIGKILL)
+    assert first.wait(60) == -signal.SIGKILL
     wait_for(lambda: not alive(first.pid))
-    second = server.start(order, os.open(os.devnull, os.O_WRONLY))
+    with (tmp_path / "log").open("wb") as log:
+        second = forge.start(order, log.fileno())
     assert alive(second.pid)
-    server.close()
+    forge.close()
     wait_for(lambda: not alive(second.pid))
 
 
@@ -162,7 +188,7 @@ def test_a_forge_that_cannot_start_says_why(tmp_path, monkeypatch):
 def test_two_hundred_kernels_start_in_parallel_and_none_is_lost(forge, tmp_path):
     """Each is asked for its process id over its own sockets: no two share one, none fails."""
     (tmp_path / "ask.py").write_text(ASK)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "ENERGYLAB_FORGE": forge.ensure()}
+    environment = {**os.environ, "PYTHONPATH": str(TESTS.parent), "ENERGYLAB_FORGE": forge.ensure()}
 
     def start(number: int) -> subprocess.CompletedProcess:
         command = [sys.executable, str(tmp_path / "ask.py"), "8"]

@@ -110,14 +110,21 @@ def test_the_limit_counts_jobs(study, local):
     assert [state.status for state in states.values()] == ["done", "left", "left"]
 
 
-def test_cold_and_warm_start_leave_the_same_record(study, local):
-    content = {"sweeps": [{"model": "a"}], "cells": ("import sys; sys.flags.safe_path",)}
-    records = []
+def test_cold_and_warm_start_leave_the_same_record_and_the_same_outputs(study, local):
+    figure = "from matplotlib import pyplot\nfigure, axes = pyplot.subplots()\naxes.plot([1, 2])"
+    table = "import pandas\npandas.DataFrame({'x': [1]})"
+    records, outputs = [], []
     for name, cold in (("warm", False), ("cold", True)):
-        planned, folder = study(name=name, **content)
-        (state,) = runner.run(planned, folder, local(cold=cold, **({"forge": None} if cold else {}))).states.values()
+        planned, folder = study(name=name, sweeps=[{"model": "a"}], cells=(figure, table, "figure"))
+        place = local(cold=True, forge=None) if cold else local()
+        (state,) = runner.run(planned, folder, place).states.values()
         records.append(state.record.model_dump(exclude={"created_utc": True, "parameters": {"output_folder"}}))
+        cells = json.loads(state.notebook_path.read_text())["cells"]
+        outputs.append([sorted(output.get("data", output)) for cell in cells for output in cell.get("outputs", ())])
+        assert len(list((state.notebook_path.parent / "figures").glob("*.png"))) == 2
     assert records[0] == records[1]
+    assert outputs[0] == outputs[1]
+    assert ["image/png", "text/plain"] in outputs[0]
 
 
 def test_plain_papermill_on_the_same_parameters_leaves_the_same_record(study, local, workplace):
@@ -181,15 +188,23 @@ def test_a_record_truncated_by_hand_is_named_and_measured_again(study, local, le
 def test_ctrl_c_stops_the_running_job_and_leaves_the_rest(study, workplace, ledger):
     study(sweeps=[{"model": ["hang-a", "hang-b"]}])
     command = [sys.executable, "-m", "energylab.cli", "study", "run", "fake.yaml", "--devices", "cpu"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    wait_for(lambda: ledger("begin"), 60)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=20)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
+    try:
+        wait_for(lambda: ledger("begin"), 120)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "2 left" in output
     assert marked(workplace / "results/fake") == {}
     (outcome,) = [Attempt(path).outcome for path in Path("results/fake").glob("*/attempt-*")]
     assert (outcome.end, outcome.reason) == ("interrupted", "stopped by the user")
+
+
+def heed_interrupts():
+    """Undo what a test run in the background passes on: interrupts ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def wait_for(condition, timeout_s):

@@ -78,6 +78,12 @@ def died(status: int | None, attempt: Attempt) -> Outcome:
     return Outcome.now("infrastructure", f"the job's process ended early ({describe_exit(status)}); see {attempt.log}")
 
 
+def overdue(limit_s: float) -> Outcome:
+    """Return the outcome of a job that was stopped after its time limit."""
+    reason = f"stopped after its time limit of {limit_s:g} s; raise time_limit_s in the study"
+    return Outcome.now("time_limit", reason, limit_s)
+
+
 class Executor(ABC):
     """Base of all executors. Creating one starts nothing.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from energylab.studies import devices as device_names
-from energylab.studies.executors.base import Ended, Executor, Work, died
+from energylab.studies.executors.base import Ended, Executor, Work, died, overdue
 from energylab.studies.folder import Attempt, Outcome, StudyFolder
 from energylab.studies.forge_client import RUNTIME, ForgedProcess, ForgeServer, Order
 from energylab.studies.plan import Job, StudyFile
@@ -58,6 +58,7 @@ class LocalExecutor(Executor):
         self._shared = forge
         self._forge = forge
         self._folder: Path | None = None
+        self._runtime: Path | None = None
         self._environment: dict[str, str] = {}
 
     @classmethod
@@ -75,7 +76,8 @@ class LocalExecutor(Executor):
         if self._forge is not None and self._shared is None:
             self._forge.close()
             kill_marked(self._folder, spare=list(self._folder.iterdir()))  # what its forks forked without a session
-        shutil.rmtree(self._runtime, ignore_errors=True)
+        if self._runtime is not None:
+            shutil.rmtree(self._runtime, ignore_errors=True)
 
     def refuses(self, job: Job) -> str:
         wanted = job.parameters.gpus
@@ -125,8 +127,7 @@ class LocalExecutor(Executor):
             if item.process.poll() is not None:
                 ended.append(self._finish(item, died(item.process.returncode, item.attempt)))
             elif item.overdue():
-                limit = f"stopped after its time limit of {item.work.time_limit_s:g} s; raise time_limit_s in the study"
-                ended.append(self._finish(item, Outcome.now("time_limit", limit, time.monotonic() - item.started_s)))
+                ended.append(self._finish(item, overdue(item.work.time_limit_s)))
         return ended
 
     def _finish(self, item: _Running, otherwise: Outcome) -> Ended:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 
-from energylab.studies.executors.base import Work, died
+from energylab.studies.executors.base import Work, died, overdue
 from energylab.studies.folder import Attempt, Kind, Outcome
 from energylab.studies.policy import RETRIES, due
 from energylab.studies.processes import MARKER, kill_marked
@@ -36,11 +36,11 @@ class SlurmTask:
         devices = tuple(filter(None, os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")))
         self.attempt = self.work.begin("slurm", devices, self.environment, slurm_job)
         try:
-            status = self._run()
+            otherwise = self._run()
         finally:
             kill_marked(self.attempt.path)
-        if self.attempt.outcome is None and status != -signal.SIGTERM:  # that is Slurm's: who asked for it, it knows
-            self.attempt.close(died(status, self.attempt))
+        if self.attempt.outcome is None and otherwise is not None:
+            self.attempt.close(otherwise)
         return self.attempt.outcome.end if self.attempt.outcome else "ended by Slurm"
 
     def checkpoint(self) -> object:
@@ -68,17 +68,26 @@ class SlurmTask:
             return due(state)
         return self.work.kind
 
-    def _run(self) -> int:
+    def _run(self) -> Outcome | None:
+        """Run the job's process; return the outcome for it, should it have left none of its own.
+
+        None when it was asked to end: that was Slurm, which knows who wanted it.
+        """
+        limit_s = self.work.time_limit_s
         with self.attempt.log.open("wb") as log:
-            done = subprocess.run(
-                [sys.executable, "-m", "energylab.studies.job", str(self.attempt.path), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **self.environment, MARKER: str(self.attempt.path.resolve())},
-                check=False,
-            )
-        return done.returncode
+            try:
+                done = subprocess.run(
+                    [sys.executable, "-m", "energylab.studies.job", str(self.attempt.path), str(os.getpid())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **self.environment, MARKER: str(self.attempt.path.resolve())},
+                    timeout=limit_s,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                return overdue(limit_s)
+        return None if done.returncode == -signal.SIGTERM else died(done.returncode, self.attempt)
 
 
 def slurm_id() -> str:

@@ -1,0 +1,68 @@
+"""Which devices a study hands out, and what a job is shown of them."""
+
+from __future__ import annotations
+
+import pytest
+from fake_nvml import FakeBoard, FakeNvml
+
+from energylab.clock import ManualClock
+from energylab.errors import StudyError
+from energylab.meters.nvml_library import Nvml
+from energylab.studies import devices
+
+
+def boards(count):
+    clock = ManualClock()
+    return Nvml(FakeNvml(*(FakeBoard(clock, index) for index in range(count))))
+
+
+@pytest.fixture(autouse=True)
+def cuda_torch(monkeypatch):
+    monkeypatch.setattr(devices, "torch_has_cuda", lambda: True)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_every_board_is_named_by_its_uuid():
+    assert [name[:12] for name in devices._visible_gpus(boards(2))] == ["GPU-00000000", "GPU-00000001"]
+
+
+def test_only_boards_that_the_runner_may_see_are_handed_out(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert [name[:12] for name in devices._visible_gpus(boards(3))] == ["GPU-00000001"]
+
+
+def test_without_a_driver_the_cpu_is_the_one_device(monkeypatch):
+    library = FakeNvml()
+    library.fail("nvmlInit", 12)
+    assert devices._visible_gpus(Nvml(library)) == []
+    monkeypatch.setattr(devices, "_visible_gpus", lambda: [])
+    assert devices.available("auto") == ["cpu"]
+
+
+def test_boards_that_torch_cannot_use_are_not_handed_out(monkeypatch):
+    monkeypatch.setattr(devices, "torch_has_cuda", lambda: False)
+    assert devices._visible_gpus(boards(2)) == []
+
+
+def test_the_torch_build_is_known_without_importing_torch(monkeypatch):
+    import torch
+
+    monkeypatch.undo()
+    assert devices.torch_has_cuda() == (torch.version.cuda is not None)
+
+
+def test_named_devices_are_taken_as_they_are():
+    assert devices.available("0, 3") == ["0", "3"]
+    assert devices.available("cpu") == ["cpu"]
+
+
+@pytest.mark.parametrize("spec", ["", ",", "0,0", "cpu,0"])
+def test_impossible_lists_are_refused(spec):
+    with pytest.raises(StudyError, match="name 'auto', 'cpu', or GPU indices"):
+        devices.available(spec)
+
+
+def test_a_job_is_shown_its_own_devices_and_no_others():
+    assert devices.environment(("2", "5"))["CUDA_VISIBLE_DEVICES"] == "2,5"
+    assert devices.environment(("cpu",))["CUDA_VISIBLE_DEVICES"] == ""
+    assert devices.environment(("2",))["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
