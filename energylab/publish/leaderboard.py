@@ -126,7 +126,9 @@ def _warning(cohort: RatedCohort) -> str:
     if cohort.edges_wh is None:
         return f"No stars: {cohort.edges_reason}."
     thin = f"Only {units.plural(len(cohort.models), 'model')}: a star means little here." if is_thin(cohort) else ""
-    assumed = f"Nothing was repeated: intervals and probabilities assume a {cohort.assumption}." if cohort.assumption else ""
+    assumed = (
+        f"Nothing was repeated: intervals and probabilities assume a {cohort.assumption}." if cohort.assumption else ""
+    )
     return " ".join(filter(None, (thin, assumed)))
 
 
