@@ -19,6 +19,9 @@ EnergyKind = Literal["measured", "estimated", "simulated", "imported"]
 ModelSource = Literal["hub", "path", "random", "endpoint", "function"]
 DataSource = Literal["hub", "sample", "synthetic", "given"]
 
+#: Every phase that is measured, in the order of the work; ``decode`` is derived.
+PHASES = ("preprocess", "forward", "prefill", "generate", "call")
+
 #: Phases whose energy is rated, as published: prefill is part of generate and is measured apart, for decode.
 SCORED_PHASES = ("preprocess", "forward", "generate", "call")
 

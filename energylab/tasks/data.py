@@ -89,6 +89,8 @@ def _sample(settings: TaskSettings, count: int, open_row: Callable) -> tuple[lis
         about = yaml.safe_load((folder / "about.yaml").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError, yaml.YAMLError) as error:
         raise DataError(f"sample data {folder}: {error}") from error
+    if not isinstance(about, dict) or not about.get("licence"):
+        raise DataError(f"sample data {folder}: about.yaml names no licence; say under which terms others may use it")
     return rows, {"name": f"sample {folder.name}", "licence": about["licence"]}
 
 

@@ -144,9 +144,10 @@ class ImageGeneration(TextTask):
         ----------
         J. Hessel et al., "CLIPScore" (2021), without its factor of 2.5: 100 times the cosine, at least 0.
         """
-        if self.parameters.quality_model is None:
-            return ()
         metric = "clip_score"
+        if self.parameters.quality_model is None:
+            why = "no model that scores pictures was named; pass quality_model"
+            return (Quality(metric=metric, value=None, queries=len(rows), meaningless=why),)
         meaningless = self.no_quality(metric, rows)
         if meaningless is not None:
             return (meaningless,)

@@ -1,0 +1,103 @@
+"""Run the checks in order: those of the files first, then those of the loaded task, on every architecture it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from energylab.taskcheck import (
+    batches,
+    creation,
+    determinism,
+    loading,
+    phases,
+    quality,
+    refusal,
+    sample,
+    settings,
+    tokens,
+    window,
+)
+from energylab.taskcheck.bench import Bench, TheirError
+from energylab.taskcheck.report import Finding, Problem, Report, Status, Unseen
+from energylab.tasks import find_file
+
+#: Checks that need the files and the class alone, and those that need a loaded model; in the order they run.
+BEFORE = (settings, sample, creation, refusal)
+AFTER = (loading, phases, window, batches, tokens, determinism, quality)
+CHECKS: dict[str, ModuleType] = {module.__name__.rpartition(".")[2]: module for module in (*BEFORE, *AFTER)}
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """What one check returned."""
+
+    name: str
+    status: Status
+    problems: tuple[Problem, ...] = ()
+    unseen: tuple[str, ...] = ()
+
+
+def check(task: str, models: Iterable[str] = (), params: str | Path | None = None) -> Report:
+    """Hold a task against the contract.
+
+    Parameters
+    ----------
+    task : str
+        A name, or the path of a task's YAML file.
+    models : iterable of str, optional
+        Architectures to try it on; by default those the task's file names (``check_models``).
+    params : path, optional
+        A folder laid out like ``params/``.
+
+    Returns
+    -------
+    Report
+        One finding a check, and a model where it needs one; ``report.passed`` says whether the task may be measured.
+
+    Raises
+    ------
+    EnergylabError
+        If there is no such task, or its file or class cannot be read at all.
+    """
+    first = Bench(task, None, params)
+    findings = [_finding(_look(module, first), "") for module in BEFORE]
+    names = tuple(models) or first.settings.check_models
+    for name in names:
+        findings += _on(Bench(task, name, params))
+    return Report(first.settings.name, _short(find_file(task, params)), tuple(findings))
+
+
+def _on(bench: Bench) -> list[Finding]:
+    """Run the checks that need a model; when it does not load, the rest waits."""
+    found = [_look(AFTER[0], bench)]
+    for module in AFTER[1:]:
+        ready = found[0].status != "failed"
+        found.append(_look(module, bench) if ready else _Looked(_name(module), "waits"))
+    return [_finding(one, bench.model) for one in found]
+
+
+def _look(module: ModuleType, bench: Bench) -> _Looked:
+    try:
+        found = list(module.look(bench))
+    except TheirError as error:
+        found = [Problem(str(error), "correct the line that is named; every other check may depend on it")]
+    problems = tuple(one for one in found if isinstance(one, Problem))
+    unseen = tuple(one.why for one in found if isinstance(one, Unseen))
+    return _Looked(_name(module), "failed" if problems else "not seen" if unseen else "passed", problems, unseen)
+
+
+def _finding(looked: _Looked, model: str) -> Finding:
+    asks = CHECKS[looked.name].ASKS
+    return Finding(looked.name, model, asks, looked.status, looked.problems, looked.unseen)
+
+
+def _name(module: ModuleType) -> str:
+    return module.__name__.rpartition(".")[2]
+
+
+def _short(file: Path) -> str:
+    here = Path.cwd()
+    return str(file.relative_to(here)) if file.is_relative_to(here) else str(file)
