@@ -41,6 +41,7 @@ class TaskFacts(_Frozen):
     version: str
     settings: dict[str, Any]  # the resolved settings, as used
     overridden: tuple[str, ...] = ()  # settings that differ from the published ones
+    files: dict[str, str] = {}  # sha256 of the files of a task from elsewhere; empty for the tasks of this package
 
 
 class ModelFacts(_Frozen):
@@ -327,7 +328,7 @@ class Record(_Frozen):
     def not_official(self) -> tuple[str, ...]:
         """Why this record is not official; empty when it is.
 
-        Official means measured, hub weights, published data, published protocol, and valid.
+        Official means measured, hub weights, published data, published task and protocol, and valid.
         """
         why = []
         if self.energy_kind != "measured":
@@ -336,6 +337,8 @@ class Record(_Frozen):
             why.append(f"model source is {self.model.source}, not hub")
         if self.data.source != "hub":
             why.append(f"data source is {self.data.source}, not the published data set")
+        if self.task.files:
+            why.append(f"the task is not one of energylab's: {', '.join(self.task.files)}")
         if self.task.overridden:
             why.append(f"settings differ from the published ones: {', '.join(self.task.overridden)}")
         if not self.valid:

@@ -6,7 +6,19 @@ and returns what it found wrong with how to mend it. The same checks hold the ta
 
 from __future__ import annotations
 
-from energylab.taskcheck.report import Finding, Problem, Report, Unseen
-from energylab.taskcheck.run import CHECKS, check
+import importlib
 
-__all__ = ["CHECKS", "Finding", "Problem", "Report", "Unseen", "check"]
+# Loaded on first use: the command line imports this package before it knows what is asked of it.
+_PUBLIC = {
+    "check": "energylab.taskcheck.run",
+    "source": "energylab.taskcheck.show",
+    "Report": "energylab.taskcheck.report",
+}
+
+__all__ = [*_PUBLIC]
+
+
+def __getattr__(name: str):
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'energylab.taskcheck' has no attribute {name!r}; it has {', '.join(_PUBLIC)}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from energylab.taskcheck.bench import Bench
 from energylab.taskcheck.report import Problem, Unseen
-from energylab.taskcheck.values import same, short
+from energylab.taskcheck.values import same, short, tensors
 
 ASKS = "batch 1 equals batch N: the same answers, the same tokens"
 
@@ -30,9 +31,36 @@ def look(bench: Bench) -> Iterator[Problem | Unseen]:
         )
         mend = "pass the attention mask to the model, pad on the side its answers are not read from, keep the order"
         yield Problem(said, mend)
-    if all(same(one[0], alone[0][0]) for one in alone):
+    elif _numbers_differ(bench):
+        mend = "pass the attention mask to the model, and normalise nothing over the batch"
+        yield Problem(f"the numbers that {bench.last} returns for a query change when it is in a batch", mend)
+    elif all(same(one[0], alone[0][0]) for one in alone):
         yield Unseen("the small model gives every query the same answer, so that an answer could not be told apart")
     yield from _tokens(bench)
+
+
+def _numbers_differ(bench: Bench) -> bool:
+    """Compare the raw outputs, finer than answers, where those of a batch can be laid beside those of single queries."""
+    rows, last = bench.rows, bench.last
+    inputs = bench.inputs(rows)
+    mask = inputs["attention_mask"].bool().cpu() if isinstance(inputs, Mapping) and "attention_mask" in inputs else None
+    whole = list(tensors(bench.run(last, inputs)))
+    for number, row in enumerate(rows):
+        alone = tensors(bench.run(last, bench.inputs([row])))
+        for one, many in zip(alone, whole, strict=False):
+            beside = _of_query(many, number, len(rows), mask)
+            if beside is not None and one.shape[:1] == (1,) and beside.shape == one.shape[1:]:
+                if not same(one[0], beside):
+                    return True
+    return False
+
+
+def _of_query(many: Any, number: int, queries: int, mask: Any) -> Any:
+    """Return one query's part of a batch's tensor, without the places of padding; None where it has no such part."""
+    if many.shape[:1] != (queries,):
+        return None
+    token_by_token = mask is not None and many.shape[:2] == mask.shape and many.is_floating_point()
+    return many[number][mask[number].to(many.device)] if token_by_token else many[number]
 
 
 def _tokens(bench: Bench) -> Iterator[Problem]:

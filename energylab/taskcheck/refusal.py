@@ -41,7 +41,7 @@ def _spoilt(folder: Path, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, str):
         yield "is a number", 7
         yield "is empty", ""
-        if (folder / value).is_file():
+        if value in {file.name for file in folder.iterdir()}:
             yield "names a file that is not there", f"no-{value}"
             yield "names a broken file", "broken.bin"
 

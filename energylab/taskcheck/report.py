@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    import pandas as pd
+from typing import Literal
 
 Status = Literal["passed", "failed", "not seen", "waits"]
 
@@ -98,20 +95,3 @@ class Report:
         problems = sum(len(finding.problems) for finding in self.findings)
         later = f"; {waiting} checks wait for them" if waiting else ""
         return f"{self.task} does not keep the contract yet: {problems} thing(s) to mend{later}"
-
-    def table(self) -> pd.DataFrame:
-        """Return one row a check: what it asks, for which model, and what it found."""
-        import pandas as pd
-
-        rows = [
-            {
-                "check": finding.check,
-                "model": finding.model,
-                "asks": finding.asks,
-                "": MARKS[finding.status],
-                "found": "; ".join([p.said for p in finding.problems] + list(finding.unseen)) or finding.status,
-                "mend": "; ".join(p.mend for p in finding.problems),
-            }
-            for finding in self.findings
-        ]
-        return pd.DataFrame(rows).set_index("check")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +64,11 @@ def check(task: str, models: Iterable[str] = (), params: str | Path | None = Non
         If there is no such task, or its file or class cannot be read at all.
     """
     first = Bench(task, None, params)
-    findings = [_finding(_look(module, first), "") for module in BEFORE]
-    names = tuple(models) or first.settings.check_models
-    for name in names:
-        findings += _on(Bench(task, name, params))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")  # no progress bar is shown on purpose
+        findings = [_finding(_look(module, first), "") for module in BEFORE]
+        for name in tuple(models) or first.settings.check_models:
+            findings += _on(Bench(task, name, params))
     return Report(first.settings.name, _short(find_file(task, params)), tuple(findings))
 
 

@@ -49,9 +49,10 @@ def _licence(folder: Path) -> Iterator[Problem]:
     if not isinstance(about, dict):
         yield Problem(f"{folder.name}/about.yaml is missing or empty", mend)
         return
-    for name in ("licence", "about"):
-        if str(about.get(name) or "").strip().lower() in _NO_LICENCE:
-            yield Problem(f"{folder.name}/about.yaml: {name} is {about.get(name)!r}", mend)
+    if str(about.get("licence") or "").strip().lower() in _NO_LICENCE:
+        yield Problem(f"{folder.name}/about.yaml: licence is {about.get('licence')!r}", mend)
+    if len(about) < 2:
+        yield Problem(f"{folder.name}/about.yaml does not say where the rows come from", mend)
 
 
 def _rows(folder: Path) -> tuple[list[dict], Problem | None]:

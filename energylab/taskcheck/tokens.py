@@ -29,10 +29,10 @@ def look(bench: Bench) -> Iterator[Problem | Unseen]:
 def _given(bench: Bench) -> Iterator[Problem]:
     """Compare the tokens known beforehand with those that the model was given."""
     known = bench.call("covariates", bench.task.covariates, bench.rows).get("input_tokens")
+    if known is None or "preprocess" not in bench.task.phases:
+        return
     inputs = bench.inputs(bench.rows)
     counted = bench.call("count", bench.task.count, "preprocess", inputs, inputs).input
-    if known is None or counted is None or "preprocess" not in bench.task.phases:
-        return
     if sum(known) != counted:
         said = f"covariates() says {sum(known):g} input tokens, count() finds {counted}"
         yield Problem(said, "count the tokens of every query as the model is given them: special tokens in, padding out")

@@ -12,9 +12,17 @@ from energylab.errors import TaskError
 from energylab.parameters import Parameters
 from energylab.registry import Registry
 from energylab.tasks.base import Task, TaskSettings
-from energylab.tasks.files import ENTRY_POINT_GROUP, find_file, read_values, task_files
+from energylab.tasks.files import ENTRY_POINT_GROUP, find_file, foreign_files, read_values, task_files
 
-__all__ = ["ENTRY_POINT_GROUP", "FAMILIES", "find_file", "load_settings", "load_task", "task_names"]
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "FAMILIES",
+    "find_file",
+    "foreign_files",
+    "load_settings",
+    "load_task",
+    "task_names",
+]
 
 #: Task families of this package, and those other packages register in the entry point group.
 FAMILIES = Registry(

@@ -37,7 +37,7 @@ class TaskSettings(BaseModel):
     title: str
     version: str
     family: str  # registered family, or one's own: module:Class, or file.py:Class beside the YAML file
-    dataset: DatasetSettings
+    dataset: DatasetSettings | None = None  # None: there is no published data set, and data_source "hub" is refused
     samples: int = Field(ge=1)
     runs: int = Field(10, ge=1)
     batch_size: int = Field(1, ge=1)

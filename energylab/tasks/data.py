@@ -100,6 +100,8 @@ def _published(settings: TaskSettings, count: int, required: Sequence[str]) -> t
     from datasets.exceptions import DatasetsError
 
     source = settings.dataset
+    if source is None:
+        raise DataError(f"task {settings.name!r} has no published data set; use data_source='sample' or 'synthetic'")
     commit = hub.resolve_commit(source.id, source.revision, "dataset", DataError)
     with hub.explained(source.id, commit, "dataset", DataError):
         try:

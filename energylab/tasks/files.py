@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import inspect
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,24 @@ def task_files(params: str | Path | None = None) -> dict[str, Path]:
         if file is not None:
             files.setdefault(point.name, file)
     return files
+
+
+def foreign_files(name: str, family: type, params: str | Path | None = None) -> dict[str, str]:
+    """Return the sha256 of the YAML file and the class of a task from elsewhere; nothing for a task of this package.
+
+    Parameters
+    ----------
+    name : str
+        As in `find_file`.
+    family : type
+        The task's class.
+    params : path, optional
+        A folder laid out like ``params/``.
+    """
+    if family.__module__.startswith("energylab.") and not is_path(name):
+        return {}
+    files = (find_file(name, params), Path(inspect.getfile(family)))
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def read_values(file: Path, params: str | Path | None = None, including: tuple[str, ...] = ()) -> dict[str, Any]:
