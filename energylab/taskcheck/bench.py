@@ -135,14 +135,18 @@ class Bench:
 
 
 def describe(error: Exception, family: type) -> str:
-    """Say what was raised and where: the last line in the class's own file, where there is one."""
+    """Say what was raised, and where: the last line in the task's own files; errors of energylab speak for themselves."""
     message = str(error).strip() or "no message"
-    text = message if isinstance(error, EnergylabError) else f"{type(error).__name__}: {message}"
-    files = {getattr(module, "__file__", None) for module in _modules(family)}
+    if isinstance(error, EnergylabError):
+        return message
+    files = own_files(family)
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
-    return f"{text} at {Path(own[-1].filename).name} line {own[-1].lineno}" if own else text
+    where = f" at {Path(own[-1].filename).name} line {own[-1].lineno}" if own else ""
+    return f"{type(error).__name__}: {message}{where}"
 
 
-def _modules(family: type) -> list[Any]:
-    """Return the modules of the task's class and its bases."""
-    return [sys.modules[kind.__module__] for kind in family.__mro__ if kind.__module__ in sys.modules]
+def own_files(family: type) -> set[str]:
+    """Return the files of the task's class: its module's, and those of its bases that are not energylab's."""
+    names = {kind.__module__ for kind in family.__mro__ if not kind.__module__.startswith(("energylab.", "builtins"))}
+    modules = (sys.modules.get(name) for name in {family.__module__, *names})
+    return {module.__file__ for module in modules if getattr(module, "__file__", None)}

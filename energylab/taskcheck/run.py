@@ -82,10 +82,11 @@ def _on(bench: Bench) -> list[Finding]:
 
 
 def _look(module: ModuleType, bench: Bench) -> _Looked:
+    found: list[Problem | Unseen] = []
     try:
-        found = list(module.look(bench))
+        found.extend(module.look(bench))  # what was found before an error stays found
     except TheirError as error:
-        found = [Problem(str(error), "correct the line that is named; every other check may depend on it")]
+        found.append(Problem(str(error), "correct this first: the rest of this check could not be run"))
     problems = tuple(one for one in found if isinstance(one, Problem))
     unseen = tuple(one.why for one in found if isinstance(one, Unseen))
     return _Looked(_name(module), "failed" if problems else "not seen" if unseen else "passed", problems, unseen)

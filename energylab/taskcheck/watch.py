@@ -11,10 +11,13 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+from energylab.taskcheck.bench import own_files
+
 #: Functions of the interpreter that are no model's work, by module and qualified name.
 BUILTINS = {
-    ("_io", "open"): "opens a file",
-    ("_io", "open_code"): "opens a file",
+    ("io", "open"): "opens a file",
+    ("_io", "open"): "opens a file",  # its name since Python 3.13
+    ("io", "open_code"): "opens a file",
     ("posix", "open"): "opens a file",
     ("builtins", "print"): "prints",
     (None, "TextIOWrapper.write"): "prints or writes text",
@@ -56,7 +59,7 @@ def watched(family: type, methods: dict[CodeType, str]) -> Iterator[Seen]:
         Python functions whose call is to be reported, and in which words.
     """
     seen = Seen()
-    files = {sys.modules[kind.__module__].__file__ for kind in family.__mro__ if kind.__module__ != "builtins"}
+    files = own_files(family)
     python = {logging.Logger.handle.__code__: "writes a log", **methods}
 
     def note(frame: FrameType | None, what: str) -> None:
