@@ -59,7 +59,8 @@ def results_root(params: str | os.PathLike | None = None) -> Path:
 def named_file(name: str | os.PathLike, what: str, error: type[EnergylabError] = ParameterError) -> Path:
     """Return a file that a user named by its path: absolute, or relative to the working folder or one above it.
 
-    The upward search is the rule of `params_root`: a notebook finds ``examples/…`` wherever it is executed.
+    As for `params_root`, the repository this package is imported from comes last: a notebook finds ``examples/…``
+    wherever it is executed.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ def named_file(name: str | os.PathLike, what: str, error: type[EnergylabError] =
     """
     path = Path(name).expanduser()
     here = Path.cwd()
-    for folder in (here, *here.parents):
+    for folder in (here, *here.parents, Path(__file__).resolve().parents[1]):
         if (folder / path).is_file():
             return (folder / path).resolve()
     above = "" if path.is_absolute() else f" in {here} or a folder above it"

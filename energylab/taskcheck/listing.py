@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from energylab.errors import EnergylabError
-from energylab.tasks import load_settings, task_names
+from energylab.tasks import find_file, load_settings, task_names
 
 
 def lines(params: str | Path | None = None) -> Iterator[str]:
-    """Return name, version, phases and title of every task; one that cannot be read says why.
+    """Return name, version, phases, title and file of every task; one that cannot be read says why.
 
     Parameters
     ----------
@@ -26,4 +26,4 @@ def lines(params: str | Path | None = None) -> Iterator[str]:
             yield f"{name:<{width}}  cannot be read: {error}"
             continue
         phases = " + ".join(family.phases)
-        yield f"{name:<{width}}  {settings.version:<9} {phases:<31} {settings.title} ({family.__module__})"
+        yield f"{name:<{width}}  {settings.version:<9} {phases:<31} {settings.title} ({find_file(name, params)})"

@@ -7,16 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-TOLERANCE = 1e-4  # of numbers, relative and absolute: sums in another order differ in the last digits of float32
+TOLERANCE = 1e-4  # of numbers, relative: sums in another order differ in the last digits of float32
+SMALLEST = 1e-5  # absolute, for numbers around zero
 
 
 def same(a: Any, b: Any) -> bool:
-    """Tell whether two answers are equal, numbers within `TOLERANCE`."""
+    """Tell whether two answers are equal, numbers within `TOLERANCE` or `SMALLEST`."""
     a, b = _plain(a), _plain(b)
     if isinstance(a, bool | str | bytes) or a is None:
         return type(a) is type(b) and a == b
     if isinstance(a, int | float) and isinstance(b, int | float):
-        return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE) or (math.isnan(a) and math.isnan(b))
+        return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=SMALLEST) or (math.isnan(a) and math.isnan(b))
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
     if isinstance(a, Sequence) and isinstance(b, Sequence):
@@ -76,4 +77,4 @@ def _same_arrays(a: Any, b: Any) -> bool:
     if a.shape != b.shape:
         return False
     numbers = np.issubdtype(a.dtype, np.number) and np.issubdtype(b.dtype, np.number)
-    return bool(np.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True) if numbers else (a == b).all())
+    return bool(np.allclose(a, b, rtol=TOLERANCE, atol=SMALLEST, equal_nan=True) if numbers else (a == b).all())

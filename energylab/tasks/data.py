@@ -91,7 +91,7 @@ def _sample(settings: TaskSettings, count: int, open_row: Callable) -> tuple[lis
         raise DataError(f"sample data {folder}: {error}") from error
     if not isinstance(about, dict) or not about.get("licence"):
         raise DataError(f"sample data {folder}: about.yaml names no licence; say under which terms others may use it")
-    return rows, {"name": f"sample {folder.name}", "licence": about["licence"]}
+    return rows, {"name": f"sample {settings.name}", "licence": about["licence"]}
 
 
 def _published(settings: TaskSettings, count: int, required: Sequence[str]) -> tuple[list[Row], dict[str, Any]]:
