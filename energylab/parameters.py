@@ -29,7 +29,9 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    task: str = Field("sentence_similarity", description="which task: a name in params/tasks/, or the path of its YAML file")
+    task: str = Field(
+        "sentence_similarity", description="which task: a name in params/tasks/, or the path of its YAML file"
+    )
     model: str = Field("sentence-transformers/all-MiniLM-L6-v2", description="hub id, folder, or architecture name")
     model_source: Literal["hub", "path", "random"] = Field(
         "random", description="hub | path | random (true architecture, random weights, no download)"

@@ -40,7 +40,7 @@ def look(bench: Bench) -> Iterator[Problem | Unseen]:
 
 
 def _numbers_differ(bench: Bench) -> bool:
-    """Compare the raw outputs, finer than answers, where those of a batch can be laid beside those of single queries."""
+    """Compare raw outputs, finer than answers, where those of a batch can be laid beside those of single queries."""
     rows, last = bench.rows, bench.last
     inputs = bench.inputs(rows)
     mask = inputs["attention_mask"].bool().cpu() if isinstance(inputs, Mapping) and "attention_mask" in inputs else None
@@ -49,9 +49,9 @@ def _numbers_differ(bench: Bench) -> bool:
         alone = tensors(bench.run(last, bench.inputs([row])))
         for one, many in zip(alone, whole, strict=False):
             beside = _of_query(many, number, len(rows), mask)
-            if beside is not None and one.shape[:1] == (1,) and beside.shape == one.shape[1:]:
-                if not same(one[0], beside):
-                    return True
+            alike = beside is not None and one.shape[:1] == (1,) and beside.shape == one.shape[1:]
+            if alike and not same(one[0], beside):
+                return True
     return False
 
 

@@ -135,7 +135,7 @@ class Bench:
 
 
 def describe(error: Exception, family: type) -> str:
-    """Say what was raised, and where: the last line in the task's own files; errors of energylab speak for themselves."""
+    """Say what was raised, and at which line of the task's own files; errors of energylab speak for themselves."""
     message = str(error).strip() or "no message"
     if isinstance(error, EnergylabError):
         return message

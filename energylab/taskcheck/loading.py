@@ -28,5 +28,7 @@ def look(bench: Bench) -> Iterator[Problem]:
         stranger.check("cpu", resolve_devices("cpu", 1))
     except EnergylabError:
         return
-    mend = "let check() find the model as energylab.tasks.models.prepare does, so that a wrong name ends a session early"
+    mend = (
+        "let check() find the model as energylab.tasks.models.prepare does, so that a wrong name ends a session early"
+    )
     yield Problem("check() accepts a model that does not exist", mend)

@@ -21,7 +21,9 @@ def look(bench: Bench) -> Iterator[Problem | Unseen]:
         mend = f"measure the model's work in one of {', '.join(p for p in SCORED_PHASES if p != 'preprocess')}"
         yield Problem(f"no phase of {phases} is rated but preprocess", mend)
     if "prefill" in phases and "generate" not in phases:
-        yield Problem("there is a prefill and no generate", "prefill is a part of generate, measured apart: add generate")
+        yield Problem(
+            "there is a prefill and no generate", "prefill is a part of generate, measured apart: add generate"
+        )
     if "preprocess" in phases:
         yield from _preprocess(bench)
     calls = {}

@@ -82,7 +82,9 @@ def _whole(one: Quality, queries: int) -> Iterator[Problem]:
     if one.value is not None and not math.isfinite(one.value):
         yield Problem(f"{one.metric} is {one.value}", "return None with a reason where the metric is not defined")
     if not 0 < one.queries <= queries:
-        yield Problem(f"{one.metric} is said of {one.queries} of {queries} queries", "count the queries that were scored")
+        yield Problem(
+            f"{one.metric} is said of {one.queries} of {queries} queries", "count the queries that were scored"
+        )
 
 
 def _score(bench: Bench, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[Quality, ...]:

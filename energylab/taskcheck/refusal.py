@@ -14,7 +14,9 @@ from energylab.taskcheck.bench import Bench, describe
 from energylab.taskcheck.report import Problem, Unseen
 from energylab.taskcheck.values import short
 
-ASKS = "bad input is refused before it is measured: a column missing or empty, a wrong type, a broken file, too few rows"
+ASKS = (
+    "bad input is refused before it is measured: a column missing or empty, a wrong type, a broken file, too few rows"
+)
 
 _ABSENT = object()
 

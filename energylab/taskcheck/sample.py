@@ -76,4 +76,6 @@ def _columns(bench: Bench, rows: list[dict]) -> Iterator[Problem]:
     for column in bench.family.columns:
         absent = [number for number, row in enumerate(rows) if row.get(column) is None]
         if absent:
-            yield Problem(f"{len(absent)} row(s) lack {column!r}, the first is row {absent[0]}", f"give each a {column}")
+            yield Problem(
+                f"{len(absent)} row(s) lack {column!r}, the first is row {absent[0]}", f"give each a {column}"
+            )

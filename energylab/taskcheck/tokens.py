@@ -35,7 +35,9 @@ def _given(bench: Bench) -> Iterator[Problem]:
     counted = bench.call("count", bench.task.count, "preprocess", inputs, inputs).input
     if sum(known) != counted:
         said = f"covariates() says {sum(known):g} input tokens, count() finds {counted}"
-        yield Problem(said, "count the tokens of every query as the model is given them: special tokens in, padding out")
+        yield Problem(
+            said, "count the tokens of every query as the model is given them: special tokens in, padding out"
+        )
 
 
 def _generated(bench: Bench, phase: str, each: int) -> Iterator[Problem | Unseen]:

@@ -14,7 +14,7 @@ SMALLEST = 1e-5  # absolute, for numbers around zero
 def same(a: Any, b: Any) -> bool:
     """Tell whether two answers are equal, numbers within `TOLERANCE` or `SMALLEST`."""
     a, b = _plain(a), _plain(b)
-    if isinstance(a, bool | str | bytes) or a is None:
+    if isinstance(a, bool | str | bytes) or isinstance(b, bool) or a is None:
         return type(a) is type(b) and a == b
     if isinstance(a, int | float) and isinstance(b, int | float):
         return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=SMALLEST) or (math.isnan(a) and math.isnan(b))

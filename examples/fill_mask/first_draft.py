@@ -16,8 +16,7 @@ class FirstDraft(OnePass):
     head_class = "AutoModelForMaskedLM"
 
     def check_row(self, row):
-        """Let every row through (mistake 1)."""
-        return None
+        """Let every row through (mistake 1): None means that nothing is wrong."""
 
     def texts(self, rows):
         """Put the model's own mask token where the blank is."""

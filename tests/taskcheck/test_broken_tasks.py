@@ -142,7 +142,8 @@ FILL_MASK = {
     "quality": {
         "constant": (
             "def score(self, answers, rows):\n"
-            "    return (self.no_quality('accuracy', rows) or Quality(metric='accuracy', value=0.5, queries=len(rows)),)",
+            "    none = self.no_quality('accuracy', rows)\n"
+            "    return (none or Quality(metric='accuracy', value=0.5, queries=len(rows)),)",
             "both score accuracy = 0.5",
         ),
         "of random weights": (
@@ -185,7 +186,8 @@ GENERATION = {
     "phases": {
         "no generation": (
             "def generate(self, inputs):\n"
-            "    return torch.cat([self.prefill(inputs)] + [torch.zeros((len(inputs['input_ids']), 1), dtype=int)] * 4, 1)",
+            "    made_up = torch.zeros((len(inputs['input_ids']), 4), dtype=int)\n"
+            "    return torch.cat([self.prefill(inputs), made_up], 1)",
             "generate ran the model 1 time",
         ),
         "prefill is generate": (
