@@ -151,10 +151,12 @@ class Parameters(BaseModel):
 
         A model folder counts by its name alone: a folder moved elsewhere is still the same job. A folder inside an
         installed package (``package:…``) is named wholly by its text, wherever the package lies. A task that is named
-        by its file counts by the file's name.
+        by its file counts by the file's name, and so does a meter in a file of one's own.
         """
         identity = self.model_dump(exclude=set(NOT_IDENTITY))
         identity["task"] = self.task_name
+        for name in ("meter", "extra_meters"):
+            identity[name] = ",".join(part.rpartition("/")[2] for part in identity[name].split(","))
         if self.model_source == "path" and not self.model.startswith("package:"):
             identity["model"] = Path(self.model).name
         return identity

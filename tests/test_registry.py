@@ -47,3 +47,17 @@ def test_what_is_not_there_is_named(tmp_path):
         THINGS.get(f"{tmp_path / 'none.py'}:Mine")
     with pytest.raises(UnknownNameError, match="did you mean 'path'"):
         THINGS.get("pth")
+
+
+@pytest.mark.parametrize("where", ["energylab.tasks:FAMILIES", "energylab.meters:METERS",
+                                   "energylab.studies.executors:EXECUTORS", "energylab.ratings.schemes:REGISTRY"])  # fmt: skip
+def test_another_package_adds_to_every_registry_by_entry_point(where, tmp_path, monkeypatch):
+    registry = THINGS.get(where)
+    (tmp_path / "mine_by_entry_point.py").write_text("class Mine:\n    pass\n")
+    facts = tmp_path / "mine-1.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
+    (facts / "entry_points.txt").write_text(f"[{registry.group}]\nmine = mine_by_entry_point:Mine\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "mine" in registry.names()
+    assert registry.get("mine").__name__ == "Mine"

@@ -136,7 +136,7 @@ class Bench:
 
 def describe(error: Exception, family: type) -> str:
     """Say what was raised, and at which line of the task's own files; errors of energylab speak for themselves."""
-    message = str(error).strip() or "no message"
+    message = " ".join(str(error).split()) or "no message"
     if isinstance(error, EnergylabError):
         return message
     files = own_files(family)

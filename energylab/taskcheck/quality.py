@@ -37,6 +37,10 @@ def _with_weights(bench: Bench, answers: list[Any]) -> Iterator[Problem | Unseen
     """Look at scores as they would be with real weights."""
     for one in _score(bench, answers, bench.rows):
         yield from _whole(one, len(bench.rows))
+    with bench.theirs("a single answer is scored: give a reason in place of a value where a metric needs more"):
+        alone = bench.task.score(answers[:1], bench.rows[:1])
+    for one in alone:
+        yield from _whole(one, 1)
     yield from _right_and_wrong(bench)
     yield from _without_references(bench, answers)
 

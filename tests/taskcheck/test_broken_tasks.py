@@ -159,6 +159,11 @@ FILL_MASK = {
             "    return (none or Quality.model_construct(metric='accuracy', value=float('nan'), queries=6),)",
             "accuracy is nan",
         ),
+        "not of one": (
+            "def score(self, answers, rows):\n"
+            "    return super().score(answers, rows) if 1 / (len(rows) - 1) else ()",
+            "ZeroDivisionError.*broken.py line 15 .while a single answer is scored",
+        ),
         "no right answers": ("def right_answers(self, rows):\n    return None", "returns None though the rows"),
         "no reason": (
             "def score(self, answers, rows):\n    return (Quality(metric='accuracy', value=None, queries=len(rows)),)",
