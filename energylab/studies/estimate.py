@@ -36,8 +36,8 @@ class Estimate:
         Energy of the session; None where nothing is known of it.
     basis : str
         ``records``: sessions of the same task, model and settings in this study; ``published``: the published figure
-        of the model or of the one whose shape it has, and `ASSUMED_POWER_W`; ``similar``: sessions of other models on the same task in this study;
-        ``floor``: no less than the protocol's windows, idle and warm-up take.
+        of the model or of the one whose shape it has, and `ASSUMED_POWER_W`; ``similar``: sessions of other models on
+        the same task in this study; ``floor``: no less than the protocol's windows, idle and warm-up take.
     """
 
     time_s: float
