@@ -40,7 +40,9 @@ def study_plan(path: StudyPath, params: Params = None, results: Results = Path("
 @study.command("run")
 def study_run(
     path: StudyPath,
-    executor: Annotated[str, typer.Option(help="Where jobs run: local, slurm, one that is registered, or file.py:Class.")] = "local",
+    executor: Annotated[
+        str, typer.Option(help="Where jobs run: local, slurm, one that is registered, or file.py:Class.")
+    ] = "local",
     devices: Annotated[str, typer.Option(help="auto, cpu, or GPU indices or UUIDs separated by commas.")] = "auto",
     limit: Annotated[int | None, typer.Option(min=1, help="Start at most so many jobs.")] = None,
     cold: Annotated[bool, typer.Option(help="Start every kernel from nothing, not from a warm process.")] = False,

@@ -49,8 +49,15 @@ def test_what_is_not_there_is_named(tmp_path):
         THINGS.get("pth")
 
 
-@pytest.mark.parametrize("where", ["energylab.tasks:FAMILIES", "energylab.meters:METERS",
-                                   "energylab.studies.executors:EXECUTORS", "energylab.ratings.schemes:REGISTRY"])  # fmt: skip
+@pytest.mark.parametrize(
+    "where",
+    [
+        "energylab.tasks:FAMILIES",
+        "energylab.meters:METERS",
+        "energylab.studies.executors:EXECUTORS",
+        "energylab.ratings.schemes:REGISTRY",
+    ],
+)
 def test_another_package_adds_to_every_registry_by_entry_point(where, tmp_path, monkeypatch):
     registry = THINGS.get(where)
     (tmp_path / "mine_by_entry_point.py").write_text("class Mine:\n    pass\n")

@@ -160,8 +160,7 @@ FILL_MASK = {
             "accuracy is nan",
         ),
         "not of one": (
-            "def score(self, answers, rows):\n"
-            "    return super().score(answers, rows) if 1 / (len(rows) - 1) else ()",
+            "def score(self, answers, rows):\n    return super().score(answers, rows) if 1 / (len(rows) - 1) else ()",
             "ZeroDivisionError.*broken.py line 15 .while a single answer is scored",
         ),
         "no right answers": ("def right_answers(self, rows):\n    return None", "returns None though the rows"),
