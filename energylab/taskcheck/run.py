@@ -17,6 +17,7 @@ from energylab.taskcheck import (
     quality,
     refusal,
     sample,
+    session,
     settings,
     tokens,
     window,
@@ -28,7 +29,8 @@ from energylab.tasks import find_file
 #: Checks that need the files and the class alone, and those that need a loaded model; in the order they run.
 BEFORE = (settings, sample, creation, refusal)
 AFTER = (loading, phases, window, batches, tokens, determinism, quality)
-CHECKS: dict[str, ModuleType] = {module.__name__.rpartition(".")[2]: module for module in (*BEFORE, *AFTER)}
+AT_LAST = (session,)  # only of a task with which nothing else is wrong
+CHECKS: dict[str, ModuleType] = {module.__name__.rpartition(".")[2]: module for module in (*BEFORE, *AFTER, *AT_LAST)}
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,11 @@ def check(task: str, models: Iterable[str] = (), params: str | Path | None = Non
 
 
 def _on(bench: Bench) -> list[Finding]:
-    """Run the checks that need a model; when it does not load, the rest waits."""
+    """Run the checks that need a model; when it does not load, the rest waits, and the session for all others."""
     found = [_look(AFTER[0], bench)]
-    for module in AFTER[1:]:
-        ready = found[0].status != "failed"
+    for module in (*AFTER[1:], *AT_LAST):
+        needed = found if module in AT_LAST else found[:1]
+        ready = all(one.status != "failed" for one in needed)
         found.append(_look(module, bench) if ready else _Looked(_name(module), "waits"))
     return [_finding(one, bench.model) for one in found]
 

@@ -169,6 +169,20 @@ FILL_MASK = {
             "neither a value nor a reason",
         ),
     },
+    "session": {
+        "no plain record": (
+            "def extra(self, answers):\n    return {'first': torch.ones(1)}",
+            "PydanticSerializationError.*torch.Tensor.*while a session is measured|the record cannot be written",
+        ),
+        "fails on the third": (
+            "def forward(self, inputs):\n"
+            "    self.seen = getattr(self, 'seen', 0) + 1\n"
+            "    if self.parameters.meter == 'estimate':\n"
+            "        raise TaskError('worn out')\n"
+            "    return super().forward(inputs)",
+            "worn out",
+        ),
+    },
     "creation": {
         "reads": (
             "def __init__(self, settings, parameters):\n"
@@ -313,8 +327,8 @@ def test_a_sample_without_a_licence_is_caught(about, said, tmp_path):
 def test_when_the_model_does_not_load_the_rest_waits(tmp_path):
     report = taskcheck.check(broken.write(tmp_path, "head_class = 'AutoModelForNothing'"))
     waiting = [finding.check for finding in report.findings if finding.status == "waits"]
-    assert waiting == ["phases", "window", "batches", "tokens", "determinism", "quality"]
-    assert "6 checks wait" in report.verdict()
+    assert waiting == ["phases", "window", "batches", "tokens", "determinism", "quality", "session"]
+    assert "7 checks wait" in report.verdict()
 
 
 def test_only_the_guilty_check_fails(tmp_path):
