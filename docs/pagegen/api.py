@@ -1,0 +1,99 @@
+"""Pages of the API: the few public names first, then every module by room. mkdocstrings fills in the docstrings."""
+
+from __future__ import annotations
+
+import ast
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import energylab
+from pagegen.markdown import code, one_line, page, table
+
+#: Modules that are the command line, described under Commands, or a process of their own that nobody imports.
+NOT_API = ("cli", "commands", "slurm_task", "forge")
+
+
+def pages() -> dict[str, str]:
+    """Return the page of public names, and one for every room of the package."""
+    rooms: dict[str, list[str]] = {}
+    for module in modules():
+        rooms.setdefault(room_of(module), []).append(module)
+    made = {"api/index.md": _index(rooms)}
+    return made | {f"api/{room}.md": _room(room, names) for room, names in sorted(rooms.items())}
+
+
+def modules() -> Iterator[str]:
+    """Yield the name of every module that says something to people who write programs."""
+    for found in pkgutil.walk_packages(energylab.__path__, "energylab."):
+        last = found.name.rpartition(".")[2]
+        if not any(part.startswith("_") for part in found.name.split(".")) and last not in NOT_API:
+            if names(found.name):
+                yield found.name
+
+
+def names(module: str) -> list[str]:
+    """Return the public functions and classes that a module itself defines."""
+    return [node.name for node in _tree(module).body if _public(node)]
+
+
+def public_targets() -> dict[str, str]:
+    """Return the package's public names, and where each is defined."""
+    found = {name: getattr(energylab, name) for name in energylab.__all__ if name != "__version__"}
+    return {name: f"{value.__module__}.{value.__qualname__}" for name, value in found.items()}
+
+
+def room_of(module: str) -> str:
+    """Return the first part of a module's name inside the package."""
+    return module.split(".")[1]
+
+
+def _public(node: ast.stmt) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+
+
+def _tree(module: str) -> ast.Module:
+    base = Path(energylab.__file__).parents[1].joinpath(*module.split("."))
+    file = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def _doc(module: str) -> str:
+    return one_line(ast.get_docstring(_tree(module)))
+
+
+def _index(rooms: dict[str, list[str]]) -> str:
+    targets = public_targets()
+    parts = [
+        "# API",
+        "The names below are the public ones: few, and stable. `import energylab` loads none of the heavy libraries; "
+        "each name loads its module when it is first used.",
+    ]
+    for name, target in targets.items():
+        parts.append(f"::: {target}\n    options:\n      heading: energylab.{name}\n      toc_label: {name}\n      members: false"
+                     if name[0].islower() else "")  # fmt: skip
+    others = [(name, target) for name, target in targets.items() if not name[0].islower()]
+    rows = [(f"[{code('energylab.' + name)}]({room_of(target)}.md#{target})", one_line(getattr(energylab, name).__doc__))
+            for name, target in others]  # fmt: skip
+    rows_of_rooms = [
+        (f"[{code('energylab.' + room)}]({room}.md)", _doc(f"energylab.{room}"), str(sum(len(names(each)) for each in found)))
+        for room, found in sorted(rooms.items())
+    ]
+    return page(
+        *parts,
+        "## Classes",
+        table(("name", "what it is"), rows),
+        "## All modules",
+        "Everything else is documented too, by room. It may change between versions; the changelog says so.",
+        table(("room", "what lives there", "public names"), rows_of_rooms),
+    )
+
+
+def _room(room: str, found: list[str]) -> str:
+    parts = [f"# energylab.{room}"]
+    elsewhere = {target for name, target in public_targets().items() if name[0].islower()}
+    for module in found:
+        here = sorted(target.rpartition(".")[2] for target in elsewhere if target.rpartition(".")[0] == module)
+        filters = ", ".join(f'"{pattern}"' for pattern in ["!^_", *(f"!^{name}$" for name in here)])
+        parts.append(f"::: {module}\n    options:\n      filters: [{filters}]")
+    return page(*parts)
