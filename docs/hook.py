@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pagegen import GENERATORS
 from mkdocs.structure.files import File
+from pagegen import GENERATORS
 
 
 def on_config(config):

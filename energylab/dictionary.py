@@ -55,7 +55,7 @@ WINDOWS = {
     "replications": "times the queries were repeated to make the window long enough",
     "start_s": "start since the session's first reading, in seconds, monotonic",
     "duration_s": "time between the two readings, in seconds",
-    "energy_j": "energy of the whole window, in joules: divide by replications for its queries once; NaN if a meter failed",
+    "energy_j": "energy of the whole window, in joules (by replications: of its queries once); NaN if a meter failed",
     "bound_j": "largest modelled error of energy_j, in joules",
     "mean_power_w": "energy_j / duration_s, in watts",
     "temperature_c": "of the warmest device after the window, in degrees Celsius",

@@ -2,8 +2,8 @@
 
     python tests/docs_runner.py FOLDER < blocks.json > results.json
 
-Blocks come as ``[{"name": …, "code": …}]``; a result is ``{"name": …, "error": null or the traceback, "seconds": …}``. What
-blocks print goes to the standard error stream.
+Blocks come as ``[{"name": …, "code": …}]``; a result is ``{"name": …, "error": null or the traceback, "seconds": …}``.
+What blocks print goes to the standard error stream.
 """
 
 from __future__ import annotations

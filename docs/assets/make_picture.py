@@ -30,7 +30,8 @@ def main(folder: str | Path = Path(__file__).parent) -> list[Path]:
     for name, theme in (("light", overview.LIGHT), ("dark", overview.DARK)):
         figure = overview.overview(stars, left_out, theme)
         made.append(Path(folder) / f"published-stars-{name}.svg")
-        figure.savefig(made[-1], transparent=True, metadata={"Date": None, "Creator": None})
+        with matplotlib.rc_context({"svg.hashsalt": "energylab"}):  # the same names inside the file every time
+            figure.savefig(made[-1], transparent=True, metadata={"Date": None, "Creator": None})
     return made
 
 

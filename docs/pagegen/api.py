@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,14 +28,19 @@ def modules() -> Iterator[str]:
     """Yield the name of every module that says something to people who write programs."""
     for found in pkgutil.walk_packages(energylab.__path__, "energylab."):
         last = found.name.rpartition(".")[2]
-        if not any(part.startswith("_") for part in found.name.split(".")) and last not in NOT_API:
-            if names(found.name):
-                yield found.name
+        hidden = any(part.startswith("_") for part in found.name.split(".")) or last in NOT_API
+        if not hidden and names(found.name):
+            yield found.name
 
 
 def names(module: str) -> list[str]:
     """Return the public functions and classes that a module itself defines."""
     return [node.name for node in _tree(module).body if _public(node)]
+
+
+def doc_of(module: str, name: str) -> str:
+    """Return the first paragraph of the docstring of one public name of a module."""
+    return next(one_line(ast.get_docstring(node)) for node in _tree(module).body if _public(node) and node.name == name)
 
 
 def public_targets() -> dict[str, str]:
@@ -52,6 +58,7 @@ def _public(node: ast.stmt) -> bool:
     return isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
 
 
+@functools.cache
 def _tree(module: str) -> ast.Module:
     base = Path(energylab.__file__).parents[1].joinpath(*module.split("."))
     file = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
@@ -64,29 +71,32 @@ def _doc(module: str) -> str:
 
 def _index(rooms: dict[str, list[str]]) -> str:
     targets = public_targets()
-    parts = [
+    return page(
         "# API",
         "The names below are the public ones: few, and stable. `import energylab` loads none of the heavy libraries; "
         "each name loads its module when it is first used.",
-    ]
-    for name, target in targets.items():
-        parts.append(f"::: {target}\n    options:\n      heading: energylab.{name}\n      toc_label: {name}\n      members: false"
-                     if name[0].islower() else "")  # fmt: skip
-    others = [(name, target) for name, target in targets.items() if not name[0].islower()]
-    rows = [(f"[{code('energylab.' + name)}]({room_of(target)}.md#{target})", one_line(getattr(energylab, name).__doc__))
-            for name, target in others]  # fmt: skip
-    rows_of_rooms = [
-        (f"[{code('energylab.' + room)}]({room}.md)", _doc(f"energylab.{room}"), str(sum(len(names(each)) for each in found)))
-        for room, found in sorted(rooms.items())
-    ]
-    return page(
-        *parts,
+        *(_in_full(name, target) for name, target in targets.items() if name[0].islower()),
         "## Classes",
-        table(("name", "what it is"), rows),
+        table(("name", "what it is"), [_class_row(*item) for item in targets.items() if not item[0][0].islower()]),
         "## All modules",
         "Everything else is documented too, by room. It may change between versions; the changelog says so.",
-        table(("room", "what lives there", "public names"), rows_of_rooms),
+        table(("room", "what lives there", "public names"), [_room_row(*item) for item in sorted(rooms.items())]),
     )
+
+
+def _in_full(name: str, target: str) -> str:
+    options = {"heading": f"energylab.{name}", "toc_label": name, "members": "false"}
+    return f"::: {target}\n    options:\n" + "\n".join(f"      {key}: {value}" for key, value in options.items())
+
+
+def _class_row(name: str, target: str) -> tuple[str, str]:
+    link = f"[{code(f'energylab.{name}')}]({room_of(target)}.md#{target})"
+    return link, one_line(getattr(energylab, name).__doc__)
+
+
+def _room_row(room: str, found: list[str]) -> tuple[str, str, str]:
+    link = f"[{code(f'energylab.{room}')}]({room}.md)"
+    return link, _doc(f"energylab.{room}"), str(sum(len(names(each)) for each in found))
 
 
 def _room(room: str, found: list[str]) -> str:

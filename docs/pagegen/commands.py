@@ -78,9 +78,9 @@ def _described(path: str, command) -> str:
     usage = " ".join([path, *(_argument_name(each) for each in arguments), "[OPTIONS]" if options else ""])
     return page(
         inspect.cleandoc(command.help or ""),
-        f"```text title=\"Usage\"\n{usage.strip()}\n```",
+        f'```text title="Usage"\n{usage.strip()}\n```',
         table(("argument", "meaning"), [(code(_argument_name(each)), each.help or "") for each in arguments]),
-        table(("option", "values", "default", "meaning"), [_option(each, context) for each in options]),
+        table(("option", "meaning", "values", "default"), [_option(each, context) for each in options]),
     )
 
 
@@ -92,7 +92,7 @@ def _argument_name(parameter) -> str:
 def _option(parameter, context) -> tuple[str, str, str, str]:
     names = ", ".join(code(name) for name in [*parameter.opts, *parameter.secondary_opts])
     wanted = "required" if parameter.required else _default(parameter)
-    return names, "" if parameter.is_flag else _values(parameter, context), wanted, parameter.help or ""
+    return names, parameter.help or "", "" if parameter.is_flag else _values(parameter, context), wanted
 
 
 def _values(parameter, context) -> str:
@@ -109,5 +109,9 @@ def _default(parameter) -> str:
     if value is None or value == [] or value == ():
         return ""
     if parameter.is_flag:
-        return code(parameter.opts[0]) if value else (code(parameter.secondary_opts[0]) if parameter.secondary_opts else "")
+        return (
+            code(parameter.opts[0])
+            if value
+            else (code(parameter.secondary_opts[0]) if parameter.secondary_opts else "")
+        )
     return code(getattr(value, "value", value))

@@ -10,7 +10,7 @@ from pagegen.markdown import code, page, table
 def pages() -> dict[str, str]:
     """Return the page of parameters."""
     rows = [
-        (f"<a id=\"{name}\"></a>{code(name)}", _kind(field), code(types.default(field)), _meaning(name, field))
+        (f'<a id="{name}"></a>{code(name)}', _meaning(name, field), _kind(field), code(types.default(field)))
         for name, field in Parameters.model_fields.items()
     ]
     return {
@@ -24,7 +24,7 @@ def pages() -> dict[str, str]:
             "seconds on any CPU; the published protocol is `samples=1000`, `runs=10`, `window_s=10` on hub weights "
             "and hub data. Parameters marked *not identity* say where or how often a job runs: two jobs that differ "
             "in them alone are the same job.",
-            table(("parameter", "values", "default", "meaning"), rows),
+            table(("parameter", "meaning", "values", "default"), rows),
         )
     }
 

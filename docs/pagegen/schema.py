@@ -44,9 +44,9 @@ def _record() -> str:
     return page(
         "# Record",
         f"What one session leaves: `record.json`, schema version {record.SCHEMA_VERSION}. Readers accept every older "
-        "version; a newer one is refused by name. Energies are joules, times are seconds, and nothing is ever 0 in place "
-        "of unknown: unknown is `null`. This page is made from the frozen pydantic models of `energylab.record`, a module "
-        "that imports nothing else of energylab, so that any program can read a record with that one file. "
+        "version; a newer one is refused by name. Energies are joules, times are seconds, and nothing is ever 0 in "
+        "place of unknown: unknown is `null`. This page is made from the frozen pydantic models of `energylab.record`, a "
+        "module that imports nothing else of energylab, so that any program can read a record with that one file. "
         "The same as JSON Schema: [record.schema.json](record.schema.json).",
         *sections,
     )
@@ -55,10 +55,10 @@ def _record() -> str:
 def _part(model: type[BaseModel]) -> str:
     said = comments.of_fields(model)
     rows = [
-        (code(name), types.words(field.annotation), _default(field), said[name])
+        (code(name), said[name], types.words(field.annotation), _default(field))
         for name, field in model.model_fields.items()
     ]
-    return page(one_line(model.__doc__), table(("field", "values", "default", "meaning"), rows))
+    return page(one_line(model.__doc__), table(("field", "meaning", "values", "default"), rows))
 
 
 def _default(field) -> str:

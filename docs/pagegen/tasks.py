@@ -23,14 +23,20 @@ def pages() -> dict[str, str]:
 
 def _index(loaded) -> str:
     rows = [
-        (f"[{code(name)}]({name}.md)", settings.title, settings.version, " → ".join(family.phases), code(settings.dataset.id))
+        (
+            f"[{code(name)}]({name}.md)",
+            settings.title,
+            settings.version,
+            " → ".join(family.phases),
+            code(settings.dataset.id),
+        )
         for name, (family, settings) in loaded.items()
     ]
     return page(
         "# Tasks",
-        "A task is one file of settings, `params/tasks/NAME.yaml`, and the small class of its family. The pages of this "
-        "section are made from both. Overriding a published setting is recorded and moves a record out of the published "
-        "cohort.",
+        "A task is one file of settings, `params/tasks/NAME.yaml`, and the small class of its family. The pages of "
+        "this section are made from both. Overriding a published setting is recorded and moves a record out of the "
+        "published cohort.",
         table(("task", "title", "version", "phases", "published data"), rows),
     )
 
@@ -39,7 +45,7 @@ def _task(name: str, family, settings) -> str:
     described = comments.of_fields(type(settings))
     fields = type(settings).model_fields
     rows = [
-        (code(field), _value(getattr(settings, field)), types.words(fields[field].annotation), described[field])
+        (code(field), described[field], _value(getattr(settings, field)), types.words(fields[field].annotation))
         for field in fields
         if field not in ("name", "dataset", "sample")
     ]
@@ -51,11 +57,11 @@ def _task(name: str, family, settings) -> str:
         "## Settings",
         "As published, unless a session's parameter of the same name says otherwise "
         f"({', '.join(f'[{code(each)}](../parameters.md#{each})' for each in REPLACED_BY if each in fields)}).",
-        table(("setting", "published value", "values", "meaning"), rows),
+        table(("setting", "meaning", "published value", "values"), rows),
         "## Data",
         _dataset(settings),
         "## File" if source else "",
-        f"```yaml title=\"params/tasks/{name}.yaml\"\n{source}```" if source else "",
+        f'```yaml title="params/tasks/{name}.yaml"\n{source}```' if source else "",
     )
 
 
@@ -73,9 +79,14 @@ def _facts(name: str, family, settings) -> str:
 def _dataset(settings) -> str:
     data = settings.dataset
     revision = data.revision or "the newest, frozen by `energylab study fetch`"
-    rows = [("data set", code(data.id)), ("split", code(data.split)), ("configuration", code(data.config or "")),
-            ("revision", revision),
-            ("columns", ", ".join(f"{code(own)} from {code(theirs)}" for own, theirs in data.columns.items()))]  # fmt: skip
+    columns = ", ".join(f"{code(own)} from {code(theirs)}" for own, theirs in data.columns.items())
+    rows = [
+        ("data set", code(data.id)),
+        ("split", code(data.split)),
+        ("configuration", code(data.config or "")),
+        ("revision", revision),
+        ("columns", columns),
+    ]
     return table(("published data", "value"), [row for row in rows if row[1]])
 
 
@@ -90,6 +101,9 @@ def _value(value: object) -> str:
     if hasattr(value, "model_dump"):
         value = value.model_dump(mode="json")
     if isinstance(value, dict):
-        value = {str(key): each.model_dump(mode="json") if hasattr(each, "model_dump") else each for key, each in value.items()}
+        value = {
+            str(key): each.model_dump(mode="json") if hasattr(each, "model_dump") else each
+            for key, each in value.items()
+        }
         return code(json.dumps(value, ensure_ascii=False, default=str))
     return code(value)

@@ -1,4 +1,4 @@
-"""One picture of a rated table for a narrow page, light or dark: every star, the doubtful ones, who holds up a scale."""
+"""One picture of a rated table for a page, light or dark: every star, the doubtful ones, who holds up a scale."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ class Theme:
 
 
 LIGHT = Theme("#1b2529", "#5a666d", STAR_COLOURS, 0.15, "#ffffff")
-DARK = Theme("#e6edf3", "#9aa7b2", {5: "#58a6f0", 4: "#9ccaf5", 3: "#c9c4b6", 2: "#f0b25c", 1: "#f0794f"}, 0.17, "#11161c")
+DARK = Theme(
+    "#e6edf3", "#9aa7b2", {5: "#58a6f0", 4: "#9ccaf5", 3: "#c9c4b6", 2: "#f0b25c", 1: "#f0794f"}, 0.17, "#11161c"
+)
 
 _ROW_IN = 0.5  # height of a group
 _WIDTH_IN = 8.6
@@ -103,7 +105,9 @@ def _draw_row(axes: Axes, row: int, part: pd.DataFrame, theme: Theme) -> None:
     unsure = np.flatnonzero(probability < SURE)
     axes.scatter(place[unsure], height[unsure], s=74, facecolor="none", edgecolor=theme.ink, linewidth=1.1, zorder=4)
     for x, share in zip(_apart(place[unsure]), probability[unsure], strict=True):
-        axes.text(x, row + 0.36, f"{100 * share:.0f} %", ha="center", va="center", fontsize=8, color=theme.ink, zorder=5)
+        axes.text(
+            x, row + 0.36, f"{100 * share:.0f} %", ha="center", va="center", fontsize=8, color=theme.ink, zorder=5
+        )
 
 
 def _apart(places: np.ndarray, least: float = 0.08) -> np.ndarray:
@@ -135,9 +139,10 @@ def _finish(axes: Axes, rows: int, stars: pd.DataFrame, theme: Theme) -> None:
     axes.set_xticks([0, 1], ["lowest energy\nof the task", "highest energy\nof the task"])
     axes.tick_params(length=0, labelsize=8.5, labelcolor=theme.quiet)
     axes.text(1.03, -0.85, "who holds up the scale", va="center", fontsize=8.5, color=theme.quiet)
+    sure = f"{100 * SURE:.0f} % or more"
     at = {"xycoords": ("axes fraction", "axes fraction"), "textcoords": "offset points", "va": "center"}
     axes.annotate(
-        f"○ a star that is right with the probability below it;\nall others: {100 * SURE:.0f} % or more. Energy: {kinds}",
+        f"○ a star that is right with the probability below it;\nall others: {sure}. Energy: {kinds}",
         (0.5, 0), (0, -22), ha="center", fontsize=8.5, color=theme.ink, linespacing=1.35, **at,
     )  # fmt: skip
     sns.despine(ax=axes, left=True, bottom=True)

@@ -18,7 +18,7 @@ def results(tmp_path_factory):
     sent = json.dumps([{"name": str(block), "code": block.code} for block in PYTHON])
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "docs_runner.py"), str(folder)],
-        input=sent, text=True, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=300, check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, input=sent, text=True, stdout=subprocess.PIPE, timeout=300, check=True,
     )  # fmt: skip
     return {result["name"]: result for result in json.loads(done.stdout)}
 
