@@ -14,6 +14,9 @@ from pagegen.markdown import code, one_line, page, table
 #: Modules that are the command line, described under Commands, or a process of their own that nobody imports.
 NOT_API = ("cli", "commands", "slurm_task", "forge")
 
+#: Front matter: a search finds guides and reference tables before single functions.
+_LOW_IN_SEARCH = "---\nsearch:\n  boost: 0.3\n---"
+
 
 def pages() -> dict[str, str]:
     """Return the page of public names, and one for every room of the package."""
@@ -100,7 +103,7 @@ def _room_row(room: str, found: list[str]) -> tuple[str, str, str]:
 
 
 def _room(room: str, found: list[str]) -> str:
-    parts = [f"# energylab.{room}"]
+    parts = [_LOW_IN_SEARCH, f"# energylab.{room}"]
     elsewhere = {target for name, target in public_targets().items() if name[0].islower()}
     for module in found:
         here = sorted(target.rpartition(".")[2] for target in elsewhere if target.rpartition(".")[0] == module)

@@ -45,8 +45,8 @@ def _record() -> str:
         "# Record",
         f"What one session leaves: `record.json`, schema version {record.SCHEMA_VERSION}. Readers accept every older "
         "version; a newer one is refused by name. Energies are joules, times are seconds, and nothing is ever 0 in "
-        "place of unknown: unknown is `null`. This page is made from the frozen pydantic models of `energylab.record`, a "
-        "module that imports nothing else of energylab, so that any program can read a record with that one file. "
+        "place of unknown: unknown is `null`. This page is made from the frozen pydantic models of `energylab.record`, "
+        "a module that imports nothing else of energylab, so that any program can read a record with that one file. "
         "The same as JSON Schema: [record.schema.json](record.schema.json).",
         *sections,
     )

@@ -16,10 +16,11 @@ def results(tmp_path_factory):
     """Run all blocks in one process, so that the heavy imports are paid once."""
     folder = workplace(tmp_path_factory.mktemp("python-blocks"))
     sent = json.dumps([{"name": str(block), "code": block.code} for block in PYTHON])
+    runner = [sys.executable, str(ROOT / "tests" / "docs_runner.py"), str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "docs_runner.py"), str(folder)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, input=sent, text=True, stdout=subprocess.PIPE, timeout=300, check=True,
-    )  # fmt: skip
+        runner, env=environment, input=sent, text=True, stdout=subprocess.PIPE, timeout=300, check=True
+    )
     return {result["name"]: result for result in json.loads(done.stdout)}
 
 
