@@ -84,6 +84,7 @@ def overview(stars: pd.DataFrame, left_out: pd.DataFrame, theme: Theme = LIGHT) 
             _write_row(axes, row, title, part, left_out, theme)
         _finish(axes, len(panels), stars, theme)
         figure.subplots_adjust(left=0.185, right=0.735, top=0.985, bottom=0.9 / figure.get_figheight())
+    plt.close(figure)  # nothing is left behind in pyplot
     return figure
 
 
