@@ -35,7 +35,7 @@ def test_bash_blocks_of_a_page_run(page, place):
     for block in RUN[page]:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block.code],
-            cwd=place, env=environment, text=True, capture_output=True, timeout=120,
+            cwd=place, env=environment, text=True, capture_output=True, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, f"{block} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
 
