@@ -140,10 +140,16 @@ def import_files(
     asked = asked or Asked()
     sources = [source for path in paths for source in _opened(Path(path))]
     read = [(source, reader, reader.read(source, asked)) for source, reader in _readers(sources, format)]
-    results: list[Imported | Checked] = []
-    for source, reader, sessions in read:
-        results += [_write(session, source, reader.name, asked, Path(output), now()) for session in sessions]
-    return results + [_check(source, results) for source in sources if _reported(source, sources)]
+    made = [
+        _record(session, source, reader.name, asked, Path(output), now())
+        for source, reader, sessions in read
+        for session in sessions
+    ]
+    checked = [_check(source, made) for source in sources if _reported(source, sources)]
+    for each in made:
+        if each.new:
+            store.write(each.record, each.path.parent)
+    return [*made, *checked]
 
 
 def _opened(path: Path) -> list[Source]:
@@ -188,15 +194,14 @@ def _reported(source: Source, sources: Sequence[Source]) -> Source | None:
     return next((other for other in sources if other.name == f"{folder}{REPORT}"), None)
 
 
-def _write(session: Session, source: Source, format: str, asked: Asked, output: Path, now: dt.datetime) -> Imported:
+def _record(session: Session, source: Source, format: str, asked: Asked, output: Path, now: dt.datetime) -> Imported:
     try:
         record = to_record(session, source, format, asked, now)
     except ValueError as error:
         raise FormatError(f"{source.name} {session.row}: a fact of it is not what a record can hold: {error}") from None
     folder = output / format / record.record_id
     earlier = _earlier(folder)
-    path = folder / store.FILE_NAME if earlier else store.write(record, folder)
-    return Imported(source.name, format, earlier or record, path, totals(session), earlier is None)
+    return Imported(source.name, format, earlier or record, folder / store.FILE_NAME, totals(session), earlier is None)
 
 
 def _earlier(folder: Path) -> Record | None:
@@ -207,7 +212,7 @@ def _earlier(folder: Path) -> Record | None:
         return None
 
 
-def _check(source: Source, results: Sequence[Imported | Checked]) -> Checked:
+def _check(source: Source, made: Sequence[Imported]) -> Checked:
     """Set a file that repeats a report beside it: a summary's total, a copy's every figure.
 
     Raises
@@ -216,7 +221,7 @@ def _check(source: Source, results: Sequence[Imported | Checked]) -> Checked:
         If they differ by more than rounding.
     """
     folder = source.name[: len(source.name) - len(source.file_name)]
-    report = next(r for r in results if isinstance(r, Imported) and r.source == f"{folder}{REPORT}")
+    report = next(each for each in made if each.source == f"{folder}{REPORT}")
     if source.file_name == COPY:
         beside = source.neighbour(REPORT)
         if beside is None or source.json.get("report") != beside.json:
