@@ -27,6 +27,7 @@ def cohort(record: Record) -> dict[str, str]:
     """
     settings, model, first = record.task.settings, record.model, record.devices[0]
     imported = record.energy_kind == "imported"
+    shown = sorted(settings) if imported else record.task.overridden  # which ones are published is not known there
     limits = {f"{device.power_limit_w:g} W" for device in record.devices if device.power_limit_w is not None}
     return {
         "task": " ".join(part for part in (record.task.name, record.task.version) if part),
@@ -36,7 +37,7 @@ def cohort(record: Record) -> dict[str, str]:
         "data": " ".join(part for part in (record.data.source, record.data.name) if part) or UNSTATED,
         "dtype": str(settings.get("dtype", model.dtype) or UNSTATED),
         "batch": str(settings.get("batch_size", UNSTATED if "batch_size" in record.missing else 1)),
-        "settings": ", ".join(f"{name}={settings[name]}" for name in record.task.overridden)
+        "settings": ", ".join(f"{name}={settings[name]}" for name in shown)
         or (UNSTATED if imported else "as published"),
         "attention": model.attention or (UNSTATED if imported else "default"),
         "compiled": UNSTATED if "model.compiled" in record.missing else ("yes" if model.compiled else "no"),

@@ -56,12 +56,7 @@ def to_record(session: Session, source: Source, format: str, asked: Asked, now: 
         created_utc=session.created_utc or now,
         energylab_version=energylab.__version__,
         energy_kind="imported",
-        task=TaskFacts(
-            name=session.task,
-            version=session.task_version,
-            settings=dict(session.settings),
-            overridden=tuple(sorted(session.settings)),
-        ),
+        task=TaskFacts(name=session.task, version=session.task_version, settings=dict(session.settings)),
         model=ModelFacts(**{"source": None, **session.facts, "name": session.model, **_model_class(asked)}),
         data=DataFacts(**{"name": None, "source": None, "digest": None, **session.data, "queries": session.queries}),
         protocol=ProtocolFacts(
