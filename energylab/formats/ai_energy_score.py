@@ -15,6 +15,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from energylab.errors import FormatError
@@ -61,7 +62,10 @@ class Runner:
             queries=queries,
             runs=({"total": _measure(joules, component, summary, energy, source.name)},),
             unit=unit,
-            meter=(str(_metadata(source).get("name", "codecarbon")), f"{source.file_name}: energy.{component}_energy_wh"),
+            meter=(
+                str(_metadata(source).get("name", "codecarbon")),
+                f"{source.file_name}: energy.{component}_energy_wh",
+            ),
             component=component,
             devices=devices or (DeviceFacts(name=None, type="not stated"),),
             devices_counted=bool(devices),
@@ -91,7 +95,11 @@ def _energies(energy: Mapping[str, Any], asked: Asked, where: str) -> tuple[Unit
 
 
 def _measure(
-    joules: Mapping[str, float | None], component: str, summary: Mapping[str, Any], energy: Mapping[str, Any], where: str
+    joules: Mapping[str, float | None],
+    component: str,
+    summary: Mapping[str, Any],
+    energy: Mapping[str, Any],
+    where: str,
 ) -> Measure:
     failed = ask.whole(summary.get("failed_prompts"), "failed_prompts", where) or 0
     seconds = ask.number(energy.get("duration_seconds"), "duration_seconds", where)
@@ -144,8 +152,8 @@ class Summary:
         names = ("preprocess", "prefill", "decode")
         phases = {name: ask.number(content.get(f"{name}_wh"), f"{name}_wh", where) for name in names}
         total = ask.number(content["total"], "total", where)
-        whole = content.get("format") == "ai_energy_benchmarks" or not any(phases.values())
-        runs = {"total": _rounded(total, unit)} if whole else _phases(phases, unit)
+        whole = content.get("format") == "ai_energy_benchmarks" or not (phases["prefill"] or phases["decode"])
+        runs = {"total": _whole(total, phases, unit)} if whole else _phases(phases, unit)
         return [
             Session(
                 model=ask.model(asked, None, where),
@@ -169,6 +177,15 @@ def _rounded(value: float | None, unit: Unit, parts: int = 1) -> Measure:
     return Measure(energy_j=_joules(value, unit), bound_j=parts * ROUNDING_WH * JOULES["Wh"])
 
 
+def _whole(total: float | None, phases: Mapping[str, float | None], unit: Unit) -> Measure:
+    """Return the total of a task that has neither prefill nor decode, whose zeros there are no measures.
+
+    A total that is preprocessing alone means that the phase after it read zero.
+    """
+    alone = bool(total) and total == phases["preprocess"]
+    return replace(_rounded(total, unit), reasons=("zero_reading",) if alone else ())
+
+
 def _phases(phases: Mapping[str, float | None], unit: Unit) -> dict[str, Measure]:
     """Return preprocess, prefill and generate, which is prefill plus decode."""
     prefill, decode = phases["prefill"], phases["decode"]
@@ -178,7 +195,9 @@ def _phases(phases: Mapping[str, float | None], unit: Unit) -> dict[str, Measure
     return {
         "preprocess": _rounded(phases["preprocess"], unit),
         "prefill": _rounded(prefill, unit),
-        "generate": Measure(generate.energy_j, bound_j=generate.bound_j, reasons=("negative_decode",) if negative else ()),
+        "generate": Measure(
+            generate.energy_j, bound_j=generate.bound_j, reasons=("negative_decode",) if negative else ()
+        ),
     }
 
 
@@ -247,7 +266,9 @@ class BatchTable:
         return Session(
             model=ask.model(asked, row["model_name"], where),
             task=ask.task(asked, row.get("task"), where),
-            queries=ask.queries(asked, ask.whole(row["successful_prompts"], "successful_prompts", where) or None, where),
+            queries=ask.queries(
+                asked, ask.whole(row["successful_prompts"], "successful_prompts", where) or None, where
+            ),
             runs=({"total": measure},),
             unit=unit,
             meter=("codecarbon", f"{source.file_name}: column gpu_energy_wh"),

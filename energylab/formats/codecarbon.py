@@ -59,7 +59,9 @@ def _unit(source: Source, energies: list[dict[str, float | None]], places: list[
     proofs = []
     for row, energy, where in zip(source.rows, energies, places, strict=True):
         parts = [energy[part] for part in ("gpu", "cpu", "ram")]
-        if None not in (*parts, energy["total"]) and abs(sum(parts) - energy["total"]) > _SUM_AGREES * abs(energy["total"]):
+        if None not in (*parts, energy["total"]) and abs(sum(parts) - energy["total"]) > _SUM_AGREES * abs(
+            energy["total"]
+        ):
             raise FormatError(
                 f"{where}: gpu_energy + cpu_energy + ram_energy is {sum(parts):g}, and energy_consumed "
                 f"{energy['total']:g}; the row contradicts itself"

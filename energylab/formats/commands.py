@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from energylab.publish.commands import ReleaseName
+
 export = typer.Typer(help="Write figures as other people's files.", no_args_is_help=True)
 
 
@@ -20,7 +22,7 @@ def mount(app: typer.Typer) -> None:
 
 def import_(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Reports, tables, or zip archives of them.")],
-    unit: Annotated[str | None, typer.Option(help="Unit of energies that nothing in the file proves: kWh, Wh, J …")] = None,
+    unit: Annotated[str | None, typer.Option(help="Unit of energies that nothing proves: kWh, Wh, J …")] = None,
     task: Annotated[str | None, typer.Option(help="The task, where the file does not name it.")] = None,
     model: Annotated[str | None, typer.Option(help="The model, where the file does not name it.")] = None,
     model_class: Annotated[str | None, typer.Option(help="A, B or C, where the file does not say.")] = None,
@@ -28,7 +30,7 @@ def import_(
     component: Annotated[str, typer.Option(help="Whose energy is rated: gpu, cpu, ram or total.")] = "gpu",
     model_column: Annotated[str | None, typer.Option(help="Column of a CSV that names the model.")] = None,
     cohort: Annotated[str | None, typer.Option(help="A name that sets these records apart from others.")] = None,
-    leave_out_invalid: Annotated[bool, typer.Option(help="Leave runs with an invalid measure out, and say so.")] = False,
+    leave_out_invalid: Annotated[bool, typer.Option(help="Leave runs with an invalid measure out, said.")] = False,
     format: Annotated[str | None, typer.Option(help="Name of the format; by default the file shows it.")] = None,
     output: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("results/imported"),
 ) -> None:
@@ -39,6 +41,66 @@ def import_(
     found = formats.import_files(files, output, asked, format)
     for line in _said(found):
         typer.echo(line)
+
+
+@export.command("card")
+def export_card(
+    release: ReleaseName,
+    model: Annotated[str, typer.Argument(help="The model's name in the release.")],
+    task: Annotated[str | None, typer.Option(help="Where the model is rated for several tasks.")] = None,
+    model_class: Annotated[str | None, typer.Option(help="Where it is rated in several classes.")] = None,
+    country: Annotated[str | None, typer.Option(help="Grid to assume, FRA or USA …; by default the world's.")] = None,
+    grid_intensity: Annotated[float | None, typer.Option(help="Grams of CO2e a kWh, in place of a table's.")] = None,
+    output: Annotated[Path | None, typer.Option(help="File to write; by default the terminal.")] = None,
+) -> None:
+    """Write the metadata of a Hugging Face model card: model-index and co2_eq_emissions."""
+    from energylab import release as releases
+    from energylab.formats.model_card import model_card
+    from energylab.publish import carbon, labels
+
+    made = releases.read(release)
+    cohort, rated = labels.find(made, model, task, model_class)
+    _write(model_card(made, cohort, rated, carbon.intensity(country, grid_intensity)), output)
+
+
+@export.command("table")
+def export_table(
+    roots: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders of records: results/NAME.")],
+    output: Annotated[Path, typer.Option(help="Folder to write to.")],
+    format: Annotated[list[str] | None, typer.Option(help="csv or parquet; both by default.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the files.")] = "table",
+) -> None:
+    """Write a study as CSV and Parquet, with a data dictionary of every column."""
+    from energylab.formats import study_table
+
+    for path in study_table.write(roots, output, tuple(format or study_table.FORMATS), name):
+        typer.echo(path)
+
+
+@export.command("submission")
+def export_submission(
+    record: Annotated[Path, typer.Argument(help="A record's file or folder.")],
+    output: Annotated[Path, typer.Option(help="The archive to write.")] = Path("submission.zip"),
+    unofficial: Annotated[bool, typer.Option(help="Write one that is not official too; the report says why.")] = False,
+) -> None:
+    """Write the zip archive that the AI Energy Score portal takes, of one session."""
+    from energylab import store
+    from energylab.formats import submission
+
+    typer.echo(submission.write(store.read_record(record), output, unofficial))
+
+
+def _write(text: str, output: Path | None) -> None:
+    from energylab.errors import FormatError
+
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise FormatError(f"cannot write {output}: {error.strerror}; choose another --output") from error
+    typer.echo(output)
 
 
 def _said(found: Iterable) -> Iterable[str]:

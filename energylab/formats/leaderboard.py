@@ -20,7 +20,7 @@ from energylab.errors import FormatError
 from energylab.formats import ask
 from energylab.formats.session import Asked, Measure, Session
 from energylab.formats.source import Source
-from energylab.formats.units import JOULES, Unit, settle
+from energylab.formats.units import JOULES, Unit, named, settle
 
 #: Queries that a leaderboard's energy is of.
 QUERIES = 1000
@@ -29,8 +29,8 @@ QUERIES = 1000
 _SAME = 1e-3
 _ENOUGH = 3
 
-_NAMED = re.compile(r"(?:^|_)(?P<unit>wh|kwh|j|mj|kj)_per_1000_queries$|^(?:gpu_)?energy_(?P<bare>wh|kwh|j|kj)_per_1000$")
-_UNIT_NAMES = {"wh": "Wh", "kwh": "kWh", "j": "J", "mj": "mJ", "kj": "kJ"}
+#: Column names that say their unit: ``gpu_wh_per_1000_queries``, ``energy_kwh_per_1000``.
+_NAMED = re.compile(r"(?:^|_)(?P<unit>wh|kwh|j)_per_1000(?:_queries)?$")
 
 _UNNAMED = "total_gpu_energy"
 
@@ -95,7 +95,7 @@ def _model_class(row: Mapping[str, str], where: str) -> str | None:
 def _unit(source: Source, column: str, asked: Asked) -> Unit:
     match = _NAMED.search(column)
     if match:
-        name = _UNIT_NAMES[match["unit"] or match["bare"]]
+        name = named(match["unit"])
         return settle(Unit(name, f"column name {column}"), asked.unit, source.name)
     why = f"column {column} says no unit, and too few of its models stand with the same energy in the published table"
     return settle(_by_published(source, column), asked.unit, source.name, why)

@@ -72,8 +72,10 @@ class Configurations:
 
 
 #: Fields that are kept as they are.
-_KEPT = ("avg_power_watts", "avg_output_len", "avg_batch_size", "energy_per_token_joules", "output_throughput_tokens_per_sec",
-         "median_itl_ms", "batch_latency_s", "activated_params_billions", "architecture", "nickname")  # fmt: skip
+_KEPT = (
+    "avg_power_watts", "avg_output_len", "avg_batch_size", "energy_per_token_joules", "median_itl_ms",
+    "output_throughput_tokens_per_sec", "batch_latency_s", "activated_params_billions", "architecture", "nickname",
+)  # fmt: skip
 
 
 def _shared(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,7 +161,7 @@ class Titled:
 
 
 class Results:
-    """Reader of the benchmark's ``results.json``: steady state of a served model, or iterations of a diffusion model."""
+    """Reader of the benchmark's ``results.json``: of a served model in steady state, or of a diffusion model."""
 
     name = "ml-energy-results"
     title = "ML.ENERGY benchmark results (results.json)"
@@ -266,7 +268,9 @@ class Table:
             for row, where in zip(source.rows, places, strict=True)
         ]
         proved = by_power([pair for pair in values if None not in pair], 1, "energy")
-        unit = settle(proved, asked.unit, source.name, "column energy says no unit, and energy over latency fits none or several")
+        unit = settle(
+            proved, asked.unit, source.name, "column energy says no unit, and energy over latency fits none or several"
+        )
         return [
             Session(
                 model=ask.model(Asked(), row["model"], where),

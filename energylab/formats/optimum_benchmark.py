@@ -34,6 +34,7 @@ PHASES = {
     "generate": "generate",
     "forward": "forward",
     "call": "call",
+    "total": "total",  # in reports of this workbench's own, of a figure without phases
 }
 
 #: A sum of prefill and decode so small against them is a difference that began as zero.
@@ -129,7 +130,9 @@ def _energies(target: Mapping[str, Any], phase: str, where: str) -> list[dict[st
 def _component(asked: Asked, energies: Mapping[str, list], config: Mapping[str, Any], where: str) -> str:
     values = {name: [part[name] for parts in energies.values() for part in parts] for name in ask.COMPONENTS}
     if optimum_facts.device_type(config) == "cpu" and asked.component == "gpu":
-        raise FormatError(f"{where}: the model ran on a CPU, where no GPU is metered; say --component cpu, ram or total")
+        raise FormatError(
+            f"{where}: the model ran on a CPU, where no GPU is metered; say --component cpu, ram or total"
+        )
     return ask.component(asked, values, where)
 
 
@@ -202,7 +205,7 @@ class _Runs:
         others = {name: self._joules(phase, run, name) for name in ask.COMPONENTS if name != self._component}
         return Measure(
             energy_j=self._joules(phase, run, self._component),
-            duration_s=optimum_facts.duration_s(self._targets[phase], len(self._energies[phase])),
+            duration_s=optimum_facts.duration_s(self._targets[phase], run, len(self._energies[phase])),
             others={name: value for name, value in others.items() if value is not None},
             output_tokens=self._tokens(phase),
         )
@@ -226,7 +229,9 @@ class _Runs:
         return Measure(
             energy_j=energy_j,
             duration_s=prefill.duration_s + decode.duration_s if timed else None,
-            others={name: prefill.others[name] + decode.others[name] for name in prefill.others if name in decode.others},
+            others={
+                name: prefill.others[name] + decode.others[name] for name in prefill.others if name in decode.others
+            },
             output_tokens=None if decode.output_tokens is None else decode.output_tokens + self._queries,
             reasons=("negative_decode",) if known and decode.energy_j < 0 < energy_j else (),
         )

@@ -15,13 +15,41 @@ from energylab.record import DeviceFacts, HostFacts
 _PACKAGES = ("optimum_benchmark", "transformers", "accelerate", "diffusers", "optimum", "timm", "peft")
 
 
+#: What a report of this workbench's own says of itself, beside its phases.
+OWN = "energylab"
+
+
 def configuration(source: Source) -> Mapping[str, Any]:
-    """Return the configuration: of the same file, or of ``benchmark_config.json`` beside it; empty where there is none."""
+    """Return the configuration: in the file, or in ``benchmark_config.json`` beside it; empty where there is none."""
+    if isinstance(source.json, dict) and OWN in source.json:
+        return _as_configuration(ask.mapping(source.json[OWN], OWN, source.name))
     own = source.json.get("config") if isinstance(source.json, dict) and "report" in source.json else None
     if own is None:
         beside = source.neighbour("benchmark_config.json")
         own = beside.json if beside is not None else None
     return ask.mapping(own, "config", source.name)
+
+
+def _as_configuration(own: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a report of this workbench says of itself as a configuration would say it."""
+    gpus = [own["device"]] * own.get("devices", 1) if own.get("device") else []
+    return {
+        "backend": {
+            "model": own.get("model"),
+            "task": own.get("task"),
+            "device": own.get("device_type"),
+            "device_ids": list(range(own.get("devices", 1))),
+            "torch_dtype": own.get("dtype"),
+            "model_class": own.get("model_class"),
+        },
+        "scenario": {
+            "_target_": "EnergyStarScenario",
+            "num_samples": own.get("queries"),
+            "dataset_name": own.get("data"),
+            "input_shapes": {"batch_size": own.get("batch_size")},
+        },
+        "environment": {"gpu": gpus, "cpu": own.get("device")},
+    }
 
 
 def _part(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -52,13 +80,14 @@ def samples(config: Mapping[str, Any]) -> int | None:
     return value if of_data and isinstance(value, int) else None
 
 
-def duration_s(target: Mapping[str, Any], repeats: int) -> float | None:
-    """Return how long a target took, where its energy and latency are of the same one pass."""
+def duration_s(target: Mapping[str, Any], run: int, repeats: int) -> float | None:
+    """Return how long a target took in a run, where there are as many latencies as energies."""
     latency = target.get("latency") or {}
-    if repeats != 1 or latency.get("unit") != "s" or latency.get("count") != 1:
+    values = latency.get("values")
+    if latency.get("unit") != "s" or not isinstance(values, list) or len(values) != repeats:
         return None
-    total = latency.get("total")
-    return float(total) if isinstance(total, (int, float)) and total > 0 else None
+    value = values[run if repeats > 1 else 0]
+    return float(value) if isinstance(value, (int, float)) and value > 0 else None
 
 
 def known(config: Mapping[str, Any], component: str) -> dict[str, Any]:
@@ -87,8 +116,9 @@ def _facts(backend: Mapping[str, Any]) -> dict[str, Any]:
         "dtype": backend.get("torch_dtype") if backend.get("torch_dtype") != "auto" else None,
         "quantisation": backend.get("quantization_scheme"),
         "attention": backend.get("attn_implementation"),
-        "compiled": backend.get("torch_compile") is True,
+        "compiled": backend.get("torch_compile"),
         "real_weights": backend.get("no_weights") is not True,
+        "model_class": backend.get("model_class"),
     }
 
 
@@ -113,8 +143,7 @@ def _devices(config: Mapping[str, Any], component: str) -> tuple[tuple[DeviceFac
     kind = "cuda" if backend.get("device") == "cuda" else "not stated"
     names = [gpus[number] if number < len(gpus) else None for number in numbers or [0]]
     return tuple(
-        DeviceFacts(name=name, type=kind, index=number)
-        for name, number in zip(names, numbers or [None], strict=True)
+        DeviceFacts(name=name, type=kind, index=number) for name, number in zip(names, numbers or [None], strict=True)
     ), bool(numbers)
 
 

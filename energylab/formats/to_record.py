@@ -57,7 +57,7 @@ def to_record(session: Session, source: Source, format: str, asked: Asked, now: 
         energylab_version=energylab.__version__,
         energy_kind="imported",
         task=TaskFacts(name=session.task, version=session.task_version, settings=dict(session.settings)),
-        model=ModelFacts(**{"source": None, **session.facts, "name": session.model, **_model_class(asked)}),
+        model=ModelFacts(**{"source": None, **_stated(session.facts), "name": session.model, **_model_class(asked)}),
         data=DataFacts(**{"name": None, "source": None, "digest": None, **session.data, "queries": session.queries}),
         protocol=ProtocolFacts(
             version=f"imported: {asked.cohort or format}, {session.component} energy",
@@ -77,6 +77,11 @@ def to_record(session: Session, source: Source, format: str, asked: Asked, now: 
         reasons=reasons,
     )
     return record.model_copy(update={"missing": tuple(missing(record, session))})
+
+
+def _stated(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts that have a value; the others keep their defaults and are listed as missing."""
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def _model_class(asked: Asked) -> dict[str, str]:

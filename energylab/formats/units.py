@@ -132,4 +132,6 @@ def by_power(values: Iterable[tuple[float, float]], devices: int, what: str) -> 
         return None
     powers = sorted(ratio * JOULES[fitting[0]] for ratio in ratios)
     span = f"{powers[0]:.3g} W" if len(powers) == 1 else f"{powers[0]:.3g} to {powers[-1]:.3g} W"
-    return Unit(fitting[0], f"of {', '.join(_COMMON)} only {fitting[0]} makes {what} over time a possible power ({span})")
+    return Unit(
+        fitting[0], f"of {', '.join(_COMMON)} only {fitting[0]} makes {what} over time a possible power ({span})"
+    )

@@ -162,7 +162,10 @@ def _scheme(release: Release, cohort: RatedCohort, model: RatedModel) -> Iterato
 
 def _energy(release: Release, cohort: RatedCohort, model: RatedModel) -> Iterator[tuple[str, str]]:
     yield "Per 1,000 queries", f"{units.figure(model.energy_wh)} Wh, {units.KIND_WORDS[cohort.energy_kind]}"
-    yield "95 % interval", f"{interval(model)} Wh with the sensor’s error" if model.expanded else "none: not enough is known"
+    yield (
+        "95 % interval",
+        f"{interval(model)} Wh with the sensor’s error" if model.expanded else "none: not enough is known",
+    )
     if model.repeatability:
         low, high = model.repeatability.low_wh, model.repeatability.high_wh
         yield "Repeatability", f"{units.span(low, high, model.energy_wh)} Wh without it"
@@ -187,7 +190,10 @@ def _ran(release: Release, cohort: RatedCohort, model: RatedModel, known: dict[s
     drivers = sorted({machine.driver for machine in machines if machine.driver})
     yield "Driver", ", ".join(drivers) or UNSTATED
     yield "Precision", model.dtype or UNSTATED
-    yield "Quantisation", model.quantisation or ("none on record" if machines and cohort.energy_kind != "imported" else UNSTATED)
+    yield (
+        "Quantisation",
+        model.quantisation or ("none on record" if machines and cohort.energy_kind != "imported" else UNSTATED),
+    )
     yield "Optimisations", _optimisations(known)
     yield "Queries", _queries(model, known)
     yield "Data", _data(known.get("data"))
@@ -250,7 +256,8 @@ def _markdown(made: Statement) -> Iterator[str]:
     if made.band:
         yield f"> **{markdown_text(made.band)}**"
         yield ""
-    yield f"**{made.energy} Wh per 1,000 queries** ({markdown_text(made.subject)}; {made.kind}). {markdown_text(made.rating)}."
+    subject, rating = markdown_text(made.subject), markdown_text(made.rating)
+    yield f"**{made.energy} Wh per 1,000 queries** ({subject}; {made.kind}). {rating}."
     for section in made.sections:
         yield from ("", f"## {section.title}", "", "| | |", "| --- | --- |")
         yield from (f"| {markdown_text(label)} | {markdown_text(value)} |" for label, value in section.facts)

@@ -33,7 +33,9 @@ def test_leaderboard_of_today(name, field, phase, task, samples, tmp_path):
         assert record.task.name == task
         assert record.model.name == row.get("model_id", content.get("model_id"))
         assert [device.name for device in record.devices] == [row["gpu_model"]] * row["num_gpus"]
-        assert record.model.parameters == round(1e9 * row.get("total_params_billions", content.get("total_params_billions")))
+        assert record.model.parameters == round(
+            1e9 * row.get("total_params_billions", content.get("total_params_billions"))
+        )
         assert record.extra["import"]["unit_proof"] == f"field name {field}"
     assert len(energylab.read(tmp_path)) == len(content["configurations"])
     assert energylab.read(tmp_path).cohort.nunique() > 1  # another batch or board is another cohort
