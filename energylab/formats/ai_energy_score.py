@@ -64,7 +64,7 @@ class Runner:
             unit=unit,
             meter=(
                 str(_metadata(source).get("name", "codecarbon")),
-                f"{source.file_name}: energy.{component}_energy_wh",
+                f"energy.{component}_energy_wh",
             ),
             component=component,
             devices=devices or (DeviceFacts(name=None, type="not stated"),),
@@ -161,7 +161,7 @@ class Summary:
                 queries=ask.queries(asked, None, where),
                 runs=(runs,),
                 unit=unit,
-                meter=("codecarbon", f"{source.file_name}: {'total' if whole else 'preprocess, prefill and decode'}"),
+                meter=("codecarbon", f"{'total' if whole else 'preprocess, prefill and decode'}"),
                 as_named={} if whole else {name: (_joules(value, unit),) for name, value in phases.items()},
                 notes=tuple(_doubts(total, phases, whole)),
                 extra={"summary": content},
@@ -229,7 +229,7 @@ class Text:
                 queries=ask.queries(asked, None, source.name),
                 runs=({"total": _rounded(total, unit)},),
                 unit=unit,
-                meter=("codecarbon", source.file_name),
+                meter=("codecarbon", "its content"),
             )
         ]
 
@@ -271,7 +271,7 @@ class BatchTable:
             ),
             runs=({"total": measure},),
             unit=unit,
-            meter=("codecarbon", f"{source.file_name}: column gpu_energy_wh"),
+            meter=("codecarbon", "column gpu_energy_wh"),
             row=place,
             facts={"model_class": model_class if model_class in ("A", "B", "C") else None},
             settings={"reasoning_state": reasoning} if reasoning and reasoning != "N/A" else {},

@@ -99,7 +99,7 @@ def _session(
         queries=ask.queries(asked, None, where),
         runs=({"total": measure},),
         unit=unit,
-        meter=("codecarbon", f"{source.file_name}: column {ENERGIES[component]}"),
+        meter=("codecarbon", f"column {ENERGIES[component]}"),
         component=component,
         row=f"run {row['run_id']}, row {where.rpartition(' ')[2]}",
         devices=devices,

@@ -68,7 +68,7 @@ class Leaderboard:
             queries=QUERIES,
             runs=({"total": Measure(None if value is None else unit.joules(value))},),
             unit=unit,
-            meter=("leaderboard", f"{source.file_name}: column {column}, per 1,000 queries"),
+            meter=("leaderboard", f"column {column}, per 1,000 queries"),
             row=f"row {number}",
             facts={"model_class": model_class},
             notes=("a leaderboard's figure: of how many queries and runs it is the mean is not stated",),

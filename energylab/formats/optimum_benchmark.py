@@ -86,7 +86,7 @@ def _session(source: Source, asked: Asked) -> Session:
         queries=queries,
         runs=runs.phases(),
         unit=unit,
-        meter=("codecarbon", f"{source.file_name}: energy.{component} of each phase"),
+        meter=("codecarbon", f"energy.{component} of each phase"),
         component=component,
         as_named=runs.as_named(),
         notes=runs.notes(),
