@@ -161,7 +161,7 @@ class Summary:
                 queries=ask.queries(asked, None, where),
                 runs=(runs,),
                 unit=unit,
-                meter=("codecarbon", f"{'total' if whole else 'preprocess, prefill and decode'}"),
+                meter=("codecarbon", "total" if whole else "preprocess, prefill and decode"),
                 as_named={} if whole else {name: (_joules(value, unit),) for name, value in phases.items()},
                 notes=tuple(_doubts(total, phases, whole)),
                 extra={"summary": content},
@@ -229,7 +229,7 @@ class Text:
                 queries=ask.queries(asked, None, source.name),
                 runs=({"total": _rounded(total, unit)},),
                 unit=unit,
-                meter=("codecarbon", "its content"),
+                meter=("codecarbon", "the file's one number"),
             )
         ]
 

@@ -12,6 +12,9 @@ from energylab.formats.session import Asked
 
 COMPONENTS = ("gpu", "cpu", "ram", "total")
 
+#: More than any run has; a larger number is damage.
+MOST_QUERIES, MOST_DEVICES = 10_000_000, 100_000
+
 #: Names of the hub's tasks, by the names they have here.
 HUB_TASKS = {
     "text-generation": "text_generation",
@@ -54,15 +57,15 @@ def queries(asked: Asked, stated: Any, where: str) -> int:
     count = stated if stated is not None else asked.queries
     if count is None:
         raise FormatError(f"{where} does not say how many queries its energy is of; state it with --queries")
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise FormatError(f"{where}: queries={count!r}: must be a whole number of at least 1")
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_QUERIES:
+        raise FormatError(f"{where}: queries={count!r}: must be a whole number from 1 to {MOST_QUERIES:,}")
     if asked.queries is not None and asked.queries != count:
         raise FormatError(f"{where}: --queries {asked.queries} contradicts the file, which says {count}; leave it out")
     return count
 
 
 def component(asked: Asked, energies: Mapping[str, list[float | None]], where: str) -> str:
-    """Return whose energy is rated, and refuse one that has no energy at all.
+    """Return whose energy is rated; by default the GPU's, and a file that has none is refused.
 
     Parameters
     ----------
@@ -71,15 +74,16 @@ def component(asked: Asked, energies: Mapping[str, list[float | None]], where: s
         Every value of each component that the file has.
     where : str
     """
-    name = asked.component
+    name = asked.component or "gpu"
     if name not in COMPONENTS:
         raise FormatError(f"component {name!r} is not known; allowed: {', '.join(COMPONENTS)}")
-    if any(value for value in energies.get(name, [])):
+    if asked.component is not None or any(value for value in energies.get(name, [])):
         return name
     others = [other for other in COMPONENTS if any(value for value in energies.get(other, []))]
     raise FormatError(
         f"{where}: the {name} energy is zero or missing everywhere: there was no {name} meter, or it failed; "
-        + (f"to take another one, say --component {' or '.join(others)}" if others else "nothing can be imported")
+        + (f"to take another one, say --component {' or '.join(others)}; " if others else "")
+        + "to import it as invalid, say --component gpu"
     )
 
 
@@ -108,6 +112,14 @@ def whole(value: Any, name: str, where: str) -> int | None:
     if found is not None and found != int(found):
         raise FormatError(f"{where}: {name}={value!r} is not a whole number; correct the file")
     return None if found is None else int(found)
+
+
+def devices(value: Any, name: str, where: str) -> int | None:
+    """Return a number of devices; None where there is none, and for zero, which says that none was seen."""
+    found = whole(value, name, where)
+    if found is not None and not 0 <= found <= MOST_DEVICES:
+        raise FormatError(f"{where}: {name}={value!r}: must be a whole number from 0 to {MOST_DEVICES:,}")
+    return found or None
 
 
 def mapping(value: Any, name: str, where: str) -> Mapping[str, Any]:

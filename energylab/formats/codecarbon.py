@@ -130,7 +130,7 @@ def _devices(row: Mapping[str, str], component: str, where: str) -> tuple[tuple[
         return (DeviceFacts(name=row.get("cpu_model") or None, type="cpu" if component == "cpu" else "other"),), True
     name, _, rest = (row.get("gpu_model") or "").partition(" x ")
     name = rest if name.isdigit() and rest else row.get("gpu_model") or None
-    count = ask.whole(row.get("gpu_count"), "gpu_count", where)
+    count = ask.devices(row.get("gpu_count"), "gpu_count", where)
     kind = "cuda" if name and name.startswith(("NVIDIA", "Tesla", "GeForce", "Quadro")) else "other"
     return tuple(DeviceFacts(name=name, type=kind) for _ in range(count or 1)), bool(count)
 

@@ -27,7 +27,9 @@ def import_(
     model: Annotated[str | None, typer.Option(help="The model, where the file does not name it.")] = None,
     model_class: Annotated[str | None, typer.Option(help="A, B or C, where the file does not say.")] = None,
     queries: Annotated[int | None, typer.Option(min=1, help="Queries the energy is of, where it does not say.")] = None,
-    component: Annotated[str, typer.Option(help="Whose energy is rated: gpu, cpu, ram or total.")] = "gpu",
+    component: Annotated[
+        str | None, typer.Option(help="Whose energy is rated: gpu (default), cpu, ram, total.")
+    ] = None,
     model_column: Annotated[str | None, typer.Option(help="Column of a CSV that names the model.")] = None,
     cohort: Annotated[str | None, typer.Option(help="A name that sets these records apart from others.")] = None,
     leave_out_invalid: Annotated[bool, typer.Option(help="Leave runs with an invalid measure out, said.")] = False,

@@ -139,7 +139,7 @@ def import_files(
     """
     asked = asked or Asked()
     sources = [source for path in paths for source in _opened(Path(path))]
-    read = [(source, reader, reader.read(source, asked)) for source, reader in _readers(sources, format)]
+    read = [(source, reader, _read(reader, source, asked)) for source, reader in _readers(sources, format)]
     made = [
         _record(session, source, reader.name, asked, Path(output), now())
         for source, reader, sessions in read
@@ -186,6 +186,21 @@ def _reader(source: Source, format: str | None) -> Reader:
     raise FormatError(f"{source.name} is of no known format; known are\n{titles}")
 
 
+#: What a part of a file that is of another kind than its format says raises while it is read.
+_OTHER_KIND = (TypeError, AttributeError, LookupError, ValueError, ArithmeticError)
+
+
+def _read(reader: Reader, source: Source, asked: Asked) -> list[Session]:
+    """Read a file's sessions; a part of it that is not of its format's shape is one clear error."""
+    try:
+        return reader.read(source, asked)
+    except _OTHER_KIND as error:
+        raise FormatError(
+            f"{source.name} is damaged: a part of it is not what a file of format {reader.name} holds "
+            f"({type(error).__name__}: {error}); get it again"
+        ) from error
+
+
 def _reported(source: Source, sources: Sequence[Source]) -> Source | None:
     """Return the report that a file repeats, where it is imported too."""
     if source.file_name not in (SUMMARY, TEXT, COPY):
@@ -197,8 +212,10 @@ def _reported(source: Source, sources: Sequence[Source]) -> Source | None:
 def _record(session: Session, source: Source, format: str, asked: Asked, output: Path, now: dt.datetime) -> Imported:
     try:
         record = to_record(session, source, format, asked, now)
-    except ValueError as error:
-        raise FormatError(f"{source.name} {session.row}: a fact of it is not what a record can hold: {error}") from None
+    except _OTHER_KIND as error:
+        raise FormatError(
+            f"{source.name} {session.row}: a fact of it is not what a record can hold: {error}; correct the file"
+        ) from error
     folder = output / format / record.record_id
     earlier = _earlier(folder)
     return Imported(source.name, format, earlier or record, folder / store.FILE_NAME, totals(session), earlier is None)

@@ -61,7 +61,7 @@ class Configurations:
             queries=1,
             runs=({_phase(field): _mean(row[field], field, unit, where)},),
             unit=unit,
-            meter=("zeus", f"{field}"),
+            meter=("zeus", field),
             row=f"configuration {number}",
             facts={"parameters": _parameters(row, where), "dtype": row.get("weight_precision")},
             settings=_settings(settings),
@@ -112,7 +112,7 @@ def _parameters(row: Mapping[str, Any], where: str) -> int | None:
 
 
 def _devices(name: Any, count: Any, where: str) -> dict[str, Any]:
-    number = ask.whole(count, "number of GPUs", where)
+    number = ask.devices(count, "number of GPUs", where)
     device = DeviceFacts(name=name if isinstance(name, str) else None, type="cuda" if name else "not stated")
     return {"devices": (device,) * (number or 1), "devices_counted": bool(number)}
 
@@ -151,7 +151,7 @@ class Titled:
                 queries=1,
                 runs=({_phase(field): _mean(content[field], field, unit, where)},),
                 unit=unit,
-                meter=("zeus", f"{field}"),
+                meter=("zeus", field),
                 settings={name: value for name, value in stated.items() if value is not None},
                 notes=(_AVERAGE,),
                 extra={"ml_energy": content},
@@ -233,7 +233,7 @@ def _drawn(source: Source, asked: Asked) -> Session:
         queries=ask.queries(asked, batch if parts else images, where),
         runs=tuple({"call": measure} for measure in runs),
         unit=unit,
-        meter=("zeus", f"{'iteration_energy_measurements' if parts else 'total_energy'}"),
+        meter=("zeus", "iteration_energy_measurements" if parts else "total_energy"),
         settings=_settings({**content, "image_height": content.get("height"), "image_width": content.get("width")}),
         seed=ask.whole(content.get("seed"), "seed", where),
         **_devices(None, gpus, where),

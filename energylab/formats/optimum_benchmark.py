@@ -129,7 +129,7 @@ def _energies(target: Mapping[str, Any], phase: str, where: str) -> list[dict[st
 
 def _component(asked: Asked, energies: Mapping[str, list], config: Mapping[str, Any], where: str) -> str:
     values = {name: [part[name] for parts in energies.values() for part in parts] for name in ask.COMPONENTS}
-    if optimum_facts.device_type(config) == "cpu" and asked.component == "gpu":
+    if optimum_facts.device_type(config) == "cpu" and asked.component is None:
         raise FormatError(
             f"{where}: the model ran on a CPU, where no GPU is metered; say --component cpu, ram or total"
         )

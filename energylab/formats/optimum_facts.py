@@ -32,13 +32,14 @@ def configuration(source: Source) -> Mapping[str, Any]:
 
 def _as_configuration(own: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what a report of this workbench says of itself as a configuration would say it."""
-    gpus = [own["device"]] * own.get("devices", 1) if own.get("device") else []
+    count = ask.devices(own.get("devices"), "devices", OWN) or 1
+    gpus = [own["device"]] * count if own.get("device") else []
     return {
         "backend": {
             "model": own.get("model"),
             "task": own.get("task"),
             "device": own.get("device_type"),
-            "device_ids": list(range(own.get("devices", 1))),
+            "device_ids": list(range(count)),
             "torch_dtype": own.get("dtype"),
             "model_class": own.get("model_class"),
         },

@@ -25,8 +25,9 @@ class Asked:
         In place of what the file says, or where it says nothing.
     queries : int, optional
         How many queries the energy is of, where the file does not say.
-    component : str
-        Whose energy is rated, where the file tells several apart: ``gpu``, ``cpu``, ``ram`` or ``total``.
+    component : str, optional
+        Whose energy is rated, where the file tells several apart: ``gpu``, ``cpu``, ``ram`` or ``total``. By default
+        the GPU's, and a file without any is refused; one that is named is taken, and its zeros are invalid.
     model_column : str, optional
         Column of a CSV that names the model.
     cohort : str, optional
@@ -40,7 +41,7 @@ class Asked:
     model: str | None = None
     model_class: str | None = None
     queries: int | None = None
-    component: str = "gpu"
+    component: str | None = None
     model_column: str | None = None
     cohort: str | None = None
     leave_out_invalid: bool = False

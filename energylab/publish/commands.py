@@ -124,7 +124,7 @@ def statement(
     model_class: Annotated[str | None, typer.Option(help="Where it is rated in several classes.")] = None,
     country: Annotated[str | None, typer.Option(help="Grid to assume, FRA or USA …; by default the world's.")] = None,
     grid_intensity: Annotated[float | None, typer.Option(help="Grams of CO2e a kWh, in place of a table's.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder to write the two files to.")] = Path(),
+    output: Annotated[Path, typer.Option(help="Folder to write the two files to.")] = Path(),
 ) -> None:
     """Write the one-page disclosure of a model, as HTML and Markdown, for policy and purchasing."""
     from energylab import release as releases_
@@ -133,7 +133,7 @@ def statement(
 
     made = releases_.read(release)
     cohort, rated = labels.find(made, model, task, model_class)
-    for path in statements.write(made, cohort, rated, carbon.intensity(country, grid_intensity), out):
+    for path in statements.write(made, cohort, rated, carbon.intensity(country, grid_intensity), output):
         typer.echo(path)
 
 

@@ -33,7 +33,7 @@ def test_genuine_file(samples, tmp_path):
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ({**ASKED, "component": "gpu", "model": "m"}, "gpu energy is zero or missing everywhere.*cpu or ram or total"),
+        ({**ASKED, "component": None, "model": "m"}, "gpu energy is zero or missing everywhere.*cpu or ram or total"),
         (ASKED, "row 2 does not name the model; name it with --model"),
         ({**ASKED, "model": "m", "queries": None}, "state it with --queries"),
         ({**ASKED, "model": "m", "task": None}, "name it with --task"),

@@ -64,6 +64,14 @@ def test_a_report_of_a_cpu_has_no_gpu_energy(samples, tmp_path):
         import_files([samples / "optimum_energy_star/benchmark_report.json"], tmp_path)
 
 
+def test_a_failed_meter_that_is_named_gives_an_invalid_record(write, tmp_path):
+    path = write("benchmark_report.json", {"forward": energy(0.0, [0.0, 0.0])})
+    [found] = import_files([path], tmp_path / "out", Asked(**TEXT, component="gpu"))
+    assert [w.reasons for w in found.record.windows] == [("zero_reading",), ("zero_reading",)]
+    assert (found.rated.with_wh, found.rated.without_wh) == (0.0, None)
+    assert not found.record.valid
+
+
 def test_failed_meters_make_the_record_invalid_and_show_both_totals(repeated, write, tmp_path):
     [found] = import_files([write("benchmark_report.json", repeated["report"])], tmp_path / "out", Asked(**TEXT))
     every = [0.001 + g for g in repeated["generate_kwh"]]

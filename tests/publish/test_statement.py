@@ -149,7 +149,7 @@ def test_grid_intensities():
 
 def test_command(official, tmp_path):
     path = release.write(official, tmp_path)
-    words = ["statement", str(path), "org/model-3", "--country", "USA", "--out", str(tmp_path / "out")]
+    words = ["statement", str(path), "org/model-3", "--country", "USA", "--output", str(tmp_path / "out")]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0
     page, text = done.output.split()
