@@ -138,8 +138,10 @@ def import_files(
         If a file is of no known format, contradicts itself, or lacks a fact that must be had.
     """
     asked = asked or Asked()
-    sources = [source for path in paths for source in _opened(Path(path))]
-    read = [(source, reader, _read(reader, source, asked)) for source, reader in _readers(sources, format)]
+    readers = _readers(format)
+    sources = [source for path in paths for source in _opened(Path(path), readers)]
+    chosen = [(source, _choose(source, readers, format)) for source in sources if not _reported(source, sources)]
+    read = [(source, reader, _read(reader, source, asked)) for source, reader in chosen]
     made = [
         _record(session, source, reader.name, asked, Path(output), now())
         for source, reader, sessions in read
@@ -152,37 +154,35 @@ def import_files(
     return [*made, *checked]
 
 
-def _opened(path: Path) -> list[Source]:
+def _opened(path: Path, readers: Sequence[Reader]) -> list[Source]:
     """Return the files of a path; of an archive only those that may be reports, at least one."""
     sources = open_sources(path)
     if len(sources) == 1 and sources[0].name == str(path):
         return sources
-    known = [source for source in sources if any(reader.recognises(source) for reader in _all_readers())]
+    known = [source for source in sources if any(reader.recognises(source) for reader in readers)]
     if not known:
         raise FormatError(f"{path} holds no file of a known format; it holds {', '.join(s.file_name for s in sources)}")
     return known
 
 
-def _all_readers() -> list[Reader]:
-    return [READERS.get(name)() for name in READERS.names()]
+def _readers(format: str | None) -> list[Reader]:
+    """Return the readers to choose from: all, or the one that was named."""
+    names = READERS.names()
+    if format is not None and format not in names:
+        raise unknown_name("format", format, names)
+    return [READERS.get(name)() for name in ([format] if format else names)]
 
 
-def _readers(sources: Sequence[Source], format: str | None) -> list[tuple[Source, Reader]]:
-    return [(source, _reader(source, format)) for source in sources if not _reported(source, sources)]
-
-
-def _reader(source: Source, format: str | None) -> Reader:
+def _choose(source: Source, readers: Sequence[Reader], format: str | None) -> Reader:
     if format is not None:
-        if format not in READERS.names():
-            raise unknown_name("format", format, READERS.names())
-        return READERS.get(format)()
-    found = [reader for reader in _all_readers() if reader.recognises(source)]
+        return readers[0]
+    found = [reader for reader in readers if reader.recognises(source)]
     if len(found) == 1:
         return found[0]
     if found:
         names = ", ".join(reader.name for reader in found)
         raise FormatError(f"{source.name} could be {names}; say which with --format")
-    titles = "\n".join(f"  {reader.name}: {reader.title}" for reader in _all_readers())
+    titles = "\n".join(f"  {reader.name}: {reader.title}" for reader in readers)
     raise FormatError(f"{source.name} is of no known format; known are\n{titles}")
 
 
