@@ -7,7 +7,7 @@ import typing
 
 from pydantic import BaseModel
 
-from energylab import dictionary, record, store
+from energylab import dictionary, record, store, tables
 from energylab.studies.plan import GIVEN_BY_STUDY, StudyFile
 from pagegen import comments, types
 from pagegen.markdown import code, one_line, page, table
@@ -73,11 +73,18 @@ def _tables() -> str:
         "one row a record, run and phase. A table of your own needs only "
         f"{', '.join(code(name) for name in store.REQUIRED)}.",
         "## The tidy table",
-        table(("column", "type", "meaning"), [(code(name), kind, said) for name, kind, said in dictionary.rows()]),
+        table(("column", "type", "unit", "meaning"), [_typed(column) for column in dictionary.columns()]),
         "## The table of windows",
         "`energylab.store.read_windows`: one row a window, invalid ones included.",
-        table(("column", "meaning"), [(code(name), said) for name, said in dictionary.window_rows()]),
+        table(
+            ("column", "unit", "meaning"),
+            [(code(column.name), column.unit, column.description) for column in dictionary.window_columns()],
+        ),
     )
+
+
+def _typed(column: dictionary.Column) -> tuple[str, ...]:
+    return code(column.name), tables.KINDS.get(column.name, "str"), column.unit, column.description
 
 
 def _study_file() -> str:

@@ -33,7 +33,7 @@ def import_(
     model_column: Annotated[str | None, typer.Option(help="Column of a CSV that names the model.")] = None,
     cohort: Annotated[str | None, typer.Option(help="A name that sets these records apart from others.")] = None,
     leave_out_invalid: Annotated[bool, typer.Option(help="Leave runs with an invalid measure out, said.")] = False,
-    format: Annotated[str | None, typer.Option(help="Name of the format; by default the file shows it.")] = None,
+    format: Annotated[str | None, typer.Option(help="A name, or file.py:Class; by default the file shows it.")] = None,
     output: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("results/imported"),
 ) -> None:
     """Read other programs' reports and tables into records of their own cohort, energy kind `imported`."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from energylab import store
-from energylab.errors import EnergylabError, FormatError, unknown_name
+from energylab.errors import EnergylabError, FormatError
 from energylab.formats.ai_energy_score import ROUNDING_WH, SUMMARY, TEXT
 from energylab.formats.ask import number
 from energylab.formats.session import Asked, Session
@@ -123,7 +123,7 @@ def import_files(
     asked : Asked, optional
         What the files do not state.
     format : str, optional
-        Name of the format; by default each file shows its own.
+        Name of the format, or ``file.py:Class`` for a reader of one's own; by default each file shows its own.
     now : callable
         The time, for records of files that state none.
 
@@ -167,10 +167,7 @@ def _opened(path: Path, readers: Sequence[Reader]) -> list[Source]:
 
 def _readers(format: str | None) -> list[Reader]:
     """Return the readers to choose from: all, or the one that was named."""
-    names = READERS.names()
-    if format is not None and format not in names:
-        raise unknown_name("format", format, names)
-    return [READERS.get(name)() for name in ([format] if format else names)]
+    return [READERS.get(name)() for name in ([format] if format else READERS.names())]
 
 
 def _choose(source: Source, readers: Sequence[Reader], format: str | None) -> Reader:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from energylab import store
+from energylab.dictionary import columns
 from energylab.errors import FormatError, unknown_name
-from energylab.formats.dictionary import columns
 from energylab.publish.names import csv_text
 
 if TYPE_CHECKING:

@@ -1,5 +1,6 @@
 """The page generator: types in words, comments of fields, commands, links of copied pages."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +11,7 @@ from pagegen import api, commands, comments, copies, markdown, schema, types
 from pagegen import tasks as task_pages
 from pydantic import BaseModel, Field
 
-from energylab import dictionary, tables, tasks
+from energylab import dictionary, formats, tables, tasks
 from energylab.cli import app
 from energylab.studies.plan import StudyFile
 
@@ -139,9 +140,20 @@ def test_every_public_name_of_the_package_says_what_it_is():
 
 
 def test_the_data_dictionary_is_whole():
-    assert list(tables.COLUMNS) == [name for name, _, _ in dictionary.rows()]
+    assert [column.name for column in dictionary.columns()] == list(tables.COLUMNS)
+    assert [column.name for column in dictionary.window_columns()] == list(tables.WINDOW_COLUMNS)
     assert set(dictionary.TIDY) == set(tables.COLUMNS)
     assert set(dictionary.WINDOWS) == set(tables.WINDOW_COLUMNS)
+    units = {"_j": "J", "_s": "s", "_w": "W", "_c": "°C", "_tokens": "tokens"}  # what a name ends in is its unit
+    for column in (*dictionary.columns(), *dictionary.window_columns()):
+        ending = next((ending for ending in units if column.name.endswith(ending)), None)
+        assert ending is None or column.unit == units[ending], column
+        assert column.description.endswith("."), column
+
+
+def test_every_format_is_told_of():
+    page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    assert {f"`{name}`" for name in formats.READERS.names()} == set(re.findall(r"^\| (`[a-z0-9-]+`) \|", page, re.M))
 
 
 def test_readmes_stand_where_a_newcomer_looks():

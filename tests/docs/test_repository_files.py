@@ -115,3 +115,5 @@ def test_every_benchmark_has_its_row_and_every_row_its_command():
         assert (figure == "not run yet") == (machine == "" and day == ""), (
             f"a figure needs its machine and date: {row[0]}"
         )
+        assert re.fullmatch(r"(\d{4}-\d\d-\d\d)?", day), f"a date is written YYYY-MM-DD: {row[0]}"
+        assert row[5].count("`") == 2, f"one command prints a figure: {row[0]}"

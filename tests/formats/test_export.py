@@ -15,9 +15,9 @@ from release_builders import record_of
 
 import energylab
 from energylab import release, store
+from energylab.dictionary import columns
 from energylab.errors import FormatError, UnknownNameError
 from energylab.formats import Asked, Checked, import_files, study_table, submission
-from energylab.formats.dictionary import columns
 from energylab.formats.model_card import model_card
 from energylab.publish import carbon, labels
 from energylab.release.evidence import session_energy_wh
