@@ -1,0 +1,215 @@
+"""What each model's measurement shows after every look: estimate, two anytime-valid half-widths, energy spent.
+
+A look is a place where the rule may stop. Its half-widths are the package's, each part at its share of the error, so that
+all hold at once: `anytime.anytime_path` for the choice of queries (regression on the covariate, finite population:
+nothing is left of it once all were asked), `sessions.known_half_width` for runs, whose spread has a known bound, and
+for the counter's steps, whose error is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from rate_rows import worlds
+from rate_rows.worlds import BLOCKS, IDLE_AGAIN_S, IDLE_S, LEAD_IN_S, QUERIES, RUNS, WINDOW_S, World
+
+from energylab.statistics.anytime import anytime_path
+from energylab.statistics.cohort_stop import Levels
+from energylab.statistics.sessions import known_half_width, repeated_mean, session_weight
+
+#: Units of five queries after which table (i) looks: in the first pass, then as a share of a pass.
+FIRST = (6, 7, 8, 9, 10, 11, 12, 14, 16, 18, 20, 22, 25, 28, 32, 36, 40, 45, 50, 57, 64, 72, 80, 90, 100, 112, 125, 140, 160, 180, 200)
+LATER = (1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2.0, 2.2, 2.5, 2.8, 3.2, 3.6, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0)
+TUNED = 12  # units the first pass is tuned to
+SAMPLING = 0.7  # share of the error for the choice of queries; the rest for runs and ticks
+SESSIONS = 60  # cap of table (ii)
+WHOLE_S = 160.0  # all queries up to this long are one window of a later session; of longer ones
+ANCHOR_S = 40.0  # … as many as take so long, five windows of the first pass at least
+SHORT_WINDOWS = 3  # of a session where all queries together do not fill ten windows: each window holds them all
+USUAL_CV = 0.1  # of a window, to plan with
+INVALID = 1.01  # one window in a hundred is invalid: paid for, and measured again
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Every look at every model; arrays of shape (count, models, looks).
+
+    Attributes
+    ----------
+    mean : ndarray
+        Estimate, Wh per 1,000 queries.
+    own, outer : ndarray
+        Half-widths at the two levels of `cohort_stop.split_error`.
+    cost : ndarray
+        Energy spent so far as a share of the published protocol's.
+    last : ndarray of int, shape (count, models)
+        Index of a model's last look, where it is at its cap.
+    """
+
+    mean: np.ndarray
+    own: np.ndarray
+    outer: np.ndarray
+    cost: np.ndarray
+    last: np.ndarray
+
+
+def by_queries(rng: np.random.Generator, world: World, levels: Levels) -> Ladder:
+    """Build the ladder of table (i): any few queries are a run of their own, and nothing but queries costs."""
+    noise = rng.standard_normal((*world.power_w.shape, RUNS, BLOCKS), dtype=np.float32)
+    y = world.blocks[..., None, :] * (1 + world.run_cv[..., None, None] * noise)
+    units = np.concatenate([FIRST, np.round(np.multiply(LATER, BLOCKS))]).astype(int)
+    mean = _means(y, world.covariate)[..., units - 1]
+    runs = 1 / session_weight(RUNS, BLOCKS)[units - 1]
+    halves = [
+        _queries_half(y, world.covariate, level)[..., units - 1]
+        + mean * known_half_width(runs, world.bound_cv[..., None], 1 - (1 - level) * (1 - SAMPLING))
+        for level in (levels.own, levels.outer)
+    ]
+    last = np.full(world.power_w.shape, units.size - 1)
+    cost = np.broadcast_to(units / (RUNS * BLOCKS), mean.shape)
+    return Ladder(*_absolute(world, mean, *halves), cost, last)
+
+
+def _means(y: np.ndarray, covariate: np.ndarray) -> np.ndarray:
+    """Estimate after every window of shape (..., passes, windows): by regression, then of all queries."""
+    early = anytime_path(y[..., 0, :], covariate).mean
+    return np.concatenate([early[..., :-1], repeated_mean(y)[..., y.shape[-1] - 1 :]], axis=-1)
+
+
+def _queries_half(y: np.ndarray, covariate: np.ndarray, level: float) -> np.ndarray:
+    """Half-width that the choice of queries leaves after every window: 0 once all were asked."""
+    passes, windows = y.shape[-2:]
+    path = anytime_path(
+        y[..., 0, :],
+        covariate,
+        level=1 - (1 - level) * SAMPLING,
+        tuned_windows=TUNED,
+        population_windows=windows,
+        sampling_share=1.0,  # noise of the windows is apart; that it is in the residuals too only widens
+    )
+    return np.concatenate([path.half_width[..., :-1], np.zeros((*y.shape[:-2], (passes - 1) * windows + 1))], axis=-1)
+
+
+def metered(rng: np.random.Generator, world: World, levels: Levels) -> Ladder:
+    """Build the ladder of table (ii): windows of a stepping counter, every few of them a session of its own."""
+    sizes, per_session = _plan(world)
+    parts = []
+    for size, windows in np.unique(np.stack([sizes, per_session]).reshape(2, -1), axis=1).T:
+        at = np.nonzero((sizes == size) & (per_session == windows))
+        parts.append((at, _sessions(rng, world, at, int(size), int(windows), levels)))
+    longest = max(rungs[0].shape[-1] for _, rungs in parts)
+    whole = [np.empty((*sizes.shape, longest)) for _ in range(4)]
+    last = np.zeros(sizes.shape, int)
+    for at, rungs in parts:
+        last[at] = rungs[0].shape[-1] - 1
+        for all_of_it, part in zip(whole, rungs, strict=True):
+            padding = np.repeat(part[..., -1:], longest - part.shape[-1], axis=-1)
+            all_of_it[at] = np.concatenate([part, padding], axis=-1)
+    return Ladder(*_absolute(world, *whole[:3]), whole[3], last)
+
+
+def _plan(world: World) -> tuple[np.ndarray, np.ndarray]:
+    """Windows that a pass over all queries fills, and windows of a session, both known before anything is measured.
+
+    A window holds at least five queries. Fewer than ten windows are no sample: then each holds all queries. A session is
+    as long as pays: the square root of its own cost over a window's, times the spread of windows over the bound of
+    that of sessions (Cochran 1977, 10.6).
+    """
+    fits = np.clip(world.pass_s / WINDOW_S, 1, BLOCKS)
+    allowed = np.array([1, 10, 20, 50, 100, 200])
+    sizes = allowed[np.searchsorted(allowed, fits, side="right") - 1]
+    window_j = world.pass_s / sizes * world.power_w
+    wanted = np.sqrt(worlds.session_j(world) / window_j) * USUAL_CV / world.bound_cv
+    lengths = allowed[1:]
+    chosen = lengths[np.clip(np.searchsorted(lengths, wanted, side="right") - 1, 0, None)]
+    windows = np.where(sizes % chosen == 0, chosen, np.where(chosen < sizes, 10, sizes))
+    return sizes, np.where(sizes == 1, SHORT_WINDOWS, windows)
+
+
+def _sessions(rng, world: World, at, size: int, windows: int, levels: Levels) -> tuple[np.ndarray, ...]:
+    """Mean, half-widths and cost after every look at models whose queries fill `size` windows, `windows` a session.
+
+    The first pass takes ``size / windows`` sessions. Every later one measures a few anchors anew, spread over the first
+    ones: its ratio to what these found there is its deviation from them, so that it counts as a whole session.
+    """
+    first = max(size // windows, 1)
+    run_cv, bound_cv = world.run_cv[at[0]], world.bound_cv[at[0]]
+    pass_s = world.pass_s[at][:, None]
+    length_s = pass_s / size * (np.ceil(WINDOW_S / pass_s) if size == 1 else 1.0)
+    deviation = run_cv * rng.standard_normal((at[0].size, first + SESSIONS))
+    y = 1 + np.repeat(deviation[:, :first], windows, axis=1)
+    y = y * (1 + worlds.window_noise(rng, y.shape, length_s))
+    tick_cv = worlds.tick_cv(length_s)
+    if size > 1:
+        blocks, covariate = (v[at].reshape(-1, size, BLOCKS // size).mean(-1) for v in (world.blocks, world.covariate))
+        y = y * blocks
+        count = np.concatenate([[n for n in FIRST if n < windows], windows * np.arange(1, first + 1)]).astype(int)
+        mean = _means(y[:, None, :], covariate)[..., count - 1]
+    else:
+        count = np.array([windows])
+        mean = y.mean(axis=-1, keepdims=True)
+    sessions = -(-count // windows)
+    known = bound_cv**2 / sessions + tick_cv**2 / count
+
+    more = np.arange(1, SESSIONS - first + 1)
+    again_s, from_first = _again(pass_s, size, windows, length_s)
+    again_cv = worlds.tick_cv(again_s)
+    since = deviation[:, first : first + more.size] + again_cv * rng.standard_normal((at[0].size, more.size))
+    since += from_first * (rng.standard_normal(since.shape) * tick_cv / np.sqrt(again_s / length_s))
+    whole = mean[:, -1:]
+    later = np.where(from_first, whole * (1 - deviation[:, :first].mean(axis=1, keepdims=True) + since), 1 + since)
+    total = first + more
+    mean = np.concatenate([mean, (first * whole + np.cumsum(later, axis=1)) / total], axis=1)
+    anchored = np.maximum(length_s / (again_s * more), 1 / (first * windows)) * (more / total) ** 2 * from_first
+    ticks = tick_cv**2 * (np.where(from_first, 1.0, (first / total) ** 2) / (first * windows) + anchored)
+    ticks = ticks + again_cv**2 * more / total**2
+    known = np.concatenate([known, bound_cv**2 / total + ticks], axis=1)
+
+    halves = []
+    for level in (levels.own, levels.outer):
+        half = mean * known_half_width(bound_cv**2 / known, bound_cv, 1 - (1 - level) * (1 - SAMPLING))
+        if size > 1:
+            half[:, : count.size] += _queries_half(y[:, None, :], covariate, level)[..., count - 1]
+        halves.append(half)
+    window_j = (length_s + LEAD_IN_S) * world.power_w[at][:, None]
+    again_j = (again_s + LEAD_IN_S) * world.power_w[at][:, None]
+    spent_j = INVALID * np.concatenate([window_j * count, window_j * first * windows + again_j * more], axis=1)
+    started = np.concatenate([sessions, total])
+    first_j, again_j = (worlds.session_j(world, idle_s)[at][:, None] for idle_s in (IDLE_S, IDLE_AGAIN_S))
+    spent_j = spent_j + first_j + again_j * (started - 1)
+    return mean, *halves, spent_j / (RUNS * world.energy_wh[at[1]] * 3600)[:, None]
+
+
+def _again(pass_s: np.ndarray, size: int, windows: int, length_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds of the one window of a later session, and whether it holds only some queries, to be set against the first."""
+    if size == 1:
+        return length_s * windows, np.zeros(pass_s.shape, bool)
+    some = pass_s > WHOLE_S
+    anchors = np.maximum(np.ceil(ANCHOR_S / length_s), 5)
+    return np.where(some, np.maximum(anchors, size // windows) * length_s, pass_s), some
+
+
+def _absolute(world: World, *relative: np.ndarray) -> list[np.ndarray]:
+    return [each * world.energy_wh[:, None] for each in relative]
+
+
+def fixed_sample(rng: np.random.Generator, world: World, queries: int, sessions: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Measure the baseline, the plain mean of a fixed sample in one go; return figures and cost as in `Ladder`.
+
+    Parameters
+    ----------
+    sessions : bool
+        Whether it is one metered session, or runs of ten queries each that cost their queries alone.
+    """
+    count = queries * BLOCKS // QUERIES
+    shape = world.power_w.shape
+    sample = world.blocks[..., :count].mean(axis=-1)
+    cost = np.full(shape, queries / (RUNS * QUERIES))
+    if not sessions:
+        noise = rng.standard_normal(shape) / np.sqrt(count)
+        return world.energy_wh * sample * (1 + world.run_cv * noise), cost
+    length_s = np.maximum(world.pass_s * queries / QUERIES, WINDOW_S)
+    seen = sample * (1 + world.run_cv * rng.standard_normal(shape)) * (1 + worlds.window_noise(rng, shape, length_s))
+    spent_j = length_s * world.power_w + worlds.session_j(world)
+    return world.energy_wh * seen, spent_j / (RUNS * world.energy_wh * 3600)
