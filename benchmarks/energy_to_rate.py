@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from rate_rows import PUBLISHED, clustered_wilson, true_stars
-from rate_rows.ladders import Ladder, by_queries, fixed_sample, metered
+from rate_rows.ladders import Ladder, by_queries, fixed_sample, metered, rung
 from rate_rows.worlds import RUNS, published_figures, simulate
 
 from energylab.statistics import cohort_stop
@@ -80,7 +80,7 @@ class Outcome:
         return Outcome(**{name: getattr(self, name)[:, chosen] for name in Outcome.__annotations__})
 
 
-def play(ladder: Ladder) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def play(ladder: Ladder, levels: cohort_stop.Levels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Let the rule measure cohorts to their ends.
 
     Returns
@@ -91,30 +91,24 @@ def play(ladder: Ladder) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     look = np.zeros(ladder.last.shape, int)
     fewest, most = np.ones_like(look), np.full_like(look, 5)
     open_ = np.ones(look.shape, bool)
-    at_cap = rung(ladder.own, ladder.last), rung(ladder.outer, ladder.last)
+    at_cap = ladder.at(ladder.last)
     while True:
-        mean, own, outer = (rung(each, look) for each in (ladder.mean, ladder.own, ladder.outer))
-        outer_ends = np.maximum(mean - outer, 0.0), mean + outer
-        verdict = cohort_stop.judge(np.maximum(mean - own, 0.0), mean + own, *outer_ends)
+        evidence = ladder.at(look)
+        verdict = cohort_stop.judge(evidence, levels)
         fewest, most = np.where(open_, verdict.fewest, fewest), np.where(open_, verdict.most, most)
-        open_ &= ~verdict.decided & ~cohort_stop.hopeless(mean, own, outer, *at_cap)
-        go = cohort_stop.measure_next(verdict, *outer_ends, open_, look < ladder.last)
+        open_ &= ~verdict.decided & ~cohort_stop.hopeless(evidence, at_cap, levels)
+        go = cohort_stop.measure_next(verdict, open_, look < ladder.last)
         if not go.any():
             return look, fewest, most
         look = look + go
-
-
-def rung(values: np.ndarray, look: np.ndarray) -> np.ndarray:
-    """Return each model's value at its look."""
-    return np.take_along_axis(values, look[..., None], axis=-1)[..., 0]
 
 
 def outcomes(rng: np.random.Generator, energy_wh: np.ndarray, count: int, table: str) -> Outcome:
     """Simulate one cohort `count` times."""
     world = simulate(rng, energy_wh, count)
     levels = cohort_stop.split_error(PROBABILITY, energy_wh.size)
-    ladder = (by_queries if table == "i" else metered)(rng, world, levels)
-    look, fewest, most = play(ladder)
+    ladder = (by_queries if table == "i" else metered)(rng, world)
+    look, fewest, most = play(ladder, levels)
     truth = true_stars(energy_wh)
     sample, sample_cost = fixed_sample(rng, world, BASELINE, sessions=table == "ii")
     shape = look.shape

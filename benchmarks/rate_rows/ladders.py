@@ -1,9 +1,8 @@
-"""What each model's measurement shows after every look: estimate, two anytime-valid half-widths, energy spent.
+"""What each model's measurement shows after every look: estimate, its errors, energy spent.
 
-A look is a place where the rule may stop. Its half-widths are the package's, each part at its share of the error, so that
-all hold at once: `anytime.anytime_path` for the choice of queries (regression on the covariate, finite population:
-nothing is left of it once all were asked), `sessions.known_half_width` for runs, whose spread has a known bound, and
-for the counter's steps, whose error is known.
+A look is a place where the rule may stop. The errors are the package's: `anytime.anytime_terms` for the choice of queries
+(regression on the covariate, finite population: nothing is left of it once all were asked), and the known spreads of
+runs (an upper bound) and of the counter's steps, as `sessions.known_half_width` takes them.
 """
 
 from __future__ import annotations
@@ -14,33 +13,36 @@ import numpy as np
 from rate_rows import worlds
 from rate_rows.worlds import BLOCKS, IDLE_AGAIN_S, IDLE_S, LEAD_IN_S, QUERIES, RUNS, WINDOW_S, World
 
-from energylab.statistics.anytime import anytime_path
-from energylab.statistics.cohort_stop import Levels
-from energylab.statistics.sessions import known_half_width, repeated_mean, session_weight
+from energylab.statistics.anytime import anytime_terms
+from energylab.statistics.evidence import Evidence, Part
+from energylab.statistics.sessions import KNOWN_DF, known_ratio, repeated_mean, session_weight
 
 #: Units of five queries after which table (i) looks: in the first pass, then as a share of a pass.
-FIRST = (6, 7, 8, 9, 10, 11, 12, 14, 16, 18, 20, 22, 25, 28, 32, 36, 40, 45, 50, 57, 64, 72, 80, 90, 100, 112, 125, 140, 160, 180, 200)
+FIRST = (5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 18, 20, 22, 25, 28, 32, 36, 40, 45, 50, 57, 64, 72, 80, 90, 100, 112, 125, 140, 160, 180, 200)
 LATER = (1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2.0, 2.2, 2.5, 2.8, 3.2, 3.6, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0)
 TUNED = 12  # units the first pass is tuned to
-SAMPLING = 0.7  # share of the error for the choice of queries; the rest for runs and ticks
-SESSIONS = 60  # cap of table (ii)
+LEVEL = 0.99  # the mixtures are tuned to
+SESSIONS = 60  # cap of table (ii), beside ...
+CAP_S = 1800.0  # ... the energy of the published protocol, or of so many seconds of work where that is more
 WHOLE_S = 160.0  # all queries up to this long are one window of a later session; of longer ones
 ANCHOR_S = 40.0  # … as many as take so long, five windows of the first pass at least
 SHORT_WINDOWS = 3  # of a session where all queries together do not fill ten windows: each window holds them all
-USUAL_CV = 0.1  # of a window, to plan with
+USUAL_CV = 0.36  # of a query's residual, to plan with
 INVALID = 1.01  # one window in a hundred is invalid: paid for, and measured again
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """Every look at every model; arrays of shape (count, models, looks).
+    """Every look at every model; arrays of shape (count, models, looks) unless said otherwise.
 
     Attributes
     ----------
     mean : ndarray
         Estimate, Wh per 1,000 queries.
-    own, outer : ndarray
-        Half-widths at the two levels of `cohort_stop.split_error`.
+    error, df, ratio : ndarray
+        Of the choice of queries; see `evidence.Part`.
+    known_error, known_ratio : ndarray
+        Of runs and ticks together.
     cost : ndarray
         Energy spent so far as a share of the published protocol's.
     last : ndarray of int, shape (count, models)
@@ -48,65 +50,82 @@ class Ladder:
     """
 
     mean: np.ndarray
-    own: np.ndarray
-    outer: np.ndarray
+    error: np.ndarray
+    df: np.ndarray
+    ratio: np.ndarray
+    known_error: np.ndarray
+    known_ratio: np.ndarray
     cost: np.ndarray
     last: np.ndarray
 
+    def at(self, look: np.ndarray) -> Evidence:
+        """Return the evidence of each model at its look."""
+        mean, error, df, ratio, known, known_ratio = (
+            rung(each, look)
+            for each in (self.mean, self.error, self.df, self.ratio, self.known_error, self.known_ratio)
+        )
+        return Evidence(mean, (Part(error, df, ratio), Part(known, np.full_like(known, KNOWN_DF), known_ratio)))
 
-def by_queries(rng: np.random.Generator, world: World, levels: Levels) -> Ladder:
+
+def rung(values: np.ndarray, look: np.ndarray) -> np.ndarray:
+    """Return each model's value at its look."""
+    return np.take_along_axis(values, look[..., None], axis=-1)[..., 0]
+
+
+def by_queries(rng: np.random.Generator, world: World) -> Ladder:
     """Build the ladder of table (i): any few queries are a run of their own, and nothing but queries costs."""
     noise = rng.standard_normal((*world.power_w.shape, RUNS, BLOCKS), dtype=np.float32)
     y = world.blocks[..., None, :] * (1 + world.run_cv[..., None, None] * noise)
     units = np.concatenate([FIRST, np.round(np.multiply(LATER, BLOCKS))]).astype(int)
-    mean = _means(y, world.covariate)[..., units - 1]
+    mean, *queries = (each[..., units - 1] for each in _queries(y, world.covariate))
     runs = 1 / session_weight(RUNS, BLOCKS)[units - 1]
-    halves = [
-        _queries_half(y, world.covariate, level)[..., units - 1]
-        + mean * known_half_width(runs, world.bound_cv[..., None], 1 - (1 - level) * (1 - SAMPLING))
-        for level in (levels.own, levels.outer)
-    ]
+    known = mean * world.bound_cv[..., None] / np.sqrt(runs)
+    ratio = np.broadcast_to(known_ratio(runs, LEVEL, tuned_count=TUNED), mean.shape)
     last = np.full(world.power_w.shape, units.size - 1)
     cost = np.broadcast_to(units / (RUNS * BLOCKS), mean.shape)
-    return Ladder(*_absolute(world, mean, *halves), cost, last)
+    return _ladder(world, mean, *queries, known, ratio, cost, last)
 
 
-def _means(y: np.ndarray, covariate: np.ndarray) -> np.ndarray:
-    """Estimate after every window of shape (..., passes, windows): by regression, then of all queries."""
-    early = anytime_path(y[..., 0, :], covariate).mean
-    return np.concatenate([early[..., :-1], repeated_mean(y)[..., y.shape[-1] - 1 :]], axis=-1)
+def _queries(y: np.ndarray, covariate: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Estimate, error, df and ratio after every window of shape (..., passes, windows).
 
-
-def _queries_half(y: np.ndarray, covariate: np.ndarray, level: float) -> np.ndarray:
-    """Half-width that the choice of queries leaves after every window: 0 once all were asked."""
-    passes, windows = y.shape[-2:]
-    path = anytime_path(
+    In the first pass by regression; later all queries were asked, so that their choice is no error any more. Noise of
+    the windows is apart; that it is in the residuals too only widens.
+    """
+    windows = y.shape[-1]
+    terms = anytime_terms(
         y[..., 0, :],
         covariate,
-        level=1 - (1 - level) * SAMPLING,
+        level=LEVEL,
         tuned_windows=TUNED,
         population_windows=windows,
-        sampling_share=1.0,  # noise of the windows is apart; that it is in the residuals too only widens
+        sampling_share=1.0,
     )
-    return np.concatenate([path.half_width[..., :-1], np.zeros((*y.shape[:-2], (passes - 1) * windows + 1))], axis=-1)
+    mean = repeated_mean(y)
+    mean[..., : windows - 1] = terms.mean[..., :-1]
+    error, ratio = np.zeros(mean.shape), np.ones(mean.shape)
+    error[..., : windows - 1], ratio[..., : windows - 1] = terms.error[..., :-1], terms.ratio[..., :-1]
+    df = np.maximum(np.arange(mean.shape[-1]) - 1.0, 1.0)
+    return mean, error, np.broadcast_to(df, mean.shape), ratio
 
 
-def metered(rng: np.random.Generator, world: World, levels: Levels) -> Ladder:
+def metered(rng: np.random.Generator, world: World) -> Ladder:
     """Build the ladder of table (ii): windows of a stepping counter, every few of them a session of its own."""
     sizes, per_session = _plan(world)
     parts = []
     for size, windows in np.unique(np.stack([sizes, per_session]).reshape(2, -1), axis=1).T:
         at = np.nonzero((sizes == size) & (per_session == windows))
-        parts.append((at, _sessions(rng, world, at, int(size), int(windows), levels)))
+        parts.append((at, _sessions(rng, world, at, int(size), int(windows))))
     longest = max(rungs[0].shape[-1] for _, rungs in parts)
-    whole = [np.empty((*sizes.shape, longest)) for _ in range(4)]
+    whole = [np.empty((*sizes.shape, longest)) for _ in range(7)]
     last = np.zeros(sizes.shape, int)
     for at, rungs in parts:
-        last[at] = rungs[0].shape[-1] - 1
+        cap = np.maximum(1.0, CAP_S / (RUNS * world.pass_s[at]))
+        last[at] = np.maximum(np.count_nonzero(rungs[-1] <= cap[:, None], axis=-1) - 1, 0)
         for all_of_it, part in zip(whole, rungs, strict=True):
             padding = np.repeat(part[..., -1:], longest - part.shape[-1], axis=-1)
             all_of_it[at] = np.concatenate([part, padding], axis=-1)
-    return Ladder(*_absolute(world, *whole[:3]), whole[3], last)
+    return _ladder(world, *whole, last)
 
 
 def _plan(world: World) -> tuple[np.ndarray, np.ndarray]:
@@ -120,18 +139,20 @@ def _plan(world: World) -> tuple[np.ndarray, np.ndarray]:
     allowed = np.array([1, 10, 20, 50, 100, 200])
     sizes = allowed[np.searchsorted(allowed, fits, side="right") - 1]
     window_j = world.pass_s / sizes * world.power_w
-    wanted = np.sqrt(worlds.session_j(world) / window_j) * USUAL_CV / world.bound_cv
+    window_cv = USUAL_CV / np.sqrt(QUERIES / sizes)
+    wanted = np.sqrt(worlds.session_j(world) / window_j) * window_cv / world.bound_cv
     lengths = allowed[1:]
     chosen = lengths[np.clip(np.searchsorted(lengths, wanted, side="right") - 1, 0, None)]
     windows = np.where(sizes % chosen == 0, chosen, np.where(chosen < sizes, 10, sizes))
     return sizes, np.where(sizes == 1, SHORT_WINDOWS, windows)
 
 
-def _sessions(rng, world: World, at, size: int, windows: int, levels: Levels) -> tuple[np.ndarray, ...]:
-    """Mean, half-widths and cost after every look at models whose queries fill `size` windows, `windows` a session.
+def _sessions(rng, world: World, at, size: int, windows: int) -> tuple[np.ndarray, ...]:
+    """Build the ladder of models whose queries fill `size` windows, `windows` a session; all but `last`.
 
-    The first pass takes ``size / windows`` sessions. Every later one measures a few anchors anew, spread over the first
-    ones: its ratio to what these found there is its deviation from them, so that it counts as a whole session.
+    The first pass takes ``size / windows`` sessions. A later one measures all queries in one window, or where that takes
+    long some anchors, spread over the first ones: their ratio to what these found there is the session's deviation
+    from them, so that it counts as a whole session.
     """
     first = max(size // windows, 1)
     run_cv, bound_cv = world.run_cv[at[0]], world.bound_cv[at[0]]
@@ -145,10 +166,11 @@ def _sessions(rng, world: World, at, size: int, windows: int, levels: Levels) ->
         blocks, covariate = (v[at].reshape(-1, size, BLOCKS // size).mean(-1) for v in (world.blocks, world.covariate))
         y = y * blocks
         count = np.concatenate([[n for n in FIRST if n < windows], windows * np.arange(1, first + 1)]).astype(int)
-        mean = _means(y[:, None, :], covariate)[..., count - 1]
+        mean, *queries = (each[..., count - 1] for each in _queries(y[:, None, :], covariate))
     else:
         count = np.array([windows])
         mean = y.mean(axis=-1, keepdims=True)
+        queries = [np.zeros_like(mean), np.ones_like(mean), np.ones_like(mean)]
     sessions = -(-count // windows)
     known = bound_cv**2 / sessions + tick_cv**2 / count
 
@@ -166,19 +188,19 @@ def _sessions(rng, world: World, at, size: int, windows: int, levels: Levels) ->
     ticks = ticks + again_cv**2 * more / total**2
     known = np.concatenate([known, bound_cv**2 / total + ticks], axis=1)
 
-    halves = []
-    for level in (levels.own, levels.outer):
-        half = mean * known_half_width(bound_cv**2 / known, bound_cv, 1 - (1 - level) * (1 - SAMPLING))
-        if size > 1:
-            half[:, : count.size] += _queries_half(y[:, None, :], covariate, level)[..., count - 1]
-        halves.append(half)
+    queries = [
+        np.concatenate([each, np.full((at[0].size, more.size), left)], axis=1)
+        for each, left in zip(queries, (0.0, 1.0, 1.0), strict=True)
+    ]
+    ratio = known_ratio(bound_cv**2 / known, LEVEL)
+    known = mean * np.sqrt(known)
     window_j = (length_s + LEAD_IN_S) * world.power_w[at][:, None]
     again_j = (again_s + LEAD_IN_S) * world.power_w[at][:, None]
     spent_j = INVALID * np.concatenate([window_j * count, window_j * first * windows + again_j * more], axis=1)
     started = np.concatenate([sessions, total])
     first_j, again_j = (worlds.session_j(world, idle_s)[at][:, None] for idle_s in (IDLE_S, IDLE_AGAIN_S))
     spent_j = spent_j + first_j + again_j * (started - 1)
-    return mean, *halves, spent_j / (RUNS * world.energy_wh[at[1]] * 3600)[:, None]
+    return mean, *queries, known, ratio, spent_j / (RUNS * world.energy_wh[at[1]] * 3600)[:, None]
 
 
 def _again(pass_s: np.ndarray, size: int, windows: int, length_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -190,8 +212,10 @@ def _again(pass_s: np.ndarray, size: int, windows: int, length_s: np.ndarray) ->
     return np.where(some, np.maximum(anchors, size // windows) * length_s, pass_s), some
 
 
-def _absolute(world: World, *relative: np.ndarray) -> list[np.ndarray]:
-    return [each * world.energy_wh[:, None] for each in relative]
+def _ladder(world: World, mean, error, df, ratio, known_error, known_ratio, cost, last) -> Ladder:
+    """Turn relative figures into Wh per 1,000 queries."""
+    wh = world.energy_wh[:, None]
+    return Ladder(mean * wh, error * wh, df, ratio, known_error * wh, known_ratio, cost, last)
 
 
 def fixed_sample(rng: np.random.Generator, world: World, queries: int, sessions: bool) -> tuple[np.ndarray, np.ndarray]:

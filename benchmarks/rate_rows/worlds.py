@@ -23,7 +23,7 @@ TICK_S = 0.1  # of the energy counter
 WINDOW_S = 4.0  # shortest window: one tick at each edge is 5 % of it, the protocol's limit
 LEAD_IN_S = 2.5 * TICK_S  # work before a dithered window, on average
 IDLE_W, RESIDENT_W = 70.0, 115.0  # three idle levels a session, one of them without a context ...
-IDLE_S, IDLE_AGAIN_S = 10.0, 3.0  # ... each watched this long; shorter in sessions after a model's first
+IDLE_S, IDLE_AGAIN_S = 5.0, 3.0  # ... each watched this long; shorter in sessions after a model's first
 STUDY_SESSIONS = 40  # of the earlier study from which the spread between sessions is known
 
 

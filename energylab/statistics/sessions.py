@@ -11,7 +11,7 @@ from energylab.statistics.anytime import best_ratio, multiplier
 from energylab.statistics.intervals import check_level
 
 #: Degrees of freedom of a spread that is known, not estimated: Student and normal cannot be told apart.
-_KNOWN = 1e9
+KNOWN_DF = 1e9
 
 
 def known_half_width(count: ArrayLike, cv: ArrayLike, level: float, tuned_count: float = 3.0) -> np.ndarray:
@@ -49,8 +49,14 @@ def known_half_width(count: ArrayLike, cv: ArrayLike, level: float, tuned_count:
     """
     check_level(level)
     count = np.asarray(count, float)
-    excess = (best_ratio(_KNOWN, 1 - level) - 1) / tuned_count
-    return multiplier(_KNOWN, 1 + excess * count, 1 - level) * np.asarray(cv, float) / np.sqrt(count)
+    ratio = known_ratio(count, level, tuned_count)
+    return multiplier(KNOWN_DF, ratio, 1 - level) * np.asarray(cv, float) / np.sqrt(count)
+
+
+def known_ratio(count: ArrayLike, level: float, tuned_count: float = 3.0) -> np.ndarray:
+    """Return the ``1 + τ²/v`` of `anytime.multiplier` for deviations of known spread; as `known_half_width`."""
+    check_level(level)
+    return 1 + (best_ratio(KNOWN_DF, 1 - level) - 1) / tuned_count * np.asarray(count, float)
 
 
 def spread_bound(cv: ArrayLike, sessions: int, level: float = 0.95) -> np.ndarray:
