@@ -3,18 +3,22 @@
     python benchmarks/energy_to_rate.py              # full size, minutes on one core
     python benchmarks/energy_to_rate.py --count 20   # a quick look
 
-Cohorts have the published energies (166 models in 12 groups); queries, covariates, run CV and sessions are simulated as
-`rate_rows/worlds.py` says. The rule is the package's: anytime-valid intervals of every model (`statistics.anytime`,
-`statistics.passes`), stars by `statistics.cohort_stop`: a cohort is measured together, each look narrows the undecided
-models and, where these blur the edges, the extremes; a star is decided when one is left, each right with 95 %. The cap is
-the published protocol's own size, ten passes over all queries; a model undecided there is reported as adjacent stars.
+Cohorts have the published energies (166 models in 12 groups); queries, covariates, run CV and sessions are simulated
+as `rate_rows/worlds.py` says. The rule is the package's (`statistics.cohort_stop`): a cohort is measured together, each
+look narrows the undecided models or, where these blur the edges, the extremes; a star is decided when one is left, each
+right with 95 % however often one looks; what the cap cannot decide is given up. The cap is the published protocol's own
+energy: ten passes over all queries, or in table (ii) 30 minutes of work where that is more.
 
-Two tables: (i) limited by queries only; (ii) metered, with windows limited by a counter that steps every 100 ms, every run a
-session with warm-up and idle. Energies are shares of the published protocol's bare windows (its own warm-up and idle
-are not charged to it). "Same star" is agreement with the stars of the true energies. Goals: (i) at most 2 % in the
-median and 10 % in the mean; (ii) at most 10 % in the mean over models whose published protocol lasts 500 s; both:
-agreement of the decided no more than 0.5 points below the published protocol's, per task and on the ten models
-nearest an edge; undecided at most 3 %. Exits 1 when a goal is missed.
+Two tables: (i) limited by queries only, where any five queries may be a run of their own; (ii) metered: windows limited
+by a counter that steps every 100 ms, every run a session with warm-up and idle. What a rule is told beforehand is an
+upper bound of the run CV, from an earlier study of the machine that is not charged. Energies are shares of the
+published protocol's bare windows: its own warm-up and idle are not charged to it, except in one line that says so.
+
+*Same star* is agreement with the stars of the true energies: "published" of the protocol itself, "decided right" of the
+stars the rule decided, "guess" of its point estimates, undecided models included, "fixed" of the plain mean of 200
+queries. Goals: (i) at most 2 % in the median and 10 % in the mean; (ii) at most 10 % in the mean over models whose
+published protocol lasts 500 s; both: agreement of the decided no more than 0.5 points below the published protocol's,
+in every group and on the ten models nearest an edge; undecided at most 3 %. Exits 1 when a goal is missed.
 """
 
 from __future__ import annotations
@@ -28,12 +32,12 @@ from dataclasses import dataclass
 import numpy as np
 from rate_rows import PUBLISHED, clustered_wilson, true_stars
 from rate_rows.ladders import Ladder, by_queries, fixed_sample, metered, rung
-from rate_rows.worlds import RUNS, published_figures, simulate
+from rate_rows.worlds import RUNS, published_figures, session_j, simulate
 
 from energylab.statistics import cohort_stop
 
 SEED = 20250204
-COUNT = 1000
+COUNT = 600
 AT_ONCE = 50
 PROBABILITY = 0.95
 BASELINE = 200
@@ -61,6 +65,8 @@ class Outcome:
         Of the simulation.
     wh : ndarray
         Energy of the published protocol, Wh.
+    bare : ndarray
+        Share of its ten runs in what they take as metered sessions, with warm-up and idle.
     """
 
     published: np.ndarray
@@ -74,6 +80,7 @@ class Outcome:
     long: np.ndarray
     run_cv: np.ndarray
     wh: np.ndarray
+    bare: np.ndarray
 
     def at(self, chosen) -> Outcome:
         """Return chosen models, by index or mask along the models."""
@@ -124,6 +131,7 @@ def outcomes(rng: np.random.Generator, energy_wh: np.ndarray, count: int, table:
         long=RUNS * world.pass_s >= LONG_S,
         run_cv=np.broadcast_to(world.run_cv, shape),
         wh=np.broadcast_to(RUNS * energy_wh, shape),
+        bare=1 / (1 + session_j(world) / (energy_wh * 3600)),
     )
 
 
@@ -156,8 +164,8 @@ def nearest(count: int) -> dict[str, list[int]]:
 
 
 HEADER = (
-    f"{'group':<28} {'models':>6} {'published':>9} {'decided right, 95 % Wilson':>28} {'undec.':>7} {'guess':>7} "
-    f"{'fixed':>7} {'median':>7} {'mean':>7} {'saved Wh':>9}"
+    f"{'group':<28} {'models':>6} {'published':>9} {'decided right, 95 % Wilson':>28} {'undec.':>8} {'guess':>8} "
+    f"{'fixed':>8} {'median':>8} {'mean':>8} {'saved Wh':>8}"
 )
 
 
@@ -169,9 +177,10 @@ def line(name: str, found: Outcome) -> tuple[str, bool]:
     kept = right.mean() >= found.published.mean() - SLACK
     saved = 1 - (found.cost * found.wh).sum() / found.wh.sum()
     decided = f"{100 * right.mean():.2f} % ({100 * low:.2f}-{100 * high:.2f})"
-    shares = (1 - found.decided.mean(), found.guess.mean(), found.baseline.mean(), np.median(found.cost), found.cost.mean())
-    cells = " ".join(f"{100 * share:>5.2f} %" for share in shares)
-    text = f"{name:<28} {found.right.shape[1]:>6} {100 * found.published.mean():>7.2f} % {decided:>28} {cells} {100 * saved:>7.2f} %"
+    cost = np.median(found.cost), found.cost.mean()
+    shares = (1 - found.decided.mean(), found.guess.mean(), found.baseline.mean(), *cost, saved)
+    cells = " ".join(f"{100 * share:>6.2f} %" for share in shares)
+    text = f"{name:<28} {found.right.shape[1]:>6} {100 * found.published.mean():>7.2f} % {decided:>28} {cells}"
     return text + ("" if kept else "  WORSE"), bool(kept)
 
 
@@ -192,9 +201,9 @@ def report(found: dict[str, Outcome], table: str) -> bool:
         print(text)
     for low, high in ((0.0005, 0.002), (0.002, 0.01), (0.01, 0.02)):
         print(by_run_cv(found, low, high))
-    print(f"stars left hold the true one: {100 * everyone.covered.mean():.3f} %; a fixed sample of {BASELINE} costs "
-          f"{100 * everyone.baseline_cost.mean():.2f} % in the mean, {100 * everyone.baseline_cost[everyone.long].mean():.2f} % of "
-          f"the long")  # fmt: skip
+    fixed, long = everyone.baseline_cost, everyone.long
+    print(f"  the stars left hold the true one: {100 * everyone.covered.mean():.3f} %")
+    print(f"  a fixed sample of {BASELINE} costs {fixed.mean():.2%} in the mean, {fixed[long].mean():.2%} of the long")
     return goals(everyone, table, all(kept))
 
 
@@ -208,23 +217,25 @@ def by_run_cv(found: dict[str, Outcome], low: float, high: float) -> str:
             return 100 * float(values.mean())
         return 100 * float(values[np.concatenate([getattr(each, given)[kept].ravel() for each, kept in rows])].mean())
 
-    return (
-        f"  run CV {low:.2%}-{high:.0%}: published {share('published'):.2f} %, decided right {share('right', 'decided'):.2f} %, "
-        f"undecided {100 - share('decided'):.2f} %, mean cost {share('cost'):.2f} %"
-    )
+    stars = f"published {share('published'):.2f} %, decided right {share('right', 'decided'):.2f} %"
+    rest = f"undecided {100 - share('decided'):.2f} %, mean cost {share('cost'):.2f} %"
+    return f"  run CV {low:.2%}-{high:.2%}: {stars}, {rest}"
 
 
 def goals(found: Outcome, table: str, kept: bool) -> bool:
     """Print and return whether the goals of a table are met."""
-    undecided = 1 - found.decided.mean()
-    checks = [("same star, per group, in all and nearest an edge", kept), (f"undecided {undecided:.2%} of {UNDECIDED:.0%}", undecided <= UNDECIDED)]
+    undecided, cost = 1 - float(found.decided.mean()), found.cost
+    checks = [("same star, in every group, in all and nearest an edge", kept)]
+    checks.append((f"undecided {undecided:.2%} of {UNDECIDED:.0%}", undecided <= UNDECIDED))
     if table == "i":
-        median, mean = float(np.median(found.cost)), float(found.cost.mean())
-        checks += [(f"median {median:.2%} of {MEDIAN:.0%}", median <= MEDIAN), (f"mean {mean:.2%} of {MEAN:.0%}", mean <= MEAN)]
+        median, mean = float(np.median(cost)), float(cost.mean())
+        checks.append((f"median {median:.2%} of {MEDIAN:.0%}", median <= MEDIAN))
+        checks.append((f"mean {mean:.2%} of {MEAN:.0%}", mean <= MEAN))
     else:
-        mean = float(found.cost[found.long].mean())
-        share = found.long.mean()
-        checks.append((f"mean over the {share:.0%} that last {LONG_S:g} s: {mean:.2%} of {MEAN:.0%}", mean <= MEAN))
+        mean, like = float(cost[found.long].mean()), float((cost * found.bare)[found.long].mean())
+        which = f"the {found.long.mean():.0%} of models whose protocol lasts {LONG_S:g} s"
+        print(f"  of the same ten runs as metered sessions, warm-up and idle charged to them too: {like:.2%} ({which})")
+        checks.append((f"mean {mean:.2%} of {MEAN:.0%}, over {which}", mean <= MEAN))
     for what, met in checks:
         print(f"  {'met' if met else 'MISSED':<7} {what}")
     return all(met for _, met in checks)
@@ -237,7 +248,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", choices=("i", "ii"), help="one table alone")
     options = parser.parse_args(arguments)
     began = time.perf_counter()
-    print(f"Simulated: {options.count} times all published groups, seed {SEED}; energies as shares of the published protocol's")
+    print(f"Simulated: {options.count} times all published groups, seed {SEED}")
+    print("Energies as shares of the published protocol's, ten runs of 1,000 queries")
     met = [report(simulate_all(options.count, table), table) for table in tables(options.only)]
     print(f"\n{time.perf_counter() - began:.0f} s; tables that miss a goal: {len(met) - sum(met)}")
     return 0 if all(met) else 1

@@ -1,8 +1,8 @@
 """What each model's measurement shows after every look: estimate, its errors, energy spent.
 
-A look is a place where the rule may stop. The errors are the package's: `anytime.anytime_terms` for the choice of queries
-(regression on the covariate, finite population: nothing is left of it once all were asked), and the known spreads of
-runs (an upper bound) and of the counter's steps, as `sessions.known_half_width` takes them.
+A look is a place where the rule may stop. The errors are the package's: `anytime.anytime_terms` for the choice of
+queries (regression on the covariate, finite population: nothing is left of it once all were asked), and the known
+spreads of runs (an upper bound) and of the counter's steps, as `sessions.known_half_width` takes them.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from rate_rows import worlds
-from rate_rows.worlds import BLOCKS, IDLE_AGAIN_S, IDLE_S, LEAD_IN_S, QUERIES, RUNS, WINDOW_S, World
 
 from energylab.statistics.anytime import anytime_terms
 from energylab.statistics.evidence import Evidence, Part
 from energylab.statistics.sessions import KNOWN_DF, known_ratio, repeated_mean, session_weight
+from rate_rows import worlds
+from rate_rows.worlds import BLOCKS, IDLE_AGAIN_S, IDLE_S, LEAD_IN_S, QUERIES, RUNS, WINDOW_S, World
 
 #: Units of five queries after which table (i) looks: in the first pass, then as a share of a pass.
-FIRST = (5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 18, 20, 22, 25, 28, 32, 36, 40, 45, 50, 57, 64, 72, 80, 90, 100, 112, 125, 140, 160, 180, 200)
-LATER = (1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2.0, 2.2, 2.5, 2.8, 3.2, 3.6, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0)
+FIRST = (*range(5, 12), *range(12, 24, 2), 25, 28, 32, 36, 40, 45, 50, 57, 64, 72, 80, 90, *range(100, 201, 20))
+LATER = (1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2.0, 2.2, 2.5, 2.8, 3.2, 3.6, 4.0, 4.5, *range(5, 11))
 TUNED = 12  # units the first pass is tuned to
 LEVEL = 0.99  # the mixtures are tuned to
 SESSIONS = 60  # cap of table (ii), beside ...
 CAP_S = 1800.0  # ... the energy of the published protocol, or of so many seconds of work where that is more
-WHOLE_S = 160.0  # all queries up to this long are one window of a later session; of longer ones
-ANCHOR_S = 40.0  # … as many as take so long, five windows of the first pass at least
+WHOLE_S = 60.0  # all queries up to this long are one window of a later session; of longer ones ...
+ANCHORS = 5  # ... as many as filled so many windows of the first pass
 SHORT_WINDOWS = 3  # of a session where all queries together do not fill ten windows: each window holds them all
 USUAL_CV = 0.36  # of a query's residual, to plan with
 INVALID = 1.01  # one window in a hundred is invalid: paid for, and measured again
@@ -115,7 +115,7 @@ def metered(rng: np.random.Generator, world: World) -> Ladder:
     parts = []
     for size, windows in np.unique(np.stack([sizes, per_session]).reshape(2, -1), axis=1).T:
         at = np.nonzero((sizes == size) & (per_session == windows))
-        parts.append((at, _sessions(rng, world, at, int(size), int(windows))))
+        parts.append((at, _sessions(rng, world, _Board.of(world, at, int(size), int(windows)))))
     longest = max(rungs[0].shape[-1] for _, rungs in parts)
     whole = [np.empty((*sizes.shape, longest)) for _ in range(7)]
     last = np.zeros(sizes.shape, int)
@@ -131,8 +131,8 @@ def metered(rng: np.random.Generator, world: World) -> Ladder:
 def _plan(world: World) -> tuple[np.ndarray, np.ndarray]:
     """Windows that a pass over all queries fills, and windows of a session, both known before anything is measured.
 
-    A window holds at least five queries. Fewer than ten windows are no sample: then each holds all queries. A session is
-    as long as pays: the square root of its own cost over a window's, times the spread of windows over the bound of
+    A window holds at least five queries. Fewer than ten windows are no sample: then each holds all queries. A session
+    is as long as pays: the square root of its own cost over a window's, times the spread of windows over the bound of
     that of sessions (Cochran 1977, 10.6).
     """
     fits = np.clip(world.pass_s / WINDOW_S, 1, BLOCKS)
@@ -147,69 +147,123 @@ def _plan(world: World) -> tuple[np.ndarray, np.ndarray]:
     return sizes, np.where(sizes == 1, SHORT_WINDOWS, windows)
 
 
-def _sessions(rng, world: World, at, size: int, windows: int) -> tuple[np.ndarray, ...]:
-    """Build the ladder of models whose queries fill `size` windows, `windows` a session; all but `last`.
+@dataclass(frozen=True)
+class _Board:
+    """Models whose queries fill as many windows, as many a session; arrays of shape (models, 1).
 
-    The first pass takes ``size / windows`` sessions. A later one measures all queries in one window, or where that takes
-    long some anchors, spread over the first ones: their ratio to what these found there is the session's deviation
-    from them, so that it counts as a whole session.
+    Attributes
+    ----------
+    at : tuple of ndarray
+        Which models of which simulations.
+    size, windows, first : int
+        Windows of a pass, of a session of the first pass; sessions of the first pass.
+    length_s, again_s : ndarray
+        Seconds of a window of the first pass, and of the one window of a later session.
+    anchored : ndarray of bool
+        Whether a later session holds some queries only, to be set against what the first pass found for them; it
+        holds all where that is short.
+    run_cv, bound_cv, power_w : ndarray
+        As in `worlds.World`.
     """
-    first = max(size // windows, 1)
-    run_cv, bound_cv = world.run_cv[at[0]], world.bound_cv[at[0]]
-    pass_s = world.pass_s[at][:, None]
-    length_s = pass_s / size * (np.ceil(WINDOW_S / pass_s) if size == 1 else 1.0)
-    deviation = run_cv * rng.standard_normal((at[0].size, first + SESSIONS))
-    y = 1 + np.repeat(deviation[:, :first], windows, axis=1)
-    y = y * (1 + worlds.window_noise(rng, y.shape, length_s))
-    tick_cv = worlds.tick_cv(length_s)
-    if size > 1:
-        blocks, covariate = (v[at].reshape(-1, size, BLOCKS // size).mean(-1) for v in (world.blocks, world.covariate))
-        y = y * blocks
-        count = np.concatenate([[n for n in FIRST if n < windows], windows * np.arange(1, first + 1)]).astype(int)
-        mean, *queries = (each[..., count - 1] for each in _queries(y[:, None, :], covariate))
-    else:
-        count = np.array([windows])
+
+    at: tuple[np.ndarray, ...]
+    size: int
+    windows: int
+    first: int
+    length_s: np.ndarray
+    again_s: np.ndarray
+    anchored: np.ndarray
+    run_cv: np.ndarray
+    bound_cv: np.ndarray
+    power_w: np.ndarray
+
+    @classmethod
+    def of(cls, world: World, at, size: int, windows: int) -> _Board:
+        pass_s = world.pass_s[at][:, None]
+        first = max(size // windows, 1)
+        if size == 1:
+            length_s = pass_s * np.ceil(WINDOW_S / pass_s)
+            again_s, anchored = length_s * windows, np.zeros(pass_s.shape, bool)
+        else:
+            length_s, anchored = pass_s / size, pass_s > WHOLE_S
+            anchors = max(ANCHORS, first)
+            again_s = np.where(anchored, anchors * length_s, pass_s)
+        figures = world.run_cv[at[0]], world.bound_cv[at[0]], world.power_w[at][:, None]
+        return cls(at, size, windows, first, length_s, again_s, anchored, *figures)
+
+    @property
+    def in_pass(self) -> int:
+        """Windows of the first pass."""
+        return self.first * self.windows
+
+    @property
+    def later(self) -> np.ndarray:
+        """Numbers of sessions after the first pass."""
+        return np.arange(1, SESSIONS - self.first + 1)
+
+
+def _sessions(rng: np.random.Generator, world: World, board: _Board) -> tuple[np.ndarray, ...]:
+    """Build the ladder of the models of a board; all but `last`."""
+    deviation = board.run_cv * rng.standard_normal((board.at[0].size, SESSIONS))
+    count, mean, queries = _first_pass(rng, world, board, deviation[:, : board.first])
+    sessions = -(-count // board.windows)
+    tick_cv = worlds.tick_cv(board.length_s)
+    known = np.concatenate([board.bound_cv**2 / sessions + tick_cv**2 / count, _known_later(board)], axis=1)
+    mean = np.concatenate([mean, _later_means(rng, board, deviation, mean[:, -1:])], axis=1)
+    nothing_left = np.zeros((mean.shape[0], board.later.size))
+    queries = [np.concatenate([e, nothing_left + left], axis=1) for e, left in zip(queries, (0, 1, 1), strict=True)]
+    cost = _cost(world, board, count, sessions)
+    return mean, *queries, mean * np.sqrt(known), known_ratio(board.bound_cv**2 / known, LEVEL), cost
+
+
+def _first_pass(rng, world: World, board: _Board, deviation: np.ndarray) -> tuple:
+    """Windows at every look, estimates, and errors of the choice of queries, until all queries were asked."""
+    y = 1 + np.repeat(deviation, board.windows, axis=1)
+    y = y * (1 + worlds.window_noise(rng, y.shape, board.length_s))
+    if board.size == 1:
         mean = y.mean(axis=-1, keepdims=True)
-        queries = [np.zeros_like(mean), np.ones_like(mean), np.ones_like(mean)]
-    sessions = -(-count // windows)
-    known = bound_cv**2 / sessions + tick_cv**2 / count
-
-    more = np.arange(1, SESSIONS - first + 1)
-    again_s, from_first = _again(pass_s, size, windows, length_s)
-    again_cv = worlds.tick_cv(again_s)
-    since = deviation[:, first : first + more.size] + again_cv * rng.standard_normal((at[0].size, more.size))
-    since += from_first * (rng.standard_normal(since.shape) * tick_cv / np.sqrt(again_s / length_s))
-    whole = mean[:, -1:]
-    later = np.where(from_first, whole * (1 - deviation[:, :first].mean(axis=1, keepdims=True) + since), 1 + since)
-    total = first + more
-    mean = np.concatenate([mean, (first * whole + np.cumsum(later, axis=1)) / total], axis=1)
-    anchored = np.maximum(length_s / (again_s * more), 1 / (first * windows)) * (more / total) ** 2 * from_first
-    ticks = tick_cv**2 * (np.where(from_first, 1.0, (first / total) ** 2) / (first * windows) + anchored)
-    ticks = ticks + again_cv**2 * more / total**2
-    known = np.concatenate([known, bound_cv**2 / total + ticks], axis=1)
-
-    queries = [
-        np.concatenate([each, np.full((at[0].size, more.size), left)], axis=1)
-        for each, left in zip(queries, (0.0, 1.0, 1.0), strict=True)
-    ]
-    ratio = known_ratio(bound_cv**2 / known, LEVEL)
-    known = mean * np.sqrt(known)
-    window_j = (length_s + LEAD_IN_S) * world.power_w[at][:, None]
-    again_j = (again_s + LEAD_IN_S) * world.power_w[at][:, None]
-    spent_j = INVALID * np.concatenate([window_j * count, window_j * first * windows + again_j * more], axis=1)
-    started = np.concatenate([sessions, total])
-    first_j, again_j = (worlds.session_j(world, idle_s)[at][:, None] for idle_s in (IDLE_S, IDLE_AGAIN_S))
-    spent_j = spent_j + first_j + again_j * (started - 1)
-    return mean, *queries, known, ratio, spent_j / (RUNS * world.energy_wh[at[1]] * 3600)[:, None]
+        return np.array([board.windows]), mean, (np.zeros_like(mean), np.ones_like(mean), np.ones_like(mean))
+    shape = (-1, board.size, BLOCKS // board.size)
+    blocks, covariate = (each[board.at].reshape(shape).mean(-1) for each in (world.blocks, world.covariate))
+    early = [n for n in FIRST if n < board.windows]
+    count = np.concatenate([early, board.windows * np.arange(1, board.first + 1)]).astype(int)
+    mean, *queries = (each[..., count - 1] for each in _queries((y * blocks)[:, None, :], covariate))
+    return count, mean, queries
 
 
-def _again(pass_s: np.ndarray, size: int, windows: int, length_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds of the one window of a later session, and whether it holds only some queries, to be set against the first."""
-    if size == 1:
-        return length_s * windows, np.zeros(pass_s.shape, bool)
-    some = pass_s > WHOLE_S
-    anchors = np.maximum(np.ceil(ANCHOR_S / length_s), 5)
-    return np.where(some, np.maximum(anchors, size // windows) * length_s, pass_s), some
+def _later_means(rng, board: _Board, deviation: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Estimates after later sessions: the mean of the first pass, which counts as its sessions, and of one each.
+
+    A session that measures anchors is the first pass's figure times the ratio of the anchors to what was found for
+    them there: its own deviation in place of theirs.
+    """
+    more = board.later
+    noise = worlds.tick_cv(board.again_s) * rng.standard_normal((board.at[0].size, more.size))
+    then = worlds.tick_cv(board.length_s) * np.sqrt(board.length_s / board.again_s) * rng.standard_normal(noise.shape)
+    own = deviation[:, board.first :]
+    theirs = deviation[:, : board.first].mean(axis=1, keepdims=True)
+    each = np.where(board.anchored, whole * (1 + own - theirs + noise + then), 1 + own + noise)
+    return (board.first * whole + np.cumsum(each, axis=1)) / (board.first + more)
+
+
+def _known_later(board: _Board) -> np.ndarray:
+    """Known relative variance after later sessions: of sessions, of ticks in the first pass and since."""
+    more, tick = board.later, worlds.tick_cv(board.length_s) ** 2
+    total = board.first + more
+    weight = np.where(board.anchored, 1.0, (board.first / total) ** 2)  # of the first pass: anchors rest on all of it
+    anchors = np.maximum(board.length_s / (board.again_s * more), 1 / board.in_pass)  # once all served, they repeat
+    ticks = tick * (weight / board.in_pass + board.anchored * anchors * (more / total) ** 2)
+    return board.bound_cv**2 / total + ticks + worlds.tick_cv(board.again_s) ** 2 * more / total**2
+
+
+def _cost(world: World, board: _Board, count: np.ndarray, sessions: np.ndarray) -> np.ndarray:
+    """Energy at every look as a share of the published protocol's: windows, lead-ins, warm-up and idle."""
+    window_j, again_j = ((each + LEAD_IN_S) * board.power_w * INVALID for each in (board.length_s, board.again_s))
+    windows_j = np.concatenate([window_j * count, window_j * board.in_pass + again_j * board.later], axis=1)
+    once_j, anew_j = (worlds.session_j(world, idle_s)[board.at][:, None] for idle_s in (IDLE_S, IDLE_AGAIN_S))
+    started = np.concatenate([sessions, board.first + board.later])
+    published_j = RUNS * world.energy_wh[board.at[1]] * 3600
+    return (windows_j + once_j + anew_j * (started - 1)) / published_j[:, None]
 
 
 def _ladder(world: World, mean, error, df, ratio, known_error, known_ratio, cost, last) -> Ladder:

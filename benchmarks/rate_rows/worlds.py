@@ -1,4 +1,4 @@
-"""Simulated cohorts for ``benchmarks/energy_to_rate.py``: queries, sessions, a stepping counter, and what all of it costs.
+"""Simulated cohorts for ``benchmarks/energy_to_rate.py``: queries, sessions, a stepping counter, what it all costs.
 
 A world is one simulation of one cohort with the published energies. Within it the run CV is one (0.05 to 2 %,
 log-uniform: it belongs to the machine); each model has its own query CV (0.3 to 1) and its own covariate, known of

@@ -18,7 +18,7 @@ OWN, OUTER, PAIR = 0.3, 0.2, 0.5
 CANDIDATES = 4
 
 #: How far a difference may still move, in standard errors, over the factor from these to a joint half-width.
-MAY_MOVE = 0.2
+MAY_MOVE = 0.25
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,9 @@ def _by_pairs(evidence: Evidence, alpha: float, ends: _Ends, bands: int):
     itself = np.arange(candidate.shape[-1])
     for rank in range(min(CANDIDATES, candidate.shape[-1])):
         at = ranked[..., rank : rank + 1]
-        other = evidence.each(lambda values, at=at: np.take_along_axis(np.broadcast_to(values, candidate.shape), at, -1))
+        other = evidence.each(
+            lambda values, at=at: np.take_along_axis(np.broadcast_to(values, candidate.shape), at, -1)
+        )
         skip = (~np.take_along_axis(candidate, at, -1) | (at == itself))[..., None]
         mine, its = evidence.half_width(alpha, other.price), other.half_width(alpha, evidence.price)
         with np.errstate(invalid="ignore"):
@@ -222,6 +224,10 @@ def _by_pairs(evidence: Evidence, alpha: float, ends: _Ends, bands: int):
             above = above & (skip | (apart - width > (1 - share) * lowest_high[..., None]))
             below = below & (skip | (apart + width <= (1 - share) * lowest_low[..., None]))
     yield np.count_nonzero(above, axis=-1), bands - 1 - np.count_nonzero(below, axis=-1)
+
+
+def _take(values: np.ndarray, at: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return np.take_along_axis(np.broadcast_to(values, shape), at, axis=-1)
 
 
 def measure_next(verdict: Verdict, open_: ArrayLike, may: ArrayLike) -> np.ndarray:
