@@ -163,8 +163,8 @@ class Terms:
         Its standard error; infinite while there is none, 0 once nothing is left to sample.
     df : ndarray of shape (n,)
         Degrees of freedom of the standard error.
-    ratio : ndarray of shape (..., n)
-        ``1 + τ²/v`` of `multiplier`.
+    ratio : ndarray
+        ``1 + τ²/v`` of `multiplier`; of shape (..., n) with a covariate, (n,) without.
     """
 
     mean: np.ndarray
