@@ -20,7 +20,7 @@ COLUMNS = (
 )  # fmt: skip
 
 #: Columns of the tidy table that are not text; every other is.
-_KINDS = {
+KINDS = {
     "scored": "bool",
     "valid": "bool",
     **dict.fromkeys(("run", "queries", "gpus", "repeat", "batch_size"), "int64"),
@@ -44,7 +44,7 @@ def tidy_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     import pandas as pd
 
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    return frame.astype({column: _KINDS.get(column, "str") for column in COLUMNS})
+    return frame.astype({column: KINDS.get(column, "str") for column in COLUMNS})
 
 
 def record_rows(record: Record, path: str | os.PathLike = "") -> list[dict[str, Any]]:

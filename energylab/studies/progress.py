@@ -69,8 +69,6 @@ class Watch:
 
     Parameters
     ----------
-    total : int
-        Jobs of the study.
     states : dict of Job to JobState
         State before the run.
     parallel : int
