@@ -175,10 +175,15 @@ def plan_blocks(bench: Bench, run: int, phases: Sequence[str]) -> list[tuple[int
 
 
 def _order(bench: Bench, run: int, together: bool) -> Iterator[list[Block]]:
-    """Yield the blocks of one run in groups: phase after phase as published, or all phases of a block `together`."""
+    """Yield the blocks of one run in groups: phase after phase as published, or all phases of a block `together`.
+
+    Together, every run asks the same blocks in an order of its own; else each deals the queries anew.
+    """
     phases = bench.workload.phases
     if together:
-        for number, queries in enumerate(plan_blocks(bench, run, phases)):
+        numbered = list(enumerate(plan_blocks(bench, 0, phases)))  # a stop rule compares a block with itself
+        random.Random(f"{bench.settings.seed}/order/{run}").shuffle(numbered)
+        for number, queries in numbered:
             yield [Block(run, phase, number, queries) for phase in phases]
         return
     for phase in phases:
