@@ -13,14 +13,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION = 1
+#: 2: facts that another program's file does not state may be missing (None, listed in `Record.missing`).
+SCHEMA_VERSION = 2
 
 EnergyKind = Literal["measured", "estimated", "simulated", "imported"]
 ModelSource = Literal["hub", "path", "random", "endpoint", "function"]
 DataSource = Literal["hub", "sample", "synthetic", "given"]
 
 #: Phases whose energy is rated, as published: prefill is part of generate and is measured apart, for decode.
-SCORED_PHASES = ("preprocess", "forward", "generate", "call")
+#: ``total`` is all of them in one figure: what other people's files often hold.
+SCORED_PHASES = ("preprocess", "forward", "generate", "call", "total")
 
 NonNegative = Annotated[float, Field(ge=0)]
 
@@ -35,7 +37,7 @@ class TaskFacts(_Frozen):
     """What was asked: the task, its version, and every setting that took part."""
 
     name: str  # of the task
-    version: str  # of its published settings
+    version: str | None  # of its published settings; None: not stated by an imported file
     settings: dict[str, Any]  # the resolved settings, as used
     overridden: tuple[str, ...] = ()  # settings that differ from the published ones
 
@@ -44,7 +46,7 @@ class ModelFacts(_Frozen):
     """Which model answered, and in what shape it was loaded."""
 
     name: str  # hub id, folder or architecture
-    source: ModelSource  # where the weights came from
+    source: ModelSource | None  # where the weights came from; None: not stated by an imported file
     revision: str | None = None  # as asked for
     commit: str | None = None  # as resolved by the hub
     architecture: str | None = None  # class name, for example BertModel
@@ -63,11 +65,11 @@ class ModelFacts(_Frozen):
 class DataFacts(_Frozen):
     """Which queries were asked."""
 
-    name: str  # of the data set
-    source: DataSource  # where the queries came from
+    name: str | None  # these three are None where an imported file does not state them
+    source: DataSource | None  # where the queries came from
     revision: str | None = None  # as asked for
     commit: str | None = None  # as resolved by the hub
-    digest: str  # sha256 over the rows used, in order
+    digest: str | None  # sha256 over the rows used, in order
     queries: int  # queries of one run
     licence: str | None = None  # of the data
     covariates: dict[str, tuple[float, ...]] = {}  # known for every query beforehand, e.g. {"input_tokens": (12, …)}
@@ -76,8 +78,8 @@ class DataFacts(_Frozen):
 class DeviceFacts(_Frozen):
     """One device the model ran on."""
 
-    name: str  # "NVIDIA H100 80GB HBM3", or the processor's name
-    type: Literal["cuda", "cpu", "simulated", "other"]  # what kind of device it is
+    name: str | None  # "NVIDIA H100 80GB HBM3", or the processor's name; None: not stated by an imported file
+    type: Literal["cuda", "cpu", "simulated", "other", "not stated"]  # what kind of device it is
     index: int | None = None  # as torch counts
     uuid: str | None = None  # identity of the board
     memory_bytes: int | None = None  # its memory, in bytes
@@ -106,13 +108,13 @@ class MeterFacts(_Frozen):
 
 
 class HostFacts(_Frozen):
-    """The machine around the device, and the software that ran."""
+    """The machine around the device, and the software that ran; None where an imported file does not say."""
 
-    processor: str  # its name
-    cores: int  # usable ones
-    memory_bytes: int  # main memory, in bytes
-    system: str  # operating system and kernel
-    python: str  # version
+    processor: str | None  # its name
+    cores: int | None  # usable ones
+    memory_bytes: int | None  # main memory, in bytes
+    system: str | None  # operating system and kernel
+    python: str | None  # version
     packages: dict[str, str]  # name to version
     container: bool | None = None  # whether it ran in one
     git_commit: str | None = None  # of the project
@@ -123,7 +125,7 @@ class ProtocolFacts(_Frozen):
     """The protocol and all of its settings, so that the session can be repeated."""
 
     version: str  # of the measuring protocol
-    seed: int  # order of queries, dithered starts
+    seed: int | None  # order of queries, dithered starts; None: not stated by an imported file
     runs: int  # asked for
     settings: dict[str, Any]  # every setting of the protocol
 
@@ -200,8 +202,8 @@ class Window(_Frozen):
     attempt: int  # number of the try at this block, from 0
     queries: tuple[int, ...]  # indices into the data, each once
     replications: int  # times the queries were repeated to make it long enough
-    start_s: float  # since the session's first reading, monotonic
-    duration_s: float  # between the two readings
+    start_s: float | None  # since the session's first reading, monotonic; None: not stated by an imported file
+    duration_s: float | None  # between the two readings
     meters: tuple[MeterReadings, ...]  # what every meter says of it
     energy_j: float | None  # sum of the scored meters over all devices; None when one of them failed
     bound_j: float | None  # largest modelled error of energy_j; None for estimates
@@ -225,7 +227,7 @@ class Window(_Frozen):
     @property
     def mean_power_w(self) -> float | None:
         """Mean power of the scored meters over the window, in watts."""
-        return None if self.energy_j is None or self.duration_s <= 0 else self.energy_j / self.duration_s
+        return self.energy_j / self.duration_s if self.energy_j is not None and (self.duration_s or 0) > 0 else None
 
 
 class Quality(_Frozen):
@@ -262,7 +264,7 @@ class PhaseTotal(_Frozen):
 class Record(_Frozen):
     """What one session leaves. `valid` is False when a scored phase has no total in some run."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION  # of this file
+    schema_version: Literal[1, 2] = SCHEMA_VERSION  # of this file
     record_id: str  # identity of the session
     job_id: str  # hash of what was measured
     repeat: int = 0  # number among sessions of one setting, from 0
@@ -279,13 +281,14 @@ class Record(_Frozen):
     host: HostFacts  # the machine around the device
     phases: tuple[str, ...]  # measured ones, in order
     idle: tuple[IdleLevel, ...]  # power at rest, at three times
-    warm_up: WarmUp  # before the first window
+    warm_up: WarmUp | None  # before the first window; None: not stated by an imported file
     windows: tuple[Window, ...]  # all of them, invalid ones included
     quality: tuple[Quality, ...] = ()  # how good the answers were
     parameters: dict[str, Any] = {}  # the notebook's parameters, to run it again
     extra: dict[str, Any] = {}  # what a later stage adds (stopping rule, thinking tokens, importer's notes)
     valid: bool  # whether every scored phase has a total in every run
     reasons: tuple[str, ...] = ()  # why not
+    missing: tuple[str, ...] = ()  # facts that an imported file does not state, by their place: "devices.name"
 
     @property
     def queries(self) -> int:
@@ -295,7 +298,7 @@ class Record(_Frozen):
     @property
     def board(self) -> str:
         """Identity of the board or boards: a random effect, not part of the cohort."""
-        return "+".join(device.uuid or device.name for device in self.devices)
+        return "+".join(device.uuid or device.name or "not stated" for device in self.devices)
 
     @property
     def static_share(self) -> float | None:
@@ -305,7 +308,7 @@ class Record(_Frozen):
         """
         idle = next((level.power_w for level in self.idle if level.level == "weights_resident"), None)
         totals = [total for total in self.totals() if total.phase in SCORED_PHASES]
-        if idle is None or not totals or any(total.energy_j is None for total in totals):
+        if idle is None or not totals or any(None in (total.energy_j, total.duration_s) for total in totals):
             return None
         energy_j = sum(total.energy_j for total in totals)
         return idle * sum(total.duration_s for total in totals) / energy_j if energy_j > 0 else None
@@ -330,9 +333,9 @@ class Record(_Frozen):
         if self.energy_kind != "measured":
             why.append(f"energy is {self.energy_kind}, not measured")
         if self.model.source != "hub":
-            why.append(f"model source is {self.model.source}, not hub")
+            why.append(f"model source is {self.model.source or 'not stated'}, not hub")
         if self.data.source != "hub":
-            why.append(f"data source is {self.data.source}, not the published data set")
+            why.append(f"data source is {self.data.source or 'not stated'}, not the published data set")
         if self.task.overridden:
             why.append(f"settings differ from the published ones: {', '.join(self.task.overridden)}")
         if not self.valid:
@@ -340,8 +343,14 @@ class Record(_Frozen):
         return tuple(why)
 
     def digest(self) -> str:
-        """Return the sha256 of the record's canonical JSON."""
-        return hashlib.sha256(canonical_json(self.model_dump(mode="json"))).hexdigest()
+        """Return the sha256 of the record's canonical JSON; ``missing`` counts only where something is.
+
+        Records of schema version 1 have no such field: their digests stay what they were.
+        """
+        content = self.model_dump(mode="json")
+        if not self.missing:
+            del content["missing"]
+        return hashlib.sha256(canonical_json(content)).hexdigest()
 
 
 def canonical_json(value: Any) -> bytes:
