@@ -37,7 +37,7 @@ from rate_rows.worlds import RUNS, published_figures, session_j, simulate
 from energylab.statistics import cohort_stop
 
 SEED = 20250204
-COUNT = 500
+COUNT = 600
 AT_ONCE = 50
 PROBABILITY = 0.95
 BASELINE = 200

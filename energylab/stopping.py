@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from statistics import fmean
 from typing import Any
 
@@ -63,8 +63,20 @@ class PrecisionStop:
                 "energy_j_per_query": interval.mean if interval else None,
                 "low_j": float(interval.low) if interval else None,
                 "high_j": float(interval.high) if interval else None,
+                "relative_bound": _relative_bound(session.windows),  # of the meter, beside the interval
                 "blocks": self.decision.windows if self.decision else 0,
                 "spent_j": sum(energy for energy in spent if energy is not None),
                 "unmetered_parts": sum(energy is None for energy in spent),
             }
         }
+
+
+def _relative_bound(windows: Iterable[Window]) -> float | None:
+    """Error bound of the meter over all valid scored windows, relative to their energy; None where it is unknown.
+
+    It is no part of the interval: what every run adds alike to a block cannot be seen by comparing runs.
+    """
+    scored = [window for window in windows if window.valid and window.phase in SCORED_PHASES]
+    if not scored or any(window.bound_j is None for window in scored):
+        return None
+    return sum(window.bound_j for window in scored) / sum(window.energy_j for window in scored)

@@ -64,6 +64,8 @@ def test_once_all_queries_were_asked_only_what_repeats_differently_is_uncertain(
     assert record.extra["precision"]["reached"]
     assert set().union(*asked[0]) == set(range(300))
     assert asked[1] < asked[0]
+    energy_j, bound_j = (sum(getattr(w, name) for w in record.windows) for name in ("energy_j", "bound_j"))
+    assert record.extra["precision"]["relative_bound"] == pytest.approx(bound_j / energy_j)
     assert record.extra["precision"]["energy_j_per_query"] == pytest.approx(sum(seconds) / 300 * 300.0, rel=0.01)
 
 

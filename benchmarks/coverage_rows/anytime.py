@@ -76,10 +76,10 @@ def stopped_covers(energy_per_query_j: np.ndarray) -> bool:
     raise RuntimeError("the rule did not stop at its cap")
 
 
-@row("anytime-valid", "4 passes over 10 blocks of lognormal energies of CV 0.5, noise 2 %, unknown", "at least 95 %")
+@row("anytime-valid", "3 passes over 8 blocks of lognormal energies of CV 0.5, noise 2 %, unknown", "at least 95 %")
 def _(rng, count):
-    block = lognormal(rng, 0.5, (count, 1, 10))
-    energy = block + 0.02 * rng.standard_normal((count, 4, 10))
+    block = lognormal(rng, 0.5, (count, 1, 8))
+    energy = block + 0.02 * rng.standard_normal((count, 3, 8))
     return [always_covers(energy[i], block[i].mean()) for i in range(count)]
 
 

@@ -59,9 +59,7 @@ def _(rng, count):
     return right
 
 
-@row(
-    "stars of a cohort", "8 models measured together until decided, 60 runs of a finite set of queries", "at least 95 %"
-)
+@row("stars of a cohort", "6 models measured together until decided, 40 runs of a finite set", "at least 95 %")
 def _(rng, count):
     return [each for start in range(0, count, 1000) for each in cohorts(rng, min(1000, count - start))]
 
