@@ -24,6 +24,7 @@ def cohort(record: Record) -> dict[str, str]:
     """
     settings, model, first = record.task.settings, record.model, record.devices[0]
     limits = {f"{device.power_limit_w:g} W" for device in record.devices if device.power_limit_w is not None}
+    served = {"server": str(model.settings.get("server")), "concurrency": str(settings.get("concurrency"))}
     return {
         "task": f"{record.task.name} {record.task.version}",
         "device": f"{len(record.devices)} x {first.name}",
@@ -41,6 +42,8 @@ def cohort(record: Record) -> dict[str, str]:
         "driver": (first.driver or "none").split(".")[0],
         "stack": " ".join(f"{name} {_major(record, name)}" for name in STACK if name in record.host.packages),
         "protocol": record.protocol.version,
+        **(served if model.source == "endpoint" else {}),
+        **({"cache": settings["cache"]} if settings.get("cache") else {}),
     }
 
 

@@ -17,7 +17,14 @@ from energylab.record import canonical_json
 PROTOCOL_VERSION = "1"
 
 #: Parameters that say where to write, where to run or how often it was tried: not part of a job's identity.
-NOT_IDENTITY = ("output_folder", "record", "device", "params", "attempt")
+NOT_IDENTITY = ("output_folder", "record", "device", "params", "attempt", "server_pid")
+
+#: Parameters younger than the first records: at their defaults they are no part of a job's identity, so that the jobs
+#: of earlier records keep their ids.
+ADDED = ("endpoint", "endpoint_api", "concurrency", "request_timeout_s", "cache")
+
+#: What a server was started with, and a request cannot change.
+OF_THE_SERVER = ("batch_size", "compile", "cache", "trust_remote_code", "extra_meters")
 
 
 class Parameters(BaseModel):
@@ -31,8 +38,9 @@ class Parameters(BaseModel):
 
     task: str = Field("sentence_similarity", description="which task: a name in params/tasks/")
     model: str = Field("sentence-transformers/all-MiniLM-L6-v2", description="hub id, folder, or architecture name")
-    model_source: Literal["hub", "path", "random"] = Field(
-        "random", description="hub | path | random (true architecture, random weights, no download)"
+    model_source: Literal["hub", "path", "random", "endpoint"] = Field(
+        "random",
+        description="hub | path | random (true architecture, random weights, no download) | endpoint",
     )
     revision: str | None = Field(None, description="hub revision; pass it with -r so that it stays text")
     data_source: Literal["hub", "sample", "synthetic"] = Field(
@@ -50,6 +58,18 @@ class Parameters(BaseModel):
     attention: str | None = Field(None, description="eager | sdpa | flash_attention_2 …; None: the library's choice")
     compile: bool = Field(False, description="torch.compile the model")
     trust_remote_code: bool = Field(False, description="run code that comes with the model")
+    cache: Literal["static"] | None = Field(
+        None, description="static: keys and values of fixed size, which compiles decoding on a GPU; None: as they grow"
+    )
+    endpoint: str | None = Field(
+        None, description="address of an OpenAI-compatible server on this host, e.g. http://127.0.0.1:8000/v1"
+    )
+    endpoint_api: Literal["completions", "chat"] | None = Field(
+        None, description="completions | chat; None: chat for reasoning, else completions"
+    )
+    concurrency: int = Field(1, ge=1, description="requests a server is kept busy with, all slots full")
+    server_pid: int | None = Field(None, ge=1, description="process id of the server; None: who listens on its port")
+    request_timeout_s: float = Field(300.0, gt=0, description="seconds of silence after which a query has failed")
     quality_model: str | None = Field(None, description="folder or hub id of the CLIP model that scores images")
     device: str = Field("auto", description="auto | cpu | cuda | cuda:0 …")
     gpus: int = Field(1, ge=1, description="devices the model is spread over; their energy is summed")
@@ -81,12 +101,26 @@ class Parameters(BaseModel):
     output_folder: str | None = Field(None, description="folder for record.json; None: results/notebook beside params/")
     record: str | None = Field(None, description="show this record.json and measure nothing")
 
-    @field_validator("model", "task", "output_folder", "device", "meter")
+    @field_validator("model", "task", "output_folder", "device", "meter", "endpoint")
     @classmethod
     def _not_empty(cls, value: str | None) -> str | None:
         if value is not None and not value.strip():
             raise ValueError("must not be empty")
         return value
+
+    @model_validator(mode="after")
+    def _served(self) -> Parameters:
+        served = self.model_source == "endpoint"
+        if served and self.endpoint is None:
+            raise ValueError("model_source='endpoint' needs endpoint=, the address of a server on this host")
+        wrong = OF_THE_SERVER if served else ("endpoint", "endpoint_api", "concurrency", "server_pid")
+        for name in wrong:
+            value, default = getattr(self, name), type(self).model_fields[name].default
+            if value != default and served:
+                raise ValueError(f"{name}={value!r} cannot be set from outside a server: start the server with it")
+            if value != default:
+                raise ValueError(f"{name}={value!r} needs model_source='endpoint', not {self.model_source!r}")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Parameters:
@@ -151,6 +185,9 @@ class Parameters(BaseModel):
         installed package (``package:…``) is named wholly by its text, wherever the package lies.
         """
         identity = self.model_dump(exclude=set(NOT_IDENTITY))
+        for name in ADDED:
+            if identity[name] == type(self).model_fields[name].default:
+                del identity[name]
         if self.model_source == "path" and not self.model.startswith("package:"):
             identity["model"] = Path(self.model).name
         return identity

@@ -106,7 +106,12 @@ def load_task(parameters: Parameters) -> Task:
         If the task's file is not what its family expects.
     """
     family, settings = load_settings(parameters.task, parameters.params)
-    return family(settings, parameters)
+    task = family(settings, parameters)
+    if parameters.model_source != "endpoint":
+        return task
+    from energylab.tasks.served import ServedTask
+
+    return ServedTask(task, parameters)
 
 
 def _task_files(params: str | Path | None) -> dict[str, Path]:

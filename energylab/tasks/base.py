@@ -147,6 +147,9 @@ class Task(ABC):
         """
         return {}
 
+    def rehearse(self, rows: Sequence[Row]) -> None:  # noqa: B027 - most tasks have nothing that depends on the longest row
+        """Bring about, outside every window, what depends on the queries: memory, compiled code. After `load_model`."""
+
     @abstractmethod
     def preprocess(self, rows: Sequence[Row]) -> Any:
         """Turn rows into model inputs, on the CPU: the ``preprocess`` phase."""
