@@ -43,7 +43,6 @@ def cohort(record: Record) -> dict[str, str]:
         "stack": " ".join(f"{name} {_major(record, name)}" for name in STACK if name in record.host.packages),
         "protocol": record.protocol.version,
         **(served if model.source == "endpoint" else {}),
-        **({"cache": settings["cache"]} if settings.get("cache") else {}),
     }
 
 

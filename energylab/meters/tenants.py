@@ -36,9 +36,13 @@ class Tenants:
         present = frozenset(pids)
         if present != self._present:
             alone = present <= {os.getpid()}
-            own = None if self._served is None else family() | self._served()
-            self._present, self._others = present, () if alone else cotenants(present, own)
+            self._present, self._others = present, () if alone else self._strangers(present)
         return self._others
+
+    def _strangers(self, present: frozenset[int]) -> tuple[int, ...]:
+        if self._served is None:
+            return cotenants(present)
+        return cotenants(present, own=family() | self._served())
 
 
 def cotenants(pids: Iterable[int], own: Iterable[int] | None = None, host_ids: bool | None = None) -> tuple[int, ...]:

@@ -187,7 +187,23 @@ def listeners(endpoint: str) -> tuple[int, ...]:
             f"the process behind {endpoint} is not shown to this user, so its energy cannot be told from others'; "
             "run as the user who started it, or give its process id as server_pid="
         )
-    return _not_a_proxy(endpoint, sorted(pids))
+    return _not_a_proxy(endpoint, sorted({_eldest(pid, port) for pid in pids}))
+
+
+def _eldest(pid: int, port: int) -> int:
+    """Return the first process that holds the listening socket: children inherit it, and any of them may be named."""
+    import psutil
+
+    process = psutil.Process(pid)
+    while (parent := process.parent()) is not None:
+        try:
+            held = any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in parent.net_connections("tcp"))
+        except (psutil.AccessDenied, psutil.NoSuchProcess):  # another user's: not the server
+            break
+        if not held:
+            break
+        process = parent
+    return process.pid
 
 
 def _not_a_proxy(endpoint: str, pids: Sequence[int]) -> tuple[int, ...]:

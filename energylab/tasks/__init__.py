@@ -106,6 +106,11 @@ def load_task(parameters: Parameters) -> Task:
         If the task's file is not what its family expects.
     """
     family, settings = load_settings(parameters.task, parameters.params)
+    if parameters.cache is not None and not family.may_cache:
+        raise TaskError(
+            f"cache={parameters.cache!r}: task {parameters.task!r} keeps no keys and values of fixed size; leave it "
+            "out, or choose text_generation or reasoning"
+        )
     task = family(settings, parameters)
     if parameters.model_source != "endpoint":
         return task

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -45,6 +45,7 @@ class TaskSettings(BaseModel):
     quantisation: str | None = None
     attention: str | None = None
     compile: bool = False
+    cache: Literal["static"] | None = None  # of keys and values, where a task decodes
     model_classes: dict[str, float | None] | None = None  # class -> largest parameter count, None for no limit
     sample: Path | None = None  # folder of the sample data; in the file, relative to it
 
@@ -73,11 +74,14 @@ class Task(ABC):
         The settings class of the family.
     columns : tuple of str
         Columns every row has; references come last.
+    may_cache : bool
+        Whether the parameter ``cache`` means something to this family.
     """
 
     phases: ClassVar[tuple[str, ...]]
     columns: ClassVar[tuple[str, ...]]
     Settings: ClassVar[type[TaskSettings]] = TaskSettings
+    may_cache: ClassVar[bool] = False
 
     def __init__(self, settings: TaskSettings, parameters: Parameters) -> None:
         self.settings = settings
