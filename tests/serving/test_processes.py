@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +20,7 @@ from energylab.serving.processes import ServerProcesses, address, listeners, pro
 SERVER = """
 import multiprocessing, socket, sys, time
 def burn():
-    while True: sum(range(10000))
+    while True: sum(range(100000)); time.sleep(0.002)
 if __name__ == "__main__":
     s = socket.create_server(("127.0.0.1", 0))
     child = multiprocessing.Process(target=burn, daemon=True); child.start()
@@ -33,7 +36,9 @@ def server(tmp_path):
     process = subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     port, child = process.stdout.readline().split()
     yield process, f"http://127.0.0.1:{port}/v1", int(child)
-    process.kill()
+    for pid in (int(child), process.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     process.wait()
     process.stdin.close()
     process.stdout.close()
