@@ -6,7 +6,7 @@ import hashlib
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -27,14 +27,67 @@ ADDED = ("endpoint", "endpoint_api", "concurrency", "request_timeout_s", "cache"
 OF_THE_SERVER = ("batch_size", "compile", "cache", "trust_remote_code", "extra_meters")
 
 
-class Parameters(BaseModel):
+class NotebookParameters(BaseModel):
+    """The parameters of a notebook, frozen and checked; each notebook's own are a subclass."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def check(cls, values: Mapping[str, Any]) -> Self:
+        """Build parameters from plain values, with one clear error for everything that is wrong.
+
+        Parameters
+        ----------
+        values : mapping
+            Parameter names to values; missing names keep their default.
+
+        Returns
+        -------
+        Self
+            Checked and frozen.
+
+        Raises
+        ------
+        ParameterError
+            Names each bad parameter, its value, what is allowed and the nearest known name.
+        """
+        unknown = [name for name in values if name not in cls.model_fields]
+        if unknown:
+            raise ParameterError("\n".join(_unknown(name, cls.model_fields) for name in unknown))
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise ParameterError(
+                "\n".join(_explain(problem, values, cls.model_fields) for problem in error.errors())
+            ) from None
+
+    @classmethod
+    def from_notebook(cls, namespace: Mapping[str, Any]) -> Self:
+        """Check the parameters a notebook's cells left in `namespace` (its ``globals()``).
+
+        Papermill only logs names it does not know, so every plain value in the namespace is held to be one.
+
+        Raises
+        ------
+        ParameterError
+            As `check`.
+        """
+        plain = (str, int, float, bool, list, tuple, dict, types.NoneType)
+        shell = {"In", "Out"}
+        values = {
+            name: value
+            for name, value in namespace.items()
+            if not name.startswith("_") and name not in shell and isinstance(value, plain)
+        }
+        return cls.check(values)
+
+
+class Parameters(NotebookParameters):
     """Parameters of ``notebooks/01-benchmark.ipynb`` and of `energylab.measure`, frozen and checked.
 
     ``None`` always means "as the task's YAML file says". The defaults are a smoke run of seconds on any CPU;
     the published protocol is ``samples=1000, runs=10, window_s=10`` on hub weights and hub data.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     task: str = Field("sentence_similarity", description="which task: a name in params/tasks/")
     model: str = Field("sentence-transformers/all-MiniLM-L6-v2", description="hub id, folder, or architecture name")
@@ -130,53 +183,6 @@ class Parameters(BaseModel):
             raise ValueError(f"revision={self.revision!r} needs model_source='hub', not {self.model_source!r}")
         return self
 
-    @classmethod
-    def check(cls, values: Mapping[str, Any]) -> Parameters:
-        """Build parameters from plain values, with one clear error for everything that is wrong.
-
-        Parameters
-        ----------
-        values : mapping
-            Parameter names to values; missing names keep their default.
-
-        Returns
-        -------
-        Parameters
-            Checked and frozen.
-
-        Raises
-        ------
-        ParameterError
-            Names each bad parameter, its value, what is allowed and the nearest known name.
-        """
-        unknown = [name for name in values if name not in cls.model_fields]
-        if unknown:
-            raise ParameterError("\n".join(_unknown(name, cls.model_fields) for name in unknown))
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            raise ParameterError("\n".join(_explain(problem, values) for problem in error.errors())) from None
-
-    @classmethod
-    def from_notebook(cls, namespace: Mapping[str, Any]) -> Parameters:
-        """Check the parameters a notebook's cells left in `namespace` (its ``globals()``).
-
-        Papermill only logs names it does not know, so every plain value in the namespace is held to be one.
-
-        Raises
-        ------
-        ParameterError
-            As `check`.
-        """
-        plain = (str, int, float, bool, list, tuple, dict, types.NoneType)
-        shell = {"In", "Out"}
-        values = {
-            name: value
-            for name, value in namespace.items()
-            if not name.startswith("_") and name not in shell and isinstance(value, plain)
-        }
-        return cls.check(values)
-
     @property
     def identity(self) -> dict[str, Any]:
         """The part that says what is measured: no path, no device index, no attempt.
@@ -204,13 +210,13 @@ def _unknown(name: str, known: Mapping[str, Any]) -> str:
     return f"unknown parameter {name!r}{meant} Allowed: {', '.join(known)}"
 
 
-def _explain(problem: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+def _explain(problem: Mapping[str, Any], values: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
     if not problem["loc"]:
         return problem["msg"].removeprefix("Value error, ")
     name = str(problem["loc"][0])
     value = values.get(name)
     text = f"parameter {name}={value!r} ({type(value).__name__}): {problem['msg'].removeprefix('Value error, ')}"
-    field = Parameters.model_fields[name]
+    field = fields[name]
     if field.annotation in (str, str | None) and isinstance(value, (int, float)):
         text += f". Papermill reads {name} as a number: pass it as text with `-r {name} VALUE`"
     elif problem["type"] == "literal_error":
