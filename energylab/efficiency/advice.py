@@ -25,10 +25,10 @@ MEANING = {
         "use a narrower precision, fewer tokens, or a smaller model: batching will not help further",
     ),
     "rest": (
-        "neither rest, nor reading the weights once, nor the arithmetic: launching small steps, waiting between them, work "
-        "beyond the least",
-        "cut the overhead of each step (a static cache with CUDA graphs or torch.compile, a serving engine), and batch so "
-        "that fewer steps answer more queries",
+        "neither rest, nor reading the weights once, nor the arithmetic: launching small steps, waiting between them, "
+        "work beyond the least",
+        "cut the overhead of each step (a static cache with CUDA graphs or torch.compile, a serving engine), and batch "
+        "so that fewer steps answer more queries",
     ),
 }
 
@@ -57,14 +57,14 @@ def advice(frame: pd.DataFrame) -> str:
 
 def _opening(base: dict[str, Any]) -> str:
     text = (
-        f"As loaded, a query costs **{base['energy_j']:.3g} J** ({base['token_j']:.2g} J a new token) and its answer takes "
-        f"{base['latency_s']:.3g} s"
+        f"As loaded, a query costs **{base['energy_j']:.3g} J** ({base['token_j']:.2g} J a new token) and its answer "
+        f"takes {base['latency_s']:.3g} s"
     )
     if math.isnan(base["times_least"]):
         return f"{text}; how far that is from this device's limit is not known."
     return (
-        f"{text}: **{base['times_least']:.3g} times** what this device needs to read each weight once a token and to do the "
-        "arithmetic once, at full speed."
+        f"{text}: **{base['times_least']:.3g} times** what this device needs to read each weight once a token and to "
+        "do the arithmetic once, at full speed."
     )
 
 
@@ -98,10 +98,11 @@ def _length(base: dict[str, Any], tried: list[dict[str, Any]]) -> str:
     short, long = rows[0], rows[-1]
     more = (long["energy_j"] - short["energy_j"]) / (long["new_tokens"] - short["new_tokens"])
     if more <= 0:
-        return f"Between {short['new_tokens']:.0f} and {long['new_tokens']:.0f} new tokens, length made no difference here."
+        return f"From {short['new_tokens']:.0f} to {long['new_tokens']:.0f} new tokens, length made no difference here."
+    saved = 1 - short["energy_j"] / long["energy_j"]
     return (
-        f"Each further token of an answer costs {more:.2g} J: asking for {short['new_tokens']:.0f} new tokens in place of "
-        f"{long['new_tokens']:.0f} saves {1 - short['energy_j'] / long['energy_j']:.0%} of a query's energy."
+        f"Each further token of an answer costs {more:.2g} J: {short['new_tokens']:.0f} new tokens in place of "
+        f"{long['new_tokens']:.0f} save {saved:.0%} of a query's energy."
     )
 
 
@@ -112,7 +113,8 @@ def _change(base: dict[str, Any], row: dict[str, Any]) -> str:
     word = "cuts" if row["energy_j"] < base["energy_j"] else "**raises**"
     wait = row["latency_s"] / base["latency_s"]
     waits = "leaves the wait as it is" if abs(wait - 1) < 0.05 else f"makes the wait {wait:.2g} times as long"
-    return f"{name} {word} the energy of a query by {abs(1 - row['energy_j'] / base['energy_j']):.0%} and {waits}{_quality(base, row)}."
+    change = abs(1 - row["energy_j"] / base["energy_j"])
+    return f"{name} {word} the energy of a query by {change:.0%} and {waits}{_quality(base, row)}."
 
 
 def differs(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -151,12 +153,14 @@ def _choice(base: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     if not differs(base, cheapest):
         return "Of all that was tried, nothing saves energy for certain: keep the model as it is loaded."
     saved = 1 - cheapest["energy_j"] / base["energy_j"]
-    text = f"**Do this:** where answers may take {cheapest['latency_s']:.2g} s, run with **{cheapest['setting']}** and save {saved:.0%}"
+    name, wait = cheapest["setting"], cheapest["latency_s"]
+    text = f"**Do this:** where answers may take {wait:.2g} s, run with **{name}** and save {saved:.0%}"
     if fast["setting"] == cheapest["setting"]:
         return f"{text}; nobody waits longer for it."
     if fast["setting"] == base["setting"] or not differs(base, fast):
         return f"{text}; where they must come no later than now, nothing that was tried saves energy for certain."
-    return f"{text}; where they must come no later than now, run with **{fast['setting']}** and save {1 - fast['energy_j'] / base['energy_j']:.0%}."
+    saved = 1 - fast["energy_j"] / base["energy_j"]
+    return f"{text}; where they must come no later than now, run with **{fast['setting']}** and save {saved:.0%}."
 
 
 def _served(others: list[dict[str, Any]]) -> str:
@@ -165,17 +169,19 @@ def _served(others: list[dict[str, Any]]) -> str:
         return ""
     first, best = served[0], min(served, key=lambda row: row["energy_j"])
     if best is first or not differs(first, best):
-        return f"Behind a server, more requests at once than {first['setting'].split()[0]} saved nothing that these runs can tell."
+        return f"Behind a server, more than {first['setting']} saved nothing that these runs can tell."
     saved, wait = 1 - best["energy_j"] / first["energy_j"], best["latency_s"] / first["latency_s"]
     return (
-        f"Behind a server, {best['setting']} costs {saved:.0%} less a query than {first['setting']}, and an answer takes "
-        f"{wait:.2g} times as long."
+        f"Behind a server, {best['setting']} costs {saved:.0%} less a query than {first['setting']}, and an answer "
+        f"takes {wait:.2g} times as long."
     )
 
 
 def _caution(frame: pd.DataFrame) -> str:
     kinds = set(frame["energy_kind"])
-    said = "Figures are of one session a setting: repeat before acting on small differences."
+    said = ""
+    if frame["sessions"].min() < 2:
+        said = "Figures of one session drift with the machine: set repeats=3 before acting on small differences."
     if kinds != {"measured"}:
         said += f" Energy here is **{' and '.join(sorted(kinds))}**: compare it on this machine only."
     if frame["quality"].isna().all():

@@ -48,7 +48,7 @@ class EfficiencyParameters(NotebookParameters):
     devices: str = Field("auto", description="auto | cpu | a GPU by index or UUID: one device is used")
     dtype: str = Field("float32", description="precision of the base; text generation is published in float16")
     new_tokens: int = Field(16, ge=1, description="length of the base's answers, in tokens")
-    batch_sizes: str = Field("1,4,8", description="queries a batch; the base asks one at a time")
+    batch_sizes: str = Field("8", description="queries a batch; the base asks one at a time")
     dtypes: str = Field("bfloat16", description="further precisions")
     quantisations: str = Field("", description="int8, fp8, bitsandbytes-4bit …")
     attentions: str = Field(
@@ -61,6 +61,7 @@ class EfficiencyParameters(NotebookParameters):
     compile: bool = Field(False, description="torch.compile in the optimised track; a GPU compiles without being asked")
     samples: int = Field(8, ge=1, description="queries of one run; 100 or more for a real model")
     runs: int = Field(3, ge=2, description="runs of each session: two or more, to tell differences from noise")
+    repeats: int = Field(1, ge=1, description="sessions of each setting: 3 for intervals between sessions")
     window_s: float = Field(0.1, gt=0, description="shortest window in seconds; 10 where a counter ticks every 100 ms")
     idle_s: float = Field(0.1, gt=0, description="seconds each idle level is observed; 10 on a GPU")
     warm_up_min_s: float = Field(0.1, ge=0, description="shortest warm-up in seconds; 10 on a GPU")
@@ -106,21 +107,23 @@ def check(namespace: dict[str, Any]) -> EfficiencyParameters:
         Names each bad parameter, its value and what is allowed.
     """
     asked = EfficiencyParameters.from_notebook(namespace)
-    sweeping.plan(asked.name, asked.base, sweeping.settings(asked.base, asked.knobs, asked.compile))
+    sweeping.plan(asked.name, asked.base, sweeping.settings(asked.base, asked.knobs, asked.compile), asked.repeats)
     return asked
 
 
 def measure(asked: EfficiencyParameters) -> Sweep:
     """Measure every setting that has no record yet; with `concurrencies`, those of a server too."""
     tried = sweeping.settings(asked.base, asked.knobs, asked.compile)
-    inside = sweeping.run(asked.name, asked.base, tried, asked.devices)
+    inside = sweeping.run(asked.name, asked.base, tried, asked.devices, asked.repeats)
     loads = listed(asked.concurrencies, int)
     if not loads:
         return inside
     with sweeping.endpoint_of(asked.model, asked.model_source, asked.dtype, asked.folder / "model") as (endpoint, name):
         served = {key: value for key, value in asked.base.items() if key != "batch_size"}
         served |= {"model": name, "model_source": "endpoint", "endpoint": endpoint}
-        behind = sweeping.run(f"{asked.name}-served", served, sweeping.served_settings(loads), asked.devices)
+        behind = sweeping.run(
+            f"{asked.name}-served", served, sweeping.served_settings(loads), asked.devices, asked.repeats
+        )
     return Sweep((*inside.records, *behind.records), (*inside.missing, *behind.missing))
 
 

@@ -66,13 +66,13 @@ class Sweep:
 
     Attributes
     ----------
-    records : tuple of (Setting, Record)
-        The settings that were measured, the base first.
+    records : tuple of (Setting, tuple of Record)
+        The settings that were measured, the base first, each with its sessions.
     missing : tuple of (Setting, str)
         Those that were not, and why.
     """
 
-    records: tuple[tuple[Setting, Record], ...]
+    records: tuple[tuple[Setting, tuple[Record, ...]], ...]
     missing: tuple[tuple[Setting, str], ...]
 
 
@@ -125,9 +125,10 @@ def _setting(values: dict[str, Any], track: str = "") -> Setting:
     return Setting(label, "+".join(values), track, values)
 
 
-def plan(name: str, base: Mapping[str, Any], tried: Sequence[Setting]) -> Plan:
+def plan(name: str, base: Mapping[str, Any], tried: Sequence[Setting], repeats: int = 1) -> Plan:
     """Return the sweep as a study of the benchmark notebook, every job's parameters checked."""
-    study = {"title": f"What saves energy: {name}", "parameters": dict(base), "include": [one.values for one in tried]}
+    study = {"title": f"What saves energy: {name}", "repeats": repeats, "parameters": dict(base)}
+    study["include"] = [one.values for one in tried]
     text = yaml.safe_dump(study, sort_keys=False)
     parsed = planning.parse(text, name)
     jobs, duplicates = planning.expand(parsed)
@@ -137,7 +138,12 @@ def plan(name: str, base: Mapping[str, Any], tried: Sequence[Setting]) -> Plan:
 
 
 def run(
-    name: str, base: Mapping[str, Any], tried: Sequence[Setting], devices: str = "auto", results: Path | None = None
+    name: str,
+    base: Mapping[str, Any],
+    tried: Sequence[Setting],
+    devices: str = "auto",
+    repeats: int = 1,
+    results: Path | None = None,
 ) -> Sweep:
     """Measure every setting that has no record yet, one after the other on one device, and read all records.
 
@@ -151,6 +157,8 @@ def run(
         As `settings` returns them.
     devices : str
         As ``energylab study run --devices`` takes them; the first one is used.
+    repeats : int
+        Sessions of each setting.
     results : path, optional
         Folder of all studies; beside ``params/`` by default.
 
@@ -158,7 +166,7 @@ def run(
     -------
     Sweep
     """
-    planned = plan(name, base, tried)
+    planned = plan(name, base, tried, repeats)
     planning.check(planned)
     folder = StudyFolder(name, results or results_root())
     executor = LocalExecutor(device_names.available(devices)[0])
@@ -166,16 +174,16 @@ def run(
     states = folder.states(planned)
     records, missing = [], []
     for one in tried:
-        state = states[_job(planned, {**base, **one.values})]
-        if state.measured:
-            records.append((one, state.record))
-        else:
-            missing.append((one, state.reason or state.status))
+        found = [states[job] for job in _jobs(planned, {**base, **one.values})]
+        measured = tuple(state.record for state in found if state.measured)
+        if measured:
+            records.append((one, measured))
+        missing += [(one, state.reason or state.status) for state in found if not state.measured]
     return Sweep(tuple(records), tuple(missing))
 
 
-def _job(planned: Plan, values: Mapping[str, Any]) -> Job:
-    return next(job for job in planned.jobs if job.values == {**values, "repeat": 0})
+def _jobs(planned: Plan, values: Mapping[str, Any]) -> list[Job]:
+    return [job for job in planned.jobs if {**job.values, "repeat": 0} == {**values, "repeat": 0}]
 
 
 @contextlib.contextmanager

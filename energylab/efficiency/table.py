@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from energylab.cohort import cohort_key
@@ -35,45 +37,64 @@ def table(sweep: Sweep, limits: Limits, shape: Shape | None) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Indexed by label: ``knob, track, new_tokens, energy_j`` (of one query), ``half_width_j`` (95 %, between the runs
-        of the session; NaN with one run), ``token_j``, ``latency_s`` (until a query's whole answer), ``tokens_per_s``,
-        ``quality``, ``least_j`` (the device's own limit for this work), ``times_least``, and ``static_j, memory_j,
-        arithmetic_j, rest_j``, which add up to ``energy_j``; NaN where unknown. ``energy_kind``, ``cohort``.
+        Indexed by label: ``knob, track, sessions, new_tokens, energy_j`` (of one query), ``half_width_j`` (95 %,
+        between the runs of the session, or between sessions where there are several; NaN where there is but one),
+        ``token_j``, ``latency_s`` (until a query's whole answer), ``tokens_per_s``, ``quality, quality_metric``,
+        ``least_j`` (the device's own limit for this work), ``times_least``, and ``static_j, memory_j, arithmetic_j,
+        rest_j``, which add up to ``energy_j``; NaN where unknown. ``energy_kind``, ``cohort``.
     """
     import pandas as pd
 
-    rows = [row(setting, record, limits, shape) for setting, record in sweep.records]
+    rows = [row(setting, records, limits, shape) for setting, records in sweep.records]
     return pd.DataFrame(rows).set_index("setting")
 
 
-def row(setting: Setting, record: Record, limits: Limits, shape: Shape | None) -> dict[str, Any]:
-    """Return one setting's row."""
-    runs: dict[int, float] = {}
-    for total in record.totals():
-        if total.phase in SCORED_PHASES:
-            runs[total.run] = runs.get(total.run, 0.0) + total.energy_j / total.queries
-    interval = mean_interval(list(runs.values()), kind="within-session") if len(runs) > 1 else None
-    energy_j = sum(runs.values()) / len(runs)
-    made = [total for total in record.totals() if total.phase == "generate"]
-    new = made[0].output_tokens / made[0].queries
-    seconds = sum(total.duration_s for total in made) / sum(total.queries for total in made)  # of the device, a query
-    quality = record.quality[0] if record.quality else None
+def row(setting: Setting, records: Sequence[Record], limits: Limits, shape: Shape | None) -> dict[str, Any]:
+    """Return one setting's row: the mean over its sessions."""
+    runs = [run_energies_j(record) for record in records]
+    sessions = [fmean(values) for values in runs]
+    energy_j = fmean(sessions)
+    speeds = [_speed(record) for record in records]
+    first = records[0]
+    quality = first.quality[0] if first.quality else None
+    split = [parts(record, session, limits, shape) for record, session in zip(records, sessions, strict=True)]
     return {
         "setting": setting.label,
         "knob": setting.knob,
         "track": setting.track,
-        "new_tokens": new,
+        "sessions": len(records),
+        "new_tokens": fmean(new for new, _ in speeds),
         "energy_j": energy_j,
-        "half_width_j": interval.half_width if interval else float("nan"),
-        "token_j": energy_j / new,
-        "latency_s": latency_s(record, seconds),
-        "tokens_per_s": new / seconds,
+        "half_width_j": _half_width(sessions if len(sessions) > 1 else runs[0]),
+        "token_j": energy_j / fmean(new for new, _ in speeds),
+        "latency_s": fmean(latency_s(record, seconds) for record, (_, seconds) in zip(records, speeds, strict=True)),
+        "tokens_per_s": fmean(new / seconds for new, seconds in speeds),
         "quality": float("nan") if quality is None or quality.value is None else quality.value,
         "quality_metric": quality.metric if quality else None,
-        **parts(record, energy_j, limits, shape),
-        "energy_kind": record.energy_kind,
-        "cohort": cohort_key(record),
+        **{name: fmean(part[name] for part in split) for name in split[0]},
+        "energy_kind": first.energy_kind,
+        "cohort": cohort_key(first),
     }
+
+
+def run_energies_j(record: Record) -> list[float]:
+    """Return the rated energy of one query in each run of a valid record, in joules."""
+    runs: dict[int, float] = {}
+    for total in record.totals():
+        if total.phase in SCORED_PHASES:
+            runs[total.run] = runs.get(total.run, 0.0) + total.energy_j / total.queries
+    return list(runs.values())
+
+
+def _half_width(values: Sequence[float]) -> float:
+    return mean_interval(values).half_width if len(values) > 1 else float("nan")
+
+
+def _speed(record: Record) -> tuple[float, float]:
+    """Return the new tokens of a query, and the seconds of the device it takes."""
+    made = [total for total in record.totals() if total.phase == "generate"]
+    queries = sum(total.queries for total in made)
+    return sum(total.output_tokens for total in made) / queries, sum(total.duration_s for total in made) / queries
 
 
 def latency_s(record: Record, device_s: float) -> float:
@@ -89,8 +110,8 @@ def parts(record: Record, energy_j: float, limits: Limits, shape: Shape | None) 
     """Split a query's energy, and give the least this device could answer it with.
 
     Static is the power at rest times the time taken. Memory and arithmetic are the least work at the device's measured
-    cost above rest. What is left is paid for something else: launching, waiting while the clocks are up, work beyond the
-    least. The least adds reading and arithmetic at full speed, one after the other, all power included.
+    cost above rest. What is left is paid for something else: launching, waiting while the clocks are up, work
+    beyond the least. The least adds reading and arithmetic at full speed, one after the other, all power included.
     """
     unknown = dict.fromkeys(("least_j", "times_least", *(f"{name}_j" for name in SHARES)), float("nan"))
     work = None if shape is None else least_work(shape, record)

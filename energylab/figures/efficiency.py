@@ -107,9 +107,9 @@ def paid_for(frame: pd.DataFrame) -> Figure | None:
         label="this device's least",
     )
     for at, times in enumerate(known["times_least"]):
-        axes.annotate(f" {times:.3g} ×", (left.iloc[at], at), va="center", fontsize=9)
+        axes.annotate(f" {times:.3g} × least", (left.iloc[at], at), va="center", fontsize=9)
     axes.invert_yaxis()
-    axes.set_xlim(right=left.max() * 1.12)
+    axes.set_xlim(right=left.max() * 1.2)
     axes.set(xlabel=f"energy of a query (J), {' and '.join(sorted(set(known['energy_kind'])))}")
     axes.legend(frameon=False, fontsize=9, ncols=5, loc="upper left", bbox_to_anchor=(0, -0.16 - 0.9 / len(known)))
     sns.despine(left=True)
