@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from energylab.efficiency.table import LESS_IS_BETTER, SHARES
+from energylab.efficiency.words import LESS_IS_BETTER, SERVED, SHARES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +81,7 @@ def _paid_for(base: dict[str, Any]) -> str:
 def _knobs(base: dict[str, Any], others: list[dict[str, Any]]) -> list[str]:
     """Return a sentence for each knob: its best value, or that it makes no difference here."""
     said = []
-    inside = [row for row in others if row["track"] != "served"]
+    inside = [row for row in others if row["track"] != SERVED]
     for knob in dict.fromkeys(row["knob"] for row in inside):
         tried = [row for row in inside if row["knob"] == knob]
         if knob == "new_tokens":
@@ -142,9 +142,7 @@ def _quality(base: dict[str, Any], row: dict[str, Any]) -> str:
 
 def _choice(base: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """Name the cheapest setting for users who do not mind waiting, and for those who do."""
-    same = [
-        row for row in rows if row["new_tokens"] == base["new_tokens"] and row["front"] and row["track"] != "served"
-    ]
+    same = [row for row in rows if row["new_tokens"] == base["new_tokens"] and row["front"] and row["track"] != SERVED]
     if not same:
         return ""
     cheapest = min(same, key=lambda row: row["energy_j"])
@@ -164,7 +162,7 @@ def _choice(base: dict[str, Any], rows: list[dict[str, Any]]) -> str:
 
 
 def _served(others: list[dict[str, Any]]) -> str:
-    served = [row for row in others if row["track"] == "served"]
+    served = [row for row in others if row["track"] == SERVED]
     if len(served) < 2:
         return ""
     first, best = served[0], min(served, key=lambda row: row["energy_j"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,12 +150,28 @@ def compare(asked: EfficiencyParameters, sweep: Sweep, limits: Limits) -> pd.Dat
     return front(table(sweep, limits, shape(asked)))
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what libraries say when they are imported out of the notebook: none of it is about this model."""
+    import logging
+    import warnings
+
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 def shape(asked: EfficiencyParameters) -> Shape | None:
     """Return the model's shape; None, with a warning that says why, where its least work is not known."""
     import warnings
 
     try:
-        return shape_of(Parameters.check(asked.base))
+        with _quiet():
+            return shape_of(Parameters.check(asked.base))
     except ModelError as error:
         warnings.warn(f"how far figures are from the device's limits is not known: {error}", stacklevel=2)
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from energylab.efficiency.table import LESS_IS_BETTER
+from energylab.efficiency.words import LESS_IS_BETTER
 
 if TYPE_CHECKING:
     import pandas as pd

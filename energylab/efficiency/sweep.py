@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from energylab.efficiency.words import BASE, OPTIMISED, SERVED
 from energylab.errors import ParameterError
 from energylab.paths import results_root
 from energylab.record import Record
@@ -33,9 +34,7 @@ KNOBS = {
 }
 
 #: Knobs that make the optimised track: the same answers, but another cohort.
-OPTIMISED = ("cache", "compile")
-
-BASE, SERVED = "as loaded", "served"
+OPTIMISING = ("cache", "compile")
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def served_settings(concurrencies: Sequence[int]) -> list[Setting]:
 
 def _setting(values: dict[str, Any], track: str = "") -> Setting:
     label = ", ".join(KNOBS[name].format(value) for name, value in values.items())
-    track = track or ("optimised" if any(name in values for name in OPTIMISED) else BASE)
+    track = track or (OPTIMISED if any(name in values for name in OPTIMISING) else BASE)
     return Setting(label, "+".join(values), track, values)
 
 

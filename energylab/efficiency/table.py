@@ -9,18 +9,13 @@ from typing import TYPE_CHECKING, Any
 from energylab.cohort import cohort_key
 from energylab.efficiency.limits import Limits
 from energylab.efficiency.sweep import Setting, Sweep
+from energylab.efficiency.words import SHARES
 from energylab.efficiency.work import Shape, least_work
 from energylab.record import SCORED_PHASES, Record
 from energylab.statistics.intervals import mean_interval
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: Parts of a query's energy, in the order in which they are drawn.
-SHARES = ("static", "memory", "arithmetic", "rest")
-
-#: Metrics of quality of which less is better.
-LESS_IS_BETTER = ("bits_per_byte",)
 
 
 def table(sweep: Sweep, limits: Limits, shape: Shape | None) -> pd.DataFrame:
@@ -150,7 +145,7 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
         "J a token": frame["token_j"].map(digits),
         "wait, s": frame["latency_s"].map(digits),
         "tokens/s": frame["tokens_per_s"].map(digits),
-        "quality": frame["quality"].map(digits).replace("", "meaningless"),
+        "quality": frame["quality"].map(digits).replace("", "not known"),
         "times the device's least": frame["times_least"].map(digits),
         **{name: _share(frame, name) for name in SHARES},
         "front": frame["front"].map({True: "yes", False: ""}) if "front" in frame else "",

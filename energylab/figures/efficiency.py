@@ -9,14 +9,14 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from energylab.efficiency.table import SHARES
+from energylab.efficiency.words import BASE, OPTIMISED, SERVED, SHARES
 from energylab.figures.variance import BLUE, GREEN, GREY, ORANGE, finished, round_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TRACKS = {"as loaded": ("o", BLUE), "optimised": ("D", ORANGE), "served": ("s", GREEN)}
+TRACKS = {BASE: ("o", BLUE), OPTIMISED: ("D", ORANGE), SERVED: ("s", GREEN)}
 
 
 def energy_against_wait(frame: pd.DataFrame) -> Figure:
