@@ -35,12 +35,15 @@ class ServedError(EnergylabError):
         Status of its answer, where it was a refusal.
     usage : bool
         False when it answered but did not count the tokens.
+    silent : bool
+        True when it gave no sign of life for as long as it was allowed to.
     """
 
-    def __init__(self, message: str, status: int | None = None, usage: bool = True) -> None:
+    def __init__(self, message: str, status: int | None = None, usage: bool = True, silent: bool = False) -> None:
         super().__init__(message)
         self.status = status
         self.usage = usage
+        self.silent = silent
 
 
 class DataError(EnergylabError):

@@ -157,7 +157,7 @@ class Client:
                         stream.first_s = self.clock.now()
         except httpx.TimeoutException as error:
             silent = f"the server was silent for {self.timeout_s:g} s ({type(error).__name__})"
-            raise ServedError(f"{silent}; see request_timeout_s") from None
+            raise ServedError(f"{silent}; see request_timeout_s", silent=True) from None
         except httpx.HTTPError as error:
             raise ServedError(f"the stream broke off after {stream.pieces} pieces: {error}") from None
         return stream.reply(query, sent_s, self.clock.now())

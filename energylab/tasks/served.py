@@ -221,7 +221,7 @@ class ServedTask(Task):
             try:
                 self.check_reply(asyncio_run(_one(candidate)))
             except ServedError as error:
-                if not error.usage:
+                if error.silent or not error.usage:  # another way of asking would not help
                     raise ModelError(f"{self.parameters.endpoint}: {error}") from None
                 refused.append(f"- {name}: {error}")
                 continue

@@ -88,7 +88,9 @@ def test_a_static_cache_answers_alike_in_a_cohort_of_its_own():
         inputs = task.preprocess(rows[:1])
         answers.append(task.answers(inputs, task.generate(inputs)))
         assert (kept is not None) == (cache == "static")
-        assert getattr(task.model, "_previous_max_cache_length", None) == kept  # the memory of the longest prompt serves all
+        assert (
+            getattr(task.model, "_previous_max_cache_length", None) == kept
+        )  # the memory of the longest prompt serves all
     assert answers[0] == answers[1]
     with pytest.raises(TaskError, match="cache='static'"):
         load_task(energylab.Parameters(cache="static"))

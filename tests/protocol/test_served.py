@@ -146,6 +146,7 @@ def test_the_way_to_a_fixed_length_is_found_out(measure):
     [
         (lambda n, b: Behaviour(usage=False), {}, "does not count tokens"),
         (lambda n, b: Behaviour(tokens=3), {}, "counts 3 new token"),
+        (lambda n, b: Behaviour(first_s=1.0), {"request_timeout_s": 0.2}, "silent for 0.2 s"),
         (lambda n, b: Behaviour(status=500), {}, "status 500"),
         (lambda n, b: Behaviour(), {"model": "tinny"}, "did you mean 'tiny'"),
     ],
