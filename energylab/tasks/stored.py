@@ -7,6 +7,7 @@ from pathlib import Path
 from energylab.errors import ModelError
 from energylab.parameters import Parameters
 from energylab.tasks import load_task
+from energylab.tasks.models import quiet
 
 
 def store_random(model: str, folder: str | Path, task: str = "text_generation", dtype: str = "float32") -> Path:
@@ -32,8 +33,9 @@ def store_random(model: str, folder: str | Path, task: str = "text_generation", 
     loaded.load_model("cpu")
     folder = Path(folder)
     try:
-        for part in (loaded.model, loaded.processor):
-            part.save_pretrained(folder)
+        with quiet():
+            for part in (loaded.model, loaded.processor):
+                part.save_pretrained(folder)
     except OSError as error:
         raise ModelError(f"cannot write the model to {folder}: {error.strerror}; choose another folder") from error
     return folder

@@ -50,7 +50,7 @@ def measure():
 
 
 def test_a_served_model_is_measured_under_its_load(measure):
-    record, server = measure()
+    record, server = measure(lambda number, body: Behaviour(first_s=0.05, token_s=0.01))
     assert record.valid, record.reasons
     assert record.phases == ("generate",)
     (total,) = record.totals()
@@ -61,7 +61,7 @@ def test_a_served_model_is_measured_under_its_load(measure):
     assert (total.queries, total.input_tokens, total.output_tokens) == (8, 8 * 7, 8 * 5)
     assert facts["concurrency"] == 2
     assert facts["balance"] == pytest.approx(1, abs=0.05)
-    assert facts["first_token_s"]["median"] == pytest.approx(0.012, abs=0.01)
+    assert 0.05 <= facts["first_token_s"]["median"] <= facts["latency_s"]["median"] - 4 * 0.01
     assert record.model.source == "endpoint"
     assert record.model.settings["fixed_length"] == "ignore_eos"
     assert record.model.settings["server"] == "vllm"
@@ -87,8 +87,9 @@ def test_every_slot_is_full_for_the_whole_of_every_window(measure):
 
 
 def test_more_requests_at_once_cost_less_each_where_the_server_takes_them_together(measure):
-    one, two = (measure(concurrency=slots)[0].totals()[0].energy_j for slots in (1, 4))
-    assert two < 0.5 * one  # the fake answers any number of requests in the same time, at the same power
+    slow = Behaviour(first_s=0.05, token_s=0.01)
+    one, two = (measure(lambda n, b: slow, concurrency=slots)[0].totals()[0].energy_j for slots in (1, 4))
+    assert two < 0.6 * one  # the fake answers any number of requests in the same time, at the same power
 
 
 @pytest.mark.parametrize(
@@ -128,9 +129,10 @@ def test_one_failure_costs_its_window_and_no_energy(measure):
     bad = [window for window in record.windows if not window.valid]
     assert len(bad) <= 1  # it may also have met the requests between two windows
     assert all(total.energy_j > 0 for total in record.totals())
-    clean = [window.energy_j / window.replications for window in record.windows if window.valid]
-    undisturbed, _ = measure(runs=1, window_s=0.4)
-    assert min(clean) > 0.8 * undisturbed.totals()[0].energy_j
+    clean = [window for window in record.windows if window.valid]
+    # what the windows are credited with was answered in them, and nothing else was
+    assert [one["answered"] for one in record.extra["serving"]["windows"]] == [8 * one.replications for one in clean]
+    assert all(one["balance"] == pytest.approx(1, abs=0.05) for one in record.extra["serving"]["windows"])
 
 
 def test_the_way_to_a_fixed_length_is_found_out(measure):
