@@ -29,6 +29,7 @@ def served_table(record: Record) -> pd.DataFrame | None:
         "new tokens a second": f"{facts['output_tokens_per_s']:.4g}" if facts else "unknown",
         "time to first token": _wait(facts, "first_token_s"),
         "time to the whole answer": _wait(facts, "latency_s"),
+        "load of the client itself": f"{facts['client_cores']:.2g} cores" if facts else "unknown",
         "work done over work credited": f"{facts['balance']:.3f}" if facts else "unknown",
         "server": str(record.model.settings.get("server")),
         "fixed length by": str(record.model.settings.get("fixed_length")),

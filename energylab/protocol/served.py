@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, quantiles
@@ -27,11 +28,15 @@ class Stretch:
         From the window's start to the last of them.
     slots : int
         Requests under way all the time.
+    client_s : float
+        Processor time of this process meanwhile: of the client, which is no part of the model's work. A meter that
+        sees the whole processor sees it too.
     """
 
     replies: tuple[Reply, ...]
     duration_s: float
     slots: int
+    client_s: float = 0.0
 
     @property
     def balance(self) -> float:
@@ -60,6 +65,7 @@ class Stretch:
             "first_token_s": _spread(first),
             "latency_s": _spread(latency),
             "balance": self.balance,
+            "client_cores": self.client_s / self.duration_s,
         }
 
 
@@ -128,7 +134,7 @@ class ServedWorkload(TaskWorkload):
     def work_through(self, phase: str, batches: Sequence[Batch], clock: Clock, window_s: float) -> Work:
         """Let the load run over whole repetitions of the block, at least `window_s` long, until they are balanced."""
         queries = [query for batch in batches for query in batch.queries]
-        start_s, before = clock.now(), len(self._loop.wait(0).replies)
+        start_s, client_s, before = clock.now(), time.process_time(), len(self._loop.wait(0).replies)
         work = Work()
         while True:
             work.replications += 1
@@ -138,7 +144,7 @@ class ServedWorkload(TaskWorkload):
                 return work
             now_s = clock.now()
             inside = tuple(tally.replies[before : before + work.replications * len(queries)])
-            stretch = Stretch(inside, now_s - start_s, self._loop.slots)
+            stretch = Stretch(inside, now_s - start_s, self._loop.slots, time.process_time() - client_s)
             self._replies |= {reply.query: reply for reply in tally.replies}
             balanced = abs(stretch.balance - 1) <= self._tolerance
             if now_s - start_s >= window_s and balanced and self._replies.keys() >= set(queries):
@@ -166,5 +172,6 @@ class ServedWorkload(TaskWorkload):
             return {}
         replies = [reply for stretch in self._stretches for reply in stretch.replies]
         seconds = sum(stretch.duration_s for stretch in self._stretches)
-        whole = Stretch(tuple(replies), seconds, self._loop.slots).figures()
+        client_s = sum(stretch.client_s for stretch in self._stretches)
+        whole = Stretch(tuple(replies), seconds, self._loop.slots, client_s).figures()
         return {"concurrency": self._loop.slots, **whole, "windows": [one.figures() for one in self._stretches]}

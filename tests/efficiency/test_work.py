@@ -6,6 +6,7 @@ import pytest
 import torch
 from efficiency_builders import SHAPE, record
 
+from energylab import published
 from energylab.efficiency.work import least_work, shape_of
 from energylab.errors import ModelError
 from energylab.parameters import Parameters
@@ -75,3 +76,26 @@ def test_the_operations_are_those_the_library_counts():
 def test_experts_are_refused():
     with pytest.raises(ModelError, match="mixture of experts"):
         shape_of(Parameters(task="text_generation", model="mistralai/Mixtral-8x7B-v0.1", new_tokens=2))
+
+
+#: Of an H100: half a kilowatt at the memory bandwidth and the half-precision rate of its data sheet. Assumed, not
+#: measured: it only has to be right within a factor of one and a half here.
+H100_J_PER_BYTE, H100_J_PER_FLOP = 500 / 3.35e12, 500 / 989e12
+
+
+@pytest.mark.parametrize(
+    ("model", "low", "high"),
+    [("meta-llama/Meta-Llama-3-8B", 0.35, 0.6), ("HuggingFaceTB/SmolLM-135M", 1 / 80, 1 / 45)],
+)
+def test_published_figures_lie_above_the_least_and_small_models_far_above(model, low, high):
+    table = published.load()
+    (wh_per_1000,) = table.loc[(table["task"] == "text_generation") & (table["hub_id"] == model), "energy_j"] / 3600
+    shape = shape_of(Parameters(task="text_generation", model=model))
+    made = record()
+    windows = tuple(
+        w.model_copy(update={"queries": (0,), "input_tokens": 369, "output_tokens": 10}) for w in made.windows
+    )
+    half = made.model.model_copy(update={"dtype": "float16", "weights_bytes": 2 * shape.parameters})
+    work = least_work(shape, made.model_copy(update={"windows": windows, "model": half}))
+    least_j = work.read_bytes * H100_J_PER_BYTE + work.flop * H100_J_PER_FLOP
+    assert low < least_j / (wh_per_1000 * 3.6) < high
