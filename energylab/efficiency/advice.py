@@ -179,7 +179,9 @@ def _caution(frame: pd.DataFrame) -> str:
     kinds = set(frame["energy_kind"])
     said = ""
     if frame["sessions"].min() < 2:
-        said = "Figures of one session drift with the machine: set repeats=3 before acting on small differences."
+        said = (
+            "**These are single sessions**, which drift with the machine: set repeats=3 before acting on a difference."
+        )
     if kinds != {"measured"}:
         said += f" Energy here is **{' and '.join(sorted(kinds))}**: compare it on this machine only."
     if frame["quality"].isna().all():

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+#: Kept on one line with the figures beside it.
+PLUS_MINUS = "\u00a0±\u00a0"
+
+
 def table(sweep: Sweep, limits: Limits, shape: Shape | None) -> pd.DataFrame:
     """Return one row a setting that was measured.
 
@@ -134,18 +138,20 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     def digits(value: float, form: str = ".3g") -> str:
-        return "" if pd.isna(value) else format(value, form)
+        if pd.isna(value):
+            return ""
+        return f"{value:,.0f}" if value >= 1000 else format(value, form)
 
     columns = {
         "track": frame["track"],
         "J a query": [
-            digits(energy) + ("" if pd.isna(half) else f" ± {digits(half, '.2g')}")
+            digits(energy) + ("" if pd.isna(half) else f"{PLUS_MINUS}{digits(half, '.2g')}")
             for energy, half in zip(frame["energy_j"], frame["half_width_j"], strict=True)
         ],
         "J a token": frame["token_j"].map(digits),
         "wait, s": frame["latency_s"].map(digits),
         "tokens/s": frame["tokens_per_s"].map(digits),
-        "quality": frame["quality"].map(digits).replace("", "not known"),
+        "quality": frame["quality"].map(digits).replace("", "not\u00a0known"),
         "times the device's least": frame["times_least"].map(digits),
         **{name: _share(frame, name) for name in SHARES},
         "front": frame["front"].map({True: "yes", False: ""}) if "front" in frame else "",

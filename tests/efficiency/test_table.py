@@ -57,7 +57,7 @@ def test_what_is_not_known_is_not_shown_as_a_figure():
     assert math.isnan(base["static_j"])
     frame = shown(table(Sweep(((BASE, (record(),)),), ()), LIMITS, None))
     assert frame.loc["base", "times the device's least"] == ""
-    assert frame.loc["base", "quality"] == "not known"
+    assert frame.loc["base", "quality"] == "not\u00a0known"
     assert frame.loc["base", "kind"] == "simulated"
 
 
