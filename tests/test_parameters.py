@@ -102,3 +102,10 @@ def test_parameters_added_later_leave_the_ids_of_earlier_jobs_alone():
     assert Parameters().job_id == "40e8144f55f7634d"  # as it was before any of ADDED
     assert not set(ADDED) & set(Parameters().identity)
     assert Parameters(cache="static").job_id != Parameters().job_id
+
+
+def test_a_meter_in_a_file_counts_by_the_files_name_wherever_it_lies():
+    here = Parameters(meter="plug.py:Plug", extra_meters="a/b.py:B,estimate")
+    there = Parameters(meter="/elsewhere/plug.py:Plug", extra_meters="b.py:B,estimate")
+    assert here.job_id == there.job_id
+    assert here.job_id != Parameters(meter="plug.py:Other", extra_meters="b.py:B,estimate").job_id

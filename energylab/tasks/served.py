@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -14,12 +15,11 @@ from typing import IO, Any
 from energylab.errors import ModelError, ServedError, TaskError, nearest
 from energylab.parameters import Parameters
 from energylab.record import DataFacts, DeviceFacts, ModelFacts, Quality
-from energylab.serving.client import Client
+from energylab.serving.client import Client, Reply
 from energylab.serving.processes import ServerProcesses
 from energylab.tasks.base import Row, Task, Tokens
-
-#: Task families that can be served, and the interface each is asked through.
-INTERFACES = {"TextGeneration": "completions", "Reasoning": "chat"}
+from energylab.tasks.reasoning import Reasoning
+from energylab.tasks.text_generation import TextGeneration
 
 #: Programs told by their command line, their owner's name in the list of models, or both.
 PROGRAMS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama.cpp", "llama-server": "llama.cpp"}
@@ -63,14 +63,13 @@ class ServedTask(Task):
         super().__init__(family.settings, parameters)
         self.family = family
         self.columns = family.columns
-        kind = type(family).__name__
-        if kind not in INTERFACES:
+        if not isinstance(family, TextGeneration):
             raise TaskError(
                 f"task {family.settings.name!r} cannot be asked of a server; with model_source='endpoint' choose "
                 "text_generation or reasoning"
             )
-        self.open_ended = kind == "Reasoning"
-        self.api = parameters.endpoint_api or INTERFACES[kind]
+        self.open_ended = isinstance(family, Reasoning)
+        self.api = parameters.endpoint_api or ("chat" if self.open_ended else "completions")
         if self.open_ended and self.api == "completions":
             raise TaskError("reasoning needs the server's chat template: leave endpoint_api out, or set it to chat")
         self.processes = ServerProcesses(parameters.endpoint, parameters.server_pid)
@@ -115,6 +114,13 @@ class ServedTask(Task):
             If it does not know the model, gives no usage, or answers nothing that can be counted.
         """
         self._lock = reserve(self.processes.find())
+        try:
+            return self._load()
+        except BaseException:
+            self.close()  # or the next session would wait for a server that nobody uses
+            raise
+
+    def _load(self) -> ModelFacts:
         owners = self._models()
         more, system = self._thinking()
         way, self.client = self._agree(replace(self.client, system=system, more=more), owners)
@@ -141,11 +147,15 @@ class ServedTask(Task):
         """Return the prompts: the server tokenises."""
         return self.prompts(rows)
 
+    def generate(self, inputs: Sequence[str]) -> list[Reply]:
+        """Ask all prompts at once and wait for every answer. Windows ask under a steady load instead."""
+        return asked_together(self.client, inputs)
+
     def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
         """Return the length of every prompt in bytes: its tokens are known to the server alone."""
         return {"input_bytes": tuple(float(len(prompt.encode())) for prompt in self.prompts(rows))}
 
-    def check_reply(self, reply: Any) -> None:
+    def check_reply(self, reply: Reply) -> None:
         """Refuse an answer with another number of tokens than stated.
 
         Raises
@@ -219,7 +229,7 @@ class ServedTask(Task):
         for name, more in ways.items():
             candidate = replace(client, more={**client.more, **more})
             try:
-                self.check_reply(asyncio_run(_one(candidate)))
+                self.check_reply(asked_together(candidate, ["Hello"])[0])
             except ServedError as error:
                 if error.silent or not error.usage:  # another way of asking would not help
                     raise ModelError(f"{self.parameters.endpoint}: {error}") from None
@@ -241,17 +251,15 @@ class ServedTask(Task):
         return known or ("transformers serve" if "transformers" in words and "serve" in words else "unknown")
 
 
-async def _one(client: Client) -> Any:
-    async with client.connect(1) as http:
-        return await client.ask(http, 0, "Hello")
+def asked_together(client: Client, prompts: Sequence[str]) -> list[Reply]:
+    """Ask prompts at once and return their answers; in a thread, since a notebook's own has a loop already."""
 
-
-def asyncio_run(coroutine: Any) -> Any:
-    """Run a coroutine to its end in a thread: a notebook's own thread has a loop already."""
-    from concurrent.futures import ThreadPoolExecutor
+    async def ask() -> list[Reply]:
+        async with client.connect(len(prompts)) as http:
+            return await asyncio.gather(*(client.ask(http, at, prompt) for at, prompt in enumerate(prompts)))
 
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, coroutine).result()
+        return pool.submit(asyncio.run, ask()).result()
 
 
 def reserve(pids: Sequence[int]) -> IO[bytes]:

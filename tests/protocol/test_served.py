@@ -208,3 +208,13 @@ def test_balance_is_slot_time_over_credited_latency():
     assert dataclasses.replace(steady, client_s=0.5).figures()["client_cores"] == 0.25
     assert steady.figures()["output_tokens_per_s"] == pytest.approx(16 / 2)
     assert dataclasses.replace(steady, replies=()).balance == float("inf")
+
+
+def test_a_served_task_can_be_asked_by_itself(measure):
+    _, server = measure()
+    values = {"task": "text_generation", "model": "tiny", "model_source": "endpoint", "endpoint": server.endpoint}
+    task = load_task(Parameters.check({**values, "new_tokens": 5, "samples": 2}))
+    task.load_model("cpu")
+    rows, _ = task.load_rows()
+    assert task.answers(None, task.generate(task.preprocess(rows))) == [" 0 1 2 3 4"] * 2
+    task.close()
