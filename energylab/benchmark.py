@@ -20,6 +20,7 @@ from energylab.machine import host_facts
 from energylab.meters.base import Meter
 from energylab.parameters import PROTOCOL_VERSION, Parameters
 from energylab.paths import results_root
+from energylab.protocol.served import ServedWorkload
 from energylab.protocol.session import Session, run_session
 from energylab.protocol.settings import Settings
 from energylab.protocol.workload import FunctionWorkload, TaskWorkload, Workload
@@ -34,6 +35,7 @@ from energylab.record import (
     canonical_json,
 )
 from energylab.stopping import PrecisionStop
+from energylab.tasks.served import ServedTask
 
 
 def measure(
@@ -120,9 +122,10 @@ def check(namespace: Mapping[str, Any]) -> Parameters:
     """
     parameters = Parameters.from_notebook(namespace)
     if parameters.record is None:
-        found = machine_devices.resolve_devices(parameters.device, parameters.gpus)
+        task = tasks.load_task(parameters)
+        found = machine_devices.devices_of(parameters)
         machine_meters.choose(parameters, found)
-        tasks.load_task(parameters).check(machine_devices.torch_name(found[0]), found)
+        task.check(machine_devices.torch_name(found[0]), found)
     return parameters
 
 
@@ -145,6 +148,8 @@ def run(parameters: Parameters) -> Record:
 class _TaskSubject:
     """A model on a task."""
 
+    served: ServedWorkload | None = None
+
     def __init__(self, parameters: Parameters) -> None:
         self.task = tasks.load_task(parameters)  # checks names before anything is loaded
         self.files = tasks.foreign_files(parameters.task, type(self.task), parameters.params)
@@ -155,6 +160,10 @@ class _TaskSubject:
         self.model = self.task.load_model(device)
         self.phases = tuple(self.task.phases)  # some tasks settle them by what kind of model was loaded
         self.data = self.data.model_copy(update={"covariates": self.task.covariates(self.rows)})
+        if isinstance(self.task, ServedTask):
+            self.served = ServedWorkload(self.task, self.rows, self.task.parameters.max_relative_bound)
+            return self.served
+        self.task.rehearse(self.rows)
         return TaskWorkload(self.task, self.rows)
 
     def task_facts(self) -> TaskFacts:
@@ -171,7 +180,8 @@ class _TaskSubject:
         return self.task.score([answers[i] for i in answered], [self.rows[i] for i in answered]) if answered else ()
 
     def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
-        return self.task.extra([answers[i] for i in sorted(answers)])
+        serving = {} if self.served is None else {"serving": self.served.figures()}
+        return {**self.task.extra([answers[i] for i in sorted(answers)]), **serving}
 
 
 class _FunctionSubject:
@@ -203,7 +213,8 @@ class _FunctionSubject:
 
 def _measure(subject, parameters: Parameters, given: Sequence[Meter] | None, clock: Clock | None) -> Record:
     settings = Settings.of(parameters)
-    found = machine_devices.resolve_devices(parameters.device, parameters.gpus) if given is None else _simulated(given)
+    served = parameters.model_source == "endpoint"
+    found = machine_devices.devices_of(parameters) if given is None else _simulated(given)
     if given is None:
         chosen = machine_meters.choose(parameters, found)
         scored, extra, why = chosen.scored, chosen.extra, chosen.why
@@ -213,12 +224,13 @@ def _measure(subject, parameters: Parameters, given: Sequence[Meter] | None, clo
 
     def load() -> Workload:
         workload = subject.load(device)
-        machine_devices.check_torch_agrees(found)
+        if not served:
+            machine_devices.check_torch_agrees(found)
         return workload
 
     target = parameters.precision_target
     rule = PrecisionStop(target, lambda: subject.data) if target is not None else None
-    session = run_session(load, scored, settings, extra=extra, clock=clock, stop=rule)
+    session = run_session(load, scored, settings, extra=extra, clock=clock, stop=rule, resident=served)
     return _record(subject, parameters, settings, found, session, why, rule)
 
 
