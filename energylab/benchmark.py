@@ -96,7 +96,7 @@ def measure(
         raise ParameterError("fn and queries come together: fn is called with each of queries")
     parameters = parameters or Parameters.check({**named, **more})
     subject = _TaskSubject(parameters) if fn is None else _FunctionSubject(parameters, fn, queries)
-    record, _ = measure_subject(subject, parameters, _instruments(parameters, meters), clock)
+    record, _ = measure_subject(subject, parameters, choose_instruments(parameters, meters), clock)
     if output_folder is not None:
         store.write(record, output_folder)
     return record
@@ -222,7 +222,8 @@ class Instruments:
     why: str
 
 
-def _instruments(parameters: Parameters, given: Sequence[Meter] | None) -> Instruments:
+def choose_instruments(parameters: Parameters, given: Sequence[Meter] | None = None) -> Instruments:
+    """Find the devices and choose the meters that the parameters name, or describe the meters that are given."""
     if given is not None:
         return Instruments(_simulated(given), tuple(given), (), "given by the caller")
     found = machine_devices.resolve_devices(parameters.device, parameters.gpus)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import platform
 import socket
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Any
 from energylab import tasks
 from energylab.closed.lines import Line
 from energylab.errors import EnergylabError
+from energylab.machine import PACKAGES, package_versions
 from energylab.parameters import Parameters
 from energylab.protocol.workload import TaskWorkload
 
@@ -64,6 +66,8 @@ class Service:
             "batch_size": self.task.batch_size,
             "settings": settings,
             "boards": _boards(),
+            "packages": package_versions(PACKAGES),
+            "python": platform.python_version(),
         }
 
     def do_prepare(self, batch: int, phase: str, queries: list[int], drop: list[list[int]]) -> dict[str, Any]:
@@ -138,7 +142,9 @@ def _boards() -> list[str]:
 
     if not torch.cuda.is_available():
         return []
-    found = [getattr(torch.cuda.get_device_properties(index), "uuid", None) for index in range(torch.cuda.device_count())]
+    found = [
+        getattr(torch.cuda.get_device_properties(index), "uuid", None) for index in range(torch.cuda.device_count())
+    ]
     return [str(uuid) for uuid in found if uuid is not None]
 
 

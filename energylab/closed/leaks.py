@@ -48,7 +48,9 @@ class Secret:
     whole: bool = False
 
 
-def secrets_of(folder: Path, hashes: Mapping[str, str], answers: Mapping[int, str], names: Iterable[str]) -> list[Secret]:
+def secrets_of(
+    folder: Path, hashes: Mapping[str, str], answers: Mapping[int, str], names: Iterable[str]
+) -> list[Secret]:
     """Collect what must stay private of one run.
 
     Parameters
@@ -85,7 +87,9 @@ def _identifying(path: Path) -> Iterator[str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BundleError(f"{path.name} of the model cannot be read, so its values cannot be kept private: {error}") from None
+        raise BundleError(
+            f"{path.name} of the model cannot be read, so its values cannot be kept private: {error}"
+        ) from None
     for value in _leaves(content, LIBRARY_KEYS):
         text = str(value)
         if isinstance(value, str) and len(text) >= MIN_PART and text.lower() not in COMMON:

@@ -111,12 +111,18 @@ class Questions:
     line : Line
     limit_s : float
         Longest time for one answer, in seconds.
+
+    Attributes
+    ----------
+    broken : SealError or None
+        The first rule that was broken: nothing is asked after it, and no bundle is made.
     """
 
     def __init__(self, line: Line, limit_s: float) -> None:
         self._line = line
         self._limit_s = limit_s
         self._number = 0
+        self.broken: SealError | None = None
 
     def ask(self, what: str, **facts: Any) -> dict[str, Any]:
         """Ask one question and return its answer.
@@ -124,8 +130,17 @@ class Questions:
         Raises
         ------
         SealError
-            If something came unasked, or the answer is late, missing, or to another question.
+            If something came unasked, or the answer is late, missing, or to another question; and ever after.
         """
+        if self.broken is not None:
+            raise self.broken
+        try:
+            return self._ask(what, facts)
+        except SealError as error:
+            self.broken = error
+            raise
+
+    def _ask(self, what: str, facts: dict[str, Any]) -> dict[str, Any]:
         if not self._line.quiet():
             raise SealError("the container spoke before it was asked; the run ends here")
         self._number += 1

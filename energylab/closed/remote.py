@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from energylab import devices as machine_devices
 from energylab import tasks
 from energylab.closed.lines import Questions
 from energylab.errors import EnergylabError, SealError
@@ -45,6 +44,8 @@ class Loaded(_Answer):
     batch_size: int = Field(ge=1, le=100_000)
     settings: dict[Name, Any]
     boards: tuple[Name, ...]
+    packages: dict[Name, Name]
+    python: Name
 
 
 class Prepared(_Answer):
@@ -98,7 +99,9 @@ def asked(questions: Questions, shape: type[_Answer], what: str, **facts: Any) -
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))[:100]
-        raise SealError(f"the container's answer to {what!r} has another shape: {where}: {first['msg']}") from None
+        said = f"the container's answer to {what!r} has another shape: {where}: {first['msg']}"
+        questions.broken = SealError(said)
+        raise questions.broken from None
 
 
 class _Handle:
@@ -208,8 +211,14 @@ class RemoteSubject:
     ) -> None:
         self._parameters = parameters
         self._start = start
-        self._expected = expected
+        self.expected = expected
         self.phases: tuple[str, ...] = ()
+        self.questions: Questions | None = None
+
+    @property
+    def broken(self) -> SealError | None:
+        """The rule that the container broke; None while it broke none."""
+        return None if self.questions is None else self.questions.broken
 
     def load(self, devices: Sequence[DeviceFacts]) -> Workload:
         """Start the container, have it load data and model, and compare what it says with what the host knows."""
@@ -220,15 +229,18 @@ class RemoteSubject:
         self._compare(loaded, devices)
         self.model, self.data, self.phases = loaded.model, loaded.data, loaded.phases
         self._settings = loaded.settings
+        self.software = {"packages": loaded.packages, "python": loaded.python, "container": True}
         return RemoteWorkload(self.questions, loaded, self.data.queries)
 
     def _compare(self, loaded: Loaded, devices: Sequence[DeviceFacts]) -> None:
         if loaded.data.queries != self._parameters.samples:
-            raise SealError(f"the container holds {loaded.data.queries} queries, {self._parameters.samples} were asked for")
-        if self._expected is not None and loaded.data.digest != self._expected[0].digest:
+            raise SealError(
+                f"the container holds {loaded.data.queries} queries, {self._parameters.samples} were asked for"
+            )
+        if self.expected is not None and loaded.data.digest != self.expected[0].digest:
             raise SealError(
                 f"the container's data is not the host's: digest {loaded.data.digest[:12]}…, not "
-                f"{self._expected[0].digest[:12]}…; rebuild the image, or mount the same data"
+                f"{self.expected[0].digest[:12]}…; rebuild the image, or mount the same data"
             )
         seen = {uuid.lower().removeprefix("gpu-") for uuid in loaded.boards}
         metered = {str(device.uuid).lower().removeprefix("gpu-") for device in devices if device.type == "cuda"}
@@ -237,8 +249,8 @@ class RemoteSubject:
 
     def task_facts(self) -> TaskFacts:
         """Describe the task: in the host's words where it knows the task, else in the container's."""
-        if self._expected is not None:
-            return self._expected[1]
+        if self.expected is not None:
+            return self.expected[1]
         return TaskFacts(name=self._parameters.task, version="plug-in", settings=self._settings)
 
     def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
@@ -264,8 +276,3 @@ def host_knows(parameters: Parameters) -> tuple[DataFacts, TaskFacts] | None:
         overridden=task.overridden(),
     )
     return data, facts
-
-
-def device_names(devices: Sequence[DeviceFacts]) -> list[str]:
-    """Return the boards the container may use, by UUID; empty on a CPU."""
-    return [str(device.uuid) for device in devices if device.type == "cuda" and machine_devices.torch_name(device)]
