@@ -51,7 +51,8 @@ def run(
     attest: Annotated[str, typer.Option(help="What you attest: public,integrity,representative.")] = "",
 ) -> None:
     """Measure a closed model in a sealed container and sign what may be shown of it."""
-    from energylab.closed import request, run as sealed
+    from energylab.closed import request
+    from energylab.closed import run as sealed
 
     asked = request.build(
         model=model, task=task, alias=name, key=key, out=out, image=image, gpus=gpus, device=device, data=data,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import json
 import platform
 import socket
 import sys
@@ -129,7 +130,11 @@ def as_text(answer: Any) -> str:
         return _hash(answer)
     if hasattr(answer, "tobytes"):
         return _hash(answer.tobytes())
-    return as_text(repr(answer))
+    return as_text(json.dumps(answer, sort_keys=True, ensure_ascii=False, default=_other))
+
+
+def _other(value: Any) -> str:
+    return as_text(value) if hasattr(value, "tobytes") or isinstance(value, bytes) else repr(value)
 
 
 def _hash(data: bytes) -> str:

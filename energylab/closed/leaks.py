@@ -19,13 +19,13 @@ MIN_PART = 5
 MIN_OUTPUT = 12
 #: Keys of a configuration that tell which library wrote it, not which model it is.
 LIBRARY_KEYS = frozenset(
-    "transformers_version _diffusers_version torch_dtype dtype __version__ pytorch sentence_transformers".split()
+    ("transformers_version", "_diffusers_version", "torch_dtype", "dtype", "__version__", "pytorch")
 )
 #: Values of a configuration that say nothing of a model: looked for nowhere.
 COMMON = frozenset(
-    "true false none null auto eager sdpa gelu relu silu tanh mean cls float32 float16 bfloat16 torch linear default "
-    "transformers model models encoder decoder token tokenizer absolute cosine max_length right left longest_first "
-    "text string special tokens normal dynamic".split()
+    ("false", "float32", "float16", "bfloat16", "torch", "linear", "default", "transformers", "model", "models")
+    + ("encoder", "decoder", "token", "tokenizer", "absolute", "cosine", "max_length", "right", "longest_first")
+    + ("string", "special", "tokens", "normal", "dynamic", "eager")
 )
 
 
@@ -72,10 +72,23 @@ def secrets_of(
     found += [Secret("a private name", name) for name in names]
     found += [Secret("a hash of the weights", value) for value in hashes.values()]
     found += [Secret("a weight file's name", Path(name).stem) for name in hashes if not _usual(Path(name).stem)]
-    found += [Secret("an output of a query", text, whole=len(text) < MIN_OUTPUT) for text in answers.values()]
+    found += [
+        Secret("an output of a query", text, whole=len(text) < MIN_OUTPUT)
+        for answer in answers.values()
+        for text in (answer, *_parts(answer))
+    ]
     for path in sorted(folder.glob("*config*.json")):
         found += [Secret(f"a value of {path.name}", text) for text in _identifying(path)]
     return [secret for secret in dict.fromkeys(found) if secret.value.strip()]
+
+
+def _parts(answer: str) -> list[str]:
+    """Return the texts within an output that has several (its reasoning, its answer)."""
+    try:
+        content = json.loads(answer)
+    except ValueError:
+        return []
+    return list(_texts(list(content.values()))) if isinstance(content, dict) else []
 
 
 def _usual(stem: str) -> bool:
@@ -92,9 +105,9 @@ def _identifying(path: Path) -> Iterator[str]:
         ) from None
     for value in _leaves(content, LIBRARY_KEYS):
         text = str(value)
-        if isinstance(value, str) and len(text) >= MIN_PART and text.lower() not in COMMON:
-            yield text
-        elif isinstance(value, int) and not isinstance(value, bool) and value >= 10_000 and value % 10_000:
+        named = isinstance(value, str) and len(text) >= MIN_PART and text.lower() not in COMMON
+        sized = isinstance(value, int) and not isinstance(value, bool) and value >= 10_000 and value % 10_000 != 0
+        if named or sized:
             yield text
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from energylab.errors import BundleError
-from energylab.record import Record
+from energylab.record import Record, canonical_json
 
 #: Stands where a private text was.
 WITHHELD = "withheld"
@@ -16,11 +17,11 @@ WITHHELD = "withheld"
 SHOWN = (
     "task", "data_source", "samples", "runs", "window_s", "batch_size", "dtype", "new_tokens", "diffusion_steps",
     "quantisation", "attention", "compile", "gpus", "meter", "cpu_core_w", "idle_s", "warm_up_min_s", "warm_up_max_s",
-    "max_attempts", "max_relative_bound", "precision_target", "seed", "repeat", "attempt",
+    "max_attempts", "max_relative_bound", "seed", "repeat", "attempt",
 )  # fmt: skip
 
 #: Results of later stages that are figures of the measurement alone.
-SHOWN_EXTRA = ("meter_choice", "precision")
+SHOWN_EXTRA = ("meter_choice",)
 
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{2,59}")
 
@@ -60,6 +61,7 @@ def split(record: Record, alias: str) -> tuple[Record, dict[str, Any]]:
     model = record.model
     private = {
         "model_name": model.name,
+        "job_id": record.job_id,
         "model_architecture": model.architecture,
         "model_revision": [model.revision, model.commit],
         "model_settings": model.settings,
@@ -72,11 +74,14 @@ def split(record: Record, alias: str) -> tuple[Record, dict[str, Any]]:
             "failures": [[failure.message for failure in window.failures] for window in record.windows],
         },
     }
+    shown_parameters = {name: value for name, value in record.parameters.items() if name in SHOWN}
     shown = {"name": check_alias(alias), "architecture": None, "revision": None, "commit": None, "settings": {}}
     return record.model_copy(
         update={
             "model": model.model_copy(update=shown),
-            "parameters": {name: value for name, value in record.parameters.items() if name in SHOWN},
+            "parameters": shown_parameters,
+            # the job's own id is a hash of the model's name, among few others: names could be tried
+            "job_id": hashlib.sha256(canonical_json([alias, shown_parameters])).hexdigest()[:16],
             "extra": {name: value for name, value in record.extra.items() if name in SHOWN_EXTRA},
             "quality": tuple(quality.model_copy(update={"details": {}}) for quality in record.quality),
             "windows": tuple(_without_messages(window) for window in record.windows),

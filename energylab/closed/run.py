@@ -127,6 +127,7 @@ def run(request: Request, *, container: Any = None, meters: Sequence[Meter] | No
     host = record.host.model_copy(update=subject.software)
     record = record.model_copy(update={"model": model, "host": host})
     kept = store.write(record, request.out / RECORD)
+    kept.parent.chmod(0o700)
     if not record.valid:
         raise MeasurementError(f"no bundle: {'; '.join(record.reasons)}; the private record is {kept}")
     public, private = privacy.split(record, request.alias)
@@ -154,6 +155,8 @@ def _check(request: Request) -> None:
     privacy.check_alias(request.alias)
     if request.parameters.model_source != "path":
         raise ParameterError("a closed model is a folder: model_source='path'")
+    if request.parameters.precision_target is not None:
+        raise ParameterError("a sealed run measures all of its runs: leave precision_target out")
     for name in (BUNDLE, OPENING):
         if (request.out / name).exists():
             raise BundleError(f"{request.out / name} exists; name another folder with --out")

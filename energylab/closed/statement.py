@@ -24,8 +24,8 @@ PREDICATE_TYPE = "urn:energylab:closed-run:1"
 ATTESTATION_VERSION = "1"
 ATTESTATIONS = {
     "public": "The energy data of this run may be shown to everyone.",
-    "integrity": "The run was measured with the unchanged runner on the stated machine, and nothing in it was altered.",
-    "representative": "The model measured is the production model, in the precision and quantisation that it is served in.",
+    "integrity": "The run was measured with the unchanged runner on the stated machine; nothing in it was altered.",
+    "representative": "The model measured is the production model, in the precision and quantisation it is served in.",
 }
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -104,6 +104,7 @@ class Weights(_Part):
     files: Count
     bytes: Count
     elements: dict[Text, Count]  # stored type -> number of weights, from the headers of safetensors files
+    experts: bool  # whether the configuration names experts, of which only some work on a token
 
 
 class Attested(_Part):

@@ -55,7 +55,12 @@ def survey(folder: Path) -> tuple[Weights, dict[str, str]]:
             elements.update(_elements(path))
     hashes = {str(path.relative_to(folder)): _sha256(path) for path in files}
     size = sum(path.stat().st_size for path in files)
-    return Weights(files=len(files), bytes=size, elements=dict(elements)), hashes
+    return Weights(files=len(files), bytes=size, elements=dict(elements), experts=_has_experts(folder)), hashes
+
+
+def _has_experts(folder: Path) -> bool:
+    """Tell whether a configuration names experts: ``num_local_experts``, ``n_routed_experts`` …"""
+    return any("experts" in path.read_text(encoding="utf-8", errors="replace") for path in folder.glob("*config.json"))
 
 
 def _elements(path: Path) -> Counter[str]:
