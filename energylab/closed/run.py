@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from energylab.closed import keys as key_files
 from energylab.closed.container import Container, Plan
 from energylab.closed.remote import RemoteSubject, host_knows
 from energylab.closed.statement import Attested, ClosedRun
-from energylab.closed.watch import timeline, watched, window_readings
+from energylab.closed.watch import WatchedMeter, timeline, watched, window_readings
 from energylab.closed.weights import survey
 from energylab.errors import BundleError, MeasurementError, MeterError, ParameterError
 from energylab.meters.base import Meter
@@ -29,6 +29,9 @@ from energylab.record import Record
 
 #: Meters that see the container's work from outside it.
 OUTSIDE = ("nvml", "rapl", "estimate", "replay")
+
+#: Wraps meters: what `energylab.closed.watch.watched` does.
+Watch = Callable[..., tuple[WatchedMeter, ...]]
 
 BUNDLE, OPENING, RECORD, RESULTS = "bundle.json", "opening.json", "private", "results"
 
@@ -87,7 +90,9 @@ class Left:
     results: tuple[str, ...]
 
 
-def run(request: Request, *, container: Any = None, meters: Sequence[Meter] | None = None) -> Left:
+def run(
+    request: Request, *, container: Any = None, instruments: Instruments | None = None, watch: Watch = watched
+) -> Left:
     """Measure a closed model in a sealed container and leave a signed bundle.
 
     Parameters
@@ -95,8 +100,10 @@ def run(request: Request, *, container: Any = None, meters: Sequence[Meter] | No
     request : Request
     container : object, optional
         Stands in for a `Container`: a test gives its own.
-    meters : sequence of Meter, optional
-        Meters to score by, in place of those the parameters choose.
+    instruments : Instruments, optional
+        Devices and meters, in place of those the parameters choose.
+    watch : callable, optional
+        Wraps meters so that they are sampled; a test samples on a clock of its own.
 
     Returns
     -------
@@ -117,7 +124,7 @@ def run(request: Request, *, container: Any = None, meters: Sequence[Meter] | No
     started = datetime.now(UTC)
     inside = request.parameters.model_copy(update={"model": "/model", "params": None, "output_folder": None})
     subject = RemoteSubject(inside, container.start, host_knows(request.parameters))
-    instruments = _instruments(request.parameters, container, meters)
+    instruments = _instruments(request.parameters, container, instruments, watch)
     try:
         record, session = _measured(subject, request.parameters, instruments)
         results = container.fetch_results(request.out / RESULTS)
@@ -175,14 +182,14 @@ def _measured(subject: RemoteSubject, parameters: Parameters, instruments: Instr
     return measured
 
 
-def _instruments(parameters: Parameters, container: Any, given: Sequence[Meter] | None) -> Instruments:
+def _instruments(parameters: Parameters, container: Any, given: Instruments | None, watch: Watch) -> Instruments:
     """Choose meters that see the container from outside; processor time is the container's, not this process's."""
-    instruments = replace(choose_instruments(parameters, given), extra=())
+    instruments = replace(given or choose_instruments(parameters), extra=())
     blind = [meter.name for meter in instruments.scored if meter.name not in OUTSIDE]
     if blind:
         raise MeterError(f"meter {blind[0]!r} watches this process, not the container; use one of {', '.join(OUTSIDE)}")
     scored = [_outside(meter, parameters, container.cpu_s) for meter in instruments.scored]
-    return replace(instruments, scored=watched(scored, parameters.window_s, container.processes))
+    return replace(instruments, scored=watch(scored, parameters.window_s, container.processes))
 
 
 def _outside(meter: Meter, parameters: Parameters, cpu_s: Callable[[], float]) -> Meter:

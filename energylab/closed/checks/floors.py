@@ -23,8 +23,11 @@ WHOLE = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}
 
 #: Joules that one operation, and one byte from memory, take at least.
 OPERATION_J, BYTE_J = 0.1e-12, 8e-12
-#: Share of the parameters that work on every token, at least: the rest may be embeddings, which are looked up.
-WORKING = 0.3
+#: Share of the parameters that work on every token, at least: the rest may be embeddings, which are looked up. Of large
+#: models, and of mixtures of experts.
+WORKING, WORKING_LARGE, WORKING_EXPERTS = 0.3, 0.5, 0.02
+#: Bytes of weights that no chip's cache holds from one query to the next.
+LARGE = 2**30
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,8 @@ def _work(run: ClosedRun) -> list[tuple[PhaseTotal, float, float]]:
         return []
     batch = record.task.settings.get("batch_size")
     batch = batch if isinstance(batch, int) and batch > 0 else 1
-    # of a mixture of experts, and of tables of embeddings, only a part is read for a token
-    share = 0.02 if run.weights.experts else WORKING
+    large = model.weights_bytes > LARGE
+    share = WORKING_EXPERTS if run.weights.experts else (WORKING_LARGE if large else WORKING)
     found = []
     for total in record.totals():
         if total.phase not in ("forward", "generate") or total.energy_j is None or not total.duration_s:
@@ -129,14 +132,9 @@ def _work(run: ClosedRun) -> list[tuple[PhaseTotal, float, float]]:
         if total.phase == "forward" and not given:
             continue
         passes = made / batch if total.phase == "generate" else total.queries / batch
-        reads = share * model.weights_bytes * passes if _large(model.weights_bytes) else 0.0
+        reads = share * model.weights_bytes * passes if large else 0.0
         found.append((total, reads, 2 * share * model.parameters * (given + made)))
     return found
-
-
-def _large(weights_bytes: int) -> bool:
-    """Whether weights are too large to stay in a chip's cache from one query to the next."""
-    return weights_bytes > 2**30
 
 
 def _speed(run: ClosedRun) -> tuple[Speed | None, str]:
