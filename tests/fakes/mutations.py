@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import random
 from typing import Any
 
-from energylab.closed import envelope
+from energylab.closed import envelope, statement
 from energylab.closed.keys import PrivateKey
+from energylab.errors import BundleError
 from energylab.record import canonical_json
 
 ODD = (
@@ -47,16 +49,18 @@ def mutated_bytes(bundle: bytes, rng: random.Random) -> bytes:
 def mutated_statement(bundle: bytes, rng: random.Random) -> bytes:
     """Change values anywhere in the statement, and keep the old signature."""
     content = json.loads(bundle)
-    statement = _changed(json.loads(base64.b64decode(content["payload"])), rng)
-    content["payload"] = base64.b64encode(canonical_json(statement)).decode()
+    altered = _changed(json.loads(base64.b64decode(content["payload"])), rng)
+    content["payload"] = base64.b64encode(canonical_json(altered)).decode()
     made = canonical_json(content)
     return made if made != bundle else mutated_statement(bundle, rng)
 
 
 def mutated_and_signed(bundle: bytes, rng: random.Random, key: PrivateKey) -> bytes:
-    """Change values anywhere in the statement, and sign it again."""
-    payload = base64.b64decode(json.loads(bundle)["payload"])
-    return envelope.sign(canonical_json(_changed(json.loads(payload), rng)), key)
+    """Change values anywhere in the statement, state the digests anew where its schema still holds, and sign it."""
+    payload = canonical_json(_changed(json.loads(base64.b64decode(json.loads(bundle)["payload"])), rng))
+    with contextlib.suppress(BundleError):  # of another shape: signed as it is
+        payload = statement.write(statement.read(payload)[0])
+    return envelope.sign(payload, key)
 
 
 def _changed(content: Any, rng: random.Random) -> Any:
@@ -68,7 +72,7 @@ def _changed(content: Any, rng: random.Random) -> Any:
             case 1 if isinstance(parent, dict):
                 del parent[key]
             case 2 if isinstance(parent[key], int | float) and not isinstance(parent[key], bool):
-                parent[key] = parent[key] * rng.choice((0, -1, 0.5, 1.001, 1e6))
+                parent[key] = max(min(parent[key] * rng.choice((0, -1, 0.5, 1.001, 1e6)), 1e308), -1e308)
             case 3 if isinstance(parent, list):
                 parent.insert(0, parent[key])
             case _:
