@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from energylab.closed import run as sealed
 from energylab.closed.container import Container, Plan
 from energylab.closed.seal import Limits
 from energylab.closed.verify import verify
+from energylab.errors import SealError
 from energylab.parameters import Parameters
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,6 +102,13 @@ def test_closed_model_end_to_end(runner, known, tmp_path) -> None:
     assert [check.name for check in strangers.failed] == ["image"]
 
 
+def test_image_that_is_not_the_runner_is_refused_before_it_starts(runner, tmp_path) -> None:
+    for image, words in (("energylab-base:bookworm", "not built on the runner"), ("no-such-image", "docker/setup.sh")):
+        with pytest.raises(SealError, match=words):
+            Container(Plan(image, tmp_path)).start()
+    assert _containers() == []
+
+
 @pytest.fixture(scope="module")
 def hostile(runner, tmp_path_factory):
     """Run the hostile plug-in in an image built on the runner; return what it said and what it left."""
@@ -114,8 +123,6 @@ def hostile(runner, tmp_path_factory):
     (model / "host.txt").write_text(f"port={server.getsockname()[1]}\nsecret={secret}", encoding="utf-8")
     limits = Limits(memory_mb=1536, processes=128, scratch_mb=64, results_mb=8, shared_mb=16)
     # The names of all attempts, one query each, in one run.
-    import re
-
     names = re.findall(r'^        "([^"]+)": ', (Path(__file__).parent / "plugin/hostile.py").read_text(), re.M)
     request = _request(PLUGIN, model, folder / "out", limits, task="hostile", samples=len(names), runs=1)
     left = sealed.run(request, container=Container(request.plan))
