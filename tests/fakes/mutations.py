@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import json
 import random
 from typing import Any
@@ -68,15 +69,15 @@ def _changed(content: Any, rng: random.Random) -> Any:
         parent, key = _somewhere(content, rng)
         match rng.randrange(4):
             case 0:
-                parent[key] = rng.choice(ODD)
+                parent[key] = copy.deepcopy(rng.choice(ODD))
             case 1 if isinstance(parent, dict):
                 del parent[key]
             case 2 if isinstance(parent[key], int | float) and not isinstance(parent[key], bool):
                 parent[key] = max(min(parent[key] * rng.choice((0, -1, 0.5, 1.001, 1e6)), 1e308), -1e308)
             case 3 if isinstance(parent, list):
-                parent.insert(0, parent[key])
+                parent.insert(0, copy.deepcopy(parent[key]))
             case _:
-                parent[key] = rng.choice(ODD)
+                parent[key] = copy.deepcopy(rng.choice(ODD))
     return content
 
 
