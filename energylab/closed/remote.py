@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
@@ -241,6 +242,11 @@ class RemoteSubject:
             raise SealError(
                 f"the container's data is not the host's: digest {loaded.data.digest[:12]}…, not "
                 f"{self.expected[0].digest[:12]}…; rebuild the image, or mount the same data"
+            )
+        if self.expected is not None and loaded.settings != json.loads(json.dumps(self.expected[1].settings)):
+            raise SealError(
+                f"the image holds another version of task {self._parameters.task!r}: {loaded.settings}, here "
+                f"{self.expected[1].settings}; build the image again with docker/setup.sh"
             )
         seen = {uuid.lower().removeprefix("gpu-") for uuid in loaded.boards}
         metered = {str(device.uuid).lower().removeprefix("gpu-") for device in devices if device.type == "cuda"}

@@ -101,7 +101,7 @@ def test_closed_model_end_to_end_by_the_command_line(runner, known, hub, tmp_pat
     quick = ["data_source=hub", "samples=8", "window_s=0.2", "idle_s=0.2", "warm_up_min_s=0.1", "warm_up_max_s=0.5"]
     command = [
         sys.executable, "-m", "energylab.cli", "closed", "run", "--model", str(model), "--task", "sentence_similarity",
-        "--name", "Closed model A", "--key", str(tmp_path / "owner.key"), "--out", str(tmp_path / "out"),
+        "--name", "Closed model A", "--key", str(tmp_path / "owner.key"), "--output", str(tmp_path / "out"),
         "--image", runner, "--device", "cpu", "--data", str(tmp_path / "cache"),
         "--attest", "public,integrity,representative", *(part for text in quick for part in ("--set", text)),
     ]  # fmt: skip
