@@ -29,7 +29,7 @@ from energylab.protocol.session import Session
 from energylab.record import Record
 
 #: Meters that see the container's work from outside it.
-OUTSIDE = ("nvml", "rapl", "estimate", "replay")
+OUTSIDE = ("nvml", "rapl", "estimate")
 
 #: Wraps meters: what `energylab.closed.watch.watched` does.
 Watch = Callable[..., tuple[WatchedMeter, ...]]

@@ -13,7 +13,7 @@ from energylab.record import SCORED_PHASES, Window
 
 #: Largest spread of the runs' energies, (largest - smallest) / mean, by kind: a board under one load repeats closely,
 #: an estimate follows whatever else the machine does.
-SPREAD = {"measured": 0.15, "estimated": 1.5, "simulated": 0.5}
+SPREAD = {"measured": 0.15, "estimated": 1.5}
 #: Two samplings of real time do not have the same steps to this, in seconds, for most of a window: even a quiet
 #: machine wakes a sleeper some microseconds apart.
 SAME_STEP_S = 1e-7
@@ -26,8 +26,6 @@ MAX_PAIRS = 20_000
 
 def copied(run: ClosedRun) -> Check:
     """No window is another one's copy: not its figures, not its time steps, not its shape scaled."""
-    if run.record.energy_kind == "simulated":
-        return undecided("copies", "a simulated board repeats itself exactly")
     prints = {window.index: _print(run, window) for window in valid_windows(run)}
     by_phase: dict[str, list[Window]] = defaultdict(list)
     for window in valid_windows(run):
