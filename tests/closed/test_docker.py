@@ -140,9 +140,10 @@ def test_closed_model_end_to_end_by_the_command_line(runner, known, hub, tmp_pat
 
 
 def test_image_that_is_not_the_runner_is_refused_before_it_starts(runner, tmp_path) -> None:
+    model = builders.write_model(tmp_path / "model")
     for image, words in (("energylab-base:bookworm", "not built on the runner"), ("no-such-image", "docker/setup.sh")):
         with pytest.raises(SealError, match=words):
-            Container(Plan(image, tmp_path)).start()
+            Container(Plan(image, model)).start()
     assert _containers() == []
 
 
