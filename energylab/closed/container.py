@@ -66,7 +66,7 @@ class Container:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.name = f"energylab-closed-{secrets.token_hex(6)}"
+        self.name = f"energylab-closed-{os.getpid()}-{secrets.token_hex(4)}"  # whose it is
         self.image: Image | None = None
         self.seal: Seal | None = None
         self.user = os.getuid() or NOBODY
