@@ -20,7 +20,7 @@ from energylab.tasks.tokenizers import local_tokenizer
 class ImageCaptioningSettings(ImageSettings):
     """Settings of image captioning."""
 
-    new_tokens: int = Field(ge=1)
+    new_tokens: int = Field(ge=1)  # tokens generated for a query
 
 
 class ImageCaptioning(MediaGenerationMixin, ImageTask):
@@ -57,6 +57,10 @@ class ImageCaptioning(MediaGenerationMixin, ImageTask):
         file = io.BytesIO()
         Image.new("RGB", (64, 64), "gray").save(file, format="PNG")
         return {"image": file.getvalue()}
+
+    def right_answers(self, rows: Sequence[Row]) -> list[str]:
+        """Return the first caption of every picture."""
+        return [_captions(row)[0] for row in rows]
 
     def score(self, answers: Sequence[str], rows: Sequence[Row]) -> tuple[Quality, ...]:
         """Mean ROUGE-L F1 against the caption, or the nearest of several.
