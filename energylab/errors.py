@@ -86,6 +86,14 @@ class ReleaseError(EnergylabError):
     """A release cannot be made, read or published: its file, its contents or the folder to write to."""
 
 
+class BundleError(EnergylabError):
+    """A bundle, a key or an opening cannot be made or read, or would give a secret away."""
+
+
+class SealError(EnergylabError):
+    """A sealed run cannot be started, or what runs in the container broke the rules."""
+
+
 class StatisticsError(EnergylabError):
     """An estimate or interval was asked of data that cannot carry it (too few values, a NaN, no variation)."""
 

@@ -26,6 +26,10 @@ from energylab.record import DeviceState, MeterReadings, QueryFailure, Window
 POLL_S = 0.001
 
 
+#: Two readings of one scored meter around one window.
+Edge = tuple[Reading | None, Reading | None]
+
+
 @dataclass
 class Bench:
     """Everything one session measures with; `idle_w` and `pace_s` fill as the session learns them.
@@ -48,6 +52,8 @@ class Bench:
         Phase to seconds a query, from the warm-up.
     work_w : float or None
         Mean power while working, from the warm-up.
+    edges : list of tuple
+        For every window measured, the scored meters' two readings; None in place of one that failed.
     """
 
     workload: Workload
@@ -60,6 +66,7 @@ class Bench:
     idle_w: dict[str, float] = field(default_factory=dict)
     pace_s: dict[str, float] = field(default_factory=dict)
     work_w: float | None = None
+    edges: list[tuple[Edge, ...]] = field(default_factory=list)
 
     @property
     def meters(self) -> list[Meter]:
@@ -108,6 +115,7 @@ def measure_window(bench: Bench, block: Block, index: int, attempt: int) -> tupl
     """
     batches, failures = _prepare(bench, block)
     if failures:
+        bench.edges.append(())
         return _unstarted(bench, block, failures, index, attempt), []
     on_tick = _edges_on_tick(bench, block)
     before = _counters(bench)
@@ -120,6 +128,7 @@ def measure_window(bench: Bench, block: Block, index: int, attempt: int) -> tupl
     finally:
         gc.enable()
         bench.workload.end()
+    bench.edges.append(tuple((span.start, span.stop) for span in spans[-len(bench.scored) :]))
     tokens, failures = _count(bench, block.phase, batches, work)
     work.failures += failures
     window = _judge(bench, block, spans, work, _states(bench, before, spans), index, attempt, tokens)
