@@ -6,6 +6,7 @@ import hashlib
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from energylab.machine import host_facts
 from energylab.meters.base import Meter
 from energylab.parameters import PROTOCOL_VERSION, Parameters
 from energylab.paths import results_root
+from energylab.protocol.served import ServedWorkload
 from energylab.protocol.session import Session, run_session
 from energylab.protocol.settings import Settings
 from energylab.protocol.workload import FunctionWorkload, TaskWorkload, Workload
@@ -34,6 +36,7 @@ from energylab.record import (
     canonical_json,
 )
 from energylab.stopping import PrecisionStop
+from energylab.tasks.served import ServedTask
 
 
 def measure(
@@ -95,7 +98,7 @@ def measure(
         raise ParameterError("fn and queries come together: fn is called with each of queries")
     parameters = parameters or Parameters.check({**named, **more})
     subject = _TaskSubject(parameters) if fn is None else _FunctionSubject(parameters, fn, queries)
-    record = _measure(subject, parameters, meters, clock)
+    record, _ = measure_subject(subject, parameters, choose_instruments(parameters, meters), clock)
     if output_folder is not None:
         store.write(record, output_folder)
     return record
@@ -120,9 +123,10 @@ def check(namespace: Mapping[str, Any]) -> Parameters:
     """
     parameters = Parameters.from_notebook(namespace)
     if parameters.record is None:
-        found = machine_devices.resolve_devices(parameters.device, parameters.gpus)
+        task = tasks.load_task(parameters)
+        found = machine_devices.devices_of(parameters)
         machine_meters.choose(parameters, found)
-        tasks.load_task(parameters).check(machine_devices.torch_name(found[0]), found)
+        task.check(machine_devices.torch_name(found[0]), found)
     return parameters
 
 
@@ -145,16 +149,23 @@ def run(parameters: Parameters) -> Record:
 class _TaskSubject:
     """A model on a task."""
 
+    served: ServedWorkload | None = None
+
     def __init__(self, parameters: Parameters) -> None:
         self.task = tasks.load_task(parameters)  # checks names before anything is loaded
         self.files = tasks.foreign_files(parameters.task, type(self.task), parameters.params)
         self.rows, self.data = self.task.load_rows()
         self.phases = tuple(self.task.phases)
 
-    def load(self, device: str) -> Workload:
-        self.model = self.task.load_model(device)
+    def load(self, devices: Sequence[DeviceFacts]) -> Workload:
+        self.model = self.task.load_model(machine_devices.torch_name(devices[0]))
         self.phases = tuple(self.task.phases)  # some tasks settle them by what kind of model was loaded
         self.data = self.data.model_copy(update={"covariates": self.task.covariates(self.rows)})
+        if isinstance(self.task, ServedTask):
+            self.served = ServedWorkload(self.task, self.rows, self.task.parameters.max_relative_bound)
+            return self.served
+        machine_devices.check_torch_agrees(devices)
+        self.task.rehearse(self.rows)
         return TaskWorkload(self.task, self.rows)
 
     def task_facts(self) -> TaskFacts:
@@ -171,7 +182,8 @@ class _TaskSubject:
         return self.task.score([answers[i] for i in answered], [self.rows[i] for i in answered]) if answered else ()
 
     def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
-        return self.task.extra([answers[i] for i in sorted(answers)])
+        serving = {} if self.served is None else {"serving": self.served.figures()}
+        return {**self.task.extra([answers[i] for i in sorted(answers)]), **serving}
 
 
 class _FunctionSubject:
@@ -188,7 +200,8 @@ class _FunctionSubject:
         digest = hashlib.sha256(canonical_json([repr(query) for query in self._queries])).hexdigest()
         self.data = DataFacts(name="given", source="given", digest=digest, queries=len(self._queries))
 
-    def load(self, device: str) -> Workload:
+    def load(self, devices: Sequence[DeviceFacts]) -> Workload:
+        machine_devices.check_torch_agrees(devices)
         return FunctionWorkload(self._fn, self._queries)
 
     def task_facts(self) -> TaskFacts:
@@ -201,25 +214,68 @@ class _FunctionSubject:
         return {}
 
 
-def _measure(subject, parameters: Parameters, given: Sequence[Meter] | None, clock: Clock | None) -> Record:
+@dataclass(frozen=True)
+class Instruments:
+    """What a session is measured on and with.
+
+    Attributes
+    ----------
+    devices : tuple of DeviceFacts
+        The devices the model runs on.
+    scored, extra : tuple of Meter
+        As `energylab.meters.Chosen` gives them.
+    why : str
+        Why these meters.
+    """
+
+    devices: tuple[DeviceFacts, ...]
+    scored: tuple[Meter, ...]
+    extra: tuple[Meter, ...]
+    why: str
+
+
+def choose_instruments(parameters: Parameters, given: Sequence[Meter] | None = None) -> Instruments:
+    """Find the devices and choose the meters that the parameters name, or describe the meters that are given."""
+    if given is not None:
+        return Instruments(_simulated(given), tuple(given), (), "given by the caller")
+    found = machine_devices.devices_of(parameters)
+    chosen = machine_meters.choose(parameters, found)
+    return Instruments(found, chosen.scored, chosen.extra, chosen.why)
+
+
+def measure_subject(
+    subject: Any, parameters: Parameters, instruments: Instruments, clock: Clock | None = None
+) -> tuple[Record, Session]:
+    """Measure a subject: what is loaded, asked and scored, here or elsewhere.
+
+    Parameters
+    ----------
+    subject : object
+        ``load(devices)`` returns the workload; afterwards ``model``, ``data``, ``phases``, ``task_facts()``,
+        ``score(answers)`` and ``extra(answers)`` say what the record holds of it.
+    parameters : Parameters
+    instruments : Instruments
+    clock : Clock, optional
+        The meters' clock.
+
+    Returns
+    -------
+    (Record, Session)
+        The record, and the session with the readings behind it.
+    """
     settings = Settings.of(parameters)
-    found = machine_devices.resolve_devices(parameters.device, parameters.gpus) if given is None else _simulated(given)
-    if given is None:
-        chosen = machine_meters.choose(parameters, found)
-        scored, extra, why = chosen.scored, chosen.extra, chosen.why
-    else:
-        scored, extra, why = tuple(given), (), "given by the caller"
-    device = machine_devices.torch_name(found[0])
-
-    def load() -> Workload:
-        workload = subject.load(device)
-        machine_devices.check_torch_agrees(found)
-        return workload
-
     target = parameters.precision_target
     rule = PrecisionStop(target, lambda: subject.data) if target is not None else None
-    session = run_session(load, scored, settings, extra=extra, clock=clock, stop=rule)
-    return _record(subject, parameters, settings, found, session, why, rule)
+    session = run_session(
+        lambda: subject.load(instruments.devices),
+        instruments.scored,
+        settings,
+        extra=instruments.extra,
+        clock=clock,
+        stop=rule,
+        resident=parameters.model_source == "endpoint",
+    )
+    return _record(subject, parameters, settings, instruments.devices, session, instruments.why, rule), session
 
 
 def _simulated(meters: Sequence[Meter]) -> tuple[DeviceFacts, ...]:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from energylab.closed import commands as closed_models
 from energylab.errors import EnergylabError
 from energylab.formats import commands as formats
 from energylab.publish import commands as publishing
@@ -22,6 +23,7 @@ app = typer.Typer(
 study = typer.Typer(help="Plan, run and share studies: many jobs from one YAML file.", no_args_is_help=True)
 app.add_typer(study, name="study")
 publishing.mount(app)
+closed_models.mount(app)
 checking.mount(app)
 formats.mount(app)
 

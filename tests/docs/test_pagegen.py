@@ -157,5 +157,5 @@ def test_every_format_is_told_of():
 
 
 def test_readmes_stand_where_a_newcomer_looks():
-    for folder in ("notebooks", "params", "results", "reports", "tests", "benchmarks"):
+    for folder in ("notebooks", "params", "results", "reports", "tests", "benchmarks", "docker"):
         assert (ROOT / folder / "README.md").is_file(), folder
