@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +23,9 @@ NEEDS = ("needs a GPU", "needs network", "needs Slurm", "needs Docker", "needs C
 
 #: Languages a fence may name. The last ones show text that is neither run nor parsed.
 LANGUAGES = ("python", "bash", "yaml", "json", "toml", "text", "csv", "html", "markdown")
+
+#: How pages about extending begin. They take as long as all others: two test files, so that two workers share them.
+EXTENDING = "docs/add-"
 
 _FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 _TITLE = re.compile(r'title="([^"]*)"')
@@ -66,6 +72,27 @@ def _block(page: Path, text: str, match: re.Match) -> Block:
     line = text.count("\n", 0, match.start("code")) + 1
     name = page.relative_to(ROOT).as_posix()
     return Block(name, line, match["info"].split(" ")[0], title[1] if title else "", match["code"])
+
+
+def bash_pages() -> dict[str, list[Block]]:
+    """Return the bash blocks that run anywhere, by page; the pages of `EXTENDING` are tested in a file of their own."""
+    found: dict[str, list[Block]] = {}
+    for block in blocks("bash"):
+        if not block.need:
+            found.setdefault(block.page, []).append(block)
+    return found
+
+
+def run_bash(found: list[Block], folder: Path) -> None:
+    """Run the bash blocks of a page in order; fail with what the first wrong one printed."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": f"{ROOT}", "MPLBACKEND": "Agg"}
+    for block in found:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block.code],
+            cwd=folder, env=environment, text=True, capture_output=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{block} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
 
 
 def workplace(folder: Path) -> Path:

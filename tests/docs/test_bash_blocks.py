@@ -1,42 +1,20 @@
-"""Every bash block of the documentation runs; one that needs more than every machine has is checked by name."""
+"""Blocks that are not run because they need more than every machine has: their commands, files and parameters exist."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
-from pathlib import Path
+import tomllib
 
 import pytest
 import typer
 import yaml
-from docs_blocks import ROOT, blocks, workplace
+from docs_blocks import ROOT, blocks
 from typer.exceptions import TyperException
 
 from energylab.cli import app
 from energylab.studies.plan import SlurmSettings, StudyFile, expand, notebook_parameters
 
-BASH = blocks("bash")
-RUN = {page: [block for block in BASH if block.page == page and not block.need] for page in {b.page for b in BASH}}
+EXTRAS = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
 MARKED = [block for block in blocks() if block.need]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """One folder for all pages, as a reader has: a study that one page ran is there for the next."""
-    return workplace(tmp_path_factory.mktemp("bash-blocks"))
-
-
-@pytest.mark.parametrize("page", sorted(page for page, found in RUN.items() if found))
-def test_bash_blocks_of_a_page_run(page, place):
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": f"{ROOT}", "MPLBACKEND": "Agg"}
-    for block in RUN[page]:
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", block.code],
-            cwd=place, env=environment, text=True, capture_output=True, timeout=300,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{block} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
 
 
 @pytest.mark.parametrize("block", MARKED, ids=lambda block: f"{block} {block.need}")
@@ -46,12 +24,19 @@ def test_marked_block_is_right_as_far_as_can_be_seen(block):
     pytest.skip(f"{block} {block.need}; its commands, files and parameters exist")
 
 
+#: Programs that no file of this repository describes.
+OTHERS = ("vllm",)
+
 WRONG = (
     "energylab study walk x",
     "energylab study run x --devices",
     "make nothing-like-this",
     "python benchmarks/none.py",
     "papermill notebooks/01-benchmark.ipynb o -p tusk x",
+    "docker/setup.sh --onlin",
+    "docker/none.sh",
+    "pip install 'energylab[slrm]'",
+    "frobnicate",
 )
 
 
@@ -93,6 +78,17 @@ def check(words: list[str]) -> None:
         assert set(names) <= own, f"unknown: {set(names) - own}"
     elif program == "python" and rest[0].endswith(".py"):
         assert (ROOT / rest[0]).is_file(), f"{rest[0]} does not exist"
+    elif program == "pip":
+        extras = [
+            extra for word in rest for found in re.findall(r"^energylab\[(.+)\]$", word) for extra in found.split(",")
+        ]
+        assert set(extras) <= EXTRAS, f"unknown extra: {set(extras) - EXTRAS}"
+    elif "/" in program:
+        assert (ROOT / program).is_file(), f"{program} does not exist"
+        text = (ROOT / program).read_text(encoding="utf-8")
+        assert all(f"{word})" in text for word in rest if word.startswith("--")), f"no such option: {rest}"
+    else:
+        assert program in OTHERS, f"what is {program}? If it is right, add it to OTHERS"
 
 
 def parse(words: list[str]) -> None:
