@@ -16,17 +16,24 @@ COPIES = {
 }
 
 
+#: Front matter of pages whose tables need the width.
+WIDE = "---\nhide:\n  - toc\n---\n\n"
+
+
 def pages() -> dict[str, str]:
     """Return the pages, with links as the site needs them."""
-    return {page: adapted((ROOT / file).read_text(encoding="utf-8")) for page, file in COPIES.items()}
+    made = {page: adapted((ROOT / file).read_text(encoding="utf-8")) for page, file in COPIES.items()}
+    return made | {"figures.md": WIDE + made["figures.md"]}
 
 
 def adapted(text: str) -> str:
     """Turn links of a file at the root of the repository into links of the site.
 
     Files of ``docs/`` and of `COPIES` have a page; any other file of the repository has none, and its name stays as
-    plain text. A ``<picture>`` with a light and a dark source becomes two images of which the theme shows one.
+    plain text. A ``<picture>`` with a light and a dark source becomes two images of which the theme shows one. In a
+    row of a table no figure is parted from its unit.
     """
+    text = re.sub(r"^\|.*$", _kept_together, text, flags=re.MULTILINE)
     text = re.sub(r"<picture>.*?</picture>", _both, text, flags=re.DOTALL)
     return re.sub(r"(?<!!)\[([^\]]+)\]\(([^)#\s]+)(#[^)\s]*)?\)", _link, text)
 
@@ -36,6 +43,11 @@ def _both(match: re.Match) -> str:
     light = re.search(r'src="docs/([^"]+)"', match[0])[1]
     alt = re.search(r'alt="([^"]+)"', match[0])[1]
     return f"![{alt}]({light}#only-light)\n![{alt}]({dark}#only-dark)"
+
+
+def _kept_together(row: re.Match) -> str:
+    text = re.sub(r"(?<=[≤≥<]) (?=\d)", "\u00a0", row[0])
+    return re.sub(r"(?<=\d) (?=(%|µs|ms|s|min|kB|MB|MiB|GiB)(?!\w))", "\u00a0", text)
 
 
 def _link(match: re.Match) -> str:

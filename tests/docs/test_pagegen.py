@@ -123,6 +123,13 @@ def test_links_of_copied_pages_become_links_of_the_site():
     assert copies.adapted(text) == "[a](slurm.md#x) [b](contributing.md) c [d](https://x.org) [e](changelog.md)"
 
 
+def test_no_figure_of_a_row_is_parted_from_its_unit():
+    line = "≤ 0.5 % of it"
+    text = f"| ≤ 0.5 %; 94 % (93 to 95) | in 3 min of 5 sessions |\n{line}"
+    kept = f"| ≤~0.5~%; 94~% (93 to 95) | in 3~min of 5 sessions |\n{line}"
+    assert copies.adapted(text) == kept.replace("~", "\u00a0")
+
+
 def test_a_picture_becomes_one_image_for_each_scheme():
     text = '<picture>\n<source srcset="docs/assets/d.svg">\n<img alt="words" src="docs/assets/l.svg">\n</picture>'
     assert copies.adapted(text) == "![words](assets/l.svg#only-light)\n![words](assets/d.svg#only-dark)"
