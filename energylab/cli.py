@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from energylab.errors import EnergylabError
+from energylab.portal import commands as portal
 from energylab.publish import commands as publishing
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
 study = typer.Typer(help="Plan, run and share studies: many jobs from one YAML file.", no_args_is_help=True)
 app.add_typer(study, name="study")
 publishing.mount(app)
+portal.mount(app)
 
 StudyPath = Annotated[Path, typer.Argument(help="A study's YAML file, or the name of one in params/studies/.")]
 StudyName = Annotated[str, typer.Argument(help="The name of a study: its folder in results/.")]
