@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from energylab import tasks
 from energylab.errors import PortalError, UnknownNameError, unknown_name
 from energylab.publish.names import one_line
 
@@ -79,15 +79,21 @@ class ClosedSubmission(BaseModel):
     ]
 
 
-def check_tasks(names: tuple[str, ...], params: str | None = None) -> tuple[str, ...]:
+def check_tasks(names: tuple[str, ...], known: Collection[str]) -> tuple[str, ...]:
     """Return the tasks asked for, each once, in order.
+
+    Parameters
+    ----------
+    names : tuple of str
+        As they were sent.
+    known : collection of str
+        Every task there is.
 
     Raises
     ------
     UnknownNameError
         If there is no such task; names the nearest.
     """
-    known = tasks.task_names(params)
     for name in names:
         if name not in known:
             raise unknown_name("task", name[:100], known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from energylab.portal import log, publication
 from energylab.portal.badges import Pictures
 from energylab.portal.database import Database
 from energylab.portal.rendering import page
-from energylab.portal.schema import StoredRecord, Submission
+from energylab.portal.schema import Event, StoredRecord, Submission
 from energylab.portal.settings import Settings
 from energylab.portal.submissions import Desk, records_of
 from energylab.portal.vault import Vault
@@ -27,6 +28,10 @@ OPERATOR = "energylab_operator"
 
 #: How long an operator stays in without showing the token again, in seconds.
 STAY_S = 12 * 3600
+
+
+#: How workers are named in the log; see `energylab.portal.worker.worker_name`.
+_MACHINE = re.compile(r"\b(worker) \S+/\d+ on \S+")
 
 
 class NotOperatorError(EnergylabError):
@@ -60,8 +65,8 @@ class Portal:
             self._shown = current.name, Pictures(publication.read_release(self.settings, current.name))
         return self._shown[1]
 
-    def facts(self, submission: Submission, events: list, records: list[StoredRecord]) -> dict[str, Any]:
-        """Return what a page of one submission shows."""
+    def facts(self, submission: Submission, events: list[Event], records: list[StoredRecord]) -> dict[str, Any]:
+        """Return what the operator's page of one submission shows."""
         reached = {event.after for event in events if event.after}
         return {
             "submission": submission, "events": events, "records": records, "reached": reached,
@@ -194,7 +199,7 @@ def submission_facts(portal: Portal, name: str) -> dict[str, Any]:
 
 
 def link_facts(portal: Portal, link: str) -> dict[str, Any]:
-    """Return what the page behind a private link shows.
+    """Return what the page behind a private link shows: who acted, without names of machines and processes.
 
     Raises
     ------
@@ -203,4 +208,8 @@ def link_facts(portal: Portal, link: str) -> dict[str, Any]:
     """
     with portal.database.reading() as session:
         submission = portal.desk.by_link(session, link)
-        return portal.facts(submission, log.history(session, submission.id), records_of(session, submission.id))
+        events, records = log.history(session, submission.id), records_of(session, submission.id)
+        session.expunge_all()  # what is changed below is what is shown, not what is kept
+        for event in events:
+            event.actor, event.words = event.actor.partition(" ")[0], _MACHINE.sub(r"\1", event.words)
+    return portal.facts(submission, events, records)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from energylab.portal.rendering import page
 from energylab.portal.settings import Limits, Settings
 
 _LOG = logging.getLogger("energylab.portal.requests")
@@ -32,7 +33,7 @@ _HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",  # a private link must not travel with a click
+    "Referrer-Policy": "same-origin",  # a private link must not travel with a click to elsewhere
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
@@ -198,10 +199,12 @@ def _host(value: str) -> str:
 
 
 async def _say(scope: Scope, send: Send, status: int, words: str, headers: dict[str, str]) -> None:
-    """Answer in a few words: JSON to programs, text to people."""
-    as_json = scope["path"].startswith("/api/")
-    body = json.dumps({"error": words}).encode() if as_json else f"{words}\n".encode()
-    kind = b"application/json" if as_json else b"text/plain; charset=utf-8"
+    """Answer in a few words: JSON to programs, a page to people."""
+    if scope["path"].startswith("/api/"):
+        body, kind = json.dumps({"error": words}).encode(), b"application/json"
+    else:
+        shown = page("error.html.j2", heading="That was refused", words=f"{words}.", back="/", here="")
+        body, kind = shown.encode(), b"text/html; charset=utf-8"
     sent = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
     sent += [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": sent})

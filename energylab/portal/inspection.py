@@ -10,6 +10,7 @@ from typing import Any
 from energylab.errors import EnergylabError, ModelError
 from energylab.parameters import Parameters
 from energylab.portal import apart
+from energylab.publish import units
 from energylab.tasks import hub
 from energylab.tasks.origin import SMALL_FILES
 
@@ -131,7 +132,7 @@ def check_files(model: str, files: Mapping[str, int], largest_gb: float) -> list
         raise ModelError(
             f"{weights / 1e9:.1f} GB of weights, more than the {largest_gb:g} GB that this portal measures"
         )
-    return [f"weights as safetensors, {weights / 1e9:.3g} GB", "none of its code is run"]
+    return [f"weights as safetensors, {weights / 1e6:,.3g} MB", "none of its code is run"]
 
 
 def _is_safe(name: str, pipeline: bool) -> bool:
@@ -160,15 +161,15 @@ def fits(question: Mapping[str, Any], task: str, commit: str) -> str:
         return f"{task}: fits {found[0].name}"
     size_class = model_class(count, asked.settings.model_classes)
     told = f", class {size_class}" if size_class else ""
-    return f"{task}: {count / 1e6:,.4g} million parameters{told}; fits {len(found)} x {found[0].name}"
+    return f"{task}: {units.count(count)} parameters{told}; fits {len(found)} x {found[0].name}"
 
 
 def in_the_portal(text: str) -> str:
     """Say a task's refusal in words that help a submitter, who has no command line here."""
     if "trust_remote_code" in text:
         return (
-            "the model brings code of its own, and no code of strangers is run here. Submit a version whose architecture "
-            "is part of transformers or diffusers, or ask the operator to allow this one in the sealed runner"
+            "the model brings code of its own, and no code of strangers is run here. Submit one whose architecture is "
+            "part of transformers or diffusers, or ask the operator to allow it in the sealed runner"
         )
     if "is gated" in text:
         return "the model is gated on the hub: open it, or grant the operator's account access, and submit again"

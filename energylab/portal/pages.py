@@ -12,7 +12,6 @@ from sqlalchemy import select
 from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from energylab import tasks
 from energylab.errors import EnergylabError, NotThereError
 from energylab.portal import asking, badges, publication, rendering
 from energylab.portal.desk import Portal, check_csrf, link_facts, portal_of, show
@@ -142,8 +141,7 @@ def explain(error: ValidationError) -> str:
 
 def _open_form(request: Request, given: dict[str, Any] | None = None, error: str = "", key: str = "") -> Response:
     given = given or {"model": "", "revision": "", "tasks": (), "contact": ""}
-    names = tasks.task_names(portal_of(request).settings.params)
-    return _form(request, "submit_open.html.j2", given, error, key, tasks=names)
+    return _form(request, "submit_open.html.j2", given, error, key, tasks=portal_of(request).desk.task_names)
 
 
 def _closed_form(request: Request, given: dict[str, Any] | None = None, error: str = "", key: str = "") -> Response:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from energylab import tasks
 from energylab.errors import ConflictError, NotThereError, PortalError
 from energylab.portal import asking, log
 from energylab.portal.database import Database
@@ -62,6 +63,11 @@ class Desk:
         self.vault = vault
         self.settings = settings
 
+    @cached_property
+    def task_names(self) -> tuple[str, ...]:
+        """Every task that can be asked for, as the portal found them; a new one is offered after a restart."""
+        return tuple(tasks.task_names(self.settings.params))
+
     def take_open(self, asked: asking.OpenSubmission, key: str) -> Accepted:
         """Take in an open model.
 
@@ -79,7 +85,7 @@ class Desk:
         UnknownNameError, PortalError
             If a task is unknown, or the key too short.
         """
-        names = asking.check_tasks(asked.tasks, self.settings.params)
+        names = asking.check_tasks(asked.tasks, self.task_names)
         facts = {"model": asked.model, "revision": asked.revision, "tasks": " ".join(names), "contact": asked.contact}
         return self._take("open", key, facts, f"submitted for {', '.join(names)}")
 
@@ -211,10 +217,8 @@ def records_of(session: Session, submission_id: int) -> list[StoredRecord]:
 
 def counts(session: Session) -> dict[str, int]:
     """Return how many submissions are in each state."""
-    rows: Iterable[tuple[str, int]] = session.execute(
-        select(Submission.state, func.count()).group_by(Submission.state)
-    ).tuples()
-    return dict(rows)
+    rows = session.execute(select(Submission.state, func.count()).group_by(Submission.state))
+    return {state: number for state, number in rows}
 
 
 def ahead_of(session: Session, submission: Submission) -> int:

@@ -152,9 +152,8 @@ class Worker:
     def _queue(self, lease: Lease, found: Finding) -> None:
         with self.database.writing() as session:
             held = self.leases.held(session, lease)
-            words = "; ".join(found.words)
             facts = {"facts": "\n".join(found.words), "commit": found.commit, "tries": 0}
-            log.move(session, self.database, held, "checked", self.name, words, **facts)
+            log.move(session, self.database, held, "checked", self.name, "it exists, and fits task and device", **facts)
             log.move(session, self.database, held, "queued", self.name, "waits for a free device", **FREE)
 
     # ---- measuring
