@@ -268,7 +268,7 @@ def percentile(values: list[float], share: float) -> float:
 
 def show(title: str, tally: Tally, seconds: float) -> None:
     """Print what the clients saw."""
-    print(f"{title}: {len(tally.accepted)} accepted in {seconds:g} s ({len(tally.accepted) / seconds:.1f} a second), "
+    print(f"{title}: {len(tally.accepted)} accepted in {seconds:g} s ({len(tally.accepted) / max(seconds, 1e-9):.1f} a second), "
           f"{tally.retries} sent again")  # fmt: skip
     for name, values in (("submit", tally.submit_ms), ("status", tally.status_ms)):
         figures = ", ".join(f"p{100 * share:.0f} {percentile(values, share):.1f}" for share in (0.5, 0.95, 0.99))
@@ -283,6 +283,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=50.0, help="submissions a second")
     parser.add_argument("--polls", type=float, default=50.0, help="status requests a second")
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--warm-up", type=float, default=5.0, help="seconds at the same rate that are not counted")
     parser.add_argument("--kill-seconds", type=float, default=20.0, help="0: no kills")
     parser.add_argument("--kill-every", type=float, default=4.0, help="seconds between kills, on average")
     parser.add_argument("--database", default="", help="PostgreSQL by URL; SQLite when left out")
@@ -298,9 +299,11 @@ def main() -> int:
 
 def run(portal: Portal, options: argparse.Namespace) -> int:
     """Drive, kill, audit."""
+    warm = asyncio.run(drive(portal.port, options.rate, options.polls, options.warm_up))
+    show("warming up", warm, options.warm_up)
     calm = asyncio.run(drive(portal.port, options.rate, options.polls, options.seconds))
     show("undisturbed", calm, options.seconds)
-    tallies = [calm]
+    tallies = [warm, calm]
     if options.kill_seconds:
 
         async def during(start: float) -> None:

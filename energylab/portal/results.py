@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 from energylab.errors import ConflictError
 from energylab.portal.schema import StoredRecord
 from energylab.record import Record
-from energylab.release.evidence import session_energy_wh
 
 
 def attach(session: Session, submission_id: int, records: Sequence[Record]) -> None:
@@ -30,6 +29,8 @@ def attach(session: Session, submission_id: int, records: Sequence[Record]) -> N
 
 
 def _stored(submission_id: int, record: Record) -> StoredRecord:
+    from energylab.release.evidence import session_energy_wh  # brings pandas, which most starts do not need
+
     return StoredRecord(
         submission_id=submission_id,
         record_id=record.record_id,

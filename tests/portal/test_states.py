@@ -1,0 +1,108 @@
+"""States follow each other only as they may, every change is logged, and nothing is deleted."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from sqlalchemy import delete, select, text, update
+from sqlalchemy.exc import DatabaseError
+
+from energylab.errors import ConflictError, PortalError
+from energylab.portal import log
+from energylab.portal.database import Database
+from energylab.portal.schema import Base, Event, Submission
+from energylab.portal.states import CLOSED_WAY, NEXT, OPEN_WAY, STATES
+
+ALLOWED = {
+    ("received", "checked"), ("checked", "queued"), ("checked", "measured"), ("queued", "measuring"),
+    ("measuring", "measured"), ("measuring", "queued"), ("measured", "reviewed"), ("reviewed", "published"),
+    ("rejected", "received"), *((state, "rejected") for state in STATES if state not in ("published", "rejected")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after"), list(itertools.product(STATES, STATES)))
+def test_every_pair_is_allowed_or_refused(submit, database, before, after):
+    name = submit().name
+    with database.writing() as session:
+        one = log.by_name(session, name)
+        session.execute(update(Submission).where(Submission.id == one.id).values(state=before))
+        session.refresh(one)
+        if (before, after) in ALLOWED:
+            log.move(session, database, one, after, "test", "why")
+            assert one.state == after
+        else:
+            with pytest.raises(ConflictError, match="may follow only"):
+                log.move(session, database, one, after, "test", "why")
+
+
+def test_both_ways_are_made_of_allowed_steps():
+    for way in (OPEN_WAY, CLOSED_WAY):
+        assert all(step in ALLOWED for step in itertools.pairwise(way))
+    assert set(NEXT) == set(STATES)
+
+
+def test_a_stale_page_changes_nothing(submit, database):
+    name = submit().name
+    with database.reading() as session:
+        seen = log.by_name(session, name)
+        session.expunge(seen)
+    with database.writing() as session:
+        log.move(session, database, log.by_name(session, name), "checked", "first", "looked at")
+    with pytest.raises(ConflictError, match="load the page again"), database.writing() as session:
+        log.move(session, database, seen, "rejected", "second", "too late")
+    with database.reading() as session:
+        assert [event.actor for event in log.history(session, seen.id)] == ["submitter", "first"]
+
+
+def test_a_change_and_its_line_are_one(submit, database):
+    """What fails after the change takes the change with it."""
+    name = submit().name
+    with pytest.raises(RuntimeError), database.writing() as session:
+        log.move(session, database, log.by_name(session, name), "checked", "test", "looked at")
+        raise RuntimeError
+    with database.reading() as session:
+        one = log.by_name(session, name)
+        assert (one.state, len(log.history(session, one.id))) == ("received", 1)
+
+
+class TestNothingIsDeleted:
+    @pytest.mark.parametrize("table", sorted(Base.metadata.tables))
+    def test_the_database_itself_refuses(self, measured, database, table):
+        from energylab.portal import keys
+
+        measured()
+        keys.enrol(database, "A" * 43 + "=", "someone")
+        if table == "releases":
+            with database.writing() as session:
+                session.execute(text("INSERT INTO releases VALUES (1, 'r', '2026-01-01', 'd', 0, 0)"))
+        with pytest.raises(DatabaseError, match="kept as they are"), database.writing() as session:
+            session.execute(delete(Base.metadata.tables[table]))
+
+    def test_the_log_cannot_be_rewritten(self, submit, database):
+        submit()
+        with pytest.raises(DatabaseError, match="kept as they are"), database.writing() as session:
+            session.execute(update(Event).values(actor="another"))
+
+
+class TestDatabase:
+    def test_readers_do_not_wait_for_a_writer(self, submit, database):
+        submit("org/before")
+        with database.writing() as writer:
+            writer.execute(update(Submission).values(model="org/after"))
+            with database.reading() as reader:
+                assert reader.scalar(select(Submission.model)) == "org/before"
+
+    def test_what_was_committed_is_synced(self, database):
+        with database.reading() as session:
+            assert session.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+            assert session.execute(text("PRAGMA synchronous")).scalar() == 2  # FULL
+
+    def test_a_bad_url_is_one_clear_error_without_its_password(self, tmp_path):
+        with pytest.raises(PortalError, match="write sqlite:///FILE"):
+            Database("no url at all")
+        with pytest.raises(PortalError) as error:
+            Database("postgresql://me:hunter2@127.0.0.1:1/none").open()
+        assert "hunter2" not in str(error.value)
+        with pytest.raises(PortalError, match="check that it is there"):
+            Database(f"sqlite:///{tmp_path}/no/such/folder/x.db").open()
