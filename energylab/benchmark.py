@@ -6,6 +6,7 @@ import hashlib
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def measure(
         raise ParameterError("fn and queries come together: fn is called with each of queries")
     parameters = parameters or Parameters.check({**named, **more})
     subject = _TaskSubject(parameters) if fn is None else _FunctionSubject(parameters, fn, queries)
-    record = _measure(subject, parameters, meters, clock)
+    record, _ = measure_subject(subject, parameters, choose_instruments(parameters, meters), clock)
     if output_folder is not None:
         store.write(record, output_folder)
     return record
@@ -150,10 +151,11 @@ class _TaskSubject:
         self.rows, self.data = self.task.load_rows()
         self.phases = tuple(self.task.phases)
 
-    def load(self, device: str) -> Workload:
-        self.model = self.task.load_model(device)
+    def load(self, devices: Sequence[DeviceFacts]) -> Workload:
+        self.model = self.task.load_model(machine_devices.torch_name(devices[0]))
         self.phases = tuple(self.task.phases)  # some tasks settle them by what kind of model was loaded
         self.data = self.data.model_copy(update={"covariates": self.task.covariates(self.rows)})
+        machine_devices.check_torch_agrees(devices)
         return TaskWorkload(self.task, self.rows)
 
     def task_facts(self) -> TaskFacts:
@@ -186,7 +188,8 @@ class _FunctionSubject:
         digest = hashlib.sha256(canonical_json([repr(query) for query in self._queries])).hexdigest()
         self.data = DataFacts(name="given", source="given", digest=digest, queries=len(self._queries))
 
-    def load(self, device: str) -> Workload:
+    def load(self, devices: Sequence[DeviceFacts]) -> Workload:
+        machine_devices.check_torch_agrees(devices)
         return FunctionWorkload(self._fn, self._queries)
 
     def task_facts(self) -> TaskFacts:
@@ -199,25 +202,67 @@ class _FunctionSubject:
         return {}
 
 
-def _measure(subject, parameters: Parameters, given: Sequence[Meter] | None, clock: Clock | None) -> Record:
+@dataclass(frozen=True)
+class Instruments:
+    """What a session is measured on and with.
+
+    Attributes
+    ----------
+    devices : tuple of DeviceFacts
+        The devices the model runs on.
+    scored, extra : tuple of Meter
+        As `energylab.meters.Chosen` gives them.
+    why : str
+        Why these meters.
+    """
+
+    devices: tuple[DeviceFacts, ...]
+    scored: tuple[Meter, ...]
+    extra: tuple[Meter, ...]
+    why: str
+
+
+def choose_instruments(parameters: Parameters, given: Sequence[Meter] | None = None) -> Instruments:
+    """Find the devices and choose the meters that the parameters name, or describe the meters that are given."""
+    if given is not None:
+        return Instruments(_simulated(given), tuple(given), (), "given by the caller")
+    found = machine_devices.resolve_devices(parameters.device, parameters.gpus)
+    chosen = machine_meters.choose(parameters, found)
+    return Instruments(found, chosen.scored, chosen.extra, chosen.why)
+
+
+def measure_subject(
+    subject: Any, parameters: Parameters, instruments: Instruments, clock: Clock | None = None
+) -> tuple[Record, Session]:
+    """Measure a subject: what is loaded, asked and scored, here or elsewhere.
+
+    Parameters
+    ----------
+    subject : object
+        ``load(devices)`` returns the workload; afterwards ``model``, ``data``, ``phases``, ``task_facts()``,
+        ``score(answers)`` and ``extra(answers)`` say what the record holds of it.
+    parameters : Parameters
+    instruments : Instruments
+    clock : Clock, optional
+        The meters' clock.
+
+    Returns
+    -------
+    (Record, Session)
+        The record, and the session with the readings behind it.
+    """
     settings = Settings.of(parameters)
-    found = machine_devices.resolve_devices(parameters.device, parameters.gpus) if given is None else _simulated(given)
-    if given is None:
-        chosen = machine_meters.choose(parameters, found)
-        scored, extra, why = chosen.scored, chosen.extra, chosen.why
-    else:
-        scored, extra, why = tuple(given), (), "given by the caller"
-    device = machine_devices.torch_name(found[0])
-
-    def load() -> Workload:
-        workload = subject.load(device)
-        machine_devices.check_torch_agrees(found)
-        return workload
-
     target = parameters.precision_target
     rule = PrecisionStop(target, lambda: subject.data) if target is not None else None
-    session = run_session(load, scored, settings, extra=extra, clock=clock, stop=rule)
-    return _record(subject, parameters, settings, found, session, why, rule)
+    session = run_session(
+        lambda: subject.load(instruments.devices),
+        instruments.scored,
+        settings,
+        extra=instruments.extra,
+        clock=clock,
+        stop=rule,
+    )
+    return _record(subject, parameters, settings, instruments.devices, session, instruments.why, rule), session
 
 
 def _simulated(meters: Sequence[Meter]) -> tuple[DeviceFacts, ...]:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from energylab.closed import commands as closed_models
 from energylab.errors import EnergylabError
 from energylab.portal import commands as portal
 from energylab.publish import commands as publishing
@@ -22,6 +23,7 @@ study = typer.Typer(help="Plan, run and share studies: many jobs from one YAML f
 app.add_typer(study, name="study")
 publishing.mount(app)
 portal.mount(app)
+closed_models.mount(app)
 
 StudyPath = Annotated[Path, typer.Argument(help="A study's YAML file, or the name of one in params/studies/.")]
 StudyName = Annotated[str, typer.Argument(help="The name of a study: its folder in results/.")]

@@ -74,6 +74,14 @@ class ConflictError(PortalError):
     """What is asked does not go with what is there: a state has moved on, a name is taken, a bundle was used."""
 
 
+class BundleError(EnergylabError):
+    """A bundle, a key or an opening cannot be made or read, or would give a secret away."""
+
+
+class SealError(EnergylabError):
+    """A sealed run cannot be started, or what runs in the container broke the rules."""
+
+
 class StatisticsError(EnergylabError):
     """An estimate or interval was asked of data that cannot carry it (too few values, a NaN, no variation)."""
 

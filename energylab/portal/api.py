@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, File, Form, Header, Request, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from energylab.closed.statement import ATTESTATION_VERSION, ATTESTATIONS
 from energylab.errors import NotThereError
 from energylab.portal import asking, keys, log, office, publication
 from energylab.portal.desk import link_facts, portal_of, require_token, submission_facts
@@ -145,7 +146,7 @@ def take_closed(
     request: Request,
     bundle: Annotated[UploadFile, File(description="as `energylab closed run` wrote it")],
     contact: Annotated[str, Form(max_length=254)],
-    attested: Annotated[tuple[str, ...], Form(description=f"all of: {', '.join(asking.ATTESTATIONS)}")],
+    attested: Annotated[tuple[str, ...], Form(description=f"all of: {', '.join(ATTESTATIONS)}")],
     key: Key,
 ) -> Receipt:
     """Take a bundle in; what is in it is checked afterwards."""
@@ -167,7 +168,7 @@ def status(request: Request, link: str) -> Status:
 @router.get("/attestations", tags=["Submitting"], summary="The three statements of a closed result, with their version")
 def statements() -> dict[str, Any]:
     """Return the statements."""
-    return {"version": asking.ATTESTATION_VERSION, "statements": asking.ATTESTATIONS}
+    return {"version": ATTESTATION_VERSION, "statements": ATTESTATIONS}
 
 
 # ---- everyone

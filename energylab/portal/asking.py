@@ -8,18 +8,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from energylab.closed.statement import ATTESTATION_VERSION, ATTESTATIONS
 from energylab.errors import PortalError, UnknownNameError, unknown_name
 from energylab.publish.names import one_line
-
-#: Version of the three statements; it is kept with every closed result.
-ATTESTATION_VERSION = "1"
-
-#: What the owner of a closed model states; each must be stated.
-ATTESTATIONS = {
-    "public": "The energy figures in this bundle may be shown in public, on the leaderboard and on labels.",
-    "integrity": "The bundle is as the sealed runner wrote it: no reading in it was changed, chosen or left out.",
-    "representative": "The model that was measured is the one in production, in the same precision and quantisation.",
-}
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")

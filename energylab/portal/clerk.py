@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
 
 from energylab.errors import ConflictError
 from energylab.portal import apart, keys, log, results
 from energylab.portal.database import Database
 from energylab.portal.leases import FREE, Heartbeat, Lease, LeaseLost, Leases
-from energylab.portal.settings import Settings
+from energylab.portal.schema import Submission
+from energylab.portal.settings import DATABASE, Settings
 from energylab.publish.names import one_line
 from energylab.record import Record
 
@@ -32,10 +38,12 @@ LEASE_S = 15.0
 Verifier = Callable[[Path, Mapping[str, str]], Mapping[str, Any]]
 
 
-def verify_apart(bundle: Path, enrolled: Mapping[str, str]) -> Mapping[str, Any]:
+def verify_apart(
+    bundle: Path, enrolled: Mapping[str, str], params: str | None = None, bounds: apart.Bounds = BOUNDS
+) -> Mapping[str, Any]:
     """Verify a bundle in a bounded process; see `energylab.portal.verify_bundle`."""
-    question = {"bundle": str(bundle.resolve()), "keys": dict(enrolled)}
-    return apart.ask("energylab.portal.verify_bundle", question, BOUNDS)
+    question = {"bundle": str(bundle.resolve()), "keys": dict(enrolled), "params": params}
+    return apart.ask("energylab.portal.verify_bundle", question, bounds)
 
 
 class Clerk:
@@ -45,14 +53,14 @@ class Clerk:
     ----------
     database : Database
     settings : Settings
-    verifier : callable
-        See `Verifier`.
+    verifier : callable, optional
+        See `Verifier`; `verify_apart` by default.
     """
 
-    def __init__(self, database: Database, settings: Settings, verifier: Verifier = verify_apart) -> None:
+    def __init__(self, database: Database, settings: Settings, verifier: Verifier | None = None) -> None:
         self.database = database
         self.settings = settings
-        self.verifier = verifier
+        self.verifier = verifier or partial(verify_apart, params=settings.params)
         self.leases = Leases(database, lease_s=LEASE_S)
 
     def check_one(self) -> bool:
@@ -91,6 +99,7 @@ class Clerk:
         try:
             with self.database.writing() as session:
                 held = self.leases.held(session, lease)
+                _refuse_anothers_name(session, facts["model"], verdict["key_id"])
                 log.move(session, self.database, held, "checked", ACTOR, "the bundle passed every check", **facts)
                 results.attach(session, held.id, [record])
                 words = "measured in the sealed runner on its owner's machine"
@@ -98,7 +107,7 @@ class Clerk:
         except LeaseLost:
             raise
         except ConflictError as error:
-            self._reject(lease, f"{error}. Measure again to submit a new result.", key_id=verdict["key_id"])
+            self._reject(lease, f"{error}. Then measure again, and submit the new bundle.", key_id=verdict["key_id"])
 
     def _reject(self, lease: Lease, reason: str, **facts: Any) -> None:
         self.leases.finish(lease, "rejected", reason, reason=reason, **facts)
@@ -121,6 +130,22 @@ class Clerk:
                 time.sleep(LOOK_S)
 
 
+def _refuse_anothers_name(session: Session, name: str, key_id: str) -> None:
+    """Refuse a public name that stands for another's model: records of one name would be rated as one model.
+
+    Raises
+    ------
+    ConflictError
+    """
+    taken = select(Submission.id).where(
+        func.lower(Submission.model) == name.lower(),
+        or_(Submission.key_id.is_(None), Submission.key_id != key_id),
+        Submission.state.in_(("checked", "queued", "measuring", "measured", "reviewed", "published")),
+    )
+    if session.scalar(taken.limit(1)) is not None:
+        raise ConflictError(f"the public name {name!r} stands for another's model here; choose another with --name")
+
+
 def _words(verdict: Mapping[str, Any]) -> str:
     marks = {True: "passed", False: "failed", None: "not checked"}
     return "\n".join(one_line(f"{c['name']}: {marks[c['passed']]}: {c['words']}") for c in verdict["checks"])[:20_000]
@@ -135,13 +160,13 @@ def _refusal(verdict: Mapping[str, Any]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the clerk of the portal whose folder and database are named; die with the process that is named last."""
+    """Run the clerk of the portal whose folder is named first; die with the process that is named last."""
     from energylab.studies.processes import die_with_parent
 
-    folder, database, parent = arguments
+    folder, params, parent = arguments
     die_with_parent(int(parent))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    settings = Settings(folder=Path(folder), database=database)
+    settings = Settings(folder=Path(folder), database=os.environ.get(DATABASE, ""), params=params or None)
     Clerk(Database(settings.database_url).open(), settings).run()
     return 0
 

@@ -42,7 +42,7 @@ def portal(
     new_token: Annotated[bool, typer.Option(help="Replace the operator's token, and print the new one once.")] = False,
     submissions_per_minute: Annotated[float, typer.Option(min=0.1, help="From one address.")] = 30.0,
     requests_per_second: Annotated[float, typer.Option(min=0.1, help="From one address.")] = 50.0,
-    largest_bundle_mb: Annotated[int, typer.Option(min=1, help="Largest upload of a closed result.")] = 16,
+    largest_bundle_mb: Annotated[int, typer.Option(min=1, help="Largest upload of a closed result.")] = 24,
     verbose: Annotated[bool, typer.Option(help="Log every request by its pattern, without its path.")] = False,
     params: Params = None,
 ) -> None:

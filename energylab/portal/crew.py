@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Sequence
 
+from energylab.portal.settings import DATABASE
+
 _LOG = logging.getLogger("energylab.portal")
 
 #: How long a worker may take to cancel its study when it is told to stop, in seconds.
@@ -47,6 +49,6 @@ def keep(command: Sequence[str], devices: Sequence[str], database: str = "") -> 
 
 
 def _start(command: Sequence[str], device: str, database: str) -> subprocess.Popen:
-    told = {"ENERGYLAB_DATABASE": database} if database else {}
+    told = {DATABASE: database} if database else {}
     arguments = [sys.executable, "-m", "energylab.cli", "worker", *command, "--devices", device]
     return subprocess.Popen(arguments, env={**os.environ, **told})

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from energylab.portal.asking import ATTESTATION_VERSION, ATTESTATIONS
+from energylab.closed.statement import ATTESTATION_VERSION, ATTESTATIONS
 from energylab.portal.states import WORDS, way
 from energylab.publish import pages
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from energylab.errors import PortalError
 from energylab.portal.database import Database
 from energylab.portal.desk import Portal
-from energylab.portal.settings import Settings
+from energylab.portal.settings import DATABASE, Settings
 from energylab.portal.vault import Vault
 from energylab.portal.web import create
 
@@ -110,11 +110,12 @@ def _keep_clerk(settings: Settings) -> None:
         "-m",
         "energylab.portal.clerk",
         str(settings.folder),
-        settings.database,
+        settings.params or "",
         str(os.getpid()),
     ]
+    told = {**os.environ, DATABASE: settings.database}  # its URL may hold a password, which arguments would show
     while True:
-        clerk = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        clerk = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=told)
         _LOG.info("the clerk is process %d", clerk.pid)
         _LOG.warning("the clerk ended with status %d; starting another", clerk.wait())
         time.sleep(1.0)

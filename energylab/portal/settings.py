@@ -6,6 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+#: Environment variable with the database's URL.
+DATABASE = "ENERGYLAB_DATABASE"
+
 DEFAULT_FOLDER = Path("results/portal")
 
 
@@ -28,7 +31,7 @@ class Limits:
     """
 
     body_bytes: int = 64 * 1024
-    bundle_bytes: int = 16 * 1024 * 1024
+    bundle_bytes: int = 24 * 1024 * 1024  # as `energylab.closed.envelope` reads at most
     submissions_per_minute: float = 30.0
     requests_per_second: float = 50.0
     logins_per_minute: float = 10.0

@@ -10,9 +10,10 @@ from energylab.portal.apart import answer
 
 def verdict(question: dict[str, Any]) -> dict[str, Any]:
     """Return the verdict on a bundle as plain values; the record as its JSON."""
+    from energylab.closed import official
     from energylab.closed.verify import verify
 
-    found = verify(Path(question["bundle"]), keys=question["keys"])
+    found = verify(Path(question["bundle"]), keys=question["keys"], official=official.load(question["params"]))
     return {
         "accepted": found.accepted,
         "key_id": found.key_id,

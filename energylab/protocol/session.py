@@ -15,7 +15,7 @@ from energylab.errors import MeasurementError
 from energylab.meters.base import Meter
 from energylab.protocol.settings import Settings
 from energylab.protocol.steady import idle_level, warm_up
-from energylab.protocol.window import Bench, Block, measure_window
+from energylab.protocol.window import Bench, Block, Edge, measure_window
 from energylab.protocol.workload import Workload
 from energylab.record import SCORED_PHASES, IdleLevel, MeterFacts, WarmUp, Window
 
@@ -36,6 +36,8 @@ class Session:
         Every window, the invalid ones included, in order.
     answers : dict of int to object
         One answer a query, from the last phase of the first run.
+    edges : tuple
+        For every window, the two readings of every scored meter.
     origin_s : float
         Clock time the windows' ``start_s`` are counted from.
     stopped : str or None
@@ -51,6 +53,7 @@ class Session:
     warm_up: WarmUp
     windows: tuple[Window, ...]
     answers: dict[int, Any]
+    edges: tuple[tuple[Edge, ...], ...]
     origin_s: float
     stopped: str | None
     valid: bool
@@ -125,6 +128,7 @@ def run_session(
         warm_up=warmed,
         windows=tuple(measured.windows),
         answers=measured.answers,
+        edges=tuple(bench.edges),
         origin_s=bench.origin_s,
         stopped=measured.stopped,
         valid=measured.gave_up is None,

@@ -26,6 +26,10 @@ from energylab.record import DeviceState, MeterReadings, QueryFailure, Window
 POLL_S = 0.001
 
 
+#: Two readings of one scored meter around one window.
+Edge = tuple[Reading | None, Reading | None]
+
+
 @dataclass
 class Bench:
     """Everything one session measures with; `idle_w` and `pace_s` fill as the session learns them.
@@ -48,6 +52,8 @@ class Bench:
         Phase to seconds a query, from the warm-up.
     work_w : float or None
         Mean power while working, from the warm-up.
+    edges : list of tuple
+        For every window measured, the scored meters' two readings; None in place of one that failed.
     """
 
     workload: Workload
@@ -60,6 +66,7 @@ class Bench:
     idle_w: dict[str, float] = field(default_factory=dict)
     pace_s: dict[str, float] = field(default_factory=dict)
     work_w: float | None = None
+    edges: list[tuple[Edge, ...]] = field(default_factory=list)
 
     @property
     def meters(self) -> list[Meter]:
@@ -117,6 +124,7 @@ def measure_window(bench: Bench, block: Block, index: int, attempt: int) -> tupl
     """
     batches, failures = _prepare(bench, block)
     if failures:
+        bench.edges.append(())
         return _unstarted(bench, block, failures, index, attempt), []
     on_tick = _edges_on_tick(bench, block)
     before = _counters(bench)
@@ -127,6 +135,7 @@ def measure_window(bench: Bench, block: Block, index: int, attempt: int) -> tupl
         spans, work = _between_readings(bench, block.phase, batches, on_tick)
     finally:
         gc.enable()
+    bench.edges.append(tuple((span.start, span.stop) for span in spans[-len(bench.scored) :]))
     tokens, failures = _count(bench, block.phase, batches, work)
     work.failures += failures
     window = _judge(bench, block, spans, work, _states(bench, before, spans), index, attempt, tokens)
@@ -218,36 +227,37 @@ def _lead_in(bench: Bench, phase: str, batches: Sequence[Batch], on_tick: bool) 
 def _between_readings(
     bench: Bench, phase: str, batches: Sequence[Batch], on_tick: bool
 ) -> tuple[list[MeterSpan], Work]:
-    call, synchronize = bench.workload.run(phase), bench.workload.synchronize
-    meters = bench.meters
+    workload, meters = bench.workload, bench.meters
     edge_power = [meter.edge_power_w() if meter.kind != "estimated" else None for meter in meters]
-    synchronize()
+    workload.synchronize()
     starts = [_read(meter, on_tick and meter.update_period_s) for meter in meters]
     if on_tick and bench.settings.dither:  # a start locked to the counter's steps would alias with a periodic load
         bench.clock.sleep(bench.rng.random() * bench.step_s)
-    work = _run(call, synchronize, batches, bench.clock, bench.settings.window_s)
+    work = _run(workload, phase, batches, bench.clock, bench.settings.window_s)
     stops = [_read(meter, on_tick and meter.update_period_s) for meter in reversed(meters)][::-1]
     edges = zip(meters, starts, stops, edge_power, strict=True)
     return [_span(meter, start, stop, power, on_tick) for meter, start, stop, power in edges], work
 
 
-def _run(call, synchronize, batches: Sequence[Batch], clock: Clock, window_s: float) -> Work:
+def _run(workload: Workload, phase: str, batches: Sequence[Batch], clock: Clock, window_s: float) -> Work:
     """Run all batches, again and again until `window_s` has passed: whole repetitions only."""
     work = Work()
     start = clock.now()
-    batch = None
+    done = 0  # batches of the present repetition
     try:
-        for batch in batches:
-            work.outputs.append(call(batch.inputs))
-        synchronize()
+        for outputs in workload.run_all(phase, batches):
+            work.outputs.append(outputs)
+            done += 1
+        workload.synchronize()
         work.replications = 1
         while clock.now() - start < window_s:
-            for batch in batches:
-                call(batch.inputs)
-            synchronize()
+            done = 0
+            for _ in workload.run_all(phase, batches):
+                done += 1
+            workload.synchronize()
             work.replications += 1
     except Exception as error:  # noqa: BLE001 - whatever a query raises is kept, and makes the window invalid
-        work.failures += _failures(batch.queries, error)
+        work.failures += _failures(batches[min(done, len(batches) - 1)].queries, error)
     return work
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,16 @@ class Workload(ABC):
     @abstractmethod
     def run(self, phase: str) -> Callable[[Any], Any]:
         """Return the function that is called with each batch's inputs inside the window."""
+
+    def run_all(self, phase: str, batches: Sequence[Batch]) -> Iterator[Any]:
+        """Run batches in order inside the window, and yield the outputs of each.
+
+        What fails is the batch after the last one that was yielded. A workload elsewhere replaces this, so that one
+        message starts them all.
+        """
+        call = self.run(phase)
+        for batch in batches:
+            yield call(batch.inputs)
 
     def synchronize(self) -> None:  # noqa: B027 - nothing to wait for unless a device works on its own
         """Wait until the device has finished."""

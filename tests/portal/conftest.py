@@ -13,7 +13,8 @@ pytest.importorskip("fastapi", reason="the portal's libraries are not installed:
 
 from starlette.testclient import TestClient
 
-from energylab.portal.asking import ATTESTATIONS, OpenSubmission
+from energylab.closed.statement import ATTESTATIONS
+from energylab.portal.asking import OpenSubmission
 from energylab.portal.database import Database
 from energylab.portal.desk import Portal
 from energylab.portal.leases import Leases

@@ -12,7 +12,7 @@ from release_builders import record_of
 
 from energylab.errors import ConflictError, NotThereError, PortalError
 from energylab.portal import apart, asking, keys, log, office
-from energylab.portal.clerk import Clerk
+from energylab.portal.clerk import Clerk, verify_apart
 from energylab.portal.submissions import records_of
 
 PUBLIC = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="  # base64 of 32 times byte 7
@@ -180,8 +180,7 @@ def test_hostile_files_are_rejected_within_their_bounds(name, send, portal, now)
     bounds = apart.Bounds(memory_bytes=1 << 30, cpu_s=10, wall_s=60.0, file_bytes=1 << 20)
 
     def verifier(path, enrolled):
-        question = {"bundle": str(path), "keys": dict(enrolled)}
-        return apart.ask("energylab.portal.verify_bundle", question, bounds)
+        return verify_apart(path, enrolled, bounds=bounds)
 
     sent = send(HOSTILE[name]())
     Clerk(portal.database, portal.settings, verifier).check_one()

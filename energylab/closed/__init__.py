@@ -1,0 +1,1 @@
+"""Sealed runs of closed models: measured from outside, signed, and checked by anyone."""

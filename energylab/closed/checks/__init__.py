@@ -1,0 +1,46 @@
+"""The checks of a bundle whose signature, digests and schema hold: each looks at one thing, and says what it found."""
+
+from __future__ import annotations
+
+from energylab.closed.checks import device, floors, kind, parts, plan, power, readings, repeats, timeline
+from energylab.closed.official import Official
+from energylab.closed.statement import ClosedRun
+from energylab.closed.verdict import Check
+
+__all__ = ["all_checks"]
+
+
+def all_checks(run: ClosedRun, official: Official) -> list[Check]:
+    """Make every check, in the order a reader would ask.
+
+    Parameters
+    ----------
+    run : ClosedRun
+        As its schema says; nothing in it is believed yet.
+    official : Official
+        What the operator knows.
+    """
+    return [
+        parts.attestations(run),
+        parts.image(run, official),
+        parts.seal(run),
+        parts.data(run, official),
+        parts.task(run, official),
+        kind.kind(run),
+        plan.coverage(run),
+        plan.order(run),
+        plan.tokens(run),
+        readings.windows(run),
+        readings.counter(run),
+        readings.durations(run),
+        timeline.complete(run),
+        timeline.steps(run),
+        timeline.sensor(run),
+        power.between(run),
+        device.plausible(run),
+        floors.stored(run),
+        floors.time(run),
+        floors.energy(run),
+        repeats.copied(run),
+        repeats.scatter(run),
+    ]

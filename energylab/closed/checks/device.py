@@ -1,0 +1,46 @@
+"""Whether what the device says of itself is what devices say: temperatures, clocks, shares of time."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from energylab.closed.checks.base import judged, undecided
+from energylab.closed.statement import ClosedRun
+from energylab.closed.verdict import Check
+
+#: Degrees Celsius that a working board can have, and megahertz its clock can run at.
+TEMPERATURE_C, CLOCK_MHZ = (5.0, 110.0), (100.0, 4000.0)
+#: Fastest a board's sensor can move, in kelvin a second, beside one step of it.
+FASTEST_C_PER_S, ONE_STEP_C = 25.0, 5.0
+
+
+def plausible(run: ClosedRun) -> Check:
+    """Temperatures and clocks within what hardware has, and no faster than it warms."""
+    problems, looked = [], 0
+    for window in run.record.windows:
+        for state in window.states:
+            looked += state.temperature_c is not None or state.sm_clock_mhz is not None
+            problems += [f"window {window.index}: {text}" for text in _odd(state.temperature_c, state.sm_clock_mhz)]
+            shares = (state.thermal_fraction, state.power_brake_fraction, state.hardware_slowdown_fraction)
+            if any(share is not None and not 0 <= share <= 1 for share in shares):
+                problems.append(f"window {window.index}: a share of time is not between 0 and 1")
+    for line in run.timelines:
+        told = [sample for sample in line.samples if sample.temperature_c is not None]
+        looked += len(told)
+        problems += [f"at {s.time_s:.2f} s: {text}" for s in told for text in _odd(s.temperature_c, s.sm_clock_mhz)]
+        for before, after in pairwise(told):
+            most = ONE_STEP_C + FASTEST_C_PER_S * max(after.time_s - before.time_s, 0.0)
+            if abs(after.temperature_c - before.temperature_c) > most:
+                problems.append(f"at {after.time_s:.2f} s the temperature jumps by more than {most:.0f} degrees")
+    if not looked:
+        return undecided("device", "the device tells neither temperature nor clock")
+    return judged("device", problems, "temperatures and clocks are what hardware has")
+
+
+def _odd(temperature_c: float | None, clock_mhz: float | None) -> list[str]:
+    found = []
+    if temperature_c is not None and not TEMPERATURE_C[0] <= temperature_c <= TEMPERATURE_C[1]:
+        found.append(f"{temperature_c:.4g} degrees Celsius")
+    if clock_mhz is not None and not CLOCK_MHZ[0] <= clock_mhz <= CLOCK_MHZ[1]:
+        found.append(f"a clock of {clock_mhz:.4g} MHz")
+    return found

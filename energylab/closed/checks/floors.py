@@ -1,0 +1,152 @@
+"""What physics and stored bits forbid: a model cannot be smaller, faster or thriftier than its stated weights allow.
+
+All bounds are far on the generous side: they refuse the impossible, not the unusual.
+
+References
+----------
+Memory bandwidths and peak rates of dense 16-bit arithmetic: the makers' data sheets. Energy per operation and per byte:
+M. Horowitz, "Computing's energy problem", ISSCC 2014, scaled down to less than any present process reaches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from energylab.closed.checks.base import judged, undecided
+from energylab.closed.statement import ClosedRun
+from energylab.closed.verdict import Check
+from energylab.record import PhaseTotal
+
+BITS = {"float32": 32, "float16": 16, "bfloat16": 16}
+#: Types that hold a whole weight each; others (packed integers) hold several.
+WHOLE = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}
+
+#: Joules that one operation, and one byte from memory, take at least.
+OPERATION_J, BYTE_J = 0.1e-12, 8e-12
+#: Share of the parameters that work on every token, at least: the rest may be embeddings, which are looked up. Of large
+#: models, and of mixtures of experts.
+WORKING, WORKING_LARGE, WORKING_EXPERTS = 0.3, 0.5, 0.02
+#: Bytes of weights that no chip's cache holds from one query to the next.
+LARGE = 2**30
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The fastest a kind of device can be: bytes a second from memory, operations a second in 16 bits."""
+
+    bytes_per_s: float
+    operations_per_s: float
+
+
+#: By a part of the product name; the first that matches counts.
+SPEEDS = {
+    "B200": Speed(8.0e12, 2.5e15),
+    "H200": Speed(4.8e12, 9.9e14),
+    "GH200": Speed(4.9e12, 9.9e14),
+    "H100": Speed(3.95e12, 9.9e14),
+    "A100": Speed(2.04e12, 3.12e14),
+    "L40S": Speed(8.64e11, 3.62e14),
+    "L4": Speed(3.0e11, 1.21e14),
+    "A10": Speed(6.0e11, 1.25e14),
+    "V100": Speed(1.13e12, 1.25e14),
+    "T4": Speed(3.2e11, 6.5e13),
+    "RTX 4090": Speed(1.01e12, 3.3e14),
+}
+#: No processor is faster than this for each of its cores, nor all of them together in reading memory.
+CORE = Speed(1.2e12, 5e11)
+
+
+def stored(run: ClosedRun) -> Check:
+    """The files on the host are large enough for the stated number of weights in the stated precision."""
+    model, weights = run.record.model, run.weights
+    if not model.parameters:
+        return undecided("weights", "the record does not state the number of parameters")
+    bits = 8 * weights.bytes / model.parameters
+    problems = []
+    whole = sum(count for kind, count in weights.elements.items() if kind in WHOLE)
+    if weights.elements and model.quantisation is None and whole < 0.5 * model.parameters:
+        problems.append(
+            f"{whole:,} of the stored numbers are whole weights, {model.parameters:,} parameters are stated and no "
+            "quantisation"
+        )
+    if model.quantisation is None and bits < 0.9 * 16:
+        problems.append(f"{bits:.1f} bits a parameter are stored; unquantised weights have 16 or more")
+    loaded = 8 * (model.weights_bytes or 0) / model.parameters
+    declared = BITS.get(model.dtype or "")
+    if model.quantisation is None and declared and model.weights_bytes and abs(loaded - declared) > 0.1 * declared:
+        problems.append(f"{loaded:.1f} bits a parameter were loaded; {model.dtype} has {declared}")
+    asked = run.record.task.settings.get("dtype")
+    if model.quantisation is None and asked in BITS and model.dtype in BITS and asked != model.dtype:
+        problems.append(f"the task asked for {asked}, the model was loaded in {model.dtype}")
+    said = model.quantisation or model.dtype or "unknown precision"
+    return judged("weights", problems, f"{bits:.1f} bits a parameter are stored, as {said} needs")
+
+
+def time(run: ClosedRun) -> Check:
+    """No phase is faster than the device can read the weights, or compute with them."""
+    speed, name = _speed(run)
+    if speed is None:
+        return undecided("time", f"the speed of {name[:60]!r} is not known here")
+    found = _work(run)
+    if not found:
+        return undecided("time", "the phases count no tokens by which work could be told")
+    problems = []
+    for total, byte_count, operations in found:
+        least_s = max(byte_count / speed.bytes_per_s, operations / speed.operations_per_s)
+        if total.duration_s < 0.9 * least_s:
+            problems.append(
+                f"run {total.run}, {total.phase}: {total.duration_s:.4g} s, but weights of the stated size and "
+                f"precision take {least_s:.4g} s on {name[:40]}"
+            )
+    return judged("time", problems, "no phase is faster than its stated weights can be read and used")
+
+
+def energy(run: ClosedRun) -> Check:
+    """No phase takes less energy than moving and using its stated weights does on any present chip."""
+    problems, found = [], _work(run)
+    if not found:
+        return undecided("energy", "the phases count no tokens by which work could be told")
+    for total, byte_count, operations in found:
+        least_j = byte_count * BYTE_J + operations * OPERATION_J
+        if total.energy_j < least_j:
+            problems.append(
+                f"run {total.run}, {total.phase}: {total.energy_j:.4g} J, at least {least_j:.4g} J are needed"
+            )
+    return judged("energy", problems, "no phase takes less energy than its stated weights need")
+
+
+def _work(run: ClosedRun) -> list[tuple[PhaseTotal, float, float]]:
+    """Return, for every phase with tokens, its total, the bytes it must read, and the operations it must do."""
+    model, record = run.record.model, run.record
+    if not model.parameters or not model.weights_bytes:
+        return []
+    batch = record.task.settings.get("batch_size")
+    batch = batch if isinstance(batch, int) and batch > 0 else 1
+    large = model.weights_bytes > LARGE
+    share = WORKING_EXPERTS if run.weights.experts else (WORKING_LARGE if large else WORKING)
+    found = []
+    for total in record.totals():
+        if total.phase not in ("forward", "generate") or total.energy_j is None or not total.duration_s:
+            continue
+        given, made = total.input_tokens or 0, total.output_tokens or 0
+        if total.phase == "forward" and not given:
+            continue
+        passes = made / batch if total.phase == "generate" else total.queries / batch
+        reads = share * model.weights_bytes * passes if large else 0.0
+        found.append((total, reads, 2 * share * model.parameters * (given + made)))
+    return found
+
+
+def _speed(run: ClosedRun) -> tuple[Speed | None, str]:
+    devices = run.record.devices
+    name = devices[0].name
+    if devices[0].type == "cpu":
+        cores = devices[0].settings.get("usable_cores")
+        count = cores if isinstance(cores, int) and 0 < cores < 10_000 else 10_000
+        return Speed(CORE.bytes_per_s, CORE.operations_per_s * count), name
+    if devices[0].type != "cuda":
+        return None, name
+    known = next((speed for part, speed in SPEEDS.items() if part in name), None)
+    return (
+        None if known is None else Speed(known.bytes_per_s * len(devices), known.operations_per_s * len(devices))
+    ), name

@@ -1,0 +1,60 @@
+"""The parts a run was made of: attestations, image, seal, data and task, against what is official."""
+
+from __future__ import annotations
+
+from energylab import tasks
+from energylab.closed.checks.base import judged, undecided
+from energylab.closed.official import Official
+from energylab.closed.seal import gaps
+from energylab.closed.statement import ATTESTATION_VERSION, ATTESTATIONS, ClosedRun
+from energylab.closed.verdict import Check
+from energylab.errors import EnergylabError
+
+
+def attestations(run: ClosedRun) -> Check:
+    """All three, in the version known here."""
+    said = run.attestations
+    missing = [f"not attested: {text}" for name, text in ATTESTATIONS.items() if not getattr(said, name)]
+    if said.version != ATTESTATION_VERSION:
+        missing.append(f"version {said.version[:20]!r} of the attestations is not known here")
+    return judged("attestations", missing, f"all three are attested (version {said.version})")
+
+
+def image(run: ClosedRun, official: Official) -> Check:
+    """The image is one the operator lists, or is built on one."""
+    passed, words = official.image(run.image)
+    return Check("image", passed, words)
+
+
+def seal(run: ClosedRun) -> Check:
+    """The container was closed off, as its daemon told."""
+    return judged("seal", gaps(run.seal), "no network, read-only, no capability, limits on memory and processes")
+
+
+def data(run: ClosedRun, official: Official) -> Check:
+    """The queries are those of the task's data."""
+    facts, record = run.record.data, run.record
+    if run.data_checked_by == "container":
+        return undecided("data", "a plug-in brought its own data: its digest is the container's word")
+    seed = record.parameters.get("seed", 0)
+    passed, words = official.rows(record.task.name, facts.source, facts.queries, seed, facts.digest)
+    return Check("data", passed, words)
+
+
+def task(run: ClosedRun, official: Official) -> Check:
+    """The task's settings are what its file here says, but for those the record itself names as changed."""
+    stated = run.record.task
+    if run.data_checked_by == "container":
+        return undecided("task", "a plug-in's task: its settings are the container's word")
+    try:
+        _, settings = tasks.load_settings(stated.name, official.params)
+    except EnergylabError as error:
+        return Check("task", False, str(error)[:200])
+    published = settings.model_dump(mode="json")
+    changed = {name for name, value in stated.settings.items() if name in published and published[name] != value}
+    problems = [f"{name} differs from the published one, and the record does not say so" for name in sorted(changed)]
+    problems = [text for text, name in zip(problems, sorted(changed), strict=True) if name not in stated.overridden]
+    if stated.version != settings.version:
+        problems.append(f"version {stated.version[:30]!r} of the task, {settings.version!r} is known here")
+    said = f"with {', '.join(stated.overridden)} of its own" if stated.overridden else "with every setting as published"
+    return judged("task", problems, f"{stated.name} {stated.version}, {said}")

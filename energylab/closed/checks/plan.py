@@ -1,0 +1,93 @@
+"""Whether the windows are those the protocol plans: every query once a run, in the seed's order, with its tokens."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+
+from energylab.closed.checks.base import judged, undecided, valid_windows
+from energylab.closed.statement import ClosedRun
+from energylab.closed.verdict import Check
+from energylab.parameters import PROTOCOL_VERSION
+from energylab.record import SCORED_PHASES, Window
+
+
+def _blocks(run: ClosedRun) -> dict[tuple[int, str], list[Window]]:
+    """Return the valid windows of every run and phase, in the order of their blocks."""
+    found: dict[tuple[int, str], list[Window]] = defaultdict(list)
+    for window in valid_windows(run):
+        found[window.run, window.phase].append(window)
+    return {key: sorted(windows, key=lambda window: window.block) for key, windows in found.items()}
+
+
+def coverage(run: ClosedRun) -> Check:
+    """Every run holds every phase, and every phase every query exactly once."""
+    record, blocks = run.record, _blocks(run)
+    problems = [] if record.valid else ["the record itself says that it has no total"]
+    if record.protocol.version != PROTOCOL_VERSION:
+        problems.append(f"protocol version {record.protocol.version[:20]!r}, {PROTOCOL_VERSION!r} is known here")
+    stated = {record.protocol.runs, record.protocol.settings.get("runs"), record.task.settings.get("runs")}
+    if stated != {record.protocol.runs}:
+        problems.append("the number of runs is stated differently in different places")
+    if record.task.settings.get("samples", record.data.queries) != record.data.queries:
+        problems.append(f"{record.data.queries} queries are held, the task states {record.task.settings['samples']}")
+    if not set(record.phases) & set(SCORED_PHASES):
+        problems.append("no phase is one that is rated")
+    if record.protocol.runs > 1000 or record.data.queries > 10**6:
+        return judged("coverage", [*problems, "more runs or queries than any run has"], "")
+    expected = set(range(record.data.queries))
+    for number in range(record.protocol.runs):
+        for phase in record.phases:
+            asked = Counter(query for window in blocks.get((number, phase), []) for query in window.queries)
+            if set(asked) != expected or max(asked.values(), default=0) > 1:
+                problems.append(f"run {number}, {phase}: {len(asked)} of {len(expected)} queries, or some twice")
+    strangers = set(blocks) - {(number, phase) for number in range(record.protocol.runs) for phase in record.phases}
+    problems += [f"run {number}, {phase[:20]} is not part of the plan" for number, phase in sorted(strangers)]
+    asked = f"{record.protocol.runs} runs of {record.data.queries} queries"
+    return judged("coverage", problems, f"{asked}: every query once a phase and run")
+
+
+def order(run: ClosedRun) -> Check:
+    """The queries of every run come in the order that the seed gives it: a copied run has another's."""
+    record = run.record
+    if record.data.queries > 10**6 or record.protocol.runs > 1000:
+        return judged("order", ["more runs or queries than any run has"], "")
+    problems = []
+    for (number, phase), windows in sorted(_blocks(run).items()):
+        planned = list(range(record.data.queries))
+        random.Random(f"{record.protocol.seed}/{number}").shuffle(planned)
+        if [query for window in windows for query in window.queries] != planned:
+            problems.append(
+                f"run {number}, {phase[:20]}: the queries are not in the order of seed {record.protocol.seed}"
+            )
+        if [window.block for window in windows] != list(range(len(windows))):
+            problems.append(f"run {number}, {phase[:20]}: the blocks are not numbered one after the other")
+    return judged("order", problems, "the queries of every run are in the order of its seed")
+
+
+def tokens(run: ClosedRun) -> Check:
+    """Tokens in are those of the queries, tokens out those the task states; the same in every run."""
+    record = run.record
+    lengths = record.data.covariates.get("input_tokens")
+    new = record.task.settings.get("new_tokens")
+    problems = []
+    by_phase: dict[str, set[tuple[int, int]]] = defaultdict(set)
+    for (number, phase), windows in sorted(_blocks(run).items()):
+        counts = [(window.input_tokens, window.output_tokens) for window in windows]
+        if any(value is None for pair in counts for value in pair[:1]) and lengths is None:
+            continue
+        given = sum(pair[0] or 0 for pair in counts)
+        out = sum(pair[1] or 0 for pair in counts)
+        by_phase[phase].add((given, out))
+        # a special token more or less a query is a matter of counting
+        if lengths is not None and abs(given - sum(lengths)) > record.data.queries and any(pair[0] for pair in counts):
+            problems.append(f"run {number}, {phase}: {given} tokens in, the queries have {sum(lengths):.0f}")
+        stated = {"prefill": 1, "generate": new if isinstance(new, int) else None}.get(phase)
+        if stated is not None and any(pair[1] is not None for pair in counts):
+            most = stated * record.data.queries
+            if out > most or (record.task.name != "reasoning" and out != most):
+                problems.append(f"run {number}, {phase}: {out} tokens out, the task states {most}")
+    problems += [f"{phase}: the runs differ in their tokens" for phase, seen in by_phase.items() if len(seen) > 1]
+    if not by_phase and not problems:
+        return undecided("tokens", "the task counts no tokens")
+    return judged("tokens", problems, "tokens in and out are those of the queries and of the task")

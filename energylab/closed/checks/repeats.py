@@ -1,0 +1,96 @@
+"""Whether the runs repeat as hardware repeats: never the same twice, never far apart."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from itertools import combinations, pairwise
+
+from energylab.closed.checks.base import judged, scored, timeline_of, undecided, valid_windows
+from energylab.closed.statement import ClosedRun
+from energylab.closed.verdict import Check
+from energylab.record import SCORED_PHASES, Window
+
+#: Largest spread of the runs' energies, (largest - smallest) / mean, by kind: a board under one load repeats closely,
+#: an estimate follows whatever else the machine does.
+SPREAD = {"measured": 0.15, "estimated": 1.5, "simulated": 0.5}
+#: Two samplings of real time never have the same steps to this, in seconds, for most of a window.
+SAME_STEP_S = 2e-6
+ENOUGH = 6
+#: Most pairs of windows that are compared.
+MAX_PAIRS = 20_000
+
+
+def copied(run: ClosedRun) -> Check:
+    """No window is another one's copy: not its figures, not its time steps, not its shape scaled."""
+    if run.record.energy_kind == "simulated":
+        return undecided("copies", "a simulated board repeats itself exactly")
+    prints = {window.index: _print(run, window) for window in valid_windows(run)}
+    problems = []
+    by_phase: dict[str, list[Window]] = defaultdict(list)
+    for window in valid_windows(run):
+        by_phase[window.phase].append(window)
+    for windows in by_phase.values():
+        for count, (a, b) in enumerate(combinations(windows, 2)):
+            if count >= MAX_PAIRS:
+                break
+            if abs(a.duration_s - b.duration_s) < 1e-9 and a.replications == b.replications:
+                problems.append(f"windows {a.index} and {b.index} last equally long to the nanosecond")
+            elif _same(prints[a.index][0], prints[b.index][0], SAME_STEP_S):
+                problems.append(f"windows {a.index} and {b.index} were sampled at the same moments")
+            elif _proportional(prints[a.index][1], prints[b.index][1]):
+                problems.append(f"the power in window {b.index} is that of window {a.index}, scaled")
+    if not by_phase:
+        return undecided("copies", "there are no valid windows to compare")
+    return judged("copies", problems, "no window is a copy of another")
+
+
+def _print(run: ClosedRun, window: Window) -> tuple[list[float], list[float]]:
+    """Return the steps in time and in energy of the first meter's samples within a window."""
+    meters = scored(run)
+    line = timeline_of(run, meters[0].device) if meters else None
+    if line is None:
+        return [], []
+    first = bisect_left(line.samples, window.start_s, key=lambda sample: sample.time_s)
+    last = bisect_right(line.samples, window.start_s + window.duration_s, key=lambda sample: sample.time_s)
+    inside = line.samples[first:last][:200]
+    return [b.time_s - a.time_s for a, b in pairwise(inside)], [b.energy_j - a.energy_j for a, b in pairwise(inside)]
+
+
+def _same(a: list[float], b: list[float], within: float) -> bool:
+    count = min(len(a), len(b))
+    return count >= ENOUGH and sum(abs(x - y) <= within for x, y in zip(a, b, strict=False)) >= 0.8 * count
+
+
+def _proportional(a: list[float], b: list[float]) -> bool:
+    """Whether b is a times one factor, to a millionth, in nearly every step."""
+    count = min(len(a), len(b))
+    if count < ENOUGH or len({round(x, 9) for x in a}) < 3:
+        return False
+    total_a, total_b = sum(a[:count]), sum(b[:count])
+    if total_a <= 0 or total_b <= 0:
+        return False
+    factor = total_b / total_a
+    close = sum(abs(y - factor * x) <= 1e-6 * factor * max(x, 1e-9) for x, y in zip(a, b, strict=False))
+    return close >= 0.9 * count
+
+
+def scatter(run: ClosedRun) -> Check:
+    """The scored energy of the runs lies together as far as this kind of energy does."""
+    energies: dict[int, float] = defaultdict(float)
+    for total in run.record.totals():
+        if total.phase in SCORED_PHASES and total.energy_j is not None:
+            energies[total.run] += total.energy_j
+    if len(energies) < 2:
+        return undecided("repeats", "one run has no repeats")
+    values = list(energies.values())
+    mean_j, most = sum(values) / len(values), SPREAD.get(run.record.energy_kind, 0.0)
+    if mean_j <= 0:
+        return judged("repeats", ["the runs have no energy"], "")
+    spread = (max(values) - min(values)) / mean_j
+    said = f"the energies of {len(values)} runs spread by {spread:.1%} of their mean"
+    if spread > most:
+        return judged("repeats", [f"{said}, more than the {most:.0%} that {run.record.energy_kind} runs do"], "")
+    if run.record.energy_kind != "simulated" and len(set(values)) < len(values):
+        return judged("repeats", ["two runs have the same energy to the last digit"], "")
+    return judged("repeats", [], said)

@@ -1,0 +1,286 @@
+"""Builders for closed models: a sealed run of a simulated H100, without Docker, driven through the real line.
+
+`honest_run` measures once a process; tests alter copies of it and sign them again, as the owner of the key could.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import random
+import shutil
+import socket
+import struct
+import tempfile
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from fake_nvml import FakeBoard, FakeNvml
+
+from energylab import tasks
+from energylab.benchmark import Instruments
+from energylab.clock import ManualClock
+from energylab.closed import envelope, keys, statement
+from energylab.closed import run as sealed
+from energylab.closed.container import Plan
+from energylab.closed.inside import Service
+from energylab.closed.lines import Line, Questions
+from energylab.closed.official import Official, OfficialImage
+from energylab.closed.statement import ATTESTATION_VERSION, Attested, ClosedRun, Image, Seal, Weights
+from energylab.closed.watch import WatchedMeter
+from energylab.devices import board_facts, list_boards
+from energylab.meters.nvml import NvmlMeter
+from energylab.meters.nvml_library import Nvml
+from energylab.parameters import Parameters
+from energylab.protocol.workload import Batch, Workload
+from energylab.record import ModelFacts, Quality
+from energylab.tasks.base import Tokens
+
+H100 = "NVIDIA H100 80GB HBM3"
+ATTESTED = Attested(version=ATTESTATION_VERSION, public=True, integrity=True, representative=True)
+IMAGE = Image(
+    digest=f"sha256:{'1' * 64}",
+    layers=(f"sha256:{'2' * 64}", f"sha256:{'3' * 64}"),
+    environment="installed",
+    environment_digest=None,
+    docker="20.10.24",
+)
+SEAL = Seal(
+    network="none", read_only_root=True, dropped=("ALL",), added=(), no_new_privileges=True, privileged=False,
+    user="65532:65532", pids_limit=512, memory_bytes=2**33, writable=("/results", "/tmp"),
+)  # fmt: skip
+OFFICIAL = Official(images=(OfficialImage(name="runner 1", digest=IMAGE.digest, layers=IMAGE.layers),))
+
+PARAMETERS = {
+    "task": "text_generation", "model_source": "path", "samples": 16, "runs": 3, "window_s": 4.0, "idle_s": 2.0,
+    "warm_up_min_s": 3.0, "warm_up_max_s": 60.0,
+}  # fmt: skip
+
+
+class SteppedClock(ManualClock):
+    """A simulated clock that calls its listeners about every `step_s` while it moves, with a real sampler's jitter."""
+
+    def __init__(self, step_s: float = 0.25, seed: int = 0) -> None:
+        super().__init__(1000.0)
+        self._step_s = step_s
+        self._random = random.Random(seed)
+        self.listeners: list[Callable[[], None]] = []
+        self._next_s = self.now()
+
+    def sleep(self, seconds: float) -> None:
+        """Move on, and call the listeners on the way."""
+        end_s = self.now() + max(float(seconds), 0.0)
+        while self._next_s < end_s:
+            super().sleep(self._next_s - self.now())
+            self._next_s += self._step_s + abs(self._random.gauss(0, 2e-4))
+            for listener in list(self.listeners):
+                listener()
+        super().sleep(end_s - self.now())
+
+
+class SteppedMeter(WatchedMeter):
+    """A watched meter that is sampled by a `SteppedClock`, not by a thread."""
+
+    def open(self) -> None:
+        """Open, and sample whenever the clock says so."""
+        self.inner.open()
+        self.sample()
+        self.clock.listeners.append(self.sample)
+
+    def close(self) -> None:
+        """Sample once more, and end."""
+        self.sample()
+        self.clock.listeners.remove(self.sample)
+        self.inner.close()
+
+
+def stepped(meters, window_s: float, ours=set) -> tuple[SteppedMeter, ...]:
+    """Wrap meters as `energylab.closed.watch.watched` does."""
+    return tuple(SteppedMeter(meter, 0.25, ours) for meter in meters)
+
+
+class BoardWorkload(Workload):
+    """A language model of 8 billion parameters on a simulated board: a known power, a little noise."""
+
+    phases = ("preprocess", "prefill", "generate")
+
+    def __init__(self, board: FakeBoard, lengths: list[float], new_tokens: int, token_s: float = 0.008) -> None:
+        self._board, self._lengths, self._new, self._token_s = board, lengths, new_tokens, token_s
+        self._random = random.Random(7)
+        self.queries = len(lengths)
+
+    def prepare(self, phase: str, queries: tuple[int, ...]) -> Batch:
+        """Make a batch of one query."""
+        return Batch(queries, queries)
+
+    def run(self, phase: str) -> Callable[[Any], Any]:
+        """Work on one batch."""
+        return lambda queries: self._work(phase, queries)
+
+    def _work(self, phase: str, queries: tuple[int, ...]) -> tuple[int, ...]:
+        noise = self._random.gauss(1, 0.01)
+        seconds, power_w = {
+            "preprocess": (0.02, self._board.idle_w + 15),
+            "prefill": (0.02, 520.0),
+            "generate": (0.02 + (self._new - 1) * self._token_s, 430.0),
+        }[phase]
+        self._board.board.work(seconds * noise, power_w * self._random.gauss(1, 0.005))
+        return queries
+
+    def count(self, phase: str, batch: Batch, outputs: Any) -> Tokens:
+        """Count as a text task does."""
+        given = int(sum(self._lengths[query] for query in batch.queries))
+        made = {"prefill": 1, "generate": self._new}.get(phase)
+        return Tokens(given, None if made is None else made * len(batch.queries))
+
+    def answers(self, batch: Batch, outputs: Any) -> dict[int, Any]:
+        """Answer with a text that only this model gives."""
+        return {query: f"the secret answer number {query} of the owner" for query in batch.queries}
+
+
+class SimulatedService(Service):
+    """The service in the container, with a model that is a power trace."""
+
+    def __init__(self, board: FakeBoard, **model: Any) -> None:
+        super().__init__()
+        self._board, self._model = board, model
+
+    def do_load(self, parameters: dict[str, Any], device: str) -> dict[str, Any]:
+        """Load real rows, and a model that only draws power."""
+        checked = Parameters.check(parameters)
+        self.task = tasks.load_task(checked)
+        self.rows, data = self.task.load_rows()
+        lengths = [float(len(row["text"].split())) for row in self.rows]
+        self.workload = BoardWorkload(self._board, lengths, self.task.new_tokens)
+        facts = {
+            "name": "model", "source": "path", "architecture": "SecretForCausalLM", "parameters": 8_000_000_000,
+            "model_class": "A", "dtype": "float16", "weights_bytes": 16_000_000_000, **self._model,
+        }  # fmt: skip
+        return {
+            "model": ModelFacts(**facts).model_dump(mode="json"),
+            "data": data.model_copy(update={"covariates": {"input_tokens": tuple(lengths)}}).model_dump(mode="json"),
+            "phases": list(self.workload.phases),
+            "batch_size": 1,
+            "settings": self.task.resolved_settings(),
+            "boards": [self._board.uuid],
+            "packages": {"torch": "2.13.0"},
+            "python": "3.11.7",
+        }
+
+    def do_score(self) -> dict[str, Any]:
+        """Score as if bits a byte had been counted."""
+        quality = Quality(metric="bits_per_byte", value=0.8, queries=len(self.rows))
+        return {"quality": [quality.model_dump(mode="json")], "extra": {}}
+
+
+class StandIn:
+    """A container that is a thread: the same line, the same service, no Docker."""
+
+    def __init__(self, service: Service, talk: Callable[[socket.socket, Service], None] | None = None) -> None:
+        self.service, self._talk = service, talk or talk_honestly
+        self.image, self.seal = IMAGE, SEAL
+        self.removed = False
+
+    def start(self) -> Questions:
+        """Connect host and service by a pair of sockets."""
+        host, inside = socket.socketpair()
+        threading.Thread(target=self._talk, args=(inside, self.service), daemon=True).start()
+        line = Line(host)
+        line.receive(5)
+        self._host = host
+        return Questions(line, 5.0)
+
+    def cpu_s(self) -> float:
+        """No processor time: the board is what counts."""
+        return 0.0
+
+    def processes(self) -> set[int]:
+        """No processes."""
+        return set()
+
+    def fetch_results(self, folder: Path) -> list[str]:
+        """Nothing is left."""
+        return []
+
+    def remove(self) -> None:
+        """End the line."""
+        self.removed = True
+        if hasattr(self, "_host"):
+            self._host.close()
+
+
+def talk_honestly(connection: socket.socket, service: Service) -> None:
+    """Serve as the real runner does."""
+    line = Line(connection)
+    line.send({"hello": "energylab-closed", "version": 1})
+    while (question := line.receive()) is not None:
+        line.send(service.handle(question))
+
+
+def write_model(folder: Path, **config: Any) -> Path:
+    """Write a model's folder: a configuration, and a small but whole safetensors file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {"architectures": ["SecretForCausalLM"], "model_type": "secretlm", "vocab_size": 51_237, **config}
+    (folder / "config.json").write_text(json.dumps(about), encoding="utf-8")
+    header = json.dumps({"w": {"dtype": "F16", "shape": [50, 10], "data_offsets": [0, 1000]}}).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(1000))
+    return folder
+
+
+def simulated_h100(seed: int = 0) -> tuple[SteppedClock, FakeBoard, Instruments]:
+    """Make a simulated H100 with its clock, and what measures it."""
+    clock = SteppedClock(seed=seed)
+    board = FakeBoard(clock, name=H100, idle_w=72.0)
+    library = FakeNvml(board)
+    nvml = Nvml(library)
+    with nvml.started():
+        facts = board_facts(nvml, list_boards(nvml)[0], 0)
+    meter = NvmlMeter(board.uuid, nvml=library, clock=clock)
+    return clock, board, Instruments((facts,), (meter,), (), "a simulated board")
+
+
+def make_request(folder: Path, key: keys.PrivateKey, model: Path, **changes: Any) -> sealed.Request:
+    """Build a request for a sealed run of `model` into `folder`."""
+    parameters = Parameters.check({**PARAMETERS, "model": str(model), **changes})
+    folder.mkdir(parents=True, exist_ok=True)
+    return sealed.Request(parameters, Plan("runner", model), "Closed model A", key, folder, ATTESTED)
+
+
+@functools.cache
+def owner() -> keys.PrivateKey:
+    """Return a key pair made for this process."""
+    folder = Path(tempfile.mkdtemp())
+    made = keys.make(folder / "key.pem")
+    shutil.rmtree(folder)
+    return made
+
+
+def enrolled() -> dict[str, str]:
+    """Return the owner's key as an operator enrols it."""
+    return {owner().key_id: owner().public}
+
+
+@functools.cache
+def honest_run() -> ClosedRun:
+    """Measure an 8 B model on the simulated H100 once, through the line, the session and the real bundle."""
+    folder = Path(tempfile.mkdtemp())
+    model = write_model(folder / "Secret-Model-8B")
+    _, board, instruments = simulated_h100()
+    left = sealed.run(
+        make_request(folder / "out", owner(), model),
+        container=StandIn(SimulatedService(board)), instruments=instruments, watch=stepped,
+    )  # fmt: skip
+    made, _ = statement.read(envelope.read(left.bundle.read_bytes()).payload)
+    shutil.rmtree(folder)
+    # A simulated clock runs ahead of the real one, and no test writes 16 GB of weights.
+    took = timedelta(seconds=made.timelines[0].samples[-1].time_s + 60)
+    weights = Weights(files=4, bytes=16_000_000_512, elements={"F16": 8_000_000_000}, experts=False)
+    return made.model_copy(update={"started_utc": made.record.created_utc - took, "weights": weights})
+
+
+def signed(run: ClosedRun, key: keys.PrivateKey | None = None) -> bytes:
+    """Sign a run as the owner of the key can: whatever is in it."""
+    return envelope.sign(statement.write(run), key or owner())
