@@ -58,9 +58,14 @@ def test_a_stale_page_changes_nothing(submit, database):
 def test_a_change_and_its_line_are_one(submit, database):
     """What fails after the change takes the change with it."""
     name = submit().name
-    with pytest.raises(RuntimeError), database.writing() as session:
-        log.move(session, database, log.by_name(session, name), "checked", "test", "looked at")
-        raise RuntimeError
+
+    def change_and_fail():
+        with database.writing() as session:
+            log.move(session, database, log.by_name(session, name), "checked", "test", "looked at")
+            raise RuntimeError("the machine stops here")
+
+    with pytest.raises(RuntimeError):
+        change_and_fail()
     with database.reading() as session:
         one = log.by_name(session, name)
         assert (one.state, len(log.history(session, one.id))) == ("received", 1)

@@ -13,6 +13,7 @@ import builders
 import pytest
 import torch
 import yaml
+from stand_in_hub import StandInHub
 
 from energylab import store
 from energylab.errors import StudyError
@@ -20,8 +21,6 @@ from energylab.studies import lock
 from energylab.studies.folder import JobState, StudyFolder
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TESTS / "tasks"))
-from stand_in_hub import StandInHub  # noqa: E402 - lies beside the tests of the tasks
 
 MEASURE = """\
 import energylab
