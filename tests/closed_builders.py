@@ -13,6 +13,7 @@ import socket
 import struct
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -284,3 +285,46 @@ def honest_run() -> ClosedRun:
 def signed(run: ClosedRun, key: keys.PrivateKey | None = None) -> bytes:
     """Sign a run as the owner of the key can: whatever is in it."""
     return envelope.sign(statement.write(run), key or owner())
+
+
+class BusyWorkload(BoardWorkload):
+    """The same questions, answered by counting: for a run on the processor, in real time."""
+
+    def _work(self, phase: str, queries: tuple[int, ...]) -> tuple[int, ...]:
+        until_s = time.process_time() + 0.002
+        while time.process_time() < until_s:
+            sum(range(500))
+        return queries
+
+
+class BusyService(SimulatedService):
+    """A small model that counts."""
+
+    def do_load(self, parameters: dict[str, Any], device: str) -> dict[str, Any]:
+        """Load real rows, and a model that only counts."""
+        loaded = super().do_load(parameters, device)
+        self.workload = BusyWorkload(self._board, self.workload._lengths, self.task.new_tokens)
+        return {**loaded, "boards": []}
+
+
+class BusyStandIn(StandIn):
+    """A stand-in whose processor time is this process's: the service is a thread of it."""
+
+    def cpu_s(self) -> float:
+        """Return this process's processor time."""
+        return time.process_time()
+
+
+@functools.cache
+def processor_run() -> ClosedRun:
+    """Measure a small model on this processor once, by the estimate, through the line and the real bundle."""
+    folder = Path(tempfile.mkdtemp())
+    model = write_model(folder / "Secret-Model-tiny")
+    _, board, _ = simulated_h100()
+    service = BusyService(board, parameters=500, weights_bytes=1000, model_class=None)
+    quick = {"window_s": 0.4, "idle_s": 0.1, "warm_up_min_s": 0.1, "warm_up_max_s": 0.3, "runs": 2, "device": "cpu"}
+    request = make_request(folder / "out", owner(), model, meter="estimate", **quick)
+    left = sealed.run(request, container=BusyStandIn(service))
+    made, _ = statement.read(envelope.read(left.bundle.read_bytes()).payload)
+    shutil.rmtree(folder)
+    return made

@@ -83,10 +83,11 @@ def read_file(path: str | os.PathLike) -> bytes:
         if Path(path).is_symlink():
             raise BundleError("the file is a symbolic link; give the bundle itself") from None
         raise BundleError(f"the file cannot be read: {error.strerror}") from None
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(descriptor)
+        raise BundleError("it is not a plain file")
     with os.fdopen(descriptor, "rb") as file:
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode):
-            raise BundleError("it is not a plain file")
         if facts.st_size > MAX_BYTES:
             raise BundleError(f"the file has {facts.st_size} bytes; a bundle has at most {MAX_BYTES}")
         return file.read(MAX_BYTES + 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import os
 import platform
 import socket
 import sys
@@ -153,6 +154,25 @@ def _boards() -> list[str]:
     return [str(uuid) for uuid in found if uuid is not None]
 
 
+def mirror(prepared: Path, folder: Path) -> None:
+    """Link prepared data sets into a folder that can be written to: the library locks files beside what it reads.
+
+    Parameters
+    ----------
+    prepared : Path
+        The data sets of a hub cache, mounted read-only; nothing is done where there are none.
+    folder : Path
+        Where the links go.
+    """
+    for path in sorted(prepared.rglob("*")):
+        target = folder / path.relative_to(prepared)
+        if path.is_dir():
+            target.mkdir(parents=True, exist_ok=True)
+        elif path.suffix != ".lock":
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(path)
+
+
 def serve(connection: socket.socket) -> None:
     """Answer until the host stops or is gone."""
     line, service = Line(connection), Service()
@@ -169,6 +189,7 @@ def serve(connection: socket.socket) -> None:
 
 def main() -> int:
     """Connect to the host's socket and serve."""
+    mirror(Path("/data/datasets"), Path(os.environ.get("HF_DATASETS_CACHE", "/tmp/datasets")))
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(str(SOCKET))
     serve(connection)

@@ -14,6 +14,9 @@ SOURCES = {
     "replay": ({"simulated"}, {"simulated"}),
 }
 
+#: Every hardware counter read here counts in whole microjoules (RAPL) or millijoules (NVML).
+LEAST_QUANTUM_J = 0.999e-6
+
 
 def kind(run: ClosedRun) -> Check:
     """Meter, kind and device belong together; a board is described as only a board can be."""
@@ -24,6 +27,10 @@ def kind(run: ClosedRun) -> Check:
         kinds, devices = SOURCES.get(meter.name, (set(), set()))
         if meter.kind not in kinds or record.energy_kind != meter.kind:
             problems.append(f"meter {meter.name[:30]!r} cannot give {record.energy_kind} energy")
+        if meter.kind == "measured" and meter.quantum_j < LEAST_QUANTUM_J:
+            problems.append(
+                f"meter {meter.name[:30]!r} counts whole microjoules or more, this one {meter.quantum_j:g} J"
+            )
         if not types <= devices:
             problems.append(f"meter {meter.name[:30]!r} does not see a {'/'.join(sorted(types - devices))} device")
     boards = [device for device in record.devices if device.type == "cuda"]

@@ -1,0 +1,36 @@
+"""Bundles changed at random: none is accepted, none breaks the verifier. The full count: benchmarks/bundle_fuzz.py."""
+
+from __future__ import annotations
+
+import random
+
+import closed_builders as builders
+import mutations
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from energylab.closed.verdict import Verdict
+
+
+@pytest.mark.parametrize("change", [mutations.mutated_bytes, mutations.mutated_statement])
+def test_no_changed_bundle_is_accepted(change, honest, judge) -> None:
+    bundle, rng = builders.signed(honest), random.Random(1)
+    for number in range(250):
+        verdict = judge(change(bundle, rng))
+        assert not verdict.accepted, number
+        assert verdict.failed or not verdict.key_known
+
+
+def test_statement_changed_and_signed_again_never_breaks_the_verifier(honest, judge) -> None:
+    """Some changes mean nothing (another note of the meter); all get a verdict, and the most are refused."""
+    bundle, rng = builders.signed(honest), random.Random(2)
+    verdicts = [judge(mutations.mutated_and_signed(bundle, rng, builders.owner())) for _ in range(150)]
+    assert all(isinstance(verdict, Verdict) for verdict in verdicts)
+    assert sum(not verdict.accepted for verdict in verdicts) > 100
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.binary(max_size=400))
+def test_no_bytes_break_the_verifier(judge, data) -> None:
+    assert not judge(data).accepted

@@ -1,0 +1,90 @@
+"""Bundles that were changed at random: bytes of the file, and values of the statement, signed again or not."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import copy
+import json
+import random
+from typing import Any
+
+from energylab.closed import envelope, statement
+from energylab.closed.keys import PrivateKey
+from energylab.errors import BundleError
+from energylab.record import canonical_json
+
+ODD = (
+    None, True, False, 0, 1, -1, 2**63, -(2**63), 1e308, -1e308, 1e-308, 0.1, "", "x", "\u202e", "nvml", "cuda", [], {},
+    [[]], {"a": 1}, "sha256:", "0" * 64, 10**19,
+)  # fmt: skip
+
+
+def mutated_bytes(bundle: bytes, rng: random.Random) -> bytes:
+    """Change a file in one to four places: bits, bytes, stretches left out, doubled or swapped, the end cut off."""
+    data = bytearray(bundle)
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(len(data))
+        upto = min(len(data), at + rng.choice((1, 1, 1, 4, 64, 1000)))
+        match rng.randrange(7):
+            case 0:
+                data[at] ^= 1 << rng.randrange(8)
+            case 1:
+                data[at] = rng.randrange(256)
+            case 2:
+                del data[at:upto]
+            case 3:
+                data[at:at] = data[at:upto]
+            case 4:
+                data[at:at] = rng.randbytes(rng.choice((1, 3, 50)))
+            case 5:
+                del data[at + 1 :]
+            case 6:
+                other = rng.randrange(len(data))
+                data[at], data[other] = data[other], data[at]
+        if not data:
+            data = bytearray(b"{")
+    return bytes(data) if bytes(data) != bundle else bytes(data) + b" "
+
+
+def mutated_statement(bundle: bytes, rng: random.Random) -> bytes:
+    """Change values anywhere in the statement, and keep the old signature."""
+    content = json.loads(bundle)
+    altered = _changed(json.loads(base64.b64decode(content["payload"])), rng)
+    content["payload"] = base64.b64encode(canonical_json(altered)).decode()
+    made = canonical_json(content)
+    return made if made != bundle else mutated_statement(bundle, rng)
+
+
+def mutated_and_signed(bundle: bytes, rng: random.Random, key: PrivateKey) -> bytes:
+    """Change values anywhere in the statement, state the digests anew where its schema still holds, and sign it."""
+    payload = canonical_json(_changed(json.loads(base64.b64decode(json.loads(bundle)["payload"])), rng))
+    with contextlib.suppress(BundleError):  # of another shape: signed as it is
+        payload = statement.write(statement.read(payload)[0])
+    return envelope.sign(payload, key)
+
+
+def _changed(content: Any, rng: random.Random) -> Any:
+    for _ in range(rng.randint(1, 3)):
+        parent, key = _somewhere(content, rng)
+        match rng.randrange(4):
+            case 0:
+                parent[key] = copy.deepcopy(rng.choice(ODD))
+            case 1 if isinstance(parent, dict):
+                del parent[key]
+            case 2 if isinstance(parent[key], int | float) and not isinstance(parent[key], bool):
+                parent[key] = max(min(parent[key] * rng.choice((0, -1, 0.5, 1.001, 1e6)), 1e308), -1e308)
+            case 3 if isinstance(parent, list):
+                parent.insert(0, copy.deepcopy(parent[key]))
+            case _:
+                parent[key] = copy.deepcopy(rng.choice(ODD))
+    return content
+
+
+def _somewhere(content: Any, rng: random.Random) -> tuple[Any, Any]:
+    """Walk down at random to a value, and return what holds it."""
+    parent, key = content, rng.choice(sorted(content))
+    while isinstance(parent[key], dict | list) and parent[key] and rng.random() < 0.85:
+        parent = parent[key]
+        key = rng.choice(sorted(parent)) if isinstance(parent, dict) else rng.randrange(len(parent))
+    return parent, key
