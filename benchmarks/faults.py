@@ -70,6 +70,7 @@ def run(folder: Path, jobs: int, kills: int, seed: int) -> Report:
         runner = start(folder, path)
         report.starts += 1
         strike_until_gone(runner, folder, dice, report, kills)
+        runner.wait(timeout=60 * jobs)  # the last one may have survived, and works on
     runner = start(folder, path)
     report.starts += 1
     runner.wait(timeout=60 * jobs)

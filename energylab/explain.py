@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 WH_PER_J = 1 / 3600
 
 
+def whole_words() -> None:
+    """Let the tables of a notebook show their sentences whole: pandas cuts texts after 50 characters."""
+    import pandas as pd
+
+    pd.set_option("display.max_colwidth", None)
+
+
 def wh_per_1000(total: PhaseTotal) -> float | None:
     """Return a total as watt-hours per 1,000 queries; None where it is unavailable."""
     return None if total.energy_j is None else total.energy_j / total.queries * 1000 * WH_PER_J
@@ -196,10 +203,11 @@ def quality_table(record: Record) -> pd.DataFrame:
     """Tabulate how good the answers were; meaningless where the weights are random."""
     import pandas as pd
 
+    without = "not scored" if record.model.real_weights else "meaningless"
     rows = [
         {
             "metric": quality.metric,
-            "value": f"{quality.value:.4f}" if quality.value is not None else "meaningless",
+            "value": f"{quality.value:.4f}" if quality.value is not None else without,
             "queries": quality.queries,
             "why": quality.meaningless or "",
         }

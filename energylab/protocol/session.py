@@ -116,7 +116,7 @@ def run_session(
         bench = Bench(workload, scored, extra, settings, clock, clock.now(), random.Random(settings.seed), idle_w)
         resident, _ = idle_level(list(scored), settings, "weights_resident")
         warmed = warm_up(bench)
-        with _quiet_collector():
+        with quiet_collector():
             measured = _measure_runs(bench, stop)
         after, _ = idle_level(list(scored), settings, "after_load")
         facts = tuple(meter.facts(scored=True) for meter in scored) + tuple(
@@ -136,15 +136,27 @@ def run_session(
     )
 
 
+_quiet = False  # whether a caller holds `quiet_collector` already
+
+
 @contextmanager
-def _quiet_collector() -> Iterator[None]:
-    """Set aside what the process already holds, so that collecting between windows takes microseconds."""
+def quiet_collector() -> Iterator[None]:
+    """Set aside what the process already holds, so that collecting between windows takes microseconds.
+
+    A caller of many sessions may hold it around all of them: inside another one it does nothing.
+    """
+    global _quiet
+    if _quiet:
+        yield
+        return
     ours = gc.get_freeze_count() == 0  # what the caller set aside stays so
     gc.collect()
     gc.freeze()
+    _quiet = True
     try:
         yield
     finally:
+        _quiet = False
         if ours:
             gc.unfreeze()
 

@@ -88,7 +88,7 @@ def _print_moves(moves: tuple) -> None:
 @leaderboards.command("build")
 def leaderboard_build(
     release: ReleaseName,
-    out: Annotated[Path, typer.Option(help="Folder to write; an earlier leaderboard in it is replaced.")],
+    output: Annotated[Path, typer.Option(help="Folder to write; an earlier leaderboard in it is replaced.")],
     records: Annotated[list[Path] | None, typer.Option(help="Where the records to offer lie; repeatable.")] = None,
     labels: Annotated[bool, typer.Option(help="Draw a label for every model.")] = True,
 ) -> None:
@@ -96,7 +96,7 @@ def leaderboard_build(
     from energylab import release as releases_
     from energylab.publish import leaderboard
 
-    typer.echo(leaderboard.build(releases_.read(release), out, records or (), with_labels=labels))
+    typer.echo(leaderboard.build(releases_.read(release), output, records or (), with_labels=labels))
 
 
 def label(
@@ -105,7 +105,7 @@ def label(
     format: Annotated[Format, typer.Option(help="SVG, or PNG and PDF by Chromium.")] = Format.svg,
     task: Annotated[str | None, typer.Option(help="Where the model is rated for several tasks.")] = None,
     model_class: Annotated[str | None, typer.Option(help="Where it is rated in several classes.")] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write; by default named after the model.")] = None,
+    output: Annotated[Path | None, typer.Option(help="File to write; by default named after the model.")] = None,
 ) -> None:
     """Draw the label of one model."""
     from energylab import release as releases_
@@ -113,12 +113,12 @@ def label(
 
     made = releases_.read(release)
     cohort, rated = labels.find(made, model, task, model_class)
-    typer.echo(labels.write(made, cohort, rated, format.value, out))
+    typer.echo(labels.write(made, cohort, rated, format.value, output))
 
 
 def report(
     release: ReleaseName,
-    out: Annotated[Path | None, typer.Option(help="HTML file; by default reports/NAME.html.")] = None,
+    output: Annotated[Path | None, typer.Option(help="HTML file; by default reports/NAME.html.")] = None,
     pdf: Annotated[bool, typer.Option(help="Print a PDF beside it, by Chromium.")] = False,
 ) -> None:
     """Render the report of a release as one self-contained page; nothing is measured again."""
@@ -126,15 +126,15 @@ def report(
     from energylab.publish import render
 
     made = releases_.read(release)
-    typer.echo(render.report(made, out or Path("reports") / f"{made.name}.html", pdf))
+    typer.echo(render.report(made, output or Path("reports") / f"{made.name}.html", pdf))
 
 
 def publish(
     study: Annotated[Path, typer.Argument(help="A study's folder of records: results/NAME.")],
-    out: Annotated[Path | None, typer.Option(help="Folder to write; by default published/ in the study's.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder to write; by default published/ in the study's.")] = None,
 ) -> None:
     """Release what a study measured, with its leaderboard and its report."""
     from energylab.publish.study import publish_study
 
-    made = publish_study(study, out or study / "published")
+    made = publish_study(study, output or study / "published")
     typer.echo(f"release     {made.release_file}\nleaderboard {made.leaderboard}\nreport      {made.report}")

@@ -18,6 +18,9 @@ from energylab.studies.progress import spent_j
 #: Mean power of a board at batch size 1, to turn a published energy into a time: an assumption, said where it is used.
 ASSUMED_POWER_W = 250.0
 
+#: Model sources whose shape is the published model's; random weights of one shape cost about the same.
+PUBLISHED_SHAPES = ("hub", "random")
+
 Session = tuple[float, float]  # duration in seconds, energy in joules
 
 
@@ -33,8 +36,8 @@ class Estimate:
         Energy of the session; None where nothing is known of it.
     basis : str
         ``records``: sessions of the same task, model and settings in this study; ``published``: the published figure
-        of the hub model, and `ASSUMED_POWER_W`; ``similar``: sessions of other models on the same task in this study;
-        ``floor``: no less than the protocol's windows, idle and warm-up take.
+        of the model or of the one whose shape it has, and `ASSUMED_POWER_W`; ``similar``: sessions of other models on
+        the same task in this study; ``floor``: no less than the protocol's windows, idle and warm-up take.
     """
 
     time_s: float
@@ -82,9 +85,10 @@ def _estimate(
     floor_s = floor_time_s(job)
     if sessions := same.get(_setting(job)):
         return _mean(sessions, "records")
-    if p.model_source == "hub" and (p.task, p.model) in published:
-        energy_j = published[p.task, p.model] * p.samples * p.runs
-        return Estimate(max(energy_j / ASSUMED_POWER_W, floor_s), energy_j, "published")
+    if p.model_source in PUBLISHED_SHAPES and (p.task, p.model) in published:
+        # queries that take less than a window are repeated until it is full
+        energy_j = max(published[p.task, p.model] * p.samples * p.runs, ASSUMED_POWER_W * windows_s(job))
+        return Estimate(energy_j / ASSUMED_POWER_W + floor_s - windows_s(job), energy_j, "published")
     if sessions := similar.get(p.task):
         return _mean(sessions, "similar")
     return Estimate(floor_s, None, "floor")
@@ -97,8 +101,13 @@ def _mean(sessions: list[Session], basis: str) -> Estimate:
 
 def floor_time_s(job: Job) -> float:
     """Return the time that the protocol takes at least: warm-up, three idle levels, a window a phase and run."""
+    return job.parameters.warm_up_min_s + 3 * job.parameters.idle_s + windows_s(job)
+
+
+def windows_s(job: Job) -> float:
+    """Return the time of a session's windows at least: one a phase and run."""
     p = job.parameters
-    return p.warm_up_min_s + 3 * p.idle_s + p.runs * phases(p.task, p.params) * p.window_s
+    return p.runs * phases(p.task, p.params) * p.window_s
 
 
 @cache

@@ -72,14 +72,16 @@ def _print_costs(console: Console, planned: Plan, costs: list[estimate.Estimate]
     total = estimate.total(costs)
     bases = {
         "records": "records of the same jobs in this study",
-        "published": f"the published figure of the model, and {estimate.ASSUMED_POWER_W:g} W to turn it into a time",
+        "published": f"the published figure (one H100) of the model or its shape, and {estimate.ASSUMED_POWER_W:g} W",
         "similar": "records of other models on the same task in this study",
         "floor": "no figure: the time is the protocol's least, without loading; the energy is not known",
     }
     about = "at least" if "floor" in total.by_basis else "about"
+    known = [f"{total.energy_j / 3.6e6:.3g} kWh"] if total.unknown < len(costs) else []
+    unknown = [f"{total.unknown} jobs of unknown energy"] if total.unknown else []
     console.print(
         f"{len(costs)} jobs to do: {about} {format_time(total.time_s)} on one device at a time, "
-        f"{total.energy_j / 3.6e6:.3g} kWh" + (f" and {total.unknown} jobs of unknown energy" if total.unknown else ""),
+        + " and ".join(known + unknown)
     )
     for basis, jobs in total.by_basis.items():
         console.print(f"  {jobs} jobs by {bases[basis]}")

@@ -144,12 +144,13 @@ class ImageGeneration(TextTask):
         ----------
         J. Hessel et al., "CLIPScore" (2021), without its factor of 2.5: 100 times the cosine, at least 0.
         """
-        if self.parameters.quality_model is None:
-            return ()
         metric = "clip_score"
         meaningless = self.no_quality(metric, rows)
         if meaningless is not None:
             return (meaningless,)
+        if self.parameters.quality_model is None:
+            why = "no CLIP model was given to score with; name one by quality_model"
+            return (Quality(metric=metric, value=None, queries=len(rows), meaningless=why),)
         value = clip_score(self.parameters.quality_model, answers, self.texts(rows))
         details = {"quality_model": self.parameters.quality_model}
         return (Quality(metric=metric, value=value, queries=len(rows), details=details),)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +83,27 @@ class Prepared:
     plan: dict[str, str]
 
 
+#: Loggers of optional packages that Transformers imports, and that tell of parts built for other machines.
+_TALKATIVE = ("torchao", "torch.utils._pytree")
+
+
+@contextlib.contextmanager
+def _quiet_imports() -> Iterator[None]:
+    """Keep notices of the library's optional parts, given while they are imported, out of a notebook's first cell."""
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="IProgress not found")  # no progress bar is shown on purpose
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@_quiet_imports()
 def prepare(request: ModelRequest, auto_class: Callable[[Any], str], machine: Machine | None = None) -> Prepared:
     """Find a model and refuse, by name and before any weight is read, what cannot be done with it.
 
@@ -209,17 +232,17 @@ def model_class(count: int, limits: dict[str, float | None] | None) -> str | Non
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep the library's progress bars and notices about fresh weights out of a notebook, and only here."""
-    from transformers.utils import logging
+    from transformers.utils import logging as notices
 
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    level, bars = notices.get_verbosity(), notices.is_progress_bar_enabled()
+    notices.set_verbosity_error()
+    notices.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        notices.set_verbosity(level)
         if bars:
-            logging.enable_progress_bar()
+            notices.enable_progress_bar()
 
 
 def _loading(request: ModelRequest) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -10,11 +10,18 @@ import pytest
 from energylab.clock import ManualClock
 from energylab.meters.base import DeviceCounters, Reading
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
-from energylab.protocol.session import Session, run_session
+from energylab.protocol.session import Session, quiet_collector, run_session
 from energylab.protocol.settings import Settings
 from energylab.protocol.workload import FunctionWorkload
 
 FAST = Settings(runs=2, window_s=4.0, idle_s=1.0, warm_up_min_s=2.0, warm_up_max_s=60.0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def light_collections() -> Iterator[None]:
+    """Set aside what earlier tests of this process loaded: a session collects garbage before every window."""
+    with quiet_collector():
+        yield
 
 
 @dataclass

@@ -74,9 +74,9 @@ class TestCommands:
         assert "changed star: org/model-" in out
         assert "changed star: org/model-" in run("release", "compare", "first", "second")
         assert "nothing moved" in run("release", "compare", "first", "first")
-        run("leaderboard", "build", "first", "--out", "site", "--records", study, "--no-labels")
+        run("leaderboard", "build", "first", "--output", "site", "--records", study, "--no-labels")
         assert (tmp_path / "site" / "index.html").is_file()
-        path = run("label", "first", "org/model-2", "--out", "label.svg").strip()
+        path = run("label", "first", "org/model-2", "--output", "label.svg").strip()
         assert (tmp_path / path).read_text().startswith("<svg")
         assert run("report", "first").strip() == "reports/first.html"
 

@@ -31,12 +31,21 @@ def test_a_published_figure_scales_with_queries_and_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(estimate, "published_j_per_query", lambda: published)
     (cost,) = estimate.estimates(states(tmp_path, sweeps=[{"task": "sentence_similarity", "model": "a"}])).values()
     assert (cost.basis, cost.energy_j) == ("published", 3600.0 * 10 * 4)
-    assert cost.time_s == pytest.approx(cost.energy_j / estimate.ASSUMED_POWER_W)
+    assert cost.time_s == pytest.approx(3600.0 * 10 * 4 / 250 + 5.0 + 3 * 3.0)  # at 250 W, after warm-up and idle
 
 
-def test_a_published_figure_says_nothing_of_random_weights(tmp_path, monkeypatch):
+def test_short_query_sets_fill_their_windows_and_random_weights_cost_what_their_shape_costs(tmp_path, monkeypatch):
+    monkeypatch.setattr(estimate, "published_j_per_query", lambda: {("sentence_similarity", "a"): 0.001})
+    jobs = states(tmp_path, sweeps=[{"task": "sentence_similarity", "model": "a", "model_source": ["hub", "random"]}])
+    costs = list(estimate.estimates(jobs).values())
+    assert [cost.basis for cost in costs] == ["published", "published"]
+    assert [cost.energy_j for cost in costs] == [250 * 4 * 2 * 2.0] * 2  # runs x (preprocess, forward) x window
+    assert [cost.time_s for cost in costs] == [5.0 + 3 * 3.0 + 4 * 2 * 2.0] * 2
+
+
+def test_a_model_in_a_folder_has_no_published_figure(tmp_path, monkeypatch):
     monkeypatch.setattr(estimate, "published_j_per_query", lambda: {("sentence_similarity", "a"): 3600.0})
-    jobs = states(tmp_path, sweeps=[{"task": "sentence_similarity", "model": "a", "model_source": "random"}])
+    jobs = states(tmp_path, sweeps=[{"task": "sentence_similarity", "model": "a", "model_source": "path"}])
     assert [cost.basis for cost in estimate.estimates(jobs).values()] == ["floor"]
 
 

@@ -119,7 +119,9 @@ def test_quality_is_stated_only_with_a_clip_model(pipeline_folder, clip_folder):
     path = {"model": str(pipeline_folder), "model_source": "path", "samples": 2}
     task, rows, _ = loaded(**path)
     images = task.call(task.preprocess(rows)).images
-    assert task.score(images, rows) == ()
+    unscored = task.score(images, rows)[0]
+    assert unscored.value is None
+    assert "quality_model" in unscored.meaningless
     task, rows, _ = loaded(**path, quality_model=str(clip_folder))
     quality = task.score(images, rows)[0]
     assert quality.metric == "clip_score"
