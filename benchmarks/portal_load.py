@@ -268,8 +268,8 @@ def percentile(values: list[float], share: float) -> float:
 
 def show(title: str, tally: Tally, seconds: float) -> None:
     """Print what the clients saw."""
-    print(f"{title}: {len(tally.accepted)} accepted in {seconds:g} s ({len(tally.accepted) / max(seconds, 1e-9):.1f} a second), "
-          f"{tally.retries} sent again")  # fmt: skip
+    pace = len(tally.accepted) / max(seconds, 1e-9)
+    print(f"{title}: {len(tally.accepted)} accepted in {seconds:g} s ({pace:.1f} a second), {tally.retries} sent again")
     for name, values in (("submit", tally.submit_ms), ("status", tally.status_ms)):
         figures = ", ".join(f"p{100 * share:.0f} {percentile(values, share):.1f}" for share in (0.5, 0.95, 0.99))
         print(f"  {name}: {len(values)} answers, ms: {figures}, longest {max(values, default=float('nan')):.1f}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, File, Form, Header, Request, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Header, Query, Request, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
@@ -120,7 +120,7 @@ class NewRelease(BaseModel):
 class Published(_Answer):
     """What a publication did."""
 
-    name: str
+    releases: tuple[str, ...] = Field(description="one a board with something new")
     models: int
     published: tuple[str, ...]
     left_out: tuple[str, ...]
@@ -174,11 +174,15 @@ def statements() -> dict[str, Any]:
 # ---- everyone
 
 
-@router.get("/release", tags=["What is published"], summary="The release on show, with all of its evidence")
-def release(request: Request) -> Response:
+@router.get("/release", tags=["What is published"], summary="A board's release on show, with all of its evidence")
+def release(
+    request: Request,
+    board: Annotated[
+        Literal["open", "closed"], Query(description="open: measured here; closed: by the models' owners")
+    ] = "open",
+) -> Response:
     """Return the release's file."""
-    portal = portal_of(request)
-    pictures = portal.pictures()
+    pictures = portal_of(request).boards().get(board)
     if pictures is None:
         raise NotThereError("nothing is published yet")
     return Response(pictures.release.to_bytes(), media_type="application/json")

@@ -112,13 +112,13 @@ def submit_open(
 def submit_closed(
     bundle: Annotated[Path, typer.Argument(help="As `energylab closed run` wrote it.")],
     contact: Contact,
-    attest: Annotated[list[str], typer.Option(help="public, integrity, representative: all three, each by itself.")],
+    attest: Annotated[str, typer.Option(help="What you state: public,integrity,representative.")],
     portal: Address = _HERE,
 ) -> None:
     """Submit the bundle of a closed model, with the three statements you make."""
     from energylab.portal.client import Client
 
-    _print_receipt(Client(portal).submit_closed(bundle, attest, contact))
+    _print_receipt(Client(portal).submit_closed(bundle, attest.split(","), contact))
 
 
 @submit.command("status")

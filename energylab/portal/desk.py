@@ -50,20 +50,25 @@ class Portal:
     database: Database
     vault: Vault
     desk: Desk = field(init=False)
-    _shown: tuple[str, Pictures] | None = field(default=None, init=False)
+    _shown: dict[str, tuple[str, Pictures]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.desk = Desk(self.database, self.vault, self.settings)
 
-    def pictures(self) -> Pictures | None:
-        """Return labels and badges of the release on show, read once; None before the first."""
+    def boards(self) -> dict[str, Pictures]:
+        """Return labels and badges of the releases on show, by board, each read once; empty before the first."""
         with self.database.reading() as session:
-            current = publication.current(session)
-        if current is None:
-            return None
-        if self._shown is None or self._shown[0] != current.name:
-            self._shown = current.name, Pictures(publication.read_release(self.settings, current.name))
-        return self._shown[1]
+            shown = {board: publication.current(session, board) for board in publication.BOARDS}
+        for board, current in shown.items():
+            if current is not None and (board not in self._shown or self._shown[board][0] != current.name):
+                made = publication.read_release(self.settings, current.name)
+                self._shown[board] = current.name, Pictures(made)
+        return {board: self._shown[board][1] for board, current in shown.items() if current is not None}
+
+    def rating(self, model: str, task: str | None, size_class: str | None) -> Pictures | None:
+        """Return the board that a model's name, task and class are rated on; what was measured here comes first."""
+        found = (one for one in self.boards().values() if one.find(model, task, size_class) is not None)
+        return next(found, None)
 
     def facts(self, submission: Submission, events: list[Event], records: list[StoredRecord]) -> dict[str, Any]:
         """Return what the operator's page of one submission shows."""
@@ -75,10 +80,11 @@ class Portal:
 
     def labels(self, submission: Submission, records: list[StoredRecord]) -> list[dict[str, str]]:
         """Return where label, badge and page of a published submission are; nothing before it is published."""
-        pictures = self.pictures() if submission.state == "published" else None
+        pictures = self.boards().get(submission.kind) if submission.state == "published" else None
         if pictures is None:
             return []
         rated = {(record.task, record.model_class) for record in records}
+        models = f"/{publication.BOARDS[submission.kind]}/models"
         found = [
             (cohort, model)
             for cohort, model in pictures.release.rated()
@@ -88,7 +94,7 @@ class Portal:
             {
                 "title": units.cohort_title(cohort.task, cohort.model_class),
                 "words": labels.describe(pictures.release, cohort, model),
-                "page": f"/leaderboard/models/{names.slug(model.model)}.html#{names.anchor(cohort.key)}",
+                "page": f"{models}/{names.slug(model.model)}.html#{names.anchor(cohort.key)}",
                 **{kind: _picture(kind, model.model, cohort.task, cohort.model_class) for kind in ("label", "badge")},
             }
             for cohort, model in found

@@ -160,7 +160,8 @@ def publish(
     def do() -> str:
         made = publication.publish(portal.database, portal.settings, name, date)
         left = f" Left out: {'; '.join(made.left_out)}" if made.left_out else ""
-        return f"Release {made.name} is on show: {made.models} models, {len(made.published)} of them new.{left}"
+        shown = " and ".join(made.releases)
+        return f"{shown}: on show now, {made.models} models, {len(made.published)} submissions new.{left}"
 
     return _doing(request, do)
 

@@ -19,6 +19,7 @@ from energylab.portal.guards import PICTURE_POLICY
 from energylab.portal.schema import PublishedRelease
 from energylab.portal.submissions import Accepted, ahead_of, counts
 from energylab.publish import pages as leaderboard_pages
+from energylab.release import Release
 
 router = APIRouter(include_in_schema=False)
 
@@ -29,12 +30,15 @@ _WAITING = ("received", "checked", "queued", "measuring", "measured", "reviewed"
 def home(request: Request) -> Response:
     """Show what this is, and what is on the leaderboard."""
     portal = portal_of(request)
-    pictures = portal.pictures()
+    boards = [_board(board, pictures.release) for board, pictures in portal.boards().items()]
     with portal.database.reading() as session:
         waiting = sum(number for state, number in counts(session).items() if state in _WAITING)
-    release = pictures and pictures.release
-    bands = sorted({text for text in map(leaderboard_pages.band, release.cohorts) if text}) if release else []
-    return show(request, "home.html.j2", release=release, bands=bands, waiting=waiting)
+    return show(request, "home.html.j2", boards=boards, waiting=waiting)
+
+
+def _board(board: str, release: Release) -> dict[str, Any]:
+    bands = sorted({text for text in map(leaderboard_pages.band, release.cohorts) if text})
+    return {"kind": board, "path": f"/{publication.BOARDS[board]}/", "release": release, "bands": bands}
 
 
 @router.get("/style.css")
@@ -172,17 +176,28 @@ def status(request: Request, link: str) -> Response:
 
 
 @router.get("/leaderboard")
-def leaderboard_root() -> Response:
+@router.get("/closed")
+def leaderboard_root(request: Request) -> Response:
     """Go to the leaderboard, whose links are relative."""
-    return RedirectResponse("/leaderboard/")
+    return RedirectResponse(f"{request.url.path}/")
 
 
 @router.get("/leaderboard/{path:path}")
 async def leaderboard(request: Request, path: str) -> Response:
-    """Send a file of the leaderboard on show."""
+    """Send a file of the leaderboard of what was measured here."""
+    return await _on_show(request, "open", path)
+
+
+@router.get("/closed/{path:path}")
+async def closed_leaderboard(request: Request, path: str) -> Response:
+    """Send a file of the leaderboard of closed models, measured by their owners."""
+    return await _on_show(request, "closed", path)
+
+
+async def _on_show(request: Request, board: str, path: str) -> Response:
     portal = portal_of(request)
     with portal.database.reading() as session:
-        current = publication.current(session)
+        current = publication.current(session, board)
     if current is None:
         return show(
             request, "error.html.j2", 404, heading="Nothing is published yet", back="/submit/open",
@@ -212,19 +227,17 @@ async def _file(request: Request, portal: Portal, name: str, path: str) -> Respo
 @router.get("/labels/{model:path}.svg")
 def label(request: Request, model: str, task: str | None = None) -> Response:
     """Send the label of a rated model."""
-    pictures = portal_of(request).pictures()
-    drawn = pictures and pictures.label(model, task, request.query_params.get("class"))
-    if drawn is None:
-        return _picture(badges.unrated(), 404)
-    return _picture(drawn)
+    size_class = request.query_params.get("class")
+    rated = portal_of(request).rating(model, task, size_class)
+    return _picture(rated.label(model, task, size_class)) if rated else _picture(badges.unrated(), 404)
 
 
 @router.get("/badges/{model:path}.svg")
 def badge(request: Request, model: str, task: str | None = None) -> Response:
     """Send the badge of a rated model; one that says so when it is not rated."""
-    pictures = portal_of(request).pictures()
-    drawn = pictures and pictures.badge(model, task, request.query_params.get("class"))
-    return _picture(drawn) if drawn else _picture(badges.unrated(), 404)
+    size_class = request.query_params.get("class")
+    rated = portal_of(request).rating(model, task, size_class)
+    return _picture(rated.badge(model, task, size_class)) if rated else _picture(badges.unrated(), 404)
 
 
 def _picture(svg: str, status: int = 200) -> Response:

@@ -1,4 +1,8 @@
-"""From reviewed submissions to a release and its leaderboard, so that a crash in between publishes nothing by half."""
+"""From reviewed submissions to releases and their leaderboards, so that a crash in between publishes nothing by half.
+
+There are two boards. What was measured here and what its owners measured rest on different grounds, and are never
+rated against each other.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +23,18 @@ from energylab.portal import log
 from energylab.portal.database import Database
 from energylab.portal.schema import PublishedRelease, StoredRecord, Submission
 from energylab.portal.settings import Settings
+from energylab.portal.submissions import records_of
 from energylab.publish import leaderboard
 from energylab.record import Record
 from energylab.release import Release
 from energylab.release.choose import LARGEST
 
 ACTOR = "operator"
+
+#: Kind of the submissions of a board to where its leaderboard is.
+BOARDS = {"open": "leaderboard", "closed": "closed"}
+
+Rated = list[tuple[Submission, list[StoredRecord]]]
 
 
 @dataclass(frozen=True)
@@ -33,26 +43,26 @@ class Outcome:
 
     Attributes
     ----------
-    name : str
-        Of the release.
+    releases : tuple of str
+        Names of the releases: one a board that has something new.
     models : int
-        Rated models in it.
+        Rated models in them.
     published : tuple of str
         Submissions that are on the leaderboard from now on.
     left_out : tuple of str
         Submissions that were reviewed and are not, with the reason, one line each.
     """
 
-    name: str
+    releases: tuple[str, ...]
     models: int
     published: tuple[str, ...]
     left_out: tuple[str, ...]
 
 
 def publish(database: Database, settings: Settings, name: str, date: str) -> Outcome:
-    """Rate everything that is published or reviewed, as a new release on show.
+    """Rate everything that is published or reviewed, as new releases on show: one a board with something new.
 
-    The files are made first; one transaction then makes the release the one on show and its submissions published.
+    The files are made first; one transaction then puts the releases on show and makes their submissions published.
     Files of a release that no transaction knows are a crash's, and are made again.
 
     Parameters
@@ -60,7 +70,7 @@ def publish(database: Database, settings: Settings, name: str, date: str) -> Out
     database : Database
     settings : Settings
     name : str
-        Of the release; new.
+        Of the release; new. The board of closed models adds ``-closed``.
     date : str
         ``YYYY-MM-DD``.
 
@@ -79,18 +89,22 @@ def publish(database: Database, settings: Settings, name: str, date: str) -> Out
     """
     with _alone(settings):
         with database.reading() as session:
-            _check_name(session, name)
             rated = _with_records(session)
-            before = current(session)
-        if not any(submission.state == "reviewed" for submission, _ in rated):
+            before = {board: current(session, board) for board in BOARDS}
+            fresh = [board for board in BOARDS if any(one.state == "reviewed" for one, _ in rated[board])]
+            names = {board: name if board == "open" else f"{name}-closed" for board in fresh}
+            for wanted in names.values():
+                _check_name(session, wanted)
+        if not fresh:
             raise PortalError("no submission is reviewed; review one that is measured, then publish")
-        made = _make(settings, name, date, rated, before)
+        made = {board: _make(settings, board, names[board], date, rated[board], before[board]) for board in fresh}
         return _record(database, made, rated)
 
 
-def current(session: Session) -> PublishedRelease | None:
-    """Return the release on show: the newest."""
-    return session.scalar(select(PublishedRelease).order_by(PublishedRelease.id.desc()).limit(1))
+def current(session: Session, board: str = "open") -> PublishedRelease | None:
+    """Return a board's release on show: its newest."""
+    of_board = select(PublishedRelease).where(PublishedRelease.board == board)
+    return session.scalar(of_board.order_by(PublishedRelease.id.desc()).limit(1))
 
 
 def read_release(settings: Settings, name: str) -> Release:
@@ -100,23 +114,20 @@ def read_release(settings: Settings, name: str) -> Release:
 
 def _check_name(session: Session, name: str) -> None:
     if session.scalar(select(PublishedRelease).where(PublishedRelease.name == name)) is not None:
-        raise ConflictError(
-            f"there is a release {name[:100]!r} already, and a release is never changed; choose another name"
-        )
+        raise ConflictError(f"there is a release {name[:100]!r}, and a release is never changed; choose another name")
 
 
-def _with_records(session: Session) -> list[tuple[Submission, list[StoredRecord]]]:
-    """Return what may be in a release, with its records."""
-    return [
-        (submission, list(session.scalars(select(StoredRecord).where(StoredRecord.submission_id == submission.id))))
-        for submission in log.in_states(session, ("reviewed", "published"), limit=1_000_000)
-    ]
+def _with_records(session: Session) -> dict[str, Rated]:
+    """Return what may be in a release, with its records, by board."""
+    rated: dict[str, Rated] = {board: [] for board in BOARDS}
+    for one in log.in_states(session, ("reviewed", "published"), limit=1_000_000):
+        rated[one.kind].append((one, records_of(session, one.id)))
+    return rated
 
 
 def _make(
-    settings: Settings, name: str, date: str, rated: Sequence[tuple[Submission, list[StoredRecord]]],
-    before: PublishedRelease | None,
-) -> Release:  # fmt: skip
+    settings: Settings, board: str, name: str, date: str, rated: Rated, before: PublishedRelease | None
+) -> Release:
     """Write the records as files, the release, and its leaderboard."""
     try:
         dt.date.fromisoformat(date)
@@ -124,9 +135,8 @@ def _make(
         raise PortalError(f"date {date[:20]!r}: write YYYY-MM-DD") from None
     roots = [_write_records(settings, submission, records) for submission, records in rated]
     previous = None if before is None else read_release(settings, before.name)
-    made = release.make(
-        roots, name=name, date=date, cohort=LARGEST, address=f"{settings.address}/leaderboard", previous=previous
-    )
+    address = f"{settings.address}/{BOARDS[board]}"
+    made = release.make(roots, name=name, date=date, cohort=LARGEST, address=address, previous=previous)
     (settings.releases / f"{made.name}.json").unlink(missing_ok=True)  # of a publication that did not come to its end
     release.write(made, settings.releases)
     shutil.rmtree(settings.sites / made.name, ignore_errors=True)
@@ -141,33 +151,53 @@ def _write_records(settings: Settings, submission: Submission, records: Sequence
     return folder
 
 
-def _record(database: Database, made: Release, rated: Sequence[tuple[Submission, list[StoredRecord]]]) -> Outcome:
-    on_it = {session.record_id for _, model in made.rated() for session in model.sessions}
-    why = {left.record_id: left.why for left in made.left_out}
-    published, left_out = [], []
+def _record(database: Database, made: dict[str, Release], rated: dict[str, Rated]) -> Outcome:
+    """Put releases on show and their submissions into their last state, in one transaction."""
+    published: list[str] = []
+    left_out: list[str] = []
     with database.writing() as session:
-        for submission, records in rated:
-            ids = [record.record_id for record in records]
-            if submission.state != "reviewed":
+        for board, one in made.items():
+            new, left = _settle(session, database, one, rated[board])
+            left_out += left
+            if not new:
                 continue
-            if not on_it.intersection(ids):
-                reason = next((why[one] for one in ids if one in why), "its records could not be rated")
-                left_out.append(f"{submission.name}: {reason}")
-                words = f"not in release {made.name}: {reason}"
-                log.note(session, submission.id, database.now(session), ACTOR, words)
-                continue
-            submission = log.by_name(session, submission.name)
-            log.move(session, database, submission, "published", ACTOR, f"in release {made.name}", release=made.name)
-            published.append(submission.name)
+            published += new
+            now, models = database.now(session), sum(len(cohort.models) for cohort in one.cohorts)
+            session.add(
+                PublishedRelease(
+                    name=one.name, board=board, date=str(one.date), digest=one.digest(), made_s=now, models=models
+                )
+            )
+            log.note(session, None, now, ACTOR, f"release {one.name} published: {models} models")
         if not published:
             raise PortalError(f"nothing new could be rated: {'; '.join(left_out)}")
-        models = sum(len(cohort.models) for cohort in made.cohorts)
-        now = database.now(session)
-        session.add(
-            PublishedRelease(name=made.name, date=str(made.date), digest=made.digest(), made_s=now, models=models)
-        )
-        log.note(session, None, now, ACTOR, f"release {made.name} published: {models} models")
-    return Outcome(made.name, models, tuple(published), tuple(left_out))
+    shown = [one for board, one in made.items() if any(name in published for name in _names(rated[board]))]
+    models = sum(len(cohort.models) for one in shown for cohort in one.cohorts)
+    return Outcome(tuple(one.name for one in shown), models, tuple(published), tuple(left_out))
+
+
+def _names(rated: Rated) -> list[str]:
+    return [submission.name for submission, _ in rated]
+
+
+def _settle(session: Session, database: Database, made: Release, rated: Rated) -> tuple[list[str], list[str]]:
+    """Publish the reviewed submissions that a release rates; say of the others why not."""
+    on_it = {one.record_id for _, model in made.rated() for one in model.sessions}
+    why = {left.record_id: left.why for left in made.left_out}
+    published, left_out = [], []
+    for submission, records in rated:
+        if submission.state != "reviewed":
+            continue
+        ids = [record.record_id for record in records]
+        if on_it.intersection(ids):
+            held = log.by_name(session, submission.name)
+            log.move(session, database, held, "published", ACTOR, f"in release {made.name}", release=made.name)
+            published.append(submission.name)
+            continue
+        reason = next((why[one] for one in ids if one in why), "its records could not be rated")
+        left_out.append(f"{submission.name}: {reason}")
+        log.note(session, submission.id, database.now(session), ACTOR, f"not in release {made.name}: {reason}")
+    return published, left_out
 
 
 @contextmanager

@@ -110,12 +110,13 @@ class EnrolledKey(Base):
 
 
 class PublishedRelease(Base):
-    """A release that was made here. The newest is the one on show."""
+    """A release that was made here. The newest of a board is the one on show."""
 
     __tablename__ = "releases"
 
     id: Mapped[int] = mapped_column(_Key, primary_key=True)
     name: Mapped[str] = mapped_column(String(100), unique=True)
+    board: Mapped[str] = mapped_column(String(8))  # open: measured here; closed: measured by the models' owners
     date: Mapped[str] = mapped_column(String(10))
     digest: Mapped[str] = mapped_column(String(64))
     made_s: Mapped[float]

@@ -93,7 +93,7 @@ class TestSubmitters:
         name = measured().name
         assert programme.post(f"/api/v1/operator/submissions/{name}/review").status_code == 200
         made = programme.post("/api/v1/operator/releases", json={"name": "r", "date": "2026-03-05"})
-        assert made.json() == {"name": "r", "models": 1, "published": [name], "left_out": []}
+        assert made.json() == {"releases": ["r"], "models": 1, "published": [name], "left_out": []}
         assert browser.get("/api/v1/release").json()["name"] == "r"
 
 

@@ -80,7 +80,7 @@ class TestNothingIsDeleted:
         keys.enrol(database, "A" * 43 + "=", "someone")
         if table == "releases":
             with database.writing() as session:
-                session.execute(text("INSERT INTO releases VALUES (1, 'r', '2026-01-01', 'd', 0, 0)"))
+                session.execute(text("INSERT INTO releases VALUES (1, 'r', 'open', '2026-01-01', 'd', 0, 0)"))
         with pytest.raises(DatabaseError, match="kept as they are"), database.writing() as session:
             session.execute(delete(Base.metadata.tables[table]))
 

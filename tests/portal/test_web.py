@@ -53,7 +53,7 @@ class TestEveryPage:
         assert "form-action 'self'" in POLICY
 
     def test_a_fault_of_ours_shows_no_trace(self, browser, portal, monkeypatch):
-        monkeypatch.setattr(portal, "pictures", lambda: 1 / 0)
+        monkeypatch.setattr(portal, "boards", lambda: 1 / 0)
         answer = browser.get("/")
         assert answer.status_code == 500
         assert "ZeroDivision" not in answer.text
