@@ -63,7 +63,8 @@ def inspect(question: Mapping[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     question : mapping
-        ``model``, ``revision``, ``tasks``, ``parameters`` of the protocol, ``largest_gb``, ``params``.
+        ``model``, ``revision``, ``tasks``, ``parameters`` of the protocol, ``largest_gb``, ``params``, and
+        ``elsewhere``: whether it will run on a device of another machine.
 
     Returns
     -------
@@ -154,14 +155,30 @@ def fits(question: Mapping[str, Any], task: str, commit: str) -> str:
 
     values = {**question["parameters"], "task": task, "model": question["model"], "model_source": "hub"}
     parameters = Parameters.check({**values, "revision": commit, "params": question["params"]})
-    found = devices.resolve_devices(parameters.device, parameters.gpus)
     asked = tasks.load_task(parameters)
-    count = asked.check(devices.torch_name(found[0]), found)
+    if question["elsewhere"]:
+        count, where = _count(asked), "whether it fits, the device it is handed to will tell"
+    else:
+        found = devices.resolve_devices(parameters.device, parameters.gpus)
+        count = asked.check(devices.torch_name(found[0]), found)
+        where = f"fits {len(found)} x {found[0].name}"
     if count is None:
-        return f"{task}: fits {found[0].name}"
+        return f"{task}: {where}"
     size_class = model_class(count, asked.settings.model_classes)
     told = f", class {size_class}" if size_class else ""
-    return f"{task}: {units.count(count)} parameters{told}; fits {len(found)} x {found[0].name}"
+    return f"{task}: {units.count(count)} parameters{told}; {where}"
+
+
+def _count(task: Any) -> int | None:
+    """Count a model's parameters for a device that is not here: only a machine without limits cannot refuse it."""
+    from energylab.tasks.machine import WEIGHT_BYTES, Machine
+    from energylab.tasks.models import ModelRequest
+
+    if not hasattr(task, "refuse"):
+        return None
+    everything = frozenset(WEIGHT_BYTES) | {"torchao", "bitsandbytes", "flash_attn", "flash_attn_interface"}
+    machine = Machine("cuda:0", (2**62,) * max(1, task.parameters.gpus), (99, 0), everything, compiler=True)
+    return task.refuse(ModelRequest.of(task.parameters, task.settings, "cuda:0"), machine)
 
 
 def in_the_portal(text: str) -> str:

@@ -140,7 +140,7 @@ def _make(
     (settings.releases / f"{made.name}.json").unlink(missing_ok=True)  # of a publication that did not come to its end
     release.write(made, settings.releases)
     shutil.rmtree(settings.sites / made.name, ignore_errors=True)
-    leaderboard.build(made, settings.sites / made.name, records=roots)
+    leaderboard.build(made, settings.sites / made.name, records=roots, home="/")
     return made
 
 

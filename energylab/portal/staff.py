@@ -79,7 +79,8 @@ def worker(options: Options, device: str) -> Worker:
         executor=executor_maker(options.executor, named, options.cold),
         params=options.params,
     )
-    return Worker(database, bench, device, leases=Leases(database, options.lease_s))
+    elsewhere = options.executor != LOCAL
+    return Worker(database, bench, device, leases=Leases(database, options.lease_s), elsewhere=elsewhere)
 
 
 def _command(options: Options) -> list[str]:

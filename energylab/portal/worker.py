@@ -50,6 +50,10 @@ class Worker:
     inspect : callable
         Looks at a model before it is queued.
     leases : Leases
+    name : str
+        As the log calls it.
+    elsewhere : bool
+        Whether jobs run on another machine, whose devices cannot be looked at from here.
     """
 
     database: Database
@@ -58,6 +62,7 @@ class Worker:
     inspect: Inspect = inspect_apart
     leases: Leases = field(default=None)  # type: ignore[assignment]
     name: str = ""
+    elsewhere: bool = False
 
     def __post_init__(self) -> None:
         self.leases = self.leases or Leases(self.database)
@@ -125,9 +130,11 @@ class Worker:
         question = {
             "model": submission.model, "revision": submission.revision, "tasks": submission.task_names,
             "parameters": protocol.parameters, "largest_gb": protocol.largest_gb, "params": self.bench.params,
+            "elsewhere": self.elsewhere,
         }  # fmt: skip
         try:
-            found = self.inspect(question, _shown(self.device))
+            shown = {} if self.elsewhere else device_names.environment((self.device,))
+            found = self.inspect(question, shown)
         except apart.ChildDied as error:
             return self._reject(lease, f"the model's configuration could not be read: {error}", None)
         if found.refusal:
@@ -183,12 +190,6 @@ class Worker:
 def _summary(records: list[Record]) -> str:
     kinds = ", ".join(sorted({record.energy_kind for record in records}))
     return f"{len(records)} sessions, all valid; energy is {kinds}"
-
-
-def _shown(device: str) -> dict[str, str]:
-    """Return the variables that show a child this worker's device alone."""
-    known = device == device_names.CPU or device.replace("-", "").isalnum()
-    return device_names.environment((device,)) if known and device != "slurm" else {}
 
 
 def stop_on_signals() -> None:
