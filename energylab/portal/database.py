@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
@@ -21,6 +22,33 @@ _PATIENCE_S = 30.0
 
 #: A number of our own, by which processes that start at once on PostgreSQL make the tables one after another.
 _ADVISORY_LOCK = 8_320_001
+
+
+T = TypeVar("T")
+
+
+class _Piece:
+    """One caller's piece of a shared transaction."""
+
+    def __init__(self, work: Callable[[Session], Any]) -> None:
+        self._work = work
+        self._value: Any = None
+        self.error: Exception | None = None
+        self.over = threading.Event()
+
+    def run(self, session: Session) -> None:
+        """Do it, or take back only this."""
+        try:
+            with session.begin_nested():
+                self._value = self._work(session)
+        except Exception as error:  # noqa: BLE001 - its caller raises it
+            self.error = error
+
+    def result(self) -> Any:
+        """Return what came of it, or raise why nothing did."""
+        if self.error is not None:
+            raise self.error
+        return self._value
 
 
 class Database:
@@ -46,6 +74,7 @@ class Database:
             self._url = self._url.set(drivername="postgresql+psycopg")
         self._clock = clock
         self._engine: Engine | None = None
+        self._waiting: deque[_Piece] = deque()
         self._writer = threading.Lock()  # one writer a process: others queue here, not in SQLite's sleep and retry
 
     @property
@@ -88,7 +117,7 @@ class Database:
 
     def _make_engine(self) -> Engine:
         # Parameters of statements are people's addresses and keys: errors must not print them.
-        shared: dict[str, Any] = {"hide_parameters": True, "pool_size": 20, "max_overflow": 30}
+        shared: dict[str, Any] = {"hide_parameters": True, "pool_size": 50, "max_overflow": 10}
         if not self.is_sqlite:
             return create_engine(self._url, pool_pre_ping=True, **shared)
         engine = create_engine(self._url, connect_args={"timeout": _PATIENCE_S}, **shared)
@@ -112,6 +141,44 @@ class Database:
         engine = self._ready().execution_options(writes=True)
         with self._turn(), Session(engine, expire_on_commit=False) as session, session.begin():
             yield session
+
+    def together(self, work: Callable[[Session], T]) -> T:
+        """Do a piece of writing in one transaction with whatever else waits to be written in this process.
+
+        A transaction costs one wait for the disk, however much is in it: whoever gets the turn does the work of all
+        who wait, each piece by itself, so that one that fails takes none with it.
+
+        Parameters
+        ----------
+        work : callable
+            Takes the session; what it returns is returned once it is on the disk.
+
+        Raises
+        ------
+        Exception
+            What `work` raised; nothing of it is kept.
+        """
+        if not self.is_sqlite:
+            with self.writing() as session:
+                return work(session)
+        piece = _Piece(work)
+        self._waiting.append(piece)
+        with self._writer:
+            if not piece.over.is_set():
+                self._write_all([self._waiting.popleft() for _ in range(len(self._waiting))])
+        return piece.result()
+
+    def _write_all(self, pieces: list[_Piece]) -> None:
+        engine = self._ready().execution_options(writes=True)
+        try:
+            with Session(engine, expire_on_commit=False) as session, session.begin():
+                for piece in pieces:
+                    piece.run(session)
+        except Exception as error:  # noqa: BLE001 - each caller raises it
+            for piece in pieces:
+                piece.error = error
+        for piece in pieces:
+            piece.over.set()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

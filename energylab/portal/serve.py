@@ -63,9 +63,11 @@ def run(settings: Settings, host: str, port: int, say: Callable[[str], None], ne
     say(f"folder      {settings.folder.resolve()}")
     if token is not None:
         say(f"operator    {token}\n            shown once and kept nowhere; enter it at {settings.address}/operator")
+    portal = Portal(settings, database, vault)
+    portal.desk.rehearse()
     threading.Thread(target=_keep_clerk, args=(settings,), name="clerk", daemon=True).start()
     config = uvicorn.Config(
-        create(Portal(settings, database, vault)),
+        create(portal),
         access_log=False,  # paths hold private links
         log_level="warning",
         server_header=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import delete, select, text, update
@@ -97,6 +98,30 @@ class TestDatabase:
             writer.execute(update(Submission).values(model="org/after"))
             with database.reading() as reader:
                 assert reader.scalar(select(Submission.model)) == "org/before"
+
+    def test_one_that_fails_takes_none_with_it(self, submit, database):
+        """Forty pieces at once, every fourth of which fails after it wrote something."""
+        name = submit().name
+
+        def piece(number):
+            def work(session):
+                one = log.by_name(session, name)
+                log.note(session, one.id, 0.0, f"writer {number}", "wrote")
+                if number % 4 == 0:
+                    raise KeyError(number)
+                return number
+
+            try:
+                return database.together(work)
+            except KeyError as error:
+                return error.args[0] + 1000
+
+        with ThreadPoolExecutor(20) as pool:
+            said = list(pool.map(piece, range(40)))
+        assert said == [number + 1000 if number % 4 == 0 else number for number in range(40)]
+        with database.reading() as session:
+            kept = [line.actor for line in log.history(session, log.by_name(session, name).id)][1:]
+        assert sorted(kept) == sorted(f"writer {number}" for number in range(40) if number % 4)
 
     def test_what_was_committed_is_synced(self, database):
         with database.reading() as session:

@@ -86,6 +86,15 @@ class TestOpen:
                 portal.desk.by_link(session, wrong)
 
 
+def test_a_rehearsal_leaves_nothing(portal, submit):
+    portal.desk.rehearse()
+    assert rows(portal.database) == 0
+    with portal.database.reading() as session:
+        assert log.latest(session) == []
+    submit()
+    assert rows(portal.database) == 1
+
+
 class TestWhatMayBeAsked:
     @pytest.mark.parametrize(
         "model",
