@@ -139,7 +139,7 @@ def multipart(fields: Sequence[tuple[str, str]], file_field: str, file_name: str
 
 def describe(status: Mapping[str, Any]) -> str:
     """Write a submission's status for a terminal."""
-    lines = [f"{status['submission']}  {status['state']}: {status['words']}"]
+    lines = [f"{status['submission']}  {status['words']}"]
     lines += [f"why, and what to do: {status['reason']}"] if status["reason"] else []
     lines += [
         f"{figure['task']}: "

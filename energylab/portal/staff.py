@@ -47,7 +47,8 @@ def run(options: Options) -> None:
     if len(devices) > 1:
         if options.once:
             raise PortalError("--once serves one device: name it with --devices")
-        crew.keep(_command(options), devices, options.database)
+        stop_on_signals()
+        crew.keep(devices, crew.starter(_command(options), options.database))
         return
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     stop_on_signals()

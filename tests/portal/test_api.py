@@ -169,7 +169,7 @@ class TestClient:
     def test_submit_and_follow(self, client):
         receipt = client.submit_open("org/model", ["text_generation"], "someone@example.org")
         assert client.status(receipt["page"])["state"] == "received"
-        assert clients.describe(client.status(receipt["link"])).startswith(f"{receipt['submission']}  received: ")
+        assert clients.describe(client.status(receipt["link"])).startswith(f"{receipt['submission']}  Received: ")
 
     def test_an_answer_that_is_lost_doubles_nothing(self, client, door, database):
         door += ["unreachable", "answer lost", "answer lost"]
