@@ -38,7 +38,7 @@ start_daemon() {
   log="$(mktemp /tmp/dockerd-XXXXXX.log)"
   say "starting dockerd without bridge and without firewall rules (log: $log)"
   # The sealed runner has no network, so the daemon needs none: this starts in containers and small machines too.
-  setsid dockerd --iptables=false --ip6tables=false --bridge=none >"$log" 2>&1 </dev/null &
+  setsid dockerd --iptables=false --ip6tables=false --bridge=none >"$log" 2>&1 </dev/null 9>&- &
   for _ in $(seq 60); do
     docker info >/dev/null 2>&1 && return
     sleep 0.5
@@ -70,6 +70,9 @@ build() { # target, base
     docker build --quiet --target "$1" --build-arg BASE="$2" ${3:-} -t "$name" -f docker/Dockerfile - >/dev/null
 }
 
+# One at a time: two callers must not make the same base twice, or start two daemons.
+exec 9>"${TMPDIR:-/tmp}/energylab-docker-setup.lock"
+flock 9
 start_daemon
 [ "$daemon_only" = 1 ] && exit 0
 export DOCKER_BUILDKIT="${DOCKER_BUILDKIT:-0}"

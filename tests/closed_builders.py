@@ -165,7 +165,7 @@ class SimulatedService(Service):
             "data": data.model_copy(update={"covariates": {"input_tokens": tuple(lengths)}}).model_dump(mode="json"),
             "phases": list(self.workload.phases),
             "batch_size": 1,
-            "settings": self.task.resolved_settings(),
+            "settings": {**self.task.resolved_settings(), "runs": checked.runs},
             "boards": [self._board.uuid],
             "packages": {"torch": "2.13.0"},
             "python": "3.11.7",

@@ -20,12 +20,14 @@ def mount(app: typer.Typer) -> None:
 
 
 @closed.command("key")
-def key(out: Annotated[Path, typer.Option(help="File to write; it stays with you.")] = Path("energylab.key")) -> None:
+def key(
+    output: Annotated[Path, typer.Option(help="File to write; it stays with you.")] = Path("energylab.key"),
+) -> None:
     """Make an Ed25519 key pair; print the public half, which the operator enrols."""
     from energylab.closed import keys
 
-    made = keys.make(out)
-    typer.echo(f"key id      {made.key_id}\npublic key  {made.public}\nprivate key {out} (show it to nobody)")
+    made = keys.make(output)
+    typer.echo(f"key id      {made.key_id}\npublic key  {made.public}\nprivate key {output} (show it to nobody)")
 
 
 @closed.command("run")
@@ -34,7 +36,7 @@ def run(
     task: Annotated[str, typer.Option(help="The task, or one a plug-in in the image brings.")],
     name: Annotated[str, typer.Option(help="The name the model is shown under; not its own.")],
     key: KeyFile,
-    out: Annotated[Path, typer.Option(help="Folder for the bundle and for what stays with you.")],
+    output: Annotated[Path, typer.Option(help="Folder for the bundle and for what stays with you.")],
     image: Annotated[str, typer.Option(help="The runner's image; docker/setup.sh builds it.")] = "energylab-closed",
     gpus: Annotated[int, typer.Option(min=1, help="Boards the model is spread over.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
@@ -55,7 +57,7 @@ def run(
     from energylab.closed import run as sealed
 
     asked = request.build(
-        model=model, task=task, alias=name, key=key, out=out, image=image, gpus=gpus, device=device, data=data,
+        model=model, task=task, alias=name, key=key, out=output, image=image, gpus=gpus, device=device, data=data,
         settings=set or [], params=params, memory_mb=memory_mb, processes=processes, results_mb=results_mb,
         limit_s=limit_s, private=private or [], attest=attest,
     )  # fmt: skip

@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -65,7 +66,7 @@ class Container:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.name = f"energylab-closed-{secrets.token_hex(6)}"
+        self.name = f"energylab-closed-{os.getpid()}-{secrets.token_hex(4)}"  # whose it is
         self.image: Image | None = None
         self.seal: Seal | None = None
         self.user = os.getuid() or NOBODY
@@ -81,6 +82,7 @@ class Container:
         SealError
             If the image is missing, the seal has a gap, or nothing is heard.
         """
+        check_readable(self.plan.model, self.user)
         shared = self.describe()
         self._folder = Path(tempfile.mkdtemp(prefix="energylab-"))
         self._folder.chmod(0o711)
@@ -195,11 +197,38 @@ class Container:
 
     def remove(self) -> None:
         """Kill every process in it, and take it away with everything it wrote."""
+        if self._folder is None:  # never started
+            return
         self.cpu_s()
         self._group = None
         subprocess.run(["docker", "rm", "--force", "--volumes", self.name], capture_output=True, check=False)
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def check_readable(folder: Path, user: int) -> None:
+    """Refuse a model's folder that the work could not read once it is mounted.
+
+    Parameters
+    ----------
+    folder : Path
+        The model's folder.
+    user : int
+        The user the work runs as.
+
+    Raises
+    ------
+    SealError
+        If a link in it leads out of it (as in a hub's cache), or its rights keep that user out.
+    """
+    for path in (folder, *sorted(folder.rglob("*"))):
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            raise SealError(
+                f"{path} is a link that leads out of the folder; copy the model with `cp -rL` and name the copy"
+            )
+        facts = path.stat()
+        needed = stat.S_IROTH | (stat.S_IXOTH if path.is_dir() else 0)
+        if facts.st_uid != user and facts.st_mode & needed != needed:
+            raise SealError(f"the work runs as user {user}, which may not read {path}; run `chmod -R o+rX {folder}`")
 
 
 def unpack(data: bytes, folder: Path) -> list[str]:

@@ -25,10 +25,11 @@ from energylab.errors import BundleError, MeasurementError, MeterError, Paramete
 from energylab.meters.base import Meter
 from energylab.meters.estimate import EstimateMeter, PowerModel
 from energylab.parameters import Parameters
+from energylab.protocol.session import Session
 from energylab.record import Record
 
 #: Meters that see the container's work from outside it.
-OUTSIDE = ("nvml", "rapl", "estimate", "replay")
+OUTSIDE = ("nvml", "rapl", "estimate")
 
 #: Wraps meters: what `energylab.closed.watch.watched` does.
 Watch = Callable[..., tuple[WatchedMeter, ...]]
@@ -121,22 +122,10 @@ def run(
     _check(request)
     weights, hashes = survey(request.plan.model)
     container = container or Container(request.plan)
-    started = datetime.now(UTC)
-    inside = request.parameters.model_copy(update={"model": "/model", "params": None, "output_folder": None})
-    subject = RemoteSubject(inside, container.start, host_knows(request.parameters))
     instruments = _instruments(request.parameters, container, instruments, watch)
-    try:
-        record, session = _measured(subject, request.parameters, instruments)
-        results = container.fetch_results(request.out / RESULTS)
-    finally:
-        container.remove()
-    model = record.model.model_copy(update={"name": request.plan.model.name, "source": "path"})
-    host = record.host.model_copy(update=subject.software)
-    record = record.model_copy(update={"model": model, "host": host})
-    kept = store.write(record, request.out / RECORD)
-    kept.parent.chmod(0o700)
-    if not record.valid:
-        raise MeasurementError(f"no bundle: {'; '.join(record.reasons)}; the private record is {kept}")
+    started = datetime.now(UTC)
+    record, session, checked_by, results = _measure_sealed(request, container, instruments)
+    kept = _keep(record, request.out / RECORD)
     public, private = privacy.split(record, request.alias)
     committed, opening = commitments.commit(privacy.with_answers(private, session.answers, hashes))
     readings = window_readings(session.edges, instruments.scored, session.origin_s)
@@ -149,13 +138,37 @@ def run(
         timelines=tuple(timeline(meter, readings, session.origin_s) for meter in instruments.scored),
         image=container.image,
         seal=container.seal,
-        data_checked_by="host" if subject.expected is not None else "container",
+        data_checked_by=checked_by,
         weights=weights,
         commitments=committed,
         attestations=request.attested,
     )
     private_texts = leaks.secrets_of(request.plan.model, hashes, session.answers, request.private_names)
-    return _leave(request, made, private_texts, opening, kept, tuple(results))
+    return _leave(request, made, private_texts, opening, kept, results)
+
+
+def _measure_sealed(request: Request, container: Any, instruments: Instruments) -> tuple[Record, Session, str, tuple]:
+    """Measure in the container; return the whole record, its session, who checked the data, and the results' names."""
+    inside = request.parameters.model_copy(update={"model": "/model", "params": None, "output_folder": None})
+    subject = RemoteSubject(inside, container.start, host_knows(request.parameters))
+    try:
+        record, session = _measured(subject, request.parameters, instruments)
+        results = container.fetch_results(request.out / RESULTS)
+    finally:
+        container.remove()
+    model = record.model.model_copy(update={"name": request.plan.model.name, "source": "path"})
+    host = record.host.model_copy(update=subject.software)
+    checked_by = "host" if subject.expected is not None else "container"
+    return record.model_copy(update={"model": model, "host": host}), session, checked_by, tuple(results)
+
+
+def _keep(record: Record, folder: Path) -> Path:
+    """Write the whole record for its owner alone; a record without a total ends here."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    kept = store.write(record, folder)
+    if not record.valid:
+        raise MeasurementError(f"no bundle: {'; '.join(record.reasons)}; the private record is {kept}")
+    return kept
 
 
 def _check(request: Request) -> None:
@@ -166,10 +179,10 @@ def _check(request: Request) -> None:
         raise ParameterError("a sealed run measures all of its runs: leave precision_target out")
     for name in (BUNDLE, OPENING):
         if (request.out / name).exists():
-            raise BundleError(f"{request.out / name} exists; name another folder with --out")
+            raise BundleError(f"{request.out / name} exists; name another folder with --output")
 
 
-def _measured(subject: RemoteSubject, parameters: Parameters, instruments: Instruments) -> tuple[Record, Any]:
+def _measured(subject: RemoteSubject, parameters: Parameters, instruments: Instruments) -> tuple[Record, Session]:
     """Run the session; a rule that the container broke outweighs whatever the session made of it."""
     try:
         measured = measure_subject(subject, parameters, instruments, instruments.scored[0].clock)

@@ -188,7 +188,8 @@ def read(payload: bytes) -> tuple[ClosedRun, list[str]]:
         if content[field] != known:
             raise BundleError(f"{field} is {str(content[field])[:80]!r}, not {known!r}")
     try:
-        run = ClosedRun.model_validate(content["predicate"])
+        # strict: a number is a number, not a text that reads like one and was not bounded above
+        run = ClosedRun.model_validate_json(canonical_json(content["predicate"]), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the predicate"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 from energylab.errors import BundleError
@@ -13,6 +12,8 @@ MAX_VALUES = 2_000_000
 MAX_DEPTH = 32
 #: Digits of the longest integer: enough for nanoseconds since the epoch, and for bytes of any memory.
 MAX_DIGITS = 20
+#: Largest number: sums, products and quotients of such stay finite.
+MAX_NUMBER = 1e18
 
 
 def parse(data: bytes, what: str, *, max_values: int = MAX_VALUES) -> Any:
@@ -34,8 +35,8 @@ def parse(data: bytes, what: str, *, max_values: int = MAX_VALUES) -> Any:
     Raises
     ------
     BundleError
-        If it is not JSON, repeats a key, is nested too deeply, holds too many values, a number that is not finite,
-        or an integer of too many digits.
+        If it is not JSON, repeats a key, is nested too deeply, holds too many values, a number that is not finite
+        or beyond `MAX_NUMBER`, or an integer of too many digits.
     """
     # Every value but the first follows a comma, a bracket or a brace: counted before anything is built.
     values = 1 + sum(data.count(mark) for mark in (b",", b"[", b"{"))
@@ -54,9 +55,20 @@ def parse(data: bytes, what: str, *, max_values: int = MAX_VALUES) -> Any:
         raise BundleError(f"{what} is nested too deeply") from None
     except (ValueError, UnicodeDecodeError) as error:
         raise BundleError(f"{what} is not strict JSON: {str(error)[:200]}") from None
+    if rb"\u" in data and _has_half_characters(value):
+        raise BundleError(f"{what} holds half of a character, which no text can")
     if _deeper_than(value, MAX_DEPTH):
         raise BundleError(f"{what} is nested more than {MAX_DEPTH} levels deep")
     return value
+
+
+def _has_half_characters(value: Any) -> bool:
+    """Tell whether a lone surrogate, written as an escape, is in a text: it could not be written again."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError):
+        return True
+    return False
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -80,8 +92,8 @@ def _short_int(text: str) -> int:
 
 def _finite(text: str) -> float:
     value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:30]} is not finite")
+    if not abs(value) <= MAX_NUMBER:
+        raise ValueError(f"{text[:30]} is beyond {MAX_NUMBER:g}")
     return value
 
 

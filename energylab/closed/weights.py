@@ -69,10 +69,14 @@ def _elements(path: Path) -> Counter[str]:
         if length > min(MAX_HEADER, path.stat().st_size):
             raise BundleError(f"{path.name} is not a whole safetensors file; copy it again")
         header = parse(file.read(length), f"the header of {path.name}")
+    try:
+        tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+        counts = [(str(tensor["dtype"]), math.prod(tensor["shape"])) for tensor in tensors]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise BundleError(f"the header of {path.name} is not that of a safetensors file: {error!r}") from None
     found: Counter[str] = Counter()
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            found[tensor["dtype"]] += math.prod(tensor["shape"])
+    for kind, count in counts:
+        found[kind] += count
     return found
 
 

@@ -252,7 +252,7 @@ def _run(workload: Workload, phase: str, batches: Sequence[Batch], clock: Clock,
         work.replications = 1
         while clock.now() - start < window_s:
             done = 0
-            for _ in workload.run_all(phase, batches):
+            for _ in workload.run_all(phase, batches, keep=False):
                 done += 1
             workload.synchronize()
             work.replications += 1

@@ -56,11 +56,11 @@ class Workload(ABC):
     def run(self, phase: str) -> Callable[[Any], Any]:
         """Return the function that is called with each batch's inputs inside the window."""
 
-    def run_all(self, phase: str, batches: Sequence[Batch]) -> Iterator[Any]:
+    def run_all(self, phase: str, batches: Sequence[Batch], keep: bool = True) -> Iterator[Any]:
         """Run batches in order inside the window, and yield the outputs of each.
 
         What fails is the batch after the last one that was yielded. A workload elsewhere replaces this, so that one
-        message starts them all.
+        message starts them all; it need not hold outputs that nobody keeps.
         """
         call = self.run(phase)
         for batch in batches:

@@ -70,8 +70,10 @@ def _request(runner: str, model: Path, out: Path, limits: Limits | None = None, 
     return sealed.Request(checked, plan, "Closed model A", builders.owner(), out, builders.ATTESTED)
 
 
-def _containers() -> list[str]:
-    return docker.call(["ps", "--all", "--format", "{{.Names}}", "--filter", "name=energylab-closed-"]).split()
+def _containers(pid: int | None = None) -> list[str]:
+    """Return the names of the containers a process started and left: this one's by default."""
+    prefix = f"name=energylab-closed-{pid or os.getpid()}-"
+    return docker.call(["ps", "--all", "--format", "{{.Names}}", "--filter", prefix]).split()
 
 
 ROWS = [
@@ -101,16 +103,18 @@ def test_closed_model_end_to_end_by_the_command_line(runner, known, hub, tmp_pat
     quick = ["data_source=hub", "samples=8", "window_s=0.2", "idle_s=0.2", "warm_up_min_s=0.1", "warm_up_max_s=0.5"]
     command = [
         sys.executable, "-m", "energylab.cli", "closed", "run", "--model", str(model), "--task", "sentence_similarity",
-        "--name", "Closed model A", "--key", str(tmp_path / "owner.key"), "--out", str(tmp_path / "out"),
+        "--name", "Closed model A", "--key", str(tmp_path / "owner.key"), "--output", str(tmp_path / "out"),
         "--image", runner, "--device", "cpu", "--data", str(tmp_path / "cache"),
         "--attest", "public,integrity,representative", *(part for text in quick for part in ("--set", text)),
     ]  # fmt: skip
     cache = {"HF_HOME": str(tmp_path / "cache"), "HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1"}
     (tmp_path / "cache").mkdir()
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, **cache})
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "zebrafinch" not in done.stdout.lower() + done.stderr.lower()
-    assert _containers() == []
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=ROOT, env={**os.environ, **cache}) as owner:
+        said, complained = owner.communicate()
+    assert owner.returncode == 0, complained[-2000:]
+    assert "zebrafinch" not in said.lower() + complained.lower()
+    assert _containers(owner.pid) == []
 
     bundle, enrolled = tmp_path / "out/bundle.json", {key.key_id: key.public}
     unlisted = verify(bundle, keys=enrolled, official=known)
@@ -140,9 +144,10 @@ def test_closed_model_end_to_end_by_the_command_line(runner, known, hub, tmp_pat
 
 
 def test_image_that_is_not_the_runner_is_refused_before_it_starts(runner, tmp_path) -> None:
+    model = builders.write_model(tmp_path / "model")
     for image, words in (("energylab-base:bookworm", "not built on the runner"), ("no-such-image", "docker/setup.sh")):
         with pytest.raises(SealError, match=words):
-            Container(Plan(image, tmp_path)).start()
+            Container(Plan(image, model)).start()
     assert _containers() == []
 
 

@@ -15,9 +15,10 @@ import zipfile
 import closed_builders as builders
 import pytest
 
-from energylab.closed import envelope
+from energylab.closed import envelope, statement
 from energylab.closed.strict import parse
 from energylab.errors import BundleError
+from energylab.record import canonical_json
 
 
 def _signed(payload: bytes) -> bytes:
@@ -67,6 +68,10 @@ HOSTILE = {
     "signed: infinity": lambda: _signed(b'{"_type":1e999,"subject":[],"predicateType":"","predicate":{}}'),
     "signed: huge integer": lambda: _signed(b'{"_type":' + b"9" * 100_000 + b"}"),
     "signed: another statement": lambda: _signed(b'{"_type":"x","subject":[],"predicateType":"y","predicate":{}}'),
+    "signed: half a character": lambda: _signed(
+        b'{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"urn:energylab:closed-run:1",'
+        b'"predicate":{"run_id":"\\ud800"}}'
+    ),
     "signed: an empty predicate": lambda: _signed(
         json.dumps({"_type": "https://in-toto.io/Statement/v1", "subject": [],
                     "predicateType": "urn:energylab:closed-run:1", "predicate": {}}).encode()),
@@ -126,6 +131,16 @@ def test_largest_text_allowed_is_read_in_bounded_memory() -> None:
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert len(parse(text, "a text")) == 600_001
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 300_000
+
+
+@pytest.mark.parametrize("value", [1e308, -1e308, "1e308", "1", True, 10**19])
+def test_numbers_beyond_all_bounds_are_refused_however_they_are_written(value, honest, judge) -> None:
+    """Infinity less infinity is no number, and no comparison with it refuses anything."""
+    content = json.loads(statement.write(honest))
+    content["predicate"]["timelines"][0]["samples"][3]["energy_j"] = value
+    verdict = judge(_signed(canonical_json(content)))
+    assert not verdict.accepted
+    assert verdict.failed[0].name in ("schema", "digests")
 
 
 @pytest.mark.parametrize("text", [b'{"a":1,"a":1}', b"[NaN]", b"[1e400]", b"[" * 40 + b"]" * 40, b"1" * 30, b"\xff"])

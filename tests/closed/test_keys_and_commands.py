@@ -101,7 +101,7 @@ def test_published_rows_are_known_by_the_list(tmp_path) -> None:
 
 def test_commands_make_a_key_and_judge_a_bundle(honest, tmp_path) -> None:
     runner = CliRunner()
-    made = runner.invoke(app, ["closed", "key", "--out", str(tmp_path / "k.pem")])
+    made = runner.invoke(app, ["closed", "key", "--output", str(tmp_path / "k.pem")])
     assert made.exit_code == 0
     assert keys.load(tmp_path / "k.pem").public in made.stdout
     shutil.copytree(ROOT / "params", tmp_path / "params")

@@ -158,6 +158,7 @@ LIES = {
     "more batches than asked": _on("run", done=10**6),
     "fewer queries": lambda q, a: a if q["do"] != "load" else {**a, "data": {**a["data"], "queries": 3}},
     "other data": lambda q, a: a if q["do"] != "load" else {**a, "data": {**a["data"], "digest": "0" * 64}},
+    "other settings": lambda q, a: a if q["do"] != "load" else {**a, "settings": {**a["settings"], "new_tokens": 1}},
     "another board": _on("load", boards=["GPU-ffffffff-0000-0000-0000-000000000000"]),
     "no phases": _on("load", phases=[]),
     "negative tokens": _on("count", input=-5),

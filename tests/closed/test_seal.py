@@ -141,3 +141,23 @@ def test_environment_digest_follows_its_packages(tmp_path) -> None:
     assert container.environment_digest(tmp_path) == before
     (tmp_path / "a-1.dist-info/RECORD").write_text("a.py,sha256=y,1\n")
     assert container.environment_digest(tmp_path) != before
+
+
+def test_model_that_the_work_could_not_read_is_refused(tmp_path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    container.check_readable(model, 65532)
+    (model / "config.json").chmod(0o600)
+    with pytest.raises(SealError, match="chmod -R o"):
+        container.check_readable(model, 65532)
+    container.check_readable(model, (model / "config.json").stat().st_uid)
+    (model / "config.json").unlink()
+    (tmp_path / "blob").write_text("{}")
+    (model / "config.json").symlink_to(tmp_path / "blob")
+    with pytest.raises(SealError, match="cp -rL"):
+        container.check_readable(model, 65532)
+
+
+def test_container_that_was_never_started_is_removed_without_a_daemon(tmp_path) -> None:
+    container.Container(container.Plan("runner", tmp_path)).remove()

@@ -20,7 +20,11 @@ def all_checks(run: ClosedRun, official: Official) -> list[Check]:
     official : Official
         What the operator knows.
     """
+    size = plan.size(run)
+    if not size.passed:
+        return [size]
     return [
+        size,
         parts.attestations(run),
         parts.image(run, official),
         parts.seal(run),

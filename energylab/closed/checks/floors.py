@@ -41,8 +41,8 @@ class Speed:
 #: By a part of the product name; the first that matches counts.
 SPEEDS = {
     "B200": Speed(8.0e12, 2.5e15),
-    "H200": Speed(4.8e12, 9.9e14),
     "GH200": Speed(4.9e12, 9.9e14),
+    "H200": Speed(4.8e12, 9.9e14),
     "H100": Speed(3.95e12, 9.9e14),
     "A100": Speed(2.04e12, 3.12e14),
     "L40S": Speed(8.64e11, 3.62e14),

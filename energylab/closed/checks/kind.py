@@ -6,12 +6,12 @@ from energylab.closed.checks.base import judged, scored
 from energylab.closed.statement import ClosedRun
 from energylab.closed.verdict import Check
 
-#: What each meter can be the source of: kinds of energy, and types of device.
+#: What each meter can be the source of: kinds of energy, and types of device. Simulated energy is for tests and
+#: teaching: no bundle of it is taken.
 SOURCES = {
     "nvml": ({"measured"}, {"cuda"}),
     "rapl": ({"measured"}, {"cpu"}),
     "estimate": ({"estimated"}, {"cpu"}),
-    "replay": ({"simulated"}, {"simulated"}),
 }
 
 #: Every hardware counter read here counts in whole microjoules (RAPL) or millijoules (NVML).
