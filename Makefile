@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 STUDY  := results/quickstart
 
-.PHONY: quickstart test lint unit notebooks clean help
+.PHONY: quickstart test lint unit notebooks docs picture clean help
 
 help:            ## show this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -32,6 +32,13 @@ unit: $(STAMP)      ## the tests; what needs a missing system part is skipped by
 
 notebooks: $(STAMP)      ## run every notebook; cells marked NBVAL_CHECK_OUTPUT must give the committed output
 	$(BIN)/python -m pytest --nbval-lax notebooks -p no:cacheprovider --nbval-cell-timeout 300 --nbval-kernel-name python3
+
+docs: $(STAMP)      ## the documentation, into site/; it opens from there without a server
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "open $(CURDIR)/site/index.html"
+
+picture: $(STAMP)      ## draw the picture of README.md again, from the published table
+	$(BIN)/python docs/assets/make_picture.py
 
 clean:      ## remove the environment
 	rm -rf $(VENV)

@@ -11,6 +11,7 @@ import typer
 from energylab.closed import commands as closed_models
 from energylab.errors import EnergylabError
 from energylab.portal import commands as portal
+from energylab.formats import commands as formats
 from energylab.publish import commands as publishing
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app.add_typer(study, name="study")
 publishing.mount(app)
 portal.mount(app)
 closed_models.mount(app)
+formats.mount(app)
 
 StudyPath = Annotated[Path, typer.Argument(help="A study's YAML file, or the name of one in params/studies/.")]
 StudyName = Annotated[str, typer.Argument(help="The name of a study: its folder in results/.")]

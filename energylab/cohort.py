@@ -7,6 +7,9 @@ from energylab.record import Record
 #: Parts of the software stack whose major version belongs to the cohort.
 STACK = ("torch", "transformers", "diffusers")
 
+#: In place of a fact that an imported file does not state.
+UNSTATED = "not stated"
+
 
 def cohort(record: Record) -> dict[str, str]:
     """Return the facts that two records must share to be compared.
@@ -23,22 +26,25 @@ def cohort(record: Record) -> dict[str, str]:
         Field to value, in a fixed order.
     """
     settings, model, first = record.task.settings, record.model, record.devices[0]
+    imported = record.energy_kind == "imported"
+    shown = sorted(settings) if imported else record.task.overridden  # which ones are published is not known there
     limits = {f"{device.power_limit_w:g} W" for device in record.devices if device.power_limit_w is not None}
     return {
-        "task": f"{record.task.name} {record.task.version}",
-        "device": f"{len(record.devices)} x {first.name}",
+        "task": " ".join(part for part in (record.task.name, record.task.version) if part),
+        "device": f"{'?' if 'devices.count' in record.missing else len(record.devices)} x {first.name or UNSTATED}",
         "energy": record.energy_kind,
-        "model source": record.model.source,
-        "data": f"{record.data.source} {record.data.name}",
-        "dtype": str(settings.get("dtype", model.dtype)),
-        "batch": str(settings.get("batch_size", 1)),
-        "settings": ", ".join(f"{name}={settings[name]}" for name in record.task.overridden) or "as published",
-        "attention": model.attention or "default",
-        "compiled": "yes" if model.compiled else "no",
+        "model source": record.model.source or UNSTATED,
+        "data": " ".join(part for part in (record.data.source, record.data.name) if part) or UNSTATED,
+        "dtype": str(settings.get("dtype", model.dtype) or UNSTATED),
+        "batch": str(settings.get("batch_size", UNSTATED if "batch_size" in record.missing else 1)),
+        "settings": ", ".join(f"{name}={settings[name]}" for name in shown)
+        or (UNSTATED if imported else "as published"),
+        "attention": model.attention or (UNSTATED if imported else "default"),
+        "compiled": UNSTATED if "model.compiled" in record.missing else ("yes" if model.compiled else "no"),
         "power limit": ", ".join(sorted(limits)) or "unknown",
         "clocks": first.clock_policy or "unknown",
         "ecc": "unknown" if first.ecc is None else ("on" if first.ecc else "off"),
-        "driver": (first.driver or "none").split(".")[0],
+        "driver": (first.driver or (UNSTATED if imported else "none")).split(".")[0],
         "stack": " ".join(f"{name} {_major(record, name)}" for name in STACK if name in record.host.packages),
         "protocol": record.protocol.version,
     }

@@ -46,6 +46,10 @@ class MeasurementError(EnergylabError):
     """A measurement ended without a usable figure."""
 
 
+class FormatError(EnergylabError):
+    """Another program's file cannot be read or written: its format, unit or a fact it does not state."""
+
+
 class RecordError(EnergylabError):
     """A record file is truncated, foreign or of a newer version."""
 

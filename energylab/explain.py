@@ -118,7 +118,7 @@ def invalid_windows(record: Record) -> pd.DataFrame | str:
             "phase": window.phase,
             "attempt": window.attempt,
             "queries": len(window.queries),
-            "seconds": f"{window.duration_s:.3f}",
+            "seconds": "not stated" if window.duration_s is None else f"{window.duration_s:.3f}",
             "energy in J": "none" if window.energy_j is None else f"{window.energy_j:.4g}",
             "reasons": ", ".join(window.reasons),
             "queries that failed": ", ".join(str(failure.query) for failure in window.failures),
@@ -178,6 +178,7 @@ def speed_table(record: Record) -> pd.DataFrame:
     rows = []
     for phase in dict.fromkeys(window.phase for window in record.windows):
         valid = [window for window in record.windows if window.phase == phase and window.valid]
+        valid = [window for window in valid if window.duration_s is not None]
         if not valid:
             continue
         latencies = pd.Series([w.duration_s / w.replications / len(w.queries) * 1e3 for w in valid])
@@ -266,6 +267,8 @@ def _windows(record: Record) -> str:
 
 
 def _warm_up(record: Record) -> str:
+    if record.warm_up is None:
+        return "How the device was warmed up is not stated."
     if record.warm_up.steady:
         return f"The device was steady after {record.warm_up.duration_s:.1f} s of warm-up."
     return f"**The warm-up did not end steady** ({record.warm_up.reason}): the figure may drift."

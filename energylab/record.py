@@ -13,14 +13,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION = 1
+#: 2: facts that another program's file does not state may be missing (None, listed in `Record.missing`).
+SCHEMA_VERSION = 2
 
 EnergyKind = Literal["measured", "estimated", "simulated", "imported"]
 ModelSource = Literal["hub", "path", "random", "endpoint", "function"]
 DataSource = Literal["hub", "sample", "synthetic", "given"]
 
 #: Phases whose energy is rated, as published: prefill is part of generate and is measured apart, for decode.
-SCORED_PHASES = ("preprocess", "forward", "generate", "call")
+#: ``total`` is all of them in one figure: what other people's files often hold.
+SCORED_PHASES = ("preprocess", "forward", "generate", "call", "total")
 
 NonNegative = Annotated[float, Field(ge=0)]
 
@@ -34,8 +36,8 @@ class _Frozen(BaseModel):
 class TaskFacts(_Frozen):
     """What was asked: the task, its version, and every setting that took part."""
 
-    name: str
-    version: str
+    name: str  # of the task
+    version: str | None  # of its published settings; None: not stated by an imported file
     settings: dict[str, Any]  # the resolved settings, as used
     overridden: tuple[str, ...] = ()  # settings that differ from the published ones
 
@@ -43,19 +45,19 @@ class TaskFacts(_Frozen):
 class ModelFacts(_Frozen):
     """Which model answered, and in what shape it was loaded."""
 
-    name: str
-    source: ModelSource
+    name: str  # hub id, folder or architecture
+    source: ModelSource | None  # where the weights came from; None: not stated by an imported file
     revision: str | None = None  # as asked for
     commit: str | None = None  # as resolved by the hub
     architecture: str | None = None  # class name, for example BertModel
-    parameters: int | None = None
-    model_class: Literal["A", "B", "C"] | None = None
-    dtype: str | None = None
-    quantisation: str | None = None
-    attention: str | None = None
-    compiled: bool = False
-    trust_remote_code: bool = False
-    weights_bytes: int | None = None
+    parameters: int | None = None  # their number
+    model_class: Literal["A", "B", "C"] | None = None  # size class, in tasks that have classes
+    dtype: str | None = None  # precision of the weights
+    quantisation: str | None = None  # None: as the checkpoint
+    attention: str | None = None  # implementation asked for; None: the library's choice
+    compiled: bool = False  # by torch.compile
+    trust_remote_code: bool = False  # whether code that comes with the model was run
+    weights_bytes: int | None = None  # memory the weights take, in bytes
     real_weights: bool = True  # False for source "random": quality is then meaningless
     settings: dict[str, Any] = {}  # loading settings beyond these (device map, thinking switch …)
 
@@ -63,29 +65,29 @@ class ModelFacts(_Frozen):
 class DataFacts(_Frozen):
     """Which queries were asked."""
 
-    name: str
-    source: DataSource
-    revision: str | None = None
-    commit: str | None = None
-    digest: str  # sha256 over the rows used, in order
-    queries: int
-    licence: str | None = None
+    name: str | None  # these three are None where an imported file does not state them
+    source: DataSource | None  # where the queries came from
+    revision: str | None = None  # as asked for
+    commit: str | None = None  # as resolved by the hub
+    digest: str | None  # sha256 over the rows used, in order
+    queries: int  # queries of one run
+    licence: str | None = None  # of the data
     covariates: dict[str, tuple[float, ...]] = {}  # known for every query beforehand, e.g. {"input_tokens": (12, …)}
 
 
 class DeviceFacts(_Frozen):
     """One device the model ran on."""
 
-    name: str  # "NVIDIA H100 80GB HBM3", or the processor's name
-    type: Literal["cuda", "cpu", "simulated", "other"]
-    index: int | None = None
-    uuid: str | None = None
-    memory_bytes: int | None = None
-    power_limit_w: float | None = None
-    power_limit_default_w: float | None = None
+    name: str | None  # "NVIDIA H100 80GB HBM3", or the processor's name; None: not stated by an imported file
+    type: Literal["cuda", "cpu", "simulated", "other", "not stated"]  # what kind of device it is
+    index: int | None = None  # as torch counts
+    uuid: str | None = None  # identity of the board
+    memory_bytes: int | None = None  # its memory, in bytes
+    power_limit_w: float | None = None  # in force, in watts
+    power_limit_default_w: float | None = None  # as delivered, in watts
     clock_policy: str | None = None  # "default" or "locked 1410 MHz"
-    ecc: bool | None = None
-    driver: str | None = None
+    ecc: bool | None = None  # whether memory errors are corrected
+    driver: str | None = None  # its version
     settings: dict[str, Any] = {}  # threads of a CPU, compute capability, …
 
 
@@ -94,38 +96,38 @@ class MeterFacts(_Frozen):
 
     name: str  # nvml, rapl, codecarbon, zeus, estimate, replay
     source: str  # what is actually read: "nvmlDeviceGetTotalEnergyConsumption", "CPU time x 7.5 W" …
-    kind: EnergyKind
+    kind: EnergyKind  # of its actual source
     device: str  # uuid, "cpu", "package-0" …
-    scored: bool
+    scored: bool  # whether it gives the record's energy
     update_period_s: float | None = None  # measured when opened; None for a counter without steps
-    read_cost_s: float | None = None
+    read_cost_s: float | None = None  # time one reading takes
     latency_s: float = 0.0  # how late a change of power can appear
     quantum_j: float = 0.0  # the counter's resolution
     gain_error: float | None = None  # relative sensor gain error, fixed per board; kept out of window bounds
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what a reader must know
 
 
 class HostFacts(_Frozen):
-    """The machine around the device, and the software that ran."""
+    """The machine around the device, and the software that ran; None where an imported file does not say."""
 
-    processor: str
-    cores: int
-    memory_bytes: int
-    system: str
-    python: str
-    packages: dict[str, str]
-    container: bool | None = None
-    git_commit: str | None = None
-    git_dirty: bool | None = None
+    processor: str | None  # its name
+    cores: int | None  # usable ones
+    memory_bytes: int | None  # main memory, in bytes
+    system: str | None  # operating system and kernel
+    python: str | None  # version
+    packages: dict[str, str]  # name to version
+    container: bool | None = None  # whether it ran in one
+    git_commit: str | None = None  # of the project
+    git_dirty: bool | None = None  # whether the project had uncommitted changes
 
 
 class ProtocolFacts(_Frozen):
     """The protocol and all of its settings, so that the session can be repeated."""
 
-    version: str
-    seed: int
-    runs: int
-    settings: dict[str, Any]
+    version: str  # of the measuring protocol
+    seed: int | None  # order of queries, dithered starts; None: not stated by an imported file
+    runs: int  # asked for
+    settings: dict[str, Any]  # every setting of the protocol
 
 
 class IdleLevel(_Frozen):
@@ -135,28 +137,28 @@ class IdleLevel(_Frozen):
     ``after_load``: right after the last window, clocks still high.
     """
 
-    level: Literal["no_context", "weights_resident", "after_load"]
+    level: Literal["no_context", "weights_resident", "after_load"]  # when it was observed
     power_w: float | None  # None where the meter saw no step: unknown, not zero
-    duration_s: float
-    energy_j: float | None
-    reasons: tuple[str, ...] = ()
+    duration_s: float  # how long, in seconds
+    energy_j: float | None  # in that time
+    reasons: tuple[str, ...] = ()  # why the power is unknown
 
 
 class WarmUp(_Frozen):
     """The work done before the first window, until power and temperature were steady."""
 
-    duration_s: float
-    energy_j: float | None
-    queries: int
-    steady: bool
-    reason: str
+    duration_s: float  # in seconds
+    energy_j: float | None  # in that time; not part of the figure
+    queries: int  # asked meanwhile
+    steady: bool  # whether power and temperature had settled
+    reason: str  # why it ended
 
 
 class MeterReadings(_Frozen):
     """What one meter says of one window."""
 
-    meter: str
-    device: str
+    meter: str  # its name
+    device: str  # what it watches
     energy_j: float | None  # None when the meter failed; never 0 in its place
     bound_j: float | None = None  # largest modelled error of energy_j
     ticks: int | None = None  # counter steps seen, where the counter steps
@@ -166,23 +168,23 @@ class MeterReadings(_Frozen):
 class DeviceState(_Frozen):
     """One device between or across windows, as far as it tells."""
 
-    device: str
-    temperature_c: float | None = None
-    sm_clock_mhz: float | None = None
-    memory_clock_mhz: float | None = None
+    device: str  # which one
+    temperature_c: float | None = None  # after the window
+    sm_clock_mhz: float | None = None  # after the window
+    memory_clock_mhz: float | None = None  # after the window
     power_cap_fraction: float | None = None  # share of the window under the software power cap: normal near the limit
     thermal_fraction: float | None = None  # share of the window slowed by temperature
-    power_brake_fraction: float | None = None
-    hardware_slowdown_fraction: float | None = None
+    power_brake_fraction: float | None = None  # share of the window slowed by an external power brake
+    hardware_slowdown_fraction: float | None = None  # share of the window slowed by the hardware itself
     cotenants: tuple[int, ...] = ()  # process ids of others on the device
 
 
 class QueryFailure(_Frozen):
     """A query that raised, with what it said."""
 
-    query: int
-    error: str
-    message: str
+    query: int  # its index in the data
+    error: str  # name of the exception
+    message: str  # its text
 
 
 class Window(_Frozen):
@@ -194,23 +196,23 @@ class Window(_Frozen):
     """
 
     index: int  # position in the session
-    run: int
-    phase: str
-    block: int
-    attempt: int
+    run: int  # number of the run, from 0
+    phase: str  # what was done
+    block: int  # number of the planned block in its run and phase
+    attempt: int  # number of the try at this block, from 0
     queries: tuple[int, ...]  # indices into the data, each once
-    replications: int
-    start_s: float  # since the session's first reading, monotonic
-    duration_s: float
-    meters: tuple[MeterReadings, ...]
+    replications: int  # times the queries were repeated to make it long enough
+    start_s: float | None  # since the session's first reading, monotonic; None: not stated by an imported file
+    duration_s: float | None  # between the two readings
+    meters: tuple[MeterReadings, ...]  # what every meter says of it
     energy_j: float | None  # sum of the scored meters over all devices; None when one of them failed
-    bound_j: float | None
+    bound_j: float | None  # largest modelled error of energy_j; None for estimates
     input_tokens: int | None = None  # of one replication
-    output_tokens: int | None = None
-    states: tuple[DeviceState, ...] = ()
-    failures: tuple[QueryFailure, ...] = ()
-    valid: bool
-    reasons: tuple[str, ...] = ()
+    output_tokens: int | None = None  # of one replication
+    states: tuple[DeviceState, ...] = ()  # of every device, across the window
+    failures: tuple[QueryFailure, ...] = ()  # queries that raised
+    valid: bool  # whether it can be believed
+    reasons: tuple[str, ...] = ()  # why not
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -225,17 +227,17 @@ class Window(_Frozen):
     @property
     def mean_power_w(self) -> float | None:
         """Mean power of the scored meters over the window, in watts."""
-        return None if self.energy_j is None or self.duration_s <= 0 else self.energy_j / self.duration_s
+        return self.energy_j / self.duration_s if self.energy_j is not None and (self.duration_s or 0) > 0 else None
 
 
 class Quality(_Frozen):
     """How good the answers were; `value` is None when it would be meaningless (random weights)."""
 
-    metric: str
-    value: float | None
-    queries: int
+    metric: str  # its name
+    value: float | None  # None where meaningless
+    queries: int  # answers that were scored
     meaningless: str | None = None  # why there is no value
-    details: dict[str, Any] = {}
+    details: dict[str, Any] = {}  # what else the metric gives
 
 
 class PhaseTotal(_Frozen):
@@ -262,30 +264,31 @@ class PhaseTotal(_Frozen):
 class Record(_Frozen):
     """What one session leaves. `valid` is False when a scored phase has no total in some run."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
-    record_id: str
-    job_id: str
-    repeat: int = 0
-    attempt: int = 0
-    created_utc: datetime
-    energylab_version: str
-    energy_kind: EnergyKind
-    task: TaskFacts
-    model: ModelFacts
-    data: DataFacts
-    protocol: ProtocolFacts
-    devices: tuple[DeviceFacts, ...]
-    meters: tuple[MeterFacts, ...]
-    host: HostFacts
-    phases: tuple[str, ...]
-    idle: tuple[IdleLevel, ...]
-    warm_up: WarmUp
-    windows: tuple[Window, ...]
-    quality: tuple[Quality, ...] = ()
+    schema_version: Literal[1, 2] = SCHEMA_VERSION  # of this file
+    record_id: str  # identity of the session
+    job_id: str  # hash of what was measured
+    repeat: int = 0  # number among sessions of one setting, from 0
+    attempt: int = 0  # number of the try of this job, from 0
+    created_utc: datetime  # ISO 8601
+    energylab_version: str  # that measured
+    energy_kind: EnergyKind  # of the scored meters
+    task: TaskFacts  # what was asked
+    model: ModelFacts  # which model answered
+    data: DataFacts  # which queries were asked
+    protocol: ProtocolFacts  # how it was measured
+    devices: tuple[DeviceFacts, ...]  # the model ran on
+    meters: tuple[MeterFacts, ...]  # that watched the windows
+    host: HostFacts  # the machine around the device
+    phases: tuple[str, ...]  # measured ones, in order
+    idle: tuple[IdleLevel, ...]  # power at rest, at three times
+    warm_up: WarmUp | None  # before the first window; None: not stated by an imported file
+    windows: tuple[Window, ...]  # all of them, invalid ones included
+    quality: tuple[Quality, ...] = ()  # how good the answers were
     parameters: dict[str, Any] = {}  # the notebook's parameters, to run it again
     extra: dict[str, Any] = {}  # what a later stage adds (stopping rule, thinking tokens, importer's notes)
-    valid: bool
-    reasons: tuple[str, ...] = ()
+    valid: bool  # whether every scored phase has a total in every run
+    reasons: tuple[str, ...] = ()  # why not
+    missing: tuple[str, ...] = ()  # facts that an imported file does not state, by their place: "devices.name"
 
     @property
     def queries(self) -> int:
@@ -295,7 +298,7 @@ class Record(_Frozen):
     @property
     def board(self) -> str:
         """Identity of the board or boards: a random effect, not part of the cohort."""
-        return "+".join(device.uuid or device.name for device in self.devices)
+        return "+".join(device.uuid or device.name or "not stated" for device in self.devices)
 
     @property
     def static_share(self) -> float | None:
@@ -305,7 +308,7 @@ class Record(_Frozen):
         """
         idle = next((level.power_w for level in self.idle if level.level == "weights_resident"), None)
         totals = [total for total in self.totals() if total.phase in SCORED_PHASES]
-        if idle is None or not totals or any(total.energy_j is None for total in totals):
+        if idle is None or not totals or any(None in (total.energy_j, total.duration_s) for total in totals):
             return None
         energy_j = sum(total.energy_j for total in totals)
         return idle * sum(total.duration_s for total in totals) / energy_j if energy_j > 0 else None
@@ -330,9 +333,9 @@ class Record(_Frozen):
         if self.energy_kind != "measured":
             why.append(f"energy is {self.energy_kind}, not measured")
         if self.model.source != "hub":
-            why.append(f"model source is {self.model.source}, not hub")
+            why.append(f"model source is {self.model.source or 'not stated'}, not hub")
         if self.data.source != "hub":
-            why.append(f"data source is {self.data.source}, not the published data set")
+            why.append(f"data source is {self.data.source or 'not stated'}, not the published data set")
         if self.task.overridden:
             why.append(f"settings differ from the published ones: {', '.join(self.task.overridden)}")
         if not self.valid:
@@ -340,8 +343,14 @@ class Record(_Frozen):
         return tuple(why)
 
     def digest(self) -> str:
-        """Return the sha256 of the record's canonical JSON."""
-        return hashlib.sha256(canonical_json(self.model_dump(mode="json"))).hexdigest()
+        """Return the sha256 of the record's canonical JSON; ``missing`` counts only where something is.
+
+        Records of schema version 1 have no such field: their digests stay what they were.
+        """
+        content = self.model_dump(mode="json")
+        if not self.missing:
+            del content["missing"]
+        return hashlib.sha256(canonical_json(content)).hexdigest()
 
 
 def canonical_json(value: Any) -> bytes:

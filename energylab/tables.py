@@ -20,10 +20,11 @@ COLUMNS = (
 )  # fmt: skip
 
 #: Columns of the tidy table that are not text; every other is.
-_KINDS = {
+KINDS = {
     "scored": "bool",
     "valid": "bool",
-    **dict.fromkeys(("run", "queries", "gpus", "repeat", "batch_size"), "int64"),
+    **dict.fromkeys(("run", "queries", "repeat"), "int64"),
+    **dict.fromkeys(("gpus", "batch_size"), "Int64"),  # missing where an imported file does not state them
     **dict.fromkeys(("energy_j", "bound_j", "duration_s", "idle_power_w", "quality"), "float64"),
     **dict.fromkeys(("input_tokens", "output_tokens", "parameters"), "float64"),
 }
@@ -44,7 +45,7 @@ def tidy_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     import pandas as pd
 
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    return frame.astype({column: _KINDS.get(column, "str") for column in COLUMNS})
+    return frame.astype({column: KINDS.get(column, "str") for column in COLUMNS})
 
 
 def record_rows(record: Record, path: str | os.PathLike = "") -> list[dict[str, Any]]:
@@ -83,12 +84,12 @@ def _shared(record: Record, path: str | os.PathLike) -> dict[str, Any]:
         "energy_kind": record.energy_kind,
         "device": record.devices[0].name,
         "board": record.board,
-        "gpus": len(record.devices),
+        "gpus": None if "devices.count" in record.missing else len(record.devices),
         "session": record.record_id,
         "job_id": record.job_id,
         "repeat": record.repeat,
         "dtype": record.model.dtype,
-        "batch_size": record.task.settings.get("batch_size", 1),
+        "batch_size": record.task.settings.get("batch_size", None if "batch_size" in record.missing else 1),
         "parameters": record.model.parameters,
         "quality_metric": scored.metric if scored else None,
         "quality": scored.value if scored else None,
@@ -116,8 +117,8 @@ def window_rows(record: Record) -> list[dict[str, Any]]:
             "queries": len(window.queries),
             "query_ids": window.queries,
             "replications": window.replications,
-            "start_s": window.start_s,
-            "duration_s": window.duration_s,
+            "start_s": _nan(window.start_s),
+            "duration_s": _nan(window.duration_s),
             "energy_j": _nan(window.energy_j),
             "bound_j": _nan(window.bound_j),
             "mean_power_w": _nan(window.mean_power_w),

@@ -208,13 +208,13 @@ def _draw_scale(axes: Axes, row: int, part: pd.DataFrame) -> None:
     energy = part["energy_wh"].to_numpy()
     place = (energy - energy.min()) / (energy.max() - energy.min())
     colours = [STAR_COLOURS[star] for star in part["stars"]]
-    axes.scatter(place, row + _swarm(place), color=colours, s=26, edgecolor="white", linewidth=0.6, zorder=3)
+    axes.scatter(place, row + swarm(place), color=colours, s=26, edgecolor="white", linewidth=0.6, zorder=3)
     unsure = shown_probability(part) < SURE
-    axes.scatter(place[unsure], row + _swarm(place)[unsure], s=72, facecolor="none", edgecolor="#111111", zorder=4)
+    axes.scatter(place[unsure], row + swarm(place)[unsure], s=72, facecolor="none", edgecolor="#111111", zorder=4)
     axes.axhline(row + 0.5, color="white", linewidth=1.5, zorder=1)
 
 
-def _swarm(place: np.ndarray, width: float = 0.009, step: float = 0.13) -> np.ndarray:
+def swarm(place: np.ndarray, width: float = 0.009, step: float = 0.13) -> np.ndarray:
     """Move dots that would lie on each other apart, up and down in turn, within a row."""
     levels = step * np.array([0, -1, 1, -2, 2, -3, 3])
     offset = np.zeros(len(place))

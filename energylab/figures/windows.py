@@ -27,12 +27,14 @@ def power_over_time(record: Record) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Invalid windows are hatched in red; a window without energy stands as a red cross at zero power.
+        Invalid windows are hatched in red; a window without energy stands as a red cross at zero power. Windows of an
+        imported file that does not state their times are not drawn; the title says how many.
     """
     phases = list(dict.fromkeys(window.phase for window in record.windows))
     colours = dict(zip(phases, sns.color_palette("colorblind", len(phases)), strict=True))
     figure, axes = plt.subplots(figsize=(9, 3.4), layout="constrained")
-    for window in record.windows:
+    timed = [window for window in record.windows if None not in (window.start_s, window.duration_s)]
+    for window in timed:
         _draw_window(axes, window, colours[window.phase])
     for phase in phases:
         axes.bar(0, 0, color=colours[phase], label=phase)
@@ -42,7 +44,8 @@ def power_over_time(record: Record) -> Figure:
     if idle is not None and idle.power_w is not None:
         axes.axhline(idle.power_w, color="0.35", linestyle=":", linewidth=1.2, label="idle, weights resident")
     axes.set(xlabel="time in the session (s)", ylabel=f"mean power (W), {record.energy_kind}")
-    axes.set_title(f"{record.model.name}: {len(record.windows)} windows", loc="left", fontsize=10)
+    untimed = f", {len(record.windows) - len(timed)} without times" if len(timed) < len(record.windows) else ""
+    axes.set_title(f"{record.model.name}: {len(record.windows)} windows{untimed}", loc="left", fontsize=10)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, ncols=len(phases) + 2, loc="upper left", bbox_to_anchor=(0, -0.18), fontsize=9)
     return finished(figure)

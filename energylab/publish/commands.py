@@ -27,6 +27,7 @@ def mount(app: typer.Typer) -> None:
     app.add_typer(releases, name="release")
     app.add_typer(leaderboards, name="leaderboard")
     app.command("label")(label)
+    app.command("statement")(statement)
     app.command("report")(report)
     app.command("publish")(publish)
 
@@ -114,6 +115,26 @@ def label(
     made = releases_.read(release)
     cohort, rated = labels.find(made, model, task, model_class)
     typer.echo(labels.write(made, cohort, rated, format.value, output))
+
+
+def statement(
+    release: ReleaseName,
+    model: Annotated[str, typer.Argument(help="The model's name in the release.")],
+    task: Annotated[str | None, typer.Option(help="Where the model is rated for several tasks.")] = None,
+    model_class: Annotated[str | None, typer.Option(help="Where it is rated in several classes.")] = None,
+    country: Annotated[str | None, typer.Option(help="Grid to assume, FRA or USA …; by default the world's.")] = None,
+    grid_intensity: Annotated[float | None, typer.Option(help="Grams of CO2e a kWh, in place of a table's.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder to write the two files to.")] = Path(),
+) -> None:
+    """Write the one-page disclosure of a model, as HTML and Markdown, for policy and purchasing."""
+    from energylab import release as releases_
+    from energylab.publish import carbon, labels
+    from energylab.publish import statement as statements
+
+    made = releases_.read(release)
+    cohort, rated = labels.find(made, model, task, model_class)
+    for path in statements.write(made, cohort, rated, carbon.intensity(country, grid_intensity), output):
+        typer.echo(path)
 
 
 def report(

@@ -93,7 +93,7 @@ class Site:
             "advice": advice.what_would_change(cohort, model),
             "peers": _peers(ladder, rank),
             "phases": _phases(model),
-            "strips": [timeline.strip(session) for session in model.sessions if session.windows],
+            "strips": [timeline.strip(session) for session in model.sessions if timeline.timed(session)],
             "sessions": [self._session(session) for session in model.sessions],
             "command": repeat.command(model),
         }

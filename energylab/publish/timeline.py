@@ -32,6 +32,11 @@ class Strip:
     bars: list[tuple[float, float, float, float, str, str]]
 
 
+def timed(session: SessionFacts) -> bool:
+    """Say whether the windows' times are known; imported files often do not state them."""
+    return bool(session.windows) and all(None not in (w.start_s, w.duration_s) for w in session.windows)
+
+
 def strip(session: SessionFacts) -> Strip:
     """Return the drawing of one session's windows, invalid ones marked at full height."""
     begin = min(window.start_s for window in session.windows)

@@ -71,13 +71,14 @@ def _pick(task: str, sizes: pd.Series, wanted: str | None) -> str:
 
 def difference(key: str, others: Any) -> str:
     """Return the facts of a cohort's key in which it differs from some of the others."""
-    facts = _facts(key)
-    rest = [_facts(other) for other in others if other != key]
+    facts = key_facts(key)
+    rest = [key_facts(other) for other in others if other != key]
     own = [f"{name}={value}" for name, value in facts.items() if any(other.get(name) != value for other in rest)]
     return "; ".join(own) or key or "no cohort stated"
 
 
-def _facts(key: str) -> dict[str, str]:
+def key_facts(key: str) -> dict[str, str]:
+    """Return the facts that a cohort's key states, by name; a key that is only a name states none."""
     return dict(part.split("=", 1) for part in key.split("; ") if "=" in part)
 
 

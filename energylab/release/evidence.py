@@ -41,7 +41,7 @@ def session_energy_wh(record: Record) -> float | None:
 def machine(record: Record) -> Machine:
     """Return the machine a session ran on."""
     return Machine(
-        devices=tuple(device.name for device in record.devices),
+        devices=tuple(device.name or "device not stated" for device in record.devices),
         boards=tuple(sorted(device.uuid for device in record.devices if device.uuid)),
         driver=record.devices[0].driver,
         meters=tuple(
@@ -94,8 +94,8 @@ def _window_point(window: Any) -> WindowPoint:
     return WindowPoint(
         run=window.run,
         phase=window.phase,
-        start_s=significant(window.start_s, _DRAWN + 2),
-        duration_s=significant(window.duration_s, _DRAWN),
+        start_s=None if window.start_s is None else significant(window.start_s, _DRAWN + 2),
+        duration_s=None if window.duration_s is None else significant(window.duration_s, _DRAWN),
         mean_power_w=None if power_w is None or power_w < 0 else significant(power_w, _DRAWN),
         valid=window.valid,
         reasons=window.reasons,

@@ -102,7 +102,7 @@ def make(
         scheme_version=first.version,
         options=options,
         address=address,
-        sources=sources,
+        sources=(*sources, *shelf.imported_from()),
         cohorts=cohorts,
         machines=tuple(shelf.machines),
         left_out=(*left_out, *unrated),

@@ -62,8 +62,8 @@ class WindowPoint(_Frozen):
 
     run: int
     phase: str
-    start_s: float
-    duration_s: NonNegative
+    start_s: float | None  # these two are None where an imported file does not state them
+    duration_s: NonNegative | None
     mean_power_w: NonNegative | None
     valid: bool
     reasons: tuple[str, ...] = ()
@@ -182,11 +182,11 @@ class Machine(_Frozen):
     boards: tuple[str, ...]
     driver: str | None
     meters: tuple[str, ...]
-    processor: str
-    cores: int
-    memory_bytes: int
-    system: str
-    python: str
+    processor: str | None  # these five are None where an imported file does not state them
+    cores: int | None
+    memory_bytes: int | None
+    system: str | None
+    python: str | None
     packages: dict[str, str]
     git_commit: str | None
     energylab_version: str

@@ -52,3 +52,9 @@ class Shelf:
         if facts not in self.machines:
             self.machines.append(facts)
         return self.machines.index(facts)
+
+    def imported_from(self) -> tuple[str, ...]:
+        """Return the files that imported records came from: format, name and sha256 of each, once."""
+        origins = [record.extra.get("import") for behind in self.records.values() for record in behind]
+        found = {f"{each['format']}: {each['file']}, sha256 {each['sha256']}." for each in origins if each}
+        return tuple(sorted(found))

@@ -114,7 +114,7 @@ def _refuse_mixture(records: Sequence[Record]) -> None:
         "model": lambda r: f"{r.task.name} / {r.model.name}",
         "device": lambda r: r.devices[0].name,
         "energy kind": lambda r: r.energy_kind,
-        "data set": lambda r: f"{r.data.name} {r.data.digest[:12]}",
+        "data set": lambda r: f"{r.data.name} {(r.data.digest or '')[:12]}",
     }
     for what, value in facts.items():
         values = sorted({value(record) for record in records})
@@ -139,7 +139,8 @@ def session_overhead_j(records: Iterable[Record]) -> float:
 
     NaN where none does.
     """
-    spent = [[record.warm_up.energy_j, *(idle.energy_j for idle in record.idle)] for record in records]
+    measured = [record for record in records if record.warm_up is not None]
+    spent = [[record.warm_up.energy_j, *(idle.energy_j for idle in record.idle)] for record in measured]
     known = [sum(parts) for parts in spent if None not in parts]
     return sum(known) / len(known) if known else float("nan")
 

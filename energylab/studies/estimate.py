@@ -121,8 +121,9 @@ def phases(task: str, params: str | None = None) -> int:
 
 def session_s(record: Record) -> float:
     """Return how long a session took, from its first reading to its last."""
-    ends = [window.start_s + window.duration_s for window in record.windows]
-    return max(ends, default=0.0) + sum(level.duration_s for level in record.idle) + record.warm_up.duration_s
+    ends = [w.start_s + w.duration_s for w in record.windows if None not in (w.start_s, w.duration_s)]
+    warmed_s = record.warm_up.duration_s if record.warm_up else 0.0
+    return max(ends, default=0.0) + sum(level.duration_s for level in record.idle) + warmed_s
 
 
 @cache

@@ -98,7 +98,8 @@ def versions(records: list[Record]) -> str:
     """Return one line a package, ``name==version``; several versions, where records differ, with their counts."""
     seen: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for record in records:
-        for name, version in {"python": record.host.python, **record.host.packages}.items():
+        stated = {"python": record.host.python, **record.host.packages}
+        for name, version in ((name, version) for name, version in stated.items() if version is not None):
             seen[name][version] += 1
     lines = []
     for name in sorted(seen):

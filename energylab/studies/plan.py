@@ -30,15 +30,15 @@ class SlurmSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
+    partition: str | None = None  # to submit to
+    account: str | None = None  # to charge
+    qos: str | None = None  # quality of service
+    constraint: str | None = None  # features a node must have
     gres: str | None = Field(None, description="GRES that stands for one GPU, e.g. gpu:h100; {gpus} is appended")
     exclusive: bool = Field(True, description="no other job on the node: its work would show in the energy")
-    time_limit_min: int = Field(240, ge=1)
-    cpus: int = Field(4, ge=1)
-    memory_gb: int | None = Field(None, ge=1)
+    time_limit_min: int = Field(240, ge=1)  # of one job, in minutes
+    cpus: int = Field(4, ge=1)  # processors a job
+    memory_gb: int | None = Field(None, ge=1)  # memory a job; None: the cluster's default
     max_parallel: int = Field(16, ge=1, description="jobs of the array that may run at once")
     signal_delay_s: int = Field(90, ge=1, description="warning before the time limit, so that the job can be requeued")
     setup: tuple[str, ...] = Field((), description="shell lines before each job: modules, environment")
@@ -53,17 +53,17 @@ class StudyFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    title: str = ""
+    title: str = ""  # for people
     authors: tuple[str, ...] = ()  # for the citation of its archive
-    seed: int = 0
-    repeats: int = Field(1, ge=1)
-    notebook: str = "notebooks/01-benchmark.ipynb"
+    seed: int = 0  # of the random order of jobs
+    repeats: int = Field(1, ge=1)  # sessions of every setting
+    notebook: str = "notebooks/01-benchmark.ipynb"  # that every job executes
     parameters: dict[str, Any] = {}  # of every job, unless the sweep says otherwise
-    sweeps: tuple[dict[str, Any], ...] = ()
+    sweeps: tuple[dict[str, Any], ...] = ()  # each stands for every combination of its values
     include: tuple[dict[str, Any], ...] = ()  # further single jobs
     exclude: tuple[dict[str, Any], ...] = ()  # jobs that match all of one mapping's values are left out
     time_limit_s: float | None = Field(None, gt=0)  # of one job
-    slurm: SlurmSettings = SlurmSettings()
+    slurm: SlurmSettings = SlurmSettings()  # how jobs are handed to Slurm
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ _J_PER_WH = 3600.0
 def spent_j(record: Record) -> float:
     """Return all energy that a session is known to have used: windows, valid or not, warm-up and idle, in joules."""
     parts = [window.energy_j for window in record.windows] + [level.energy_j for level in record.idle]
-    return sum(part for part in [*parts, record.warm_up.energy_j] if part is not None)
+    parts += [record.warm_up.energy_j] if record.warm_up else []
+    return sum(part for part in parts if part is not None)
 
 
 def spent_by_kind(states: dict[Job, JobState]) -> dict[str, float]:
@@ -69,8 +70,6 @@ class Watch:
 
     Parameters
     ----------
-    total : int
-        Jobs of the study.
     states : dict of Job to JobState
         State before the run.
     parallel : int

@@ -21,10 +21,10 @@ class DatasetSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str
-    split: str = "train"
-    config: str | None = None
-    revision: str | None = None
+    id: str  # on the hub
+    split: str = "train"  # of the data set
+    config: str | None = None  # of the data set, where it has several
+    revision: str | None = None  # None: the newest
     columns: dict[str, str]  # the task's column name -> the data set's
 
 
@@ -33,18 +33,18 @@ class TaskSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
-    title: str
-    version: str
+    name: str  # the file's, without .yaml
+    title: str  # for people
+    version: str  # moves with every change of a published setting
     family: str  # registered family, or module:Class of one's own
-    dataset: DatasetSettings
-    samples: int = Field(ge=1)
-    runs: int = Field(10, ge=1)
-    batch_size: int = Field(1, ge=1)
-    dtype: str = "float32"
-    quantisation: str | None = None
-    attention: str | None = None
-    compile: bool = False
+    dataset: DatasetSettings  # the published data
+    samples: int = Field(ge=1)  # queries of one run
+    runs: int = Field(10, ge=1)  # runs of one session
+    batch_size: int = Field(1, ge=1)  # queries a batch
+    dtype: str = "float32"  # precision
+    quantisation: str | None = None  # None: as the checkpoint
+    attention: str | None = None  # None: the library's choice
+    compile: bool = False  # torch.compile the model
     model_classes: dict[str, float | None] | None = None  # class -> largest parameter count, None for no limit
     sample: Path | None = None  # folder of the sample data; in the file, relative to it
 

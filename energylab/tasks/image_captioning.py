@@ -20,7 +20,7 @@ from energylab.tasks.tokenizers import local_tokenizer
 class ImageCaptioningSettings(ImageSettings):
     """Settings of image captioning."""
 
-    new_tokens: int = Field(ge=1)
+    new_tokens: int = Field(ge=1)  # tokens generated for a query
 
 
 class ImageCaptioning(MediaGenerationMixin, ImageTask):

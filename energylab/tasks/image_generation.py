@@ -21,7 +21,7 @@ from energylab.tasks.text import TextSettings, TextTask
 class ImageGenerationSettings(TextSettings):
     """Settings of image generation."""
 
-    diffusion_steps: int = Field(ge=1)
+    diffusion_steps: int = Field(ge=1)  # denoising steps of one picture
 
 
 @dataclass(frozen=True)

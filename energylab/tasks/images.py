@@ -38,7 +38,7 @@ class PictureSettings(BaseModel):
 class ImageSettings(TaskSettings):
     """Settings of a task on pictures."""
 
-    synthetic: PictureSettings
+    synthetic: PictureSettings  # sizes and contents of synthetic pictures
 
 
 class ImageTask(ModelTask):

@@ -38,7 +38,7 @@ class SpeechSettings(TaskSettings):
     """Settings of speech recognition."""
 
     new_tokens: int = Field(ge=1)  # of encoder-decoders; a CTC model has none
-    synthetic: DurationSettings
+    synthetic: DurationSettings  # lengths of synthetic clips
 
 
 class SpeechRecognition(MediaGenerationMixin, ModelTask):

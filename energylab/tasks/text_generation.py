@@ -17,7 +17,7 @@ from energylab.tasks.text import TextSettings, TextTask, longest_input
 class TextGenerationSettings(TextSettings):
     """Settings of a text generation task."""
 
-    new_tokens: int = Field(ge=1)
+    new_tokens: int = Field(ge=1)  # tokens generated for a query
 
 
 class TextGeneration(GenerationMixin, TextTask):

@@ -1,0 +1,172 @@
+"""Commands for other people's files: each parses, calls one function, and prints."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from energylab.publish.commands import ReleaseName
+
+export = typer.Typer(help="Write figures as other people's files.", no_args_is_help=True)
+
+
+def mount(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.command("import")(import_)
+    app.add_typer(export, name="export")
+
+
+def import_(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Reports, tables, or zip archives of them.")],
+    unit: Annotated[str | None, typer.Option(help="Unit of energies that nothing proves: kWh, Wh, J …")] = None,
+    task: Annotated[str | None, typer.Option(help="The task, where the file does not name it.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model, where the file does not name it.")] = None,
+    model_class: Annotated[str | None, typer.Option(help="A, B or C, where the file does not say.")] = None,
+    queries: Annotated[int | None, typer.Option(min=1, help="Queries the energy is of, where it does not say.")] = None,
+    component: Annotated[
+        str | None, typer.Option(help="Whose energy is rated: gpu (default), cpu, ram, total.")
+    ] = None,
+    model_column: Annotated[str | None, typer.Option(help="Column of a CSV that names the model.")] = None,
+    cohort: Annotated[str | None, typer.Option(help="A name that sets these records apart from others.")] = None,
+    leave_out_invalid: Annotated[bool, typer.Option(help="Leave runs with an invalid measure out, said.")] = False,
+    format: Annotated[str | None, typer.Option(help="Name of the format; by default the file shows it.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("results/imported"),
+) -> None:
+    """Read other programs' reports and tables into records of their own cohort, energy kind `imported`."""
+    from energylab import formats
+
+    asked = formats.Asked(unit, task, model, model_class, queries, component, model_column, cohort, leave_out_invalid)
+    found = formats.import_files(files, output, asked, format)
+    for line in _said(found):
+        typer.echo(line)
+
+
+@export.command("card")
+def export_card(
+    release: ReleaseName,
+    model: Annotated[str, typer.Argument(help="The model's name in the release.")],
+    task: Annotated[str | None, typer.Option(help="Where the model is rated for several tasks.")] = None,
+    model_class: Annotated[str | None, typer.Option(help="Where it is rated in several classes.")] = None,
+    country: Annotated[str | None, typer.Option(help="Grid to assume, FRA or USA …; by default the world's.")] = None,
+    grid_intensity: Annotated[float | None, typer.Option(help="Grams of CO2e a kWh, in place of a table's.")] = None,
+    output: Annotated[Path | None, typer.Option(help="File to write; by default the terminal.")] = None,
+) -> None:
+    """Write the metadata of a Hugging Face model card: model-index and co2_eq_emissions."""
+    from energylab import release as releases
+    from energylab.formats.model_card import model_card
+    from energylab.publish import carbon, labels
+
+    made = releases.read(release)
+    cohort, rated = labels.find(made, model, task, model_class)
+    _write(model_card(made, cohort, rated, carbon.intensity(country, grid_intensity)), output)
+
+
+@export.command("table")
+def export_table(
+    roots: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders of records: results/NAME.")],
+    output: Annotated[Path, typer.Option(help="Folder to write to.")],
+    format: Annotated[list[str] | None, typer.Option(help="csv or parquet; both by default.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the files.")] = "table",
+) -> None:
+    """Write a study as CSV and Parquet, with a data dictionary of every column."""
+    from energylab.formats import study_table
+
+    for path in study_table.write(roots, output, tuple(format or study_table.FORMATS), name):
+        typer.echo(path)
+
+
+@export.command("submission")
+def export_submission(
+    record: Annotated[Path, typer.Argument(help="A record's file or folder.")],
+    output: Annotated[Path, typer.Option(help="The archive to write.")] = Path("submission.zip"),
+    unofficial: Annotated[bool, typer.Option(help="Write one that is not official too; the report says why.")] = False,
+) -> None:
+    """Write the zip archive that the AI Energy Score portal takes, of one session."""
+    from energylab import store
+    from energylab.formats import submission
+
+    typer.echo(submission.write(store.read_record(record), output, unofficial))
+
+
+def _write(text: str, output: Path | None) -> None:
+    from energylab.errors import FormatError
+
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise FormatError(f"cannot write {output}: {error.strerror}; choose another --output") from error
+    typer.echo(output)
+
+
+def _said(found: Iterable) -> Iterable[str]:
+    """Yield what was imported: by file its format, unit and figures, then what is missing."""
+    from energylab.formats import Imported
+
+    sessions = [each for each in found if isinstance(each, Imported)]
+    for source in dict.fromkeys(each.source for each in sessions):
+        yield from _file(source, [each for each in sessions if each.source == source])
+    for each in found:
+        if not isinstance(each, Imported):
+            yield f"{each.source}: agrees with {each.report}, which is the session"
+    new = sum(each.new for each in sessions)
+    yield f"{new} new records" + (f", {len(sessions) - new} were there already" if new < len(sessions) else "")
+
+
+def _file(source: str, sessions: list) -> Iterable[str]:
+    from energylab.publish import names, units
+
+    origin = sessions[0].record.extra["import"]
+    yield f"{names.one_line(source)}: {sessions[0].format}, {units.plural(len(sessions), 'session')}"
+    yield f"  unit: {origin['unit']}, by {names.one_line(origin['unit_proof'])}"
+    for each in sessions:
+        yield from _session(each)
+    lacking = Counter(name for each in sessions for name in each.record.missing)
+    everywhere = [name for name, count in lacking.items() if count == len(sessions)]
+    yield f"  not stated, and left open: {', '.join(everywhere)}"
+    for note in dict.fromkeys(note for each in sessions for note in each.record.extra["import"]["notes"]):
+        yield f"  note: {names.one_line(note)}"
+
+
+def _session(each) -> Iterable[str]:
+    from energylab.formats.totals import RATED
+    from energylab.publish import names
+
+    record, rated = each.record, each.rated
+    place = f" (class {record.model.model_class})" if record.model.model_class else ""
+    yield f"  {names.one_line(record.model.name)}, {record.task.name}{place}: {_figure(each)}"
+    for total in each.totals:
+        if total.invalid:
+            what = "rated energy" if total.phase == RATED else total.phase
+            yield (
+                f"    {what}: {total.invalid} of {total.measures} measures are zero, negative or otherwise invalid; "
+                f"with them {_wh(total.with_wh)}, without them {_wh(total.without_wh)}{_shift(total)}"
+            )
+    if rated.invalid and not record.valid:
+        yield "    the record is invalid and is not rated; --leave-out-invalid keeps the other runs and says so"
+    if record.extra["import"]["left_out"]:
+        yield f"    {len(record.extra['import']['left_out'])} runs were left out, as asked"
+
+
+def _figure(each) -> str:
+    from energylab.publish import units
+
+    if not each.record.valid:
+        return f"no figure ({units.KIND_WORDS['imported']}): {each.record.reasons[0]}"
+    rated = each.rated
+    value = rated.without_wh if each.record.extra["import"]["left_out"] else rated.with_wh
+    return f"{_wh(value)} per 1,000 queries ({units.KIND_WORDS['imported']})"
+
+
+def _wh(value: float | None) -> str:
+    return "no figure" if value is None else f"{value:.6g} Wh"
+
+
+def _shift(total) -> str:
+    return "" if total.shift is None else f" ({100 * total.shift:+.1f} % from the invalid ones)"

@@ -1,0 +1,133 @@
+"""A Hugging Face model card's metadata: ``model-index`` with the energy, and ``co2_eq_emissions``.
+
+References
+----------
+https://huggingface.co/docs/hub/model-cards, https://huggingface.co/docs/hub/model-cards-co2;
+``huggingface_hub.ModelCardData``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from energylab.formats.ask import HUB_TASKS
+from energylab.publish import names, units
+from energylab.publish.carbon import Intensity
+from energylab.release import RatedCohort, RatedModel, Release, significant
+from energylab.release.choose import key_facts
+
+_DIGITS = 6
+_UNSTATED = "not stated"
+
+
+def model_card(release: Release, cohort: RatedCohort, model: RatedModel, grid: Intensity) -> str:
+    """Return the block that goes on top of a model's ``README.md``.
+
+    Parameters
+    ----------
+    release : Release
+    cohort : RatedCohort
+        One of the release's cohorts.
+    model : RatedModel
+        One of the cohort's models.
+    grid : Intensity
+        Carbon intensity to assume: the emissions are those of 1,000 queries, not of training.
+
+    Returns
+    -------
+    str
+        YAML between two lines of dashes. Equal releases and options give equal text.
+    """
+    from huggingface_hub import ModelCardData
+
+    data = ModelCardData(
+        model_name=names.one_line(model.model),
+        eval_results=_results(release, cohort, model),
+        co2_eq_emissions=_emissions(release, cohort, model, grid),
+    )
+    return f"---\n{data.to_yaml()}\n---\n"
+
+
+def _results(release: Release, cohort: RatedCohort, model: RatedModel) -> list[Any]:
+    """Return the energy, the stars and the quality as results of one task on one data set."""
+    from huggingface_hub import EvalResult
+
+    shared = _shared(release, cohort)
+    metrics = [
+        {
+            "metric_type": "energy",
+            "metric_name": f"Energy per 1,000 queries in Wh, {cohort.energy_kind}",
+            "metric_value": significant(model.energy_wh, _DIGITS),
+            "metric_args": _args(release, cohort, model),
+        }
+    ]
+    if model.stars is not None:
+        metrics.append(
+            {
+                "metric_type": "energy_stars",
+                "metric_name": "Energy rating, stars of 5",
+                "metric_value": model.stars,
+                "metric_args": _star_args(release, cohort, model),
+            }
+        )
+    metrics += [
+        {"metric_type": quality.metric, "metric_value": significant(quality.value, _DIGITS)}
+        for quality in model.quality
+        if quality.value is not None
+    ]
+    return [EvalResult(**shared, **metric) for metric in metrics]
+
+
+def _shared(release: Release, cohort: RatedCohort) -> dict[str, Any]:
+    """Return what all results share; the hub needs a data set, and one that is not stated says so."""
+    hub_names = {name: hub for hub, name in reversed(HUB_TASKS.items())}
+    data = key_facts(cohort.cohort).get("data", _UNSTATED)
+    name = data.partition(" ")[2] if data.startswith(("hub ", "sample ", "synthetic ", "given ")) else data
+    return {
+        "task_type": hub_names.get(cohort.task, cohort.task.replace("_", "-")),
+        "task_name": names.one_line(units.cohort_title(cohort.task, cohort.model_class)),
+        "dataset_type": names.one_line(name or _UNSTATED),
+        "dataset_name": names.one_line(name or _UNSTATED),
+        "source_name": f"energylab release {release.name}, {release.date}",
+        "source_url": release.address or f"urn:sha256:{release.digest()}",
+    }
+
+
+def _args(release: Release, cohort: RatedCohort, model: RatedModel) -> dict[str, Any]:
+    found = {
+        "energy_kind": cohort.energy_kind,
+        "interval_95_wh": [significant(bound, _DIGITS) for bound in (model.expanded.low_wh, model.expanded.high_wh)]
+        if model.expanded
+        else None,
+        "hardware": _hardware(cohort),
+        "precision": model.dtype,
+        "quantisation": model.quantisation,
+        "official": cohort.official,
+        "not_official": list(map(names.one_line, cohort.not_official)) or None,
+        "release_sha256": release.digest(),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _star_args(release: Release, cohort: RatedCohort, model: RatedModel) -> dict[str, Any]:
+    sure = {} if model.star_probability is None else {"probability": units.percent(model.star_probability)}
+    return {"scheme": f"{release.scheme} {release.scheme_version}", "models": len(cohort.models), **sure}
+
+
+def _hardware(cohort: RatedCohort) -> str:
+    return names.one_line(key_facts(cohort.cohort).get("device") or cohort.device or _UNSTATED)
+
+
+def _emissions(release: Release, cohort: RatedCohort, model: RatedModel, grid: Intensity) -> dict[str, Any]:
+    """Return the emissions of 1,000 queries; what the grid and the energy are stands in their source."""
+    source = (
+        f"inference, not training: 1,000 queries of {units.task_title(cohort.task)} at "
+        f"{units.figure(model.energy_wh)} Wh ({cohort.energy_kind}, energylab release {release.name}) and "
+        f"{grid.g_per_kwh:.4g} g CO2e per kWh ({grid.source})"
+    )
+    return {
+        "emissions": significant(grid.grams(model.energy_wh), _DIGITS),
+        "source": names.one_line(source),
+        "geographical_location": grid.where,
+        "hardware_used": _hardware(cohort),
+    }

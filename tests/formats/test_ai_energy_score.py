@@ -1,0 +1,130 @@
+"""The AI Energy Score runner's report, summaries and batch table."""
+
+from __future__ import annotations
+
+import pytest
+from format_builders import runner_report
+
+import energylab
+from energylab.errors import FormatError
+from energylab.formats import Asked, Checked, import_files
+
+TASK = Asked(task="text_generation")
+ALL = Asked(task="text_generation", model="org/m", queries=1000)
+
+
+def test_runner_report(write, tmp_path):
+    [found] = import_files([write("benchmark_report.json", runner_report())], tmp_path / "out", TASK)
+    record = found.record
+    assert found.rated.with_wh == pytest.approx(12.5 / 50 * 1000)
+    assert (record.model.name, record.queries, len(record.devices)) == ("openai/gpt-oss-20b", 50, 2)
+    assert record.devices[0].name is None
+    assert "devices.name" in record.missing
+    assert "devices.count" not in record.missing
+    assert record.data.name == "EnergyStarAI/text_generation"
+    assert record.windows[0].duration_s == 131.0
+    assert (record.windows[0].input_tokens, record.windows[0].output_tokens) == (18450, 500)
+    assert "equal to gpu_energy_kwh" in record.extra["import"]["unit_proof"]
+    row = energylab.read(tmp_path / "out").iloc[0]
+    assert (row.phase, row.scored, row.gpus) == ("total", True, 2)
+    assert row.energy_j == pytest.approx(12.5 * 3600)
+
+
+@pytest.mark.parametrize(
+    ("report", "reason"),
+    [
+        (runner_report(failed=3), "failed_query"),
+        (runner_report(error="Tracker not started"), "meter_error"),
+    ],
+)
+def test_a_run_that_failed_has_no_figure(report, reason, write, tmp_path):
+    [found] = import_files([write("benchmark_report.json", report)], tmp_path / "out", TASK)
+    assert not found.record.valid
+    assert found.record.windows[0].reasons == (reason,)
+    assert found.rated.without_wh is None
+
+
+def test_fields_that_are_not_the_same_energy(write, tmp_path):
+    path = write("benchmark_report.json", runner_report(gpu_energy_kwh=12.5))
+    with pytest.raises(FormatError, match="gpu_energy_wh=12.5 and gpu_energy_kwh=12.5 are not the same energy"):
+        import_files([path], tmp_path / "out", TASK)
+
+
+def test_summary_of_phases(write, tmp_path):
+    content = {"units": "Wh", "total": 7.31, "format": "optimum", "preprocess_wh": 0.05, "prefill_wh": 3.1,
+               "decode_wh": 4.16}  # fmt: skip
+    [found] = import_files([write("GPU_ENERGY_SUMMARY.json", content)], tmp_path / "out", ALL)
+    totals = {total.phase: total for total in found.record.totals()}
+    assert totals["preprocess"].energy_j == pytest.approx(0.05 * 3600)
+    assert totals["generate"].energy_j == pytest.approx(7.26 * 3600)
+    assert totals["generate"].bound_j == pytest.approx(0.01 * 3600)  # two figures, each rounded to 0.01 Wh
+    assert found.rated.with_wh == pytest.approx(7.31)
+    assert found.record.extra["import"]["notes"] == []
+
+
+def test_summary_whose_total_is_not_its_sum_says_so(write, tmp_path):
+    content = {"units": "Wh", "total": 9.0, "preprocess_wh": 0.05, "prefill_wh": 3.1, "decode_wh": 4.16}
+    [found] = import_files([write("GPU_ENERGY_SUMMARY.json", content)], tmp_path / "out", ALL)
+    assert found.rated.with_wh == pytest.approx(7.31)
+    assert "9 Wh is not the sum of its phases" in found.record.extra["import"]["notes"][0]
+
+
+def test_zeros_of_a_summary_without_phases_are_no_measures(write, tmp_path):
+    content = {"units": "Wh", "total": 12.5, "format": "ai_energy_benchmarks", "preprocess_wh": 0.0,
+               "prefill_wh": 0.0, "decode_wh": 12.5}  # fmt: skip
+    [found] = import_files([write("GPU_ENERGY_SUMMARY.json", content)], tmp_path / "out", ALL)
+    assert [w.phase for w in found.record.windows] == ["total"]
+    assert found.record.valid
+
+
+def test_zero_in_a_summary_is_invalid(write, tmp_path):
+    content = {"units": "Wh", "total": 3.15, "format": "optimum", "preprocess_wh": 0.05, "prefill_wh": 3.1,
+               "decode_wh": -3.1}  # fmt: skip
+    [found] = import_files([write("GPU_ENERGY_SUMMARY.json", content)], tmp_path / "out", ALL)
+    assert not found.record.valid
+    assert found.rated.without_wh is None
+
+
+def test_text(write, tmp_path):
+    [found] = import_files([write("GPU_ENERGY_WH.txt", "1,234.56\n")], tmp_path / "out", ALL)
+    assert found.rated.with_wh == pytest.approx(1234.56)
+    assert found.record.windows[0].bound_j == pytest.approx(18.0)
+
+
+def test_a_summary_needs_queries(write, tmp_path):
+    with pytest.raises(FormatError, match="state it with --queries"):
+        import_files([write("GPU_ENERGY_WH.txt", "5.00\n")], tmp_path / "out", Asked(task="x", model="m"))
+
+
+def test_summaries_beside_their_report_are_checked_and_no_sessions(write, tmp_path):
+    files = [
+        write("run/benchmark_report.json", runner_report()),
+        write("run/GPU_ENERGY_SUMMARY.json", {"units": "Wh", "total": 12.5, "format": "ai_energy_benchmarks"}),
+        write("run/GPU_ENERGY_WH.txt", "12.50\n"),
+    ]
+    found = import_files(files, tmp_path / "out", TASK)
+    assert [isinstance(each, Checked) for each in found] == [False, True, True]
+    assert len(energylab.read(tmp_path / "out")) == 1
+
+
+def test_a_summary_that_differs_from_its_report(write, tmp_path):
+    files = [write("run/benchmark_report.json", runner_report()), write("run/GPU_ENERGY_WH.txt", "13.10\n")]
+    with pytest.raises(FormatError, match=r"13.10 Wh, and the report beside it adds up to 12.5 Wh"):
+        import_files(files, tmp_path / "out", TASK)
+    assert not list((tmp_path / "out").rglob("record.json"))
+
+
+def test_batch_table(write, tmp_path):
+    text = (
+        "model_name,model_class,task,reasoning_state,successful_prompts,failed_prompts,total_duration_seconds,"
+        "gpu_energy_wh,timestamp\n"
+        "org/a,A,text_gen,On (High),10,0,60.00,4.0000,2025-10-02T10:00:00\n"
+        "org/b,B,text_gen,N/A,10,2,60.00,6.0000,2025-10-02T11:00:00\n"
+    )
+    first, second = import_files([write("master_results.csv", text)], tmp_path / "out", TASK)
+    assert first.rated.with_wh == pytest.approx(400.0)
+    assert first.record.model.model_class == "A"
+    assert first.record.created_utc.isoformat() == "2025-10-02T10:00:00+00:00"
+    assert "created_utc" not in first.record.missing
+    assert first.record.task.settings == {"reasoning_state": "On (High)"}
+    assert not second.record.valid  # two prompts failed

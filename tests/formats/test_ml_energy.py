@@ -1,0 +1,110 @@
+"""ML.ENERGY's files: genuine ones of both leaderboards, and raw results."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import energylab
+from energylab.errors import FormatError
+from energylab.formats import Asked, import_files
+
+WH_PER_1000 = 1000 / 3600
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "phase", "task"),
+    [
+        ("gpqa", "energy_per_request_joules", "generate", "gpqa"),
+        ("text-to-image", "energy_per_image_joules", "call", "image_generation"),
+        ("text-to-video", "energy_per_video_joules", "call", "text_to_video"),
+        ("google__gemma-3-12b-it__image-chat", "energy_per_request_joules", "generate", "image_chat"),
+    ],
+)
+def test_leaderboard_of_today(name, field, phase, task, samples, tmp_path):
+    path = samples / f"ml_energy/{name}.json"
+    found = import_files([path], tmp_path)
+    content = json.loads(path.read_text())
+    for each, row in zip(found, content["configurations"], strict=True):
+        record = each.record
+        assert each.rated.with_wh == pytest.approx(row[field] * WH_PER_1000, rel=1e-12)
+        assert record.windows[0].phase == phase
+        assert record.task.name == task
+        assert record.model.name == row.get("model_id", content.get("model_id"))
+        assert [device.name for device in record.devices] == [row["gpu_model"]] * row["num_gpus"]
+        assert record.model.parameters == round(
+            1e9 * row.get("total_params_billions", content.get("total_params_billions"))
+        )
+        assert record.extra["import"]["unit_proof"] == f"field name {field}"
+    assert len(energylab.read(tmp_path)) == len(content["configurations"])
+    assert energylab.read(tmp_path).cohort.nunique() > 1  # another batch or board is another cohort
+
+
+@pytest.mark.parametrize(
+    ("name", "joules", "gpus", "batch"),
+    [
+        ("gemma-2-27b-it+bs128+tp4+pp1.json", 230.644433524673, 4, 128),
+        ("kandinsky-2-2-decoder+bs1+steps25.json", 324.06850000005215, None, 1),
+        ("i2vgen-xl+bs1+steps25+frames16.json", 16915.850124999997, None, 1),
+    ],
+)
+def test_leaderboard_of_2024(name, joules, gpus, batch, samples, tmp_path):
+    [found] = import_files([samples / "ml_energy_v2" / name], tmp_path, Asked(task="chat"))
+    assert found.record.windows[0].energy_j == pytest.approx(joules, rel=1e-12)
+    assert found.record.devices[0].name == "NVIDIA A100-SXM4-40GB"
+    assert ("devices.count" in found.record.missing) == (gpus is None)
+    assert len(found.record.devices) == (gpus or 1)
+    assert found.record.task.settings["batch_size"] == batch
+
+
+def test_table_of_2023_proves_joules_by_power(samples, tmp_path):
+    found = import_files([samples / "ml_energy_v2/A100_chat_benchmark.csv"], tmp_path, Asked(task="chat"))
+    assert found[0].record.model.name == "BAIR/koala-13b"
+    assert found[0].record.windows[0].energy_j == pytest.approx(2144.8338435191445)
+    assert found[0].record.extra["import"]["unit"] == "J"
+    assert "only J makes energy over time a possible power" in found[0].record.extra["import"]["unit_proof"]
+
+
+def served(**changes):
+    """Build a served model's result by the figures of the benchmark's own documentation."""
+    return {"model_id": "Qwen/Qwen3-8B", "gpu_model": "H100", "num_gpus": 1, "max_num_seqs": 128, "num_prompts": 1024,
+            "completed": 1024, "duration": 135.2, "steady_state_duration": 97.6, "steady_state_energy": 54631.48,
+            "steady_state_energy_per_token": 0.093545, "total_output_tokens": 661234, **changes}  # fmt: skip
+
+
+def test_results_of_a_served_model(write, tmp_path):
+    [found] = import_files([write("results.json", served())], tmp_path / "out", Asked(task="lm_arena_chat"))
+    assert found.record.queries == 1024
+    assert found.rated.with_wh == pytest.approx(0.093545 * 661234 / 1024 * WH_PER_1000, rel=1e-12)
+    assert "possible power (560 W)" in found.record.extra["import"]["unit_proof"]
+    assert found.record.windows[0].output_tokens == 661234
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"steady_state_energy": 0.0}, "--unit, one of"),
+        ({"steady_state_energy": 15.18}, "--unit, one of"),  # Wh or kJ: too near for power to tell
+    ],
+)
+def test_results_whose_unit_shows_nowhere(changes, says, write, tmp_path):
+    with pytest.raises(FormatError, match=says):
+        import_files([write("results.json", served(**changes))], tmp_path / "out", Asked(task="chat"))
+
+
+def test_results_with_a_failed_request_have_no_figure(write, tmp_path):
+    [found] = import_files([write("results.json", served(completed=1000))], tmp_path / "out", Asked(task="chat"))
+    assert found.record.windows[0].reasons == ("failed_query",)
+
+
+def test_results_of_a_diffusion_model(write, tmp_path):
+    iterations = [{"time": 2.0, "gpu_energy": {"0": 800.0 + n, "1": 700.0}} for n in range(3)]
+    content = {"model_id": "black-forest-labs/FLUX.1-dev", "batch_size": 4, "num_iterations": 3, "height": 1024,
+               "total_images": 12, "total_time": 6.0, "total_energy": 4503.0,
+               "iteration_energy_measurements": iterations}  # fmt: skip
+    [found] = import_files([write("results.json", content)], tmp_path / "out", Asked(task="image_generation"))
+    assert found.record.queries == 4
+    assert [w.energy_j for w in found.record.windows] == [1500.0, 1501.0, 1502.0]
+    assert found.rated.with_wh == pytest.approx(1501.0 / 4 * WH_PER_1000)
+    assert len(found.record.devices) == 2
