@@ -10,8 +10,8 @@ import typer
 
 from energylab.closed import commands as closed_models
 from energylab.errors import EnergylabError
-from energylab.portal import commands as portal
 from energylab.formats import commands as formats
+from energylab.portal import commands as portal
 from energylab.publish import commands as publishing
 
 app = typer.Typer(
