@@ -28,6 +28,7 @@ from energylab.portal.desk import (
 from energylab.portal.schema import PublishedRelease, Submission
 from energylab.portal.states import STATES
 from energylab.portal.submissions import counts
+from energylab.publish import units
 
 router = APIRouter(prefix="/operator", include_in_schema=False)
 inside = APIRouter(prefix="/operator", include_in_schema=False, dependencies=[Depends(require_operator)])
@@ -161,7 +162,8 @@ def publish(
         made = publication.publish(portal.database, portal.settings, name, date)
         left = f" Left out: {'; '.join(made.left_out)}" if made.left_out else ""
         shown = " and ".join(made.releases)
-        return f"{shown}: on show now, {made.models} models, {len(made.published)} submissions new.{left}"
+        models, new = units.plural(made.models, "model"), units.plural(len(made.published), "submission")
+        return f"{shown}: on show now, {models}, {new} new.{left}"
 
     return _doing(request, do)
 

@@ -143,7 +143,7 @@ def test_from_the_form_to_the_label(open_page, portal, hub, tmp_path):
     page.get_by_role("link", name="Operator", exact=True).first.click()
     page.get_by_label("Name").fill("first-release")
     page.get_by_role("button", name="Publish").click()
-    assert "first-release: on show now, 1 models" in page.get_by_role("status").inner_text()
+    assert "first-release: on show now, 1 model," in page.get_by_role("status").inner_text()
     shot(page, "operator")
 
     page.goto(links["tiny"])
