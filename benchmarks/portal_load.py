@@ -217,7 +217,7 @@ def free_port() -> int:
 
 
 def worker(portal: Portal) -> subprocess.Popen:
-    """Start a worker that takes submissions, finds no hub on the loopback, and rejects them: leases under load."""
+    """Start a worker that takes submissions, finds no hub on the loopback, and lets them rest: leases under load."""
     command = [sys.executable, "-m", "energylab.cli", "worker", "--folder", str(portal.folder), "--devices", "cpu"]
     command += ["--protocol", "trial", "--lease", "3"]
     told = {"HF_ENDPOINT": f"http://{_HOST}:{free_port()}", "HF_HUB_DOWNLOAD_TIMEOUT": "1"}

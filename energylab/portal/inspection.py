@@ -38,11 +38,14 @@ class Finding:
         One line a fact, for people.
     refusal : str
         Why it cannot be measured, and what to do; empty when it can.
+    again : bool
+        Whether the refusal may pass by itself: the hub did not answer.
     """
 
     commit: str | None
     words: tuple[str, ...]
     refusal: str = ""
+    again: bool = False
 
 
 def inspect_apart(question: Mapping[str, Any], environment: Mapping[str, str]) -> Finding:
@@ -54,7 +57,7 @@ def inspect_apart(question: Mapping[str, Any], environment: Mapping[str, str]) -
         If the process ended without an answer.
     """
     found = apart.ask("energylab.portal.inspection", question, BOUNDS, environment)
-    return Finding(found["commit"], tuple(found["words"]), found["refusal"])
+    return Finding(found["commit"], tuple(found["words"]), found["refusal"], found["again"])
 
 
 def inspect(question: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,8 +84,14 @@ def inspect(question: Mapping[str, Any]) -> dict[str, Any]:
         for task in question["tasks"]:
             words.append(fits(question, task, commit))
     except EnergylabError as error:
-        return {"commit": commit, "words": words, "refusal": in_the_portal(str(error))}
-    return {"commit": commit, "words": words, "refusal": ""}
+        told = str(error)
+        return {"commit": commit, "words": words, "refusal": in_the_portal(told), "again": is_passing(told)}
+    return {"commit": commit, "words": words, "refusal": "", "again": False}
+
+
+def is_passing(text: str) -> bool:
+    """Say whether a refusal is the network's, see `energylab.tasks.hub.explained`: it may pass by itself."""
+    return "could not be fetched from the hub" in text
 
 
 def list_files(model: str, commit: str) -> dict[str, int]:
@@ -190,8 +199,8 @@ def in_the_portal(text: str) -> str:
         )
     if "is gated" in text:
         return "the model is gated on the hub: open it, or grant the operator's account access, and submit again"
-    if "could not be fetched" in text:
-        return f"{text.split(';')[0]}; submit again later"
+    if is_passing(text):
+        return f"{text.partition(';')[0]}; submit it again when the hub answers"
     return text[:1500]
 
 

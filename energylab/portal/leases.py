@@ -25,6 +25,9 @@ LEASE_S = 60.0
 #: Heartbeats in the life of a lease: several may be lost before it is.
 BEATS = 5
 
+#: How long a submission rests after a try that failed, in seconds; twice as long after each further one.
+PAUSE_S = 30.0
+
 #: How often a submission is taken before its troubles are held to be its own.
 MOST_TRIES = 3
 
@@ -62,11 +65,14 @@ class Leases:
     database : Database
     lease_s : float
         Life of a lease without a heartbeat.
+    pause_s : float
+        Rest of a submission after its first failed try.
     """
 
-    def __init__(self, database: Database, lease_s: float = LEASE_S) -> None:
+    def __init__(self, database: Database, lease_s: float = LEASE_S, pause_s: float = PAUSE_S) -> None:
         self.database = database
         self.lease_s = lease_s
+        self.pause_s = pause_s
 
     def take_check(self, kind: str, worker: str) -> Lease | None:
         """Take the oldest submission that waits to be checked, or None when there is none."""
@@ -160,7 +166,7 @@ class Leases:
             log.move(session, self.database, self.held(session, lease), after, lease.worker, words, **facts, **FREE)
 
     def give_back(self, lease: Lease, words: str, count: bool = True) -> None:
-        """Let go of the submission, so that it is taken again; after `MOST_TRIES` it is rejected with the last words.
+        """Let go of the submission, so that it is taken again after a rest; after `MOST_TRIES` it is rejected.
 
         Parameters
         ----------
@@ -178,13 +184,15 @@ class Leases:
         with self.database.writing() as session:
             found = self.held(session, lease)
             tries = found.tries if count else found.tries - 1
+            rest_s = self.pause_s * 2 ** (tries - 1) if count else 0.0
+            free = {**FREE, "lease_until_s": self.database.now(session) + rest_s if rest_s else None, "tries": tries}
             if tries >= MOST_TRIES:
                 reason = f"given up after {tries} tries; the last: {words} The operator can try it again."
                 log.move(session, self.database, found, "rejected", lease.worker, reason, reason=reason, **FREE)
             elif found.state == "measuring":
-                log.move(session, self.database, found, "queued", lease.worker, words, tries=tries, **FREE)
+                log.move(session, self.database, found, "queued", lease.worker, words, **free)
             else:
-                _hold(session, found, {**FREE, "tries": tries})
+                _hold(session, found, free)
                 log.note(session, found.id, self.database.now(session), lease.worker, words)
 
 

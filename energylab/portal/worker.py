@@ -15,7 +15,7 @@ from typing import Any
 from energylab.errors import ConflictError, EnergylabError, StudyError
 from energylab.portal import apart, log, results
 from energylab.portal.database import Database
-from energylab.portal.inspection import Finding, inspect_apart
+from energylab.portal.inspection import Finding, in_the_portal, inspect_apart, is_passing
 from energylab.portal.leases import FREE, Heartbeat, Lease, LeaseLost, Leases
 from energylab.portal.measuring import Bench, Interrupted
 from energylab.portal.schema import Submission
@@ -27,6 +27,11 @@ _LOG = logging.getLogger("energylab.portal")
 
 #: How often an idle worker looks for work, in seconds.
 LOOK_S = 1.0
+
+
+class Unreachable(EnergylabError):
+    """The hub did not answer: nothing is wrong with the model."""
+
 
 Inspect = Callable[[Mapping[str, Any], Mapping[str, str]], Finding]
 
@@ -102,6 +107,8 @@ class Worker:
                 work(lease)
         except LeaseLost as error:
             _LOG.warning("%s", error)
+        except Unreachable as error:
+            self._let_go(lease, f"{visible(str(error))}.", heartbeat)
         except Interrupted as error:
             self._let_go(lease, str(error), heartbeat, count=False)
         except KeyboardInterrupt:
@@ -137,6 +144,8 @@ class Worker:
             found = self.inspect(question, shown)
         except apart.ChildDied as error:
             return self._reject(lease, f"the model's configuration could not be read: {error}", None)
+        if found.again:
+            raise Unreachable(found.refusal)
         if found.refusal:
             return self._reject(lease, found.refusal, found)
         self._queue(lease, found)
@@ -171,6 +180,8 @@ class Worker:
         except (Interrupted, StudyError):
             raise  # the machine's, not the model's: it is tried again
         except EnergylabError as error:
+            if is_passing(str(error)):
+                raise Unreachable(in_the_portal(str(error))) from error
             return self._reject(lease, f"the measurement failed: {error}", None)
         self._attach(lease, records)
         return None

