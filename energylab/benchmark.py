@@ -148,6 +148,7 @@ class _TaskSubject:
 
     def __init__(self, parameters: Parameters) -> None:
         self.task = tasks.load_task(parameters)  # checks names before anything is loaded
+        self.files = tasks.foreign_files(parameters.task, type(self.task), parameters.params)
         self.rows, self.data = self.task.load_rows()
         self.phases = tuple(self.task.phases)
 
@@ -164,6 +165,7 @@ class _TaskSubject:
             version=self.task.settings.version,
             settings={**self.task.resolved_settings(), "runs": self.task.parameters.runs},
             overridden=self.task.overridden(),
+            files=self.files,
         )
 
     def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:

@@ -13,6 +13,7 @@ from energylab.errors import EnergylabError
 from energylab.formats import commands as formats
 from energylab.portal import commands as portal
 from energylab.publish import commands as publishing
+from energylab.taskcheck import commands as checking
 
 app = typer.Typer(
     name="energylab",
@@ -25,6 +26,7 @@ app.add_typer(study, name="study")
 publishing.mount(app)
 portal.mount(app)
 closed_models.mount(app)
+checking.mount(app)
 formats.mount(app)
 
 StudyPath = Annotated[Path, typer.Argument(help="A study's YAML file, or the name of one in params/studies/.")]
@@ -44,7 +46,9 @@ def study_plan(path: StudyPath, params: Params = None, results: Results = Path("
 @study.command("run")
 def study_run(
     path: StudyPath,
-    executor: Annotated[str, typer.Option(help="Where jobs run: local, slurm, or one that is registered.")] = "local",
+    executor: Annotated[
+        str, typer.Option(help="Where jobs run: local, slurm, one that is registered, or file.py:Class.")
+    ] = "local",
     devices: Annotated[str, typer.Option(help="auto, cpu, or GPU indices or UUIDs separated by commas.")] = "auto",
     limit: Annotated[int | None, typer.Option(min=1, help="Start at most so many jobs.")] = None,
     cold: Annotated[bool, typer.Option(help="Start every kernel from nothing, not from a warm process.")] = False,

@@ -29,7 +29,9 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    task: str = Field("sentence_similarity", description="which task: a name in params/tasks/")
+    task: str = Field(
+        "sentence_similarity", description="which task: a name in params/tasks/, or the path of its YAML file"
+    )
     model: str = Field("sentence-transformers/all-MiniLM-L6-v2", description="hub id, folder, or architecture name")
     model_source: Literal["hub", "path", "random"] = Field(
         "random", description="hub | path | random (true architecture, random weights, no download)"
@@ -148,12 +150,21 @@ class Parameters(BaseModel):
         """The part that says what is measured: no path, no device index, no attempt.
 
         A model folder counts by its name alone: a folder moved elsewhere is still the same job. A folder inside an
-        installed package (``package:…``) is named wholly by its text, wherever the package lies.
+        installed package (``package:…``) is named wholly by its text, wherever the package lies. A task that is named
+        by its file counts by the file's name, and so does a meter in a file of one's own.
         """
         identity = self.model_dump(exclude=set(NOT_IDENTITY))
+        identity["task"] = self.task_name
+        for name in ("meter", "extra_meters"):
+            identity[name] = ",".join(part.rpartition("/")[2] for part in identity[name].split(","))
         if self.model_source == "path" and not self.model.startswith("package:"):
             identity["model"] = Path(self.model).name
         return identity
+
+    @property
+    def task_name(self) -> str:
+        """The task's name: of one that is named by its file, the file's."""
+        return Path(self.task).stem if self.task.endswith((".yaml", ".yml")) else self.task
 
     @property
     def job_id(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from energylab.errors import ParameterError
+from energylab.errors import EnergylabError, ParameterError
 
 _PACKAGED = Path(__file__).parent / "_params"
 
@@ -54,3 +54,37 @@ def results_root(params: str | os.PathLike | None = None) -> Path:
     """Return the folder of results: beside the project's ``params/``, or in the working folder outside a project."""
     root = params_root(params)
     return (Path.cwd() if root == _PACKAGED else root.parent) / "results"
+
+
+def named_file(name: str | os.PathLike, what: str, error: type[EnergylabError] = ParameterError) -> Path:
+    """Return a file that a user named by its path: absolute, or relative to the working folder or one above it.
+
+    As for `params_root`, the repository this package is imported from comes last: a notebook finds ``examples/…``
+    wherever it is executed.
+
+    Parameters
+    ----------
+    name : path
+        As the user wrote it.
+    what : str
+        What the file holds, for the message.
+    error : type
+        Error to raise.
+
+    Returns
+    -------
+    pathlib.Path
+        Absolute; it exists.
+
+    Raises
+    ------
+    EnergylabError
+        Of type `error`, if there is no such file.
+    """
+    path = Path(name).expanduser()
+    here = Path.cwd()
+    for folder in (here, *here.parents, Path(__file__).resolve().parents[1]):
+        if (folder / path).is_file():
+            return (folder / path).resolve()
+    above = "" if path.is_absolute() else f" in {here} or a folder above it"
+    raise error(f"{what} {str(name)!r}: there is no such file{above}; name an existing one")

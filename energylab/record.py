@@ -20,6 +20,9 @@ EnergyKind = Literal["measured", "estimated", "simulated", "imported"]
 ModelSource = Literal["hub", "path", "random", "endpoint", "function"]
 DataSource = Literal["hub", "sample", "synthetic", "given"]
 
+#: Every phase that is measured, in the order of the work; ``decode`` is derived.
+PHASES = ("preprocess", "forward", "prefill", "generate", "call")
+
 #: Phases whose energy is rated, as published: prefill is part of generate and is measured apart, for decode.
 #: ``total`` is all of them in one figure: what other people's files often hold.
 SCORED_PHASES = ("preprocess", "forward", "generate", "call", "total")
@@ -40,6 +43,7 @@ class TaskFacts(_Frozen):
     version: str | None  # of its published settings; None: not stated by an imported file
     settings: dict[str, Any]  # the resolved settings, as used
     overridden: tuple[str, ...] = ()  # settings that differ from the published ones
+    files: dict[str, str] = {}  # sha256 of the files of a task from elsewhere; empty for the tasks of this package
 
 
 class ModelFacts(_Frozen):
@@ -327,7 +331,7 @@ class Record(_Frozen):
     def not_official(self) -> tuple[str, ...]:
         """Why this record is not official; empty when it is.
 
-        Official means measured, hub weights, published data, published protocol, and valid.
+        Official means measured, hub weights, published data, published task and protocol, and valid.
         """
         why = []
         if self.energy_kind != "measured":
@@ -336,6 +340,8 @@ class Record(_Frozen):
             why.append(f"model source is {self.model.source or 'not stated'}, not hub")
         if self.data.source != "hub":
             why.append(f"data source is {self.data.source or 'not stated'}, not the published data set")
+        if self.task.files:
+            why.append(f"the task is not one of energylab's: {', '.join(self.task.files)}")
         if self.task.overridden:
             why.append(f"settings differ from the published ones: {', '.join(self.task.overridden)}")
         if not self.valid:
@@ -343,13 +349,15 @@ class Record(_Frozen):
         return tuple(why)
 
     def digest(self) -> str:
-        """Return the sha256 of the record's canonical JSON; ``missing`` counts only where something is.
+        """Return the sha256 of the record's canonical JSON; ``missing`` and ``task.files`` count where something is.
 
-        Records of schema version 1 have no such field: their digests stay what they were.
+        Records of schema version 1 have no such fields: their digests stay what they were.
         """
         content = self.model_dump(mode="json")
         if not self.missing:
             del content["missing"]
+        if not self.task.files:
+            del content["task"]["files"]
         return hashlib.sha256(canonical_json(content)).hexdigest()
 
 

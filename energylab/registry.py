@@ -1,12 +1,20 @@
-"""One small registry: names to lazily imported objects, from this package, entry points or a dotted path."""
+"""One small registry: names to lazily imported objects, from this package, entry points, a dotted path or a file."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.util
+import sys
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import Any
 
 from energylab.errors import EnergylabError, unknown_name
+from energylab.paths import named_file
+
+#: What a file of somebody's own may raise while it is imported.
+_BROKEN = (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError, OSError)
 
 
 class Registry:
@@ -44,7 +52,7 @@ class Registry:
         return sorted(self._all())
 
     def get(self, name: str) -> Any:
-        """Return the object called `name`; a name with a colon is itself a ``module:object``.
+        """Return the object called `name`; a name with a colon is itself a ``module:object`` or ``file.py:object``.
 
         Raises
         ------
@@ -56,10 +64,10 @@ class Registry:
         target = name if ":" in name else self._all().get(name)
         if target is None:
             raise unknown_name(self.what, name, self._all())
-        module, _, attribute = target.partition(":")
+        module, _, attribute = target.rpartition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+            return getattr(_import(module), attribute)
+        except _BROKEN as error:
             raise EnergylabError(
                 f"{self.what} {name!r} points to {target!r}, which cannot be imported: {error}"
             ) from error
@@ -74,3 +82,30 @@ class Registry:
                 f"{self.what} {sorted(clash)} is registered twice (entry point group {self.group!r}); uninstall one"
             )
         return {**outside, **self._targets}
+
+
+def import_file(name: str) -> ModuleType:
+    """Import a Python file that belongs to no package; once, until the file changes.
+
+    Parameters
+    ----------
+    name : str
+        Its path, absolute or relative to the working folder or one above it.
+    """
+    file = named_file(name, "Python file", EnergylabError)
+    stamp = hashlib.sha256(f"{file} {file.stat().st_mtime_ns}".encode()).hexdigest()[:12]
+    known = f"energylab_file_{stamp}_{file.stem}"
+    if known not in sys.modules:
+        spec = importlib.util.spec_from_file_location(known, file)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[known] = module  # before it runs: dataclasses look their module up
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[known]
+            raise
+    return sys.modules[known]
+
+
+def _import(module: str) -> ModuleType:
+    return import_file(module) if module.endswith(".py") else importlib.import_module(module)

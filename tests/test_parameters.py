@@ -82,3 +82,10 @@ def test_the_job_id_follows_what_is_measured_and_nothing_else():
     changed = [{"repeat": 1}, {"samples": 17}, {"seed": 1}, {"task": "text_generation"}, {"dtype": "float16"}]
     ids = {Parameters.check({"model_source": "path", "model": "tiny", **change}).job_id for change in changed}
     assert len(ids | {base.job_id}) == len(changed) + 1
+
+
+def test_a_meter_in_a_file_counts_by_the_files_name_wherever_it_lies():
+    here = Parameters(meter="plug.py:Plug", extra_meters="a/b.py:B,estimate")
+    there = Parameters(meter="/elsewhere/plug.py:Plug", extra_meters="b.py:B,estimate")
+    assert here.job_id == there.job_id
+    assert here.job_id != Parameters(meter="plug.py:Other", extra_meters="b.py:B,estimate").job_id

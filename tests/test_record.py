@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 from pathlib import Path
 
 import builders
@@ -10,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 import energylab.record
-from energylab.record import IdleLevel, Record, phase_totals
+from energylab.record import IdleLevel, Record, canonical_json, phase_totals
 
 
 def test_the_schema_imports_nothing_of_ours():
@@ -92,3 +93,13 @@ def test_a_record_survives_its_own_json_with_the_same_digest():
     again = Record.model_validate_json(record.model_dump_json())
     assert again == record
     assert again.digest() == record.digest()
+
+
+def test_files_of_a_task_count_in_the_digest_only_where_there_are_some():
+    made = builders.record()
+    content = made.model_dump(mode="json")
+    assert content["task"].pop("files") == {}
+    del content["missing"]
+    assert made.digest() == hashlib.sha256(canonical_json(content)).hexdigest()
+    foreign = made.model_copy(update={"task": made.task.model_copy(update={"files": {"mine.py": "0" * 64}})})
+    assert foreign.digest() != made.digest()

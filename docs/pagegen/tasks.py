@@ -28,7 +28,7 @@ def _index(loaded) -> str:
             settings.title,
             settings.version,
             " → ".join(family.phases),
-            code(settings.dataset.id),
+            code(settings.dataset.id) if settings.dataset else "none",
         )
         for name, (family, settings) in loaded.items()
     ]
@@ -78,6 +78,8 @@ def _facts(name: str, family, settings) -> str:
 
 def _dataset(settings) -> str:
     data = settings.dataset
+    if data is None:
+        return "There is no published data set: the task runs on its sample and on synthetic rows."
     revision = data.revision or "the newest, frozen by `energylab study fetch`"
     columns = ", ".join(f"{code(own)} from {code(theirs)}" for own, theirs in data.columns.items())
     rows = [

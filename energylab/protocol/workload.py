@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from energylab.errors import TaskError, unknown_name
+from energylab.record import PHASES
 from energylab.tasks.base import Row, Task, Tokens
 
 
@@ -114,7 +116,7 @@ class TaskWorkload(Workload):
     def __init__(self, task: Task, rows: Sequence[Row]) -> None:
         self._task = task
         self._rows = list(rows)
-        self.phases = tuple(task.phases)
+        self.phases = checked_phases(task)
         self.queries = len(self._rows)
         self.batch_size = task.batch_size
 
@@ -138,3 +140,24 @@ class TaskWorkload(Workload):
     def answers(self, batch: Batch, outputs: Any) -> dict[int, Any]:
         """Answer by the task."""
         return dict(zip(batch.queries, self._task.answers(batch.inputs, outputs), strict=True))
+
+
+def checked_phases(task: Task) -> tuple[str, ...]:
+    """Return the phases of a loaded task, each one that the protocol knows and the task can do.
+
+    Raises
+    ------
+    UnknownNameError
+        If a phase has another name; names the nearest.
+    TaskError
+        If there is none, or the task has no method of that name.
+    """
+    kind = type(task).__name__
+    if not task.phases:
+        raise TaskError(f"{kind}.phases is empty; name what is measured, of: {', '.join(PHASES)}")
+    for phase in task.phases:
+        if phase not in PHASES:
+            raise unknown_name("phase", phase, PHASES, hint=f"correct {kind}.phases")
+        if not callable(getattr(task, phase, None)):
+            raise TaskError(f"{kind}.phases names {phase!r}, and the class has no method {phase}(self, inputs)")
+    return tuple(task.phases)

@@ -39,7 +39,9 @@ def release_make(
     ],
     name: Annotated[str, typer.Option(help="Name of the release and its file.")],
     date: Annotated[str, typer.Option(help="Date of the release, YYYY-MM-DD.")],
-    scheme: Annotated[str, typer.Option(help="equal_width, log_width, quantiles, reference.")] = "equal_width",
+    scheme: Annotated[
+        str, typer.Option(help="equal_width, log_width, quantiles, reference, or file.py:Class.")
+    ] = "equal_width",
     cohort: Annotated[str | None, typer.Option(help="Number of a cohort where there are several, or: largest.")] = None,
     address: Annotated[str | None, typer.Option(help="Web address of the leaderboard, for the QR codes.")] = None,
     noise: Annotated[float | None, typer.Option(help="Noise assumed where nothing was repeated: 0.01 is 1 %.")] = None,

@@ -160,7 +160,7 @@ def _one_a_data_set(plan: Plan) -> list[Job]:
 
 def _fetch_data(job: Job, params: str | None) -> LockedData:
     _, facts = tasks.load_task(job.parameters.model_copy(update={"params": params})).load_rows()
-    return LockedData(task=job.parameters.task, name=facts.name, commit=facts.commit, digest=facts.digest)
+    return LockedData(task=job.parameters.task_name, name=facts.name, commit=facts.commit, digest=facts.digest)
 
 
 def strays(lock: Lock | None, states: Mapping[Job, JobState]) -> list[str]:

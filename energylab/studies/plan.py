@@ -88,7 +88,7 @@ class Job:
     def label(self) -> str:
         """Task and model in a few words, for people."""
         repeat = f" · repeat {self.parameters.repeat}" if self.parameters.repeat else ""
-        return f"{self.parameters.task} · {self.parameters.model}{repeat}"
+        return f"{self.parameters.task_name} · {self.parameters.model}{repeat}"
 
 
 @dataclass(frozen=True)
@@ -166,10 +166,11 @@ def check(plan: Plan, params: str | Path | None = None) -> None:
     wanted = {name for job in plan.jobs for name in job.values} | {"output_folder", "attempt", "record"}
     for name in sorted(wanted - own):  # papermill would only log it
         raise unknown_name("parameter", name, own, f"{plan.notebook.name} does not have it")
-    for task in sorted({job.parameters.task for job in plan.jobs}):
-        tasks.load_settings(task, params)
-    for model in sorted({job.parameters.model for job in plan.jobs if job.parameters.model_source == "random"}):
-        find_architecture(model, params)
+    names = sorted({job.parameters.task for job in plan.jobs})
+    folders = {name: tasks.load_settings(name, params)[1].architectures for name in names}
+    random = [job.parameters for job in plan.jobs if job.parameters.model_source == "random"]
+    for task, model in sorted({(p.task, p.model) for p in random}):
+        find_architecture(model, params, folders[task])
 
 
 def find(path: str | Path, params: str | Path | None = None) -> Path:

@@ -65,7 +65,7 @@ def _plan_row(planned: Plan, job: Job, state: JobState, cost: estimate.Estimate)
     at_least = "≥ " if cost.basis == "floor" else ""
     wh = "?" if cost.energy_j is None else f"{cost.energy_j / 3600:.3g}"
     p = job.parameters
-    return job.id, p.task, p.model, str(p.repeat), settings, at_least + format_time(cost.time_s), wh, state.status
+    return job.id, p.task_name, p.model, str(p.repeat), settings, at_least + format_time(cost.time_s), wh, state.status
 
 
 def _print_costs(console: Console, planned: Plan, costs: list[estimate.Estimate]) -> None:

@@ -81,28 +81,40 @@ class Architecture(BaseModel):
             raise ModelError(f"architecture {self.model!r} (family {self.family}): {error}") from error
 
 
-def architectures(params: str | Path | None = None) -> dict[str, Architecture]:
+def architectures(params: str | Path | None = None, more: Path | None = None) -> dict[str, Architecture]:
     """Return every architecture by model name.
+
+    Parameters
+    ----------
+    params : path, optional
+        A folder laid out like ``params/``.
+    more : pathlib.Path, optional
+        A further folder of families: that of a task from elsewhere.
 
     Raises
     ------
     ModelError
         If a file is not a family, or two rows have one name.
     """
-    folder = params_root(params) / "architectures"
-    stamps = tuple((str(file), file.stat().st_mtime_ns) for file in sorted(folder.glob("*.yaml")))
+    folders = [params_root(params) / "architectures"]
+    if more is not None:
+        if not more.is_dir():
+            raise ModelError(f"architectures: {more} is not a folder; name one that holds FAMILY.yaml files")
+        folders.append(more)
+    files = [file for folder in folders for file in sorted(folder.glob("*.yaml"))]
+    stamps = tuple((str(file), file.stat().st_mtime_ns) for file in files)
     return dict(_all(stamps))
 
 
-def find_architecture(model: str, params: str | Path | None = None) -> Architecture:
-    """Return the architecture of `model`.
+def find_architecture(model: str, params: str | Path | None = None, more: Path | None = None) -> Architecture:
+    """Return the architecture of `model`; folders as in `architectures`.
 
     Raises
     ------
     UnknownNameError
         If no family has such a row; names the nearest.
     """
-    known = architectures(params)
+    known = architectures(params, more)
     if model not in known:
         raise unknown_name("architecture", model, known, hint="a new one is a row in params/architectures/FAMILY.yaml")
     return known[model]

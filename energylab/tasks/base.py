@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from energylab.parameters import Parameters
 from energylab.record import DataFacts, DeviceFacts, ModelFacts, Quality
@@ -36,8 +36,8 @@ class TaskSettings(BaseModel):
     name: str  # the file's, without .yaml
     title: str  # for people
     version: str  # moves with every change of a published setting
-    family: str  # registered family, or module:Class of one's own
-    dataset: DatasetSettings  # the published data
+    family: str  # registered family, or one's own: module:Class, or file.py:Class beside the YAML file
+    dataset: DatasetSettings | None = None  # the published data; None: there is none, and data_source "hub" is refused
     samples: int = Field(ge=1)  # queries of one run
     runs: int = Field(10, ge=1)  # runs of one session
     batch_size: int = Field(1, ge=1)  # queries a batch
@@ -45,8 +45,17 @@ class TaskSettings(BaseModel):
     quantisation: str | None = None  # None: as the checkpoint
     attention: str | None = None  # None: the library's choice
     compile: bool = False  # torch.compile the model
-    model_classes: dict[str, float | None] | None = None  # class -> largest parameter count, None for no limit
+    model_classes: dict[Literal["A", "B", "C"], float | None] | None = None  # largest parameter count, None: no limit
     sample: Path | None = None  # folder of the sample data; in the file, relative to it
+    check_models: tuple[str, ...] = ()  # small architectures on which `energylab task check` tries the task
+    architectures: Path | None = None  # folder of architecture families beyond those in params/; relative to the file
+
+    @field_validator("model_classes")
+    @classmethod
+    def _ends_open(cls, value: dict[str, float | None] | None) -> dict[str, float | None] | None:
+        if value is not None and (not value or list(value.values())[-1] is not None):
+            raise ValueError("the last class must have no limit (null), so that every model has a class")
+        return value
 
 
 @dataclass(frozen=True)
@@ -175,6 +184,13 @@ class Task(ABC):
     @abstractmethod
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[Quality, ...]:
         """Score all answers against the rows' references."""
+
+    def right_answers(self, rows: Sequence[Row]) -> list[Any] | None:
+        """Return what `answers` would give for a model that is always right; None where nobody knows.
+
+        `energylab task check` scores them, to see that `score` tells right from wrong.
+        """
+        return None
 
     def extra(self, answers: Sequence[Any]) -> dict[str, Any]:
         """Return what the record should hold of the answers beside their quality, by name."""

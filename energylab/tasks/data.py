@@ -89,7 +89,9 @@ def _sample(settings: TaskSettings, count: int, open_row: Callable) -> tuple[lis
         about = yaml.safe_load((folder / "about.yaml").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError, yaml.YAMLError) as error:
         raise DataError(f"sample data {folder}: {error}") from error
-    return rows, {"name": f"sample {folder.name}", "licence": about["licence"]}
+    if not isinstance(about, dict) or not about.get("licence"):
+        raise DataError(f"sample data {folder}: about.yaml names no licence; say under which terms others may use it")
+    return rows, {"name": f"sample {settings.name}", "licence": about["licence"]}
 
 
 def _published(settings: TaskSettings, count: int, required: Sequence[str]) -> tuple[list[Row], dict[str, Any]]:
@@ -98,6 +100,8 @@ def _published(settings: TaskSettings, count: int, required: Sequence[str]) -> t
     from datasets.exceptions import DatasetsError
 
     source = settings.dataset
+    if source is None:
+        raise DataError(f"task {settings.name!r} has no published data set; use data_source='sample' or 'synthetic'")
     commit = hub.resolve_commit(source.id, source.revision, "dataset", DataError)
     with hub.explained(source.id, commit, "dataset", DataError):
         try:

@@ -110,6 +110,10 @@ class ModelTask(Task):
         self.facts = loaded.facts.model_copy(update={"settings": settings})
         return self.facts
 
+    def right_answers(self, rows: Sequence[Row]) -> list[Any] | None:
+        """Return the reference column where there is one; a family whose answers have another form replaces this."""
+        return [row[self.references[0]] for row in rows] if len(self.references) == 1 else None
+
     def no_quality(self, metric: str, rows: Sequence[Row]) -> Quality | None:
         """Say why quality would be meaningless here; None when it can be scored.
 

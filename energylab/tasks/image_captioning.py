@@ -58,6 +58,10 @@ class ImageCaptioning(MediaGenerationMixin, ImageTask):
         Image.new("RGB", (64, 64), "gray").save(file, format="PNG")
         return {"image": file.getvalue()}
 
+    def right_answers(self, rows: Sequence[Row]) -> list[str]:
+        """Return the first caption of every picture."""
+        return [_captions(row)[0] for row in rows]
+
     def score(self, answers: Sequence[str], rows: Sequence[Row]) -> tuple[Quality, ...]:
         """Mean ROUGE-L F1 against the caption, or the nearest of several.
 

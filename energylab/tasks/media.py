@@ -119,8 +119,8 @@ def in_order(inputs: Inputs, answers: Iterable[Sequence[Any]]) -> list[Any]:
 
 
 def open_file(row: Row, column: str, folder: Path) -> Row:
-    """Replace the name of a file in a row by what the file holds; a row without the column is left to the checks."""
-    return {**row, column: (folder / row[column]).read_bytes()} if column in row else row
+    """Replace the name of a file in a row by what the file holds; a row without a name is left to the checks."""
+    return {**row, column: (folder / row[column]).read_bytes()} if isinstance(row.get(column), str) else row
 
 
 def read_processor(

@@ -40,6 +40,7 @@ class ModelRequest:
     seed: int = 0
     params: str | None = None
     model_classes: dict[str, float | None] | None = None
+    architectures: Path | None = None  # where the task keeps families of its own
 
     @classmethod
     def of(cls, parameters: Parameters, settings: TaskSettings, device: str) -> ModelRequest:
@@ -58,6 +59,7 @@ class ModelRequest:
             seed=parameters.seed,
             params=parameters.params,
             model_classes=settings.model_classes,
+            architectures=settings.architectures,
         )
 
 
@@ -120,7 +122,8 @@ def locate(request: ModelRequest) -> Origin:
         If the folder or the hub repository is missing, gated or not reachable.
     """
     if request.source == "random":
-        return Origin(request.name, None, architecture=find_architecture(request.name, request.params))
+        found = find_architecture(request.name, request.params, request.architectures)
+        return Origin(request.name, None, architecture=found)
     if request.source == "path":
         folder = _folder(request.name)
         name = request.name.removeprefix(PACKAGE_PREFIX) if request.name.startswith(PACKAGE_PREFIX) else folder.name

@@ -45,6 +45,10 @@ class QuestionAnswering(HeadOrWords):
         starts, ends = outputs.start_logits.float().cpu(), outputs.end_logits.float().cpu()
         return [_characters(inputs, row, *best_span(inputs, row, starts[row], ends[row])) for row in range(len(starts))]
 
+    def right_answers(self, rows: Sequence[Row]) -> list[str]:
+        """Return the first answer that is accepted; nothing where there is none."""
+        return [(row["answers"]["text"] or [""])[0] for row in rows]
+
     def score(self, answers: Sequence[str | tuple[int, int]], rows: Sequence[Row]) -> tuple[Quality, ...]:
         """Exact match and F1 over words, each from 0 to 1.
 

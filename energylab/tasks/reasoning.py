@@ -112,6 +112,13 @@ class Reasoning(TextGeneration):
         ]
         return (Quality(metric=metric, value=sum(right) / len(right), queries=len(rows)),)
 
+    def right_answers(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """Return the references as answers without a thought."""
+        return [
+            {"text": str(row["reference"]), "thinking_tokens": None, "answer_tokens": 1, "unfinished": False}
+            for row in rows
+        ]
+
     def extra(self, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Sum the tokens spent thinking and answering; None where the model does not mark its thinking."""
         thinking = [answer["thinking_tokens"] for answer in answers]

@@ -98,6 +98,46 @@ class TextTask(ModelTask):
         return Tokens(input=int(inputs["attention_mask"].sum()))
 
 
+class HeadMixin:
+    """Phase ``forward`` for a text task whose model carries a head: one pass gives the answer.
+
+    Attributes
+    ----------
+    head_class : str
+        The transformers Auto class of models with the task's head: ``AutoModelForMaskedLM``.
+    """
+
+    head_class: ClassVar[str]
+
+    def fit_head(self, loaded: models.Loaded) -> dict[str, Any]:
+        """Find the longest input, and give a decoder with a head the padding id by which it finds the last token."""
+        self.max_input_tokens = longest_input(loaded.config, self.processor)
+        if loaded.model.config.pad_token_id is None:
+            loaded.model.config.pad_token_id = self.processor.pad_token_id
+        return {"max_input_tokens": self.max_input_tokens}
+
+    def forward(self, inputs: Any) -> Any:
+        """Run the model and its head on one batch."""
+        import torch
+
+        with torch.inference_mode():
+            return self.model(**inputs.to(self.device))
+
+
+class OnePass(HeadMixin, TextTask):
+    """A text task that a model with a head answers in one pass: name `head_class`, and say how to read and score it."""
+
+    phases = ("preprocess", "forward")
+
+    def auto_class(self, config: Any) -> str:
+        """The class of models with the task's head, whatever the configuration."""
+        return self.head_class
+
+    def ready(self, loaded: models.Loaded) -> dict[str, Any]:
+        """Take the longest input from the model."""
+        return {**super().ready(loaded), **self.fit_head(loaded)}
+
+
 def longest_input(config: Any, tokenizer: Any, reserved: int = 0) -> int | None:
     """Return how many tokens a model can take in, leaving room for `reserved` more; None where nothing limits it.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field
 
@@ -12,7 +12,7 @@ from energylab.tasks import models
 from energylab.tasks.base import Row, Tokens
 from energylab.tasks.family import ModelTask
 from energylab.tasks.generation import GenerationMixin
-from energylab.tasks.text import TextSettings, TextTask, longest_input
+from energylab.tasks.text import HeadMixin, TextSettings, TextTask, longest_input
 
 ONE_PASS = ("preprocess", "forward")
 IN_WORDS = ("preprocess", "prefill", "generate")
@@ -58,19 +58,13 @@ class EncoderDecoder(GenerationMixin, TextTask):
         return [self.prompt.format_map(row) for row in rows]
 
 
-class HeadOrWords(EncoderDecoder):
+class HeadOrWords(HeadMixin, EncoderDecoder):
     """A task for which a checkpoint either carries a head (phase ``forward``) or answers in words.
 
     Which of the two follows from the checkpoint: one trained to generate (T5 and its kin) is asked in words, as
     published; the phases are settled when the model is loaded.
-
-    Attributes
-    ----------
-    head_class : str
-        The transformers Auto class of models with the task's head.
     """
 
-    head_class: ClassVar[str]
     in_words: bool = False
 
     def auto_class(self, config: Any) -> str:
@@ -83,10 +77,7 @@ class HeadOrWords(EncoderDecoder):
         self.phases = IN_WORDS if self.in_words else ONE_PASS
         if self.in_words:
             return self._with_prompt(loaded, super().ready(loaded))
-        self.max_input_tokens = longest_input(loaded.config, self.processor)
-        if loaded.model.config.pad_token_id is None:  # decoders with a head look for it to find the last token
-            loaded.model.config.pad_token_id = self.processor.pad_token_id
-        return {**ModelTask.ready(self, loaded), "max_input_tokens": self.max_input_tokens}
+        return {**ModelTask.ready(self, loaded), **self.fit_head(loaded)}
 
     def _with_prompt(self, loaded: models.Loaded, said: dict[str, Any]) -> dict[str, Any]:
         if self.prompt is None:
@@ -96,13 +87,6 @@ class HeadOrWords(EncoderDecoder):
                 "model with a head"
             )
         return said
-
-    def forward(self, inputs: Any) -> Any:
-        """Run the encoder and its head on one batch."""
-        import torch
-
-        with torch.inference_mode():
-            return self.model(**inputs.to(self.device))
 
     def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
         """Count the tokens of one batch."""

@@ -55,6 +55,10 @@ class TextClassification(HeadOrWords):
         value = float(accuracy_score([int(row["label"]) for row in rows], found))
         return (Quality(metric=metric, value=value, queries=len(rows), details={"no_class": found.count(-1)}),)
 
+    def right_answers(self, rows: Sequence[Row]) -> list[str]:
+        """Return a name of every text's class."""
+        return [self.settings.labels[int(row["label"])][0] for row in rows]
+
     def _shares_labels(self) -> bool:
         found = {self._label(str(name)) for name in self.model.config.id2label.values()}
         return set(self.settings.labels) <= found

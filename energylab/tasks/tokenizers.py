@@ -26,6 +26,9 @@ KINDS = {
     "t5": ("bpe", "$A <eos>", "$A <eos> $B <eos>"),
 }
 
+#: Kinds whose models were trained to fill in a masked word, so that their tokenizers have a token for it.
+_MASKED = ("wordpiece", "roberta")
+
 _TRAINED_VOCABULARY = 24_000  # enough for the word lists; real vocabularies are larger and are filled up
 _CHARACTERS = [chr(code) for code in range(33, 127) if not chr(code).isupper()]  # of a lower-cased text
 _TRAINING_WORDS = 20_000
@@ -61,7 +64,7 @@ def local_tokenizer(config: Any, kind: str | None, padding_side: str = "right") 
     special = _special_ids(text, kind)
     backend = _backend(kind, text.vocab_size, tuple(special.items()))
     named = {"pad_token": "<pad>", "unk_token": "<unk>", "eos_token": "<eos>" if "<eos>" in special else None}
-    named |= {f"{role}_token": f"<{role}>" for role in ("bos", "cls", "sep") if f"<{role}>" in special}
+    named |= {f"{role}_token": f"<{role}>" for role in ("bos", "cls", "sep", "mask") if f"<{role}>" in special}
     longest = getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
@@ -84,6 +87,8 @@ def _special_ids(config: Any, kind: str) -> dict[str, int]:
     ]
     if "eos" not in roles and kind != "wordpiece":
         roles.append("eos")
+    if kind in _MASKED:
+        roles.append("mask")
     ids: dict[str, int] = {}
     for role in roles:
         wanted = getattr(config, f"{role}_token_id", None)
