@@ -115,7 +115,7 @@ def test_from_the_container_to_the_leaderboard(runner, params, tmp_path):
         ask(portal, f"/api/v1/operator/submissions/{name}/review", {})
         ask(portal, "/api/v1/operator/releases", {"name": "r", "date": "2026-03-05"})
         assert "Closed model A" in ask(portal, "/closed/")
-        assert "published" in energylab("submit", "status", link)
+        assert "Published" in energylab("submit", "status", link)
     finally:
         portal.kill()
     kept = b"".join(path.read_bytes() for path in portal.folder.rglob("*") if path.is_file())
