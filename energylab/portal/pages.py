@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Request, UploadFile
 from pydantic import ValidationError
 from sqlalchemy import select
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
@@ -196,8 +197,7 @@ async def closed_leaderboard(request: Request, path: str) -> Response:
 
 async def _on_show(request: Request, board: str, path: str) -> Response:
     portal = portal_of(request)
-    with portal.database.reading() as session:
-        current = publication.current(session, board)
+    current = await run_in_threadpool(_current, portal, board)
     if current is None:
         return show(
             request, "error.html.j2", 404, heading="Nothing is published yet", back="/submit/open",
@@ -210,11 +210,20 @@ async def _on_show(request: Request, board: str, path: str) -> Response:
 async def old_release(request: Request, name: str, path: str) -> Response:
     """Send a file of any release that was published here."""
     portal = portal_of(request)
-    with portal.database.reading() as session:
-        known = session.scalar(select(PublishedRelease.name).where(PublishedRelease.name == name))
+    known = await run_in_threadpool(_known, portal, name)
     if known is None:
         raise NotThereError("there is no such release")
     return await _file(request, portal, known, path)
+
+
+def _current(portal: Portal, board: str) -> PublishedRelease | None:
+    with portal.database.reading() as session:
+        return publication.current(session, board)
+
+
+def _known(portal: Portal, name: str) -> str | None:
+    with portal.database.reading() as session:
+        return session.scalar(select(PublishedRelease.name).where(PublishedRelease.name == name))
 
 
 async def _file(request: Request, portal: Portal, name: str, path: str) -> Response:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import os
 import random
+import re
 import secrets
 import subprocess
 import sys
@@ -11,6 +14,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -187,3 +192,47 @@ def test_no_secret_is_in_database_log_or_pages(tmp_path):
     portal.start()  # a second start prints no token
     portal.kill()
     assert portal.log.read_text().count("operator    ") == 1
+
+
+def peak_mib(process):
+    """Return the largest memory a process ever had, in MiB."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)[1]) / 1024
+
+
+def upload(url, parts):
+    """Send a body of unstated length in parts, as long as the portal takes it; return the status."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+    kind = "multipart/form-data; boundary=edge"
+    try:
+        headers = {"Content-Type": kind, "Idempotency-Key": secrets.token_hex(16)}
+        connection.request("POST", "/api/v1/submissions/closed", parts, headers, encode_chunked=True)
+    except (BrokenPipeError, ConnectionResetError):  # it was told to stop while it sent
+        return 413
+    return connection.getresponse().status
+
+
+def body(size):
+    """Yield a form with a file of `size` MiB."""
+    for field in ("public", "integrity", "representative"):
+        yield f'--edge\r\nContent-Disposition: form-data; name="attested"\r\n\r\n{field}\r\n'.encode()
+    yield b'--edge\r\nContent-Disposition: form-data; name="contact"\r\n\r\na@example.org\r\n'
+    yield b'--edge\r\nContent-Disposition: form-data; name="bundle"; filename="b"\r\n\r\n'
+    for _ in range(size):
+        yield os.urandom(1 << 20)
+    yield b"\r\n--edge--\r\n"
+
+
+def test_large_uploads_do_not_fill_the_memory(tmp_path):
+    """Six bundles of 20 MiB at once are kept, two of 300 MiB cut off; the process grows by less than one of them."""
+    portal = RunningPortal(tmp_path / "portal", *FREE)
+    assert upload(portal.url, body(1)) == 201
+    before = peak_mib(portal.process)
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(lambda size: upload(portal.url, body(size)), [20] * 6 + [300] * 2))
+    grown = peak_mib(portal.process) - before
+    portal.kill()
+    assert statuses == [201] * 6 + [413] * 2
+    assert grown < 20
+    assert len(list((portal.folder / "bundles").glob("*.bundle"))) == 7
+    assert list((portal.folder / "bundles").glob(".upload-*")) == []
