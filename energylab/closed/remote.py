@@ -283,5 +283,6 @@ def host_knows(parameters: Parameters) -> tuple[DataFacts, TaskFacts] | None:
         version=task.settings.version,
         settings={**task.resolved_settings(), "runs": parameters.runs},
         overridden=task.overridden(),
+        files=tasks.foreign_files(parameters.task, type(task), parameters.params),
     )
     return data, facts

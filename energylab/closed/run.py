@@ -27,6 +27,7 @@ from energylab.meters.estimate import EstimateMeter, PowerModel
 from energylab.parameters import Parameters
 from energylab.protocol.session import Session
 from energylab.record import Record
+from energylab.tasks.files import is_path
 
 #: Meters that see the container's work from outside it.
 OUTSIDE = ("nvml", "rapl", "estimate")
@@ -175,6 +176,11 @@ def _check(request: Request) -> None:
     privacy.check_alias(request.alias)
     if request.parameters.model_source != "path":
         raise ParameterError("a closed model is a folder: model_source='path'")
+    if is_path(request.parameters.task):
+        raise ParameterError(
+            f"task {request.parameters.task!r} is a file of the host; bring a task of your own in an image built on "
+            "the runner (docs/closed-models.md)"
+        )
     if request.parameters.precision_target is not None:
         raise ParameterError("a sealed run measures all of its runs: leave precision_target out")
     for name in (BUNDLE, OPENING):

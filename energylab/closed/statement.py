@@ -8,6 +8,7 @@ in-toto Statement v1, https://github.com/in-toto/attestation/blob/main/spec/v1/s
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -138,16 +139,17 @@ class ClosedRun(_Part):
     attestations: Attested
 
 
-def subjects(run: ClosedRun) -> list[dict[str, Any]]:
-    """Return what the statement is about, each part by its digest."""
-    parts = {
-        "record": _sha(run.record.model_dump(mode="json")),
-        "readings": _sha([part.model_dump(mode="json") for part in run.readings]),
-        "timelines": _sha([part.model_dump(mode="json") for part in run.timelines]),
-        "commitments": _sha(run.commitments),
-        "data": run.record.data.digest,
-        "image": run.image.digest.removeprefix("sha256:"),
-    }
+def subjects(predicate: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what the statement is about, each part by its digest.
+
+    Parameters
+    ----------
+    predicate : mapping
+        As it is written: a later version of the schema, which knows more fields, finds the same digests.
+    """
+    parts = {name: _sha(predicate[name]) for name in ("record", "readings", "timelines", "commitments")}
+    parts["data"] = predicate["record"]["data"]["digest"]
+    parts["image"] = predicate["image"]["digest"].removeprefix("sha256:")
     return [{"digest": {"sha256": value}, "name": name} for name, value in parts.items()]
 
 
@@ -157,12 +159,13 @@ def _sha(value: Any) -> str:
 
 def write(run: ClosedRun) -> bytes:
     """Return the statement as the bytes that are signed."""
+    predicate = run.model_dump(mode="json")
     return canonical_json(
         {
             "_type": STATEMENT_TYPE,
-            "subject": subjects(run),
+            "subject": subjects(predicate),
             "predicateType": PREDICATE_TYPE,
-            "predicate": run.model_dump(mode="json"),
+            "predicate": predicate,
         }
     )
 
@@ -195,6 +198,6 @@ def read(payload: bytes) -> tuple[ClosedRun, list[str]]:
         where = ".".join(map(str, first["loc"])) or "the predicate"
         raise BundleError(f"{where[:120]}: {first['msg'][:200]}") from None
     stated = content["subject"] if isinstance(content["subject"], list) else []
-    found = subjects(run)
+    found = subjects(content["predicate"])
     broken = [part["name"] for part in found if part not in stated]
     return run, broken if len(stated) == len(found) else broken or ["an unknown part"]

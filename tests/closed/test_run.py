@@ -49,6 +49,8 @@ def test_early_stop_and_hub_models_are_refused(tmp_path, model) -> None:
         sealed.run(_asked(tmp_path, model, precision_target=0.05), container=builders.StandIn(Service()))
     with pytest.raises(ParameterError, match="folder"):
         sealed.run(_asked(tmp_path, model, model_source="hub"), container=builders.StandIn(Service()))
+    with pytest.raises(ParameterError, match="image built on the runner"):
+        sealed.run(_asked(tmp_path, model, task="./tasks/own.yaml"), container=builders.StandIn(Service()))
 
 
 def test_weights_are_counted_by_the_host_without_loading_them(tmp_path, model) -> None:
@@ -126,3 +128,21 @@ def test_simulated_energy_is_not_taken(honest, judge) -> None:
     meters = tuple(m.model_copy(update={"kind": "simulated", "name": "replay"}) for m in honest.record.meters)
     verdict = judge(builders.signed(forge.with_record(honest, energy_kind="simulated", meters=meters)))
     assert "kind" in [check.name for check in verdict.failed]
+
+
+OPEN = {
+    "warm_up": lambda run: forge.with_record(run, warm_up=None),
+    "data.digest": lambda run: forge.with_record(run, data=run.record.data.model_copy(update={"digest": None})),
+    "devices.0.name": lambda run: forge.with_record(
+        run, devices=(run.record.devices[0].model_copy(update={"name": None}),)
+    ),
+    "windows.0": lambda run: forge.with_windows(run, lambda w: {"duration_s": None} if w.index == 0 else {}),
+    "anything": lambda run: forge.with_record(run, missing=("anything",)),
+}
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_what_only_an_imported_record_leaves_open_is_refused(name, honest, judge) -> None:
+    verdict = judge(builders.signed(OPEN[name](honest)))
+    assert [check.name for check in verdict.failed] == ["stated"]
+    assert name in verdict.failed[0].words

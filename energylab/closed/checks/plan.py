@@ -41,6 +41,27 @@ def size(run: ClosedRun) -> Check:
     return judged("size", problems, f"{len(record.windows)} windows of {record.protocol.runs} runs")
 
 
+def stated(run: ClosedRun) -> Check:
+    """Nothing is left open that only a file from another program may leave open."""
+    record = run.record
+    facts = {
+        "task.version": record.task.version,
+        "model.source": record.model.source,
+        "data.name": record.data.name,
+        "data.source": record.data.source,
+        "data.digest": record.data.digest,
+        "protocol.seed": record.protocol.seed,
+        "warm_up": record.warm_up,
+        "host.processor": record.host.processor,
+        "devices": record.devices or None,
+    }
+    missing = [*record.missing, *(name for name, value in facts.items() if value is None)]
+    missing += [f"devices.{number}.name" for number, device in enumerate(record.devices) if device.name is None]
+    for window in record.windows:
+        missing += [f"windows.{window.index}" for value in (window.start_s, window.duration_s) if value is None]
+    return judged("stated", [f"{name[:60]} is not stated" for name in missing], "everything a session knows is stated")
+
+
 def coverage(run: ClosedRun) -> Check:
     """Every run holds every phase, and every phase every query exactly once."""
     record, blocks = run.record, _blocks(run)
