@@ -48,6 +48,8 @@ class _Piece:
         """Return what came of it, or raise why nothing did."""
         if self.error is not None:
             raise self.error
+        if not self.over.is_set():  # whoever had the turn was ended in the middle of it
+            raise PortalError("nothing was written; send it again")
         return self._value
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy.exc import OperationalError
+
 from energylab.errors import ConflictError, EnergylabError, StudyError
 from energylab.portal import apart, log, results
 from energylab.portal.database import Database
@@ -59,6 +61,8 @@ class Worker:
         As the log calls it.
     elsewhere : bool
         Whether jobs run on another machine, whose devices cannot be looked at from here.
+    sleep : callable
+        Waits so many seconds.
     """
 
     database: Database
@@ -68,20 +72,30 @@ class Worker:
     leases: Leases = field(default=None)  # type: ignore[assignment]
     name: str = ""
     elsewhere: bool = False
+    sleep: Callable[[float], None] = time.sleep
 
     def __post_init__(self) -> None:
         self.leases = self.leases or Leases(self.database)
         self.name = self.name or worker_name(self.device)
 
     def run(self, once: bool = False) -> None:
-        """Work until interrupted; with `once`, until nothing is left to do."""
+        """Work until interrupted; with `once`, until nothing is left to do.
+
+        A database that is away for a while is waited for: a lease runs out meanwhile, and another worker goes on.
+        """
         _LOG.info("%s works", self.name)
         while True:
-            if self.step():
-                continue
+            try:
+                if self.step():
+                    continue
+            except OperationalError as error:
+                if once:
+                    raise
+                _LOG.warning("the database does not answer (%s); looking again", type(error.orig).__name__)
+                self.sleep(10 * LOOK_S)
             if once:
                 return
-            time.sleep(LOOK_S)
+            self.sleep(LOOK_S)
 
     def step(self) -> bool:
         """Check one model or measure one; return whether there was something to do.

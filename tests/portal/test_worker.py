@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from release_builders import record_of
+from sqlalchemy.exc import OperationalError
 
 from energylab.errors import MeasurementError, ModelError, StudyError
 from energylab.portal import apart, log, office
@@ -137,6 +138,28 @@ def test_a_hub_that_is_away_is_waited_for(submit, worker, now, database, clock):
     good.run(once=True)
     assert now(name)[0].state == "measured"
     assert any("when the hub answers" in line.words for line in now(name)[2])
+
+
+def test_a_database_that_is_away_is_waited_for(submit, worker, now):
+    name, working, waits = submit().name, worker(), []
+    steps = [OperationalError("SELECT", {}, OSError("refused")), None]
+
+    def step():
+        trouble = steps.pop(0) if steps else None
+        if trouble is not None:
+            raise trouble
+        return Worker.step(working)
+
+    def sleep(seconds):
+        waits.append(seconds)
+        if now(name)[0].state == "measured":
+            raise KeyboardInterrupt
+
+    working.step, working.sleep = step, sleep
+    with pytest.raises(KeyboardInterrupt):
+        working.run()
+    assert waits[0] == 10.0
+    assert now(name)[0].state == "measured"
 
 
 def test_told_to_stop_it_gives_the_work_back_and_stops(submit, worker, now):
