@@ -16,7 +16,7 @@ import time
 
 from coverage_rows import ROWS
 
-for module in ("means", "totals", "components", "anytime"):  # importing one registers its rows
+for module in ("means", "totals", "components", "anytime", "cohorts"):  # importing one registers its rows
     importlib.import_module(f"coverage_rows.{module}")
 
 

@@ -21,6 +21,7 @@ from energylab.machine import host_facts
 from energylab.meters.base import Meter
 from energylab.parameters import PROTOCOL_VERSION, Parameters
 from energylab.paths import results_root
+from energylab.protocol.served import ServedWorkload
 from energylab.protocol.session import Session, run_session
 from energylab.protocol.settings import Settings
 from energylab.protocol.workload import FunctionWorkload, TaskWorkload, Workload
@@ -35,6 +36,7 @@ from energylab.record import (
     canonical_json,
 )
 from energylab.stopping import PrecisionStop
+from energylab.tasks.served import ServedTask
 
 
 def measure(
@@ -121,9 +123,10 @@ def check(namespace: Mapping[str, Any]) -> Parameters:
     """
     parameters = Parameters.from_notebook(namespace)
     if parameters.record is None:
-        found = machine_devices.resolve_devices(parameters.device, parameters.gpus)
+        task = tasks.load_task(parameters)
+        found = machine_devices.devices_of(parameters)
         machine_meters.choose(parameters, found)
-        tasks.load_task(parameters).check(machine_devices.torch_name(found[0]), found)
+        task.check(machine_devices.torch_name(found[0]), found)
     return parameters
 
 
@@ -146,6 +149,8 @@ def run(parameters: Parameters) -> Record:
 class _TaskSubject:
     """A model on a task."""
 
+    served: ServedWorkload | None = None
+
     def __init__(self, parameters: Parameters) -> None:
         self.task = tasks.load_task(parameters)  # checks names before anything is loaded
         self.files = tasks.foreign_files(parameters.task, type(self.task), parameters.params)
@@ -156,7 +161,11 @@ class _TaskSubject:
         self.model = self.task.load_model(machine_devices.torch_name(devices[0]))
         self.phases = tuple(self.task.phases)  # some tasks settle them by what kind of model was loaded
         self.data = self.data.model_copy(update={"covariates": self.task.covariates(self.rows)})
+        if isinstance(self.task, ServedTask):
+            self.served = ServedWorkload(self.task, self.rows, self.task.parameters.max_relative_bound)
+            return self.served
         machine_devices.check_torch_agrees(devices)
+        self.task.rehearse(self.rows)
         return TaskWorkload(self.task, self.rows)
 
     def task_facts(self) -> TaskFacts:
@@ -173,7 +182,8 @@ class _TaskSubject:
         return self.task.score([answers[i] for i in answered], [self.rows[i] for i in answered]) if answered else ()
 
     def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
-        return self.task.extra([answers[i] for i in sorted(answers)])
+        serving = {} if self.served is None else {"serving": self.served.figures()}
+        return {**self.task.extra([answers[i] for i in sorted(answers)]), **serving}
 
 
 class _FunctionSubject:
@@ -228,7 +238,7 @@ def choose_instruments(parameters: Parameters, given: Sequence[Meter] | None = N
     """Find the devices and choose the meters that the parameters name, or describe the meters that are given."""
     if given is not None:
         return Instruments(_simulated(given), tuple(given), (), "given by the caller")
-    found = machine_devices.resolve_devices(parameters.device, parameters.gpus)
+    found = machine_devices.devices_of(parameters)
     chosen = machine_meters.choose(parameters, found)
     return Instruments(found, chosen.scored, chosen.extra, chosen.why)
 
@@ -263,6 +273,7 @@ def measure_subject(
         extra=instruments.extra,
         clock=clock,
         stop=rule,
+        resident=parameters.model_source == "endpoint",
     )
     return _record(subject, parameters, settings, instruments.devices, session, instruments.why, rule), session
 

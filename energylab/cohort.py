@@ -29,6 +29,7 @@ def cohort(record: Record) -> dict[str, str]:
     imported = record.energy_kind == "imported"
     shown = sorted(settings) if imported else record.task.overridden  # which ones are published is not known there
     limits = {f"{device.power_limit_w:g} W" for device in record.devices if device.power_limit_w is not None}
+    served = {"server": str(model.settings.get("server")), "concurrency": str(settings.get("concurrency"))}
     return {
         "task": " ".join(part for part in (record.task.name, record.task.version) if part),
         "device": f"{'?' if 'devices.count' in record.missing else len(record.devices)} x {first.name or UNSTATED}",
@@ -47,6 +48,7 @@ def cohort(record: Record) -> dict[str, str]:
         "driver": (first.driver or (UNSTATED if imported else "none")).split(".")[0],
         "stack": " ".join(f"{name} {_major(record, name)}" for name in STACK if name in record.host.packages),
         "protocol": record.protocol.version,
+        **(served if model.source == "endpoint" else {}),
     }
 
 

@@ -15,8 +15,11 @@ from typing import Any
 
 from energylab.errors import DeviceLostError, MeterError, MeterPermissionError, ParameterError, unknown_name
 from energylab.machine import processor_name, usable_cores
-from energylab.meters.nvml_library import MIG_REFUSED, Nvml, in_mig_mode, text
+from energylab.meters.nvml_library import MIG_REFUSED, Nvml, board_users, in_mig_mode, text
+from energylab.meters.tenants import in_host_namespace
+from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
+from energylab.serving.processes import ServerProcesses
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,73 @@ def resolve_devices(
             f"{count}; lower gpus, or show more boards through CUDA_VISIBLE_DEVICES"
         )
     return _cuda_devices(chosen, environ, nvml)
+
+
+def devices_of(parameters: Parameters) -> tuple[DeviceFacts, ...]:
+    """Return the devices a session runs on: those of its parameters, or those its server works on."""
+    if parameters.model_source != "endpoint":
+        return resolve_devices(parameters.device, parameters.gpus)
+    processes = ServerProcesses(parameters.endpoint, parameters.server_pid)
+    return server_devices(processes, parameters.device, parameters.gpus)
+
+
+def server_devices(
+    processes: ServerProcesses, device: str = "auto", gpus: int = 1, *, nvml: Any = None
+) -> tuple[DeviceFacts, ...]:
+    """Return the devices a server works on.
+
+    Parameters
+    ----------
+    processes : ServerProcesses
+        The server's.
+    device : str
+        ``auto``: the boards on which the server has a context, else the processor; ``cpu``; ``cuda:N``: `gpus` boards
+        from number N on, as ``nvidia-smi`` numbers them, where the driver does not say who uses a board.
+    gpus : int
+        How many boards the server is said to work on.
+    nvml : module, optional
+        Stands in for ``pynvml``.
+
+    Raises
+    ------
+    ParameterError
+        If the server works on another number of boards, or the driver names processes that cannot be compared.
+    """
+    kind, first = _wanted(device)
+    if kind == "cpu":
+        return _cpu_only(gpus)
+    library = Nvml(nvml)
+    try:
+        library.start()
+    except MeterError:
+        if kind == "cuda":
+            raise
+        return _cpu_only(gpus)  # no driver of NVIDIA's: the server computes on the processor
+    try:
+        boards = list_boards(library)
+        used = _boards_of(library, boards, processes) if first is None else boards[first : first + gpus]
+        if not used and kind != "cuda":
+            return _cpu_only(gpus)
+        if len(used) != gpus:
+            names = ", ".join(f"{board.index} = {board.uuid}" for board in used) or "none"
+            raise ParameterError(f"the server works on {len(used)} board(s) ({names}), but gpus={gpus}: set the same")
+        return tuple(board_facts(library, board, board.index) for board in used)
+    finally:
+        library.stop()
+
+
+def _boards_of(library: Nvml, boards: Sequence[Board], processes: ServerProcesses) -> list[Board]:
+    """Return the boards on which a server has a context."""
+    own = processes.tree()
+    handles = {board: library.call("nvmlDeviceGetHandleByIndex", board.index) for board in boards}
+    users = {board: board_users(library, handle) or set() for board, handle in handles.items()}
+    used = [board for board, pids in users.items() if pids & own]
+    if not used and any(users.values()) and not in_host_namespace():
+        raise ParameterError(
+            "the driver names processes as the host numbers them, so it cannot be told which boards the server uses; "
+            "set device=cuda:N (as nvidia-smi numbers boards) and gpus, or device=cpu"
+        )
+    return used
 
 
 def all_devices() -> tuple[DeviceFacts, ...]:

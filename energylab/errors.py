@@ -26,6 +26,26 @@ class ModelError(EnergylabError):
     """A model cannot be loaded, does not fit the task, or does not fit the device."""
 
 
+class ServedError(EnergylabError):
+    """A server did not answer a query as asked.
+
+    Attributes
+    ----------
+    status : int or None
+        Status of its answer, where it was a refusal.
+    usage : bool
+        False when it answered but did not count the tokens.
+    silent : bool
+        True when it gave no sign of life for as long as it was allowed to.
+    """
+
+    def __init__(self, message: str, status: int | None = None, usage: bool = True, silent: bool = False) -> None:
+        super().__init__(message)
+        self.status = status
+        self.usage = usage
+        self.silent = silent
+
+
 class DataError(EnergylabError):
     """A data set is missing, too small, lacks a column or holds an unusable row."""
 

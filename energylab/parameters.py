@@ -6,7 +6,7 @@ import hashlib
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -17,24 +17,85 @@ from energylab.record import canonical_json
 PROTOCOL_VERSION = "1"
 
 #: Parameters that say where to write, where to run or how often it was tried: not part of a job's identity.
-NOT_IDENTITY = ("output_folder", "record", "device", "params", "attempt")
+NOT_IDENTITY = ("output_folder", "record", "device", "params", "attempt", "server_pid")
+
+#: Parameters younger than the first records: at their defaults they are no part of a job's identity, so that the jobs
+#: of earlier records keep their ids.
+ADDED = ("endpoint", "endpoint_api", "concurrency", "request_timeout_s", "cache")
+
+#: What a server was started with, and a request cannot change.
+OF_THE_SERVER = ("batch_size", "compile", "cache", "trust_remote_code", "extra_meters")
 
 
-class Parameters(BaseModel):
+class NotebookParameters(BaseModel):
+    """The parameters of a notebook, frozen and checked; each notebook's own are a subclass."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def check(cls, values: Mapping[str, Any]) -> Self:
+        """Build parameters from plain values, with one clear error for everything that is wrong.
+
+        Parameters
+        ----------
+        values : mapping
+            Parameter names to values; missing names keep their default.
+
+        Returns
+        -------
+        Self
+            Checked and frozen.
+
+        Raises
+        ------
+        ParameterError
+            Names each bad parameter, its value, what is allowed and the nearest known name.
+        """
+        unknown = [name for name in values if name not in cls.model_fields]
+        if unknown:
+            raise ParameterError("\n".join(_unknown(name, cls.model_fields) for name in unknown))
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise ParameterError(
+                "\n".join(_explain(problem, values, cls.model_fields) for problem in error.errors())
+            ) from None
+
+    @classmethod
+    def from_notebook(cls, namespace: Mapping[str, Any]) -> Self:
+        """Check the parameters a notebook's cells left in `namespace` (its ``globals()``).
+
+        Papermill only logs names it does not know, so every plain value in the namespace is held to be one.
+
+        Raises
+        ------
+        ParameterError
+            As `check`.
+        """
+        plain = (str, int, float, bool, list, tuple, dict, types.NoneType)
+        shell = {"In", "Out"}
+        values = {
+            name: value
+            for name, value in namespace.items()
+            if not name.startswith("_") and name not in shell and isinstance(value, plain)
+        }
+        return cls.check(values)
+
+
+class Parameters(NotebookParameters):
     """Parameters of ``notebooks/01-benchmark.ipynb`` and of `energylab.measure`, frozen and checked.
 
     ``None`` always means "as the task's YAML file says". The defaults are a smoke run of seconds on any CPU;
     the published protocol is ``samples=1000, runs=10, window_s=10`` on hub weights and hub data.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
     task: str = Field(
         "sentence_similarity", description="which task: a name in params/tasks/, or the path of its YAML file"
     )
     model: str = Field("sentence-transformers/all-MiniLM-L6-v2", description="hub id, folder, or architecture name")
-    model_source: Literal["hub", "path", "random"] = Field(
-        "random", description="hub | path | random (true architecture, random weights, no download)"
+    model_source: Literal["hub", "path", "random", "endpoint"] = Field(
+        "random",
+        description="hub | path | random (true architecture, random weights, no download) | endpoint",
     )
     revision: str | None = Field(None, description="hub revision; pass it with -r so that it stays text")
     data_source: Literal["hub", "sample", "synthetic"] = Field(
@@ -52,6 +113,18 @@ class Parameters(BaseModel):
     attention: str | None = Field(None, description="eager | sdpa | flash_attention_2 …; None: the library's choice")
     compile: bool = Field(False, description="torch.compile the model")
     trust_remote_code: bool = Field(False, description="run code that comes with the model")
+    cache: Literal["static"] | None = Field(
+        None, description="static: keys and values of fixed size, which compiles decoding on a GPU; None: as they grow"
+    )
+    endpoint: str | None = Field(
+        None, description="address of an OpenAI-compatible server on this host, e.g. http://127.0.0.1:8000/v1"
+    )
+    endpoint_api: Literal["completions", "chat"] | None = Field(
+        None, description="completions | chat; None: chat for reasoning, else completions"
+    )
+    concurrency: int = Field(1, ge=1, description="requests a server is kept busy with, all slots full")
+    server_pid: int | None = Field(None, ge=1, description="process id of the server; None: who listens on its port")
+    request_timeout_s: float = Field(300.0, gt=0, description="seconds of silence after which a query has failed")
     quality_model: str | None = Field(None, description="folder or hub id of the CLIP model that scores images")
     device: str = Field("auto", description="auto | cpu | cuda | cuda:0 …")
     gpus: int = Field(1, ge=1, description="devices the model is spread over; their energy is summed")
@@ -83,12 +156,26 @@ class Parameters(BaseModel):
     output_folder: str | None = Field(None, description="folder for record.json; None: results/notebook beside params/")
     record: str | None = Field(None, description="show this record.json and measure nothing")
 
-    @field_validator("model", "task", "output_folder", "device", "meter")
+    @field_validator("model", "task", "output_folder", "device", "meter", "endpoint")
     @classmethod
     def _not_empty(cls, value: str | None) -> str | None:
         if value is not None and not value.strip():
             raise ValueError("must not be empty")
         return value
+
+    @model_validator(mode="after")
+    def _served(self) -> Parameters:
+        served = self.model_source == "endpoint"
+        if served and self.endpoint is None:
+            raise ValueError("model_source='endpoint' needs endpoint=, the address of a server on this host")
+        wrong = OF_THE_SERVER if served else ("endpoint", "endpoint_api", "concurrency", "server_pid")
+        for name in wrong:
+            value, default = getattr(self, name), type(self).model_fields[name].default
+            if value != default and served:
+                raise ValueError(f"{name}={value!r} cannot be set from outside a server: start the server with it")
+            if value != default:
+                raise ValueError(f"{name}={value!r} needs model_source='endpoint', not {self.model_source!r}")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Parameters:
@@ -97,53 +184,6 @@ class Parameters(BaseModel):
         if self.revision is not None and self.model_source != "hub":
             raise ValueError(f"revision={self.revision!r} needs model_source='hub', not {self.model_source!r}")
         return self
-
-    @classmethod
-    def check(cls, values: Mapping[str, Any]) -> Parameters:
-        """Build parameters from plain values, with one clear error for everything that is wrong.
-
-        Parameters
-        ----------
-        values : mapping
-            Parameter names to values; missing names keep their default.
-
-        Returns
-        -------
-        Parameters
-            Checked and frozen.
-
-        Raises
-        ------
-        ParameterError
-            Names each bad parameter, its value, what is allowed and the nearest known name.
-        """
-        unknown = [name for name in values if name not in cls.model_fields]
-        if unknown:
-            raise ParameterError("\n".join(_unknown(name, cls.model_fields) for name in unknown))
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            raise ParameterError("\n".join(_explain(problem, values) for problem in error.errors())) from None
-
-    @classmethod
-    def from_notebook(cls, namespace: Mapping[str, Any]) -> Parameters:
-        """Check the parameters a notebook's cells left in `namespace` (its ``globals()``).
-
-        Papermill only logs names it does not know, so every plain value in the namespace is held to be one.
-
-        Raises
-        ------
-        ParameterError
-            As `check`.
-        """
-        plain = (str, int, float, bool, list, tuple, dict, types.NoneType)
-        shell = {"In", "Out"}
-        values = {
-            name: value
-            for name, value in namespace.items()
-            if not name.startswith("_") and name not in shell and isinstance(value, plain)
-        }
-        return cls.check(values)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -157,6 +197,9 @@ class Parameters(BaseModel):
         identity["task"] = self.task_name
         for name in ("meter", "extra_meters"):
             identity[name] = ",".join(part.rpartition("/")[2] for part in identity[name].split(","))
+        for name in ADDED:
+            if identity[name] == type(self).model_fields[name].default:
+                del identity[name]
         if self.model_source == "path" and not self.model.startswith("package:"):
             identity["model"] = Path(self.model).name
         return identity
@@ -178,13 +221,13 @@ def _unknown(name: str, known: Mapping[str, Any]) -> str:
     return f"unknown parameter {name!r}{meant} Allowed: {', '.join(known)}"
 
 
-def _explain(problem: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+def _explain(problem: Mapping[str, Any], values: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
     if not problem["loc"]:
         return problem["msg"].removeprefix("Value error, ")
     name = str(problem["loc"][0])
     value = values.get(name)
     text = f"parameter {name}={value!r} ({type(value).__name__}): {problem['msg'].removeprefix('Value error, ')}"
-    field = Parameters.model_fields[name]
+    field = fields[name]
     if field.annotation in (str, str | None) and isinstance(value, (int, float)):
         text += f". Papermill reads {name} as a number: pass it as text with `-r {name} VALUE`"
     elif problem["type"] == "literal_error":

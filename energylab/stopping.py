@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from statistics import fmean
 from typing import Any
 
@@ -15,7 +15,8 @@ class PrecisionStop:
     """Feeds every measured block to a stop rule, and says when the relative half-width is small enough.
 
     A block's energy is that of all scored phases on its queries, each once. Blocks are random parts of the
-    queries, so the energy per query of those measured so far estimates that of all.
+    queries, so the energy per query of those measured so far estimates that of all; every run asks the same blocks, so
+    that once all were asked their choice is no error any more.
 
     Parameters
     ----------
@@ -40,14 +41,14 @@ class PrecisionStop:
         queries = scored[0].queries
         means = {name: fmean(values[i] for i in queries) for name, values in self._covariates.items()}
         energy_j = sum(window.energy_j / window.replications for window in scored)
-        self.decision = self._rule.update(energy_j, len(queries), means)
+        self.decision = self._rule.update(energy_j, len(queries), means, block=frozenset(queries))
         return self.decision.reason if self.decision.stop else None
 
     def _start(self) -> None:
         data = self._data()
         self._covariates = {name: values for name, values in data.covariates.items() if len(set(values)) > 1}
         means = {name: fmean(values) for name, values in self._covariates.items()}
-        self._rule = StopRule(self._target, covariate_means=means, population=data.queries)
+        self._rule = StopRule(self._target, covariate_means=means, population=data.queries, repeats=True)
 
     def facts(self, session: Session) -> dict[str, Any]:
         """Return what the record keeps: the target, the reason, the interval and everything spent on it."""
@@ -60,10 +61,22 @@ class PrecisionStop:
                 "reason": session.stopped or (self.decision.reason if self.decision else "no block was measured"),
                 "reached": session.stopped is not None,
                 "energy_j_per_query": interval.mean if interval else None,
-                "low_j": interval.low if interval else None,
-                "high_j": interval.high if interval else None,
+                "low_j": float(interval.low) if interval else None,
+                "high_j": float(interval.high) if interval else None,
+                "relative_bound": _relative_bound(session.windows),  # of the meter, beside the interval
                 "blocks": self.decision.windows if self.decision else 0,
                 "spent_j": sum(energy for energy in spent if energy is not None),
                 "unmetered_parts": sum(energy is None for energy in spent),
             }
         }
+
+
+def _relative_bound(windows: Iterable[Window]) -> float | None:
+    """Error bound of the meter over all valid scored windows, relative to their energy; None where it is unknown.
+
+    It is no part of the interval: what every run adds alike to a block cannot be seen by comparing runs.
+    """
+    scored = [window for window in windows if window.valid and window.phase in SCORED_PHASES]
+    if not scored or any(window.bound_j is None for window in scored):
+        return None
+    return sum(window.bound_j for window in scored) / sum(window.energy_j for window in scored)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -94,7 +95,7 @@ def parameters_cell() -> str:
 
 def _annotation(annotation: Any) -> str:
     """Write an annotation as papermill can read it: one word, ``str`` for choices."""
-    words = {word for word in ("int", "float", "bool", "str") if word in str(annotation)}
+    words = {word for word in ("int", "float", "bool", "str") if re.search(rf"\b{word}\b", str(annotation))}
     return words.pop() if words else "str"
 
 

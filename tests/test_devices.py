@@ -8,8 +8,9 @@ import pynvml
 import pytest
 from fake_nvml import FakeBoard, FakeNvml, machine
 
+from energylab import devices as machine_devices
 from energylab.clock import ManualClock
-from energylab.devices import Board, check_torch_agrees, resolve_devices, torch_name, visible_boards
+from energylab.devices import Board, check_torch_agrees, resolve_devices, server_devices, torch_name, visible_boards
 from energylab.errors import MeterError, ParameterError, UnknownNameError
 from energylab.record import DeviceFacts
 
@@ -184,3 +185,39 @@ def test_torch_must_compute_on_the_board_the_meter_watches(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid="bbbb-2222"))
     with pytest.raises(MeterError, match="cuda:0 is board GPU-bbbb-2222, but the meter watches GPU-aaaa-1111"):
         check_torch_agrees([device])
+
+
+class OneServer:
+    """A server of two processes."""
+
+    def tree(self):
+        return {4001, 4002}
+
+
+def test_a_served_model_is_measured_on_the_boards_its_server_uses():
+    _, nvml = machine(boards=3)
+    nvml.boards[1].compute_pids = [4002]
+    nvml.boards[2].compute_pids = [77]
+    (found,) = server_devices(OneServer(), nvml=nvml)
+    assert found.uuid == nvml.boards[1].uuid
+    nvml.boards[2].compute_pids = [4001, 77]
+    assert [board.index for board in server_devices(OneServer(), gpus=2, nvml=nvml)] == [1, 2]
+    with pytest.raises(ParameterError, match=r"works on 2 board\(s\)"):
+        server_devices(OneServer(), nvml=nvml)
+
+
+def test_a_server_without_a_board_computes_on_the_processor(monkeypatch):
+    _, nvml = machine(boards=1)
+    assert server_devices(OneServer(), nvml=nvml)[0].type == "cpu"
+    nvml.boards[0].compute_pids = [77]
+    monkeypatch.setattr(machine_devices, "in_host_namespace", lambda: True)
+    assert server_devices(OneServer(), nvml=nvml)[0].type == "cpu"
+    monkeypatch.setattr(machine_devices, "in_host_namespace", lambda: False)
+    with pytest.raises(ParameterError, match="set device=cuda:N"):
+        server_devices(OneServer(), nvml=nvml)
+    assert server_devices(OneServer(), "cuda:0", nvml=nvml)[0].uuid == nvml.boards[0].uuid
+    assert server_devices(OneServer(), "cpu", nvml=nvml)[0].type == "cpu"
+    nvml.fail("nvmlInit", pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
+    assert server_devices(OneServer(), nvml=nvml)[0].type == "cpu"
+    with pytest.raises(MeterError):
+        server_devices(OneServer(), "cuda", nvml=nvml)

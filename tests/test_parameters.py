@@ -11,7 +11,7 @@ import papermill
 import pytest
 
 from energylab.errors import ParameterError
-from energylab.parameters import NOT_IDENTITY, Parameters
+from energylab.parameters import ADDED, NOT_IDENTITY, Parameters
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "01-benchmark.ipynb"
 
@@ -54,6 +54,13 @@ def test_papermill_explains_every_parameter():
         ({"model": "  "}, "must not be empty"),
         ({"revision": "main"}, "needs model_source='hub'"),
         ({"warm_up_max_s": 0.1}, "below warm_up_min_s"),
+        ({"model_source": "endpoint"}, "needs endpoint="),
+        ({"concurrency": 2}, "concurrency=2 needs model_source='endpoint', not 'random'"),
+        ({"endpoint": "http://127.0.0.1:1/v1"}, "needs model_source='endpoint'"),
+        (
+            {"model_source": "endpoint", "endpoint": "http://127.0.0.1:1/v1", "batch_size": 4},
+            "batch_size=4 cannot be set from outside a server",
+        ),
     ],
 )
 def test_a_wrong_parameter_is_named_with_what_is_allowed(values, said):
@@ -77,11 +84,24 @@ def test_a_notebook_namespace_may_hold_functions_and_modules_but_no_unknown_valu
 def test_the_job_id_follows_what_is_measured_and_nothing_else():
     base = Parameters.check({"model_source": "path", "model": "/home/a/tiny"})
     same = {"output_folder": "elsewhere", "device": "cuda:1", "params": "p", "attempt": 2, "record": "r.json"}
-    assert set(same) == set(NOT_IDENTITY)
+    assert {*same, "server_pid"} == set(NOT_IDENTITY)  # which needs an endpoint: see below
     assert Parameters.check({**same, "model_source": "path", "model": "/mnt/b/tiny"}).job_id == base.job_id
     changed = [{"repeat": 1}, {"samples": 17}, {"seed": 1}, {"task": "text_generation"}, {"dtype": "float16"}]
     ids = {Parameters.check({"model_source": "path", "model": "tiny", **change}).job_id for change in changed}
     assert len(ids | {base.job_id}) == len(changed) + 1
+
+
+def test_a_served_models_job_id_follows_the_load_and_not_the_process():
+    base = {"task": "text_generation", "model_source": "endpoint", "endpoint": "http://127.0.0.1:1/v1"}
+    ids = {Parameters.check({**base, **change}).job_id for change in ({}, {"concurrency": 2}, {"endpoint_api": "chat"})}
+    assert len(ids) == 3
+    assert Parameters.check({**base, "server_pid": 7}).job_id == Parameters.check(base).job_id
+
+
+def test_parameters_added_later_leave_the_ids_of_earlier_jobs_alone():
+    assert Parameters().job_id == "40e8144f55f7634d"  # as it was before any of ADDED
+    assert not set(ADDED) & set(Parameters().identity)
+    assert Parameters(cache="static").job_id != Parameters().job_id
 
 
 def test_a_meter_in_a_file_counts_by_the_files_name_wherever_it_lies():

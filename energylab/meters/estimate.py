@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from energylab.clock import Clock
 from energylab.errors import MeterError
 from energylab.machine import usable_cores
-from energylab.meters.base import Meter, Reading
+from energylab.meters.base import DeviceCounters, Meter, Reading
 from energylab.meters.probe import read_cost
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
+from energylab.serving.processes import ServerProcesses
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class PowerModel:
 class EstimateMeter(Meter):
     """Processor time of this process under a `PowerModel`: an estimate, in place of a measurement.
 
-    Child processes are not seen, and memory is not in it.
+    Child processes are not seen, and memory is not in it. With a server the processor time is that of all its
+    processes, and none of this one's.
 
     Parameters
     ----------
@@ -68,6 +70,8 @@ class EstimateMeter(Meter):
     clock : Clock, optional
     cpu_time : callable, optional
         Returns the processor time of this process in seconds.
+    server : ServerProcesses, optional
+        Whose processor time to take in place of this process's.
     """
 
     name = "estimate"
@@ -82,13 +86,17 @@ class EstimateMeter(Meter):
         cores: int | None = None,
         clock: Clock | None = None,
         cpu_time: Callable[[], float] = time.process_time,
+        server: ServerProcesses | None = None,
     ) -> None:
         super().__init__(clock)
         self.model = model or PowerModel()
         self._cores = cores
-        self._cpu_time = cpu_time
+        self._server = server
+        self._cpu_time = cpu_time if server is None else server.cpu_s
         self._start_s: float | None = None
-        self.source = f"processor time x {self.model.core_w:g} W a core, {self.model.static_share:.0%} of it at rest"
+        whose = "" if server is None else " of the server's processes"
+        at_rest = f"{self.model.static_share:.0%} of it at rest"
+        self.source = f"processor time{whose} x {self.model.core_w:g} W a core, {at_rest}"
         self.notes = (
             "ESTIMATED, not measured: the figure is processor time times a power model, since no energy counter "
             "is read. It can be wrong by a factor of two, and it cannot be official.",
@@ -96,11 +104,14 @@ class EstimateMeter(Meter):
 
     @classmethod
     def for_devices(cls, devices: Sequence[DeviceFacts], parameters: Parameters) -> list[Meter]:
-        """Return one meter: the process runs on the processor whatever the devices are."""
-        return [cls(PowerModel(core_w=parameters.cpu_core_w))]
+        """Return one meter: the process, or the server, runs on the processor whatever the devices are."""
+        return [cls(PowerModel(core_w=parameters.cpu_core_w), server=ServerProcesses.of(parameters))]
 
     def open(self) -> None:
         """Take the present as the origin. Processor time has no visible steps: no period to measure."""
+        if self._server is not None:
+            self._server.refresh()
+            self._cores = self._cores or self._server.cores()
         self._cores = self._cores or usable_cores()
         self._start_s = self.clock.now()
         self.quantum_j = self.model.core_w * time.get_clock_info("process_time").resolution
@@ -112,3 +123,9 @@ class EstimateMeter(Meter):
             raise MeterError("the estimate meter is not open; call open() or use it in a with block")
         now_s = self.clock.now()
         return Reading(self.model.energy_j(self._cpu_time(), now_s - self._start_s, self._cores), now_s)
+
+    def counters(self) -> DeviceCounters:
+        """Return nothing: a model tells no temperature. Between windows, look for new processes of the server."""
+        if self._server is not None:
+            self._server.refresh()
+        return super().counters()

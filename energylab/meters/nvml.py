@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from energylab.clock import Clock
 from energylab.errors import MeterError
 from energylab.meters.base import DeviceCounters, Meter, Reading
-from energylab.meters.nvml_library import MIG_REFUSED, NotSupportedError, Nvml, in_mig_mode, text
+from energylab.meters.nvml_library import MIG_REFUSED, NotSupportedError, Nvml, board_users, in_mig_mode, text
 from energylab.meters.probe import read_cost, step_times, update_period
 from energylab.meters.sampler import PowerIntegrator
 from energylab.meters.tenants import Tenants
 from energylab.meters.throttle import Throttle
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
+from energylab.serving.processes import ServerProcesses
 
 INSTANT = "NVML_FI_DEV_POWER_INSTANT"
 
@@ -39,6 +40,8 @@ class NvmlMeter(Meter):
     nvml : module, optional
         Stands in for ``pynvml``.
     clock : Clock, optional
+    served : callable, optional
+        Returns the process ids of the server whose model is measured: they are no co-tenants.
 
     References
     ----------
@@ -52,7 +55,14 @@ class NvmlMeter(Meter):
     kind = "measured"
     watches = ("cuda",)
 
-    def __init__(self, board: int | str, *, nvml: Any = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        board: int | str,
+        *,
+        nvml: Any = None,
+        clock: Clock | None = None,
+        served: Callable[[], set[int]] | None = None,
+    ) -> None:
         super().__init__(clock)
         self.board = board
         self.device = board if isinstance(board, str) else f"board {board}"
@@ -61,7 +71,7 @@ class NvmlMeter(Meter):
         self._nvml = Nvml(nvml)
         self._handle: Any = None
         self._throttle: Throttle | None = None
-        self._tenants = Tenants()
+        self._tenants = Tenants(served)
         self._integrator: PowerIntegrator | None = None
         self._refresh_s = 0.0
         self._started = False
@@ -78,7 +88,8 @@ class NvmlMeter(Meter):
         strange = [device.name for device in devices if device.uuid is None]
         if strange:
             raise MeterError(f"nvml: {', '.join(strange)} has no UUID; only NVIDIA boards can be watched")
-        return [cls(device.uuid) for device in devices]
+        server = ServerProcesses.of(parameters)
+        return [cls(device.uuid, served=None if server is None else server.tree) for device in devices]
 
     def open(self) -> None:
         """Find the board, choose counter or integrated power, and measure its update period.
@@ -131,7 +142,7 @@ class NvmlMeter(Meter):
             sm_clock_mhz=nvml.optional("nvmlDeviceGetClockInfo", handle, nvml.constant("NVML_CLOCK_SM")),
             memory_clock_mhz=nvml.optional("nvmlDeviceGetClockInfo", handle, nvml.constant("NVML_CLOCK_MEM")),
             power_w=self.instant_power_w(),
-            cotenants=self._tenants.others(self._processes() or ()),
+            cotenants=self._tenants.others(board_users(nvml, handle) or ()),
             **self._throttle.seconds(),
         )
 
@@ -178,7 +189,7 @@ class NvmlMeter(Meter):
         limit_mw = self._nvml.optional("nvmlDeviceGetEnforcedPowerLimit", self._handle)
         self.power_limit_w = None if limit_mw is None else limit_mw / 1000
         self._throttle = Throttle(self._nvml, self._handle, self.clock)
-        if self._processes() is None:
+        if board_users(self._nvml, self._handle) is None:
             self.notes += ("this driver does not list processes: co-tenants cannot be seen",)
 
     def _choose_source(self) -> None:
@@ -219,16 +230,3 @@ class NvmlMeter(Meter):
         sensor = self._nvml.constant("NVML_TEMPERATURE_GPU")
         newer = self._nvml.optional("nvmlDeviceGetTemperatureV", self._handle, sensor)
         return self._nvml.optional("nvmlDeviceGetTemperature", self._handle, sensor) if newer is None else newer
-
-    def _processes(self) -> set[int] | None:
-        """Return the processes on the board, of MPS too; None where the driver lists none."""
-        compute = self._listed("nvmlDeviceGetComputeRunningProcesses")
-        shared = self._listed("nvmlDeviceGetMPSComputeRunningProcesses")
-        return None if compute is None else compute | (shared or set())
-
-    def _listed(self, function: str) -> set[int] | None:
-        for version in ("", "_v2"):  # the newest; drivers before 510 have the second alone
-            listed = self._nvml.optional(function + version, self._handle)
-            if listed is not None:
-                return {process.pid for process in listed}
-        return None

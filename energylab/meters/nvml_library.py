@@ -204,3 +204,18 @@ def in_mig_mode(nvml: Nvml, handle: Any) -> bool:
     """Tell whether a board is split into slices now; boards that cannot be split are not."""
     mode = nvml.optional("nvmlDeviceGetMigMode", handle)
     return mode is not None and bool(mode[0])
+
+
+def board_users(nvml: Nvml, handle: Any) -> set[int] | None:
+    """Return the processes on a board, of MPS too, as the driver numbers them; None where it lists none."""
+    compute = _listed(nvml, handle, "nvmlDeviceGetComputeRunningProcesses")
+    shared = _listed(nvml, handle, "nvmlDeviceGetMPSComputeRunningProcesses")
+    return None if compute is None else compute | (shared or set())
+
+
+def _listed(nvml: Nvml, handle: Any, function: str) -> set[int] | None:
+    for version in ("", "_v2"):  # the newest; drivers before 510 have the second alone
+        listed = nvml.optional(function + version, handle)
+        if listed is not None:
+            return {process.pid for process in listed}
+    return None

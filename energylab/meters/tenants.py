@@ -10,7 +10,7 @@ Drivers before about 550 give process ids as the host numbers them, also inside 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 #: Inode of the host's process id namespace: the kernel's PROC_PID_INIT_INO.
@@ -18,9 +18,16 @@ _HOST_NAMESPACE = "pid:[4026531836]"
 
 
 class Tenants:
-    """Remembers the last answer: looking up kin walks through every process of the machine."""
+    """Remembers the last answer: looking up kin walks through every process of the machine.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    served : callable, optional
+        Returns the process ids of a server whose model is measured: they count as this process's own.
+    """
+
+    def __init__(self, served: Callable[[], set[int]] | None = None) -> None:
+        self._served = served
         self._present: frozenset[int] = frozenset()
         self._others: tuple[int, ...] = ()
 
@@ -29,8 +36,13 @@ class Tenants:
         present = frozenset(pids)
         if present != self._present:
             alone = present <= {os.getpid()}
-            self._present, self._others = present, () if alone else cotenants(present)
+            self._present, self._others = present, () if alone else self._strangers(present)
         return self._others
+
+    def _strangers(self, present: frozenset[int]) -> tuple[int, ...]:
+        if self._served is None:
+            return cotenants(present)
+        return cotenants(present, own=family() | self._served())
 
 
 def cotenants(pids: Iterable[int], own: Iterable[int] | None = None, host_ids: bool | None = None) -> tuple[int, ...]:

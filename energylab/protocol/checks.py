@@ -27,6 +27,7 @@ REASONS = {
     "power_brake": "the device slowed down because of an external power brake",
     "hardware_slowdown": "the device's hardware slowed it down",
     "query_failed": "a query raised an error",
+    "not_steady": "the load on the server did not settle: more or less work was done than is credited",
     "out_of_memory": "a query ran out of memory",
 }
 

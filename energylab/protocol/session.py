@@ -14,7 +14,7 @@ from energylab.clock import Clock
 from energylab.errors import MeasurementError
 from energylab.meters.base import Meter
 from energylab.protocol.settings import Settings
-from energylab.protocol.steady import idle_level, warm_up
+from energylab.protocol.steady import idle_level, resident_already, warm_up
 from energylab.protocol.window import Bench, Block, Edge, measure_window
 from energylab.protocol.workload import Workload
 from energylab.record import SCORED_PHASES, IdleLevel, MeterFacts, WarmUp, Window
@@ -72,6 +72,7 @@ def run_session(
     extra: Sequence[Meter] = (),
     clock: Clock | None = None,
     stop: Stop | None = None,
+    resident: bool = False,
 ) -> Session:
     """Measure one workload from the first idle level to the last.
 
@@ -89,6 +90,8 @@ def run_session(
         The meters' clock; the machine's by default.
     stop : callable, optional
         Looks at every block's windows and may end the session early; blocks then run through all phases in turn.
+    resident : bool, default False
+        The model is on its device already, in a server: there is no idle level without it.
 
     Returns
     -------
@@ -109,12 +112,14 @@ def run_session(
     with ExitStack() as stack:
         for meter in [*scored, *extra]:
             stack.enter_context(meter)
-        no_context, idle_w = idle_level(list(scored), settings, "no_context")
+        no_context, idle_w = (resident_already(), {}) if resident else idle_level(list(scored), settings, "no_context")
         workload = load()
+        stack.callback(workload.close)
         if workload.queries < 1:
             raise MeasurementError("there is no query to measure; give at least one")
         bench = Bench(workload, scored, extra, settings, clock, clock.now(), random.Random(settings.seed), idle_w)
-        resident, _ = idle_level(list(scored), settings, "weights_resident")
+        at_rest, resting_w = idle_level(list(scored), settings, "weights_resident")
+        bench.idle_w.update(resting_w if resident else {})
         warmed = warm_up(bench)
         with quiet_collector():
             measured = _measure_runs(bench, stop)
@@ -124,7 +129,7 @@ def run_session(
         )
     return Session(
         meters=facts,
-        idle=(no_context, resident, after),
+        idle=(no_context, at_rest, after),
         warm_up=warmed,
         windows=tuple(measured.windows),
         answers=measured.answers,
@@ -172,17 +177,22 @@ def plan_blocks(bench: Bench, run: int, phases: Sequence[str]) -> list[tuple[int
     random.Random(f"{settings.seed}/{run}").shuffle(order)
     batches = workload.cut(order)
     pass_s = max(bench.pace_s.get(phase, 0.0) for phase in phases) * workload.queries
-    count = max(1, min(int(pass_s / settings.window_s), len(batches)))
+    count = max(1, min(int(pass_s / settings.window_s), len(batches) // workload.least_batches))
     cuts = [len(batches) * i // count for i in range(count + 1)]
     parts = [batches[a:b] for a, b in pairwise(cuts)]
     return [tuple(query for batch in part for query in batch) for part in parts]
 
 
 def _order(bench: Bench, run: int, together: bool) -> Iterator[list[Block]]:
-    """Yield the blocks of one run in groups: phase after phase as published, or all phases of a block `together`."""
+    """Yield the blocks of one run in groups: phase after phase as published, or all phases of a block `together`.
+
+    Together, every run asks the same blocks in an order of its own; else each deals the queries anew.
+    """
     phases = bench.workload.phases
     if together:
-        for number, queries in enumerate(plan_blocks(bench, run, phases)):
+        numbered = list(enumerate(plan_blocks(bench, 0, phases)))  # a stop rule compares a block with itself
+        random.Random(f"{bench.settings.seed}/order/{run}").shuffle(numbered)
+        for number, queries in numbered:
             yield [Block(run, phase, number, queries) for phase in phases]
         return
     for phase in phases:

@@ -66,6 +66,11 @@ def idle_level(meters: list[Meter], settings: Settings, level: str) -> tuple[Idl
     )
 
 
+def resident_already() -> IdleLevel:
+    """Return the level that could not be observed: a server had its model on the device before the session began."""
+    return IdleLevel(level="no_context", power_w=None, duration_s=0.0, energy_j=None, reasons=("server_running",))
+
+
 @dataclass(frozen=True)
 class _Slice:
     """A stretch of the warm-up."""

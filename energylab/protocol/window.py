@@ -19,7 +19,7 @@ from energylab.protocol.checks import (
     state_reasons,
 )
 from energylab.protocol.settings import Settings
-from energylab.protocol.workload import Batch, Workload
+from energylab.protocol.workload import Batch, Work, Workload, failures_of
 from energylab.record import DeviceState, MeterReadings, QueryFailure, Window
 
 #: Time between two readings while waiting for a step of the counter.
@@ -94,15 +94,6 @@ class Block:
     queries: tuple[int, ...]
 
 
-@dataclass
-class Work:
-    """What running a block left: outputs of its first replication, and what went wrong."""
-
-    replications: int = 0
-    outputs: list[Any] = field(default_factory=list)
-    failures: list[QueryFailure] = field(default_factory=list)
-
-
 def measure_window(bench: Bench, block: Block, index: int, attempt: int) -> tuple[Window, list[tuple[Batch, Any]]]:
     """Measure one block of queries once.
 
@@ -132,20 +123,16 @@ def measure_window(bench: Bench, block: Block, index: int, attempt: int) -> tupl
     gc.collect()
     gc.disable()  # a collection inside the window would be charged to the model
     try:
+        bench.workload.begin(block.phase, batches)
         spans, work = _between_readings(bench, block.phase, batches, on_tick)
     finally:
         gc.enable()
+        bench.workload.end()
     bench.edges.append(tuple((span.start, span.stop) for span in spans[-len(bench.scored) :]))
     tokens, failures = _count(bench, block.phase, batches, work)
     work.failures += failures
     window = _judge(bench, block, spans, work, _states(bench, before, spans), index, attempt, tokens)
     return window, list(zip(batches, work.outputs, strict=False))
-
-
-def _failures(batch_queries: Sequence[int], error: Exception) -> list[QueryFailure]:
-    """Keep what a query raised: every query of its batch failed with it."""
-    kind = "OutOfMemoryError" if isinstance(error, MemoryError) else type(error).__name__
-    return [QueryFailure(query=query, error=kind, message=str(error)[:500]) for query in batch_queries]
 
 
 def _prepare(bench: Bench, block: Block) -> tuple[list[Batch], list[QueryFailure]]:
@@ -154,7 +141,7 @@ def _prepare(bench: Bench, block: Block) -> tuple[list[Batch], list[QueryFailure
         try:
             batches.append(bench.workload.prepare(block.phase, queries))
         except Exception as error:  # noqa: BLE001 - kept with the query, and makes the window invalid
-            failures += _failures(queries, error)
+            failures += failures_of(queries, error)
     return batches, failures
 
 
@@ -186,7 +173,7 @@ def _edges_on_tick(bench: Bench, block: Block) -> bool:
     the stated precision; otherwise, or where one batch is too long to be spent on a lead-in, edges wait for a step.
     """
     settings = bench.settings
-    if not bench.stepped or settings.edges == "dithered":
+    if not bench.stepped or settings.edges == "dithered" or bench.workload.continuous:
         return False
     if settings.edges == "tick":
         return True
@@ -208,7 +195,7 @@ def _lead_in(bench: Bench, phase: str, batches: Sequence[Batch], on_tick: bool) 
     A counter read between two steps lags by the energy since the last one. With the same power before the start as
     before the end, the two lags cancel on average; a start on idle would make the window too small.
     """
-    if not bench.stepped or on_tick or not batches:
+    if not bench.stepped or on_tick or not batches or bench.workload.continuous:
         return
     if bench.settings.dither:
         bench.clock.sleep(bench.rng.random() * bench.step_s)
@@ -227,38 +214,16 @@ def _lead_in(bench: Bench, phase: str, batches: Sequence[Batch], on_tick: bool) 
 def _between_readings(
     bench: Bench, phase: str, batches: Sequence[Batch], on_tick: bool
 ) -> tuple[list[MeterSpan], Work]:
-    workload, meters = bench.workload, bench.meters
+    meters = bench.meters
     edge_power = [meter.edge_power_w() if meter.kind != "estimated" else None for meter in meters]
-    workload.synchronize()
+    bench.workload.synchronize()
     starts = [_read(meter, on_tick and meter.update_period_s) for meter in meters]
     if on_tick and bench.settings.dither:  # a start locked to the counter's steps would alias with a periodic load
         bench.clock.sleep(bench.rng.random() * bench.step_s)
-    work = _run(workload, phase, batches, bench.clock, bench.settings.window_s)
+    work = bench.workload.work_through(phase, batches, bench.clock, bench.settings.window_s)
     stops = [_read(meter, on_tick and meter.update_period_s) for meter in reversed(meters)][::-1]
     edges = zip(meters, starts, stops, edge_power, strict=True)
     return [_span(meter, start, stop, power, on_tick) for meter, start, stop, power in edges], work
-
-
-def _run(workload: Workload, phase: str, batches: Sequence[Batch], clock: Clock, window_s: float) -> Work:
-    """Run all batches, again and again until `window_s` has passed: whole repetitions only."""
-    work = Work()
-    start = clock.now()
-    done = 0  # batches of the present repetition
-    try:
-        for outputs in workload.run_all(phase, batches):
-            work.outputs.append(outputs)
-            done += 1
-        workload.synchronize()
-        work.replications = 1
-        while clock.now() - start < window_s:
-            done = 0
-            for _ in workload.run_all(phase, batches, keep=False):
-                done += 1
-            workload.synchronize()
-            work.replications += 1
-    except Exception as error:  # noqa: BLE001 - whatever a query raises is kept, and makes the window invalid
-        work.failures += _failures(batches[min(done, len(batches) - 1)].queries, error)
-    return work
 
 
 def _read(meter: Meter, on_tick: object) -> Reading | MeterError:
@@ -315,7 +280,7 @@ def _count(
         try:
             counted = bench.workload.count(phase, batch, outputs)
         except Exception as error:  # noqa: BLE001 - kept with the query, and makes the window invalid
-            failures += _failures(batch.queries, error)
+            failures += failures_of(batch.queries, error)
             continue
         for side in tokens:
             value = getattr(counted, side)
@@ -326,7 +291,7 @@ def _count(
 def _judge(bench, block: Block, spans, work: Work, states, index: int, attempt: int, tokens) -> Window:
     scored = [span for span in spans if any(span.meter is meter for meter in bench.scored)]
     on_device = block.phase != "preprocess"
-    reasons = failure_reasons(work.failures)
+    reasons = failure_reasons(work.failures) + work.reasons
     for span in scored:
         reasons += span_reasons(span, bench.idle_w.get(span.meter.device), on_device, bench.settings)
     for state in states:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from energylab.clock import Clock
 from energylab.errors import TaskError, unknown_name
-from energylab.record import PHASES
+from energylab.record import PHASES, QueryFailure
 from energylab.tasks.base import Row, Task, Tokens
 
 
@@ -29,6 +30,34 @@ class Batch:
     inputs: Any
 
 
+@dataclass
+class Work:
+    """What running a block left: outputs of its first replication, and what went wrong.
+
+    Attributes
+    ----------
+    replications : int
+        Times the whole block was run.
+    outputs : list
+        Outputs of each batch in the first of them.
+    failures : list of QueryFailure
+        Queries that raised.
+    reasons : list of str
+        Further reasons, of `energylab.protocol.checks.REASONS`, why the window cannot be used.
+    """
+
+    replications: int = 0
+    outputs: list[Any] = field(default_factory=list)
+    failures: list[QueryFailure] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+
+def failures_of(queries: Sequence[int], error: Exception) -> list[QueryFailure]:
+    """Keep what a query raised: every query of its batch failed with it."""
+    kind = "OutOfMemoryError" if isinstance(error, MemoryError) else type(error).__name__
+    return [QueryFailure(query=query, error=kind, message=str(error)[:500]) for query in queries]
+
+
 class Workload(ABC):
     """Phases over a set of queries.
 
@@ -40,11 +69,18 @@ class Workload(ABC):
         Number of distinct queries of one run.
     batch_size : int
         Queries asked together.
+    continuous : bool
+        Whether the work goes on by itself between `begin` and `end`, over the edges of the window. Its windows then
+        need no lead-in and wait for no step of a counter: the power is the same before and after an edge.
+    least_batches : int
+        Fewest batches of a block.
     """
 
     phases: tuple[str, ...]
     queries: int
     batch_size: int = 1
+    continuous: bool = False
+    least_batches: int = 1
 
     def cut(self, queries: Sequence[int]) -> list[tuple[int, ...]]:
         """Cut queries into batches, in order."""
@@ -70,6 +106,35 @@ class Workload(ABC):
 
     def synchronize(self) -> None:  # noqa: B027 - nothing to wait for unless a device works on its own
         """Wait until the device has finished."""
+
+    def begin(self, phase: str, batches: Sequence[Batch]) -> None:  # noqa: B027 - only for continuous work
+        """Begin continuous work on a block, and return once it is steady, or once a query has failed."""
+
+    def work_through(self, phase: str, batches: Sequence[Batch], clock: Clock, window_s: float) -> Work:
+        """Run all batches, again and again until `window_s` has passed: whole repetitions only. The window's work."""
+        work, start = Work(), clock.now()
+        done = 0  # batches of the present repetition
+        try:
+            for outputs in self.run_all(phase, batches):
+                work.outputs.append(outputs)
+                done += 1
+            self.synchronize()
+            work.replications = 1
+            while clock.now() - start < window_s:
+                done = 0
+                for _ in self.run_all(phase, batches, keep=False):
+                    done += 1
+                self.synchronize()
+                work.replications += 1
+        except Exception as error:  # noqa: BLE001 - whatever a query raises is kept, and makes the window invalid
+            work.failures += failures_of(batches[min(done, len(batches) - 1)].queries, error)
+        return work
+
+    def end(self) -> None:  # noqa: B027 - only for continuous work
+        """End what `begin` began, after the window's last reading."""
+
+    def close(self) -> None:  # noqa: B027 - most workloads hold nothing
+        """Let go of what the workload holds; called when the session ends."""
 
     def count(self, phase: str, batch: Batch, outputs: Any) -> Tokens:
         """Count the tokens of one batch, after the window."""

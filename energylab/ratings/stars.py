@@ -169,13 +169,19 @@ def rating(
     scheme = get_scheme(scheme)
     summary = summarise(df)
     table = _frame(summary, noise, gain, level)
+    stars = np.zeros(len(table), dtype=np.int64)  # 0 where there is none
+    probabilities = np.full((len(table), STARS), np.nan)
     bands, group_notes = [], []
     for peers in peer_groups(summary, noise, gain):
         bands.append(make_bands(scheme, peers.group, peers.energies_wh))
-        _add_stars(table, peers, scheme, bands[-1], draws, seed)
+        if not bands[-1].reason:
+            stars[peers.rows] = count_stars(peers.energies_wh, np.asarray(bands[-1].edges_wh))
+            probabilities[peers.rows] = _probabilities(peers, scheme, draws, seed)
         group_notes.append(_group_note(peers, bands[-1], scheme))
+    table["stars"] = pd.arrays.IntegerArray(np.maximum(stars, 1), stars == 0)
+    table[list(PROBABILITIES)] = probabilities
     # A sum, not a matrix product: its rounding would depend on how many rows there are.
-    table["expected_stars"] = (table[list(PROBABILITIES)].to_numpy() * np.arange(1, STARS + 1)).sum(axis=1)
+    table["expected_stars"] = (probabilities * np.arange(1, STARS + 1)).sum(axis=1)
     table["note"] = _notes(summary.models, group_notes)
     return Rating(table, tuple(bands))
 
@@ -223,7 +229,7 @@ def _frame(summary: Summary, noise: float | None, gain: float, level: float) -> 
     """Return the table with everything but stars, probabilities and notes."""
     groups, models = summary.groups, summary.models
     of_row = models["group"].to_numpy()
-    size, energy = len(models), models["energy_wh"].to_numpy()
+    energy = models["energy_wh"].to_numpy()
 
     def each(field: str) -> pd.api.extensions.ExtensionArray:
         return pd.array([getattr(group, field) for group in groups], dtype="string").take(of_row)
@@ -242,21 +248,16 @@ def _frame(summary: Summary, noise: float | None, gain: float, level: float) -> 
             "repeatability_high": energy * (1 + half),
             "expanded_low": np.maximum(energy * (1 - expanded), 0.0),
             "expanded_high": energy * (1 + expanded),
-            "stars": pd.arrays.IntegerArray(np.ones(size, dtype=np.int64), np.ones(size, dtype=bool)),
-            **{name: np.full(size, np.nan) for name in PROBABILITIES},
         },
         copy=False,
     )
 
 
-def _add_stars(table: pd.DataFrame, peers: Peers, scheme: Scheme, bands: Bands, draws: int, seed: int) -> None:
-    if bands.reason:
-        return
-    stars = count_stars(peers.energies_wh, np.asarray(bands.edges_wh))
-    table.loc[peers.rows, "stars"] = stars.astype(np.int64)
-    if draws and peers.uncertainty is not None:
-        found = star_probabilities(peers.energies_wh, peers.uncertainty, scheme, peers.group, draws, peers.rng(seed))
-        table.loc[peers.rows, list(PROBABILITIES)] = found
+def _probabilities(peers: Peers, scheme: Scheme, draws: int, seed: int) -> np.ndarray | float:
+    """Return the star probabilities of a group; NaN where nobody knows its uncertainty, or nobody asks."""
+    if not draws or peers.uncertainty is None:
+        return np.nan
+    return star_probabilities(peers.energies_wh, peers.uncertainty, scheme, peers.group, draws, peers.rng(seed))
 
 
 def _group_note(peers: Peers, bands: Bands, scheme: Scheme) -> str:

@@ -137,20 +137,80 @@ def anytime_path(
     As `multiplier`; Cochran (1977), Sampling techniques, 3rd ed., 2.6 (finite-population correction) and 7.1
     (regression estimator).
     """
+    terms = anytime_terms(
+        energy,
+        covariate,
+        level=level,
+        tuned_windows=tuned_windows,
+        population_windows=population_windows,
+        sampling_share=sampling_share,
+    )
+    with np.errstate(invalid="ignore"):
+        half = np.where(terms.error > 0, multiplier(terms.df, terms.ratio, 1 - level) * terms.error, 0.0)
+    known = (terms.df > 0) & np.isfinite(terms.error)
+    return Path(terms.mean, np.where(known, half, np.inf))
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the interval of `anytime_path` is made of after every window, before a level is chosen.
+
+    Attributes
+    ----------
+    mean : ndarray of shape (..., n)
+        Estimate.
+    error : ndarray of shape (..., n)
+        Its standard error; infinite while there is none, 0 once nothing is left to sample.
+    df : ndarray of shape (n,)
+        Degrees of freedom of the standard error.
+    ratio : ndarray
+        ``1 + τ²/v`` of `multiplier`; of shape (..., n) with a covariate, (n,) without.
+    """
+
+    mean: np.ndarray
+    error: np.ndarray
+    df: np.ndarray
+    ratio: np.ndarray
+
+
+def anytime_terms(
+    energy: ArrayLike,
+    covariate: ArrayLike | None = None,
+    *,
+    level: float = 0.95,
+    tuned_windows: int = 20,
+    population_windows: int | None = None,
+    sampling_share: float = 0.0,
+) -> Terms:
+    """Return what `anytime_path` makes its interval of; `level` is the one it is tuned to.
+
+    Parameters
+    ----------
+    energy, covariate, level, tuned_windows, population_windows, sampling_share
+        As `anytime_path`.
+
+    Returns
+    -------
+    Terms
+
+    Raises
+    ------
+    StatisticsError
+        As `anytime_path`.
+    """
     check_level(level)
     y = np.asarray(energy, float)
     count = np.arange(1, y.shape[-1] + 1, dtype=float)
     first = y[..., :1]  # sums of differences from the first window keep their digits
     mean, variance, rss, df = _least_squares(y - first, covariate, count)
     effective = finite_variance(variance, count, population_windows, sampling_share)
-    alpha = 1 - level
     tuned_df = max(tuned_windows - (count - df)[0], 1.0)
-    tau2 = (best_ratio(tuned_df, alpha) - 1) / tuned_windows
+    tau2 = (best_ratio(tuned_df, 1 - level) - 1) / tuned_windows
     with np.errstate(divide="ignore", invalid="ignore"):
-        error = np.sqrt(np.maximum(rss, 0) / df * effective)
-        half = np.where(effective > 0, multiplier(df, 1 + tau2 / effective, alpha) * error, 0.0)
-    known = (df > 0) & np.isfinite(mean) & np.isfinite(half)
-    return Path(np.where(np.isfinite(mean), mean, 0.0) + first, np.where(known, half, np.inf))
+        error = np.where(effective > 0, np.sqrt(np.maximum(rss, 0) / df * effective), 0.0)
+        ratio = 1 + tau2 / effective
+    known = (df > 0) & np.isfinite(mean) & np.isfinite(error)
+    return Terms(np.where(np.isfinite(mean), mean, 0.0) + first, np.where(known, error, np.inf), df, ratio)
 
 
 def finite_variance(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,10 @@ from scipy import stats
 from energylab.errors import StatisticsError
 from energylab.statistics.anytime import best_ratio, finite_variance, multiplier
 from energylab.statistics.intervals import Interval, check_level
+from energylab.statistics.repeats import Repeats
+
+#: Share of the windows' error for blocks that are measured again, where the rule knows them.
+AGAIN = 0.2
 
 #: A question asked of the interval after every window: the reason to stop, or None to go on.
 Question = Callable[[Interval], str | None]
@@ -33,10 +37,9 @@ class Decision:
     queries : int
         Queries in those windows.
     spent_j : float
-        Everything metered that the rule ran so far, in joules: burn-in, invalid windows and what was told to
-        `StopRule.spend`.
+        Everything metered so far, in joules: burn-in, invalid windows and what `StopRule.spend` was told.
     unmetered_windows : int
-        Invalid windows whose energy nobody knows: `spent_j` lacks them.
+        Invalid windows whose energy nobody knows: not in `spent_j`.
     """
 
     stop: bool
@@ -55,12 +58,11 @@ class StopRule:
     order. Its interval holds at all looks at once (see `anytime.multiplier`), under these conditions:
     queries were put into blocks at random beforehand; blocks are measured in a steady state (no drift, no
     correlation from one to the next beyond the burn-in); their residuals are near Gaussian, which sums over
-    several queries make them. The figures for other conditions are printed by ``benchmarks/coverage.py``.
+    several queries make them. Other conditions: ``benchmarks/coverage.py``.
 
-    Within one session the interval is of that session's mean. With `between_cv` it is of the mean over
-    sessions: half of the error probability goes to the windows, half to the session's own deviation, which
-    is taken as Gaussian with that known coefficient of variation, and the two half-widths are added (a
-    union bound).
+    Within one session the interval is of that session's mean. With `between_cv` it is of the mean over sessions:
+    half of the error goes to the windows, half to the session's own deviation, Gaussian with that known coefficient
+    of variation, and the two half-widths are added (a union bound).
 
     Parameters
     ----------
@@ -79,18 +81,21 @@ class StopRule:
     max_windows : int, optional
         The cap: stop there, sure or not. None: never.
     covariate_means : mapping of str to float, optional
-        Means over *all* queries of what is known of each beforehand (input tokens, pixels, seconds of
-        audio): the energy is regressed on the windows' means of them.
+        Means over *all* queries of what is known of each beforehand (input tokens, pixels): the energy is
+        regressed on the windows' means of them.
     population : int, optional
         Number of distinct queries there are: from then on queries repeat, dealt out anew.
     sampling_share : float, default 0.0
-        Share of the windows' residual variance that comes from the choice of queries, as found by an earlier
-        variance study; the finite-population correction is applied to that share alone.
+        Share of the windows' residual variance due to the choice of queries, as an earlier variance study found
+        it: the finite-population correction is for that share alone.
     tuned_windows : int, default 20
-        Number of windows at which the interval is as short as it can be; validity does not depend on it.
+        Windows at which the interval is as short as it can be; valid for any.
     between_cv : float, default 0.0
-        Coefficient of variation between sessions, known from earlier ones. 0: the interval is of this
-        session.
+        Coefficient of variation between sessions, known from earlier ones. 0: of this session alone.
+    repeats : bool, default False
+        Whether all queries, `population` of them, were dealt to blocks that are asked pass after pass; `update` is
+        told the block. Once all were asked, `repeats.Repeats` knows their mean without sampling error; it has `AGAIN`
+        of the error, and the narrower interval is given.
 
     Raises
     ------
@@ -117,16 +122,22 @@ class StopRule:
         sampling_share: float = 0.0,
         tuned_windows: int = 20,
         between_cv: float = 0.0,
+        repeats: bool = False,
     ) -> None:
         check_level(level)
         finite_variance(1.0, 1.0, population, sampling_share)
         _check_settings(target, question, burn_in, min_windows, max_windows, between_cv)
+        if repeats and not population:
+            raise StatisticsError("repeats=True needs the population: how many queries the blocks hold together")
         self.target, self.question, self.level = target, question, level
         self.burn_in, self.min_windows, self.max_windows = burn_in, min_windows, max_windows
         self.covariate_means = {} if covariate_means is None else dict(covariate_means)
         self.population, self.sampling_share = population, sampling_share
         self.tuned_windows, self.between_cv = tuned_windows, between_cv
-        self._alpha = (1 - level) / (2 if between_cv else 1)
+        self._repeats, self._between_alpha = Repeats(population) if repeats else None, (1 - level) / 2
+        alpha = (1 - level) / (2 if between_cv else 1)
+        self._again_alpha = AGAIN * alpha if repeats else 0.0
+        self._alpha = alpha - self._again_alpha
         tuned_df = max(tuned_windows - 1 - len(self.covariate_means), 1)
         self._tuned_ratio = best_ratio(tuned_df, self._alpha)
         self._seen = 0
@@ -154,6 +165,7 @@ class StopRule:
         queries: int,
         covariates: Mapping[str, float] | None = None,
         valid: bool = True,
+        block: Hashable = None,
     ) -> Decision:
         """Take in the next window and decide.
 
@@ -168,6 +180,8 @@ class StopRule:
             Means over the window's queries, for the names of `covariate_means`.
         valid : bool, default True
             An invalid window is spent energy and nothing else.
+        block : hashable, optional
+            Which queries the window held; needed with `repeats`, and the same in every pass.
 
         Returns
         -------
@@ -184,7 +198,7 @@ class StopRule:
             return self.decide()
         self.spend(energy_j)
         if valid:
-            self._take(float(energy_j), queries, dict(covariates or {}))
+            self._take(float(energy_j), queries, dict(covariates or {}), block)
         return self.decide()
 
     def decide(self) -> Decision:
@@ -196,15 +210,14 @@ class StopRule:
 
     def interval(self) -> Interval | None:
         """Return the anytime-valid interval of the energy per query in joules; None while there is none."""
-        fit = self._fit()
-        if fit is None:
-            return None
-        mean, variance, error, df = fit
-        half = self._half_width(variance, error, df)
+        fit, again = self._fit(), self._repeats.interval(self._again_alpha) if self._repeats else None
+        mean, half = (fit[0], self._half_width(*fit[1:])) if fit else (0.0, np.inf)
+        if again is not None and again[1] < half:
+            mean, half = again
         if not np.isfinite(half):
             return None
         if self.between_cv:
-            half += float(stats.norm.ppf(1 - self._alpha / 2)) * self.between_cv * abs(mean)
+            half += float(stats.norm.ppf(1 - self._between_alpha / 2)) * self.between_cv * abs(mean)
         kind = "repeatability" if self.between_cv else "within-session"
         n = len(self._energy_j)
         return Interval(mean, mean - half, mean + half, self.level, n, "anytime-valid t", kind)
@@ -218,7 +231,7 @@ class StopRule:
         factor = float(multiplier(df, 1 + tau2 / effective, self._alpha))
         return factor * error * np.sqrt(effective) if np.isfinite(factor) else factor
 
-    def _take(self, energy_j: float, queries: int, covariates: dict[str, float]) -> None:
+    def _take(self, energy_j: float, queries: int, covariates: dict[str, float], block: Hashable) -> None:
         if queries < 1:
             raise StatisticsError(f"queries={queries!r}: a window holds at least one query")
         if covariates.keys() != self.covariate_means.keys():
@@ -227,8 +240,12 @@ class StopRule:
         row = [covariates[name] - mean for name, mean in self.covariate_means.items()]
         if not np.all(np.isfinite(row)):
             raise StatisticsError(f"covariates {covariates} are not all finite")
+        if self._repeats and block is None:
+            raise StatisticsError("repeats=True: say which block of queries the window held")
         self._seen += 1
         if self._seen > self.burn_in:
+            if self._repeats:
+                self._repeats.take(block, energy_j, int(queries))
             self._energy_j.append(energy_j)
             self._queries.append(int(queries))
             self._covariates.append(row)

@@ -107,7 +107,17 @@ def load_task(parameters: Parameters) -> Task:
         If the task's file is not what its family expects.
     """
     family, settings = load_settings(parameters.task, parameters.params)
-    return family(settings, parameters)
+    if parameters.cache is not None and not family.may_cache:
+        raise TaskError(
+            f"cache={parameters.cache!r}: task {parameters.task!r} keeps no keys and values of fixed size; leave it "
+            "out, or choose text_generation or reasoning"
+        )
+    task = family(settings, parameters)
+    if parameters.model_source != "endpoint":
+        return task
+    from energylab.tasks.served import ServedTask
+
+    return ServedTask(task, parameters)
 
 
 def _explain(file: Path, problem: Any) -> str:

@@ -45,6 +45,7 @@ class TaskSettings(BaseModel):
     quantisation: str | None = None  # None: as the checkpoint
     attention: str | None = None  # None: the library's choice
     compile: bool = False  # torch.compile the model
+    cache: Literal["static"] | None = None  # of keys and values, where a task decodes
     model_classes: dict[Literal["A", "B", "C"], float | None] | None = None  # largest parameter count, None: no limit
     sample: Path | None = None  # folder of the sample data; in the file, relative to it
     check_models: tuple[str, ...] = ()  # small architectures on which `energylab task check` tries the task
@@ -82,11 +83,14 @@ class Task(ABC):
         The settings class of the family.
     columns : tuple of str
         Columns every row has; references come last.
+    may_cache : bool
+        Whether the parameter ``cache`` means something to this family.
     """
 
     phases: ClassVar[tuple[str, ...]]
     columns: ClassVar[tuple[str, ...]]
     Settings: ClassVar[type[TaskSettings]] = TaskSettings
+    may_cache: ClassVar[bool] = False
 
     def __init__(self, settings: TaskSettings, parameters: Parameters) -> None:
         self.settings = settings
@@ -160,6 +164,9 @@ class Task(ABC):
         Called after `load_model`, since a count of tokens needs the model's tokenizer.
         """
         return {}
+
+    def rehearse(self, rows: Sequence[Row]) -> None:  # noqa: B027 - most tasks have nothing that depends on the longest row
+        """Bring about, outside every window, what depends on the queries: memory, compiled code. After `load_model`."""
 
     @abstractmethod
     def preprocess(self, rows: Sequence[Row]) -> Any:

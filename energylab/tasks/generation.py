@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from energylab.errors import ModelError, TaskError
 from energylab.tasks import models
-from energylab.tasks.base import Tokens
+from energylab.tasks.base import Row, Tokens
 
 
 class GenerationMixin:
@@ -24,9 +25,14 @@ class GenerationMixin:
         """Tokens to generate a query: the parameter, or the task's published value."""
         return self.parameters.new_tokens or self.settings.new_tokens
 
+    @property
+    def cache(self) -> str | None:
+        """How keys and values are kept: ``static``, in memory of fixed size, or as they grow."""
+        return self.parameters.cache or self.settings.cache
+
     def resolved_settings(self) -> dict[str, Any]:
         """Return every setting that takes part, as used."""
-        return {**super().resolved_settings(), "new_tokens": self.new_tokens}
+        return {**super().resolved_settings(), "new_tokens": self.new_tokens, "cache": self.cache}
 
     def ready(self, loaded: models.Loaded) -> dict[str, Any]:
         """Replace the checkpoint's generation settings by the protocol's."""
@@ -38,7 +44,18 @@ class GenerationMixin:
 
     def decoding_settings(self, checkpoint: Any, new_tokens: int) -> Any:
         """Return the settings for exactly `new_tokens` tokens; a family adds what its models cannot do without."""
-        return greedy(checkpoint, new_tokens, self.processor)
+        return greedy(checkpoint, new_tokens, self.processor, self.cache)
+
+    def rehearse(self, rows: Sequence[Row]) -> None:
+        """With a cache of fixed size, decode the longest prompts once: memory and compiled code then fit them all."""
+        if self.cache is None:
+            return
+        lengths = self.covariates(rows)["input_tokens"]
+        longest = sorted(range(len(rows)), key=lambda row: -lengths[row])[: self.batch_size]
+        inputs = self.preprocess([rows[row] for row in longest])
+        for _ in range(2):  # the second call runs what the first one has compiled
+            self.generate(inputs)
+        self.synchronize()
 
     def prefill(self, inputs: Any) -> Any:
         """Run the prompt and give the first token; shape (queries, prompt + 1)."""
@@ -85,7 +102,7 @@ class GenerationMixin:
         return self.processor.batch_decode(self.new_ids(inputs, outputs), skip_special_tokens=True)
 
 
-def greedy(checkpoint: Any, new_tokens: int, tokenizer: Any) -> Any:
+def greedy(checkpoint: Any, new_tokens: int, tokenizer: Any, cache: str | None = None) -> Any:
     """Return generation settings for exactly `new_tokens` greedy tokens.
 
     Parameters
@@ -96,6 +113,9 @@ def greedy(checkpoint: Any, new_tokens: int, tokenizer: Any) -> Any:
         Tokens to generate.
     tokenizer : transformers.PreTrainedTokenizerBase
         Gives the padding id where the checkpoint has none.
+    cache : str, optional
+        ``static``: keys and values of fixed size. On a GPU the library then compiles the decoding step by itself,
+        to CUDA graphs; on a processor it only keeps shapes fixed, unless ``compile`` is asked for too.
 
     Returns
     -------
@@ -110,6 +130,7 @@ def greedy(checkpoint: Any, new_tokens: int, tokenizer: Any) -> Any:
         do_sample=False,
         num_beams=1,
         use_cache=True,
+        cache_implementation=cache,
         min_new_tokens=new_tokens,
         max_new_tokens=new_tokens,
         bos_token_id=checkpoint.bos_token_id,

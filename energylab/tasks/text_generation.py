@@ -27,6 +27,7 @@ class TextGeneration(GenerationMixin, TextTask):
     phases = ("preprocess", "prefill", "generate")
     columns = ("text",)
     padding_side = "left"
+    may_cache = True
 
     def auto_class(self, config: Any) -> str:
         """Any causal language model."""

@@ -14,8 +14,7 @@ from docs_blocks import ROOT, blocks, workplace
 from typer.exceptions import TyperException
 
 from energylab.cli import app
-from energylab.parameters import Parameters
-from energylab.studies.plan import SlurmSettings, StudyFile, expand
+from energylab.studies.plan import SlurmSettings, StudyFile, expand, notebook_parameters
 
 BASH = blocks("bash")
 RUN = {page: [block for block in BASH if block.page == page and not block.need] for page in {b.page for b in BASH}}
@@ -90,7 +89,8 @@ def check(words: list[str]) -> None:
     elif program == "papermill":
         names = [rest[at + 1] for at, word in enumerate(rest) if word == "-p"]
         assert (ROOT / rest[0]).is_file(), f"{rest[0]} does not exist"
-        assert set(names) <= set(Parameters.model_fields), f"unknown: {set(names) - set(Parameters.model_fields)}"
+        own = notebook_parameters(ROOT / rest[0])
+        assert set(names) <= own, f"unknown: {set(names) - own}"
     elif program == "python" and rest[0].endswith(".py"):
         assert (ROOT / rest[0]).is_file(), f"{rest[0]} does not exist"
 

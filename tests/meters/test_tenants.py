@@ -52,3 +52,9 @@ def test_kin_are_looked_up_when_the_processes_change_and_only_then(monkeypatch):
     assert asked == [{7, 8}]
     assert board.others([7]) == (7,)
     assert len(asked) == 2
+
+
+def test_a_server_that_is_measured_is_no_co_tenant(monkeypatch):
+    monkeypatch.setattr(tenants, "in_host_namespace", lambda: True)
+    assert Tenants().others([4001, 4002]) == (4001, 4002)
+    assert Tenants(served=lambda: {4001}).others([4001, 4002]) == (4002,)

@@ -1,0 +1,177 @@
+"""A served model as a workload: windows over a steady load, with every slot full from before the first reading on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median, quantiles
+from typing import Any
+
+from energylab.clock import Clock
+from energylab.protocol.workload import Batch, TaskWorkload, Work, failures_of
+from energylab.serving.client import Reply
+from energylab.serving.load import ClosedLoop
+from energylab.tasks.base import Row
+from energylab.tasks.served import ServedTask
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The replies of one window.
+
+    Attributes
+    ----------
+    replies : tuple of Reply
+        Finished inside the window.
+    duration_s : float
+        From the window's start to the last of them.
+    slots : int
+        Requests under way all the time.
+    client_s : float
+        Processor time of this process meanwhile: of the client, which is no part of the model's work. A meter that
+        sees the whole processor sees it too.
+    """
+
+    replies: tuple[Reply, ...]
+    duration_s: float
+    slots: int
+    client_s: float = 0.0
+
+    @property
+    def balance(self) -> float:
+        """Slot time of the window over the latencies of the requests it is credited with.
+
+        In a steady state both are equal (Little's law): what was begun before the window and finished in it weighs as
+        much as what was begun in it and left unfinished. Above 1, more work was done than is credited.
+
+        References
+        ----------
+        Little (1961), A Proof for the Queuing Formula L = λW, Operations Research 9(3),
+        https://doi.org/10.1287/opre.9.3.383.
+        """
+        latencies_s = sum(reply.latency_s for reply in self.replies)
+        return self.slots * self.duration_s / latencies_s if latencies_s > 0 else float("inf")
+
+    def figures(self) -> dict[str, Any]:
+        """Return what the window tells of the server's speed."""
+        made = sum(reply.output_tokens for reply in self.replies)
+        first = [reply.first_token_s for reply in self.replies]
+        latency = [reply.latency_s for reply in self.replies]
+        return {
+            "answered": len(self.replies),
+            "output_tokens": made,
+            "output_tokens_per_s": made / self.duration_s,
+            "first_token_s": _spread(first),
+            "latency_s": _spread(latency),
+            "balance": self.balance,
+            "client_cores": self.client_s / self.duration_s,
+        }
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    """Return mean, median and 95th percentile."""
+    p95 = quantiles(values, n=20, method="inclusive")[-1] if len(values) > 1 else values[0]
+    return {"mean": fmean(values), "median": median(values), "p95": p95}
+
+
+class ServedWorkload(TaskWorkload):
+    """Queries to a served model, `concurrency` at a time without a break.
+
+    A window begins when every slot has answered at least one query on average, and ends with an answer, after whole
+    repetitions of its block, once it is long enough and balanced. Requests under way at its two edges belong to it in
+    part; see `Stretch.balance` for why that adds up.
+
+    Parameters
+    ----------
+    task : ServedTask
+        The served model.
+    rows : sequence of dict
+        Its queries.
+    tolerance : float
+        Largest relative imbalance of a window.
+    """
+
+    continuous = True
+    least_batches = 4  # the slots' worth of requests at the edges must not be most of a window
+
+    def __init__(self, task: ServedTask, rows: Sequence[Row], tolerance: float) -> None:
+        super().__init__(task, rows)
+        self.batch_size = task.concurrency
+        self._tolerance = tolerance
+        self._prompts = task.prompts(rows)
+        self._loop = ClosedLoop(self._ask, task.client.connect, task.concurrency)
+        self._replies: dict[int, Reply] = {}
+        self._stretches: list[Stretch] = []
+
+    async def _ask(self, http: Any, query: int) -> Reply:
+        reply = await self._task.client.ask(http, query, self._prompts[query])
+        self._task.check_reply(reply)
+        return reply
+
+    def run(self, phase: str) -> Callable[[Any], Any]:
+        """Return the function that asks one batch of queries at once and waits for all: for the warm-up."""
+        return self._gang
+
+    def prepare(self, phase: str, queries: tuple[int, ...]) -> Batch:
+        """Make one batch: the queries themselves; their prompts are ready."""
+        return Batch(queries, queries)
+
+    def _gang(self, queries: tuple[int, ...]) -> list[Reply]:
+        tally = self._loop.once(queries)
+        if tally.failures:
+            raise tally.failures[0][1]
+        return tally.replies
+
+    def synchronize(self) -> None:
+        """Do nothing: an answer is there when it is read."""
+
+    def begin(self, phase: str, batches: Sequence[Batch]) -> None:
+        """Fill every slot, and wait until as many queries are answered as there are slots."""
+        self._loop.start([query for batch in batches for query in batch.queries])
+        self._loop.wait(self._loop.slots)
+
+    def work_through(self, phase: str, batches: Sequence[Batch], clock: Clock, window_s: float) -> Work:
+        """Let the load run over whole repetitions of the block, at least `window_s` long, until they are balanced."""
+        queries = [query for batch in batches for query in batch.queries]
+        start_s, client_s, before = clock.now(), time.process_time(), len(self._loop.wait(0).replies)
+        work = Work()
+        while True:
+            work.replications += 1
+            tally = self._loop.wait(before + work.replications * len(queries))
+            if tally.failures:
+                work.failures += [one for query, error in tally.failures for one in failures_of([query], error)]
+                return work
+            now_s = clock.now()
+            inside = tuple(tally.replies[before : before + work.replications * len(queries)])
+            stretch = Stretch(inside, now_s - start_s, self._loop.slots, time.process_time() - client_s)
+            self._replies |= {reply.query: reply for reply in tally.replies}
+            balanced = abs(stretch.balance - 1) <= self._tolerance
+            if now_s - start_s >= window_s and balanced and self._replies.keys() >= set(queries):
+                break
+            if now_s - start_s >= window_s and len(inside) >= 2 * self._loop.slots / self._tolerance:
+                work.reasons.append("not_steady")  # so many answers dwarf the edges: the load itself is not steady
+                break
+        work.outputs = [[self._replies[query] for query in batch.queries] for batch in batches]
+        if not work.reasons:
+            self._stretches.append(stretch)
+        return work
+
+    def end(self) -> None:
+        """Ask nothing more, and wait for what is under way."""
+        self._loop.stop()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._loop.close()
+        self._task.close()
+
+    def figures(self) -> dict[str, Any]:
+        """Return the speed of the server over all windows that were steady, and in each."""
+        if not self._stretches:
+            return {}
+        replies = [reply for stretch in self._stretches for reply in stretch.replies]
+        seconds = sum(stretch.duration_s for stretch in self._stretches)
+        client_s = sum(stretch.client_s for stretch in self._stretches)
+        whole = Stretch(tuple(replies), seconds, self._loop.slots, client_s).figures()
+        return {"concurrency": self._loop.slots, **whole, "windows": [one.figures() for one in self._stretches]}

@@ -1,0 +1,238 @@
+"""The processes of a server: found by the port it listens on, and how much processor time they use."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import time
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from energylab.errors import DeviceLostError, ModelError, ParameterError
+from energylab.parameters import Parameters
+
+#: Programs that listen for a server and pass on what they hear: their processor time is not the model's.
+PROXIES = ("docker-proxy", "rootlessport", "slirp4netns", "pasta", "pasta.avx2", "ssh", "sshd", "nginx", "haproxy")
+
+
+class ServerProcesses:
+    """The processes of one server, and the processor time they have used. Creating it touches nothing.
+
+    The server is whoever listens on the endpoint's port, or the process that is named, with all its descendants:
+    servers compute in child processes.
+
+    Parameters
+    ----------
+    endpoint : str
+        Address of the server, ``http://127.0.0.1:8000/v1``.
+    pid : int, optional
+        Its process id, where the port is not its own.
+    """
+
+    def __init__(self, endpoint: str, pid: int | None = None) -> None:
+        self.endpoint = endpoint
+        self.roots: tuple[int, ...] = () if pid is None else (pid,)
+        self._used_s: dict[int, float] = {}  # processor time since this process was first seen
+        self._first_s: dict[int, float] = {}
+        self._gone: set[int] = set()
+
+    @classmethod
+    def of(cls, parameters: Parameters) -> ServerProcesses | None:
+        """Return the server a session's parameters name, unsought; None where the model runs in this process."""
+        if parameters.model_source != "endpoint":
+            return None
+        return cls(parameters.endpoint, parameters.server_pid)
+
+    def find(self) -> tuple[int, ...]:
+        """Return the ids of the server's first processes, looking for them once.
+
+        Raises
+        ------
+        ParameterError
+            If the endpoint is not an address of this host.
+        ModelError
+            If nothing listens there, or what listens only passes requests on.
+        """
+        if not self.roots:
+            self.roots = listeners(self.endpoint)
+        return self.roots
+
+    def tree(self) -> set[int]:
+        """Return the ids of all processes of the server that are alive now."""
+        import psutil
+
+        found = set()
+        for root in self.find():
+            try:
+                process = psutil.Process(root)
+                found |= {root, *(child.pid for child in process.children(recursive=True))}
+            except psutil.NoSuchProcess:
+                continue
+        if not found:
+            raise self._lost()
+        return found
+
+    def refresh(self) -> None:
+        """Look for processes the server has started since; their time counts from now on."""
+        for pid in self.tree() - self._first_s.keys():
+            now_s = processor_s(pid)
+            if now_s is not None:
+                self._first_s[pid] = now_s
+                self._used_s[pid] = 0.0
+
+    def cpu_s(self) -> float:
+        """Return the processor time of the server since it was first looked at, in seconds; it never falls.
+
+        Raises
+        ------
+        DeviceLostError
+            If every first process of the server has ended.
+        """
+        if not self._first_s:
+            self.refresh()
+        for pid in self._first_s.keys() - self._gone:
+            now_s = processor_s(pid)
+            if now_s is None:
+                self._gone.add(pid)
+            else:
+                self._used_s[pid] = now_s - self._first_s[pid]
+        if self._gone.issuperset(self.roots):
+            raise self._lost()
+        return sum(self._used_s.values())
+
+    def cores(self) -> int:
+        """Return the number of cores the server may run on: the union of what its first processes may use."""
+        import psutil
+
+        try:
+            return len({core for root in self.find() for core in psutil.Process(root).cpu_affinity()})
+        except psutil.NoSuchProcess:
+            raise self._lost() from None
+
+    def command(self) -> str:
+        """Return the words of the first process's command line in lower case: they tell which program it is."""
+        import psutil
+
+        try:
+            return " ".join(psutil.Process(self.find()[0]).cmdline()).lower()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return ""
+
+    def _lost(self) -> DeviceLostError:
+        return DeviceLostError(
+            f"the server behind {self.endpoint} has ended (process {', '.join(map(str, self.roots))})"
+        )
+
+
+def processor_s(pid: int) -> float | None:
+    """Return the processor time of a whole process in seconds, ended threads included; None if it has ended.
+
+    The kernel of Linux numbers the clock of a process after the process; it runs in nanoseconds, where ``/proc`` gives
+    hundredths of a second.
+
+    References
+    ----------
+    ``clock_getcpuclockid(3)``; ``MAKE_PROCESS_CPUCLOCK`` in ``include/linux/posix-timers.h`` of Linux.
+    """
+    scheduler_clock = 2
+    try:
+        return time.clock_gettime((~pid << 3) | scheduler_clock)
+    except OSError:  # no such process: the caller knows what that means for it
+        return None
+
+
+def address(endpoint: str) -> tuple[str, int]:
+    """Return host and port of an endpoint.
+
+    Raises
+    ------
+    ParameterError
+        If it is no ``http`` address.
+    """
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ParameterError(f"endpoint={endpoint!r} is no address of a server; write it as http://127.0.0.1:8000/v1")
+    try:
+        return parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
+    except ValueError as error:
+        raise ParameterError(f"endpoint={endpoint!r}: {error}") from None
+
+
+def listeners(endpoint: str) -> tuple[int, ...]:
+    """Return the processes that listen on an endpoint's port.
+
+    Raises
+    ------
+    ParameterError, ModelError
+        As `ServerProcesses.find`.
+    """
+    import psutil
+
+    host, port = address(endpoint)
+    wanted = _here(endpoint, host)
+    anywhere = {"0.0.0.0", "::"}
+    heard = [
+        one
+        for one in psutil.net_connections(kind="tcp")
+        if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.laddr.ip in wanted | anywhere
+    ]
+    if not heard:
+        raise ModelError(
+            f"nothing listens at {endpoint}; start the server first (`vllm serve MODEL`, `llama-server -m FILE`, "
+            "`transformers serve MODEL` …), or correct endpoint="
+        )
+    pids = {one.pid for one in heard if one.pid is not None}
+    if not pids:
+        raise ModelError(
+            f"the process behind {endpoint} is not shown to this user, so its energy cannot be told from others'; "
+            "run as the user who started it, or give its process id as server_pid="
+        )
+    return _not_a_proxy(endpoint, sorted({_eldest(pid, port) for pid in pids}))
+
+
+def _eldest(pid: int, port: int) -> int:
+    """Return the first process that holds the listening socket: children inherit it, and any of them may be named."""
+    import psutil
+
+    process = psutil.Process(pid)
+    while (parent := process.parent()) is not None:
+        try:
+            held = any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in parent.net_connections("tcp"))
+        except (psutil.AccessDenied, psutil.NoSuchProcess):  # another user's: not the server
+            break
+        if not held:
+            break
+        process = parent
+    return process.pid
+
+
+def _not_a_proxy(endpoint: str, pids: Sequence[int]) -> tuple[int, ...]:
+    import psutil
+
+    names = {pid: psutil.Process(pid).name() for pid in pids}
+    passing = {pid: name for pid, name in names.items() if name in PROXIES}
+    if passing:
+        said = ", ".join(f"{name} ({pid})" for pid, name in passing.items())
+        raise ModelError(
+            f"{said} listens at {endpoint} and only passes requests on; give the process id of the server itself as "
+            "server_pid= (in a container: `docker inspect -f '{{.State.Pid}}' NAME`)"
+        )
+    return tuple(pids)
+
+
+def _here(endpoint: str, host: str) -> set[str]:
+    """Return the addresses a host name stands for, and refuse those of another machine."""
+    import psutil
+
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
+    except OSError as error:
+        raise ParameterError(f"endpoint={endpoint!r}: {host!r} is not known here: {error.strerror}") from None
+    own = {one.address.partition("%")[0] for several in psutil.net_if_addrs().values() for one in several}
+    foreign = sorted(ip for ip in found if ip not in own and not ipaddress.ip_address(ip).is_loopback)
+    if foreign:
+        raise ParameterError(
+            f"endpoint={endpoint!r} is on another machine ({', '.join(foreign)}); energy is measured on the devices of "
+            "this one: run energylab where the server runs"
+        )
+    return found

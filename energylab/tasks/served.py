@@ -1,0 +1,275 @@
+"""A task whose model is behind a server: its prompts go out over HTTP, its answers and token counts come back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from energylab.errors import ModelError, ServedError, TaskError, nearest
+from energylab.parameters import Parameters
+from energylab.record import DataFacts, DeviceFacts, ModelFacts, Quality
+from energylab.serving.client import Client, Reply
+from energylab.serving.processes import ServerProcesses
+from energylab.tasks.base import Row, Task, Tokens
+from energylab.tasks.reasoning import Reasoning
+from energylab.tasks.text_generation import TextGeneration
+
+#: Programs told by their command line, their owner's name in the list of models, or both.
+PROGRAMS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama.cpp", "llama-server": "llama.cpp"}
+
+
+def fixed_length(new_tokens: int) -> dict[str, dict[str, Any]]:
+    """Return the ways to ask a server for exactly so many tokens, by name, best first.
+
+    vLLM, SGLang and llama.cpp take ``ignore_eos`` (vLLM and SGLang also ``min_tokens``); ``transformers serve`` refuses
+    both and takes a whole generation configuration. ``plain`` asks for no more than the most: an answer that ends
+    earlier is then a failed query.
+
+    References
+    ----------
+    vLLM, *OpenAI-Compatible Server*, "Extra Parameters"; llama.cpp, ``tools/server/README.md``; transformers 5,
+    ``cli/serving/completion.py``.
+    """
+    exactly = {"min_new_tokens": new_tokens, "max_new_tokens": new_tokens, "do_sample": False, "num_beams": 1}
+    return {
+        "ignore_eos": {"ignore_eos": True, "min_tokens": new_tokens},
+        "generation_config": {"generation_config": json.dumps(exactly)},
+        "plain": {},
+    }
+
+
+class ServedTask(Task):
+    """A text generation or reasoning task on a model behind a server.
+
+    The server tokenises, so there is one phase: ``generate``, from the prompt sent to the answer's end.
+
+    Parameters
+    ----------
+    family : Task
+        The task as it would run in this process: its rows and its scores are used.
+    parameters : Parameters
+    """
+
+    phases = ("generate",)
+
+    def __init__(self, family: Task, parameters: Parameters) -> None:
+        super().__init__(family.settings, parameters)
+        self.family = family
+        self.columns = family.columns
+        if not isinstance(family, TextGeneration):
+            raise TaskError(
+                f"task {family.settings.name!r} cannot be asked of a server; with model_source='endpoint' choose "
+                "text_generation or reasoning"
+            )
+        self.open_ended = isinstance(family, Reasoning)
+        self.api = parameters.endpoint_api or ("chat" if self.open_ended else "completions")
+        if self.open_ended and self.api == "completions":
+            raise TaskError("reasoning needs the server's chat template: leave endpoint_api out, or set it to chat")
+        self.processes = ServerProcesses(parameters.endpoint, parameters.server_pid)
+        self.client = Client(
+            parameters.endpoint, parameters.model, self.api, self.new_tokens, parameters.request_timeout_s
+        )
+        self._lock: IO[bytes] | None = None
+
+    @property
+    def concurrency(self) -> int:
+        """Requests under way at once."""
+        return self.parameters.concurrency
+
+    @property
+    def new_tokens(self) -> int:
+        """Tokens of an answer: exactly so many, at most so many in reasoning."""
+        return self.parameters.new_tokens or self.settings.new_tokens
+
+    def resolved_settings(self) -> dict[str, Any]:
+        """Return every setting that takes part; what the server was started with is as its user states it."""
+        p = self.parameters
+        stated = {name: getattr(p, name) or "as served" for name in ("dtype", "quantisation", "attention")}
+        asked = {"concurrency": p.concurrency, "endpoint_api": self.api, "new_tokens": self.new_tokens}
+        return {"samples": p.samples, **asked, **stated}
+
+    def load_rows(self) -> tuple[list[Row], DataFacts]:
+        """Load the queries of the family."""
+        return self.family.load_rows()
+
+    def check(self, device: str, facts: Sequence[DeviceFacts]) -> None:
+        """Find the server's process, and ask the server what models it has."""
+        self.processes.find()
+        self._models()
+        self._thinking()
+
+    def load_model(self, device: str) -> ModelFacts:
+        """Reserve the server for this session, and find out how it gives exactly the stated number of tokens.
+
+        Raises
+        ------
+        ModelError
+            If it does not know the model, gives no usage, or answers nothing that can be counted.
+        """
+        self._lock = reserve(self.processes.find())
+        try:
+            return self._load()
+        except BaseException:
+            self.close()  # or the next session would wait for a server that nobody uses
+            raise
+
+    def _load(self) -> ModelFacts:
+        owners = self._models()
+        more, system = self._thinking()
+        way, self.client = self._agree(replace(self.client, system=system, more=more), owners)
+        p = self.parameters
+        said = {"server": self._program(owners), "api": self.api, "fixed_length": way, "thinking": p.thinking}
+        facts = ModelFacts(
+            name=p.model, source="endpoint", dtype=p.dtype, quantisation=p.quantisation, attention=p.attention,
+            settings=said,
+        )  # fmt: skip
+        self.family.facts = facts  # its scores ask what they are scores of
+        return facts
+
+    def close(self) -> None:
+        """Let other sessions have the server."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def prompts(self, rows: Sequence[Row]) -> list[str]:
+        """Return what is sent for every row."""
+        return [row["text"] for row in rows]
+
+    def preprocess(self, rows: Sequence[Row]) -> Any:
+        """Return the prompts: the server tokenises."""
+        return self.prompts(rows)
+
+    def generate(self, inputs: Sequence[str]) -> list[Reply]:
+        """Ask all prompts at once and wait for every answer. Windows ask under a steady load instead."""
+        return asked_together(self.client, inputs)
+
+    def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
+        """Return the length of every prompt in bytes: its tokens are known to the server alone."""
+        return {"input_bytes": tuple(float(len(prompt.encode())) for prompt in self.prompts(rows))}
+
+    def check_reply(self, reply: Reply) -> None:
+        """Refuse an answer with another number of tokens than stated.
+
+        Raises
+        ------
+        ServedError
+            Names both numbers.
+        """
+        wrong = reply.output_tokens > self.new_tokens if self.open_ended else reply.output_tokens != self.new_tokens
+        if wrong or reply.output_tokens < 1:
+            stated = f"at most {self.new_tokens}" if self.open_ended else f"exactly {self.new_tokens}"
+            raise ServedError(f"the server counts {reply.output_tokens} new token(s), {stated} were asked for")
+
+    def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
+        """Add up the server's counts for one batch; each was checked when it came."""
+        return Tokens(sum(reply.input_tokens for reply in outputs), sum(reply.output_tokens for reply in outputs))
+
+    def answers(self, inputs: Any, outputs: Any) -> list[Any]:
+        """Return the text of every answer; in reasoning with the tokens spent thinking, where the server tells."""
+        if not self.open_ended:
+            return [reply.text for reply in outputs]
+        return [
+            {
+                "text": reply.text,
+                "thinking_tokens": reply.thinking_tokens,
+                "answer_tokens": reply.output_tokens - (reply.thinking_tokens or 0),
+                "unfinished": reply.output_tokens >= self.new_tokens,
+            }
+            for reply in outputs
+        ]
+
+    def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[Quality, ...]:
+        """Score answers as the family does; a server does not tell how likely its model finds a text."""
+        if self.open_ended:
+            return self.family.score(answers, rows)
+        why = "a server does not tell how likely its model finds the texts"
+        return (Quality(metric="bits_per_byte", value=None, queries=len(rows), meaningless=why),)
+
+    def extra(self, answers: Sequence[Any]) -> dict[str, Any]:
+        """Return what the family says of its answers."""
+        return self.family.extra(answers)
+
+    def synchronize(self) -> None:
+        """Do nothing: this process uses no device."""
+
+    def _models(self) -> dict[str, str]:
+        try:
+            return self.client.models()
+        except ServedError as error:
+            raise ModelError(str(error)) from None
+
+    def _thinking(self) -> tuple[dict[str, Any], str | None]:
+        """Return what the thinking switch adds to a request, and the system prompt it needs."""
+        from energylab.tasks.thinking import find_thinking
+
+        p = self.parameters
+        if p.thinking is None:
+            return {}, None
+        if not self.open_ended:
+            raise TaskError(f"thinking={p.thinking!r} is for task='reasoning'")
+        _, level = find_thinking(p.model, "", p.params).level(p.thinking, p.model)
+        if level.prefix:
+            raise ModelError(
+                f"thinking={p.thinking!r} begins the answer with {level.prefix!r}, which a server cannot do"
+            )
+        return ({"chat_template_kwargs": level.template} if level.template else {}), level.system
+
+    def _agree(self, client: Client, owners: dict[str, str]) -> tuple[str, Client]:
+        """Return the first way in which the server gives what is asked for, tried on a word."""
+        ways = {"open-ended": {}} if self.open_ended else fixed_length(self.new_tokens)
+        refused = []
+        for name, more in ways.items():
+            candidate = replace(client, more={**client.more, **more})
+            try:
+                self.check_reply(asked_together(candidate, ["Hello"])[0])
+            except ServedError as error:
+                if error.silent or not error.usage:  # another way of asking would not help
+                    raise ModelError(f"{self.parameters.endpoint}: {error}") from None
+                refused.append(f"- {name}: {error}")
+                continue
+            return name, candidate
+        match = nearest(self.parameters.model, owners)
+        meant = f"; did you mean {match!r}?" if match and self.parameters.model not in owners else ""
+        said = "\n".join(refused)
+        raise ModelError(
+            f"the server at {self.parameters.endpoint} does not answer for model {self.parameters.model!r}{meant} "
+            f"It names: {', '.join(owners) or 'none'}. What it said:\n{said}"
+        )
+
+    def _program(self, owners: dict[str, str]) -> str:
+        """Return which program serves, as far as it can be told: part of the cohort."""
+        words = f"{owners.get(self.parameters.model, '')} {self.processes.command()}".lower()
+        known = next((program for mark, program in PROGRAMS.items() if mark in words), None)
+        return known or ("transformers serve" if "transformers" in words and "serve" in words else "unknown")
+
+
+def asked_together(client: Client, prompts: Sequence[str]) -> list[Reply]:
+    """Ask prompts at once and return their answers; in a thread, since a notebook's own has a loop already."""
+
+    async def ask() -> list[Reply]:
+        async with client.connect(len(prompts)) as http:
+            return await asyncio.gather(*(client.ask(http, at, prompt) for at, prompt in enumerate(prompts)))
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, ask()).result()
+
+
+def reserve(pids: Sequence[int]) -> IO[bytes]:
+    """Wait until no other session of energylab uses a server, and keep others out until the file is closed.
+
+    Two sessions at once would each see the other's load. The operating system lets go of it however the session ends.
+    """
+    import fcntl
+
+    path = Path(tempfile.gettempdir()) / f"energylab-server-{min(pids)}-{os.getuid()}.lock"
+    file = path.open("wb")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file

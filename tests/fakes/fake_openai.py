@@ -1,0 +1,165 @@
+"""An OpenAI-compatible server on the loopback that does what it is told: slow, broken, wrong or refusing."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Behaviour:
+    """How one request is answered.
+
+    Attributes
+    ----------
+    tokens : int or None
+        Tokens to give; None: as many as were asked for.
+    token_s, first_s : float
+        Time of one token, and of the prompt.
+    counted : int or None
+        What usage says; None: the truth.
+    usage : bool
+        Whether there is any usage.
+    status : int
+        Status; anything but 200 is a refusal.
+    break_after : int or None
+        Tokens after which the connection is cut.
+    error_after : int or None
+        Tokens after which the stream reports an error.
+    finish : bool
+        Whether the stream says that it is finished.
+    """
+
+    tokens: int | None = None
+    token_s: float = 0.002
+    first_s: float = 0.01
+    counted: int | None = None
+    usage: bool = True
+    status: int = 200
+    break_after: int | None = None
+    error_after: int | None = None
+    finish: bool = True
+
+
+@dataclass
+class FakeServer:
+    """The server: `behave` says how request number n with this body is answered; `known` are the fields it takes."""
+
+    behave: Callable[[int, dict], Behaviour] = lambda number, body: Behaviour()
+    refuses: tuple[str, ...] = ()
+    bodies: list[dict] = field(default_factory=list)
+    load: list[tuple[float, int]] = field(default_factory=list)  # time, requests under way from then on
+
+    def __post_init__(self) -> None:
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+        self._under_way = 0
+        handler = type("Bound", (_Handler,), {"fake": self})
+        self.server = _Quiet(("127.0.0.1", 0), handler)
+        self.server.daemon_threads = True
+        self.endpoint = f"http://127.0.0.1:{self.server.server_port}/v1"
+        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop serving."""
+        self.server.shutdown()
+        self.server.server_close()
+        self._thread.join()
+
+    def change(self, by: int) -> None:
+        """Note that a request came or went."""
+        with self._lock:
+            self._under_way += by
+            self.load.append((time.monotonic(), self._under_way))
+
+    def number(self, body: dict) -> int:
+        """Number a request."""
+        with self._lock:
+            self.bodies.append(body)
+            return next(self._numbers)
+
+
+class _Quiet(ThreadingHTTPServer):
+    def handle_error(self, request, client_address) -> None:
+        """Say nothing of clients that went away."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    fake: FakeServer
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args) -> None:
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        self._json(200, {"object": "list", "data": [{"id": "tiny", "owned_by": "vllm"}]})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        refused = [name for name in self.fake.refuses if name in body]
+        if refused or body["model"] != "tiny":
+            self._json(422, {"detail": f"not taken: {refused or body['model']}"})
+            return
+        number = self.fake.number(body)
+        self.fake.change(+1)
+        try:
+            self._answer(body, self.fake.behave(number, body))
+        except OSError:  # the client went away
+            self.close_connection = True
+        finally:
+            self.fake.change(-1)
+
+    def _answer(self, body: dict, how: Behaviour) -> None:
+        if how.status != 200:
+            self._json(how.status, {"error": "as scripted"})
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        chat = self.path.endswith("chat/completions")
+        if chat:
+            self._event({"choices": [{"delta": {"role": "assistant", "content": ""}}]})
+        time.sleep(how.first_s)
+        count = body["max_tokens"] if how.tokens is None else how.tokens
+        for token in range(count):
+            if token == how.break_after:
+                self.close_connection = True
+                self.connection.shutdown(2)
+                return
+            if token == how.error_after:
+                self._event({"error": "out of blocks"})
+                break
+            text = f" {token}"
+            self._event({"choices": [{"delta": {"content": text}} if chat else {"text": text}]})
+            time.sleep(how.token_s)
+        self._end(count, how)
+
+    def _end(self, count: int, how: Behaviour) -> None:
+        if how.finish:
+            self._event({"choices": [{"text": "", "finish_reason": "length"}]})
+        if how.usage:
+            made = count if how.counted is None else how.counted
+            self._event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": made}})
+        self._chunk(b"data: [DONE]\n\n")
+        self._chunk(b"")
+
+    def _event(self, event: dict) -> None:
+        self._chunk(b"data: " + json.dumps(event).encode() + b"\n\n")
+
+    def _chunk(self, data: bytes) -> None:
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        self.wfile.flush()
+
+    def _json(self, status: int, value: dict) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)

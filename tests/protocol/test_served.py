@@ -1,0 +1,220 @@
+"""Windows over a served model: steady, full, counted; and no fault of the server makes energy smaller."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import pairwise
+
+import pytest
+from fake_openai import Behaviour, FakeServer
+
+import energylab
+from energylab.errors import EnergylabError, ModelError, TaskError
+from energylab.meters.base import Meter, Reading
+from energylab.parameters import Parameters
+from energylab.protocol.served import Stretch
+from energylab.serving.client import Reply
+from energylab.tasks import load_task
+
+QUICK = {"samples": 8, "runs": 1, "window_s": 0.3, "idle_s": 0.02, "warm_up_min_s": 0.05, "warm_up_max_s": 0.2}
+
+
+class Steady(Meter):
+    """A counter without steps over a board that draws 100 W on the machine's own clock."""
+
+    name, kind, device, source, power_limit_w = "steady", "simulated", "board-0", "100 W", 100.0
+
+    def open(self):
+        """Nothing to connect to."""
+
+    def read(self):
+        """Return 100 J a second."""
+        now = self.clock.now()
+        return Reading(100.0 * now, now)
+
+
+@pytest.fixture
+def measure():
+    servers = []
+
+    def measured(behave=lambda number, body: Behaviour(), refuses=(), **more):
+        server = FakeServer(behave, refuses)
+        servers.append(server)
+        values = {"task": "text_generation", "model": "tiny", "model_source": "endpoint", "new_tokens": 5, **QUICK}
+        values |= {"endpoint": server.endpoint, "concurrency": 2, "request_timeout_s": 2.0, **more}
+        return energylab.measure(meters=[Steady()], **values), server
+
+    yield measured
+    for server in servers:
+        server.close()
+
+
+def test_a_served_model_is_measured_under_its_load(measure):
+    record, server = measure(lambda number, body: Behaviour(first_s=0.05, token_s=0.01))
+    assert record.valid, record.reasons
+    assert record.phases == ("generate",)
+    (total,) = record.totals()
+    facts = record.extra["serving"]
+    # 100 W, and so many answers a second, counted by the client's own clock over all windows
+    answers_per_s = facts["output_tokens_per_s"] / 5
+    assert total.energy_j / 8 == pytest.approx(100 / answers_per_s, rel=0.05)
+    assert (total.queries, total.input_tokens, total.output_tokens) == (8, 8 * 7, 8 * 5)
+    assert facts["concurrency"] == 2
+    assert facts["balance"] == pytest.approx(1, abs=0.05)
+    assert 0.05 <= facts["first_token_s"]["median"] <= facts["latency_s"]["median"] - 4 * 0.01
+    assert record.model.source == "endpoint"
+    assert record.model.settings["fixed_length"] == "ignore_eos"
+    assert record.model.settings["server"] == "vllm"
+    assert record.idle[0].reasons == ("server_running",)
+    assert any("endpoint, not hub" in why for why in record.not_official())
+
+
+def test_every_slot_is_full_for_the_whole_of_every_window(measure):
+    """Answers of unlike length: asked three by three, the server would have two thirds of the load on average."""
+    record, server = measure(
+        lambda number, body: Behaviour(first_s=0.06, token_s=(0.01, 0.03, 0.06)[number % 3]),
+        concurrency=3,
+        window_s=0.6,
+    )
+    assert record.valid, record.reasons
+    assert max(count for _, count in server.load) == 3
+    stop = max(at for at, count in server.load if count == 3)  # the last slot filled: the window is about to end
+    start = stop - record.windows[0].duration_s
+    parts = [(max(at, start), min(after, stop), count) for (at, count), (after, _) in pairwise(server.load)]
+    busy = sum(count * (after - at) for at, after, count in parts if after > at)
+    assert busy / (stop - start) > 2.4  # not 3: the server sees a gap until the next request arrives
+    assert record.windows[0].duration_s >= 0.6
+    for figures in record.extra["serving"]["windows"]:
+        assert figures["answered"] >= 8
+        assert figures["balance"] == pytest.approx(1, abs=0.05)
+
+
+def test_more_requests_at_once_cost_less_each_where_the_server_takes_them_together(measure):
+    slow = Behaviour(first_s=0.05, token_s=0.01)
+    one, two = (measure(lambda n, b: slow, concurrency=slots)[0].totals()[0].energy_j for slots in (1, 4))
+    assert two < 0.6 * one  # the fake answers any number of requests in the same time, at the same power
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "said"),
+    [
+        (Behaviour(status=500), "status 500"),
+        (Behaviour(break_after=2), "broke off after 2 pieces"),
+        (Behaviour(error_after=1), "reports an error"),
+        (Behaviour(tokens=4), "counts 4 new token(s), exactly 5"),
+        (Behaviour(counted=6), "counts 6 new token(s), exactly 5"),
+        (Behaviour(first_s=5.0), "silent for 0.3 s"),
+    ],
+)
+def test_a_server_that_fails_leaves_no_figure(measure, behaviour, said):
+    """The first requests, by which the client and the server agree, are answered well."""
+    record, _ = measure(
+        lambda number, body: Behaviour() if number < 3 else behaviour, request_timeout_s=0.3, max_attempts=2
+    )
+    assert not record.valid
+    assert [total.energy_j for total in record.totals()] == [None]
+    assert said in record.reasons[0]
+    assert all(window.reasons == ("query_failed",) for window in record.windows)
+    assert len(record.windows) == 2
+
+
+def test_one_failure_costs_its_window_and_no_energy(measure):
+    failed_once = []
+
+    def behave(number, body):
+        if number < 40 or failed_once:
+            return Behaviour()
+        failed_once.append(number)
+        return Behaviour(status=503)
+
+    record, _ = measure(behave, runs=2, window_s=0.4)
+    assert record.valid, record.reasons
+    bad = [window for window in record.windows if not window.valid]
+    assert len(bad) <= 1  # it may also have met the requests between two windows
+    assert all(total.energy_j > 0 for total in record.totals())
+    clean = [window for window in record.windows if window.valid]
+    # what the windows are credited with was answered in them, and nothing else was
+    assert [one["answered"] for one in record.extra["serving"]["windows"]] == [8 * one.replications for one in clean]
+    assert all(one["balance"] == pytest.approx(1, abs=0.05) for one in record.extra["serving"]["windows"])
+
+
+def test_the_way_to_a_fixed_length_is_found_out(measure):
+    record, server = measure(refuses=("ignore_eos",))
+    assert record.model.settings["fixed_length"] == "generation_config"
+    assert '"min_new_tokens": 5' in server.bodies[-1]["generation_config"]
+    record, server = measure(refuses=("ignore_eos", "generation_config"))
+    assert record.model.settings["fixed_length"] == "plain"
+
+
+@pytest.mark.parametrize(
+    ("behave", "more", "said"),
+    [
+        (lambda n, b: Behaviour(usage=False), {}, "does not count tokens"),
+        (lambda n, b: Behaviour(tokens=3), {}, "counts 3 new token"),
+        (lambda n, b: Behaviour(first_s=1.0), {"request_timeout_s": 0.2}, "silent for 0.2 s"),
+        (lambda n, b: Behaviour(status=500), {}, "status 500"),
+        (lambda n, b: Behaviour(), {"model": "tinny"}, "did you mean 'tiny'"),
+    ],
+)
+def test_what_can_never_be_counted_is_refused_before_anything_is_measured(measure, behave, more, said):
+    with pytest.raises(ModelError, match=said):
+        measure(behave, **more)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"task": "sentence_similarity", "new_tokens": None}, "choose text_generation or reasoning"),
+        ({"task": "reasoning", "endpoint_api": "completions"}, "chat template"),
+        ({"thinking": "on"}, "is for task='reasoning'"),
+    ],
+)
+def test_what_makes_no_sense_for_a_server_is_refused(measure, more, said):
+    with pytest.raises(EnergylabError, match=said):
+        measure(**more)
+    assert issubclass(TaskError, EnergylabError)
+
+
+def test_reasoning_is_asked_as_a_chat_and_scored(measure):
+    record, server = measure(lambda n, b: Behaviour(tokens=3), task="reasoning", new_tokens=50, samples=4)
+    assert record.valid, record.reasons
+    assert record.totals()[0].output_tokens == 4 * 3
+    assert all(body["messages"][-1]["role"] == "user" for body in server.bodies)
+    assert not any("ignore_eos" in body for body in server.bodies)  # it ends by itself
+    (quality,) = record.quality
+    rows, _ = load_task(Parameters(task="reasoning", model="tiny-qwen3", samples=4)).load_rows()
+    assert quality.value == sum(float(row["reference"]) == 2 for row in rows) / 4  # every answer is " 0 1 2"
+
+
+def test_another_load_is_another_cohort(measure):
+    from energylab.cohort import cohort
+
+    first, second = (cohort(measure(concurrency=slots)[0]) for slots in (1, 2))
+    assert {name for name in first if first[name] != second[name]} == {"concurrency"}
+    assert first["server"] == "vllm"
+
+
+def reply(sent_s, done_s):
+    return Reply(0, "", 1, 4, None, 4, sent_s, sent_s + 0.1, done_s)
+
+
+def test_balance_is_slot_time_over_credited_latency():
+    # two slots, answers of 1 s each, staggered by half a second: four answers in two seconds
+    steady = Stretch(tuple(reply(t - 1, t) for t in (0.5, 1.0, 1.5, 2.0)), 2.0, 2)
+    assert steady.balance == pytest.approx(1.0)
+    # in lockstep, from just after the first of a pair to a pair's end: one answer too many is credited
+    lopsided = Stretch(tuple(reply(t - 1, t) for t in (0.0, 1.0, 1.0, 2.0, 2.0)), 2.0, 2)
+    assert lopsided.balance == pytest.approx(4 / 5)
+    assert dataclasses.replace(steady, client_s=0.5).figures()["client_cores"] == 0.25
+    assert steady.figures()["output_tokens_per_s"] == pytest.approx(16 / 2)
+    assert dataclasses.replace(steady, replies=()).balance == float("inf")
+
+
+def test_a_served_task_can_be_asked_by_itself(measure):
+    _, server = measure()
+    values = {"task": "text_generation", "model": "tiny", "model_source": "endpoint", "endpoint": server.endpoint}
+    task = load_task(Parameters.check({**values, "new_tokens": 5, "samples": 2}))
+    task.load_model("cpu")
+    rows, _ = task.load_rows()
+    assert task.answers(None, task.generate(task.preprocess(rows))) == [" 0 1 2 3 4"] * 2
+    task.close()
