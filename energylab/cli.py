@@ -11,6 +11,7 @@ import typer
 from energylab.closed import commands as closed_models
 from energylab.errors import EnergylabError
 from energylab.formats import commands as formats
+from energylab.portal import commands as portal
 from energylab.publish import commands as publishing
 from energylab.taskcheck import commands as checking
 
@@ -23,6 +24,7 @@ app = typer.Typer(
 study = typer.Typer(help="Plan, run and share studies: many jobs from one YAML file.", no_args_is_help=True)
 app.add_typer(study, name="study")
 publishing.mount(app)
+portal.mount(app)
 closed_models.mount(app)
 checking.mount(app)
 formats.mount(app)

@@ -86,6 +86,18 @@ class ReleaseError(EnergylabError):
     """A release cannot be made, read or published: its file, its contents or the folder to write to."""
 
 
+class PortalError(EnergylabError):
+    """Something asked of the portal is not allowed, not there, or not possible now; the message says what to do."""
+
+
+class NotThereError(PortalError):
+    """No submission, key or release is known by that name or link."""
+
+
+class ConflictError(PortalError):
+    """What is asked does not go with what is there: a state has moved on, a name is taken, a bundle was used."""
+
+
 class BundleError(EnergylabError):
     """A bundle, a key or an opening cannot be made or read, or would give a secret away."""
 

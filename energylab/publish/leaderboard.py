@@ -23,6 +23,7 @@ def build(
     folder: str | os.PathLike,
     records: Iterable[str | os.PathLike] = (),
     with_labels: bool = True,
+    home: str | None = None,
 ) -> Path:
     """Write a release's leaderboard: pages that open from a folder, with no server and no network.
 
@@ -35,6 +36,8 @@ def build(
         Where the records that the release names may be found; those with the right digest are offered for download.
     with_labels : bool, default True
         Draw a label for every model.
+    home : str, optional
+        Address of the site that the leaderboard is part of; its first page links there.
 
     Returns
     -------
@@ -46,7 +49,7 @@ def build(
     ReleaseError
         If `folder` holds something that is not a leaderboard.
     """
-    files = {**_files(release), **model_page.record_files(release, records)}
+    files = {**_files(release, home), **model_page.record_files(release, records)}
     if with_labels:
         files.update(Labels(release).files())
     site = model_page.Site(release, frozenset(files))
@@ -59,9 +62,9 @@ def _all_files(files: dict[str, bytes], site: model_page.Site) -> Iterator[tuple
     yield from site.pages()
 
 
-def _files(release: Release) -> dict[str, bytes]:
+def _files(release: Release, home: str | None = None) -> dict[str, bytes]:
     return {
-        "index.html": index_html(release).encode(),
+        "index.html": index_html(release, home).encode(),
         "icon.svg": pages.source("leaderboard/icon.svg").encode(),
         "style.css": _style(release).encode(),
         "leaderboard.js": pages.source("leaderboard/leaderboard.js").encode(),
@@ -82,13 +85,14 @@ def _edge_rule(table: str, cohort: RatedCohort) -> str:
     return f".{table} td.bar svg {{ background: {', '.join(lines)}; }}\n"
 
 
-def index_html(release: Release) -> str:
-    """Return the page of all tables."""
+def index_html(release: Release, home: str | None = None) -> str:
+    """Return the page of all tables; see `build`."""
     return pages.render(
         "leaderboard/index.html.j2",
         release=release,
         digest=release.digest(),
         root="",
+        home=home,
         total=sum(len(cohort.models) for cohort in release.cohorts),
         cohorts=release.cohorts,
         bands=sorted({text for text in map(pages.band, release.cohorts) if text}),

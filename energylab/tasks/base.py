@@ -127,7 +127,7 @@ class Task(ABC):
             If a column is missing, a row is unusable, or there are fewer rows than ``samples``.
         """
 
-    def check(self, device: str, facts: Sequence[DeviceFacts]) -> None:  # noqa: B027 - not every task has a model to check
+    def check(self, device: str, facts: Sequence[DeviceFacts]) -> int | None:  # noqa: B027 - not every task has a model
         """Refuse by name, before anything is loaded or any device is touched, what cannot be done.
 
         Parameters
@@ -136,6 +136,11 @@ class Task(ABC):
             The first device in torch's words: ``cpu``, ``cuda:0``.
         facts : sequence of DeviceFacts
             The devices the model is to run on.
+
+        Returns
+        -------
+        int or None
+            Number of the model's parameters; None where the task has no model to look at.
 
         Raises
         ------

@@ -84,14 +84,14 @@ class ModelTask(Task):
         required = [column for column in self.columns if column not in self.references]
         return data.load_rows(self.settings, self.parameters, required, self.synthesise, self.check_row, self.open_row)
 
-    def check(self, device: str, facts: Sequence[DeviceFacts]) -> None:
+    def check(self, device: str, facts: Sequence[DeviceFacts]) -> int:
         """Find the model and refuse what cannot be done with it; see `energylab.tasks.models.prepare`."""
         request = models.ModelRequest.of(self.parameters, self.settings, device)
-        self.refuse(request, Machine.described(request.device, facts))
+        return self.refuse(request, Machine.described(request.device, facts))
 
-    def refuse(self, request: models.ModelRequest, machine: Machine) -> None:
-        """Refuse a model before it is loaded; a family whose model is no transformers model replaces this."""
-        models.prepare(request, self.auto_class, machine)
+    def refuse(self, request: models.ModelRequest, machine: Machine) -> int:
+        """Refuse a model before it is loaded, else count it; a family without a transformers model replaces this."""
+        return models.prepare(request, self.auto_class, machine).count
 
     def load_model(self, device: str) -> ModelFacts:
         """Load the model and its processor; see `energylab.tasks.models.load_model`."""

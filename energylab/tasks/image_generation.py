@@ -68,9 +68,9 @@ class ImageGeneration(TextTask):
         """Pipelines are no transformers models; see `build`."""
         raise TaskError("image generation loads pipelines, not single models")
 
-    def refuse(self, request: models.ModelRequest, machine: Machine) -> None:
-        """Refuse a pipeline before it is loaded."""
-        diffusion.prepare_pipeline(request, machine)
+    def refuse(self, request: models.ModelRequest, machine: Machine) -> int:
+        """Refuse a pipeline before it is loaded, or count it."""
+        return diffusion.prepare_pipeline(request, machine)[2]
 
     def build(self, request: models.ModelRequest) -> models.Loaded:
         """Load a diffusion pipeline."""
