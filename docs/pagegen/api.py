@@ -12,7 +12,7 @@ import energylab
 from pagegen.markdown import code, one_line, page, table
 
 #: Modules that are the command line, described under Commands, or a process of their own that nobody imports.
-NOT_API = ("cli", "commands", "slurm_task", "forge", "inside")
+NOT_API = ("cli", "commands", "slurm_task", "forge", "inside", "verify_bundle")
 
 #: Front matter: a search finds guides and reference tables before single functions.
 _LOW_IN_SEARCH = "---\nsearch:\n  boost: 0.3\n---"
