@@ -34,7 +34,7 @@ notebooks: $(STAMP)      ## run every notebook; cells marked NBVAL_CHECK_OUTPUT 
 	$(BIN)/python -m pytest --nbval-lax notebooks -p no:cacheprovider --nbval-cell-timeout 300 --nbval-kernel-name python3
 
 docs: $(STAMP)      ## the documentation, into site/; it opens from there without a server
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "open $(CURDIR)/site/index.html"
 
 picture: $(STAMP)      ## draw the picture of README.md again, from the published table

@@ -1,5 +1,6 @@
 """The built site: whole, offline, with a page for every command and public name, and no broken link."""
 
+import json
 import os
 import re
 import subprocess
@@ -51,15 +52,34 @@ class Site:
         return None
 
 
+def build(folder: Path, *options: str) -> subprocess.CompletedProcess:
+    """Build as `make docs` does. Not quietly: MkDocs counts, and so stops at, only the warnings that it prints."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder), *options]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True, timeout=300)
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Build the site as `make docs` does: strictly, a warning is an error."""
+    """Build the site: a warning is an error."""
     folder = tmp_path_factory.mktemp("site")
-    build = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)]
-    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(build, cwd=ROOT, env=environment, text=True, capture_output=True, timeout=300)
+    done = build(folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return Site(folder)
+
+
+def test_what_is_wrong_fails_the_build(tmp_path):
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "index.md").write_text("# Start\n\n[to no page](nowhere.md) [to no place](index.md#no)\n")
+    (tmp_path / "pages" / "orphan.md").write_text("# Orphan\n")
+    small = {"docs_dir": "pages", "nav": ["index.md"], "hooks": [], "plugins": [], "theme": {"name": "mkdocs"}}
+    config = tmp_path / "mkdocs.yml"
+    config.write_text(json.dumps({"INHERIT": str(ROOT / "mkdocs.yml"), **small, "extra_css": []}))
+    done = build(tmp_path / "site", "--config-file", str(config))
+    assert done.returncode != 0
+    assert 'not included in the "nav" configuration:\n  - orphan.md' in done.stderr
+    assert "'nowhere.md'" in done.stderr
+    assert "'index.md#no'" in done.stderr
 
 
 def test_no_link_is_broken(site):
