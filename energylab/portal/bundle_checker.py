@@ -1,4 +1,4 @@
-"""The bundle checker: verifies bundles of closed models, each in a process of its own, and says in words what it saw."""
+"""The bundle checker: verifies bundles of closed models, each in its own process, and says in words what it saw."""
 
 from __future__ import annotations
 
