@@ -35,7 +35,7 @@ from sqlalchemy import select
 from energylab.portal.database import Database
 from energylab.portal.schema import Event, Submission
 from energylab.portal.settings import Settings
-from energylab.portal.vault import digest_of
+from energylab.portal.tokens import digest_of
 
 P95_LIMIT_MS = 50.0
 _HOST = "127.0.0.1"

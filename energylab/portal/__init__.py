@@ -1,5 +1,5 @@
 """The portal: people submit models, workers measure them, an operator reviews and publishes what came out.
 
 One database holds every submission, every change of its state and every record. Nothing else remembers anything:
-portal, clerk and workers may be killed at any time and started again.
+portal, bundle checker and workers may be killed at any time and started again.
 """

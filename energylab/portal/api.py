@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from energylab.closed.statement import ATTESTATION_VERSION, ATTESTATIONS
 from energylab.errors import NotThereError
-from energylab.portal import asking, keys, log, office, publication
-from energylab.portal.desk import link_facts, portal_of, require_token, submission_facts
+from energylab.portal import keys, log, operator_actions, publication, submission_rules
+from energylab.portal.request_context import link_facts, portal_of, require_token, submission_facts
 from energylab.portal.states import STATES, WORDS, State
 from energylab.portal.submissions import LEAST_KEY, Accepted
 
@@ -136,7 +136,7 @@ class Done(_Answer):
 
 
 @router.post("/submissions/open", status_code=201, tags=["Submitting"], summary="Submit an open model")
-def take_open(request: Request, asked: asking.OpenSubmission, key: Key) -> Receipt:
+def take_open(request: Request, asked: submission_rules.OpenSubmission, key: Key) -> Receipt:
     """Take an open model in; it is on the disk when the answer leaves."""
     return _receipt(request, portal_of(request).desk.take_open(asked, key))
 
@@ -150,7 +150,7 @@ def take_closed(
     key: Key,
 ) -> Receipt:
     """Take a bundle in; what is in it is checked afterwards."""
-    asked = asking.ClosedSubmission(contact=contact, attested=attested)
+    asked = submission_rules.ClosedSubmission(contact=contact, attested=attested)
     return _receipt(request, portal_of(request).desk.take_closed(asked, key, bundle.file))
 
 
@@ -218,21 +218,21 @@ def one(request: Request, name: str) -> Status:
 @router.post("/operator/submissions/{name}/review", summary="Approve a measured submission", **_operator)
 def review(request: Request, name: str) -> Done:
     """Approve it."""
-    office.review(portal_of(request).database, name)
+    operator_actions.review(portal_of(request).database, name)
     return Done(done=f"{name} reviewed")
 
 
 @router.post("/operator/submissions/{name}/reject", summary="Reject one, with a reason", **_operator)
 def reject(request: Request, name: str, rejection: Rejection) -> Done:
     """Reject it."""
-    office.reject(portal_of(request).database, name, rejection.reason)
+    operator_actions.reject(portal_of(request).database, name, rejection.reason)
     return Done(done=f"{name} rejected")
 
 
 @router.post("/operator/submissions/{name}/retry", summary="Take a rejected one up again", **_operator)
 def retry(request: Request, name: str) -> Done:
     """Take it up again."""
-    office.retry(portal_of(request).database, name)
+    operator_actions.retry(portal_of(request).database, name)
     return Done(done=f"{name} received again")
 
 
@@ -241,7 +241,7 @@ def retry(request: Request, name: str) -> Done:
 )
 def allow_code(request: Request, name: str) -> Done:
     """Allow it."""
-    office.allow_code(portal_of(request).database, name)
+    operator_actions.allow_code(portal_of(request).database, name)
     return Done(done=f"{name} may bring its own code, in the sealed container only")
 
 

@@ -77,9 +77,9 @@ def worker(
 ) -> None:
     """Check and measure the open models that were submitted, one at a time on each device."""
     with _extra():
-        from energylab.portal import staff
+        from energylab.portal import start_workers
     _log(False)
-    options = staff.Options(
+    options = start_workers.Options(
         folder,
         database,
         protocol,
@@ -91,7 +91,7 @@ def worker(
         work,
         str(params.resolve()) if params else None,
     )
-    staff.run(options)
+    start_workers.run(options)
 
 
 @submit.command("open")

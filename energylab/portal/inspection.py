@@ -9,13 +9,13 @@ from typing import Any
 
 from energylab.errors import EnergylabError, ModelError
 from energylab.parameters import Parameters
-from energylab.portal import apart
+from energylab.portal import child_process
 from energylab.publish import units
 from energylab.tasks import hub
 from energylab.tasks.origin import SMALL_FILES
 
 #: Reading the configuration of the largest models takes a few GB of address space (torch alone takes two).
-BOUNDS = apart.Bounds(memory_bytes=24 << 30, cpu_s=900, wall_s=1800.0, file_bytes=1 << 30)
+BOUNDS = child_process.Bounds(memory_bytes=24 << 30, cpu_s=900, wall_s=1800.0, file_bytes=1 << 30)
 
 #: More than this of configuration and tokenizer is no model.
 SMALL_LIMIT_BYTES = 300_000_000
@@ -56,7 +56,7 @@ def inspect_apart(question: Mapping[str, Any], environment: Mapping[str, str]) -
     ChildDied
         If the process ended without an answer.
     """
-    found = apart.ask("energylab.portal.inspection", question, BOUNDS, environment)
+    found = child_process.ask("energylab.portal.inspection", question, BOUNDS, environment)
     return Finding(found["commit"], tuple(found["words"]), found["refusal"], found["again"])
 
 
@@ -205,4 +205,4 @@ def in_the_portal(text: str) -> str:
 
 
 if __name__ == "__main__":
-    apart.answer(inspect)
+    child_process.answer(inspect)

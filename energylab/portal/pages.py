@@ -14,9 +14,9 @@ from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from energylab.errors import EnergylabError, NotThereError
-from energylab.portal import asking, badges, publication, rendering
-from energylab.portal.desk import Portal, check_csrf, link_facts, portal_of, show
+from energylab.portal import badges, publication, rendering, submission_rules
 from energylab.portal.guards import PICTURE_POLICY
+from energylab.portal.request_context import Portal, check_csrf, link_facts, portal_of, show
 from energylab.portal.schema import PublishedRelease
 from energylab.portal.submissions import Accepted, ahead_of, counts
 from energylab.publish import pages as leaderboard_pages
@@ -95,7 +95,7 @@ def take_open(
     given = {"model": model, "revision": revision, "tasks": tasks, "contact": contact}
 
     def take() -> Accepted:
-        return portal_of(request).desk.take_open(asking.OpenSubmission(**given), key)
+        return portal_of(request).desk.take_open(submission_rules.OpenSubmission(**given), key)
 
     return _taken(take, lambda error: _open_form(request, given, error, key))
 
@@ -120,7 +120,7 @@ def take_closed(
     given = {"attested": attested, "contact": contact}
 
     def take() -> Accepted:
-        return portal_of(request).desk.take_closed(asking.ClosedSubmission(**given), key, bundle.file)
+        return portal_of(request).desk.take_closed(submission_rules.ClosedSubmission(**given), key, bundle.file)
 
     return _taken(take, lambda error: _closed_form(request, given, error, key))
 

@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 from energylab.errors import PortalError
 from energylab.portal.database import Database
-from energylab.portal.desk import Portal
+from energylab.portal.request_context import Portal
 from energylab.portal.settings import DATABASE, Settings
-from energylab.portal.vault import Vault
+from energylab.portal.tokens import Vault
 from energylab.portal.web import create
 
 _LOG = logging.getLogger("energylab.portal")
@@ -65,7 +65,7 @@ def run(settings: Settings, host: str, port: int, say: Callable[[str], None], ne
         say(f"operator    {token}\n            shown once and kept nowhere; enter it at {settings.address}/operator")
     portal = Portal(settings, database, vault)
     portal.desk.rehearse()
-    threading.Thread(target=_keep_clerk, args=(settings,), name="clerk", daemon=True).start()
+    threading.Thread(target=_keep_checker, args=(settings,), name="bundle-checker", daemon=True).start()
     config = uvicorn.Config(
         create(portal),
         access_log=False,  # paths hold private links
@@ -105,19 +105,19 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _keep_clerk(settings: Settings) -> None:
-    """Keep one clerk alive; the operating system ends it when this process ends, however that happens."""
+def _keep_checker(settings: Settings) -> None:
+    """Keep one bundle checker alive; the operating system ends it when this process ends, however that happens."""
     command = [
         sys.executable,
         "-m",
-        "energylab.portal.clerk",
+        "energylab.portal.bundle_checker",
         str(settings.folder),
         settings.params or "",
         str(os.getpid()),
     ]
     told = {**os.environ, DATABASE: settings.database}  # its URL may hold a password, which arguments would show
     while True:
-        clerk = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=told)
-        _LOG.info("the clerk is process %d", clerk.pid)
-        _LOG.warning("the clerk ended with status %d; starting another", clerk.wait())
+        checker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=told)
+        _LOG.info("the bundle checker is process %d", checker.pid)
+        _LOG.warning("the bundle checker ended with status %d; starting another", checker.wait())
         time.sleep(1.0)

@@ -17,11 +17,11 @@ from sqlalchemy.orm import Session
 
 from energylab import tasks
 from energylab.errors import ConflictError, NotThereError, PortalError
-from energylab.portal import asking, log
+from energylab.portal import log, submission_rules
 from energylab.portal.database import Database
 from energylab.portal.schema import StoredRecord, Submission
 from energylab.portal.settings import Settings
-from energylab.portal.vault import Vault, digest_of
+from energylab.portal.tokens import Vault, digest_of
 from energylab.record import canonical_json
 
 #: Shorter keys could be guessed, and with them another's private link.
@@ -73,7 +73,7 @@ class Desk:
         """Every task that can be asked for, as the portal found them; a new one is offered after a restart."""
         return tuple(tasks.task_names(self.settings.params))
 
-    def take_open(self, asked: asking.OpenSubmission, key: str) -> Accepted:
+    def take_open(self, asked: submission_rules.OpenSubmission, key: str) -> Accepted:
         """Take in an open model.
 
         Parameters
@@ -90,11 +90,11 @@ class Desk:
         UnknownNameError, PortalError
             If a task is unknown, or the key too short.
         """
-        names = asking.check_tasks(asked.tasks, self.task_names)
+        names = submission_rules.check_tasks(asked.tasks, self.task_names)
         facts = {"model": asked.model, "revision": asked.revision, "tasks": " ".join(names), "contact": asked.contact}
         return self._take("open", key, facts, f"submitted for {', '.join(names)}")
 
-    def take_closed(self, asked: asking.ClosedSubmission, key: str, bundle: BinaryIO) -> Accepted:
+    def take_closed(self, asked: submission_rules.ClosedSubmission, key: str, bundle: BinaryIO) -> Accepted:
         """Take in the bundle of a closed model.
 
         Parameters
@@ -112,7 +112,7 @@ class Desk:
         PortalError
             If a statement is missing, or the file is empty.
         """
-        version = asking.check_attested(asked.attested)
+        version = submission_rules.check_attested(asked.attested)
         digest, size = self._keep_bundle(bundle)
         facts = {"bundle": digest, "bundle_bytes": size, "attestation": version, "contact": asked.contact}
         return self._take("closed", key, facts, f"bundle of {size:,} bytes submitted, statements {version} made")

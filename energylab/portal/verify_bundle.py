@@ -1,11 +1,11 @@
-"""Verify one bundle in a process of its own; see `energylab.portal.apart`."""
+"""Verify one bundle in a process of its own; see `energylab.portal.child_process`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from energylab.portal.apart import answer
+from energylab.portal.child_process import answer
 
 
 def verdict(question: dict[str, Any]) -> dict[str, Any]:

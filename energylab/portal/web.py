@@ -10,9 +10,9 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from energylab import __version__
 from energylab.errors import ConflictError, EnergylabError, NotThereError
-from energylab.portal import api, operator, pages
-from energylab.portal.desk import ForeignFormError, NotOperatorError, Portal, show
+from energylab.portal import api, operator_pages, pages
 from energylab.portal.guards import Guards
+from energylab.portal.request_context import ForeignFormError, NotOperatorError, Portal, show
 
 _STATUS = {NotThereError: 404, ConflictError: 409, NotOperatorError: 401, ForeignFormError: 403}
 
@@ -45,7 +45,7 @@ def create(portal: Portal) -> Guards:
         redoc_url=None,
     )
     app.state.portal = portal
-    for router in (pages.router, operator.router, operator.inside, api.router):
+    for router in (pages.router, operator_pages.router, operator_pages.inside, api.router):
         app.include_router(router)
     app.add_exception_handler(EnergylabError, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 
 from energylab.errors import ConflictError, EnergylabError, StudyError
-from energylab.portal import apart, log, results
+from energylab.portal import child_process, log, results
 from energylab.portal.database import Database
 from energylab.portal.inspection import Finding, in_the_portal, inspect_apart, is_passing
 from energylab.portal.leases import FREE, Heartbeat, Lease, LeaseLost, Leases
@@ -156,7 +156,7 @@ class Worker:
         try:
             shown = {} if self.elsewhere else device_names.environment((self.device,))
             found = self.inspect(question, shown)
-        except apart.ChildDied as error:
+        except child_process.ChildDied as error:
             return self._reject(lease, f"the model's configuration could not be read: {error}", None)
         if found.again:
             raise Unreachable(found.refusal)

@@ -53,6 +53,13 @@ def render(release: Release) -> str:
     """Return a release's report as one self-contained page."""
     import nbformat
     import papermill
+    from jupyter_client.manager import AsyncKernelManager
+
+    class PrivateKernelManager(AsyncKernelManager):
+        """Talk to the kernel over Unix sockets: over TCP it warns that others of this machine could listen."""
+
+        def _transport_default(self) -> str:
+            return "ipc"
 
     with tempfile.TemporaryDirectory(prefix="energylab-report-") as folder:
         source, executed = Path(folder) / "release.json", Path(folder) / _NOTEBOOK
@@ -64,6 +71,7 @@ def render(release: Release) -> str:
             kernel_name="python3",
             cwd=folder,
             progress_bar=False,
+            kernel_manager_class=PrivateKernelManager,
         )
         executed_notebook = nbformat.read(executed, as_version=4)
     return _to_html(

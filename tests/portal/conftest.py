@@ -14,12 +14,12 @@ pytest.importorskip("fastapi", reason="the portal's libraries are not installed:
 from starlette.testclient import TestClient
 
 from energylab.closed.statement import ATTESTATIONS
-from energylab.portal.asking import OpenSubmission
 from energylab.portal.database import Database
-from energylab.portal.desk import Portal
 from energylab.portal.leases import Leases
+from energylab.portal.request_context import Portal
 from energylab.portal.settings import Limits, Settings
-from energylab.portal.vault import Vault
+from energylab.portal.submission_rules import OpenSubmission
+from energylab.portal.tokens import Vault
 from energylab.portal.web import create
 
 ADDRESS = "http://127.0.0.1:8320"

@@ -12,7 +12,7 @@ import pytest
 
 from energylab.errors import PortalError
 from energylab.portal import client as clients
-from energylab.portal import log, office
+from energylab.portal import log, operator_actions
 
 OPEN = {"model": "org/model", "tasks": ["text_generation"], "contact": "someone@example.org"}
 
@@ -129,7 +129,7 @@ class TestOperator:
 
     def test_what_has_records_is_not_measured_again(self, programme, measured, database):
         name = measured().name
-        office.reject(database, name, "The board was shared; submit it again.")
+        operator_actions.reject(database, name, "The board was shared; submit it again.")
         answer = programme.post(f"/api/v1/operator/submissions/{name}/retry")
         assert "records are kept" in answer.json()["error"]
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from starlette.testclient import TestClient
 
-from energylab.portal import asking, clerk, keys, log
+from energylab.portal import bundle_checker, keys, log, submission_rules
 from energylab.portal.web import create
 
 ROOT = Path(__file__).parents[2]
@@ -45,9 +45,11 @@ def pages(place):
 @pytest.fixture
 def send(place, all_attested):
     def send(bundle):
-        asked = asking.ClosedSubmission(contact="owner@example.org", attested=all_attested)
+        asked = submission_rules.ClosedSubmission(contact="owner@example.org", attested=all_attested)
         accepted = place.desk.take_closed(asked, secrets.token_urlsafe(20), io.BytesIO(bundle))
-        clerk.Clerk(place.database, place.settings).check_one()  # the real verifier, in its own bounded process
+        bundle_checker.BundleChecker(
+            place.database, place.settings
+        ).check_one()  # the real verifier, in its own bounded process
         return accepted
 
     return send
@@ -67,7 +69,7 @@ def test_from_an_unknown_key_to_the_leaderboard_without_a_leak(place, pages, sen
     assert "not enrolled here yet" in pages.get(f"/s/{accepted.link}").text
 
     keys.enrol(place.database, closed_builders.owner().public, "Example Ltd")
-    assert clerk.Clerk(place.database, place.settings).check_one()
+    assert bundle_checker.BundleChecker(place.database, place.settings).check_one()
     one = now(place, accepted)
     assert (one.state, one.model, one.reason) == ("measured", "Closed model A", ""), one.facts
     assert "timeline: passed" in one.facts

@@ -28,7 +28,7 @@ from energylab.portal import log
 from energylab.portal.database import Database
 from energylab.portal.schema import Event, Submission
 from energylab.portal.settings import Settings
-from energylab.portal.vault import digest_of
+from energylab.portal.tokens import digest_of
 
 FREE = ("--submissions-per-minute", "1e6", "--requests-per-second", "1e6")
 
@@ -145,7 +145,7 @@ def test_workers_that_are_killed_again_and_again(make_portal, submit_to):
 
 @pytest.fixture
 def submit_to():
-    from energylab.portal.asking import OpenSubmission
+    from energylab.portal.submission_rules import OpenSubmission
     from energylab.portal.submissions import Desk
 
     def submit(database, portal, model):

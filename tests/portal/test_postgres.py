@@ -19,13 +19,13 @@ pytest.importorskip("fastapi", reason="the portal's libraries are not installed:
 pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'energylab[portal]'")
 
 from energylab.portal import log
-from energylab.portal.asking import OpenSubmission
 from energylab.portal.database import Database
 from energylab.portal.leases import LeaseLost, Leases
 from energylab.portal.schema import Event
 from energylab.portal.settings import Settings
+from energylab.portal.submission_rules import OpenSubmission
 from energylab.portal.submissions import Desk
-from energylab.portal.vault import Vault
+from energylab.portal.tokens import Vault
 
 
 def programs():

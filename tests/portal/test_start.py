@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from energylab import cli
 from energylab.errors import EnergylabError, PortalError
-from energylab.portal import crew, staff
+from energylab.portal import start_workers, worker_processes
 
 
 class Process:
@@ -52,7 +52,7 @@ class TestCrew:
                 raise KeyboardInterrupt
             events.pop(0)(started)
 
-        crew.keep(devices, start, sleep)
+        worker_processes.keep(devices, start, sleep)
         return started
 
     def test_one_worker_a_device_and_none_left_behind(self):
@@ -76,9 +76,9 @@ class TestCrew:
 
     def test_what_it_starts_is_told_its_device_and_no_password(self, monkeypatch):
         seen = []
-        monkeypatch.setattr(crew.subprocess, "Popen", lambda command, env: seen.append((command, env)))
-        options = staff.Options("folder", "postgresql://me:hunter2@host/x", protocol="trial", lease_s=5.0)
-        crew.starter(staff._command(options), options.database)("1")
+        monkeypatch.setattr(worker_processes.subprocess, "Popen", lambda command, env: seen.append((command, env)))
+        options = start_workers.Options("folder", "postgresql://me:hunter2@host/x", protocol="trial", lease_s=5.0)
+        worker_processes.starter(start_workers._command(options), options.database)("1")
         command, told = seen[0]
         assert command[-2:] == ["--devices", "1"]
         assert command[command.index("--protocol") + 1] == "trial"
@@ -88,19 +88,19 @@ class TestCrew:
 
 def test_a_worker_without_a_portal_says_how_to_start_one(tmp_path):
     with pytest.raises(PortalError, match="start one with `energylab portal --folder"):
-        staff.run(staff.Options(tmp_path, devices="cpu", once=True))
+        start_workers.run(start_workers.Options(tmp_path, devices="cpu", once=True))
 
 
 def test_once_serves_one_device(tmp_path):
     with pytest.raises(PortalError, match="name it with --devices"):
-        staff.run(staff.Options(tmp_path, devices="0,1", once=True))
+        start_workers.run(start_workers.Options(tmp_path, devices="0,1", once=True))
 
 
 @pytest.mark.parametrize("option", [{"protocol": "publishd"}, {"executor": "slrm"}])
 def test_unknown_names_are_refused_before_anything_starts(make_portal, option):
     folder = make_portal().settings.folder
     with pytest.raises(EnergylabError, match="did you mean"):
-        staff.run(staff.Options(folder, **{"devices": "cpu", "once": True, **option}))
+        start_workers.run(start_workers.Options(folder, **{"devices": "cpu", "once": True, **option}))
 
 
 def test_a_taken_port_is_one_clear_error():

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 
 from energylab.errors import ConflictError, NotThereError, PortalError, UnknownNameError
-from energylab.portal import asking, log
+from energylab.portal import log, submission_rules
 from energylab.portal.schema import Event, Submission
-from energylab.portal.vault import digest_of
+from energylab.portal.tokens import digest_of
 
 KEY = "a key that is long enough"
 
@@ -23,7 +23,7 @@ def rows(database):
 
 
 def closed(attested):
-    return asking.ClosedSubmission(contact="someone@example.org", attested=attested)
+    return submission_rules.ClosedSubmission(contact="someone@example.org", attested=attested)
 
 
 class TestOpen:
@@ -102,22 +102,22 @@ class TestWhatMayBeAsked:
     )
     def test_what_is_no_hub_id_is_refused(self, model):
         with pytest.raises(ValidationError, match="model"):
-            asking.OpenSubmission(model=model, tasks=("reasoning",), contact="a@example.org")
+            submission_rules.OpenSubmission(model=model, tasks=("reasoning",), contact="a@example.org")
 
     @pytest.mark.parametrize("model", ["gpt2", "org/model", "org/Model-1.5_b", " org/model "])
     def test_hub_ids_pass(self, model):
-        asked = asking.OpenSubmission(model=model, tasks=("reasoning",), contact="a@example.org")
+        asked = submission_rules.OpenSubmission(model=model, tasks=("reasoning",), contact="a@example.org")
         assert asked.model == model.strip()
 
     @pytest.mark.parametrize("contact", ["", "nobody", "a@", "@b", "a@b\nc", "a b@c", "<a@b>", "a@b\u202e", "x" * 300])
     def test_what_is_no_address_is_refused(self, contact):
         with pytest.raises(ValidationError, match="contact"):
-            asking.OpenSubmission(model="a/b", tasks=("reasoning",), contact=contact)
+            submission_rules.OpenSubmission(model="a/b", tasks=("reasoning",), contact=contact)
 
     @pytest.mark.parametrize("revision", ["../main", "a b", "-x", "a\x00", "x" * 300])
     def test_what_is_no_revision_is_refused(self, revision):
         with pytest.raises(ValidationError, match="revision"):
-            asking.OpenSubmission(model="a/b", tasks=("reasoning",), contact="a@b.c", revision=revision)
+            submission_rules.OpenSubmission(model="a/b", tasks=("reasoning",), contact="a@b.c", revision=revision)
 
 
 class TestClosed:

@@ -10,7 +10,7 @@ from release_builders import record_of
 from sqlalchemy.exc import OperationalError
 
 from energylab.errors import MeasurementError, ModelError, StudyError
-from energylab.portal import apart, log, office
+from energylab.portal import child_process, log, operator_actions
 from energylab.portal.inspection import Finding, check_files, in_the_portal
 from energylab.portal.measuring import Interrupted
 from energylab.portal.protocol import Protocol, load
@@ -95,7 +95,7 @@ def test_what_cannot_be_measured_hears_why_and_what_to_do(submit, worker, now):
 
 def test_a_check_that_dies_is_a_rejection_not_a_crash(submit, worker, now):
     name = submit().name
-    worker(found=apart.ChildDied("no answer within 5 s")).run(once=True)
+    worker(found=child_process.ChildDied("no answer within 5 s")).run(once=True)
     assert "could not be read: no answer within 5 s" in now(name)[0].reason
 
 
@@ -202,7 +202,7 @@ def test_a_result_under_a_lost_lease_is_dropped(submit, worker, now, leases, clo
 
 def test_code_that_the_operator_allows_is_not_run_without_the_container(submit, worker, now, database):
     name, asked = submit().name, []
-    office.allow_code(database, name)
+    operator_actions.allow_code(database, name)
     worker(asked=asked).run(once=True)
     assert "sealed container only" in now(name)[0].reason
     assert asked == []

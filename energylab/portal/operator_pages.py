@@ -13,8 +13,8 @@ from sqlalchemy import select
 from starlette.responses import RedirectResponse, Response
 
 from energylab.errors import EnergylabError, unknown_name
-from energylab.portal import keys, log, office, publication
-from energylab.portal.desk import (
+from energylab.portal import keys, log, operator_actions, publication
+from energylab.portal.request_context import (
     OPERATOR,
     STAY_S,
     check_csrf,
@@ -106,10 +106,10 @@ def act(
     check_csrf(request, csrf)
     database = portal_of(request).database
     actions: dict[str, Callable[[], None]] = {
-        "review": lambda: office.review(database, name),
-        "reject": lambda: office.reject(database, name, reason),
-        "retry": lambda: office.retry(database, name),
-        "allow-code": lambda: office.allow_code(database, name),
+        "review": lambda: operator_actions.review(database, name),
+        "reject": lambda: operator_actions.reject(database, name, reason),
+        "retry": lambda: operator_actions.retry(database, name),
+        "allow-code": lambda: operator_actions.allow_code(database, name),
     }
     if action not in actions:
         raise unknown_name("action", action[:50], actions)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from energylab.errors import PortalError
-from energylab.portal import crew
+from energylab.portal import worker_processes
 from energylab.portal.database import Database
 from energylab.portal.leases import Leases
 from energylab.portal.measuring import Bench, executor_maker
@@ -48,7 +48,7 @@ def run(options: Options) -> None:
         if options.once:
             raise PortalError("--once serves one device: name it with --devices")
         stop_on_signals()
-        crew.keep(devices, crew.starter(_command(options), options.database))
+        worker_processes.keep(devices, worker_processes.starter(_command(options), options.database))
         return
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     stop_on_signals()

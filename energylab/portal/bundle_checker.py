@@ -1,4 +1,4 @@
-"""The clerk: checks the bundles of closed models, each in a process of its own, and says in words what it found."""
+"""The bundle checker: verifies bundles of closed models, each in its own process, and says in words what it saw."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from energylab.errors import ConflictError
-from energylab.portal import apart, keys, log, results
+from energylab.portal import child_process, keys, log, results
 from energylab.portal.database import Database
 from energylab.portal.leases import FREE, Heartbeat, Lease, LeaseLost, Leases
 from energylab.portal.schema import Submission
@@ -25,12 +25,12 @@ from energylab.record import Record
 
 _LOG = logging.getLogger("energylab.portal")
 
-ACTOR = "clerk"
+ACTOR = "bundle checker"
 
 #: A bundle is at most 16 MiB by default; reading one takes a second and a fraction of this.
-BOUNDS = apart.Bounds(memory_bytes=2 << 30, cpu_s=60, wall_s=120.0, file_bytes=64 << 20)
+BOUNDS = child_process.Bounds(memory_bytes=2 << 30, cpu_s=60, wall_s=120.0, file_bytes=64 << 20)
 
-#: How often the clerk looks, and how long a dead clerk's bundle waits for the next, in seconds.
+#: How often the bundle checker looks, and how long a dead checker's bundle waits for the next, in seconds.
 LOOK_S = 0.5
 LEASE_S = 15.0
 
@@ -39,14 +39,14 @@ Verifier = Callable[[Path, Mapping[str, str]], Mapping[str, Any]]
 
 
 def verify_apart(
-    bundle: Path, enrolled: Mapping[str, str], params: str | None = None, bounds: apart.Bounds = BOUNDS
+    bundle: Path, enrolled: Mapping[str, str], params: str | None = None, bounds: child_process.Bounds = BOUNDS
 ) -> Mapping[str, Any]:
     """Verify a bundle in a bounded process; see `energylab.portal.verify_bundle`."""
     question = {"bundle": str(bundle.resolve()), "keys": dict(enrolled), "params": params}
-    return apart.ask("energylab.portal.verify_bundle", question, bounds)
+    return child_process.ask("energylab.portal.verify_bundle", question, bounds)
 
 
-class Clerk:
+class BundleChecker:
     """Checks closed results.
 
     Parameters
@@ -84,7 +84,7 @@ class Clerk:
         path = self.settings.bundles / f"{lease.submission.bundle}.bundle"
         try:
             verdict = self.verifier(path, enrolled)
-        except apart.ChildDied as error:
+        except child_process.ChildDied as error:
             return self._reject(lease, f"the bundle could not be read: {error}. Send the file the sealed runner wrote.")
         if not verdict["key_known"] and verdict["key_id"] is not None:
             return self._wait_for_key(lease, verdict, enrolled)
@@ -160,14 +160,14 @@ def _refusal(verdict: Mapping[str, Any]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the clerk of the portal whose folder is named first; die with the process that is named last."""
+    """Run the bundle checker of the portal whose folder is named first; die with the process that is named last."""
     from energylab.studies.processes import die_with_parent
 
     folder, params, parent = arguments
     die_with_parent(int(parent))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     settings = Settings(folder=Path(folder), database=os.environ.get(DATABASE, ""), params=params or None)
-    Clerk(Database(settings.database_url).open(), settings).run()
+    BundleChecker(Database(settings.database_url).open(), settings).run()
     return 0
 
 

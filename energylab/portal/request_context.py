@@ -20,7 +20,7 @@ from energylab.portal.rendering import page
 from energylab.portal.schema import Event, StoredRecord, Submission
 from energylab.portal.settings import Settings
 from energylab.portal.submissions import Desk, records_of
-from energylab.portal.vault import Vault
+from energylab.portal.tokens import Vault
 from energylab.publish import labels, names, units
 
 VISITOR = "energylab_visit"

@@ -11,8 +11,8 @@ import pytest
 from release_builders import record_of
 
 from energylab.errors import ConflictError, NotThereError, PortalError
-from energylab.portal import apart, asking, keys, log, office
-from energylab.portal.clerk import Clerk, verify_apart
+from energylab.portal import child_process, keys, log, operator_actions, submission_rules
+from energylab.portal.bundle_checker import BundleChecker, verify_apart
 from energylab.portal.submissions import records_of
 
 PUBLIC = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="  # base64 of 32 times byte 7
@@ -30,15 +30,15 @@ def verdict(accepted=True, known=True, record=None, checks=(("signature", True, 
 @pytest.fixture
 def send(portal, all_attested):
     def send(content=b"a bundle"):
-        asked = asking.ClosedSubmission(contact="someone@example.org", attested=all_attested)
+        asked = submission_rules.ClosedSubmission(contact="someone@example.org", attested=all_attested)
         return portal.desk.take_closed(asked, secrets.token_urlsafe(20), io.BytesIO(content)).name
 
     return send
 
 
 @pytest.fixture
-def clerk(portal):
-    return lambda said: Clerk(portal.database, portal.settings, said if callable(said) else lambda *_: said)
+def checker(portal):
+    return lambda said: BundleChecker(portal.database, portal.settings, said if callable(said) else lambda *_: said)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def now(database):
     return now
 
 
-def test_an_accepted_bundle_is_measured_with_its_record(send, clerk, now, portal):
+def test_an_accepted_bundle_is_measured_with_its_record(send, checker, now, portal):
     name, seen = send(), []
 
     def verifier(path, enrolled):
@@ -59,8 +59,8 @@ def test_an_accepted_bundle_is_measured_with_its_record(send, clerk, now, portal
         return verdict(record=record_of("closed-1", 12.0, source="path"))
 
     keys.enrol(portal.database, PUBLIC, "Example Ltd")
-    assert clerk(verifier).check_one()
-    assert not clerk(verifier).check_one()
+    assert checker(verifier).check_one()
+    assert not checker(verifier).check_one()
     one, records, lines = now(name)
     assert seen == [(b"a bundle", {KEY_ID: PUBLIC})]
     assert [line.after for line in lines] == ["received", "checked", "measured"]
@@ -69,31 +69,31 @@ def test_an_accepted_bundle_is_measured_with_its_record(send, clerk, now, portal
     assert "signature: passed: holds" in one.facts
 
 
-def test_an_unknown_key_waits_until_it_is_enrolled(send, clerk, now, portal):
+def test_an_unknown_key_waits_until_it_is_enrolled(send, checker, now, portal):
     name = send()
-    unknown = clerk(lambda _, enrolled: verdict(accepted=False, known=KEY_ID in enrolled, record=record_of()))
+    unknown = checker(lambda _, enrolled: verdict(accepted=False, known=KEY_ID in enrolled, record=record_of()))
     assert unknown.check_one()
     assert not unknown.check_one()  # it is not looked at again and again
     one, records, lines = now(name)
     assert (one.state, one.waits_for_key, one.key_id, records) == ("received", True, KEY_ID, [])
     assert "not enrolled" in lines[-1].words
     keys.enrol(portal.database, PUBLIC, "Example Ltd")
-    assert clerk(verdict(record=record_of())).check_one()
+    assert checker(verdict(record=record_of())).check_one()
     assert now(name)[0].state == "measured"
 
 
-def test_a_bundle_that_waits_can_be_rejected(send, clerk, now, portal):
+def test_a_bundle_that_waits_can_be_rejected(send, checker, now, portal):
     name = send()
-    clerk(verdict(accepted=False, known=False)).check_one()
-    office.reject(portal.database, name, "We do not know you; write to us first.")
+    checker(verdict(accepted=False, known=False)).check_one()
+    operator_actions.reject(portal.database, name, "We do not know you; write to us first.")
     one = now(name)[0]
     assert (one.state, one.waits_for_key) == ("rejected", False)
 
 
-def test_a_failed_check_is_a_reason_in_words(send, clerk, now):
+def test_a_failed_check_is_a_reason_in_words(send, checker, now):
     name = send()
     failed = (("signature", True, "holds"), ("timeline", False, "the integral is 7 % off"), ("clocks", None, "unknown"))
-    clerk(verdict(accepted=False, checks=failed)).check_one()
+    checker(verdict(accepted=False, checks=failed)).check_one()
     one = now(name)[0]
     assert one.state == "rejected"
     assert "timeline: the integral is 7 % off" in one.reason
@@ -101,16 +101,16 @@ def test_a_failed_check_is_a_reason_in_words(send, clerk, now):
     assert "clocks: not checked: unknown" in one.facts
 
 
-def test_the_same_record_in_another_file_counts_once(send, clerk, now):
+def test_the_same_record_in_another_file_counts_once(send, checker, now):
     first, second = send(b"one"), send(b"the same, written otherwise")
-    same = clerk(verdict(record=record_of()))
+    same = checker(verdict(record=record_of()))
     same.check_one()
     same.check_one()
     assert now(first)[0].state == "measured"
     assert "submitted before" in now(second)[0].reason
 
 
-def test_a_verifier_that_breaks_is_tried_again_and_stops_nobody(send, clerk, now, clock):
+def test_a_verifier_that_breaks_is_tried_again_and_stops_nobody(send, checker, now, clock):
     name, other = send(b"bad"), send(b"good")
 
     def verifier(path, _):
@@ -118,7 +118,7 @@ def test_a_verifier_that_breaks_is_tried_again_and_stops_nobody(send, clerk, now
             raise RuntimeError("a fault of ours")
         return verdict(record=record_of())
 
-    working = clerk(verifier)
+    working = checker(verifier)
     for _ in range(3):
         while working.check_one():
             pass
@@ -180,29 +180,29 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_are_rejected_within_their_bounds(name, send, portal, now):
     """In a process that may use 1 GiB and ten seconds: none is accepted, nothing is kept of them but the reason."""
-    bounds = apart.Bounds(memory_bytes=1 << 30, cpu_s=10, wall_s=60.0, file_bytes=1 << 20)
+    bounds = child_process.Bounds(memory_bytes=1 << 30, cpu_s=10, wall_s=60.0, file_bytes=1 << 20)
 
     def verifier(path, enrolled):
         return verify_apart(path, enrolled, bounds=bounds)
 
     sent = send(HOSTILE[name]())
-    Clerk(portal.database, portal.settings, verifier).check_one()
+    BundleChecker(portal.database, portal.settings, verifier).check_one()
     one, records, _ = now(sent)
     assert (one.state, records) == ("rejected", [])
     assert one.reason
 
 
 class TestApart:
-    BOUNDS = apart.Bounds(memory_bytes=512 << 20, cpu_s=1, wall_s=2.0, file_bytes=1000)
+    BOUNDS = child_process.Bounds(memory_bytes=512 << 20, cpu_s=1, wall_s=2.0, file_bytes=1000)
 
     def child(self, tmp_path, monkeypatch, body):
         (tmp_path / "hostile_child.py").write_text(
-            f"from energylab.portal.apart import answer\ndef work(q):\n    {body}\nanswer(work)\n"
+            f"from energylab.portal.child_process import answer\ndef work(q):\n    {body}\nanswer(work)\n"
         )
         import os
 
         monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
-        return apart.ask("hostile_child", {"file": str(tmp_path / "large")}, self.BOUNDS)
+        return child_process.ask("hostile_child", {"file": str(tmp_path / "large")}, self.BOUNDS)
 
     def test_an_answer_comes_back(self, tmp_path, monkeypatch):
         assert self.child(tmp_path, monkeypatch, "print('noise'); return {'seen': q}") == {
@@ -221,5 +221,5 @@ class TestApart:
         ],
     )
     def test_what_goes_beyond_its_bounds_ends(self, tmp_path, monkeypatch, body, said):
-        with pytest.raises(apart.ChildDied, match=said):
+        with pytest.raises(child_process.ChildDied, match=said):
             self.child(tmp_path, monkeypatch, body)
