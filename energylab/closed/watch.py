@@ -13,7 +13,7 @@ from dataclasses import replace
 from energylab.closed.statement import Point, Sample, Timeline, WindowReadings
 from energylab.meters.base import DeviceCounters, Meter, Reading
 from energylab.meters.sampler import Periodic
-from energylab.protocol.window import Edge
+from energylab.protocol.bench import Edge
 from energylab.record import MeterFacts
 
 #: Most samples of one timeline; a longer session is sampled half as often.

@@ -13,9 +13,10 @@ from typing import Any
 from energylab.clock import Clock
 from energylab.errors import MeasurementError
 from energylab.meters.base import Meter
+from energylab.protocol.bench import Bench, Block, Edge
 from energylab.protocol.settings import Settings
 from energylab.protocol.steady import idle_level, resident_already, warm_up
-from energylab.protocol.window import Bench, Block, Edge, measure_window
+from energylab.protocol.window import measure_window
 from energylab.protocol.workload import Workload
 from energylab.record import SCORED_PHASES, IdleLevel, MeterFacts, WarmUp, Window
 

@@ -10,9 +10,9 @@ from statistics import stdev
 
 from energylab.errors import MeterError
 from energylab.meters.base import Meter, Reading, wait_for_tick
+from energylab.protocol.bench import Bench
 from energylab.protocol.checks import meter_reason
 from energylab.protocol.settings import Settings
-from energylab.protocol.window import Bench
 from energylab.record import IdleLevel, WarmUp
 
 
