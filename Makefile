@@ -31,7 +31,7 @@ unit: $(STAMP)      ## the tests; what needs a missing system part is skipped by
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 notebooks: $(STAMP)      ## run every notebook; cells marked NBVAL_CHECK_OUTPUT must give the committed output
-	$(BIN)/python -m pytest --nbval-lax notebooks -p no:cacheprovider --nbval-cell-timeout 300 --nbval-kernel-name python3
+	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax notebooks -p no:cacheprovider --nbval-cell-timeout 300 --nbval-kernel-name python3
 
 docs: $(STAMP)      ## the documentation, into site/; it opens from there without a server
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
