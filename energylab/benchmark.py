@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,6 +35,7 @@ from energylab.record import (
     canonical_json,
 )
 from energylab.stopping import PrecisionStop
+from energylab.tasks.models import quiet_imports
 from energylab.tasks.served import ServedTask
 
 
@@ -141,8 +141,7 @@ def run(parameters: Parameters) -> Record:
     if parameters.record is not None:
         return store.read_record(parameters.record)
     folder = parameters.output_folder or results_root(parameters.params) / "notebook"
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="IProgress not found")  # no progress bar is shown on purpose
+    with quiet_imports():
         return measure(parameters=parameters, output_folder=folder)
 
 

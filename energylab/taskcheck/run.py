@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from energylab.taskcheck import (
 from energylab.taskcheck.bench import Bench, TheirError
 from energylab.taskcheck.report import Finding, Problem, Report, Status, Unseen
 from energylab.tasks import find_file
+from energylab.tasks.models import quiet_imports
 
 #: Checks that need the files and the class alone, and those that need a loaded model; in the order they run.
 BEFORE = (settings, sample, creation, refusal)
@@ -66,8 +66,7 @@ def check(task: str, models: Iterable[str] = (), params: str | Path | None = Non
         If there is no such task, or its file or class cannot be read at all.
     """
     first = Bench(task, None, params)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="IProgress not found")  # no progress bar is shown on purpose
+    with quiet_imports():
         findings = [_finding(_look(module, first), "") for module in BEFORE]
         for name in tuple(models) or first.settings.check_models:
             findings += _on(Bench(task, name, params))

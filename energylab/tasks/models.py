@@ -41,6 +41,7 @@ __all__ = [
     "model_class",
     "prepare",
     "quiet",
+    "quiet_imports",
     "read_config",
 ]
 
@@ -88,7 +89,7 @@ _TALKATIVE = ("torchao", "torch.utils._pytree")
 
 
 @contextlib.contextmanager
-def _quiet_imports() -> Iterator[None]:
+def quiet_imports() -> Iterator[None]:
     """Keep notices of the library's optional parts, given while they are imported, out of a notebook's first cell."""
     loggers = [logging.getLogger(name) for name in _TALKATIVE]
     levels = [logger.level for logger in loggers]
@@ -103,7 +104,7 @@ def _quiet_imports() -> Iterator[None]:
             logger.setLevel(level)
 
 
-@_quiet_imports()
+@quiet_imports()
 def prepare(request: ModelRequest, auto_class: Callable[[Any], str], machine: Machine | None = None) -> Prepared:
     """Find a model and refuse, by name and before any weight is read, what cannot be done with it.
 
