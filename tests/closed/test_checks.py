@@ -87,3 +87,15 @@ def test_other_honest_runs_are_accepted(seed, judge, tmp_path) -> None:
     failed = {check.name for check in judge(left.bundle).failed}
     # no test writes 16 GB of weights, and a simulated clock runs ahead of the real one
     assert failed <= {"weights", "durations"}
+
+
+def test_scattered_runs_are_refused_where_measured_and_not_judged_where_estimated(honest) -> None:
+    """One run takes three times the energy: no board under one load does, a busy machine's estimate does."""
+    scattered = forge.with_windows(honest, lambda w: forge.window_energy(w, 3.0) if w.run == 1 else {})
+    measured = repeats.scatter(scattered)
+    assert measured.passed is False
+    assert "more than the 15%" in measured.words
+    estimated = repeats.scatter(forge.with_record(scattered, energy_kind="estimated"))
+    assert estimated.passed is None
+    assert "estimate" in estimated.words
+    assert repeats.scatter(honest).passed is True
