@@ -9,7 +9,6 @@ import json
 import os
 import resource
 import tarfile
-import time
 import zipfile
 
 import closed_builders as builders
@@ -103,12 +102,11 @@ def test_file_of_a_gigabyte_is_refused_unread(judge, tmp_path) -> None:
     with path.open("wb") as file:
         file.write(b'{"payload":"')
         file.truncate(2**30)
-    before_kb, began_s = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     verdict = judge(path)
     assert not verdict.accepted
     assert "bytes" in verdict.failed[0].words
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 50_000
-    assert time.monotonic() - began_s < 5
 
 
 def test_links_and_special_files_are_refused(honest, judge, tmp_path) -> None:
