@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from energylab.publish.commands import ReleaseName
+from energylab.publish.options import Country, GridIntensity, ModelName, ReleaseName, WhichClass, WhichTask
 
 export = typer.Typer(help="Write figures as other people's files.", no_args_is_help=True)
 
@@ -48,11 +48,11 @@ def import_(
 @export.command("card")
 def export_card(
     release: ReleaseName,
-    model: Annotated[str, typer.Argument(help="The model's name in the release.")],
-    task: Annotated[str | None, typer.Option(help="Where the model is rated for several tasks.")] = None,
-    model_class: Annotated[str | None, typer.Option(help="Where it is rated in several classes.")] = None,
-    country: Annotated[str | None, typer.Option(help="Grid to assume, FRA or USA …; by default the world's.")] = None,
-    grid_intensity: Annotated[float | None, typer.Option(help="Grams of CO2e a kWh, in place of a table's.")] = None,
+    model: ModelName,
+    task: WhichTask = None,
+    model_class: WhichClass = None,
+    country: Country = None,
+    grid_intensity: GridIntensity = None,
     output: Annotated[Path | None, typer.Option(help="File to write; by default the terminal.")] = None,
 ) -> None:
     """Write the metadata of a Hugging Face model card: model-index and co2_eq_emissions."""

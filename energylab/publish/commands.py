@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
+from energylab.publish.options import Country, GridIntensity, ModelName, ReleaseName, WhichClass, WhichTask
+
 releases = typer.Typer(help="Rate records into a release, and compare releases.", no_args_is_help=True)
 leaderboards = typer.Typer(help="Turn a release into pages.", no_args_is_help=True)
-
-ReleaseName = Annotated[str, typer.Argument(metavar="RELEASE", help="A release's file, or a name in results/releases.")]
 
 
 class Format(StrEnum):
@@ -104,10 +104,10 @@ def leaderboard_build(
 
 def label(
     release: ReleaseName,
-    model: Annotated[str, typer.Argument(help="The model's name in the release.")],
+    model: ModelName,
     format: Annotated[Format, typer.Option(help="SVG, or PNG and PDF by Chromium.")] = Format.svg,
-    task: Annotated[str | None, typer.Option(help="Where the model is rated for several tasks.")] = None,
-    model_class: Annotated[str | None, typer.Option(help="Where it is rated in several classes.")] = None,
+    task: WhichTask = None,
+    model_class: WhichClass = None,
     output: Annotated[Path | None, typer.Option(help="File to write; by default named after the model.")] = None,
 ) -> None:
     """Draw the label of one model."""
@@ -121,11 +121,11 @@ def label(
 
 def statement(
     release: ReleaseName,
-    model: Annotated[str, typer.Argument(help="The model's name in the release.")],
-    task: Annotated[str | None, typer.Option(help="Where the model is rated for several tasks.")] = None,
-    model_class: Annotated[str | None, typer.Option(help="Where it is rated in several classes.")] = None,
-    country: Annotated[str | None, typer.Option(help="Grid to assume, FRA or USA …; by default the world's.")] = None,
-    grid_intensity: Annotated[float | None, typer.Option(help="Grams of CO2e a kWh, in place of a table's.")] = None,
+    model: ModelName,
+    task: WhichTask = None,
+    model_class: WhichClass = None,
+    country: Country = None,
+    grid_intensity: GridIntensity = None,
     output: Annotated[Path, typer.Option(help="Folder to write the two files to.")] = Path(),
 ) -> None:
     """Write the one-page disclosure of a model, as HTML and Markdown, for policy and purchasing."""
