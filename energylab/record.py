@@ -58,7 +58,7 @@ class ModelFacts(_Frozen):
     model_class: Literal["A", "B", "C"] | None = None  # size class, in tasks that have classes
     dtype: str | None = None  # precision of the weights
     quantisation: str | None = None  # None: as the checkpoint
-    attention: str | None = None  # implementation asked for; None: the library's choice
+    attention: str | None = None  # implementation in use; what was asked for is in the task's settings
     compiled: bool = False  # by torch.compile
     trust_remote_code: bool = False  # whether code that comes with the model was run
     weights_bytes: int | None = None  # memory the weights take, in bytes
@@ -344,9 +344,19 @@ class Record(_Frozen):
             why.append(f"the task is not one of energylab's: {', '.join(self.task.files)}")
         if self.task.overridden:
             why.append(f"settings differ from the published ones: {', '.join(self.task.overridden)}")
+        if self.valid and self.energy_kind != "imported" and not self._whole():
+            why.append(f"the session ended before {self.protocol.runs} runs of {self.queries} queries were measured")
         if not self.valid:
             why.append("the record is invalid")
         return tuple(why)
+
+    def _whole(self) -> bool:
+        """Whether every scored phase was measured on every query in every run that was asked for."""
+        asked = {total.run: True for total in self.totals()}
+        for total in self.totals():
+            if total.phase in SCORED_PHASES:
+                asked[total.run] &= total.queries == self.queries
+        return list(asked.values()) == [True] * self.protocol.runs
 
     def digest(self) -> str:
         """Return the sha256 of the record's canonical JSON; ``missing`` and ``task.files`` count where something is.

@@ -88,6 +88,23 @@ def test_an_estimate_is_never_official_and_says_why():
     assert any(record.energy_kind in why for why in record.not_official())
 
 
+def published(**changes):
+    """A record that meets every condition of an official figure: two runs of 16 queries."""
+    made = builders.record(energy_kind="measured")
+    facts = {"model": made.model.model_copy(update={"source": "hub"})}
+    facts |= {"data": made.data.model_copy(update={"source": "hub"}), **changes}
+    return made.model_copy(update=facts)
+
+
+def test_a_session_that_ended_early_is_not_official():
+    assert published().not_official() == ()
+    windows = published().windows
+    half = builders.window(run=1, index=1, queries=tuple(range(8)))
+    for fewer in (windows[:1], (windows[0], half)):
+        (why,) = published(windows=fewer).not_official()
+        assert "before 2 runs of 16 queries" in why
+
+
 def test_a_record_survives_its_own_json_with_the_same_digest():
     record = builders.record()
     again = Record.model_validate_json(record.model_dump_json())

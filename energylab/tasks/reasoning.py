@@ -43,6 +43,15 @@ class Reasoning(TextGeneration):
         """Return every setting that takes part, as used."""
         return {**super().resolved_settings(), "thinking": self.parameters.thinking or self.level}
 
+    def overridden(self) -> tuple[str, ...]:
+        """Return what differs from the published settings; another level than the model's own is such a difference.
+
+        Two levels of one model are two amounts of work: their records are no repetitions of each other.
+        """
+        asked = self.parameters.thinking
+        other = ["thinking"] if asked not in (None, self.thinking.default) else []
+        return tuple(sorted([*super().overridden(), *other]))
+
     def load_processor(self, loaded: models.Loaded) -> Any:
         """Read the model's own tokenizer with its chat template, or make one for a random model."""
         tokenizer = super().load_processor(loaded)
