@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from pydantic_core import to_json
 
 import energylab
 from energylab import devices as machine_devices
@@ -97,6 +100,8 @@ def measure(
     if (fn is None) != (queries is None):
         raise ParameterError("fn and queries come together: fn is called with each of queries")
     parameters = parameters or Parameters.check({**named, **more})
+    if output_folder is not None:
+        store.check_folder(output_folder)  # or hours of measuring would end in an error
     subject = _TaskSubject(parameters) if fn is None else _FunctionSubject(parameters, fn, queries)
     record, _ = measure_subject(subject, parameters, choose_instruments(parameters, meters), clock)
     if output_folder is not None:
@@ -127,6 +132,7 @@ def check(namespace: Mapping[str, Any]) -> Parameters:
         found = machine_devices.devices_of(parameters)
         machine_meters.choose(parameters, found)
         task.check(machine_devices.torch_name(found[0]), found)
+        store.check_folder(output_folder(parameters))
     return parameters
 
 
@@ -140,9 +146,13 @@ def run(parameters: Parameters) -> Record:
     """
     if parameters.record is not None:
         return store.read_record(parameters.record)
-    folder = parameters.output_folder or results_root(parameters.params) / "notebook"
     with quiet_imports():
-        return measure(parameters=parameters, output_folder=folder)
+        return measure(parameters=parameters, output_folder=output_folder(parameters))
+
+
+def output_folder(parameters: Parameters) -> Path:
+    """Return the folder the benchmark notebook writes its record to."""
+    return Path(parameters.output_folder or results_root(parameters.params) / "notebook")
 
 
 class _TaskSubject:
@@ -236,7 +246,7 @@ class Instruments:
 def choose_instruments(parameters: Parameters, given: Sequence[Meter] | None = None) -> Instruments:
     """Find the devices and choose the meters that the parameters name, or describe the meters that are given."""
     if given is not None:
-        return Instruments(_simulated(given), tuple(given), (), "given by the caller")
+        return Instruments(_behind(given, parameters), tuple(given), (), "given by the caller")
     found = machine_devices.devices_of(parameters)
     chosen = machine_meters.choose(parameters, found)
     return Instruments(found, chosen.scored, chosen.extra, chosen.why)
@@ -277,11 +287,10 @@ def measure_subject(
     return _record(subject, parameters, settings, instruments.devices, session, instruments.why, rule), session
 
 
-def _simulated(meters: Sequence[Meter]) -> tuple[DeviceFacts, ...]:
-    """Describe the devices behind meters that the caller made: the boards are simulated unless they count joules."""
-    simulated = all(meter.kind == "simulated" for meter in meters)
-    if not simulated:
-        return machine_devices.resolve_devices("auto", 1)
+def _behind(meters: Sequence[Meter], parameters: Parameters) -> tuple[DeviceFacts, ...]:
+    """Describe the devices behind meters that the caller made: those of the parameters, unless all are simulated."""
+    if not all(meter.kind == "simulated" for meter in meters):
+        return machine_devices.devices_of(parameters)
     return tuple(
         DeviceFacts(name="simulated board", type="simulated", uuid=meter.device, power_limit_w=meter.power_limit_w)
         for meter in meters
@@ -289,9 +298,7 @@ def _simulated(meters: Sequence[Meter]) -> tuple[DeviceFacts, ...]:
 
 
 def _record(subject, parameters, settings: Settings, found, session: Session, why: str, rule) -> Record:
-    kinds = {meter.kind for meter in session.meters if meter.scored}
-    if len(kinds) != 1:
-        raise MeasurementError(f"the scored meters are of different kinds ({', '.join(sorted(kinds))}); choose one")
+    quality, extra = _of_answers(subject, session)
     return Record(
         record_id=uuid.uuid4().hex,
         job_id=parameters.job_id,
@@ -299,7 +306,7 @@ def _record(subject, parameters, settings: Settings, found, session: Session, wh
         attempt=parameters.attempt,
         created_utc=datetime.now(UTC),
         energylab_version=energylab.__version__,
-        energy_kind=kinds.pop(),
+        energy_kind=next(meter.kind for meter in session.meters if meter.scored),
         task=subject.task_facts(),
         model=subject.model,
         data=subject.data,
@@ -313,9 +320,23 @@ def _record(subject, parameters, settings: Settings, found, session: Session, wh
         idle=session.idle,
         warm_up=session.warm_up,
         windows=session.windows,
-        quality=subject.score(session.answers),
+        quality=quality,
         parameters=parameters.model_dump(),
-        extra={"meter_choice": why, **(rule.facts(session) if rule else {}), **subject.extra(session.answers)},
+        extra={"meter_choice": why, **(rule.facts(session) if rule else {}), **extra},
         valid=session.valid,
         reasons=session.reasons,
     )
+
+
+def _of_answers(subject: Any, session: Session) -> tuple[tuple[Quality, ...], dict[str, Any]]:
+    """Score the answers. What goes wrong here is kept in the record: it costs no measurement."""
+    why = session.unread
+    if why is None:
+        try:
+            quality, extra = subject.score(session.answers), subject.extra(session.answers)
+            to_json([extra, *(one.details for one in quality)])  # what cannot be written would cost the record
+            return quality, extra
+        except Exception as error:  # noqa: BLE001 - the energy is measured, whatever a score may raise
+            why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+    warnings.warn(f"the energy is measured, the quality is not known: {why}", stacklevel=2)
+    return (Quality(metric="quality", value=None, queries=len(session.answers), meaningless=why),), {"unscored": why}

@@ -68,6 +68,24 @@ def write(record: Record, folder: str | os.PathLike) -> Path:
     return target
 
 
+def check_folder(folder: str | os.PathLike) -> None:
+    """Make a folder, and see that a record can be written there.
+
+    Raises
+    ------
+    RecordError
+        If it cannot.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        raise RecordError(
+            f"no record can be written to {folder}: {error.strerror}; choose another output_folder"
+        ) from error
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:

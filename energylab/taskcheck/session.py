@@ -24,6 +24,9 @@ def look(bench: Bench) -> Iterator[Problem | Unseen]:
     failed = {failure.message for window in record.windows for failure in window.failures}
     for message in sorted(failed):
         yield Problem(f"a query failed inside a window: {message}", "let check_row refuse such a row beforehand")
+    if "unscored" in record.extra:
+        mend = "let answers(), score() and extra() go without an error, and return plain numbers and texts"
+        yield Problem(f"the answers of a session were not scored: {record.extra['unscored']}", mend)
     if not failed:
         yield from _totals(record)
     yield from _reads_back(record)
