@@ -211,7 +211,8 @@ class _FunctionSubject:
 
     def load(self, devices: Sequence[DeviceFacts]) -> Workload:
         machine_devices.check_torch_agrees(devices)
-        return FunctionWorkload(self._fn, self._queries)
+        boards = [device.index for device in devices if device.type == "cuda"]
+        return FunctionWorkload(self._fn, self._queries, boards)
 
     def task_facts(self) -> TaskFacts:
         return TaskFacts(name="function", version="1", settings={"samples": len(self._queries), "batch_size": 1})
