@@ -185,7 +185,7 @@ def read(*roots: str | os.PathLike) -> pd.DataFrame:
 
 
 def _read_root(root: Path) -> pd.DataFrame:
-    if root.suffix == ".csv":
+    if root.suffix.lower() == ".csv":
         return _read_csv(root)
     if root.is_dir():
         return cache.read(root, FILE_NAME, _rows_or_warning, tidy_frame)
@@ -207,7 +207,10 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
     if not path.is_file():
         raise RecordError(f"{path} does not exist; name a record, a folder of records or a CSV")
-    frame = pd.read_csv(path)
+    try:
+        frame = pd.read_csv(path)
+    except (ValueError, OSError) as error:  # pandas' own errors and those of decoding are ValueErrors
+        raise RecordError(f"{path} cannot be read as a CSV: {' '.join(str(error).split())}") from error
     missing = [column for column in REQUIRED if column not in frame.columns]
     if missing:
         raise RecordError(f"{path} lacks the column {', '.join(missing)}; a table needs {', '.join(REQUIRED)}")
