@@ -42,6 +42,7 @@ class MeterSpan:
     error: MeterError | None
     edge_error_s: float  # longest time an edge can be off
     edge_power_w: float | None  # largest power seen around the edges
+    waiting_j: float = 0.0  # at most: what the device drew at rest, while the edges waited for a step of the counter
 
     @property
     def duration_s(self) -> float | None:
@@ -50,7 +51,12 @@ class MeterSpan:
 
     @property
     def bound_j(self) -> float | None:
-        """Largest modelled error: at each edge one step (plus latency) at the largest power, and two quanta.
+        """Largest modelled error of the queries' energy: that of reading, and what was drawn while no query ran."""
+        return None if self.reading_bound_j is None else self.reading_bound_j + self.waiting_j
+
+    @property
+    def reading_bound_j(self) -> float | None:
+        """Largest modelled error of reading: at each edge one step (plus latency) at the largest power, and two quanta.
 
         None for estimates: their error is not that of reading a counter.
         """
@@ -100,7 +106,7 @@ def span_reasons(span: MeterSpan, idle_w: float | None, on_device: bool, setting
 
 
 def _power_reasons(span: MeterSpan, energy_j: float, idle_w: float | None, settings: Settings) -> list[str]:
-    bound_j = span.bound_j or 0.0
+    bound_j = span.reading_bound_j or 0.0
     reasons = []
     limit_w = span.meter.power_limit_w
     if limit_w is not None and (energy_j - bound_j) / span.duration_s > limit_w * (1 + settings.power_tolerance):

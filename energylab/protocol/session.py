@@ -126,6 +126,7 @@ def run_session(
             raise MeasurementError("there is no query to measure; give at least one")
         bench = Bench(workload, scored, extra, settings, clock, clock.now(), random.Random(settings.seed), idle_w)
         at_rest, resting_w = idle_level(list(scored), settings, "weights_resident")
+        bench.rest_w.update(resting_w)
         bench.idle_w.update(resting_w if resident else {})
         warmed = warm_up(bench)
         with quiet_collector():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from energylab.errors import MeterError
@@ -100,6 +101,7 @@ def _edges_on_tick(bench: Bench, block: Block) -> bool:
 
     Dithered edges are right on average, and off by up to one step at each edge. They are kept while that is within
     the stated precision; otherwise, or where one batch is too long to be spent on a lead-in, edges wait for a step.
+    The device rests meanwhile: that energy is in the window and not of its queries, and the bound says so.
     """
     settings = bench.settings
     if not bench.stepped or settings.edges == "dithered" or bench.workload.continuous:
@@ -149,10 +151,19 @@ def _between_readings(
     starts = [_read(meter, on_tick and meter.update_period_s) for meter in meters]
     if on_tick and bench.settings.dither:  # a start locked to the counter's steps would alias with a periodic load
         bench.clock.sleep(bench.rng.random() * bench.step_s)
+    begun_s = bench.clock.now()
     work = bench.workload.work_through(phase, batches, bench.clock, bench.settings.window_s)
+    work_s = bench.clock.now() - begun_s
     stops = [_read(meter, on_tick and meter.update_period_s) for meter in reversed(meters)][::-1]
     edges = zip(meters, starts, stops, edge_power, strict=True)
-    return [_span(meter, start, stop, power, on_tick) for meter, start, stop, power in edges], work
+    spans = [_span(meter, start, stop, power, on_tick) for meter, start, stop, power in edges]
+    return [replace(span, waiting_j=_waiting_j(bench, span, work_s)) for span in spans] if on_tick else spans, work
+
+
+def _waiting_j(bench: Bench, span: MeterSpan, work_s: float) -> float:
+    """Return what a device drew while the edges waited for a step, by its power at rest; by its largest if unknown."""
+    rest_w = bench.rest_w.get(span.meter.device, span.edge_power_w)
+    return 0.0 if None in (span.duration_s, rest_w) else max(span.duration_s - work_s, 0.0) * rest_w
 
 
 def _read(meter: Meter, on_tick: object) -> Reading | MeterError:
