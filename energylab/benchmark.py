@@ -127,7 +127,9 @@ def check(namespace: Mapping[str, Any]) -> Parameters:
         Names what is wrong, what is allowed and the nearest match.
     """
     parameters = Parameters.from_notebook(namespace)
-    if parameters.record is None:
+    if parameters.record is not None:
+        store.read_record(parameters.record)
+    else:
         task = tasks.load_task(parameters)
         found = machine_devices.devices_of(parameters)
         machine_meters.choose(parameters, found)

@@ -98,6 +98,10 @@ def test_what_can_be_refused_is_refused_before_anything_loads():
         benchmark.check({"model_source": "path", "model": "nowhere"})
     with pytest.raises(EnergylabError, match="estimate"):
         benchmark.check({"meter": "estimat"})
+    with pytest.raises(RecordError, match="nowhere"):
+        benchmark.check({"record": "nowhere"})
+    with pytest.raises(ParameterError, match="Allowed: on, off"):
+        benchmark.check({"task": "reasoning", "model": "tiny-qwen3", "thinking": "onn"})
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path):
