@@ -65,6 +65,16 @@ class MeterSpan:
         return 2 * self.edge_error_s * self.edge_power_w + 2 * self.meter.quantum_j
 
 
+def floored(meter: Meter, phase: str) -> bool:
+    """Whether idle power is a floor under this phase: on a GPU that the phase works on.
+
+    Preprocessing works on the host, and what a processor draws at rest is that of every other process, too: it may end
+    before the first window.
+    """
+    of_processor = bool(meter.watches) and ("cuda" not in meter.watches or meter.device == "cpu")
+    return phase != "preprocess" and not of_processor
+
+
 def meter_reason(error: MeterError) -> str:
     """Name the reason behind a meter's error."""
     if isinstance(error, DeviceLostError):
@@ -72,7 +82,7 @@ def meter_reason(error: MeterError) -> str:
     return "permission_denied" if isinstance(error, MeterPermissionError) else "meter_failed"
 
 
-def span_reasons(span: MeterSpan, idle_w: float | None, on_device: bool, settings: Settings) -> list[str]:
+def span_reasons(span: MeterSpan, idle_w: float | None, phase: str, settings: Settings) -> list[str]:
     """Return every reason not to believe one scored meter's difference.
 
     Parameters
@@ -81,8 +91,8 @@ def span_reasons(span: MeterSpan, idle_w: float | None, on_device: bool, setting
         The two readings.
     idle_w : float or None
         Power of the device before the process touched it.
-    on_device : bool
-        Whether the phase works on the metered device (preprocessing works on the host).
+    phase : str
+        What was done.
     settings : Settings
         The tolerances.
 
@@ -102,7 +112,7 @@ def span_reasons(span: MeterSpan, idle_w: float | None, on_device: bool, setting
         return ["counter_reset" if span.stop.energy_j <= min(most_j, span.start.energy_j / 2) else "negative_energy"]
     if energy_j == 0:
         return ["counter_stuck"]
-    return _power_reasons(span, energy_j, idle_w if on_device else None, settings)
+    return _power_reasons(span, energy_j, idle_w if floored(span.meter, phase) else None, settings)
 
 
 def _power_reasons(span: MeterSpan, energy_j: float, idle_w: float | None, settings: Settings) -> list[str]:

@@ -230,10 +230,9 @@ def _count(
 
 def _judge(bench, block: Block, spans, work: Work, states, index: int, attempt: int, tokens) -> Window:
     scored = [span for span in spans if any(span.meter is meter for meter in bench.scored)]
-    on_device = block.phase != "preprocess"
     reasons = failure_reasons(work.failures) + work.reasons
     for span in scored:
-        reasons += span_reasons(span, bench.idle_w.get(span.meter.device), on_device, bench.settings)
+        reasons += span_reasons(span, bench.idle_w.get(span.meter.device), block.phase, bench.settings)
     for state in states:
         reasons += state_reasons(state, bench.settings)
     whole = all(span.error is None for span in scored)

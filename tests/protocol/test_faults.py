@@ -8,6 +8,9 @@ import pytest
 
 from energylab.errors import DeviceLostError, MeterError, MeterPermissionError
 from energylab.meters.base import DeviceCounters, Reading
+from energylab.meters.replay import ReplayMeter
+from energylab.protocol.session import run_session
+from energylab.protocol.workload import FunctionWorkload
 from energylab.record import phase_totals
 
 
@@ -67,6 +70,22 @@ def test_a_wrong_reading_at_the_end_of_a_window(bench, reason, change):
     start, stop = second_window(bench)
     made = bench(fault=During(stop - 0.01, stop, change))
     assert reason in hit(made.run()).reasons
+
+
+class Processor(ReplayMeter):
+    """A counter of a processor's package."""
+
+    watches = ("cpu",)
+
+
+@pytest.mark.parametrize(("kind", "valid"), [(ReplayMeter, False), (Processor, True)])
+def test_idle_power_is_a_floor_under_a_gpu_alone(bench, kind, valid):
+    made = bench(idle_w=200.0, work_w=100.0)  # on a processor: somebody else's work ended after the idle level
+    meter = kind(made.board, made.clock, power_limit_w=700.0)
+    workload = FunctionWorkload(made.work, range(made.queries))
+    session = run_session(lambda: workload, [meter], made.settings, clock=made.clock)
+    assert session.valid is valid
+    assert valid or "below_idle" in session.reasons[0]
 
 
 def test_a_stuck_counter(bench):
@@ -252,7 +271,5 @@ def test_permission_denied_when_opened_is_raised(bench):
         raise MeterPermissionError("run: sudo chmod a+r energy_uj")
 
     meter.open = refuse
-    from energylab.protocol.session import run_session
-
     with pytest.raises(MeterPermissionError, match="chmod"):
         run_session(lambda: None, [meter], made.settings, clock=made.clock)
