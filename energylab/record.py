@@ -421,7 +421,7 @@ def _phase_total(run: int, phase: str, blocks: dict[int, list[Window]]) -> Phase
 
 
 def _decode(prefill: PhaseTotal, generate: PhaseTotal) -> PhaseTotal:
-    """Derive decode as generate minus prefill; a negative difference is marked, never shown as energy."""
+    """Derive decode as generate minus prefill; a negative difference is marked, never shown as energy or time."""
     known = prefill.energy_j is not None and generate.energy_j is not None
     energy_j = generate.energy_j - prefill.energy_j if known else None
     reasons = set(prefill.reasons) | set(generate.reasons)
@@ -429,14 +429,14 @@ def _decode(prefill: PhaseTotal, generate: PhaseTotal) -> PhaseTotal:
         reasons.add("negative_decode")
         energy_j = None
     bounded = prefill.bound_j is not None and generate.bound_j is not None
-    timed = prefill.duration_s is not None and generate.duration_s is not None
+    timed = None not in (prefill.duration_s, generate.duration_s) and generate.duration_s >= prefill.duration_s
     return PhaseTotal(
         run=generate.run,
         phase="decode",
         queries=generate.queries,
         energy_j=energy_j,
         bound_j=prefill.bound_j + generate.bound_j if bounded else None,
-        duration_s=max(generate.duration_s - prefill.duration_s, 0.0) if timed else None,
+        duration_s=generate.duration_s - prefill.duration_s if timed else None,
         windows=0,
         invalid_windows=0,
         input_tokens=generate.input_tokens,

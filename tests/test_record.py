@@ -60,6 +60,16 @@ def test_decode_is_generate_minus_prefill_and_never_negative(generate_j, decode_
     assert decode.reasons == reasons
 
 
+def test_a_decode_that_took_less_than_no_time_has_no_time():
+    windows = (
+        builders.window(index=0, phase="prefill", energy_j=3.0, duration_s=0.6),
+        builders.window(index=1, phase="generate", energy_j=9.0, duration_s=0.5),
+    )
+    decode = next(total for total in phase_totals(windows) if total.phase == "decode")
+    assert decode.energy_j == 6.0
+    assert decode.duration_s is None
+
+
 def test_a_window_cannot_be_valid_without_energy_or_invalid_without_reason():
     with pytest.raises(ValidationError, match="valid windows have an energy"):
         builders.window(valid=True, reasons=("counter_stuck",))

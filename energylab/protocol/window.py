@@ -19,6 +19,7 @@ from energylab.protocol.checks import (
 )
 from energylab.protocol.workload import Batch, Work, failures_of
 from energylab.record import DeviceState, MeterReadings, QueryFailure, Window
+from energylab.tasks.base import Tokens
 
 #: Time between two readings while waiting for a step of the counter.
 POLL_S = 0.001
@@ -213,19 +214,16 @@ def _states(bench: Bench, before: dict, spans: Sequence[MeterSpan]) -> list[Devi
 def _count(
     bench: Bench, phase: str, batches: Sequence[Batch], work: Work
 ) -> tuple[dict[str, int | None], list[QueryFailure]]:
-    """Count tokens of the first replication; a wrong count is a failed query."""
-    tokens: dict[str, int | None] = {"input": None, "output": None}
+    """Count tokens of the first replication; a wrong count is a failed query, and one unknown leaves no sum."""
+    counts: list[Tokens] = []
     failures = []
     for batch, outputs in zip(batches, work.outputs, strict=False):
         try:
-            counted = bench.workload.count(phase, batch, outputs)
+            counts.append(bench.workload.count(phase, batch, outputs))
         except Exception as error:  # noqa: BLE001 - kept with the query, and makes the window invalid
             failures += failures_of(batch.queries, error)
-            continue
-        for side in tokens:
-            value = getattr(counted, side)
-            tokens[side] = value if tokens[side] is None else tokens[side] + (value or 0)
-    return tokens, failures
+    sides = {side: [getattr(counted, side) for counted in counts] for side in ("input", "output")}
+    return {side: sum(each) if each and None not in each else None for side, each in sides.items()}, failures
 
 
 def _judge(bench, block: Block, spans, work: Work, states, index: int, attempt: int, tokens) -> Window:

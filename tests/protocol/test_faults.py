@@ -12,6 +12,7 @@ from energylab.meters.replay import ReplayMeter
 from energylab.protocol.session import run_session
 from energylab.protocol.workload import FunctionWorkload
 from energylab.record import phase_totals
+from energylab.tasks.base import Tokens
 
 
 class During:
@@ -231,6 +232,19 @@ def test_a_query_that_raises_once_is_measured_again(bench):
     bad = hit(made[0].run())
     assert "query_failed" in bad.reasons
     assert [failure.query for failure in bad.failures] == raised
+
+
+def test_tokens_that_are_not_known_of_every_query_have_no_sum(bench):
+    class Counted(FunctionWorkload):
+        def count(self, phase, batch, outputs):
+            return Tokens(input=3, output=5 if batch.queries[0] != 7 else None)
+
+    made = bench()
+    workload = Counted(made.work, range(made.queries))
+    session = run_session(lambda: workload, [made.meter()], made.settings, clock=made.clock)
+    for window in session.windows:
+        assert window.input_tokens == 3 * len(window.queries)
+        assert window.output_tokens == (None if 7 in window.queries else 5 * len(window.queries))
 
 
 def test_windows_too_short_for_the_counter_are_not_believed(bench):
