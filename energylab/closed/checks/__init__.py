@@ -7,7 +7,7 @@ from energylab.closed.official import Official
 from energylab.closed.statement import ClosedRun
 from energylab.closed.verdict import Check
 
-__all__ = ["all_checks"]
+__all__ = ["all_checks", "of_the_work"]
 
 
 def all_checks(run: ClosedRun, official: Official) -> list[Check]:
@@ -48,3 +48,14 @@ def all_checks(run: ClosedRun, official: Official) -> list[Check]:
         repeats.copied(run),
         repeats.scatter(run),
     ]
+
+
+def of_the_work(run: ClosedRun) -> list[Check]:
+    """Make the checks of what the container alone says: sizes, tokens, and whether the work can have been done.
+
+    For a run on one's own machine, whose meter, image and seal need no check.
+    """
+    first = [plan.size(run), plan.stated(run)]
+    if not all(check.passed for check in first):
+        return first
+    return [*first, plan.tokens(run), floors.stored(run), floors.time(run), floors.energy(run)]
