@@ -1,4 +1,4 @@
-"""Models that the operator allows to bring their own code: fetched without running any of it, measured in the container.
+"""Models that the operator allows to bring their own code: fetched without running it, measured in the container.
 
 They run nowhere else. A worker that has no container leaves them in the queue, and says what it lacks.
 """

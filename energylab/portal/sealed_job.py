@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from energylab import store
+from energylab.closed import docker
 from energylab.closed.checks import of_the_work
 from energylab.closed.measure import Sealed, measure
 from energylab.closed.statement import ATTESTATION_VERSION, Attested
@@ -45,14 +47,15 @@ def execute(attempt: Attempt, orders: Orders) -> tuple[End, str]:
     """
     parameters = Parameters.check(attempt.request.parameters)
     try:
-        record = measure_whole(parameters, orders, attempt.path / "results")
+        record = measure_whole(parameters, orders)
     except EnergylabError as error:
-        return "cell_error", f"{type(error).__name__}: {error}"
+        why = docker.why_not()  # a daemon that went away is the machine's trouble, and the job is tried again
+        return ("infrastructure", why) if why else ("cell_error", f"{type(error).__name__}: {error}")
     store.write(record, attempt.path)
     return "finished", ""
 
 
-def measure_whole(parameters: Parameters, orders: Orders, results: Path, **stand_ins: Any) -> Record:
+def measure_whole(parameters: Parameters, orders: Orders, **stand_ins: Any) -> Record:
     """Measure a model in the sealed container and return the whole record, which says so.
 
     Parameters
@@ -60,8 +63,6 @@ def measure_whole(parameters: Parameters, orders: Orders, results: Path, **stand
     parameters : Parameters
         The model by its hub id, at a commit.
     orders : Orders
-    results : Path
-        Folder for files the work leaves.
     **stand_ins
         As `energylab.closed.measure.measure` takes them, for tests.
 
@@ -75,7 +76,8 @@ def measure_whole(parameters: Parameters, orders: Orders, results: Path, **stand
     boards = resolve_devices(parameters.device, parameters.gpus) if "instruments" not in stand_ins else ()
     gpus = tuple(str(board.uuid) for board in boards if board.type == "cuda")
     plan = orders.sealing.plan(Path(orders.model), Path(orders.data), gpus)
-    sealed = measure(parameters, plan, results, _named(parameters), **stand_ins)
+    with tempfile.TemporaryDirectory() as thrown_away:  # files that a stranger's code wrote are of no use here
+        sealed = measure(parameters, plan, Path(thrown_away), _named(parameters), **stand_ins)
     _believe(sealed)
     return sealed.record.model_copy(update={"extra": {**sealed.record.extra, "sealed": facts(sealed)}})
 

@@ -57,8 +57,8 @@ def snapshot(
 ) -> Path:  # fmt: skip
     """Download the files of one commit that match `patterns`, and return the folder that holds them.
 
-    Files that have arrived are kept, so a download that broke off goes on where it stopped. They lie in the hub's cache,
-    or plainly `into` a folder of their own, where no other run looks.
+    Files that have arrived are kept, so a download that broke off goes on where it stopped. They lie in the hub's
+    cache, or plainly `into` a folder of their own, where no other run looks.
 
     Raises
     ------

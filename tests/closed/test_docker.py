@@ -18,6 +18,7 @@ from pathlib import Path
 
 import closed_builders as builders
 import pytest
+from sealed_runner import build
 from stand_in_hub import StandInHub
 
 from energylab.closed import docker, keys, official
@@ -29,7 +30,7 @@ from energylab.errors import SealError
 from energylab.parameters import Parameters
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNNER, PLUGIN = "energylab-closed-test", "energylab-closed-hostile"
+PLUGIN = "energylab-closed-hostile"
 
 pytestmark = [
     pytest.mark.slow,
@@ -39,18 +40,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def runner() -> str:
-    """Build the runner from Debian's packages and the environment these tests run in."""
-    if shutil.which("debootstrap") is None and not _has_image("energylab-base:bookworm"):
-        pytest.skip("no base image, and no debootstrap to make one: apt-get install debootstrap")
-    command = [str(ROOT / "docker/setup.sh"), "--offline", "--name", RUNNER]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr
-    assert built.stdout.strip() == RUNNER
-    return RUNNER
-
-
-def _has_image(name: str) -> bool:
-    return subprocess.run(["docker", "image", "inspect", name], capture_output=True, check=False).returncode == 0
+    return build()
 
 
 @pytest.fixture(scope="module")

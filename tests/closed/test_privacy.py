@@ -7,7 +7,6 @@ import json
 from dataclasses import replace
 
 import closed_builders as builders
-
 import pytest
 
 from energylab.closed import commitments, envelope, leaks, openings, privacy, statement
