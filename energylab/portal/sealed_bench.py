@@ -98,6 +98,7 @@ class SealedBench:
         self._fetch(submission, model)
         orders = Orders(sealing=self.bench.protocol.sealed, model=str(model), data=str(work / "sealed-data"))
         Path(orders.data).mkdir(parents=True, exist_ok=True)
+        Path(orders.data).chmod(0o755)
         try:
             records = self.bench.run(submission, SealedExecutor(self.device, orders), own_code=True)
         except Interrupted:

@@ -33,6 +33,7 @@ NOTHING_ATTESTED = Attested(version=ATTESTATION_VERSION, public=False, integrity
 def main(arguments: list[str]) -> int:
     """Run the attempt in the folder named first; die with the process named second."""
     die_with_parent(int(arguments[1]))
+    os.umask(0o022)  # the data that is fetched here is read by the container's user
     attempt, started = Attempt(Path(arguments[0])), time.monotonic()
     end, reason = execute(attempt, Orders.model_validate_json(os.environ[ORDERS]))
     attempt.close(Outcome.now(end, reason, time.monotonic() - started))

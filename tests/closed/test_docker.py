@@ -21,7 +21,7 @@ import pytest
 from sealed_runner import build
 from stand_in_hub import StandInHub
 
-from energylab.closed import docker, keys, official
+from energylab.closed import docker, keys, leftovers, official
 from energylab.closed import run as sealed
 from energylab.closed.container import Container, Plan
 from energylab.closed.seal import Limits
@@ -64,6 +64,27 @@ def _containers(pid: int | None = None) -> list[str]:
     """Return the names of the containers a process started and left: this one's by default."""
     prefix = f"name=energylab-closed-{pid or os.getpid()}-"
     return docker.call(["ps", "--all", "--format", "{{.Names}}", "--filter", prefix]).split()
+
+
+def test_container_of_a_killed_process_is_taken_away_by_the_next(runner, tmp_path) -> None:
+    """Whoever is killed takes nothing away; a container of a process that lives is left."""
+    model = builders.write_model(tmp_path / "model")
+    start = (
+        "import os, sys; from pathlib import Path; from energylab.closed.container import Container, Plan; "
+        "one = Container(Plan(sys.argv[1], Path(sys.argv[2]))); one.start(); print(one.name); sys.stdout.flush(); "
+        "os.kill(os.getpid(), 9)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", start, runner, str(model)]
+    killed = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert killed.returncode == -9, killed.stderr
+    living = Container(Plan(runner, model))
+    living.start()
+    try:
+        assert killed.stdout.strip() in leftovers.sweep()
+        assert _containers() == [living.name]
+    finally:
+        living.remove()
 
 
 ROWS = [

@@ -41,6 +41,9 @@ def runner():
 @pytest.fixture
 def hub():
     stand_in = StandInHub()
+    rows = "".join(json.dumps({"text": f"A sentence to go on with, number {number}"}) + "\n" for number in range(8))
+    published = {"README.md": b"# data\n", "train.jsonl": rows.encode()}
+    stand_in.add("dataset", "EnergyStarAI/text_generation").commit(published)
     yield stand_in
     stand_in.close()
 
@@ -58,6 +61,7 @@ def work(portal, hub, tmp_path):
 
     def work(image):
         protocol = yaml.safe_load((ROOT / "params/portal/trial.yaml").read_text())
+        protocol["parameters"]["data_source"] = "hub"
         protocol["sealed"] = {"image": image, "memory_mb": 2048, "step_limit_s": 120}
         (tmp_path / "protocol.yaml").write_text(yaml.safe_dump(protocol))
         (tmp_path / "cache").mkdir(exist_ok=True)
@@ -109,6 +113,7 @@ def test_own_code_runs_in_the_container_and_nowhere_else(runner, portal, hub, wo
         assert record.model.trust_remote_code
         assert record.model.architecture == "OwnModel"
         assert record.host.container
+        assert (record.data.source, record.data.queries) == ("hub", 4)
         assert record.extra["sealed"]["seal"]["network"] == "none"
         assert record.extra["sealed"]["image"] == docker.inspect("image", RUNNER)["Id"]
         assert list(record.extra["sealed"]["weight_files"]) == ["pytorch_model.bin"]
