@@ -83,6 +83,8 @@ def coverage(run: ClosedRun) -> Check:
                 problems.append(f"run {number}, {phase}: {len(asked)} of {len(expected)} queries, or some twice")
     strangers = set(blocks) - {(number, phase) for number in range(record.protocol.runs) for phase in record.phases}
     problems += [f"run {number}, {phase[:20]} is not part of the plan" for number, phase in sorted(strangers)]
+    problems += [f"{one.metric[:30]} scores {one.queries} answers" for one in record.quality
+                 if not 0 <= one.queries <= record.data.queries]  # fmt: skip
     asked = f"{record.protocol.runs} runs of {record.data.queries} queries"
     return judged("coverage", problems, f"{asked}: every query once a phase and run")
 
@@ -100,6 +102,14 @@ def order(run: ClosedRun) -> Check:
             )
         if [window.block for window in windows] != list(range(len(windows))):
             problems.append(f"run {number}, {phase[:20]}: the blocks are not numbered one after the other")
+    tries: dict[tuple[int, str, int], list[int]] = defaultdict(list)
+    for window in record.windows:
+        tries[window.run, window.phase, window.block].append(window.attempt)
+    problems += [
+        f"run {number}, {phase[:20]}, block {block}: the tries are numbered {str(numbers)[:40]}"
+        for (number, phase, block), numbers in tries.items()
+        if numbers != list(range(len(numbers)))
+    ]
     return judged("order", problems, "the queries of every run are in the order of its seed")
 
 
