@@ -251,7 +251,7 @@ SIGNED_AGAIN = {
     "the rows called the published ones": (lambda run: _changed(run, "data", name="published"), "data"),
     "number of parameters left out": (
         lambda run: _changed(run, "model", parameters=None, weights_bytes=None), "weights"),
-    "precision of another name": (lambda run: _changed(run, "model", dtype="float11"), "settings"),
+    "precision of another name": (lambda run: _changed(run, "model", dtype="float11"), "weights"),
     "compiled, and not said so": (lambda run: _changed(run, "model", compiled=True), "settings"),
     "public weights claimed": (lambda run: _changed(run, "model", source="hub"), "identity"),
     "published data claimed": (lambda run: _changed(run, "data", source="hub"), "settings"),

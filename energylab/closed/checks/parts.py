@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from energylab import tasks
-from energylab.closed.checks.base import judged, undecided
+from energylab.closed.checks.base import judged, same, undecided
 from energylab.closed.official import Official
 from energylab.closed.seal import gaps
 from energylab.closed.statement import ATTESTATION_VERSION, ATTESTATIONS, ClosedRun
@@ -43,8 +43,7 @@ def data(run: ClosedRun, official: Official) -> Check:
         if record.task.name in tasks.task_names(official.params):
             return Check("data", False, f"a plug-in is said to have brought {record.task.name}, a task known here")
         return undecided("data", "a plug-in brought its own data: its digest is the container's word")
-    seed = record.parameters.get("seed", 0)
-    passed, words = official.rows(record.task.name, facts, seed)
+    passed, words = official.rows(record.task.name, facts, record.protocol.seed)
     return Check("data", passed, words)
 
 
@@ -59,7 +58,9 @@ def task(run: ClosedRun, official: Official) -> Check:
         return Check("task", False, str(error)[:200])
     settings = known.settings
     published = settings.model_dump(mode="json")
-    changed = {name for name, value in stated.settings.items() if name in published and published[name] != value}
+    changed = {
+        name for name, value in stated.settings.items() if name in published and not same(published[name], value)
+    }
     problems = [f"{name} differs from the published one, and the record does not say so" for name in sorted(changed)]
     problems = [text for text, name in zip(problems, sorted(changed), strict=True) if name not in stated.overridden]
     absent = sorted({*known.resolved_settings(), "runs"} - stated.settings.keys())

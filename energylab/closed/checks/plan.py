@@ -68,8 +68,8 @@ def coverage(run: ClosedRun) -> Check:
     problems = [] if record.valid else ["the record itself says that it has no total"]
     if record.protocol.version != PROTOCOL_VERSION:
         problems.append(f"protocol version {record.protocol.version[:20]!r}, {PROTOCOL_VERSION!r} is known here")
-    stated = {record.protocol.runs, record.protocol.settings.get("runs"), record.task.settings.get("runs")}
-    if stated != {record.protocol.runs}:
+    stated = [record.protocol.settings.get("runs"), record.task.settings.get("runs")]  # anything, lists too
+    if stated != [record.protocol.runs] * 2:
         problems.append("the number of runs is stated differently in different places")
     if record.task.settings.get("samples", record.data.queries) != record.data.queries:
         problems.append(f"{record.data.queries} queries are held, the task states {record.task.settings['samples']}")

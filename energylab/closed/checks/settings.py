@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from energylab.closed import privacy
-from energylab.closed.checks.base import judged
-from energylab.closed.checks.floors import BITS
+from energylab.closed.checks.base import judged, same
 from energylab.closed.statement import ClosedRun
 from energylab.closed.verdict import Check
 from energylab.protocol.settings import Settings
@@ -31,7 +30,7 @@ def _differing(where: str, stated: dict[str, Any], expected: dict[str, Any]) -> 
     return [
         f"{name} is {str(stated[name])[:40]} in {where}, {str(value)[:40]} elsewhere"
         for name, value in expected.items()
-        if name in stated and (stated[name] != value or isinstance(stated[name], bool) != isinstance(value, bool))
+        if name in stated and not same(stated[name], value)
     ]
 
 
@@ -55,7 +54,4 @@ def _elsewhere(run: ClosedRun) -> list[str]:
         found.append("one board is listed twice")
     if len(record.devices) > max(len(boards), 1):
         found.append(f"{len(record.devices)} devices are listed, {len(boards)} of them boards")
-    dtype = record.task.settings.get("dtype")
-    if model.quantisation is None and dtype in BITS and model.dtype != dtype:
-        found.append(f"the task asked for {dtype}, the model was loaded in {str(model.dtype)[:40]}")
     return found
