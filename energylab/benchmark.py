@@ -18,7 +18,7 @@ from energylab.clock import Clock
 from energylab.errors import MeasurementError, ParameterError
 from energylab.machine import host_facts
 from energylab.meters.base import Meter
-from energylab.parameters import PROTOCOL_VERSION, Parameters
+from energylab.parameters import FOLDERS, PROTOCOL_VERSION, Parameters
 from energylab.paths import results_root
 from energylab.protocol.served import ServedWorkload
 from energylab.protocol.session import Session, run_session
@@ -314,7 +314,7 @@ def _record(subject, parameters, settings: Settings, found, session: Session, wh
         warm_up=session.warm_up,
         windows=session.windows,
         quality=subject.score(session.answers),
-        parameters=parameters.model_dump(),
+        parameters=parameters.model_dump(exclude=set(FOLDERS)),
         extra={"meter_choice": why, **(rule.facts(session) if rule else {}), **subject.extra(session.answers)},
         valid=session.valid,
         reasons=session.reasons,

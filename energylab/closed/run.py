@@ -13,6 +13,7 @@ from energylab import store
 from energylab.benchmark import Instruments
 from energylab.closed import commitments, envelope, leaks, privacy, statement
 from energylab.closed import keys as key_files
+from energylab.closed.checks.bounds import LOOSEST
 from energylab.closed.container import Plan
 from energylab.closed.measure import Watch, measure
 from energylab.closed.statement import Attested, ClosedRun
@@ -116,6 +117,8 @@ def run(
     kept = _keep(sealed.record, request.out / RECORD)
     public, private = privacy.split(sealed.record, request.alias)
     committed, opening = commitments.commit(privacy.with_answers(private, sealed.answers, sealed.hashes))
+    # its own id could be changed without a trace, and the same measurement be handed in as a second session
+    public = public.model_copy(update={"record_id": statement.measurement_id(sealed.readings)})
     made = sealed.run(public, committed, request.attested)
     private_texts = leaks.secrets_of(model, sealed.hashes, sealed.answers, request.private_names)
     return _leave(request, made, private_texts, opening, kept, sealed.results)
@@ -134,6 +137,11 @@ def _check(request: Request) -> None:
     privacy.check_alias(request.alias)
     if request.parameters.model_source != "path":
         raise ParameterError("a closed model is a folder: model_source='path'")
+    if request.parameters.max_relative_bound > LOOSEST:
+        raise ParameterError(
+            f"max_relative_bound={request.parameters.max_relative_bound:g}: a bundle whose windows may be more than "
+            f"{LOOSEST:g} wrong is not taken; leave it out, and lengthen window_s"
+        )
     for name in (BUNDLE, OPENING):
         if (request.out / name).exists():
             raise BundleError(f"{request.out / name} exists; name another folder with --output")
