@@ -121,7 +121,8 @@ def test_own_code_runs_in_the_container_and_nowhere_else(runner, portal, hub, wo
         assert all(window.energy_j > 0 for window in record.windows)
     assert not mark.exists()
     assert not [path for _, path, _ in hub.requests if path == "ran"]
-    assert docker.call(["ps", "--all", "--quiet", "--filter", "label=energylab.owner"]) == ""
+    model = portal.folder / "work" / name / "model"
+    assert docker.call(["ps", "--all", "--quiet", "--filter", f"volume={model}"]) == ""
     kept = [path.name for path in (portal.folder / "work").rglob("*") if path.is_file()]
     assert "own.py" not in kept  # taken away when it was measured
     assert "token" not in kept
