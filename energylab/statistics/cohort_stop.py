@@ -12,13 +12,13 @@ from energylab.statistics.evidence import Evidence, Part
 from energylab.statistics.intervals import check_level
 
 #: How the error of a star is shared: its model by itself, the ends of the cohort, model and highest together.
-OWN, OUTER, PAIR = 0.3, 0.2, 0.5
+OWN, OUTER, PAIR = 0.1, 0.2, 0.7
 
 #: Models that may be the highest, up to which each is compared with every other; with more, only their ends count.
 CANDIDATES = 4
 
 #: How far a difference may still move, in standard errors, over the factor from these to a joint half-width.
-MAY_MOVE = 0.25
+MAY_MOVE = 0.22
 
 
 @dataclass(frozen=True)
