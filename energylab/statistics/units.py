@@ -106,3 +106,8 @@ def run_totals(units: pd.DataFrame) -> pd.DataFrame:
         queries=("queries", "sum"), windows=("queries", "size"), energy_j=("once_j", "sum")
     )
     return runs.assign(per_query_j=runs["energy_j"] / runs["queries"]).drop(columns="energy_j")
+
+
+def first_session(units: pd.DataFrame) -> pd.DataFrame:
+    """Return the windows of the first session of a table: what one measurement has seen, in order."""
+    return units[units["session"] == units["session"].iloc[0]]
