@@ -183,6 +183,8 @@ def _check(request: Request) -> None:
         )
     if request.parameters.precision_target is not None:
         raise ParameterError("a sealed run measures all of its runs: leave precision_target out")
+    if request.parameters.star_probability is not None:
+        raise ParameterError("a sealed run measures all of its runs: leave star_probability and peers out")
     for name in (BUNDLE, OPENING):
         if (request.out / name).exists():
             raise BundleError(f"{request.out / name} exists; name another folder with --output")
