@@ -19,7 +19,7 @@ from energylab.cohort import cohort_key
 from energylab.errors import MeasurementError, ParameterError
 from energylab.machine import host_facts
 from energylab.meters.base import Meter
-from energylab.parameters import PROTOCOL_VERSION, Parameters
+from energylab.parameters import FOLDERS, PROTOCOL_VERSION, Parameters
 from energylab.paths import results_root
 from energylab.protocol.served import ServedWorkload
 from energylab.protocol.session import Session, run_session
@@ -350,7 +350,7 @@ def _record(subject, parameters, settings: Settings, found, session: Session, wh
         warm_up=session.warm_up,
         windows=session.windows,
         quality=subject.score(session.answers),
-        parameters=parameters.model_dump(),
+        parameters=parameters.model_dump(exclude=set(FOLDERS)),
         extra={"meter_choice": why, **(rule.facts(session) if rule else {}), **subject.extra(session.answers)},
         valid=session.valid,
         reasons=session.reasons,

@@ -19,6 +19,9 @@ PROTOCOL_VERSION = "1"
 #: Parameters that say where to write, where to run or how often it was tried: not part of a job's identity.
 NOT_IDENTITY = ("output_folder", "record", "device", "params", "attempt", "server_pid", "peers")
 
+#: Parameters that name a folder of this machine: no part of a record, which others read.
+FOLDERS = ("output_folder", "record", "params")
+
 #: Parameters younger than the first records: at their defaults they are no part of a job's identity, so that the jobs
 #: of earlier records keep their ids.
 ADDED = ("endpoint", "endpoint_api", "concurrency", "request_timeout_s", "cache", "star_probability")

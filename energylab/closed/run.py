@@ -16,6 +16,7 @@ from energylab import store
 from energylab.benchmark import Instruments, choose_instruments, measure_subject
 from energylab.closed import commitments, envelope, leaks, privacy, statement
 from energylab.closed import keys as key_files
+from energylab.closed.checks.bounds import LOOSEST
 from energylab.closed.container import Container, Plan
 from energylab.closed.remote import RemoteSubject, host_knows
 from energylab.closed.statement import Attested, ClosedRun
@@ -130,6 +131,8 @@ def run(
     public, private = privacy.split(record, request.alias)
     committed, opening = commitments.commit(privacy.with_answers(private, session.answers, hashes))
     readings = window_readings(session.edges, instruments.scored, session.origin_s)
+    # its own id could be changed without a trace, and the same measurement be handed in as a second session
+    public = public.model_copy(update={"record_id": statement.measurement_id(readings)})
     made = ClosedRun(
         run_id=secrets.token_hex(32),
         started_utc=started,
@@ -185,6 +188,11 @@ def _check(request: Request) -> None:
         raise ParameterError("a sealed run measures all of its runs: leave precision_target out")
     if request.parameters.star_probability is not None:
         raise ParameterError("a sealed run measures all of its runs: leave star_probability and peers out")
+    if request.parameters.max_relative_bound > LOOSEST:
+        raise ParameterError(
+            f"max_relative_bound={request.parameters.max_relative_bound:g}: a bundle whose windows may be more than "
+            f"{LOOSEST:g} wrong is not taken; leave it out, and lengthen window_s"
+        )
     for name in (BUNDLE, OPENING):
         if (request.out / name).exists():
             raise BundleError(f"{request.out / name} exists; name another folder with --output")

@@ -89,10 +89,10 @@ class Leases:
             if self._oldest(session, wanted) is None:
                 return None
         with self.database.writing() as session:
-            found = self._oldest(session, wanted, lock=True)
-            if found is None or self._given_up(session, found, worker):
-                return None
-            return self._hand_out(session, found, worker)
+            while (found := self._oldest(session, wanted, lock=True)) is not None:
+                if not self._given_up(session, found, worker):
+                    return self._hand_out(session, found, worker)
+        return None
 
     def _given_up(self, session: Session, found: Submission, worker: str) -> bool:
         """Reject what has outlived several workers: it would outlive the next as well."""

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from energylab.closed.checks import device, floors, kind, parts, plan, power, readings, repeats, timeline
+from energylab.closed.checks import (
+    bounds,
+    device,
+    floors,
+    identity,
+    kind,
+    pace,
+    parts,
+    plan,
+    power,
+    readings,
+    repeats,
+    rest,
+    settings,
+    timeline,
+)
 from energylab.closed.official import Official
 from energylab.closed.statement import ClosedRun
 from energylab.closed.verdict import Check
@@ -25,11 +40,15 @@ def all_checks(run: ClosedRun, official: Official) -> list[Check]:
         return first
     return [
         *first,
+        identity.identity(run),
+        identity.commitments(run),
+        identity.when(run),
         parts.attestations(run),
         parts.image(run, official),
         parts.seal(run),
         parts.data(run, official),
         parts.task(run, official),
+        settings.settings(run),
         kind.kind(run),
         plan.coverage(run),
         plan.order(run),
@@ -37,11 +56,15 @@ def all_checks(run: ClosedRun, official: Official) -> list[Check]:
         readings.windows(run),
         readings.counter(run),
         readings.durations(run),
+        bounds.bounds(run),
+        pace.pace(run),
         timeline.complete(run),
         timeline.steps(run),
         timeline.sensor(run),
+        rest.rest(run),
         power.between(run),
         device.plausible(run),
+        device.conditions(run),
         floors.stored(run),
         floors.time(run),
         floors.energy(run),
