@@ -124,8 +124,12 @@ class StarStop(SessionStop):
         )
 
     def facts(self, session: Session) -> dict[str, Any]:
-        """Return the stars that are left, and on what they rest, as ``star``; several when it ended undecided."""
-        scale, interval = self._scale, self.decision.interval if self.decision else None
+        """Return the stars that are left, and on what they rest, as ``star``; several when it ended undecided.
+
+        None after fewer blocks than the rule may stop on: an interval of so few promises nothing yet.
+        """
+        scale, enough = self._scale, self.decision is not None and self.decision.windows >= self._rule.min_windows
+        interval = self.decision.interval if enough else None
         found = {"probability": self._probability, "stars": None, **self._outcome(session)}
         if scale is not None:
             question = scale.question

@@ -21,21 +21,22 @@ from energylab.statistics.intervals import mean_interval
 SETTINGS = {"window_s": 5.0, "runs": 4, "warm_up_max_s": 60.0}
 
 
-def measure(name, seconds, folder=None, seed=0, **parameters):
+def measure(name, seconds, folder=None, seed=0, queries=60, **parameters):
     """Measure a function of that name that takes `seconds` a query at 300 W, give or take a fifth."""
     clock = ManualClock()
     board = SimulatedBoard(clock, 50.0)
     meter = ReplayMeter(board, clock, power_limit_w=700.0)
     rng = random.Random(f"{name}/{seed}")
-    spread = [rng.uniform(0.8, 1.2) for _ in range(60)]
-    lengths = [seconds * 60 * each / sum(spread) for each in spread]
+    spread = [rng.uniform(0.8, 1.2) for _ in range(queries)]
+    lengths = [seconds * queries * each / sum(spread) for each in spread]
 
     def work(query):
         board.work(lengths[query] * rng.uniform(0.99, 1.01), 300.0)
 
     work.__qualname__ = name
+    asked = {**SETTINGS, **parameters}
     return energylab.measure(
-        fn=work, queries=range(60), meters=[meter], clock=clock, output_folder=folder, **SETTINGS, **parameters
+        fn=work, queries=range(queries), meters=[meter], clock=clock, output_folder=folder, **asked
     )
 
 
@@ -76,6 +77,13 @@ def test_a_model_on_an_edge_ends_as_two_adjacent_stars(peers):
     assert star(found)["stars"] == [3, 4]
     assert len(found.windows) >= 4 * 15
     assert "**3 or 4 stars**" in explain.trust(found)
+
+
+def test_a_few_blocks_promise_no_star(peers):
+    found = star(measure("new", 6.5, queries=4, runs=1, star_probability=0.9, peers=str(peers)))
+    assert found["blocks"] == 4
+    assert found["low_j"] is not None
+    assert found["stars"] is None
 
 
 def test_the_heaviest_of_all_needs_no_long_measurement(peers):
