@@ -80,7 +80,7 @@ def test_a_model_on_an_edge_ends_as_two_adjacent_stars(peers):
 
 
 def test_a_few_blocks_promise_no_star(peers):
-    found = star(measure("new", 6.5, queries=4, runs=1, star_probability=0.9, peers=str(peers)))
+    found = star(measure("new", 6.5, queries=2, runs=2, star_probability=0.9, peers=str(peers)))
     assert found["blocks"] == 4
     assert found["low_j"] is not None
     assert found["stars"] is None
