@@ -161,6 +161,8 @@ def check(parameters: Parameters) -> None:
         )
     if parameters.precision_target is not None:
         raise ParameterError("a sealed run measures all of its runs: leave precision_target out")
+    if parameters.star_probability is not None:
+        raise ParameterError("a sealed run measures all of its runs: leave star_probability and peers out")
 
 
 def _inside(parameters: Parameters) -> Parameters:
