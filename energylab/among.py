@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from energylab import store
+from energylab.cohort import key_facts
 from energylab.errors import CohortError, StatisticsError
 from energylab.statistics.decided import ScaleQuestion, split_level
 from energylab.statistics.sessions import spread_bound
@@ -144,7 +145,7 @@ def _peers(table: pd.DataFrame, cohort: str, model: str, model_class: str | None
 
 
 def _difference(key: str, other: str) -> list[str]:
-    facts, others = (dict(part.split("=", 1) for part in each.split("; ") if "=" in part) for each in (key, other))
+    facts, others = key_facts(key), key_facts(other)
     differing = [name for name in facts if facts[name] != others.get(name)]
     return [f"{name} is {facts[name]} here, {others.get(name, 'not stated')} there" for name in differing]
 
