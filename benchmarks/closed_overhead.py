@@ -3,7 +3,8 @@
     python benchmarks/closed_overhead.py               # seconds; no Docker, the same line between two processes
 
 A window holds one question and one answer for every pass over its queries, however many there are. The time that they
-take is idle time of the device, charged to the model: it should be far below a thousandth of a window.
+take is idle time of the device, charged to the model. A window of short work holds many passes, so its share is that of
+a pass, not of the window: of passes over the published 1,000 queries it should be far below a thousandth.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from energylab.closed.lines import Line, Questions
 from energylab.closed.remote import Loaded, RemoteWorkload
 from energylab.protocol.workload import FunctionWorkload
 from energylab.record import DataFacts, ModelFacts
+
+#: Time of a short query, in seconds: a small classifier's on a large board.
+QUERY_S = 0.005
+PUBLISHED = 1000
 
 
 def nothing(query: Any) -> None:
@@ -64,16 +69,15 @@ def pass_s(run_pass: Callable[[], Any], repeats: int) -> float:
 
 
 def main() -> int:
-    """Print one line a block size; fail when the line takes a thousandth of a 10 s window or more."""
+    """Print one line a block size; fail when a pass over the published queries is a thousandth longer or more."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=500)
     options = parser.parse_args()
     print("first: the pass of a window whose outputs are kept; again: every further one")
-    print(
-        f"{'queries':>8}{'pass':>7}{'here us':>10}{'through the line us':>21}{'added us':>10}{'of a 10 s window':>18}"
-    )
+    share = f"of a pass at {QUERY_S * 1e3:g} ms a query"
+    print(f"{'queries':>8}{'pass':>7}{'here us':>10}{'through the line us':>21}{'added us':>10}{share:>32}")
     worst = 0.0
-    for queries in (1, 16, 100, 1000):
+    for queries in (1, 16, 100, PUBLISHED):
         here = FunctionWorkload(nothing, range(queries))
         there, pid = remote(queries)
         batches = [[workload.prepare("call", (query,)) for query in range(queries)] for workload in (here, there)]
@@ -81,8 +85,9 @@ def main() -> int:
             local_s = pass_s(lambda w=here, b=batches[0], k=keep: list(w.run_all("call", b, k)), options.repeats)
             line_s = pass_s(lambda w=there, b=batches[1], k=keep: list(w.run_all("call", b, k)), options.repeats)
             added_s = line_s - local_s
-            worst = max(worst, added_s / 10)
-            shown = f"{local_s * 1e6:10.1f}{line_s * 1e6:21.1f}{added_s * 1e6:10.1f}{added_s / 10:18.1e}"
+            part = added_s / (queries * QUERY_S)
+            worst = max(worst, part if queries == PUBLISHED else 0.0)
+            shown = f"{local_s * 1e6:10.1f}{line_s * 1e6:21.1f}{added_s * 1e6:10.1f}{part:32.1e}"
             print(f"{queries:8}{name:>7}{shown}")
         there._questions.close()
         os.waitpid(pid, 0)

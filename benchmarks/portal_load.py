@@ -110,7 +110,7 @@ async def submit(pool: Pool, tally: Tally, number: int, due: float) -> None:
     asked = {"model": f"load/model-{number}-{secrets.token_hex(3)}", "tasks": ["text_generation"],
              "contact": "load@example.org"}  # fmt: skip
     body = json.dumps(asked).encode()
-    sends = 2 if number % 10 == 0 else 1
+    sends, answered = 2 if number % 10 == 0 else 1, False
     while sends:
         try:
             async with pool.one() as connection:
@@ -125,9 +125,9 @@ async def submit(pool: Pool, tally: Tally, number: int, due: float) -> None:
         link = json.loads(answer)["link"]
         if tally.accepted.setdefault(key, link) != link:
             tally.errors["a second link for the same key"] += 1
-        if sends == 1 or len(tally.submit_ms) < number:
+        if not answered:
             tally.submit_ms.append(1000 * (time.monotonic() - due))
-        sends -= 1
+        sends, answered = sends - 1, True
 
 
 async def poll(pool: Pool, tally: Tally, due: float) -> None:
@@ -143,6 +143,7 @@ async def poll(pool: Pool, tally: Tally, due: float) -> None:
         return
     if status != 200:
         tally.errors[f"status {status}"] += 1
+        return
     tally.status_ms.append(1000 * (time.monotonic() - due))
 
 
@@ -303,7 +304,7 @@ def run(portal: Portal, options: argparse.Namespace) -> int:
     show("warming up", warm, options.warm_up)
     calm = asyncio.run(drive(portal.port, options.rate, options.polls, options.seconds))
     show("undisturbed", calm, options.seconds)
-    tallies = [warm, calm]
+    tallies, survived = [warm, calm], {}
     if options.kill_seconds:
 
         async def during(start: float) -> None:
@@ -314,15 +315,23 @@ def run(portal: Portal, options: argparse.Namespace) -> int:
         wild = asyncio.run(drive(portal.port, options.rate, options.polls, options.kill_seconds, during))
         show("with kill -9", wild, options.kill_seconds)
         tallies.append(wild)
+        asked = int(options.rate * options.kill_seconds)
+        broken = wild.errors.total() - wild.errors["status: no answer"]  # none while it is killed is no wrong answer
+        survived = {
+            f"accepted {len(wild.accepted)} of {asked} with kill -9": len(wild.accepted) == asked,
+            f"wrong answers with kill -9 {broken}": not broken,
+        }
     found = audit(portal, tallies)
     p95 = percentile(calm.status_ms, 0.95)
     print(", ".join(f"{name} {count}" for name, count in found.items()))
     wanted = options.rate * options.seconds
     checks = {
         f"accepted {len(calm.accepted)} of {wanted:.0f}": len(calm.accepted) == int(wanted),
+        f"answers that were none {calm.errors.total()}": not calm.errors,
         f"lost {found['lost']}": found["lost"] == 0,
         f"doubled {found['doubled']}": found["doubled"] == 0,
         f"status p95 {p95:.1f} ms, limit {P95_LIMIT_MS:g}": p95 <= P95_LIMIT_MS,
+        **survived,
     }
     for words, held in checks.items():
         print(f"{'held  ' if held else 'MISSED'}  {words}")

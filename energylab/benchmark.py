@@ -14,14 +14,15 @@ from typing import Any
 from pydantic_core import to_json
 
 import energylab
+from energylab import among, store, tasks
 from energylab import devices as machine_devices
 from energylab import meters as machine_meters
-from energylab import store, tasks
 from energylab.clock import Clock
+from energylab.cohort import cohort_key
 from energylab.errors import MeasurementError, ParameterError
 from energylab.machine import host_facts
 from energylab.meters.base import Meter
-from energylab.parameters import PROTOCOL_VERSION, Parameters
+from energylab.parameters import FOLDERS, PROTOCOL_VERSION, Parameters
 from energylab.paths import results_root
 from energylab.protocol.served import ServedWorkload
 from energylab.protocol.session import Session, run_session
@@ -35,9 +36,10 @@ from energylab.record import (
     Quality,
     Record,
     TaskFacts,
+    board_name,
     canonical_json,
 )
-from energylab.stopping import PrecisionStop
+from energylab.stopping import PrecisionStop, SessionStop, StarStop
 from energylab.tasks.models import quiet_imports
 from energylab.tasks.served import ServedTask
 
@@ -134,6 +136,8 @@ def check(namespace: Mapping[str, Any]) -> Parameters:
         found = machine_devices.devices_of(parameters)
         machine_meters.choose(parameters, found)
         task.check(machine_devices.torch_name(found[0]), found)
+        if parameters.peers is not None:
+            among.read_peers(parameters.peers)
         store.check_folder(output_folder(parameters))
     return parameters
 
@@ -276,8 +280,7 @@ def measure_subject(
         The record, and the session with the readings behind it.
     """
     settings = Settings.of(parameters)
-    target = parameters.precision_target
-    rule = PrecisionStop(target, lambda: subject.data) if target is not None else None
+    rule = _stop_rule(subject, parameters, instruments)
     session = run_session(
         lambda: subject.load(instruments.devices),
         instruments.scored,
@@ -288,6 +291,39 @@ def measure_subject(
         resident=parameters.model_source == "endpoint",
     )
     return _record(subject, parameters, settings, instruments.devices, session, instruments.why, rule), session
+
+
+def _stop_rule(subject: Any, parameters: Parameters, instruments: Instruments) -> SessionStop | None:
+    """Return the rule that may end the session early; None for all runs."""
+    if parameters.precision_target is not None:
+        return PrecisionStop(parameters.precision_target, lambda: subject.data)
+    if parameters.star_probability is None:
+        return None
+    table = among.read_peers(parameters.peers)
+
+    def scale() -> among.Scale:
+        return among.scale(
+            table,
+            cohort=cohort_key(_Begun(subject, instruments)),
+            model=subject.model.name,
+            model_class=subject.model.model_class,
+            board=board_name(instruments.devices),
+            probability=parameters.star_probability,
+        )
+
+    return StarStop(parameters.star_probability, scale, lambda: subject.data)
+
+
+class _Begun:
+    """What a record will say of a session that has loaded its model: the facts that its cohort is made of."""
+
+    missing = ()
+
+    def __init__(self, subject: Any, instruments: Instruments) -> None:
+        self.task, self.model, self.data = subject.task_facts(), subject.model, subject.data
+        self.devices, self.host = instruments.devices, host_facts()
+        self.energy_kind = instruments.scored[0].kind
+        self.protocol = ProtocolFacts(version=PROTOCOL_VERSION, seed=None, runs=1, settings={})
 
 
 def _behind(meters: Sequence[Meter], parameters: Parameters) -> tuple[DeviceFacts, ...]:
@@ -324,7 +360,7 @@ def _record(subject, parameters, settings: Settings, found, session: Session, wh
         warm_up=session.warm_up,
         windows=session.windows,
         quality=quality,
-        parameters=parameters.model_dump(),
+        parameters=parameters.model_dump(exclude=set(FOLDERS)),
         extra={"meter_choice": why, **(rule.facts(session) if rule else {}), **extra},
         valid=session.valid,
         reasons=session.reasons,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 from energylab.record import Record
 
 #: Parts of the software stack whose major version belongs to the cohort.
@@ -65,6 +68,41 @@ def _attention(record: Record) -> str | None:
     """
     asked = record.task.settings
     return asked["attention"] if "attention" in asked and record.energy_kind != "imported" else record.model.attention
+
+
+def key_facts(key: str) -> dict[str, str]:
+    """Return the facts that a cohort's key states, by field; a key that is only a name states none."""
+    return dict(part.split("=", 1) for part in key.split("; ") if "=" in part)
+
+
+def difference(key: str, others: Iterable[str]) -> str:
+    """Say in which facts a cohort differs from some of the others, ``field=value; …``.
+
+    Parameters
+    ----------
+    key : str
+        From `cohort_key`, or only a name.
+    others : iterable of str
+        The keys to compare with; `key` itself may be among them.
+
+    Returns
+    -------
+    str
+        The key's own values, each setting by its name; the whole key where no fact tells them apart; empty where
+        there is no other.
+    """
+    rest = [_single_facts(other) for other in others if other != key]
+    if not rest:
+        return ""
+    own = [f"{name}={value}" for name, value in _single_facts(key).items() if any(o.get(name) != value for o in rest)]
+    return "; ".join(own) or key or "no cohort stated"
+
+
+def _single_facts(key: str) -> dict[str, str]:
+    """Return a key's facts with every setting a fact of its own, but those that stand as fields already."""
+    facts = key_facts(key)
+    settings = dict(part.split("=", 1) for part in re.split(r", (?=\w+=)", facts.pop("settings", "")) if "=" in part)
+    return facts | {name: value for name, value in settings.items() if name not in ("batch_size", "dtype")}
 
 
 def _major(record: Record, package: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class EnergylabError(Exception):
@@ -114,6 +114,19 @@ class MissingExtraError(EnergylabError):
     """An optional library is not installed; the message names the extra that brings it."""
 
 
+#: Most names that an error lists; of more, the nearest.
+MOST_LISTED = 60
+
+
+def _listed(name: str, known: Sequence[str]) -> str:
+    if not known:
+        return "(none)"
+    if len(known) <= MOST_LISTED:
+        return ", ".join(known)
+    close = difflib.get_close_matches(name, known, n=8, cutoff=0.0)
+    return f"{', '.join(close)}, and {len(known) - len(close)} more"
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
     """Return the allowed name closest to `name`, or None when nothing is near."""
     matches = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.5)
@@ -144,7 +157,7 @@ def unknown_name(what: str, name: object, allowed: Iterable[str], hint: str = ""
     parts = [f"unknown {what} {name!r}"]
     if match:
         parts.append(f"did you mean {match!r}?")
-    parts.append(f"allowed: {', '.join(known) if known else '(none)'}")
+    parts.append(f"allowed: {_listed(str(name), known)}")
     if hint:
         parts.append(hint)
     return UnknownNameError("; ".join(parts))

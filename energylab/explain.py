@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from energylab import explain_stop
 from energylab.record import SCORED_PHASES, PhaseTotal, Record
 from energylab.statistics.intervals import Interval, expanded, mean_interval
 
@@ -240,6 +241,13 @@ def _figure(record: Record) -> str:
 
 
 def _how_sure(record: Record) -> str:
+    text = explain_stop.ended(record) or _between_runs(record)
+    if record.energy_kind == "estimated" and text:
+        text += " The power model behind an estimate can be wrong by a factor of two; compare such figures only here."
+    return text
+
+
+def _between_runs(record: Record) -> str:
     interval = energy_interval(record)
     if interval is None:
         return "With a single run there is no interval at all." if record.valid else ""
@@ -250,8 +258,6 @@ def _how_sure(record: Record) -> str:
     )
     if record.energy_kind == "measured":
         text += f" Across boards, with a sensor gain of ±5 %, it is ±{expanded(interval).relative_half_width:.1%}."
-    if record.energy_kind == "estimated":
-        text += " The power model behind an estimate can be wrong by a factor of two; compare such figures only here."
     return text
 
 

@@ -17,11 +17,14 @@ from energylab.record import canonical_json
 PROTOCOL_VERSION = "1"
 
 #: Parameters that say where to write, where to run or how often it was tried: not part of a job's identity.
-NOT_IDENTITY = ("output_folder", "record", "device", "params", "attempt", "server_pid")
+NOT_IDENTITY = ("output_folder", "record", "device", "params", "attempt", "server_pid", "peers")
+
+#: Parameters that name a folder of this machine: no part of a record, which others read.
+FOLDERS = ("output_folder", "record", "params")
 
 #: Parameters younger than the first records: at their defaults they are no part of a job's identity, so that the jobs
 #: of earlier records keep their ids.
-ADDED = ("endpoint", "endpoint_api", "concurrency", "request_timeout_s", "cache")
+ADDED = ("endpoint", "endpoint_api", "concurrency", "request_timeout_s", "cache", "star_probability")
 
 #: What a server was started with, and a request cannot change.
 OF_THE_SERVER = ("batch_size", "compile", "cache", "trust_remote_code", "extra_meters")
@@ -149,6 +152,13 @@ class Parameters(NotebookParameters):
         lt=1,
         description="stop when the 95 % interval's relative half-width is below this; None: all runs",
     )
+    star_probability: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="stop when the star among `peers` is right with this probability; None: all runs",
+    )
+    peers: str | None = Field(None, description="folder of records of the same cohort, for star_probability")
     seed: int = Field(0, ge=0, description="order of queries, synthetic data, dithered window starts")
     repeat: int = Field(0, ge=0, description="number of this session among those of the same setting")
     attempt: int = Field(0, ge=0, description="number of this try among those of the same job")
@@ -157,8 +167,8 @@ class Parameters(NotebookParameters):
     record: str | None = Field(None, description="show this record.json and measure nothing")
 
     @field_validator(
-        "model", "task", "revision", "thinking", "quantisation", "attention", "quality_model", "device", "meter", "params",
-        "output_folder", "record", "endpoint",
+        "model", "task", "revision", "thinking", "quantisation", "attention", "quality_model", "device", "meter",
+        "params", "output_folder", "record", "endpoint", "peers",
     )  # fmt: skip
     @classmethod
     def _not_empty(cls, value: str | None) -> str | None:
@@ -178,6 +188,15 @@ class Parameters(NotebookParameters):
                 raise ValueError(f"{name}={value!r} cannot be set from outside a server: start the server with it")
             if value != default:
                 raise ValueError(f"{name}={value!r} needs model_source='endpoint', not {self.model_source!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_reason_to_stop(self) -> Parameters:
+        if self.star_probability is not None and self.precision_target is not None:
+            raise ValueError("precision_target and star_probability are two reasons to stop: give one of them")
+        if (self.star_probability is None) != (self.peers is None):
+            missing = "peers" if self.peers is None else "star_probability"
+            raise ValueError(f"star_probability and peers belong together: {missing} is missing")
         return self
 
     @model_validator(mode="after")

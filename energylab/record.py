@@ -302,7 +302,7 @@ class Record(_Frozen):
     @property
     def board(self) -> str:
         """Identity of the board or boards: a random effect, not part of the cohort."""
-        return "+".join(device.uuid or device.name or "not stated" for device in self.devices)
+        return board_name(self.devices)
 
     @property
     def static_share(self) -> float | None:
@@ -369,6 +369,11 @@ class Record(_Frozen):
         if not self.task.files:
             del content["task"]["files"]
         return hashlib.sha256(canonical_json(content)).hexdigest()
+
+
+def board_name(devices: tuple[DeviceFacts, ...]) -> str:
+    """Return the identity of the board or boards that devices are."""
+    return "+".join(device.uuid or device.name or "not stated" for device in devices)
 
 
 def canonical_json(value: Any) -> bytes:

@@ -24,7 +24,7 @@ from fake_nvml import FakeBoard, FakeNvml
 from energylab import tasks
 from energylab.benchmark import Instruments
 from energylab.clock import ManualClock
-from energylab.closed import envelope, keys, statement
+from energylab.closed import envelope, keys, privacy, statement
 from energylab.closed import run as sealed
 from energylab.closed.container import Plan
 from energylab.closed.inside import Service
@@ -282,9 +282,18 @@ def honest_run() -> ClosedRun:
     return made.model_copy(update={"started_utc": made.record.created_utc - took, "weights": weights})
 
 
-def signed(run: ClosedRun, key: keys.PrivateKey | None = None) -> bytes:
-    """Sign a run as the owner of the key can: whatever is in it."""
-    return envelope.sign(statement.write(run), key or owner())
+def signed(run: ClosedRun, key: keys.PrivateKey | None = None, restated: bool = True) -> bytes:
+    """Sign a run as the owner of the key can: whatever is in it; `restated`: with the ids that follow from it."""
+    return envelope.sign(statement.write(with_ids(run) if restated else run), key or owner())
+
+
+def with_ids(run: ClosedRun) -> ClosedRun:
+    """State the ids anew that follow from the rest, as anybody with care would."""
+    ids = {
+        "record_id": statement.measurement_id(run.readings),
+        "job_id": privacy.public_job_id(run.record.model.name, run.record.parameters),
+    }
+    return run.model_copy(update={"record": run.record.model_copy(update=ids)})
 
 
 class BusyWorkload(BoardWorkload):
@@ -321,7 +330,7 @@ def processor_run() -> ClosedRun:
     folder = Path(tempfile.mkdtemp())
     model = write_model(folder / "Secret-Model-tiny")
     _, board, _ = simulated_h100()
-    service = BusyService(board, parameters=500, weights_bytes=1000, model_class=None)
+    service = BusyService(board, parameters=500, weights_bytes=1000)
     quick = {"window_s": 0.4, "idle_s": 0.1, "warm_up_min_s": 0.1, "warm_up_max_s": 0.3, "runs": 2, "device": "cpu"}
     request = make_request(folder / "out", owner(), model, meter="estimate", **quick)
     left = sealed.run(request, container=BusyStandIn(service))

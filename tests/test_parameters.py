@@ -87,7 +87,7 @@ def test_a_notebook_namespace_may_hold_functions_and_modules_but_no_unknown_valu
 def test_the_job_id_follows_what_is_measured_and_nothing_else():
     base = Parameters.check({"model_source": "path", "model": "/home/a/tiny"})
     same = {"output_folder": "elsewhere", "device": "cuda:1", "params": "p", "attempt": 2, "record": "r.json"}
-    assert {*same, "server_pid"} == set(NOT_IDENTITY)  # which needs an endpoint: see below
+    assert {*same, "server_pid", "peers"} == set(NOT_IDENTITY)  # which need others: see below, and test_among.py
     assert Parameters.check({**same, "model_source": "path", "model": "/mnt/b/tiny"}).job_id == base.job_id
     changed = [{"repeat": 1}, {"samples": 17}, {"seed": 1}, {"task": "text_generation"}, {"dtype": "float16"}]
     ids = {Parameters.check({"model_source": "path", "model": "tiny", **change}).job_id for change in changed}

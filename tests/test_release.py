@@ -267,6 +267,18 @@ class TestMoves:
         assert {move.model for move in moves} == {"b"}
         assert "scheme changed from equal_width" in moves[0].why
 
+    def test_another_cohort_is_said_before_energies_are_compared(self, tmp_path):
+        def of(kind, device, factor):
+            for model, energy_wh in (("a", 1.0), ("b", 2.0), ("c", 10.0)):
+                record = record_of(model, energy_wh * factor ** (model == "b"), kind=kind, device=device)
+                store.write(record, tmp_path / kind / model)
+            return release.make([tmp_path / kind], name=kind, date="2026-01-02", draws=0)
+
+        before, now = of("measured", "H100", 1.0), of("estimated", "a CPU", 2.5)
+        (move,) = release.moves(before, now)
+        assert move.what == "changed star"
+        assert move.why.startswith("another cohort (estimated on a CPU, before measured on H100): ")
+
     def test_nothing(self, made):
         assert release.moves(made({"a": 1.0, "b": 2.0}), made({"a": 1.0, "b": 2.0}, name="own-2")) == ()
 
@@ -295,7 +307,8 @@ def test_release_file_has_no_clock_and_no_folder(tmp_path):
     store.write(record_of("b", 2.0), tmp_path / "b")
     text = release.make([tmp_path], name="r", date="2026-01-02", draws=0).to_bytes().decode()
     assert str(tmp_path) not in text
-    assert str(dt.date.today().year) not in json.loads(text)["date"] or dt.date.today().year == 2026
+    assert json.loads(text)["date"] == "2026-01-02"
+    assert dt.datetime.now(dt.UTC).date().isoformat() not in text  # the records are of an earlier day
 
 
 def test_significant():

@@ -21,11 +21,12 @@ from rate_rows.worlds import BLOCKS, IDLE_AGAIN_S, IDLE_S, LEAD_IN_S, QUERIES, R
 FIRST = (*range(5, 12), *range(12, 24, 2), 25, 28, 32, 36, 40, 45, 50, 57, 64, 72, 80, 90, *range(100, 201, 20))
 LATER = (1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2.0, 2.2, 2.5, 2.8, 3.2, 3.6, 4.0, 4.5, *range(5, 11))
 TUNED = 12  # units the first pass is tuned to
-LEVEL = 0.99  # the mixtures are tuned to
+LEVEL = 0.95  # the mixtures are tuned to
 SESSIONS = 60  # cap of table (ii), beside ...
 CAP_S = 1800.0  # ... the energy of the published protocol, or of so many seconds of work where that is more
 WHOLE_S = 60.0  # all queries up to this long are one window of a later session; of longer ones ...
-ANCHORS = 5  # ... as many as filled so many windows of the first pass
+ANCHORS = 3  # ... as many as filled so many windows of the first pass
+SIZES = np.array([1, 10, 20, 25, 40, 50, 100, 200])  # windows a pass may be cut into, all of as many blocks
 SHORT_WINDOWS = 3  # of a session where all queries together do not fill ten windows: each window holds them all
 USUAL_CV = 0.36  # of a query's residual, to plan with
 INVALID = 1.01  # one window in a hundred is invalid: paid for, and measured again
@@ -136,15 +137,15 @@ def _plan(world: World) -> tuple[np.ndarray, np.ndarray]:
     that of sessions (Cochran 1977, 10.6).
     """
     fits = np.clip(world.pass_s / WINDOW_S, 1, BLOCKS)
-    allowed = np.array([1, 10, 20, 50, 100, 200])
-    sizes = allowed[np.searchsorted(allowed, fits, side="right") - 1]
+    sizes = SIZES[np.searchsorted(SIZES, fits, side="right") - 1]
     window_j = world.pass_s / sizes * world.power_w
     window_cv = USUAL_CV / np.sqrt(QUERIES / sizes)
     wanted = np.sqrt(worlds.session_j(world) / window_j) * window_cv / world.bound_cv
-    lengths = allowed[1:]
-    chosen = lengths[np.clip(np.searchsorted(lengths, wanted, side="right") - 1, 0, None)]
-    windows = np.where(sizes % chosen == 0, chosen, np.where(chosen < sizes, 10, sizes))
-    return sizes, np.where(sizes == 1, SHORT_WINDOWS, windows)
+    lengths = SIZES[SIZES > 1]
+    whole = sizes[..., None] % lengths == 0  # sessions of that length make up a pass
+    windows = np.where(whole & (lengths <= wanted[..., None]), lengths, 0).max(axis=-1)
+    shortest = np.where(whole, lengths, BLOCKS).min(axis=-1)
+    return sizes, np.where(sizes == 1, SHORT_WINDOWS, np.maximum(windows, shortest))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from energylab.closed import docker
+from energylab.closed import docker, leftovers
 from energylab.closed.lines import Line, Questions
 from energylab.closed.seal import NOBODY, Limits, Mounts, gaps, options, stated
 from energylab.closed.statement import Image, Seal
@@ -90,7 +90,7 @@ class Container:
         try:
             mounts = Mounts(self._folder, self.plan.model, self.plan.data, *(shared or (None, None)))
             sealed = options(self.name, self.user, self.plan.limits, mounts, self.plan.gpus)
-            docker.call(["create", *sealed, self.image.digest])
+            docker.call(["create", *leftovers.mark(), *sealed, self.image.digest])
             docker.call(["start", self.name])
             self._check()
             return self._first_word(self._accept(listener))

@@ -13,6 +13,7 @@ from energylab.closed.statement import Image, ImageDigest, Sha256
 from energylab.errors import BundleError, EnergylabError
 from energylab.parameters import Parameters
 from energylab.paths import params_root
+from energylab.record import DataFacts
 
 #: Most rows of sample or synthetic data that are made to compare a digest.
 MOST_COMPUTED = 2_000
@@ -66,6 +67,8 @@ class Official:
         """Return whether an image is official, and why, in words; None for one that is built on an official image."""
         for listed in self.images:
             if listed.digest == image.digest:
+                if listed.layers != image.layers:
+                    return False, f"the image has the digest of {listed.name}, but other layers"
                 if listed.environment_digest not in (None, image.environment_digest):
                     return (
                         False,
@@ -78,8 +81,9 @@ class Official:
                 return None, f"a plug-in image: the official {listed.name} with {own} layer(s) of the owner's on top"
         return False, f"image {image.digest[:19]}… is none of the {len(self.images)} official ones"
 
-    def rows(self, task: str, source: str, samples: int, seed: int, digest: str) -> tuple[bool | None, str]:
-        """Return whether a digest is that of the first `samples` rows of a task's data, and why, in words."""
+    def rows(self, task: str, data: DataFacts, seed: int) -> tuple[bool | None, str]:
+        """Return whether data are the first rows of a task's, by digest and name, and why, in words."""
+        source, samples, digest = data.source, data.queries, data.digest
         if source == "hub":
             listed = [one for one in self.data if one.task == task and one.samples == samples]
             if not listed:
@@ -92,17 +96,19 @@ class Official:
             known = _computed(task, source, samples, seed, self.params)
         except EnergylabError as error:
             return None, f"the {source} rows of {task} cannot be made here: {str(error)[:120]}"
-        same = known == digest
+        if known.digest == digest and (data.name, data.licence) != (known.name, known.licence):
+            return False, f"the rows are {known.name}'s, and are said to be {str(data.name)[:60]}'s"
+        same = known.digest == digest
         return same, f"the rows are {'' if same else 'not '}the first {samples} {source} ones of {task}"
 
 
 @functools.lru_cache(maxsize=64)
-def _computed(task: str, source: str, samples: int, seed: int, params: str | None) -> str:
+def _computed(task: str, source: str, samples: int, seed: int, params: str | None) -> DataFacts:
     from energylab import tasks
 
     values = {"task": task, "data_source": source, "samples": samples, "seed": seed, "params": params}
     _, data = tasks.load_task(Parameters.check(values)).load_rows()
-    return data.digest
+    return data
 
 
 def load(params: str | Path | None = None) -> Official:

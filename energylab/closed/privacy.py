@@ -23,6 +23,12 @@ SHOWN = (
 #: Results of later stages that are figures of the measurement alone.
 SHOWN_EXTRA = ("meter_choice",)
 
+#: Everything that is committed to, by name.
+COMMITTED = frozenset((
+    "model_name", "job_id", "model_architecture", "model_revision", "model_settings", "parameters", "extra",
+    "quality_details", "messages", "outputs", "weights",
+))  # fmt: skip
+
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{2,59}")
 
 
@@ -81,7 +87,7 @@ def split(record: Record, alias: str) -> tuple[Record, dict[str, Any]]:
             "model": model.model_copy(update=shown),
             "parameters": shown_parameters,
             # the job's own id is a hash of the model's name, among few others: names could be tried
-            "job_id": hashlib.sha256(canonical_json([alias, shown_parameters])).hexdigest()[:16],
+            "job_id": public_job_id(alias, shown_parameters),
             "extra": {name: value for name, value in record.extra.items() if name in SHOWN_EXTRA},
             "quality": tuple(quality.model_copy(update={"details": {}}) for quality in record.quality),
             "windows": tuple(_without_messages(window) for window in record.windows),
@@ -89,6 +95,11 @@ def split(record: Record, alias: str) -> tuple[Record, dict[str, Any]]:
             "reasons": () if record.valid else (f"no total; {WITHHELD}: the messages of failed queries",),
         }
     ), private
+
+
+def public_job_id(alias: str, parameters: Mapping[str, Any]) -> str:
+    """Return the job's id that is shown: of the public name and the parameters that are shown."""
+    return hashlib.sha256(canonical_json([alias, dict(parameters)])).hexdigest()[:16]
 
 
 def _without_messages(window: Any) -> Any:

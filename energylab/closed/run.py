@@ -4,36 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from energylab import store
-from energylab.benchmark import Instruments, choose_instruments, measure_subject
+from energylab.benchmark import Instruments
 from energylab.closed import commitments, envelope, leaks, privacy, statement
 from energylab.closed import keys as key_files
-from energylab.closed.container import Container, Plan
-from energylab.closed.remote import RemoteSubject, host_knows
+from energylab.closed.checks.bounds import LOOSEST
+from energylab.closed.container import Plan
+from energylab.closed.measure import Watch, measure
 from energylab.closed.statement import Attested, ClosedRun
-from energylab.closed.watch import WatchedMeter, timeline, watched, window_readings
-from energylab.closed.weights import survey
-from energylab.errors import BundleError, MeasurementError, MeterError, ParameterError
-from energylab.meters.base import Meter
-from energylab.meters.estimate import EstimateMeter, PowerModel
+from energylab.closed.watch import watched
+from energylab.errors import BundleError, MeasurementError, ParameterError
 from energylab.parameters import Parameters
-from energylab.protocol.session import Session
 from energylab.record import Record
-from energylab.tasks.files import is_path
-
-#: Meters that see the container's work from outside it.
-OUTSIDE = ("nvml", "rapl", "estimate")
-
-#: Wraps meters: what `energylab.closed.watch.watched` does.
-Watch = Callable[..., tuple[WatchedMeter, ...]]
 
 BUNDLE, OPENING, RECORD, RESULTS = "bundle.json", "opening.json", "private", "results"
 
@@ -121,46 +108,20 @@ def run(
         If something private would be in the bundle; nothing is written then.
     """
     _check(request)
-    weights, hashes = survey(request.plan.model)
-    container = container or Container(request.plan)
-    instruments = _instruments(request.parameters, container, instruments, watch)
-    started = datetime.now(UTC)
-    record, session, checked_by, results = _measure_sealed(request, container, instruments)
-    kept = _keep(record, request.out / RECORD)
-    public, private = privacy.split(record, request.alias)
-    committed, opening = commitments.commit(privacy.with_answers(private, session.answers, hashes))
-    readings = window_readings(session.edges, instruments.scored, session.origin_s)
-    made = ClosedRun(
-        run_id=secrets.token_hex(32),
-        started_utc=started,
-        finished_utc=datetime.now(UTC),
-        record=public,
-        readings=readings,
-        timelines=tuple(timeline(meter, readings, session.origin_s) for meter in instruments.scored),
-        image=container.image,
-        seal=container.seal,
-        data_checked_by=checked_by,
-        weights=weights,
-        commitments=committed,
-        attestations=request.attested,
-    )
-    private_texts = leaks.secrets_of(request.plan.model, hashes, session.answers, request.private_names)
-    return _leave(request, made, private_texts, opening, kept, results)
-
-
-def _measure_sealed(request: Request, container: Any, instruments: Instruments) -> tuple[Record, Session, str, tuple]:
-    """Measure in the container; return the whole record, its session, who checked the data, and the results' names."""
-    inside = request.parameters.model_copy(update={"model": "/model", "params": None, "output_folder": None})
-    subject = RemoteSubject(inside, container.start, host_knows(request.parameters))
-    try:
-        record, session = _measured(subject, request.parameters, instruments)
-        results = container.fetch_results(request.out / RESULTS)
-    finally:
-        container.remove()
-    model = record.model.model_copy(update={"name": request.plan.model.name, "source": "path"})
-    host = record.host.model_copy(update=subject.software)
-    checked_by = "host" if subject.expected is not None else "container"
-    return record.model_copy(update={"model": model, "host": host}), session, checked_by, tuple(results)
+    model = request.plan.model
+    named = {"name": model.name, "source": "path"}
+    sealed = measure(
+        request.parameters, request.plan, request.out / RESULTS, named,
+        container=container, instruments=instruments, watch=watch,
+    )  # fmt: skip
+    kept = _keep(sealed.record, request.out / RECORD)
+    public, private = privacy.split(sealed.record, request.alias)
+    committed, opening = commitments.commit(privacy.with_answers(private, sealed.answers, sealed.hashes))
+    # its own id could be changed without a trace, and the same measurement be handed in as a second session
+    public = public.model_copy(update={"record_id": statement.measurement_id(sealed.readings)})
+    made = sealed.run(public, committed, request.attested)
+    private_texts = leaks.secrets_of(model, sealed.hashes, sealed.answers, request.private_names)
+    return _leave(request, made, private_texts, opening, kept, sealed.results)
 
 
 def _keep(record: Record, folder: Path) -> Path:
@@ -176,45 +137,14 @@ def _check(request: Request) -> None:
     privacy.check_alias(request.alias)
     if request.parameters.model_source != "path":
         raise ParameterError("a closed model is a folder: model_source='path'")
-    if is_path(request.parameters.task):
+    if request.parameters.max_relative_bound > LOOSEST:
         raise ParameterError(
-            f"task {request.parameters.task!r} is a file of the host; bring a task of your own in an image built on "
-            "the runner (docs/closed-models.md)"
+            f"max_relative_bound={request.parameters.max_relative_bound:g}: a bundle whose windows may be more than "
+            f"{LOOSEST:g} wrong is not taken; leave it out, and lengthen window_s"
         )
-    if request.parameters.precision_target is not None:
-        raise ParameterError("a sealed run measures all of its runs: leave precision_target out")
     for name in (BUNDLE, OPENING):
         if (request.out / name).exists():
             raise BundleError(f"{request.out / name} exists; name another folder with --output")
-
-
-def _measured(subject: RemoteSubject, parameters: Parameters, instruments: Instruments) -> tuple[Record, Session]:
-    """Run the session; a rule that the container broke outweighs whatever the session made of it."""
-    try:
-        measured = measure_subject(subject, parameters, instruments, instruments.scored[0].clock)
-    except Exception:
-        if subject.broken is not None:
-            raise subject.broken from None
-        raise
-    if subject.broken is not None:
-        raise subject.broken
-    return measured
-
-
-def _instruments(parameters: Parameters, container: Any, given: Instruments | None, watch: Watch) -> Instruments:
-    """Choose meters that see the container from outside; processor time is the container's, not this process's."""
-    instruments = replace(given or choose_instruments(parameters), extra=())
-    blind = [meter.name for meter in instruments.scored if meter.name not in OUTSIDE]
-    if blind:
-        raise MeterError(f"meter {blind[0]!r} watches this process, not the container; use one of {', '.join(OUTSIDE)}")
-    scored = [_outside(meter, parameters, container.cpu_s) for meter in instruments.scored]
-    return replace(instruments, scored=watch(scored, parameters.window_s, container.processes))
-
-
-def _outside(meter: Meter, parameters: Parameters, cpu_s: Callable[[], float]) -> Meter:
-    if meter.name != "estimate":
-        return meter
-    return EstimateMeter(PowerModel(core_w=parameters.cpu_core_w), cpu_time=cpu_s)
 
 
 def _leave(request: Request, made: ClosedRun, private: list, opening: dict, kept: Path, results: tuple) -> Left:

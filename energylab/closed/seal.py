@@ -13,6 +13,9 @@ from energylab.errors import SealError
 #: The user the work runs as, where the one who starts it is root: a number that owns nothing.
 NOBODY = 65532
 
+#: A limit beyond these is none: the kernel's own on process ids, and more memory than any one machine has.
+MOST_PROCESSES, MOST_MEMORY = 2**15, 2**45
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -139,8 +142,8 @@ def gaps(seal: Seal) -> list[str]:
         "it may gain new privileges": seal.no_new_privileges,
         "it is privileged": not seal.privileged,
         f"it runs as user {user or 'root'!r}": user.isdecimal() and int(user) > 0,
-        "its number of processes has no limit": seal.pids_limit > 0,
-        "its memory has no limit": seal.memory_bytes > 0,
+        "its number of processes has no limit": 0 < seal.pids_limit <= MOST_PROCESSES,
+        "its memory has no limit": 0 < seal.memory_bytes <= MOST_MEMORY,
         f"it may write to {', '.join(seal.writable)}": set(seal.writable) <= {"/tmp", "/results"},
     }
     return [gap for gap, closed in rules.items() if not closed]

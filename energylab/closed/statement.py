@@ -8,7 +8,7 @@ in-toto Statement v1, https://github.com/in-toto/attestation/blob/main/spec/v1/s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -151,6 +151,11 @@ def subjects(predicate: Mapping[str, Any]) -> list[dict[str, Any]]:
     parts["data"] = predicate["record"]["data"]["digest"]
     parts["image"] = predicate["image"]["digest"].removeprefix("sha256:")
     return [{"digest": {"sha256": value}, "name": name} for name, value in parts.items()]
+
+
+def measurement_id(readings: Sequence[WindowReadings]) -> str:
+    """Return the id of a measurement, made of all its readings: signed anew, it stays the same measurement."""
+    return _sha([one.model_dump(mode="json") for one in readings])[:32]
 
 
 def _sha(value: Any) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import MaxNLocator
 
+from energylab.errors import StatisticsError
 from energylab.figures.variance import BLUE, GREY, ORANGE, RED, finished, percent_axis, round_ticks
 from energylab.statistics.components import Components
 from energylab.statistics.precision import relative_half_width
@@ -44,10 +45,11 @@ def plan_figure(components: Components, target: float, most_sessions: int = 20) 
         ("runs a session, all queries", [(runs, every, str(runs)) for runs in (1, 3, 10)]),
         ("queries a run, one run a session", [(1, count, str(count)) for count in (*fewer, every)]),
     ]
+    widths = [[relative_half_width(components, sessions, *design[:2]) for design in each] for _, each in families]
     figure, both = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
-    for axes, (title, designs) in zip(both, families, strict=True):
-        for (runs, queries, label), colour in zip(designs, sns.color_palette("crest", len(designs)), strict=True):
-            width = relative_half_width(components, sessions, runs, queries)
+    for axes, (title, designs), lines in zip(both, families, widths, strict=True):
+        colours = sns.color_palette("crest", len(designs))
+        for (*_, label), width, colour in zip(designs, lines, colours, strict=True):
             axes.plot(sessions, width, "o-", color=colour, markersize=3, linewidth=1.4, label=label)
         axes.axhline(target, color=ORANGE, linewidth=1.2)
         label = f"target ±{100 * target:.2g} %"
@@ -130,7 +132,14 @@ def stopping_figure(decisions: pd.DataFrame, target: float, kind: str) -> Figure
     -------
     matplotlib.figure.Figure
         Band of the interval relative to the last estimate; the first stop is marked.
+
+    Raises
+    ------
+    StatisticsError
+        If the rule had an interval after fewer than two windows.
     """
+    if decisions["mean_j"].notna().sum() < 2:
+        raise StatisticsError(f"{len(decisions)} windows gave no two intervals to draw; measure more windows")
     last = decisions["mean_j"].iloc[-1]
     figure, axes = plt.subplots(figsize=(9, 3.4), layout="constrained")
     middle, low, high = (decisions[name] / last - 1 for name in ("mean_j", "low_j", "high_j"))

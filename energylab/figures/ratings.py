@@ -117,7 +117,7 @@ def _draw_column(side: Figure | SubFigure, column: list[tuple[str, pd.DataFrame]
     every = side.subplots(len(column), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (title, part) in zip(every, column, strict=True):
         _draw_energies(axes, part)
-        axes.set_title(f"{title}: {len(part)} models, {part['energy_kind'].iloc[0]}")
+        axes.set_title(f"{title}: {len(part)} model{'s' * (len(part) > 1)}, {part['energy_kind'].iloc[0]}")
     every[-1].set_xlabel("energy, Wh per 1,000 queries")
 
 

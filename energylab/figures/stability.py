@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from energylab.errors import ParameterError
 from energylab.figures.ratings import STAR_COLOURS, groups_of, percent, short, shown_probability, styled
+from energylab.ratings.compare import rated_by
 from energylab.ratings.moves import SURE
 from energylab.ratings.order import Order
 
@@ -20,7 +21,7 @@ INK = STAR_COLOURS[5]
 ACCENT = STAR_COLOURS[1]
 
 
-def unsure(stars: pd.DataFrame, below: float = SURE) -> Figure:
+def unsure(stars: pd.DataFrame, below: float = SURE, least: int = 5) -> Figure:
     """Show the probability of every number of stars of the models whose star is not sure.
 
     Parameters
@@ -29,6 +30,8 @@ def unsure(stars: pd.DataFrame, below: float = SURE) -> Figure:
         From `energylab.rate`, with probabilities.
     below : float, default 0.95
         Only models whose shown star is less probable than this.
+    least : int, default 5
+        Where all stars are surer than that, so many of the least sure.
 
     Returns
     -------
@@ -38,14 +41,14 @@ def unsure(stars: pd.DataFrame, below: float = SURE) -> Figure:
     Raises
     ------
     ParameterError
-        If no star has a probability, or all are surer than that.
+        If no star has a probability.
     """
     known = stars.dropna(subset=["stars", "p_star_1"])
     known = known.assign(p_shown=shown_probability(known)) if len(known) else known.assign(p_shown=[])
-    part = known[known["p_shown"] < below].sort_values("p_shown")
-    if part.empty:
-        why = "all stars are surer than that" if len(known) else "no star has a probability; rate with noise=0.01"
-        raise ParameterError(f"nothing to draw below {below:.0%}: {why}")
+    if known.empty:
+        raise ParameterError("no star has a probability: repeat the sessions, or rate with noise=0.01 for 1 %")
+    known = known.sort_values("p_shown", kind="stable")
+    part = known.head(int((known["p_shown"] < below).sum()) or least)
     with styled():
         figure, axes = plt.subplots(figsize=(8.5, 0.27 * len(part) + 1.0), layout="constrained")
         left = np.zeros(len(part))
@@ -100,7 +103,8 @@ def _draw_expected(axes: Axes, swept: pd.DataFrame, colour: str, label: str, bes
     axes.plot(range(len(wrong)), wrong, marker="o", color=colour, label=label)
     for at, value in enumerate(wrong):
         side = "right" if beside[0] < 0 else "left"
-        axes.annotate(f"{value:.1f}", (at, value), beside, textcoords="offset points", ha=side, color=colour)
+        x, y = (beside[0], 5) if value < 0.1 * wrong.max() else beside  # not into the axis below
+        axes.annotate(f"{value:.1f}", (at, value), (x, y), textcoords="offset points", ha=side, color=colour)
     axes.set_xticks(range(len(wrong)), [f"{100 * each:g} %" for each in wrong.index])
     axes.margins(x=0.16, y=0.15)
 
@@ -215,7 +219,7 @@ def schemes(table: pd.DataFrame) -> Figure:
     matplotlib.figure.Figure
         One square a scheme: models by their stars in the first scheme (down) and in the other (across).
     """
-    first, *others = [name for name in table.columns if name not in ("task", "model_class", "model", "changed")]
+    first, *others = rated_by(table)
     with styled():
         figure, every = plt.subplots(
             1, len(others), figsize=(3.3 * len(others) + 0.5, 3.5), sharey=True, squeeze=False, layout="constrained"
@@ -226,7 +230,8 @@ def schemes(table: pd.DataFrame) -> Figure:
             counts = counts.fillna(0).astype(int)
             _heatmap(axes, counts, counts.astype(str).where(counts > 0, ""))
             changed = int((both[first] != both[other]).sum())
-            axes.set_title(f"{other.replace('_', ' ')}: {changed} of {len(both)} change")
+            outcome = f"{changed} of {len(both)} change" if len(both) else "rates none of them"
+            axes.set_title(f"{other.replace('_', ' ')}: {outcome}")
             axes.set(xlabel=f"stars by {other.replace('_', ' ')}", ylabel="")
             for star in range(5):
                 axes.add_patch(plt.Rectangle((star, star), 1, 1, fill=False, edgecolor="0.25", linewidth=1.2))

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, RED, PURPLE = (sns.color_palette("colorblind")[i] for i in (0, 1, 2, 3, 4))
 GREY = "0.45"
 
+#: Decades that a logarithmic axis of spreads shows at most, as a ratio: below, an interval ends in an arrow.
+DEEPEST = 2000.0
+
 
 def finished(figure: Figure, left: bool = False) -> Figure:
     """Take off the frame, and out of pyplot's hands: a notebook shows the figure once, as the cell's value."""
@@ -67,11 +70,11 @@ def components_figure(components: Components, truth: Mapping[str, float] | None 
     known = table[table["cv"].notna()]
     figure, axes = plt.subplots(figsize=(9, 3.4), layout="constrained")
     positive = [v for v in known[["cv", "low", "high"]].to_numpy().ravel() if v > 0] or [0.001, 0.1]
-    floor = min(positive) / 2
+    floor = max(min(positive) / 2, max(positive) / DEEPEST)
     for place, row in known.iterrows():
         low = max(row["low"], floor)
         axes.plot([low, row["high"]], [place, place], color=BLUE, linewidth=5, alpha=0.35, solid_capstyle="butt")
-        if row["low"] <= floor:  # the interval reaches zero, which a logarithmic axis does not have
+        if row["low"] <= floor:  # the interval goes on below the axis, often to zero
             axes.plot(floor, place, marker="<", color=BLUE, markersize=7, clip_on=False)
         axes.plot(max(row["cv"], floor), place, "o", color=BLUE, markersize=7, zorder=3)
         label = f"{100 * row['cv']:.2g} %  ({100 * row['low']:.2g} to {100 * row['high']:.2g})"

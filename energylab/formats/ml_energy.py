@@ -221,10 +221,16 @@ def _drawn(source: Source, asked: Asked) -> Session:
     total = ask.number(content["total_energy"], "total_energy", where)
     images = ask.whole(content.get("total_images"), "total_images", where)
     gpus = len(ask.mapping(iterations[0].get("gpu_energy"), "gpu_energy", where)) if iterations else None
-    timed = [*parts, (total or 0.0, ask.number(content.get("total_time"), "total_time", where) or 0.0)]
+    timed = [
+        *((energy, seconds) for energy, seconds, reasons in parts if energy and not reasons),
+        (total or 0.0, ask.number(content.get("total_time"), "total_time", where) or 0.0),
+    ]
     unit = settle(by_power(timed, gpus or 1, "energy"), asked.unit, where, "nothing in the file names a unit")
     batch = ask.whole(content.get("batch_size"), "batch_size", where)
-    runs: Iterable[Measure] = (Measure(unit.joules(energy), seconds or None) for energy, seconds in parts)
+    runs: Iterable[Measure] = (
+        Measure(None if energy is None else unit.joules(energy), seconds or None, reasons=reasons)
+        for energy, seconds, reasons in parts
+    )
     if not parts:
         runs = (Measure(None if total is None else unit.joules(total), timed[-1][1] or None),)
     return Session(
@@ -240,12 +246,19 @@ def _drawn(source: Source, asked: Asked) -> Session:
     )
 
 
-def _iteration(each: Any, number: int, where: str) -> tuple[float, float]:
-    """Return an iteration's energy over its GPUs, and its seconds."""
+def _iteration(each: Any, number: int, where: str) -> tuple[float | None, float, tuple[str, ...]]:
+    """Return an iteration's energy over its GPUs, its seconds, and why it is invalid.
+
+    A GPU without a figure leaves the sum unknown; one that read zero or less beside others would hide in it.
+    """
     place = f"{where}, iteration {number}"
     boards = ask.mapping(ask.mapping(each, "iteration", place).get("gpu_energy"), "gpu_energy", place)
-    energies = [ask.number(value, "gpu_energy", place) or 0.0 for value in boards.values()]
-    return sum(energies), ask.number(each.get("time"), "time", place) or 0.0
+    energies = [ask.number(value, "gpu_energy", place) for value in boards.values()]
+    seconds = ask.number(each.get("time"), "time", place) or 0.0
+    if not energies or None in energies:
+        return None, seconds, ()
+    lost = [reason for energy in energies for reason in Measure(energy).checked().reasons]
+    return sum(energies), seconds, tuple(dict.fromkeys(lost))
 
 
 class Table:

@@ -31,6 +31,9 @@ PAUSE_S = 30.0
 #: How often a submission is taken before its troubles are held to be its own.
 MOST_TRIES = 3
 
+#: Open models that wait to be measured, or whose worker has died.
+TO_MEASURE = and_(Submission.kind == "open", Submission.state.in_(("queued", "measuring")))
+
 FREE: dict[str, Any] = {"worker": None, "lease": None, "lease_until_s": None}
 
 
@@ -79,9 +82,16 @@ class Leases:
         wanted = and_(Submission.kind == kind, Submission.state == "received", Submission.waits_for_key.is_(False))
         return self._take(wanted, worker)
 
-    def take_measurement(self, worker: str) -> Lease | None:
-        """Take the oldest submission that waits to be measured, or whose worker has died; None when there is none."""
-        wanted = and_(Submission.kind == "open", Submission.state.in_(("queued", "measuring")))
+    def take_measurement(self, worker: str, own_code: bool = False) -> Lease | None:
+        """Take the oldest submission that waits to be measured, or whose worker has died; None when there is none.
+
+        Parameters
+        ----------
+        worker : str
+        own_code : bool
+            Whether this worker can run a model's own code in the sealed container; else such ones are left to others.
+        """
+        wanted = TO_MEASURE if own_code else and_(TO_MEASURE, Submission.allow_code.is_(False))
         return self._take(wanted, worker)
 
     def _take(self, wanted: ColumnElement[bool], worker: str) -> Lease | None:
@@ -89,10 +99,10 @@ class Leases:
             if self._oldest(session, wanted) is None:
                 return None
         with self.database.writing() as session:
-            found = self._oldest(session, wanted, lock=True)
-            if found is None or self._given_up(session, found, worker):
-                return None
-            return self._hand_out(session, found, worker)
+            while (found := self._oldest(session, wanted, lock=True)) is not None:
+                if not self._given_up(session, found, worker):
+                    return self._hand_out(session, found, worker)
+        return None
 
     def _given_up(self, session: Session, found: Submission, worker: str) -> bool:
         """Reject what has outlived several workers: it would outlive the next as well."""

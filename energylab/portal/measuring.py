@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from energylab.errors import MeasurementError
+from energylab.errors import MeasurementError, StudyError
 from energylab.portal.protocol import Protocol
 from energylab.portal.schema import Submission
 from energylab.record import Record
@@ -58,6 +58,8 @@ class Bench:
 
         Raises
         ------
+        StudyError
+            If it may bring its own code: that is measured by `energylab.portal.sealed_bench` alone.
         Interrupted
             If the run was stopped.
         MeasurementError
@@ -65,15 +67,31 @@ class Bench:
         EnergylabError
             If model or data cannot be fetched.
         """
+        if submission.allow_code:
+            raise StudyError(f"{submission.name} may bring its own code: it runs in the sealed container alone")
+        return self.run(submission)
+
+    def run(self, submission: Submission, executor: Executor | None = None, own_code: bool = False) -> list[Record]:
+        """Run a submission's study.
+
+        Parameters
+        ----------
+        submission : Submission
+        executor : Executor, optional
+            In place of the one this bench makes. One that fetches for itself: nothing is locked for it.
+        own_code : bool
+            Whether code of the model's own may run; see `energylab.portal.sealed_bench`, the only caller that says so.
+        """
         folder = StudyFolder(submission.name, self.work)
-        text = yaml.safe_dump(self.protocol.study(submission), sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(self.protocol.study(submission, own_code), sort_keys=False, allow_unicode=True)
         planned = plan.load(
             write_whole(folder.path / "submission.yaml", text), name=submission.name, params=self.params
         )
         plan.check(planned, self.params)
-        frozen = lock.read(folder) or lock.fetch(planned, folder, self.params)
-        planned = lock.apply(planned, frozen)
-        summary = runner.run(planned, folder, self.executor(planned.study), params=self.params)
+        if executor is None:
+            planned = lock.apply(planned, lock.read(folder) or lock.fetch(planned, folder, self.params))
+            executor = self.executor(planned.study)
+        summary = runner.run(planned, folder, executor, params=self.params)
         if summary.interrupted:
             raise Interrupted("the worker was stopped; the submission goes back to the queue.")
         return [_valid(job.label, state, summary.refused.get(job, "")) for job, state in summary.states.items()]

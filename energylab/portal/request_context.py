@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from energylab.errors import EnergylabError
-from energylab.portal import log, publication
+from energylab.portal import log, own_code, publication
 from energylab.portal.badges import Pictures
 from energylab.portal.database import Database
 from energylab.portal.rendering import page
@@ -75,7 +75,7 @@ class Portal:
         reached = {event.after for event in events if event.after}
         return {
             "submission": submission, "events": events, "records": records, "reached": reached,
-            "labels": self.labels(submission, records),
+            "labels": self.labels(submission, records), "lacking": own_code.lacking(events),
         }  # fmt: skip
 
     def labels(self, submission: Submission, records: list[StoredRecord]) -> list[dict[str, str]]:

@@ -15,12 +15,13 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 
 from energylab.errors import ConflictError, EnergylabError, StudyError
-from energylab.portal import child_process, log, results
+from energylab.portal import child_process, log, own_code, results
 from energylab.portal.database import Database
 from energylab.portal.inspection import Finding, in_the_portal, inspect_apart, is_passing
 from energylab.portal.leases import FREE, Heartbeat, Lease, LeaseLost, Leases
 from energylab.portal.measuring import Bench, Interrupted
 from energylab.portal.schema import Submission
+from energylab.portal.sealed_bench import SealedBench
 from energylab.publish.names import visible
 from energylab.record import Record
 from energylab.studies import devices as device_names
@@ -34,6 +35,10 @@ LOOK_S = 1.0
 class Unreachable(EnergylabError):
     """The hub did not answer: nothing is wrong with the model."""
 
+
+#: What is said of a model that was checked, and then queued; and of one that may bring its own code.
+_WORDS = ("it exists, and fits task and device", "waits for a free device")
+_CODE_WORDS = ("it exists, and is not too large", "waits for a device whose worker has the sealed container")
 
 Inspect = Callable[[Mapping[str, Any], Mapping[str, str]], Finding]
 
@@ -61,6 +66,8 @@ class Worker:
         As the log calls it.
     elsewhere : bool
         Whether jobs run on another machine, whose devices cannot be looked at from here.
+    sealed : SealedBench
+        Where models that bring their own code are measured.
     sleep : callable
         Waits so many seconds.
     """
@@ -72,11 +79,14 @@ class Worker:
     leases: Leases = field(default=None)  # type: ignore[assignment]
     name: str = ""
     elsewhere: bool = False
+    sealed: SealedBench = field(default=None)  # type: ignore[assignment]
     sleep: Callable[[float], None] = time.sleep
+    _said: set[tuple[str, str]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self.leases = self.leases or Leases(self.database)
         self.name = self.name or worker_name(self.device)
+        self.sealed = self.sealed or SealedBench(self.bench, self.device, self.elsewhere)
 
     def run(self, once: bool = False) -> None:
         """Work until interrupted; with `once`, until nothing is left to do.
@@ -106,11 +116,23 @@ class Worker:
         if lease is not None:
             self._guarded(lease, self._check)
             return True
-        lease = self.leases.take_measurement(self.name)
+        lease = self.leases.take_measurement(self.name, own_code=self._may_run_code())
         if lease is not None:
             self._guarded(lease, self._measure)
             return True
         return False
+
+    def _may_run_code(self) -> bool:
+        """Say whether to take a model that brings its own code; where one waits and this worker cannot, say why not."""
+        with self.database.reading() as session:
+            if not own_code.waiting(session, self.database):
+                return False
+        why = self.sealed.why_not()
+        told = {(name, why) for name in own_code.tell(self.database, self.name, why)} if why else set()
+        for name, _ in sorted(told - self._said):
+            _LOG.warning("%s: %s%s", name, own_code.WAITS, why)
+        self._said |= told
+        return not why
 
     def _guarded(self, lease: Lease, work: Callable[[Lease], None]) -> None:
         """Do a piece of work under a heartbeat. Its troubles are the submission's or this try's, never the worker's."""
@@ -146,12 +168,10 @@ class Worker:
 
     def _check(self, lease: Lease) -> None:
         submission, protocol = lease.submission, self.bench.protocol
-        if submission.allow_code:
-            return self._refuse_code(lease)
         question = {
             "model": submission.model, "revision": submission.revision, "tasks": submission.task_names,
             "parameters": protocol.parameters, "largest_gb": protocol.largest_gb, "params": self.bench.params,
-            "elsewhere": self.elsewhere,
+            "elsewhere": self.elsewhere, "own_code": submission.allow_code,
         }  # fmt: skip
         try:
             shown = {} if self.elsewhere else device_names.environment((self.device,))
@@ -165,15 +185,6 @@ class Worker:
         self._queue(lease, found)
         return None
 
-    def _refuse_code(self, lease: Lease) -> None:
-        """Refuse a model whose code the operator allows: it may run in the sealed container alone."""
-        self._reject(
-            lease,
-            "the operator allows this model's own code, which runs in the sealed container only. Measure it there with "
-            "`energylab closed run` and submit the bundle",
-            None,
-        )
-
     def _reject(self, lease: Lease, reason: str, found: Finding | None) -> None:
         facts = {} if found is None else {"facts": "\n".join(found.words), "commit": found.commit}
         reason = visible(reason)
@@ -183,14 +194,16 @@ class Worker:
         with self.database.writing() as session:
             held = self.leases.held(session, lease)
             facts = {"facts": "\n".join(found.words), "commit": found.commit, "tries": 0}
-            log.move(session, self.database, held, "checked", self.name, "it exists, and fits task and device", **facts)
-            log.move(session, self.database, held, "queued", self.name, "waits for a free device", **FREE)
+            words = _CODE_WORDS if held.allow_code else _WORDS
+            log.move(session, self.database, held, "checked", self.name, words[0], **facts)
+            log.move(session, self.database, held, "queued", self.name, words[1], **FREE)
 
     # ---- measuring
 
     def _measure(self, lease: Lease) -> None:
         try:
-            records = self.bench.measure(lease.submission)
+            bench = self.sealed if lease.submission.allow_code else self.bench
+            records = bench.measure(lease.submission)
         except (Interrupted, StudyError):
             raise  # the machine's, not the model's: it is tried again
         except EnergylabError as error:

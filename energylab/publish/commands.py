@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -161,3 +162,6 @@ def publish(
 
     made = publish_study(study, output or study / "published")
     typer.echo(f"release     {made.release_file}\nleaderboard {made.leaderboard}\nreport      {made.report}")
+    for (task, why), count in Counter((left.task, left.why) for left in made.release.left_out).items():
+        records = "record" if count == 1 else "records"
+        typer.echo(f"left out    {task}: {count} {records} {why}; rate them with `energylab release make --cohort`")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from energylab.publish import names, units
 from energylab.release import NEVER_INCLUDED, RatedCohort
@@ -15,6 +16,11 @@ from energylab.release import NEVER_INCLUDED, RatedCohort
 def _printed(value: Any) -> Any:
     """Make every printed text visible; markup made by our own templates is left as it is."""
     return names.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _breakable(name: str) -> Markup:
+    """Return a name as text that a narrow cell breaks between its words, not within them."""
+    return Markup(re.sub(r"(?<=[/_-])(?=\w)", "<wbr>", str(escape(names.one_line(name)))))  # noqa: S704 - escaped
 
 
 @cache
@@ -31,6 +37,7 @@ def environment() -> Environment:
     )
     engine.filters.update(
         anchor=names.anchor,
+        breakable=_breakable,
         count=units.count,
         day=units.day,
         figure=units.figure,

@@ -162,8 +162,8 @@ def beside(stars: pd.DataFrame, name: str = "2025-02") -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row per own figure whose task and model are published: ``task, model, published_wh, measured_wh,
-        expanded_low, expanded_high, ratio`` (measured by published), ``energy_kind, cohort``. A model is the same
+        One row per own figure whose task and model are published: ``task, model, published_wh, own_wh,
+        expanded_low, expanded_high, ratio`` (own by published), ``energy_kind, cohort``. A model is the same
         when its hub id is, or the part of it after the owner: a random-weights stand-in of an architecture is
         named like that, and its cohort says that it is one. Empty when there is none.
     """
@@ -173,9 +173,9 @@ def beside(stars: pd.DataFrame, name: str = "2025-02") -> pd.DataFrame:
     both = own.merge(published[["task", "key", "hub_id", "energy_wh"]], on=["task", "key"], suffixes=("", "_published"))
     owned = both["model"].astype(str).str.contains("/")
     both = both[~owned | (both["model"] == both["hub_id"])].dropna(subset=["energy_wh"])
-    both = both.rename(columns={"energy_wh_published": "published_wh", "energy_wh": "measured_wh"})
-    both["ratio"] = both["measured_wh"] / both["published_wh"]
-    columns = ["task", "model", "published_wh", "measured_wh", "expanded_low", "expanded_high", "ratio"]
+    both = both.rename(columns={"energy_wh_published": "published_wh", "energy_wh": "own_wh"})
+    both["ratio"] = both["own_wh"] / both["published_wh"]
+    columns = ["task", "model", "published_wh", "own_wh", "expanded_low", "expanded_high", "ratio"]
     return both[[*columns, "energy_kind", "cohort"]].reset_index(drop=True)
 
 

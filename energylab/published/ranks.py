@@ -53,7 +53,7 @@ def rank_correlation(
     Parameters
     ----------
     beside : pandas.DataFrame
-        From `energylab.published.beside`: ``task, published_wh, measured_wh``.
+        From `energylab.published.beside`: ``task, published_wh, own_wh``.
     level : float, default 0.95
         Probability of the interval.
     resamples : int, default 2000
@@ -72,7 +72,7 @@ def rank_correlation(
     "An Introduction to the Bootstrap" (1993), chapter 13.
     """
     groups = [
-        group[["published_wh", "measured_wh"]].to_numpy(float) for _, group in beside.groupby("task") if len(group) > 1
+        group[["published_wh", "own_wh"]].to_numpy(float) for _, group in beside.groupby("task") if len(group) > 1
     ]
     value = _pooled(groups)
     low = high = None

@@ -19,35 +19,40 @@ def side_by_side(ratings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Parameters
     ----------
     ratings : mapping of str to pandas.DataFrame
-        A name for each table of `rate`; the first is what the others are compared with. A model must occur once in
-        each: rate one cohort at a time.
+        A name for each table of `rate`; the first is what the others are compared with. Models that occur in several
+        cohorts of a table are told apart by them: then all tables need the same cohorts.
 
     Returns
     -------
     pandas.DataFrame
-        One row per task, class and model, in the order of the first: ``task, model_class, model``, one column of
-        stars a rating (Int64, missing where it has none), and ``changed``: how many of the others give another
-        number of stars than the first.
+        One row per task, class and model, in the order of the first: ``task, model_class, model``, ``cohort`` where it
+        is needed to tell models apart, one column of stars a rating (Int64, missing where it has none), and
+        ``changed``: how many of the others give another number of stars than the first.
 
     Raises
     ------
     ParameterError
-        If there is no rating, or a model occurs twice in one.
+        If there is no rating, or a model of several cohorts is in ratings of other cohorts.
     """
     if not ratings:
         raise ParameterError("no rating to compare; pass {'name': rate(df), …}")
-    columns = []
-    for name, stars in ratings.items():
-        doubled = stars[stars.duplicated(_KEYS)]
-        if len(doubled):
-            raise ParameterError(
-                f"rating {name!r} holds {doubled['model'].iloc[0]!r} in several cohorts; rate one cohort at a time"
-            )
-        columns.append(stars.set_index(_KEYS)["stars"].rename(name))
-    table = pd.concat(columns, axis=1)
+    doubled = {name: stars[stars.duplicated(_KEYS)] for name, stars in ratings.items()}
+    name, twice = next(((name, rows) for name, rows in doubled.items() if len(rows)), ("", None))
+    if twice is not None and len({frozenset(stars["cohort"]) for stars in ratings.values()}) > 1:
+        raise ParameterError(
+            f"rating {name!r} holds {twice['model'].iloc[0]!r} in several cohorts, and the ratings are not of the same "
+            "cohorts; rate one cohort at a time"
+        )
+    keys = _KEYS if twice is None else [*_KEYS, "cohort"]
+    table = pd.concat([stars.set_index(keys)["stars"].rename(name) for name, stars in ratings.items()], axis=1)
     others = table.iloc[:, 1:]
     table["changed"] = others.ne(table.iloc[:, 0], axis=0).fillna(False).sum(axis=1).astype(int)
     return table.reset_index()
+
+
+def rated_by(table: pd.DataFrame) -> list[str]:
+    """Return the names of the ratings in a table of `side_by_side`, in their order."""
+    return [name for name in table.columns if name not in (*_KEYS, "cohort", "changed")]
 
 
 def by_scheme(
@@ -58,7 +63,7 @@ def by_scheme(
     Parameters
     ----------
     df : pandas.DataFrame
-        Tidy table of one cohort.
+        Tidy table.
     schemes : sequence of str or Scheme
         The first is what the others are compared with.
     """
@@ -157,13 +162,25 @@ def treatments(df: pd.DataFrame, scheme: str | Scheme = "equal_width") -> pd.Dat
 def _changed(
     name: str, before: pd.DataFrame, after: pd.DataFrame, scheme: str | Scheme, keys: list[str]
 ) -> dict[str, object]:
-    stars = [rate(part, scheme, draws=0)[[*keys, "stars"]] for part in (before, after)]
-    for part in stars:
+    rated = [rate(part, scheme, draws=0) for part in (before, after)]
+    for part in rated:
         if part.duplicated(keys).any():
             raise ParameterError(f"{name}: a model occurs in several cohorts; compare one cohort at a time")
+    known = [part.dropna(subset=["energy_wh"])[[*keys, "energy_wh"]] for part in rated]
+    common = known[0].merge(known[1], on=keys)[keys]  # a model that drops out moves the scale: that is no treatment
+    stars = [_only(part, common, scheme) for part in rated]
     both = stars[0].merge(stars[1], on=keys, suffixes=("", "_after")).dropna(subset=["stars", "stars_after"])
     changed = int((both["stars"] != both["stars_after"]).sum())
     return {"treatment": name, "models": len(both), "changed": changed, "said": ""}
+
+
+def _only(rated: pd.DataFrame, models: pd.DataFrame, scheme: str | Scheme) -> pd.DataFrame:
+    """Rate some of the models again, as if there were no others."""
+    kept = rated.merge(models, on=list(models.columns))
+    energies = kept.drop(columns="stars").assign(energy_j=kept["energy_wh"] * 3.6, queries=1)
+    if kept.empty:
+        return kept[[*models.columns, "stars"]]
+    return rate(energies, scheme, draws=0)[[*models.columns, "stars"]]
 
 
 def _unsaid(name: str, why: str) -> dict[str, object]:

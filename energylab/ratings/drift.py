@@ -89,23 +89,33 @@ def joining(df: pd.DataFrame, model: str | None = None, scheme: str | Scheme = "
     Returns
     -------
     pandas.DataFrame
-        As `drift`, of the newcomer's own group.
+        As `drift`, of the newcomer's own group; of several cohorts, the one with most models of its task.
 
     Raises
     ------
     UnknownNameError
         If no model has that name.
+    ParameterError
+        If it earns no star.
     """
-    after = rating(df, scheme, draws=0)
-    rated = after.stars.dropna(subset=["stars"])
-    if model is None:
-        group = rated.groupby(_KEYS[:2], dropna=False)["energy_wh"]
-        model = rated.loc[
-            rated[group.transform("size") == group.transform("size").max()]["energy_wh"].idxmax(), "model"
-        ]
-    if model not in set(df["model"]):
+    if model is not None and model not in set(df["model"]):
         raise unknown_name("model", model, df["model"].unique())
+    rated = rating(df, scheme, draws=0).stars.dropna(subset=["stars"])
+    own = _largest_group(rated if model is None else rated[rated["model"] == model], rated)
+    if own.empty:
+        raise ParameterError(f"{model or 'no model'} earns no star by this scheme; see the notes of `rate`")
+    newest = own.loc[own["energy_wh"].idxmax()]
+    model = newest["model"]
+    df = df[df["cohort"] == newest["cohort"]] if "cohort" in df else df
+    after = rating(df, scheme, draws=0)
     before = rating(df[df["model"] != model], scheme, draws=0)
     moved = drift(before, after)
     newcomer = moved[moved["model"] == model]
     return moved.merge(newcomer[_KEYS[:2]].drop_duplicates(), on=_KEYS[:2])
+
+
+def _largest_group(candidates: pd.DataFrame, rated: pd.DataFrame) -> pd.DataFrame:
+    """Return the candidates of the group that has most rated models."""
+    keys = ["cohort", *_KEYS[:2]]
+    size = rated.groupby(keys, dropna=False)["model"].transform("size").reindex(candidates.index)
+    return candidates[size == size.max()]

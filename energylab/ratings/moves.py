@@ -127,9 +127,9 @@ def most_doubtful(swept: pd.DataFrame, most: int = 10) -> pd.DataFrame:
         ``task, model_class, model, stars`` and one column a noise (``0.1 %`` …) with ``p_flip``; the largest sum over
         all noises on top.
     """
-    keys = ["task", "model_class", "model", "stars"]
+    keys = ["task", "model_class", "model", "cohort", "stars"]
     wide = swept.assign(model_class=swept["model_class"].fillna("")).pivot(index=keys, columns="noise", values="p_flip")
-    top = wide.loc[wide.sum(axis=1).sort_values(ascending=False, kind="stable").index[:most]]
+    top = wide.loc[wide.sum(axis=1).sort_values(ascending=False, kind="stable").index[:most]].droplevel("cohort")
     top.columns = [f"{100 * noise:g} %" for noise in top.columns]
     return top.reset_index()
 
@@ -154,9 +154,15 @@ def leave_one_out(df: pd.DataFrame, scheme: str | Scheme = "equal_width") -> pd.
         moved = np.concatenate([*_without_each(peers, scheme, stars)])
         changed = pd.arrays.IntegerArray(np.count_nonzero(moved, axis=1), np.isnan(moved).any(axis=1))
         part = _keys(peers, names).assign(energy_wh=peers.energies_wh, stars=stars, others=peers.rows.size - 1)
-        gained, lost = (np.clip(sign * moved, 0, None).sum(axis=1) for sign in (1, -1))
+        gained, lost = (_whole(np.clip(sign * moved, 0, None).sum(axis=1)) for sign in (1, -1))
         parts.append(part.assign(changed=changed, gained=gained, lost=lost))
     return pd.concat(parts, ignore_index=True)
+
+
+def _whole(counts: np.ndarray) -> pd.api.extensions.ExtensionArray:
+    """Return counts as whole numbers, missing where NaN."""
+    missing = np.isnan(counts)
+    return pd.arrays.IntegerArray(np.where(missing, 0, counts).astype(np.int64), missing)
 
 
 def _without_each(peers: Peers, scheme: Scheme, stars: np.ndarray) -> Iterator[np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from energylab.ratings.compare import rated_by
 from energylab.ratings.moves import SURE, resolvable_ratio
 from energylab.ratings.stars import THIN
 
@@ -94,17 +95,23 @@ def of_drift(table: pd.DataFrame) -> str:
 
 def of_schemes(table: pd.DataFrame) -> str:
     """Say how many stars hang on the scheme; `table` from `compare.by_scheme`."""
-    first, *others = [name for name in table.columns if name not in ("task", "model_class", "model", "changed")]
-    parts = [
-        f"{int((table[first] != table[other]).fillna(False).sum())} by {other.replace('_', ' ')}" for other in others
-    ]
+    first, *others = rated_by(table)
+    parts, unrated = [], []
+    for other in others:
+        both, title = table.dropna(subset=[first, other]), other.replace("_", " ")
+        if len(both):
+            parts.append(f"{int((both[first] != both[other]).sum())} by {title}")
+        else:
+            unrated.append(f" The scheme {title} rates none of them.")
     start = f"Against {first.replace('_', ' ')}, {', '.join(parts)}"
-    return f"{start} of {len(table)} models get another star, from the same energies."
+    changed = f"{start} of {int(table[first].notna().sum())} models get another star, from the same energies."
+    return (changed if parts else "") + "".join(unrated)
 
 
 def of_thin(stars: pd.DataFrame) -> str:
     """Say which groups are thin; `stars` from `rate`."""
-    sizes = stars.dropna(subset=["stars"]).groupby(["task", "model_class"], dropna=False)["model"].size()
+    rated = stars.dropna(subset=["stars"])
+    sizes = rated.groupby(["task", "model_class", "cohort"], dropna=False)["model"].size().droplevel("cohort")
     thin = sizes[sizes < THIN]
     if thin.empty:
         return f"No group has fewer than {THIN} models."
@@ -113,6 +120,6 @@ def of_thin(stars: pd.DataFrame) -> str:
         for (task, letter), size in thin.items()
     ]
     return (
-        f"**Thin: {', '.join(named)}.** With fewer than two models a star, most bands are empty: here a star says "
-        "little more than who came first and who last."
+        f"**Thin: {', '.join(named)}.** With fewer than two models for each number of stars, bands stay "
+        "empty: here a star says little more than who came first and who last."
     )

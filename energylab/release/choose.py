@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from energylab.cohort import difference
 from energylab.errors import CohortError
 from energylab.release.schema import LeftOut
 
@@ -67,19 +68,6 @@ def _pick(task: str, sizes: pd.Series, wanted: str | None) -> str:
     raise CohortError(
         f"{problem} of {task}, and a release rates one:\n{listed}\nchoose with --cohort NUMBER or --cohort {LARGEST}"
     )
-
-
-def difference(key: str, others: Any) -> str:
-    """Return the facts of a cohort's key in which it differs from some of the others."""
-    facts = key_facts(key)
-    rest = [key_facts(other) for other in others if other != key]
-    own = [f"{name}={value}" for name, value in facts.items() if any(other.get(name) != value for other in rest)]
-    return "; ".join(own) or key or "no cohort stated"
-
-
-def key_facts(key: str) -> dict[str, str]:
-    """Return the facts that a cohort's key states, by name; a key that is only a name states none."""
-    return dict(part.split("=", 1) for part in key.split("; ") if "=" in part)
 
 
 def _left_out(rows: pd.DataFrame, chosen: str) -> list[LeftOut]:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from energylab.ratings import Bands, Rating
 from energylab.ratings.drift import drift
+from energylab.release.choose import difference
 from energylab.release.schema import Move, PreviousRelease, RatedCohort, Release
 
 
@@ -70,9 +71,12 @@ def _move(row: dict, before: Release, now: Release, old: dict, new: dict) -> Mov
     if row["move"] in ("joined", "left"):
         what, why = row["move"], _whereabouts(row["model"], row["move"], before, now, key)
     elif stars[0] != stars[1]:
-        what, why = "changed star", _why(row, energies, old[key], new[key], before, now)
+        what, why = (
+            "changed star",
+            _other_cohort(old[key], new[key]) + _why(row, energies, old[key], new[key], before, now),
+        )
     elif _left_interval(row["model"], energies[1], old[key]):
-        what, why = "same star", f"{_energy(energies)}, out of its earlier interval"
+        what, why = "same star", f"{_other_cohort(old[key], new[key])}{_energy(energies)}, out of its earlier interval"
     else:
         return None
     return Move(
@@ -102,6 +106,15 @@ def _left_interval(model: str, energy_wh: float, old: RatedCohort) -> bool:
     return expanded is not None and not expanded.low_wh <= energy_wh <= expanded.high_wh
 
 
+def _other_cohort(old: RatedCohort, new: RatedCohort) -> str:
+    """Say first that two cohorts are set side by side: energy of which kind, on what, or what else differs."""
+    if old.cohort == new.cohort:
+        return ""
+    was, now = (f"{each.energy_kind} on {each.device or 'a device not stated'}" for each in (old, new))
+    differs = f"{now}, before {was}" if was != now else difference(new.cohort, [old.cohort])
+    return f"another cohort ({differs}): "
+
+
 def _energy(energies: list[float]) -> str:
     change = 100 * (energies[1] / energies[0] - 1)
     return f"its energy went from {energies[0]:.3g} to {energies[1]:.3g} Wh ({change:+.3g} %)"
@@ -120,7 +133,7 @@ def _why(row: dict, energies: list[float], old: RatedCohort, new: RatedCohort, b
 
 
 def _scale(old: RatedCohort, new: RatedCohort, before: Release, now: Release) -> str:
-    """Say what moved the bands: another scheme, another cohort, or other models at the ends."""
+    """Say what moved the bands: another scheme, or other models at the ends."""
     if (before.scheme, before.scheme_version) != (now.scheme, now.scheme_version):
         return f"the scheme changed from {before.scheme} {before.scheme_version} to {now.scheme} {now.scheme_version}"
     ends = [

@@ -21,7 +21,8 @@ class Agreement:
     reference, other : str
         The two meters.
     bias : Interval
-        Mean of ``other/reference - 1``; its interval is over sessions, or within the session if there is one.
+        Mean of ``other - reference``, relative to the mean of the two; its interval is over sessions, or within the
+        session if there is one.
     limits : tuple of float
         Limits of agreement: 95 % of single windows are expected between them.
     table : pandas.DataFrame
@@ -35,7 +36,9 @@ class Agreement:
     table: pd.DataFrame = field(repr=False)
 
 
-def agreement(readings: pd.DataFrame, reference: str, other: str, level: float = 0.95) -> Agreement:
+def agreement(
+    readings: pd.DataFrame, reference: str | None = None, other: str | None = None, level: float = 0.95
+) -> Agreement:
     """Compare two meters on the windows that both have seen.
 
     Differences are relative to the mean of the two, since errors of energy meters grow with the energy.
@@ -46,8 +49,8 @@ def agreement(readings: pd.DataFrame, reference: str, other: str, level: float =
     ----------
     readings : pandas.DataFrame
         A study's ``meters``; several devices of one meter are summed.
-    reference, other : str
-        Names of the two meters.
+    reference, other : str, optional
+        Names of the two meters; the first and the last that the table names.
     level : float, default 0.95
         Coverage of the bias's interval, and share of windows within the limits.
 
@@ -60,7 +63,7 @@ def agreement(readings: pd.DataFrame, reference: str, other: str, level: float =
     UnknownNameError
         If a meter is not in the table.
     StatisticsError
-        If fewer than two windows have both, or the meters are the same.
+        If there are not two meters, or fewer than two windows have both.
 
     References
     ----------
@@ -69,7 +72,10 @@ def agreement(readings: pd.DataFrame, reference: str, other: str, level: float =
     individual, Journal of Biopharmaceutical Statistics 17, 571-582.
     """
     check_level(level)
-    known = set(readings["meter"])
+    known = list(readings["meter"].unique())
+    if None in (reference, other) and len(known) < 2:
+        raise StatisticsError(f"two meters on the same windows are needed; here is {known[0] if known else 'none'}")
+    reference, other = reference or known[0], other or known[-1]
     for name in (reference, other):
         if name not in known:
             raise unknown_name("meter", name, known)

@@ -12,13 +12,13 @@ from energylab.statistics.evidence import Evidence, Part
 from energylab.statistics.intervals import check_level
 
 #: How the error of a star is shared: its model by itself, the ends of the cohort, model and highest together.
-OWN, OUTER, PAIR = 0.3, 0.2, 0.5
+OWN, OUTER, PAIR = 0.1, 0.2, 0.7
 
 #: Models that may be the highest, up to which each is compared with every other; with more, only their ends count.
 CANDIDATES = 4
 
 #: How far a difference may still move, in standard errors, over the factor from these to a joint half-width.
-MAY_MOVE = 0.25
+MAY_MOVE = 0.22
 
 
 @dataclass(frozen=True)
@@ -183,10 +183,29 @@ def _by_ends(ends: _Ends, bands: int) -> tuple[np.ndarray, np.ndarray]:
     is needs no precision at all.
     """
     (top_low, top_high), (bottom_low, bottom_high) = ends.top, ends.bottom
-    return tuple(
-        np.clip(np.ceil(_place(energy, lowest, highest) * bands * (1 - 1e-9)).astype(int) - 1, 0, bands - 1)
-        for energy, lowest, highest in ((ends.low, bottom_high, top_high), (ends.high, bottom_low, top_low))
+    return (
+        edges_below(ends.low, bottom_high, top_high, bands),
+        edges_below(ends.high, bottom_low, top_low, bands),
     )
+
+
+def edges_below(energy: ArrayLike, lowest: ArrayLike, highest: ArrayLike, bands: int = 5) -> np.ndarray:
+    """Count the band edges below energies, on the scale that each makes with the extremes of the others.
+
+    Parameters
+    ----------
+    energy, lowest, highest : array_like
+        Energies, and the lowest and highest of the *others* of the cohort, in one unit; broadcast together.
+    bands : int, default 5
+        Number of equal-width bands.
+
+    Returns
+    -------
+    ndarray of int
+        0 for the lowest band. It rises with the energy, and falls when an extreme of the others rises.
+    """
+    place = _place(np.asarray(energy, float), np.asarray(lowest, float), np.asarray(highest, float))
+    return np.clip(np.ceil(place * bands * (1 - 1e-9)).astype(int) - 1, 0, bands - 1)
 
 
 def _place(energy: np.ndarray, lowest: np.ndarray, highest: np.ndarray) -> np.ndarray:

@@ -41,6 +41,9 @@ class Components:
     windows: float
     table: pd.DataFrame = field(repr=False)
 
+    def _repr_html_(self) -> str:
+        return self.table._repr_html_()
+
     def cv(self, level: str) -> float:
         """Return the coefficient of variation of a level.
 

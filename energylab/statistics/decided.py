@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from energylab.errors import StatisticsError
+from energylab.statistics.cohort_stop import edges_below
 from energylab.statistics.intervals import Interval, check_level
 
 
@@ -50,6 +51,50 @@ class StarQuestion:
         """Return the reason to stop once a single star is left."""
         stars = self.stars(interval)
         return f"star decided: {stars[0]} at {interval.level:.1%}" if len(stars) == 1 else None
+
+
+@dataclass(frozen=True)
+class ScaleQuestion:
+    """Asks of an interval which stars it allows on the scale that a model makes with its measured peers.
+
+    Used as the `question` of a `sequential.StopRule`. The bands are of equal width between the lowest and the highest
+    energy of the peers *and the model*: a model that may itself be an extreme is judged as one. The true star is among
+    those allowed when the interval and those of the peers' extremes hold at once; see `split_level`.
+
+    Parameters
+    ----------
+    lowest, highest : tuple of float
+        Ends between which the lowest and the highest true energy of the peers lie, in the unit of the intervals it is
+        asked of (joules per query inside a rule).
+    gain : float, default 0
+        Largest relative gain error of the board's sensor, where the peers ran on others: both ends are widened by it.
+    bands : int, default 5
+        Number of bands; the lowest earns as many stars.
+    """
+
+    lowest: tuple[float, float]
+    highest: tuple[float, float]
+    gain: float = 0.0
+    bands: int = 5
+
+    def __post_init__(self) -> None:
+        ends = (*self.lowest, *self.highest)
+        if not (np.all(np.isfinite(ends)) and self.lowest[0] <= self.lowest[1] and self.highest[0] <= self.highest[1]):
+            raise StatisticsError(f"lowest={self.lowest}, highest={self.highest}: each needs a low end and a high end")
+        if not 0 <= self.gain < 1:
+            raise StatisticsError(f"gain={self.gain!r} is not a relative error; allowed: 0 <= gain < 1")
+
+    def stars(self, interval: Interval) -> tuple[int, ...]:
+        """Return every number of stars the interval allows, ascending: one when decided."""
+        low, high = max(interval.low, 0.0) * (1 - self.gain), interval.high * (1 + self.gain)
+        most = self.bands - int(edges_below(low, self.lowest[1], self.highest[1], self.bands))
+        fewest = self.bands - int(edges_below(high, self.lowest[0], self.highest[0], self.bands))
+        return tuple(range(fewest, most + 1))
+
+    def __call__(self, interval: Interval) -> str | None:
+        """Return the reason to stop once a single star is left."""
+        stars = self.stars(interval)
+        return f"star decided: {stars[0]}" if len(stars) == 1 else None
 
 
 def split_level(probability: float, intervals: int) -> float:

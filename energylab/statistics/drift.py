@@ -11,8 +11,12 @@ from numpy.typing import ArrayLike
 from energylab.errors import StatisticsError
 from energylab.statistics.intervals import check_level, finite_values, t_quantile
 
-#: Windows of a session below which its warm-up and drift cannot be seen.
+#: Windows of a session below which its drift cannot be seen.
 LEAST_WINDOWS = 4
+
+#: Windows below which the end of a warm-up is not looked for: of 15 steady ones the rule calls 4 % never steady, of
+#: 6 it would be 22 %, and of 4 it would be 40 %.
+JUDGED_WINDOWS = 15
 
 
 @dataclass(frozen=True)
@@ -89,14 +93,14 @@ def warm_up(units: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         One row a session: ``session, board, windows, cut, cut_s, excess, steady, note``; `excess` is how
         far the mean power of the windows cut lies above that of the rest, as a fraction (NaN if none is
-        cut). Of a session with fewer than four windows nothing is cut, and the note says so.
+        cut). Of a session with fewer than `JUDGED_WINDOWS` nothing is cut, and the note says so.
     """
     return pd.DataFrame([_session_end(part) for _, part in units.groupby("session", sort=False)])
 
 
 def _session_end(part: pd.DataFrame) -> dict:
     power_w = part["mean_power_w"].to_numpy()
-    few = len(part) < LEAST_WINDOWS
+    few = len(part) < JUDGED_WINDOWS
     end = WarmUpEnd(0, True) if few else mser(power_w)
     return {
         "session": part["session"].iloc[0],
@@ -106,7 +110,7 @@ def _session_end(part: pd.DataFrame) -> dict:
         "cut_s": part["start_s"].iloc[end.cut] - part["start_s"].iloc[0],
         "excess": power_w[: end.cut].mean() / power_w[end.cut :].mean() - 1 if end.cut else float("nan"),
         "steady": end.steady,
-        "note": f"fewer than {LEAST_WINDOWS} windows: nobody can tell" if few else "",
+        "note": f"fewer than {JUDGED_WINDOWS} windows: nobody can tell" if few else "",
     }
 
 

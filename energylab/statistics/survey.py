@@ -72,7 +72,7 @@ def estimate_total(
     estimator (energy over queries). Its variance is the residual one, times ``1 - sampling_share · n/N``
     for the n distinct queries seen out of N.
 
-    Which interval, by ``auto``: Student's t when the windows number at least 10 and at least 25 times the
+    Which interval, by ``auto``: Student's t when the windows number at least 30 and at least 25 times the
     squared skew of their residuals (Cochran's rule); otherwise the bootstrap-t from 10 windows on, with a
     note when the skew is above 2; below 10 windows none.
 

@@ -25,8 +25,9 @@ def measured_windows(windows: pd.DataFrame, phase: str | None = None) -> pd.Data
     Returns
     -------
     pandas.DataFrame
-        The rows that are valid, ordered by board, session and index, with three columns more: ``per_query_j``
-        (joules), ``tokens_per_query`` (NaN where unknown), ``length_s`` (seconds of one replication).
+        The rows that are valid, ordered by board, session and index, with four columns more: ``per_query_j``
+        (joules), ``tokens_per_query`` (NaN where unknown), ``length_s`` (seconds of one replication), ``asked``
+        (distinct queries that any window of the phase held, valid or not).
 
     Raises
     ------
@@ -54,6 +55,7 @@ def measured_windows(windows: pd.DataFrame, phase: str | None = None) -> pd.Data
         per_query_j=chosen["energy_j"] / once,
         tokens_per_query=pd.to_numeric(chosen["input_tokens"]) / chosen["queries"],
         length_s=chosen["duration_s"] / chosen["replications"],
+        asked=len(set().union(*windows.loc[windows["phase"] == phase, "query_ids"])),
     ).sort_values(["board", "session", "index"], ignore_index=True)
 
 
@@ -71,14 +73,14 @@ def complete_runs(units: pd.DataFrame) -> pd.DataFrame:
     ----------
     units : pandas.DataFrame
         From `measured_windows`, perhaps without the windows of the warm-up. A run that lost a window has no
-        total: it is left out, never averaged over the survivors.
+        total: it is left out, never averaged over the survivors, even where every run lost the same queries.
 
     Raises
     ------
     StatisticsError
         If no run is complete.
     """
-    every = len(set().union(*units["query_ids"]))
+    every = int(units["asked"].max())
     last = units.drop_duplicates(["session", "run", "block"], keep="last")
     asked = last.groupby(["session", "run"])["queries"].transform("sum")
     kept = last[asked == every].reset_index(drop=True)
@@ -106,3 +108,8 @@ def run_totals(units: pd.DataFrame) -> pd.DataFrame:
         queries=("queries", "sum"), windows=("queries", "size"), energy_j=("once_j", "sum")
     )
     return runs.assign(per_query_j=runs["energy_j"] / runs["queries"]).drop(columns="energy_j")
+
+
+def first_session(units: pd.DataFrame) -> pd.DataFrame:
+    """Return the windows of the first session of a table: what one measurement has seen, in order."""
+    return units[units["session"] == units["session"].iloc[0]]

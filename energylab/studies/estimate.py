@@ -120,10 +120,12 @@ def phases(task: str, params: str | None = None) -> int:
 
 
 def session_s(record: Record) -> float:
-    """Return how long a session took, from its first reading to its last."""
+    """Return how long a session took, from its first reading to its last, loading left out.
+
+    Windows are timed from the moment the model was there: rest with its weights and the warm-up lie within.
+    """
     ends = [w.start_s + w.duration_s for w in record.windows if None not in (w.start_s, w.duration_s)]
-    warmed_s = record.warm_up.duration_s if record.warm_up else 0.0
-    return max(ends, default=0.0) + sum(level.duration_s for level in record.idle) + warmed_s
+    return max(ends, default=0.0) + sum(level.duration_s for level in record.idle if level.level != "weights_resident")
 
 
 @cache

@@ -147,7 +147,7 @@ def load(path: str | Path, name: str | None = None, params: str | Path | None = 
     name = name or path.stem
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise StudyError(f"study name {name!r}: use letters, digits, '.', '_' and '-', so that it can name a folder")
-    text = path.read_text(encoding="utf-8")
+    text = _text_of(path)
     study = parse(text, path)
     notebook = find_notebook(study.notebook)
     jobs, duplicates = expand(study)
@@ -184,6 +184,15 @@ def find(path: str | Path, params: str | Path | None = None) -> Path:
         return named
     known = [file.stem for file in folder.glob("*.yaml")] if folder.is_dir() else []
     raise unknown_name("study", str(path), known, "pass the path of a study's YAML file, or one of these names")
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{path} is not a text in UTF-8 ({error.reason}); name a study's YAML file") from None
+    except OSError as error:
+        raise StudyError(f"cannot read {path}: {error.strerror}") from error
 
 
 def parse(text: str, source: str | Path = "study") -> StudyFile:

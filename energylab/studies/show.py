@@ -178,7 +178,7 @@ def pack(name: str, results: Path, output: Path | None, authors: tuple[str, ...]
     target = output or Path(f"{name}.tar.gz")
     packing.pack(planned, folder, folder.states(planned), target, authors)
     console = plain_console()
-    console.print(f"{target} ({target.stat().st_size / 1e6:.2f} MB)")
+    console.print(f"{target} ({target.stat().st_size / 1e3:,.0f} kB)")
     if not (authors or planned.study.authors):
         console.print("its citation names no author: add `authors: [NAME]` to the study, or --author NAME")
 

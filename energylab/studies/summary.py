@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from energylab import store
+from energylab.cohort import difference
 from energylab.errors import EnergylabError
 from energylab.studies.folder import StudyFolder
 from energylab.studies.plan import Plan
@@ -43,10 +44,12 @@ def _print_results(console: Console, plan: Plan, folder: StudyFolder) -> None:
         console.print(f"not rated: {error}")
         return
     rows = Table(title=f"{plan.study.title or plan.name}: energy of 1,000 queries", title_justify="left", box=None)
-    for column in ("task", "model", "source", "Wh", "95 % interval", "stars", "kind", "quality"):
+    differs = _differences(rated)
+    columns = ["task", "model", "source", "Wh", "95 % interval", "stars", "kind", "quality"]
+    for column in columns + (["setting"] if any(differs) else []):
         rows.add_column(column, justify="right" if column in ("Wh", "stars") else "left", overflow="fold")
-    for row in rated.itertuples():
-        rows.add_row(*_cells(row))
+    for row, setting in zip(rated.itertuples(), differs, strict=True):
+        rows.add_row(*_cells(row), *([setting] if any(differs) else []))
     console.print(rows)
     for note in sorted(set(rated["note"].dropna()) - {""}):
         console.print(f"note: {note}")
@@ -71,6 +74,13 @@ def results(records: pd.DataFrame) -> pd.DataFrame:
     facts = {"model_source": "first", "quality_metric": "first", "quality": "mean"}
     beside = records.groupby(_FACTS, as_index=False).agg(facts)
     return rate(records).merge(beside, on=_FACTS, how="left")
+
+
+def _differences(rated: pd.DataFrame) -> list[str]:
+    """Say of each row what sets its cohort apart from others of its task; the source has a column of its own."""
+    keys = rated.groupby(rated["task"])["cohort"].transform(lambda each: [tuple(each.unique())] * len(each))
+    said = (difference(key, others) for key, others in zip(rated["cohort"], keys, strict=True))
+    return ["; ".join(fact for fact in each.split("; ") if not fact.startswith("model source=")) for each in said]
 
 
 def draw(rated: pd.DataFrame, path: Path) -> Path:

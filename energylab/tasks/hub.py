@@ -51,10 +51,14 @@ def resolve_commit(repo: str, revision: str | None, kind: RepoType, error: type[
     return Path(folder).name
 
 
-def snapshot(repo: str, commit: str, kind: RepoType, patterns: Sequence[str], error: type[EnergylabError]) -> Path:
+def snapshot(
+    repo: str, commit: str, kind: RepoType, patterns: Sequence[str], error: type[EnergylabError],
+    into: Path | None = None,
+) -> Path:  # fmt: skip
     """Download the files of one commit that match `patterns`, and return the folder that holds them.
 
-    Files that have arrived are kept, so a download that broke off goes on where it stopped.
+    Files that have arrived are kept, so a download that broke off goes on where it stopped. They lie in the hub's
+    cache, or plainly `into` a folder of their own, where no other run looks.
 
     Raises
     ------
@@ -64,7 +68,7 @@ def snapshot(repo: str, commit: str, kind: RepoType, patterns: Sequence[str], er
     from huggingface_hub import snapshot_download
 
     with explained(repo, commit, kind, error):
-        folder = snapshot_download(repo, revision=commit, repo_type=kind, allow_patterns=list(patterns))
+        folder = snapshot_download(repo, revision=commit, repo_type=kind, allow_patterns=list(patterns), local_dir=into)
     return Path(folder)
 
 

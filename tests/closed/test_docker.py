@@ -18,9 +18,10 @@ from pathlib import Path
 
 import closed_builders as builders
 import pytest
+from sealed_runner import build
 from stand_in_hub import StandInHub
 
-from energylab.closed import docker, keys, official
+from energylab.closed import docker, keys, leftovers, official
 from energylab.closed import run as sealed
 from energylab.closed.container import Container, Plan
 from energylab.closed.seal import Limits
@@ -29,7 +30,7 @@ from energylab.errors import SealError
 from energylab.parameters import Parameters
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNNER, PLUGIN = "energylab-closed-test", "energylab-closed-hostile"
+PLUGIN = "energylab-closed-hostile"
 
 pytestmark = [
     pytest.mark.slow,
@@ -39,18 +40,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def runner() -> str:
-    """Build the runner from Debian's packages and the environment these tests run in."""
-    if shutil.which("debootstrap") is None and not _has_image("energylab-base:bookworm"):
-        pytest.skip("no base image, and no debootstrap to make one: apt-get install debootstrap")
-    command = [str(ROOT / "docker/setup.sh"), "--offline", "--name", RUNNER]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr
-    assert built.stdout.strip() == RUNNER
-    return RUNNER
-
-
-def _has_image(name: str) -> bool:
-    return subprocess.run(["docker", "image", "inspect", name], capture_output=True, check=False).returncode == 0
+    return build()
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +64,30 @@ def _containers(pid: int | None = None) -> list[str]:
     """Return the names of the containers a process started and left: this one's by default."""
     prefix = f"name=energylab-closed-{pid or os.getpid()}-"
     return docker.call(["ps", "--all", "--format", "{{.Names}}", "--filter", prefix]).split()
+
+
+def test_container_of_a_killed_process_is_taken_away_by_the_next(runner, tmp_path) -> None:
+    """Whoever is killed takes nothing away; a container of a process that lives is left."""
+    model = builders.write_model(tmp_path / "model")
+    start = (
+        "import os, sys; from pathlib import Path; from energylab.closed.container import Container, Plan; "
+        "one = Container(Plan(sys.argv[1], Path(sys.argv[2]))); one.start(); print(one.name); sys.stdout.flush(); "
+        "os.kill(os.getpid(), 9)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", start, runner, str(model)]
+    killed = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert killed.returncode == -9, killed.stderr
+    living = Container(Plan(runner, model))
+    living.start()
+    try:
+        leftovers.sweep()
+        there = docker.call(["ps", "--all", "--format", "{{.Names}}"]).split()
+        assert killed.stdout.startswith("energylab-closed-")
+        assert killed.stdout.strip() not in there
+        assert living.name in there
+    finally:
+        living.remove()
 
 
 ROWS = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import timedelta
 from itertools import pairwise
 
 import closed_builders as builders
@@ -148,7 +149,130 @@ def _high_idle(run):
     return forge.with_record(run, idle=tuple(level.model_copy(update={"power_w": 600.0}) for level in run.record.idle))
 
 
+def _loose(run):
+    """The counter is scaled, the sensor is not, and a stated bound of every window is to cover the difference."""
+    return forge.with_windows(forge.warped(run, lambda t: 0.7), lambda w: {"bound_j": 1e9})
+
+
+def _without_sensor(run):
+    """The counter is scaled, and all but the first eight samples of the sensor are left out."""
+    made = forge.warped(run, lambda t: 0.7)
+    line = made.timelines[0]
+    samples = tuple(s if i < 9 else s.model_copy(update={"power_w": None}) for i, s in enumerate(line.samples))
+    return made.model_copy(update={"timelines": (line.model_copy(update={"samples": samples}),)})
+
+
+def _without_phase(run, phase: str = "preprocess"):
+    """A rated phase is left out, and the other windows are numbered anew."""
+    kept = [w for w in run.record.windows if w.phase != phase]
+    numbers = {w.index: number for number, w in enumerate(kept)}
+    readings = tuple(
+        one.model_copy(update={"window": numbers[one.window]}) for one in run.readings if one.window in numbers
+    )
+    made = forge.with_record(
+        run,
+        windows=tuple(w.model_copy(update={"index": numbers[w.index]}) for w in kept),
+        phases=tuple(name for name in run.record.phases if name != phase),
+    )
+    return made.model_copy(update={"readings": readings})
+
+
+def _repeated(honest, factor: int, **of):
+    """Windows are said to have repeated their queries more often than they did."""
+
+    def more(w):
+        hit = all(getattr(w, name) == value for name, value in of.items())
+        return {"replications": w.replications * factor} if hit else {}
+
+    return forge.with_windows(honest, more)
+
+
+def _states(run, **changes):
+    return forge.with_windows(run, lambda w: {"states": tuple(s.model_copy(update=changes) for s in w.states)})
+
+
+def _idle(run, power_w: float):
+    return forge.with_record(run, idle=tuple(
+        level.model_copy(update={"power_w": power_w, "energy_j": power_w * level.duration_s})
+        for level in run.record.idle))  # fmt: skip
+
+
+def _board(run, **changes):
+    return forge.with_record(run, devices=(run.record.devices[0].model_copy(update=changes),))
+
+
+def _meter(run, **changes):
+    return forge.with_record(run, meters=(run.record.meters[0].model_copy(update=changes),))
+
+
+def _without_setting(run, name: str):
+    return _changed(run, "task", settings={k: v for k, v in run.record.task.settings.items() if k != name})
+
+
+def _protocol(run, **changes):
+    return _changed(run, "protocol", settings={**run.record.protocol.settings, **changes})
+
+
+def _part(run, part: str, **changes):
+    return run.model_copy(update={part: getattr(run, part).model_copy(update=changes)})
+
+
+def _line(run, **changes):
+    return run.model_copy(update={"timelines": (run.timelines[0].model_copy(update=changes),)})
+
+
 SIGNED_AGAIN = {
+    "counter scaled, bounds stated that allow for it": (_loose, "bounds"),
+    "bounds left out": (lambda run: forge.with_windows(run, lambda w: {"bound_j": None}), "bounds"),
+    "a counter that steps once a day": (lambda run: _meter(run, update_period_s=1e5), "bounds"),
+    "a meter that is late by a day": (lambda run: _meter(run, latency_s=1e5), "bounds"),
+    "counter scaled, sensor left out": (_without_sensor, "sensor"),
+    "a timeline of few samples": (lambda run: _line(run, period_s=1e5), "timeline"),
+    "a second timeline of the same board": (
+        lambda run: run.model_copy(update={"timelines": run.timelines * 2}), "timeline"),
+    "the work of preparing inputs left out": (_without_phase, "task"),
+    "preparing repeated a thousand times as often": (lambda run: _repeated(run, 1000, phase="preprocess"), "pace"),
+    "one run repeated twice as often": (lambda r: _repeated(r, 2, run=1, phase="generate"), "pace"),
+    "power at rest left out": (lambda run: forge.with_record(run, idle=()), "rest"),
+    "power at rest of one watt": (lambda run: _idle(run, 1.0), "rest"),
+    "no warm-up": (lambda run: _changed(run, "warm_up", duration_s=0.0, energy_j=0.0, queries=0), "rest"),
+    "a limit no such board can have": (lambda run: _board(run, power_limit_w=1400.0), "kind"),
+    "another generation's board": (lambda run: _board(run, name="NVIDIA A100-SXM4-80GB"), "kind"),
+    "one board listed twice": (lambda run: forge.with_record(run, devices=run.record.devices * 2), "settings"),
+    "slowed down by heat": (lambda run: _states(run, thermal_fraction=0.5), "conditions"),
+    "shared with another process": (lambda run: _states(run, cotenants=(77,)), "conditions"),
+    "states of the board left out": (lambda run: forge.with_windows(
+        run, lambda w: {"states": ()} if w.index else {}), "conditions"),
+    "batch size not stated": (lambda run: _without_setting(run, "batch_size"), "task"),
+    "lengths of the queries left out": (lambda run: _changed(run, "data", covariates={}), "task"),
+    "another size class": (lambda run: _changed(run, "model", model_class="C"), "task"),
+    "a known task called a plug-in's": (
+        lambda run: run.model_copy(update={"data_checked_by": "container"}), "data"),
+    "the rows called the published ones": (lambda run: _changed(run, "data", name="published"), "data"),
+    "number of parameters left out": (
+        lambda run: _changed(run, "model", parameters=None, weights_bytes=None), "weights"),
+    "precision of another name": (lambda run: _changed(run, "model", dtype="float11"), "weights"),
+    "compiled, and not said so": (lambda run: _changed(run, "model", compiled=True), "settings"),
+    "public weights claimed": (lambda run: _changed(run, "model", source="hub"), "identity"),
+    "published data claimed": (lambda run: _changed(run, "data", source="hub"), "settings"),
+    "tolerances of the protocol widened": (lambda run: _protocol(run, slowdown_tolerance=1.0), "settings"),
+    "shorter windows than asked for": (lambda run: _protocol(run, window_s=0.001), "settings"),
+    "parameters of another run": (lambda run: forge.with_record(
+        run, parameters={**run.record.parameters, "samples": 1000, "runs": 10}), "settings"),
+    "a name that is none": (lambda run: _changed(run, "model", name="<b>\u202e"), "identity"),
+    "nothing committed to": (lambda run: run.model_copy(update={"commitments": {}}), "commitments"),
+    "one commitment for all": (lambda run: run.model_copy(update={
+        "commitments": dict.fromkeys(run.commitments, "0" * 64)}), "commitments"),
+    "begun in another century": (
+        lambda run: run.model_copy(update={"started_utc": run.started_utc - timedelta(days=9999)}), "dates"),
+    "ended in the future": (lambda run: run.model_copy(update={
+        "finished_utc": run.finished_utc + timedelta(days=99)}), "dates"),
+    "the official image's digest, other layers": (lambda run: _part(run, "image", layers=()), "image"),
+    "limits that are none": (lambda run: _part(run, "seal", pids_limit=2**40, memory_bytes=2**60), "seal"),
+    "tries of a window numbered otherwise": (
+        lambda run: forge.with_windows(run, lambda w: {"attempt": w.attempt + 1}), "order"),
+    "more answers scored than queries": (lambda run: forge.with_record(run, quality=tuple(
+        one.model_copy(update={"queries": 10**6}) for one in run.record.quality)), "coverage"),
     "one run's windows scaled": (_scale_windows, "readings"),
     "one run's windows and readings scaled": (_scale_readings, "timeline"),
     "one run scaled in counter and timeline": (_scale_counter, "sensor"),
@@ -196,6 +320,22 @@ def test_forgery_by_the_keys_owner_is_refused_by_the_check_that_sees_it(name, ho
     assert refusing in names, f"{name}: refused by {names}"
 
 
+def test_the_same_measurement_signed_again_under_other_ids_is_refused(honest, judge) -> None:
+    """As a second session of the same setting it would narrow the interval between sessions."""
+    ids = {"record_id": "0" * 32, "job_id": "1" * 16}
+    verdict = judge(builders.signed(forge.with_record(honest, **ids), restated=False))
+    assert [check.name for check in verdict.failed] == ["identity"]
+
+
+@pytest.mark.parametrize("restated", [True, False])
+def test_a_session_claimed_twice_is_known_by_its_readings(honest, judge, restated) -> None:
+    """Run id, repeat and name may be stated anew: the record's id stays that of the readings."""
+    record = honest.record
+    again = forge.with_record(honest, repeat=1, parameters={**record.parameters, "repeat": 1})
+    again = builders.signed(again.model_copy(update={"run_id": "1" * 64}), restated=restated)
+    assert not judge(again, seen={record.record_id}).accepted
+
+
 def test_honest_run_is_accepted(honest, judge) -> None:
     verdict = judge(builders.signed(honest))
     assert verdict.accepted, verdict.failed
@@ -240,7 +380,12 @@ def test_estimate_called_measured_is_refused(judge) -> None:
 @pytest.mark.parametrize("factor", [0.95, 0.8])
 def test_everything_scaled_alike_is_beyond_detection_and_the_methodology_says_so(factor, honest, judge) -> None:
     """Third table: who owns key and machine can scale all readings alike; that rests on the attestation alone."""
-    made = forge.warped(honest, lambda t: factor, sensor=True)
-    idle = tuple(level.model_copy(update={"power_w": level.power_w * factor}) for level in honest.record.idle)
-    verdict = judge(builders.signed(forge.with_record(made, idle=idle)))
+    verdict = judge(builders.signed(forge.scaled_alike(honest, factor)))
+    assert verdict.accepted, verdict.failed
+
+
+def test_more_repetitions_in_every_run_are_beyond_detection_and_the_methodology_says_so(honest, judge) -> None:
+    """Four repetitions in place of three, in all runs: a window of that length might have held them."""
+    more = forge.with_windows(honest, lambda w: {"replications": 4} if w.phase == "generate" else {})
+    verdict = judge(builders.signed(more))
     assert verdict.accepted, verdict.failed

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from energylab.cli import app
 from energylab.closed import keys, official, request
 from energylab.errors import BundleError, ParameterError, UnknownNameError
+from energylab.record import DataFacts
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -91,9 +92,10 @@ def test_published_rows_are_known_by_the_list(tmp_path) -> None:
     entry = f"data:\n- {{task: text_generation, samples: 1000, digest: '{'c' * 64}'}}\n"
     (tmp_path / "params/closed/official.yaml").write_text(entry)
     known = official.load(tmp_path / "params")
-    assert known.rows("text_generation", "hub", 1000, 0, "c" * 64)[0] is True
-    assert known.rows("text_generation", "hub", 1000, 0, "d" * 64)[0] is False
-    assert known.rows("text_generation", "hub", 10, 0, "c" * 64)[0] is None
+    rows = DataFacts(name="any", source="hub", digest="c" * 64, queries=1000)
+    assert known.rows("text_generation", rows, 0)[0] is True
+    assert known.rows("text_generation", rows.model_copy(update={"digest": "d" * 64}), 0)[0] is False
+    assert known.rows("text_generation", rows.model_copy(update={"queries": 10}), 0)[0] is None
     (tmp_path / "params/closed/official.yaml").write_text("images: [{name: x}]\n")
     with pytest.raises(BundleError, match="digest"):
         official.load(tmp_path / "params")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 
 import closed_builders as builders
 import pytest
@@ -86,7 +87,7 @@ def test_alias_that_gives_the_name_away_leaves_no_bundle(alias, tmp_path) -> Non
     model = builders.write_model(tmp_path / NAME)
     _, board, instruments = builders.simulated_h100()
     request = builders.make_request(tmp_path / "out", builders.owner(), model, runs=1)
-    request = sealed.replace(request, alias=alias)
+    request = replace(request, alias=alias)
     if alias == NAME:  # the owner's own choice: the name is public then, and nothing else is
         left = sealed.run(
             request, container=builders.StandIn(builders.SimulatedService(board)), instruments=instruments,

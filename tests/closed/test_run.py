@@ -47,6 +47,9 @@ def test_meter_that_watches_this_process_is_refused(tmp_path, model) -> None:
 def test_early_stop_and_hub_models_are_refused(tmp_path, model) -> None:
     with pytest.raises(ParameterError, match="precision_target"):
         sealed.run(_asked(tmp_path, model, precision_target=0.05), container=builders.StandIn(Service()))
+    asked = _asked(tmp_path, model, star_probability=0.9, peers="results")
+    with pytest.raises(ParameterError, match="star_probability"):
+        sealed.run(asked, container=builders.StandIn(Service()))
     with pytest.raises(ParameterError, match="folder"):
         sealed.run(_asked(tmp_path, model, model_source="hub"), container=builders.StandIn(Service()))
     with pytest.raises(ParameterError, match="image built on the runner"):

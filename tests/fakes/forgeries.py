@@ -61,3 +61,26 @@ def span_of(run: ClosedRun, number: int) -> tuple[float, float]:
     """Return when a run of the session began and ended, in seconds."""
     windows = [window for window in run.record.windows if window.run == number]
     return windows[0].start_s, windows[-1].start_s + windows[-1].duration_s
+
+
+def scaled_alike(run: ClosedRun, factor: float) -> ClosedRun:
+    """Scale everything that tells of energy or power: readings, sensor, bounds, power at rest and warm-up."""
+    made = warped(run, lambda _: factor, sensor=True)
+    quanta_j = 2 * run.record.meters[0].quantum_j
+
+    def bound(value_j: float) -> float:
+        return (value_j - quanta_j) * factor + quanta_j
+
+    def scaled(window) -> dict:
+        parts = tuple(
+            part.model_copy(update={"max_power_w": part.max_power_w * factor, "bound_j": bound(part.bound_j)})
+            for part in window.meters
+        )
+        return {"meters": parts, "bound_j": bound(window.bound_j)}
+
+    idle = tuple(
+        level.model_copy(update={"power_w": level.power_w * factor, "energy_j": level.energy_j * factor})
+        for level in run.record.idle
+    )
+    warm_up = run.record.warm_up.model_copy(update={"energy_j": run.record.warm_up.energy_j * factor})
+    return with_record(with_windows(made, scaled), idle=idle, warm_up=warm_up)

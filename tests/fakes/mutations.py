@@ -5,9 +5,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import copy
+import functools
 import json
 import random
+from collections.abc import Iterator
 from typing import Any
+
+from closed_builders import with_ids
 
 from energylab.closed import envelope, statement
 from energylab.closed.keys import PrivateKey
@@ -57,28 +61,91 @@ def mutated_statement(bundle: bytes, rng: random.Random) -> bytes:
 
 
 def mutated_and_signed(bundle: bytes, rng: random.Random, key: PrivateKey) -> bytes:
-    """Change values anywhere in the statement, state the digests anew where its schema still holds, and sign it."""
-    payload = canonical_json(_changed(json.loads(base64.b64decode(json.loads(bundle)["payload"])), rng))
-    with contextlib.suppress(BundleError):  # of another shape: signed as it is
-        payload = statement.write(statement.read(payload)[0])
-    return envelope.sign(payload, key)
+    """Change one to three values of the run, state ids and digests anew where its schema still holds, and sign it.
+
+    Every field is as likely as any other, however many values it has.
+    """
+    before = _payload(bundle)
+    while True:
+        content = json.loads(before)
+        for _ in range(rng.choice((1, 1, 1, 2, 3))):
+            parent, name = _of_a_field(content["predicate"], _fields(before), rng)
+            _change(parent, name, rng)
+        payload = canonical_json(content)
+        with contextlib.suppress(BundleError):  # of another shape: signed as it is
+            payload = statement.write(with_ids(statement.read(payload)[0]))
+        if payload != before:
+            return envelope.sign(payload, key)
+
+
+def changed_fields(bundle: bytes, other: bytes) -> set[str]:
+    """Return the fields of the run in which two bundles differ: ``record.windows.[].energy_j``."""
+    before, after = (dict(_walk(json.loads(_payload(one))["predicate"])) for one in (bundle, other))
+    absent = object()
+    differing = [at for at in before.keys() | after.keys() if not _alike(before.get(at, absent), after.get(at, absent))]
+    inner = {at[:depth] for at in differing for depth in range(len(at))}
+    return {_named(at) for at in differing if at not in inner}
+
+
+def _alike(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and a == b
+
+
+def _payload(bundle: bytes) -> bytes:
+    return base64.b64decode(json.loads(bundle)["payload"])
+
+
+@functools.lru_cache(maxsize=1)
+def _fields(payload: bytes) -> tuple[tuple[tuple, ...], ...]:
+    """Return the places of every field of the run, one tuple of places a field."""
+    places: dict[str, list[tuple]] = {}
+    for at, _ in _walk(json.loads(payload)["predicate"]):
+        places.setdefault(_named(at), []).append(at)
+    return tuple(tuple(some) for _, some in sorted(places.items()))
+
+
+def _walk(value: Any, at: tuple = ()) -> Iterator[tuple[tuple, Any]]:
+    """Yield every value below one, with its place."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in pairs:
+        yield (*at, key), child
+        yield from _walk(child, (*at, key))
+
+
+def _named(at: tuple) -> str:
+    return ".".join("[]" if isinstance(key, int) else key for key in at)
+
+
+def _of_a_field(content: Any, fields: tuple, rng: random.Random) -> tuple[Any, Any]:
+    """Return what holds a value of a field, and its key there; another field's where an earlier change took it away."""
+    while True:
+        *above, key = rng.choice(rng.choice(fields))
+        parent = content
+        with contextlib.suppress(KeyError, IndexError, TypeError):
+            for name in above:
+                parent = parent[name]
+            parent[key]
+            return parent, key
 
 
 def _changed(content: Any, rng: random.Random) -> Any:
     for _ in range(rng.randint(1, 3)):
-        parent, key = _somewhere(content, rng)
-        match rng.randrange(4):
-            case 0:
-                parent[key] = copy.deepcopy(rng.choice(ODD))
-            case 1 if isinstance(parent, dict):
-                del parent[key]
-            case 2 if isinstance(parent[key], int | float) and not isinstance(parent[key], bool):
-                parent[key] = max(min(parent[key] * rng.choice((0, -1, 0.5, 1.001, 1e6)), 1e308), -1e308)
-            case 3 if isinstance(parent, list):
-                parent.insert(0, copy.deepcopy(parent[key]))
-            case _:
-                parent[key] = copy.deepcopy(rng.choice(ODD))
+        _change(*_somewhere(content, rng), rng)
     return content
+
+
+def _change(parent: Any, key: Any, rng: random.Random) -> None:
+    match rng.randrange(4):
+        case 0:
+            parent[key] = copy.deepcopy(rng.choice(ODD))
+        case 1 if isinstance(parent, dict):
+            del parent[key]
+        case 2 if isinstance(parent[key], int | float) and not isinstance(parent[key], bool):
+            parent[key] = max(min(parent[key] * rng.choice((0, -1, 0.5, 0.9, 1.001, 1.1, 2, 1e6)), 1e308), -1e308)
+        case 3 if isinstance(parent, list):
+            parent.insert(0, copy.deepcopy(parent[key]))
+        case _:
+            parent[key] = copy.deepcopy(rng.choice(ODD))
 
 
 def _somewhere(content: Any, rng: random.Random) -> tuple[Any, Any]:

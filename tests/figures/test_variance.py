@@ -1,5 +1,7 @@
 """Figures of variance and precision: they show the numbers of their tables, and name the kind of energy."""
 
+from dataclasses import replace
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -101,3 +103,22 @@ def test_short_sessions_have_no_correlation_figure():
     few = measured_windows(simulate(0, windows=3, runs=2).windows)
     with pytest.raises(StatisticsError, match="more than 20 windows"):
         variance_figures.correlation_figure(few)
+
+
+def test_an_interval_that_goes_far_down_leaves_a_readable_axis(components):
+    table = components.table.assign(low=[1e-9] * len(components.table))
+    figure = variance_figures.components_figure(replace(components, table=table))
+    ticks = [tick for tick in figure.axes[0].get_xticks()]
+    assert len(ticks) <= 14
+    assert max(ticks) > 0.1
+
+
+def test_a_figure_that_cannot_be_drawn_leaves_none_behind():
+    one = simulate(0, boards=1, sessions=1, runs=3)
+    units = measured_windows(one.windows)
+    open_before = plt.get_fignums()
+    with pytest.raises(StatisticsError, match="session"):
+        precision_figures.plan_figure(nested_components(units), 0.02)
+    with pytest.raises(StatisticsError, match="no two intervals"):
+        precision_figures.stopping_figure(replay(StopRule(0.02), units.head(2)), 0.02, "simulated")
+    assert plt.get_fignums() == open_before

@@ -98,6 +98,23 @@ def test_results_with_a_failed_request_have_no_figure(write, tmp_path):
     assert found.record.windows[0].reasons == ("failed_query",)
 
 
+@pytest.mark.parametrize(
+    ("lost", "reason", "energy_j"),
+    [(None, "no_value", None), (0.0, "zero_reading", 800.0), (-1.0, "negative_energy", 799.0)],
+)
+def test_a_gpu_without_a_figure_does_not_hide_among_others(write, tmp_path, lost, reason, energy_j):
+    """One of two GPUs whose meter failed in one iteration: half of its energy would be gone, and nobody told."""
+    iterations = [{"time": 2.0, "gpu_energy": {"0": 800.0, "1": 700.0}} for _ in range(3)]
+    iterations[1]["gpu_energy"]["1"] = lost
+    content = {"model_id": "black-forest-labs/FLUX.1-dev", "batch_size": 4, "num_iterations": 3, "total_images": 12,
+               "total_time": 6.0, "total_energy": 4500.0, "iteration_energy_measurements": iterations}  # fmt: skip
+    [found] = import_files([write("results.json", content)], tmp_path / "out", Asked(task="image_generation"))
+    window = found.record.windows[1]
+    assert (window.valid, window.reasons, window.energy_j) == (False, (reason,), energy_j)
+    assert not found.record.valid
+    assert found.rated.without_wh == pytest.approx(1500.0 / 4 * WH_PER_1000)
+
+
 def test_results_of_a_diffusion_model(write, tmp_path):
     iterations = [{"time": 2.0, "gpu_energy": {"0": 800.0 + n, "1": 700.0}} for n in range(3)]
     content = {"model_id": "black-forest-labs/FLUX.1-dev", "batch_size": 4, "num_iterations": 3, "height": 1024,

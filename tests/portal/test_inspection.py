@@ -35,15 +35,19 @@ def hub(files):
     stand_in.add("model", "someone/nested").commit({**files, "config.json": nested})
     huge = json.loads(files["config.json"]) | {"n_layer": 96, "n_embd": 12288, "n_head": 96, "n_inner": 4 * 12288}
     stand_in.add("model", "someone/huge").commit({**files, "config.json": json.dumps(huge).encode()})
+    own = json.loads(files["config.json"]) | {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}
+    code = {"config.json": json.dumps(own).encode(), "own.py": b"raise SystemExit('the code was run')"}
+    pickles = {name: data for name, data in files.items() if name != "model.safetensors"}
+    stand_in.add("model", "someone/own").commit({**pickles, **code, "pytorch_model.bin": b"never read"})
     yield stand_in
     stand_in.close()
 
 
 @pytest.fixture
 def look(hub, tmp_path):
-    def look(model, revision=None, elsewhere=False, tasks=("text_generation",)):
+    def look(model, revision=None, elsewhere=False, tasks=("text_generation",), own_code=False):
         question = {"model": model, "revision": revision, "tasks": tasks, "parameters": {"data_source": "sample"},
-                    "largest_gb": 1.0, "params": None, "elsewhere": elsewhere}  # fmt: skip
+                    "largest_gb": 1.0, "params": None, "elsewhere": elsewhere, "own_code": own_code}  # fmt: skip
         told = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "NO_PROXY": "127.0.0.1", "CUDA_VISIBLE_DEVICES": ""}
         return inspect_apart(question, told)
 
@@ -78,3 +82,16 @@ def test_for_a_device_of_another_machine_only_the_size_is_said(look):
     found = look("someone/huge", elsewhere=True)
     assert found.refusal == ""
     assert any("174 B parameters, class C; whether it fits" in words for words in found.words)
+
+
+def test_of_one_that_may_bring_its_own_code_nothing_is_run_and_no_weight_read(look, hub):
+    assert "safetensors" in look("someone/own").refusal
+    found = look("someone/own", own_code=True)
+    assert found.refusal == ""
+    assert found.commit == hub.repositories["model", "someone/own"].branches["main"]
+    assert any("1 of them code" in words for words in found.words)
+    assert any("the container will tell" in words for words in found.words)
+    asked = {path.rpartition("/")[2] for _, path, _ in hub.requests if "someone/own" in path}
+    assert not {"own.py", "pytorch_model.bin"} & asked
+    assert "not on the hub" in look("someone/missing", own_code=True).refusal
+    assert "did you mean" in look("someone/own", own_code=True, tasks=("text_generatio",)).refusal

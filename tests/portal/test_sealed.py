@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 from portal_processes import ROOT, RunningPortal, environment
+from sealed_runner import build
 
 from energylab.closed import docker, official
 
 pytest.importorskip("fastapi", reason="the portal's libraries are not installed: pip install 'energylab[portal]'")
 
-RUNNER = "energylab-closed-test"  # as the tests of sealed runs call it: built once
 SECRET = "Zebrafinch-9000-instruct"
 SETTINGS = (
     "data_source=sample",
@@ -42,13 +42,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def runner():
-    """Build the runner without any image registry."""
-    if shutil.which("debootstrap") is None and docker.call(["images", "--quiet", "energylab-base:bookworm"]) == "":
-        pytest.skip("no base image, and no debootstrap to make one: apt-get install debootstrap")
-    command = [str(ROOT / "docker/setup.sh"), "--offline", "--name", RUNNER]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr
-    return RUNNER
+    return build()
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from release_builders import record_of
 from sqlalchemy.exc import OperationalError
 
 from energylab.errors import MeasurementError, ModelError, StudyError
-from energylab.portal import child_process, log, operator_actions
+from energylab.portal import child_process, log
 from energylab.portal.inspection import Finding, check_files, in_the_portal
 from energylab.portal.measuring import Interrupted
 from energylab.portal.protocol import Protocol, load
@@ -198,14 +198,6 @@ def test_a_result_under_a_lost_lease_is_dropped(submit, worker, now, leases, clo
     assert one.state == "measured"
     assert [round(record.energy_wh) for record in records] == [5]
     assert sum(line.after == "measured" for line in lines) == 1
-
-
-def test_code_that_the_operator_allows_is_not_run_without_the_container(submit, worker, now, database):
-    name, asked = submit().name, []
-    operator_actions.allow_code(database, name)
-    worker(asked=asked).run(once=True)
-    assert "sealed container only" in now(name)[0].reason
-    assert asked == []
 
 
 class TestFiles:

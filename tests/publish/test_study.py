@@ -80,6 +80,11 @@ class TestCommands:
         assert (tmp_path / path).read_text().startswith("<svg")
         assert run("report", "first").strip() == "reports/first.html"
 
+    def test_publish_names_what_it_left_out(self, run, tmp_path, quick_report):
+        records = TestStudy().records(tmp_path / "study")
+        told = " ".join(run("publish", records).split())
+        assert "left out qa: 1 record of another cohort: model source=path" in told
+
     def test_every_command_is_documented(self):
         app = typer.Typer()
         mount(app)

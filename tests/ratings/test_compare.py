@@ -7,7 +7,7 @@ import pytest
 from energylab import published
 from energylab.errors import DataError, ParameterError
 from energylab.ratings import rate
-from energylab.ratings.compare import by_scheme, per_output_token, side_by_side, treatments, without_idle
+from energylab.ratings.compare import by_scheme, per_output_token, rated_by, side_by_side, treatments, without_idle
 
 
 def table(**columns):
@@ -37,10 +37,17 @@ def test_the_published_table_by_every_scheme():
     assert found["changed"].tolist() == differs.tolist()
 
 
-def test_a_model_in_two_cohorts_is_refused():
-    stars = pd.concat([rate(table()), rate(table(cohort="there"))])
+def test_models_of_several_cohorts_are_told_apart_or_refused():
+    here, there = table(), table(cohort="there", energy_j=[3600.0, 32000.0, 36000.0])
+    both = by_scheme(pd.concat([here, there]), ("equal_width", "log_width"))
+    for df in (here, there):
+        alone = by_scheme(df, ("equal_width", "log_width"))
+        found = both[both["cohort"] == df["cohort"].iloc[0]]
+        assert found["log_width"].tolist() == alone["log_width"].tolist()
+    assert rated_by(both) == ["equal_width", "log_width"]
+    stars = pd.concat([rate(here), rate(there)])
     with pytest.raises(ParameterError, match="several cohorts"):
-        side_by_side({"one": stars})
+        side_by_side({"one": stars, "two": rate(here)})
     with pytest.raises(ParameterError, match="no rating"):
         side_by_side({})
 
@@ -78,6 +85,19 @@ def test_batches_are_compared_model_by_model():
     batched = table(batch_size=8, cohort="there", session=list("def"), energy_j=[3600.0, 30000.0, 36000.0])
     found = treatments(pd.concat([table(batch_size=1), batched])).set_index("treatment")
     assert found.loc["batch size 8 in place of 1", ["models", "changed"]].tolist() == [3, 1]
+
+
+def test_a_model_that_a_treatment_drops_moves_no_star_of_the_others():
+    """The heaviest is within the meter's error of its idle energy: without it all others would change stars."""
+    df = pd.DataFrame(
+        {
+            "task": "t", "model": list("abcdef"), "energy_j": [10.0, 20.0, 30.0, 40.0, 50.0, 100.0], "queries": 1000,
+            "duration_s": 1.0, "idle_power_w": [1.0] * 5 + [100.0],
+        }
+    )  # fmt: skip
+    assert (rate(df[:5], draws=0)["stars"].to_numpy() != rate(df, draws=0)["stars"][:5].to_numpy()).any()
+    row = treatments(df).set_index("treatment").loc["idle energy taken off"]
+    assert (row["models"], row["changed"]) == (5, 0)
 
 
 def test_what_cannot_be_said_is_said():

@@ -42,6 +42,9 @@ def test_meters_that_are_not_there_are_refused():
         agreement(meters, "first", "secnd")
     with pytest.raises(StatisticsError, match="itself"):
         agreement(meters, "first", "first")
+    with pytest.raises(StatisticsError, match="here is second"):
+        agreement(meters[meters["meter"] == "second"])
+    assert agreement(meters).bias == agreement(meters, "first", "second").bias
     alone = meters[(meters["meter"] == "first") | (meters["index"] < 0)]
     with pytest.raises(UnknownNameError):
         agreement(alone, "first", "second")

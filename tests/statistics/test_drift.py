@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from energylab.errors import StatisticsError
-from energylab.statistics.drift import drift, mser, steady, warm_up
+from energylab.statistics.drift import JUDGED_WINDOWS, drift, mser, steady, warm_up
 from energylab.statistics.simulate import simulate
 from energylab.statistics.units import measured_windows
 
@@ -50,6 +50,15 @@ def test_a_session_of_few_windows_is_kept_and_said_to_be_unknown():
     ends = warm_up(units)
     assert ends["cut"].item() == 0
     assert "nobody can tell" in ends["note"].item()
+
+
+def test_short_steady_sessions_are_not_called_unsteady():
+    """The rule itself calls a tenth of ten steady windows never steady: so it is not asked."""
+    short = measured_windows(simulate(0, boards=10, sessions=20, runs=1, windows=10, warm_up=0.0).windows)
+    assert len(steady(short)) == len(short)
+    rng = np.random.default_rng(0)
+    assert np.mean([mser(rng.standard_normal(10)).steady for _ in range(2000)]) < 0.93
+    assert np.mean([mser(rng.standard_normal(JUDGED_WINDOWS)).steady for _ in range(2000)]) > 0.94
 
 
 def test_sessions_that_never_settle_are_left_out():

@@ -104,3 +104,13 @@ def test_a_missed_goal_is_said(found, capsys):
     else:
         assert benchmark.goals(outcome, "ii", kept=False) is False
         assert "MISSED  same star" in capsys.readouterr().out
+
+
+def test_windows_of_a_pass_are_as_short_as_the_meter_allows_and_sessions_make_it_up(world):
+    sizes, per_session = ladders._plan(world)
+    long = sizes > 1
+    assert np.all(world.pass_s[long] / sizes[long] >= worlds.WINDOW_S)
+    in_between = long & (sizes < worlds.BLOCKS)
+    assert np.all(world.pass_s[in_between] / sizes[in_between] < 2.001 * worlds.WINDOW_S)
+    assert np.all(sizes[long] % per_session[long] == 0)
+    assert np.all(worlds.BLOCKS % sizes == 0)

@@ -61,3 +61,12 @@ def test_nothing_to_look_at_is_refused(windows):
         measured_windows(windows.assign(valid=False))
     with pytest.raises(StatisticsError, match="no run has all"):
         complete_runs(measured_windows(windows[windows["block"] == windows["run"]]))
+
+
+def test_runs_that_all_lost_the_same_query_have_no_total():
+    """Of a slow model every block is one query; the one that always fails must not leave totals of the others."""
+    windows = simulate(0, boards=1, sessions=2, runs=2, windows=20, queries_per_window=1).windows
+    lost = windows["query_ids"].map(lambda held: 7 in held)
+    assert lost.sum() == 4
+    with pytest.raises(StatisticsError, match="no run has all its queries"):
+        run_totals(measured_windows(windows.assign(valid=~lost)))

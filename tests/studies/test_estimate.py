@@ -7,6 +7,9 @@ from pathlib import Path
 import builders
 import pytest
 
+import energylab
+from energylab.clock import ManualClock
+from energylab.meters.replay import ReplayMeter, SimulatedBoard
 from energylab.studies import estimate
 from energylab.studies import plan as planning
 from energylab.studies.folder import JobState
@@ -76,3 +79,16 @@ def test_most_of_the_published_study_has_a_figure():
     assert total.by_basis["published"] >= 150
     heaviest = max(costs, key=lambda cost: cost.energy_j or 0.0)
     assert heaviest.energy_j == pytest.approx(3426.381777 * 3600 * 10)  # ten runs of the heaviest published model
+
+
+def test_a_session_takes_as_long_as_its_clock_says():
+    """Rest with the weights and the warm-up come before the windows: they are within their times, not beside them."""
+    clock = ManualClock()
+    board = SimulatedBoard(clock, 50.0)
+    began_s = clock.now()
+    record = energylab.measure(
+        fn=lambda _: board.work(0.3, 200.0), queries=range(20), meters=[ReplayMeter(board, clock)], clock=clock,
+        window_s=2.0, idle_s=5.0, warm_up_min_s=30.0, warm_up_max_s=60.0,
+    )  # fmt: skip
+    assert record.warm_up.duration_s >= 30
+    assert estimate.session_s(record) == pytest.approx(clock.now() - began_s, rel=0.05)

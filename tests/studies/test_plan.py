@@ -179,3 +179,20 @@ def test_the_quickstart_is_one_real_model_beside_two_cohorts():
 def test_studies_in_the_repository_are_yaml_with_a_title():
     for path in (REPOSITORY / "params/studies").glob("*.yaml"):
         assert yaml.safe_load(path.read_text())["title"], path
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"title: \xe9"])
+def test_a_file_that_is_no_text_is_one_clear_error(tmp_path, content):
+    (tmp_path / "x.yaml").write_bytes(content)
+    with pytest.raises(StudyError, match=r"x.yaml is not a text in UTF-8"):
+        planning.load(tmp_path / "x.yaml")
+
+
+def test_of_hundreds_of_architectures_an_error_lists_the_nearest():
+    study = {"sweeps": [{"task": "sentence_similarity", "model": "tiny-brt", "model_source": "random"}]}
+    parsed = planning.parse(yaml.safe_dump(study))
+    jobs, _ = planning.expand(parsed)
+    planned = planning.Plan("x", parsed, "", tuple(jobs), planning.find_notebook(parsed.notebook))
+    with pytest.raises(UnknownNameError, match=r"did you mean 'tiny-bert'.*tiny-bart.* and \d+ more") as caught:
+        planning.check(planned)
+    assert len(str(caught.value)) < 500

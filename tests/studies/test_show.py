@@ -46,7 +46,7 @@ def test_plan_shows_every_job_its_state_and_the_cost(measured, workplace):
     planned, _ = measured
     shown = study_command("plan", "fake.yaml").output
     assert all(job.id in shown for job in planned.jobs)
-    assert "3 jobs to do: about 5 s" in shown  # three sessions like the two that were measured
+    assert "3 jobs to do: about 4 s" in shown  # three like the two measured: 1.5 s from first to last reading
     assert "3 jobs by records of other models on the same task" in shown
 
 

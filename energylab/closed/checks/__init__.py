@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from energylab.closed.checks import device, floors, kind, parts, plan, power, readings, repeats, timeline
+from energylab.closed.checks import (
+    bounds,
+    device,
+    floors,
+    identity,
+    kind,
+    pace,
+    parts,
+    plan,
+    power,
+    readings,
+    repeats,
+    rest,
+    settings,
+    timeline,
+)
 from energylab.closed.official import Official
 from energylab.closed.statement import ClosedRun
 from energylab.closed.verdict import Check
 
-__all__ = ["all_checks"]
+__all__ = ["all_checks", "of_the_work"]
 
 
 def all_checks(run: ClosedRun, official: Official) -> list[Check]:
@@ -25,11 +40,15 @@ def all_checks(run: ClosedRun, official: Official) -> list[Check]:
         return first
     return [
         *first,
+        identity.identity(run),
+        identity.commitments(run),
+        identity.when(run),
         parts.attestations(run),
         parts.image(run, official),
         parts.seal(run),
         parts.data(run, official),
         parts.task(run, official),
+        settings.settings(run),
         kind.kind(run),
         plan.coverage(run),
         plan.order(run),
@@ -37,14 +56,29 @@ def all_checks(run: ClosedRun, official: Official) -> list[Check]:
         readings.windows(run),
         readings.counter(run),
         readings.durations(run),
+        bounds.bounds(run),
+        pace.pace(run),
         timeline.complete(run),
         timeline.steps(run),
         timeline.sensor(run),
+        rest.rest(run),
         power.between(run),
         device.plausible(run),
+        device.conditions(run),
         floors.stored(run),
         floors.time(run),
         floors.energy(run),
         repeats.copied(run),
         repeats.scatter(run),
     ]
+
+
+def of_the_work(run: ClosedRun) -> list[Check]:
+    """Make the checks of what the container alone says: sizes, tokens, and whether the work can have been done.
+
+    For a run on one's own machine, whose meter, image and seal need no check.
+    """
+    first = [plan.size(run), plan.stated(run)]
+    if not all(check.passed for check in first):
+        return first
+    return [*first, plan.tokens(run), floors.stored(run), floors.time(run), floors.energy(run)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from energylab.closed.statement import ClosedRun, Timeline, WindowReadings
 from energylab.closed.verdict import Check
@@ -24,6 +25,11 @@ def judged(name: str, problems: Sequence[str], fine: str) -> Check:
 def undecided(name: str, why: str) -> Check:
     """Return a check that could not be decided."""
     return Check(name, None, why)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Tell whether two settings are the same: 1, 1.0 and true are three, and would name three cohorts."""
+    return type(a) is type(b) and a == b
 
 
 def scored(run: ClosedRun) -> list[MeterFacts]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from energylab.closed.checks.base import judged, undecided
+from energylab.closed.checks.base import judged, undecided, valid_windows
 from energylab.closed.statement import ClosedRun
 from energylab.closed.verdict import Check
+from energylab.protocol.checks import failure_reasons, state_reasons
+from energylab.protocol.settings import Settings
 
 #: Degrees Celsius that a working board can have, and megahertz its clock can run at.
 TEMPERATURE_C, CLOCK_MHZ = (5.0, 110.0), (100.0, 4000.0)
@@ -35,6 +37,20 @@ def plausible(run: ClosedRun) -> Check:
     if not looked:
         return undecided("device", "the device tells neither temperature nor clock")
     return judged("device", problems, "temperatures and clocks are what hardware has")
+
+
+def conditions(run: ClosedRun) -> Check:
+    """No window that counts was slowed down, shared or failed in: the protocol would have measured it again."""
+    boards = sorted(device.uuid or "" for device in run.record.devices if device.type == "cuda")
+    tolerances, problems = Settings(), []
+    for window in valid_windows(run):
+        where = f"window {window.index}"
+        told = sorted(state.device for state in window.states if state.device in boards)
+        if told != boards:
+            problems.append(f"{where}: the boards' states are not told once each")
+        reasons = [*failure_reasons(window.failures), *(r for s in window.states for r in state_reasons(s, tolerances))]
+        problems += [f"{where} counts, in spite of {reason}" for reason in dict.fromkeys(reasons)]
+    return judged("conditions", problems, "no window that counts was slowed down, shared with others, or failed in")
 
 
 def _odd(temperature_c: float | None, clock_mhz: float | None) -> list[str]:

@@ -10,6 +10,7 @@ M. Horowitz, "Computing's energy problem", ISSCC 2014, scaled down to less than 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from energylab.closed.checks.base import judged, undecided
@@ -38,20 +39,39 @@ class Speed:
     operations_per_s: float
 
 
-#: By a part of the product name; the first that matches counts.
-SPEEDS = {
-    "B200": Speed(8.0e12, 2.5e15),
-    "GH200": Speed(4.9e12, 9.9e14),
-    "H200": Speed(4.8e12, 9.9e14),
-    "H100": Speed(3.95e12, 9.9e14),
-    "A100": Speed(2.04e12, 3.12e14),
-    "L40S": Speed(8.64e11, 3.62e14),
-    "L4": Speed(3.0e11, 1.21e14),
-    "A10": Speed(6.0e11, 1.25e14),
-    "V100": Speed(1.13e12, 1.25e14),
-    "T4": Speed(3.2e11, 6.5e13),
-    "RTX 4090": Speed(1.01e12, 3.3e14),
+@dataclass(frozen=True)
+class Product(Speed):
+    """A board as its maker describes it: also the most watts it can be set to, and its compute capability."""
+
+    most_w: float
+    capability: str
+
+
+#: By a word of the product name.
+PRODUCTS = {
+    "B200": Product(8.0e12, 2.5e15, 1200, "10.0"),
+    "GH200": Product(4.9e12, 9.9e14, 1000, "9.0"),
+    "H200": Product(4.8e12, 9.9e14, 700, "9.0"),
+    "H100": Product(3.95e12, 9.9e14, 700, "9.0"),
+    "A100": Product(2.04e12, 3.12e14, 500, "8.0"),
+    "L40S": Product(8.64e11, 3.62e14, 350, "8.9"),
+    "L40": Product(8.64e11, 1.81e14, 300, "8.9"),
+    "L4": Product(3.0e11, 1.21e14, 75, "8.9"),
+    "A10": Product(6.0e11, 1.25e14, 150, "8.6"),
+    "A10G": Product(6.0e11, 1.25e14, 300, "8.6"),
+    "V100": Product(1.13e12, 1.25e14, 350, "7.0"),
+    "T4": Product(3.2e11, 6.5e13, 75, "7.5"),
+    "RTX 4090": Product(1.01e12, 3.3e14, 600, "8.9"),
 }
+
+
+def product(name: str | None) -> Product | None:
+    """Return the board of a product name; None for one that is not known here."""
+    # whole words: "L4" is not in "L40", nor "A100" in "RTX A1000"; a fuller name before its beginning
+    found = [word for word in PRODUCTS if re.search(rf"(?<![A-Za-z0-9]){word}(?![A-Za-z0-9])", name or "")]
+    return PRODUCTS[max(found, key=len)] if found else None
+
+
 #: No processor is faster than this for each of its cores, nor all of them together in reading memory.
 CORE = Speed(1.2e12, 5e11)
 
@@ -59,8 +79,9 @@ CORE = Speed(1.2e12, 5e11)
 def stored(run: ClosedRun) -> Check:
     """The files on the host are large enough for the stated number of weights in the stated precision."""
     model, weights = run.record.model, run.weights
-    if not model.parameters:
-        return undecided("weights", "the record does not state the number of parameters")
+    if not model.parameters or not model.weights_bytes or weights.files < 1:
+        said = "the record does not state how many parameters of how many bytes were loaded, from which files"
+        return undecided("weights", said) if run.data_checked_by == "container" else judged("weights", [said], "")
     bits = 8 * weights.bytes / model.parameters
     problems = []
     whole = sum(count for kind, count in weights.elements.items() if kind in WHOLE)
@@ -76,8 +97,8 @@ def stored(run: ClosedRun) -> Check:
     if model.quantisation is None and declared and model.weights_bytes and abs(loaded - declared) > 0.1 * declared:
         problems.append(f"{loaded:.1f} bits a parameter were loaded; {model.dtype} has {declared}")
     asked = run.record.task.settings.get("dtype")
-    if model.quantisation is None and asked in BITS and model.dtype in BITS and asked != model.dtype:
-        problems.append(f"the task asked for {asked}, the model was loaded in {model.dtype}")
+    if model.quantisation is None and asked in list(BITS) and asked != model.dtype:  # it may be anything, lists too
+        problems.append(f"the task asked for {asked}, the model was loaded in {str(model.dtype)[:40]}")
     said = model.quantisation or model.dtype or "unknown precision"
     return judged("weights", problems, f"{bits:.1f} bits a parameter are stored, as {said} needs")
 
@@ -146,7 +167,7 @@ def _speed(run: ClosedRun) -> tuple[Speed | None, str]:
         return Speed(CORE.bytes_per_s, CORE.operations_per_s * count), name
     if devices[0].type != "cuda":
         return None, name
-    known = next((speed for part, speed in SPEEDS.items() if part in name), None)
+    known = product(name)
     return (
         None if known is None else Speed(known.bytes_per_s * len(devices), known.operations_per_s * len(devices))
     ), name

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from energylab.closed.checks.base import judged, scored
+from energylab.closed.checks.floors import product
 from energylab.closed.statement import ClosedRun
 from energylab.closed.verdict import Check
+from energylab.record import DeviceFacts
 
 #: What each meter can be the source of: kinds of energy, and types of device. Simulated energy is for tests and
 #: teaching: no bundle of it is taken.
@@ -42,7 +44,7 @@ def kind(run: ClosedRun) -> Check:
     return judged("kind", problems, f"{record.energy_kind} on {'/'.join(sorted(types))} by {sources}{note}")
 
 
-def _lacks(run: ClosedRun, board) -> list[str]:
+def _lacks(run: ClosedRun, board: DeviceFacts) -> list[str]:
     """Return what a real board would tell and this one does not."""
     told = {
         "a UUID": board.uuid and board.uuid.startswith("GPU-"),
@@ -54,4 +56,17 @@ def _lacks(run: ClosedRun, board) -> list[str]:
     states = [state for window in run.record.windows for state in window.states if state.device == board.uuid]
     told["its temperature"] = states and all(state.temperature_c is not None for state in states)
     told["its clock"] = states and all(state.sm_clock_mhz is not None for state in states)
-    return [f"it does not tell {name}" for name, value in told.items() if not value]
+    return [f"it does not tell {name}" for name, value in told.items() if not value] + _unlike(board)
+
+
+def _unlike(board: DeviceFacts) -> list[str]:
+    """Return where a board is unlike the product it is said to be."""
+    known = product(board.name)
+    if known is None:
+        return []
+    found, capability = [], board.settings.get("compute_capability")
+    if board.power_limit_w and board.power_limit_w > known.most_w:
+        found.append(f"a limit of {board.power_limit_w:g} W; the product can be set to {known.most_w:g} W at most")
+    if capability and capability != known.capability:
+        found.append(f"compute capability {str(capability)[:10]}; the product has {known.capability}")
+    return found

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from energylab import tasks
-from energylab.closed.checks.base import judged, undecided
+from energylab.closed.checks.base import judged, same, undecided
 from energylab.closed.official import Official
 from energylab.closed.seal import gaps
 from energylab.closed.statement import ATTESTATION_VERSION, ATTESTATIONS, ClosedRun
 from energylab.closed.verdict import Check
 from energylab.errors import EnergylabError
+from energylab.parameters import Parameters
+from energylab.record import PHASES
+from energylab.tasks.base import Task
+from energylab.tasks.models import model_class
+from energylab.tasks.text import TextTask
 
 
 def attestations(run: ClosedRun) -> Check:
@@ -35,9 +40,10 @@ def data(run: ClosedRun, official: Official) -> Check:
     """The queries are those of the task's data."""
     facts, record = run.record.data, run.record
     if run.data_checked_by == "container":
+        if record.task.name in tasks.task_names(official.params):
+            return Check("data", False, f"a plug-in is said to have brought {record.task.name}, a task known here")
         return undecided("data", "a plug-in brought its own data: its digest is the container's word")
-    seed = record.parameters.get("seed", 0)
-    passed, words = official.rows(record.task.name, facts.source, facts.queries, seed, facts.digest)
+    passed, words = official.rows(record.task.name, facts, record.protocol.seed)
     return Check("data", passed, words)
 
 
@@ -47,14 +53,40 @@ def task(run: ClosedRun, official: Official) -> Check:
     if run.data_checked_by == "container":
         return undecided("task", "a plug-in's task: its settings are the container's word")
     try:
-        _, settings = tasks.load_settings(stated.name, official.params)
+        known = tasks.load_task(Parameters.check({**run.record.parameters, "params": official.params}))
     except EnergylabError as error:
         return Check("task", False, str(error)[:200])
+    settings = known.settings
     published = settings.model_dump(mode="json")
-    changed = {name for name, value in stated.settings.items() if name in published and published[name] != value}
+    changed = {
+        name for name, value in stated.settings.items() if name in published and not same(published[name], value)
+    }
     problems = [f"{name} differs from the published one, and the record does not say so" for name in sorted(changed)]
     problems = [text for text, name in zip(problems, sorted(changed), strict=True) if name not in stated.overridden]
+    absent = sorted({*known.resolved_settings(), "runs"} - stated.settings.keys())
+    problems += [f"{name} is not stated" for name in absent] + _of_family(run, known)
     if stated.version != settings.version:
         problems.append(f"version {stated.version[:30]!r} of the task, {settings.version!r} is known here")
     said = f"with {', '.join(stated.overridden)} of its own" if stated.overridden else "with every setting as published"
     return judged("task", problems, f"{stated.name} {stated.version}, {said}")
+
+
+def _of_family(run: ClosedRun, known: Task) -> list[str]:
+    """Return where phases, size class and lengths of the queries are not those the task's family gives."""
+    record, found = run.record, []
+    if "preprocess" in known.phases and "preprocess" not in record.phases:
+        found.append("the inputs are prepared in no phase, and that work is rated")
+    if list(record.phases) != [phase for phase in PHASES if phase in record.phases]:
+        found.append(f"the phases {', '.join(record.phases)[:80]} are unknown, twice there or out of order")
+    count = record.model.parameters
+    if count and record.model.model_class != model_class(count, known.settings.model_classes):
+        found.append(f"{count:,} parameters are not of size class {record.model.model_class}")
+    counted = any(window.input_tokens for window in record.windows)
+    if isinstance(known, TextTask) and counted and "input_tokens" not in record.data.covariates:
+        found.append("the lengths of the queries are not stated")
+    found += [
+        f"{name[:30]} is stated of {len(values)} of {record.data.queries} queries"
+        for name, values in record.data.covariates.items()
+        if len(values) != record.data.queries
+    ]
+    return found

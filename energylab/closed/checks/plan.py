@@ -68,8 +68,8 @@ def coverage(run: ClosedRun) -> Check:
     problems = [] if record.valid else ["the record itself says that it has no total"]
     if record.protocol.version != PROTOCOL_VERSION:
         problems.append(f"protocol version {record.protocol.version[:20]!r}, {PROTOCOL_VERSION!r} is known here")
-    stated = {record.protocol.runs, record.protocol.settings.get("runs"), record.task.settings.get("runs")}
-    if stated != {record.protocol.runs}:
+    stated = [record.protocol.settings.get("runs"), record.task.settings.get("runs")]  # anything, lists too
+    if stated != [record.protocol.runs] * 2:
         problems.append("the number of runs is stated differently in different places")
     if record.task.settings.get("samples", record.data.queries) != record.data.queries:
         problems.append(f"{record.data.queries} queries are held, the task states {record.task.settings['samples']}")
@@ -83,6 +83,8 @@ def coverage(run: ClosedRun) -> Check:
                 problems.append(f"run {number}, {phase}: {len(asked)} of {len(expected)} queries, or some twice")
     strangers = set(blocks) - {(number, phase) for number in range(record.protocol.runs) for phase in record.phases}
     problems += [f"run {number}, {phase[:20]} is not part of the plan" for number, phase in sorted(strangers)]
+    problems += [f"{one.metric[:30]} scores {one.queries} answers" for one in record.quality
+                 if not 0 <= one.queries <= record.data.queries]  # fmt: skip
     asked = f"{record.protocol.runs} runs of {record.data.queries} queries"
     return judged("coverage", problems, f"{asked}: every query once a phase and run")
 
@@ -100,6 +102,14 @@ def order(run: ClosedRun) -> Check:
             )
         if [window.block for window in windows] != list(range(len(windows))):
             problems.append(f"run {number}, {phase[:20]}: the blocks are not numbered one after the other")
+    tries: dict[tuple[int, str, int], list[int]] = defaultdict(list)
+    for window in record.windows:
+        tries[window.run, window.phase, window.block].append(window.attempt)
+    problems += [
+        f"run {number}, {phase[:20]}, block {block}: the tries are numbered {str(numbers)[:40]}"
+        for (number, phase, block), numbers in tries.items()
+        if numbers != list(range(len(numbers)))
+    ]
     return judged("order", problems, "the queries of every run are in the order of its seed")
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 from energylab.closed.checks.base import judged, power_limit_w, scored, timeline_of, undecided
 from energylab.closed.statement import ClosedRun, Sample, Timeline
 from energylab.closed.verdict import Check
+from energylab.closed.watch import MAX_SAMPLES
 from energylab.record import MeterFacts
 
 #: How far a sensor's integral and the counter may differ over all windows together, and over one of them.
@@ -16,11 +17,14 @@ SENSOR_TOTAL, SENSOR_WINDOW = 0.05, 0.15
 KERNEL_STEP_S = 0.02
 #: Sensor samples a window needs before its own integral is looked at.
 ENOUGH = 8
+#: Slowest sampling of a timeline that is not full, in seconds, and the share of its samples that must be there.
+SLOWEST_SAMPLES_S, ENOUGH_SAMPLES = 0.2501, 0.3
 
 
 def complete(run: ClosedRun) -> Check:
     """Every scored meter has a timeline over the whole session, with every window's edges in it."""
-    problems = []
+    told, expected = ([(one.device, one.meter) for one in run.timelines], [(m.device, m.name) for m in scored(run)])
+    problems = [] if told == expected else ["there is not one timeline for every scored meter"]
     for meter in scored(run):
         line = timeline_of(run, meter.device)
         if line is None or len(line.samples) < 3:
@@ -40,7 +44,9 @@ def _sparse(line: Timeline) -> list[str]:
     """Say where too few samples lie: a line with holes would hide what lies in them."""
     span_s = line.samples[-1].time_s - line.samples[0].time_s
     expected = span_s / line.period_s
-    few = len(line.samples) < 0.3 * expected
+    if line.period_s > SLOWEST_SAMPLES_S and len(line.samples) < MAX_SAMPLES / 2:
+        return [f"{line.device}: sampled every {line.period_s:g} s, at most {SLOWEST_SAMPLES_S:g} s are taken"]
+    few = len(line.samples) < ENOUGH_SAMPLES * expected
     return [f"{line.device}: {len(line.samples)} samples, {expected:.0f} were to be taken"] if few else []
 
 
@@ -104,6 +110,7 @@ def sensor(run: ClosedRun) -> Check:
             if meter.name == "nvml":
                 problems.append(f"{meter.device}: no power sensor beside the counter, which every such board has")
             continue
+        problems += _unsensed(run, line, sensed)
         by_sensor = by_counter = slack_j = 0.0
         for one in (
             reading for reading in run.readings if reading.device == meter.device and reading.start and reading.stop
@@ -124,6 +131,18 @@ def sensor(run: ClosedRun) -> Check:
     if not looked and not problems:
         return undecided("sensor", "the meter has no power sensor beside its counter")
     return judged("sensor", problems, f"sensor and counter agree in {looked} windows")
+
+
+def _unsensed(run: ClosedRun, line: Timeline, sensed: list[Sample]) -> list[str]:
+    """Name windows whose stretch of the sensor is missing, and powers that are none."""
+    found = [f"at {s.time_s:.2f} s the sensor says {s.power_w:.4g} W" for s in sensed if s.power_w < 0]
+    times = [sample.time_s for sample in sensed]
+    for window in run.record.windows:
+        expected = window.duration_s / line.period_s
+        count = bisect_right(times, window.start_s + window.duration_s) - bisect_left(times, window.start_s)
+        if expected >= ENOUGH and count < ENOUGH_SAMPLES * expected:
+            found.append(f"window {window.index}: {count} samples of the sensor, {expected:.0f} were to be taken")
+    return found
 
 
 def _integral(sensed: list[Sample], start_s: float, stop_s: float) -> tuple[float, int] | None:

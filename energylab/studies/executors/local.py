@@ -48,6 +48,7 @@ class LocalExecutor(Executor):
     """
 
     name = "local"
+    program = "energylab.studies.job"  # what an attempt runs, where it starts from nothing
 
     def __init__(self, devices: str = "auto", cold: bool = False, forge: ForgeServer | None = None) -> None:
         self.devices = device_names.available(devices)
@@ -111,7 +112,7 @@ class LocalExecutor(Executor):
             order = Order("energylab.studies.job:main", arguments, "energylab-job", environment, str(Path.cwd()))
             return self._forge.start(order, log)
         return subprocess.Popen(
-            [sys.executable, "-m", "energylab.studies.job", *arguments, str(os.getpid())],
+            [sys.executable, "-m", self.program, *arguments, str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
