@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -19,29 +18,23 @@ from energylab import devices as machine_devices
 from energylab import meters as machine_meters
 from energylab.clock import Clock
 from energylab.cohort import cohort_key
-from energylab.errors import MeasurementError, ParameterError
+from energylab.errors import ParameterError
 from energylab.machine import host_facts
 from energylab.meters.base import Meter
 from energylab.parameters import FOLDERS, PROTOCOL_VERSION, Parameters
 from energylab.paths import results_root
-from energylab.protocol.served import ServedWorkload
 from energylab.protocol.session import Session, run_session
 from energylab.protocol.settings import Settings
-from energylab.protocol.workload import FunctionWorkload, TaskWorkload, Workload
 from energylab.record import (
-    DataFacts,
     DeviceFacts,
-    ModelFacts,
     ProtocolFacts,
     Quality,
     Record,
-    TaskFacts,
     board_name,
-    canonical_json,
 )
 from energylab.stopping import PrecisionStop, SessionStop, StarStop
+from energylab.subjects import FunctionSubject, TaskSubject
 from energylab.tasks.models import quiet_imports
-from energylab.tasks.served import ServedTask
 
 
 def measure(
@@ -104,7 +97,7 @@ def measure(
     parameters = parameters or Parameters.check({**named, **more})
     if output_folder is not None:
         store.check_folder(output_folder)  # or hours of measuring would end in an error
-    subject = _TaskSubject(parameters) if fn is None else _FunctionSubject(parameters, fn, queries)
+    subject = TaskSubject(parameters) if fn is None else FunctionSubject(parameters, fn, queries)
     record, _ = measure_subject(subject, parameters, choose_instruments(parameters, meters), clock)
     if output_folder is not None:
         store.write(record, output_folder)
@@ -159,75 +152,6 @@ def run(parameters: Parameters) -> Record:
 def output_folder(parameters: Parameters) -> Path:
     """Return the folder the benchmark notebook writes its record to."""
     return Path(parameters.output_folder or results_root(parameters.params) / "notebook")
-
-
-class _TaskSubject:
-    """A model on a task."""
-
-    served: ServedWorkload | None = None
-
-    def __init__(self, parameters: Parameters) -> None:
-        self.task = tasks.load_task(parameters)  # checks names before anything is loaded
-        self.files = tasks.foreign_files(parameters.task, type(self.task), parameters.params)
-        self.rows, self.data = self.task.load_rows()
-        self.phases = tuple(self.task.phases)
-
-    def load(self, devices: Sequence[DeviceFacts]) -> Workload:
-        self.model = self.task.load_model(machine_devices.torch_name(devices[0]))
-        self.phases = tuple(self.task.phases)  # some tasks settle them by what kind of model was loaded
-        self.data = self.data.model_copy(update={"covariates": self.task.covariates(self.rows)})
-        if isinstance(self.task, ServedTask):
-            self.served = ServedWorkload(self.task, self.rows, self.task.parameters.max_relative_bound)
-            return self.served
-        machine_devices.check_torch_agrees(devices)
-        self.task.rehearse(self.rows)
-        return TaskWorkload(self.task, self.rows)
-
-    def task_facts(self) -> TaskFacts:
-        return TaskFacts(
-            name=self.task.settings.name,
-            version=self.task.settings.version,
-            settings={**self.task.resolved_settings(), "runs": self.task.parameters.runs},
-            overridden=self.task.overridden(),
-            files=self.files,
-        )
-
-    def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
-        answered = sorted(answers)
-        return self.task.score([answers[i] for i in answered], [self.rows[i] for i in answered]) if answered else ()
-
-    def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
-        serving = {} if self.served is None else {"serving": self.served.figures()}
-        return {**self.task.extra([answers[i] for i in sorted(answers)]), **serving}
-
-
-class _FunctionSubject:
-    """Any function on queries of one's own: one phase, no quality."""
-
-    phases = FunctionWorkload.phases
-
-    def __init__(self, parameters: Parameters, fn: Callable[[Any], Any], queries: Sequence[Any]) -> None:
-        self._fn, self._queries = fn, list(queries)
-        if not self._queries:
-            raise MeasurementError("queries is empty; give at least one query for fn")
-        name = getattr(fn, "__qualname__", type(fn).__name__)
-        self.model = ModelFacts(name=name, source="function", dtype=parameters.dtype)
-        digest = hashlib.sha256(canonical_json([repr(query) for query in self._queries])).hexdigest()
-        self.data = DataFacts(name="given", source="given", digest=digest, queries=len(self._queries))
-
-    def load(self, devices: Sequence[DeviceFacts]) -> Workload:
-        machine_devices.check_torch_agrees(devices)
-        boards = [device.index for device in devices if device.type == "cuda"]
-        return FunctionWorkload(self._fn, self._queries, boards)
-
-    def task_facts(self) -> TaskFacts:
-        return TaskFacts(name="function", version="1", settings={"samples": len(self._queries), "batch_size": 1})
-
-    def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
-        return ()
-
-    def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
-        return {}
 
 
 @dataclass(frozen=True)

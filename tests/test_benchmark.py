@@ -7,7 +7,9 @@ import re
 import subprocess
 import sys
 
+import numpy
 import pytest
+import torch
 
 import energylab
 from energylab import benchmark, store
@@ -17,6 +19,7 @@ from energylab.meters.estimate import EstimateMeter
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
 from energylab.parameters import Parameters
 from energylab.record import Quality
+from energylab.subjects import FunctionSubject
 from energylab.tasks.sentence_similarity import SentenceSimilarity
 
 QUICK = {"samples": 4, "runs": 2, "window_s": 0.02, "idle_s": 0.05, "warm_up_min_s": 0.05, "warm_up_max_s": 0.5}
@@ -150,6 +153,16 @@ def test_a_fault_in_scoring_costs_no_measurement(tmp_path, monkeypatch, methods,
     assert quality.value is None
     assert re.search(said, quality.meaningless)
     assert record.extra["unscored"] == quality.meaningless
+
+
+def test_queries_that_differ_have_other_digests():
+    long = numpy.arange(5000.0)
+    other = long.copy()
+    other[2500] = -1.0  # where the text of an array says ...
+    queries = [["a"], ["b"], [1], [long], [other], [torch.tensor(long)], [torch.tensor(other)], [{"x": long}], [{1, 2}]]
+    digests = [FunctionSubject(Parameters(), len, some).data.digest for some in queries]
+    assert len(set(digests)) == len(queries) - 2  # a tensor has the content of its array
+    assert digests[3] == FunctionSubject(Parameters(), len, [long.copy()]).data.digest
 
 
 def test_meters_of_ones_own_watch_the_devices_of_the_parameters():

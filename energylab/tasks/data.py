@@ -64,7 +64,7 @@ def load_rows(
 
 
 def digest(rows: Iterable[Row]) -> str:
-    """Return the sha256 over rows in order; arrays, images and bytes count by their content."""
+    """Return the sha256 over rows in order; tensors, arrays, images and bytes count by their content."""
     total = hashlib.sha256()
     for row in rows:
         total.update(json.dumps(row, sort_keys=True, ensure_ascii=False, default=_content).encode())
@@ -72,8 +72,13 @@ def digest(rows: Iterable[Row]) -> str:
     return total.hexdigest()
 
 
-def _content(value: Any) -> dict[str, Any]:
-    """Stand for a value that JSON cannot hold by the hash of its bytes and its shape."""
+def _content(value: Any) -> dict[str, Any] | str:
+    """Stand for a value that JSON cannot hold by the hash of its bytes and its shape, or by its text."""
+    if hasattr(value, "detach"):  # a tensor; numpy has no bfloat16
+        value = value.detach().cpu()
+        value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+    if not (isinstance(value, bytes | bytearray) or hasattr(value, "tobytes")):
+        return repr(value)
     data = value if isinstance(value, bytes | bytearray) else value.tobytes()
     shape = [str(getattr(value, name)) for name in ("shape", "size", "dtype", "mode") if hasattr(value, name)]
     return {"sha256": hashlib.sha256(data).hexdigest(), "shape": shape}
