@@ -22,6 +22,7 @@ REASONS = {
     "device_lost": "the device stopped answering",
     "permission_denied": "the counter may not be read",
     "meter_failed": "the meter failed",
+    "state_unknown": "the device could not be asked for heat, slowdowns and other processes",
     "co_tenant": "another process was on the device",
     "thermal_slowdown": "the device slowed down because of heat",
     "power_brake": "the device slowed down because of an external power brake",

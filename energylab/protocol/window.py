@@ -197,7 +197,7 @@ def _counters(bench: Bench) -> dict[str, DeviceCounters | None]:
         try:
             found[meter.device] = meter.counters()
         except MeterError:
-            found[meter.device] = None  # the window's own readings meet the same error, and record it
+            found[meter.device] = None  # no state: the window cannot be judged, and says so
     return found
 
 
@@ -233,6 +233,9 @@ def _judge(bench, block: Block, spans, work: Work, states, index: int, attempt: 
         reasons += span_reasons(span, bench.idle_w.get(span.meter.device), block.phase, bench.settings)
     for state in states:
         reasons += state_reasons(state, bench.settings)
+    judged = {state.device for state in states}
+    if any(span.error is None and span.meter.device not in judged for span in scored):
+        reasons.append("state_unknown")
     whole = all(span.error is None for span in scored)
     first = scored[0]
     bounds = [span.bound_j for span in scored]

@@ -190,6 +190,22 @@ def test_a_cotenant_marks_the_windows_it_was_seen_around(bench):
     assert bad.states[0].cotenants == (4242,)
 
 
+def test_a_window_whose_state_cannot_be_read_is_not_believed(bench):
+    start, stop = second_window(bench)
+    made, failed = [], []
+
+    def counters():
+        if made[0].clock.now() >= stop - 0.01 and not failed:
+            failed.append(True)
+            raise MeterError("the driver does not answer")
+        return DeviceCounters(temperature_c=60.0)
+
+    made.append(bench(counters=counters))
+    bad = hit(made[0].run())
+    assert bad.reasons == ("state_unknown",)
+    assert bad.energy_j > 0  # the counter itself was read
+
+
 class OutOfMemoryError(RuntimeError):
     """Stands in for torch's error of the same name."""
 
