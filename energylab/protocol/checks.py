@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from energylab.errors import DeviceLostError, MeterError, MeterPermissionError
+from energylab.errors import CounterStuckError, DeviceLostError, MeterError, MeterPermissionError
 from energylab.meters.base import DeviceCounters, Meter, Reading
 from energylab.protocol.settings import Settings
 from energylab.record import DeviceState, QueryFailure
@@ -78,9 +78,12 @@ def floored(meter: Meter, phase: str) -> bool:
 
 def meter_reason(error: MeterError) -> str:
     """Name the reason behind a meter's error."""
-    if isinstance(error, DeviceLostError):
-        return "device_lost"
-    return "permission_denied" if isinstance(error, MeterPermissionError) else "meter_failed"
+    known = {
+        DeviceLostError: "device_lost",
+        MeterPermissionError: "permission_denied",
+        CounterStuckError: "counter_stuck",
+    }
+    return next((reason for kind, reason in known.items() if isinstance(error, kind)), "meter_failed")
 
 
 def span_reasons(span: MeterSpan, idle_w: float | None, phase: str, settings: Settings) -> list[str]:

@@ -102,6 +102,25 @@ def test_a_stuck_counter(bench):
     assert bad.energy_j == 0.0  # what the counter said is kept; the window is not valid
 
 
+def test_a_stuck_counter_is_named_where_an_edge_waits_for_its_step(bench):
+    tick = replace(bench().settings, edges="tick", max_attempts=1)
+    second = bench(settings=tick).run().windows[1]
+    made = bench(settings=tick)
+    held = []
+
+    def hold(reading):
+        if reading.time_s < second.start_s:
+            return reading
+        held.append(reading.energy_j)
+        return Reading(held[0], reading.time_s)
+
+    made.fault = hold
+    session = made.run()
+    assert session.windows[-1].reasons == ("counter_stuck",)
+    assert "counter_stuck" in session.reasons[0]
+    assert session.idle[-1].reasons == ("counter_stuck",)
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
