@@ -18,7 +18,7 @@ from energylab import devices as machine_devices
 from energylab import meters as machine_meters
 from energylab.clock import Clock
 from energylab.cohort import cohort_key
-from energylab.errors import ParameterError
+from energylab.errors import ParameterError, SealError
 from energylab.machine import host_facts
 from energylab.meters.base import Meter
 from energylab.parameters import FOLDERS, PROTOCOL_VERSION, Parameters
@@ -299,6 +299,8 @@ def _of_answers(subject: Any, session: Session) -> tuple[tuple[Quality, ...], di
             quality, extra = subject.score(session.answers), subject.extra(session.answers)
             to_json([extra, *(one.details for one in quality)])  # what cannot be written would cost the record
             return quality, extra
+        except SealError:  # broken rules end the session
+            raise
         except Exception as error:  # noqa: BLE001 - the energy is measured, whatever a score may raise
             why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
     warnings.warn(f"the energy is measured, the quality is not known: {why}", stacklevel=2)

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from energylab.clock import Clock
-from energylab.errors import MeasurementError
+from energylab.errors import MeasurementError, SealError
 from energylab.meters.base import Meter
 from energylab.protocol.bench import Bench, Block, Edge
 from energylab.protocol.settings import Settings
@@ -259,6 +259,8 @@ def _read_answers(bench: Bench, answered: Sequence[tuple[Batch, Any]], measured:
     try:
         for batch, outputs in answered:
             measured.answers.update(bench.workload.answers(batch, outputs))
+    except SealError:  # broken rules end the session
+        raise
     except Exception as error:  # noqa: BLE001 - kept for the record
         measured.unread = f"answers cannot be read: {type(error).__name__}: {error}"[:500]
 
