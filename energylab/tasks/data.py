@@ -89,14 +89,36 @@ def _sample(settings: TaskSettings, count: int, open_row: Callable) -> tuple[lis
     if folder is None or not (folder / "rows.jsonl").is_file():
         raise DataError(f"task {settings.name!r} has no sample data ({folder}); use data_source='synthetic' or 'hub'")
     try:
-        lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()[:count]
-        rows = [open_row(json.loads(line), folder) for line in lines]
+        rows = [open_row(row, folder) for row in json_lines(folder / "rows.jsonl")[:count]]
         about = yaml.safe_load((folder / "about.yaml").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise DataError(f"sample data {folder}: {error}") from error
     if not isinstance(about, dict) or not about.get("licence"):
         raise DataError(f"sample data {folder}: about.yaml names no licence; say under which terms others may use it")
     return rows, {"name": f"sample {settings.name}", "licence": about["licence"]}
+
+
+def json_lines(file: Path) -> list[Row]:
+    """Read a file of one JSON object a line; empty lines are left out.
+
+    Raises
+    ------
+    DataError
+        Names the line that is no object.
+    """
+    rows = []
+    # not splitlines(): it would also split at the other ends of a line that a text may hold
+    for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{file} line {number} is no JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise DataError(f"{file} line {number} is no object; write one a line, with the task's columns")
+        rows.append(row)
+    return rows
 
 
 def _published(settings: TaskSettings, count: int, required: Sequence[str]) -> tuple[list[Row], dict[str, Any]]:
