@@ -175,3 +175,12 @@ def test_a_similarity_model_with_a_part_that_is_not_computed_is_refused(tmp_path
         loaded("sentence_similarity", folder)
     Path(folder, "modules.json").write_text(json.dumps([listed[0], listed[1], listed[3]]))
     loaded("sentence_similarity", folder)
+
+
+def test_broken_weights_are_one_clear_error(tmp_path):
+    folder = stored(tmp_path, "tiny-bert", "AutoModel")
+    whole = Path(folder, "model.safetensors").read_bytes()
+    for broken in (b"garbage", whole[: len(whole) // 2]):
+        Path(folder, "model.safetensors").write_bytes(broken)
+        with pytest.raises(ModelError, match="its weights cannot be loaded"):
+            loaded("sentence_similarity", folder)
