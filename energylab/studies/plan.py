@@ -8,7 +8,7 @@ import json
 import random
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,17 +78,21 @@ class Job:
         All parameters, checked.
     values : dict
         The parameters the study states; the rest are the notebook's defaults.
+    setting : str
+        What tells it from the study's other jobs of its task and model; empty where there is nothing.
     """
 
     id: str
     parameters: Parameters = field(compare=False)
     values: dict[str, Any] = field(compare=False)
+    setting: str = field(default="", compare=False)
 
     @property
     def label(self) -> str:
-        """Task and model in a few words, for people."""
-        repeat = f" · repeat {self.parameters.repeat}" if self.parameters.repeat else ""
-        return f"{self.parameters.task_name} · {self.parameters.model}{repeat}"
+        """Task, model and what tells it from others in a few words, for people."""
+        repeat = f"repeat {self.parameters.repeat}" if self.parameters.repeat else ""
+        parts = (self.parameters.task_name, self.parameters.model, self.setting, repeat)
+        return " · ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True)
@@ -265,7 +269,22 @@ def expand(study: StudyFile) -> tuple[list[Job], tuple[Job, ...]]:
         if job.id in jobs:
             duplicates.append(job)
         jobs.setdefault(job.id, job)
-    return list(jobs.values()), tuple(duplicates)
+    return _told_apart(list(jobs.values())), tuple(duplicates)
+
+
+def _told_apart(jobs: list[Job]) -> list[Job]:
+    """Give every job the values in which it differs from the other jobs of its task and model."""
+    stated: dict[tuple[str, str], dict[str, set[str]]] = {}
+    for job in jobs:
+        seen = stated.setdefault((job.parameters.task, job.parameters.model), {})
+        for name in Parameters.model_fields:
+            seen.setdefault(name, set()).add(repr(job.values.get(name)))
+    named = []
+    for job in jobs:
+        seen = stated[job.parameters.task, job.parameters.model]
+        differing = [name for name in job.values if len(seen[name]) > 1 and name != "repeat"]
+        named.append(replace(job, setting=", ".join(f"{name}={job.values[name]}" for name in differing)))
+    return named
 
 
 def combinations(sweep: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -74,6 +74,9 @@ def _plan_row(planned: Plan, job: Job, state: JobState, cost: estimate.Estimate)
 
 
 def _print_costs(console: Console, planned: Plan, costs: list[estimate.Estimate]) -> None:
+    if not costs:
+        console.print("nothing to do: every job is done")
+        return
     total = estimate.total(costs)
     bases = {
         "records": "records of the same jobs in this study",
