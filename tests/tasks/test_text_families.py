@@ -88,3 +88,23 @@ def test_too_few_rows_an_unknown_model_and_a_missing_folder_are_refused():
         load_task(Parameters(model="/no/such", model_source="path")).load_model("cpu")
     with pytest.raises(ModelError, match="no_such_module"):
         load_task(Parameters(model="package:no_such_module/x", model_source="path")).load_model("cpu")
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "phase"),
+    [
+        ("text_generation", "tiny-llama", "prefill"),
+        ("text_classification", "tiny-bert", "forward"),
+        ("sentence_similarity", "tiny-bert", "forward"),
+    ],
+)
+def test_a_batch_stays_on_the_host_so_that_every_repetition_copies_it(task, model, phase):
+    """A batch that is moved for good would leave all repetitions but the first with less to do."""
+    tested, rows, _, _ = loaded(task=task, model=model, model_source="random", samples=2)
+    tested.device, tested.model = "meta", tested.model.to("meta")  # the one device beside the processor
+    tested.model.generate = lambda input_ids, **_: input_ids  # decoding looks at values, and there are none
+    inputs = tested.preprocess(rows[:1])
+    found = getattr(tested, phase)(inputs)
+    worked_on = found.logits if hasattr(found, "logits") else found
+    assert worked_on.device.type == "meta"
+    assert {tensor.device.type for tensor in inputs.values()} == {"cpu"}
