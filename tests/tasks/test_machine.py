@@ -1,8 +1,12 @@
 """What a machine cannot do is refused by name, on machines made up for it."""
 
 import pytest
+import torch
 
 from energylab.errors import ModelError
+from energylab.parameters import Parameters
+from energylab.protocol.workload import FunctionWorkload
+from energylab.tasks import load_task
 from energylab.tasks.machine import Machine, refuse_options, refuse_size
 from energylab.tasks.models import ModelRequest, load_model
 from energylab.tasks.quantisation import IN_CHECKPOINT, ON_LOADING
@@ -48,6 +52,34 @@ def test_all_problems_are_named_at_once():
 def test_a_capable_machine_is_let_be():
     options(H100, "bfloat16", "fp8", "flash_attention_2", compiled=True)
     options(CPU, "float16", attention="sdpa")
+
+
+@pytest.fixture
+def touched(monkeypatch):
+    """Four boards as torch shows them, and the numbers of those that were asked for anything that starts a context."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (asked.append(index), (80 * GB, 80 * GB))[1])
+    monkeypatch.setattr(torch.cuda, "synchronize", asked.append)
+    return asked
+
+
+def test_no_board_is_touched_but_those_the_model_is_on(touched):
+    machine = Machine.detect("cuda:1", 2)
+    assert touched == [1, 2]
+    assert machine.memory_bytes == (0, 80 * GB, 80 * GB, 0)
+    with pytest.raises(ModelError, match="sees 4 GPU"):
+        Machine.detect("cuda:4")
+    touched.clear()
+    task = load_task(Parameters(task="sentence_similarity", gpus=2))
+    task.device = "cuda:1"
+    task.synchronize()
+    assert touched == [1, 2]
+    touched.clear()
+    FunctionWorkload(len, ["a"], boards=[3]).synchronize()
+    assert touched == [3]
 
 
 def test_a_large_model_is_refused_with_what_would_do():
