@@ -94,7 +94,15 @@ def measure(
         raise ParameterError("fn measures a function: leave task and model out, or leave fn out")
     if (fn is None) != (queries is None):
         raise ParameterError("fn and queries come together: fn is called with each of queries")
+    if fn is not None and not callable(fn):
+        raise ParameterError(f"fn={fn!r} cannot be called; give a function of one query")
+    if task is not None and model is None and task != Parameters().task:
+        raise ParameterError(
+            f"task={task!r} without a model; name one, for example a row of params/architectures/ (random weights)"
+        )
     parameters = parameters or Parameters.check({**named, **more})
+    if fn is not None:  # what a function is asked is no task's, and another function is another job
+        parameters = parameters.model_copy(update={"task": FunctionSubject.task, "model": FunctionSubject.name_of(fn)})
     if output_folder is not None:
         store.check_folder(output_folder)  # or hours of measuring would end in an error
     subject = TaskSubject(parameters) if fn is None else FunctionSubject(parameters, fn, queries)

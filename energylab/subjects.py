@@ -63,14 +63,19 @@ class TaskSubject:
 class FunctionSubject:
     """Any function on queries of one's own: one phase, no quality."""
 
+    task = "function"
     phases = FunctionWorkload.phases
+
+    @staticmethod
+    def name_of(fn: Callable[[Any], Any]) -> str:
+        """Return a function's name as a record has it."""
+        return getattr(fn, "__qualname__", type(fn).__name__)
 
     def __init__(self, parameters: Parameters, fn: Callable[[Any], Any], queries: Sequence[Any]) -> None:
         self._fn, self._queries = fn, list(queries)
         if not self._queries:
             raise MeasurementError("queries is empty; give at least one query for fn")
-        name = getattr(fn, "__qualname__", type(fn).__name__)
-        self.model = ModelFacts(name=name, source="function", dtype=parameters.dtype)
+        self.model = ModelFacts(name=self.name_of(fn), source="function", dtype=parameters.dtype)
         digest = data.digest({"query": query} for query in self._queries)
         self.data = DataFacts(name="given", source="given", digest=digest, queries=len(self._queries))
 
@@ -82,7 +87,7 @@ class FunctionSubject:
 
     def task_facts(self) -> TaskFacts:
         """Return what was asked, as used; after `load`."""
-        return TaskFacts(name="function", version="1", settings={"samples": len(self._queries), "batch_size": 1})
+        return TaskFacts(name=self.task, version="1", settings={"samples": len(self._queries), "batch_size": 1})
 
     def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
         """Score the answers, by number of the query."""

@@ -203,3 +203,29 @@ def test_import_is_light():
     code = f"import sys, energylab; print([m for m in '{heavy}'.split(', ') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_is_no_function_and_a_task_without_a_model_are_refused():
+    with pytest.raises(ParameterError, match="fn=3 cannot be called"):
+        energylab.measure(fn=3, queries=[1])
+    with pytest.raises(ParameterError, match="task='text_generation' without a model"):
+        energylab.measure(task="text_generation")
+
+
+def test_a_function_is_a_job_of_its_own():
+    """Neither the task and model that a notebook starts with, nor another function's job."""
+    one, two = (
+        energylab.measure(
+            fn=fn,
+            queries=[[1]],
+            meter="estimate",
+            window_s=0.01,
+            idle_s=0.01,
+            warm_up_min_s=0.01,
+            warm_up_max_s=0.1,
+            runs=1,
+        )
+        for fn in (sum, len)
+    )
+    assert (one.parameters["task"], one.parameters["model"]) == ("function", "sum")
+    assert one.job_id != two.job_id

@@ -215,11 +215,19 @@ def parse(text: str, source: str | Path = "study") -> StudyFile:
     try:
         study = StudyFile.model_validate(content)
     except ValidationError as error:
-        problems = "\n".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        problems = "\n".join(_explained(problem) for problem in error.errors())
         raise StudyError(f"{source}: {problems}") from None
     if not study.sweeps and not study.include:
         raise StudyError(f"{source}: no jobs; write at least one mapping under sweeps or include")
     return study
+
+
+def _explained(problem: Any) -> str:
+    """Say what is wrong with one key of a study file, with the value that is there."""
+    key, value = ".".join(map(str, problem["loc"])), problem["input"]
+    if isinstance(value, Mapping) and key in ("sweeps", "include", "exclude"):
+        return f"{key}: a list of mappings, each under a dash (- task: …); this is one mapping"
+    return f"{key}={value!r}: {problem['msg']}"
 
 
 def find_notebook(name: str) -> Path:
@@ -295,6 +303,9 @@ def _job(row: dict[str, Any], repeat: int) -> Job:
         parameters = Parameters.check(values)
     except ParameterError as error:
         raise ParameterError(f"{row.get('task', '?')} · {row.get('model', '?')}: {error}") from None
+    missing = [name for name in ("task", "model") if not row.get(name)]
+    if missing:  # the notebook's default would be measured, which nobody asked for
+        raise StudyError(f"a row without {' and '.join(missing)}: {row}; write what is measured in its sweep")
     return Job(parameters.job_id, parameters, values)
 
 
