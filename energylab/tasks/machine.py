@@ -184,7 +184,7 @@ def refuse_size(machine: Machine, name: str, parameters: int, weight: str, gpus:
     """
     needed = parameters * WEIGHT_BYTES[weight]
     used = machine.memory_bytes[machine.first : machine.first + gpus] if machine.capability else machine.memory_bytes
-    if needed <= sum(used):
+    if 0 in used or needed <= sum(used):  # a board that shares the host's memory may not tell how much it has
         return
     where = "the host's free memory" if machine.capability is None else f"the free memory of {gpus} GPU(s)"
     more = "a GPU" if machine.capability is None else f"gpus={-(-needed // min(used)):.0f} or more of this kind"

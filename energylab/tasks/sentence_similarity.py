@@ -10,6 +10,7 @@ from energylab.errors import ModelError
 from energylab.record import Quality
 from energylab.tasks import models
 from energylab.tasks.base import Row
+from energylab.tasks.placement import moved
 from energylab.tasks.text import TextTask, longest_input
 
 #: Poolings, and what sentence-transformers calls them: as a mode, and, in older files, as a switch.
@@ -64,7 +65,7 @@ class SentenceSimilarity(TextTask):
         import torch
 
         with torch.inference_mode():
-            batch = inputs.to(self.device)
+            batch = moved(inputs, self.device)
             states = self.model(**batch).last_hidden_state
             pooled = pool(states, batch["attention_mask"], self.pooling)
             return torch.nn.functional.normalize(pooled, dim=1)

@@ -6,6 +6,7 @@ import torch
 from energylab.errors import ModelError
 from energylab.parameters import Parameters
 from energylab.protocol.workload import FunctionWorkload
+from energylab.record import DeviceFacts
 from energylab.tasks import load_task
 from energylab.tasks.machine import Machine, refuse_options, refuse_size
 from energylab.tasks.models import ModelRequest, load_model
@@ -105,3 +106,9 @@ def test_there_is_no_gpu_to_be_found_here():
     with pytest.raises(ModelError, match="no usable GPU"):
         Machine.detect("cuda:0")
     assert Machine.detect("cpu").capability is None
+
+
+def test_a_board_whose_driver_tells_no_memory_is_left_to_the_loading():
+    """Boards that share the host's memory answer "not supported"; what is unknown is not zero."""
+    facts = DeviceFacts(name="NVIDIA GB10", type="cuda", index=0, settings={"compute_capability": "12.1"})
+    refuse_size(Machine.described("cuda:0", (facts,)), "small", 10**6, "float32", 1)
