@@ -57,7 +57,7 @@ def _print_results(console: Console, plan: Plan, folder: StudyFolder) -> None:
     for note in sorted(set(rated["note"].dropna()) - {""}):
         console.print(f"note: {note}")
     if strays:
-        console.print(f"left out: {strays} jobs of {folder.path} that are not in the study any more")
+        console.print(f"left out, since the study plans them no more: {strays} of the jobs in {folder.path}")
     console.print(f"figure: {figure}")
 
 

@@ -46,5 +46,5 @@ def test_one_cohort_needs_no_column(printed):
 
 def test_what_left_the_study_is_no_peer_any_more(printed):
     shown = printed(now=["a", "b"])
-    assert "left out: 1 jobs" in shown
+    assert "the study plans them no more: 1 of the jobs" in shown
     assert "thin group of 2 models" in shown
