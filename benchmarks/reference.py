@@ -12,6 +12,7 @@ import sys
 
 import energylab
 from energylab import published
+from energylab.errors import EnergylabError
 from energylab.published.ranks import rank_correlation
 
 
@@ -28,4 +29,7 @@ def main(folder: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    try:
+        main(*sys.argv[1:2])
+    except EnergylabError as error:
+        sys.exit(f"error: {error}")

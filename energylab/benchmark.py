@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from pydantic_core import to_json
 
 import energylab
 from energylab import among, store, tasks
@@ -16,29 +18,23 @@ from energylab import devices as machine_devices
 from energylab import meters as machine_meters
 from energylab.clock import Clock
 from energylab.cohort import cohort_key
-from energylab.errors import MeasurementError, ParameterError
+from energylab.errors import ParameterError, SealError
 from energylab.machine import host_facts
 from energylab.meters.base import Meter
 from energylab.parameters import FOLDERS, PROTOCOL_VERSION, Parameters
 from energylab.paths import results_root
-from energylab.protocol.served import ServedWorkload
 from energylab.protocol.session import Session, run_session
 from energylab.protocol.settings import Settings
-from energylab.protocol.workload import FunctionWorkload, TaskWorkload, Workload
 from energylab.record import (
-    DataFacts,
     DeviceFacts,
-    ModelFacts,
     ProtocolFacts,
     Quality,
     Record,
-    TaskFacts,
     board_name,
-    canonical_json,
 )
 from energylab.stopping import PrecisionStop, SessionStop, StarStop
+from energylab.subjects import FunctionSubject, TaskSubject
 from energylab.tasks.models import quiet_imports
-from energylab.tasks.served import ServedTask
 
 
 def measure(
@@ -98,8 +94,18 @@ def measure(
         raise ParameterError("fn measures a function: leave task and model out, or leave fn out")
     if (fn is None) != (queries is None):
         raise ParameterError("fn and queries come together: fn is called with each of queries")
+    if fn is not None and not callable(fn):
+        raise ParameterError(f"fn={fn!r} cannot be called; give a function of one query")
+    if task is not None and model is None and task != Parameters().task:
+        raise ParameterError(
+            f"task={task!r} without a model; name one, for example a row of params/architectures/ (random weights)"
+        )
     parameters = parameters or Parameters.check({**named, **more})
-    subject = _TaskSubject(parameters) if fn is None else _FunctionSubject(parameters, fn, queries)
+    if fn is not None:  # what a function is asked is no task's, and another function is another job
+        parameters = parameters.model_copy(update={"task": FunctionSubject.task, "model": FunctionSubject.name_of(fn)})
+    if output_folder is not None:
+        store.check_folder(output_folder)  # or hours of measuring would end in an error
+    subject = TaskSubject(parameters) if fn is None else FunctionSubject(parameters, fn, queries)
     record, _ = measure_subject(subject, parameters, choose_instruments(parameters, meters), clock)
     if output_folder is not None:
         store.write(record, output_folder)
@@ -124,13 +130,16 @@ def check(namespace: Mapping[str, Any]) -> Parameters:
         Names what is wrong, what is allowed and the nearest match.
     """
     parameters = Parameters.from_notebook(namespace)
-    if parameters.record is None:
+    if parameters.record is not None:
+        store.read_record(parameters.record)
+    else:
         task = tasks.load_task(parameters)
         found = machine_devices.devices_of(parameters)
         machine_meters.choose(parameters, found)
         task.check(machine_devices.torch_name(found[0]), found)
         if parameters.peers is not None:
             among.read_peers(parameters.peers)
+        store.check_folder(output_folder(parameters))
     return parameters
 
 
@@ -144,77 +153,13 @@ def run(parameters: Parameters) -> Record:
     """
     if parameters.record is not None:
         return store.read_record(parameters.record)
-    folder = parameters.output_folder or results_root(parameters.params) / "notebook"
     with quiet_imports():
-        return measure(parameters=parameters, output_folder=folder)
+        return measure(parameters=parameters, output_folder=output_folder(parameters))
 
 
-class _TaskSubject:
-    """A model on a task."""
-
-    served: ServedWorkload | None = None
-
-    def __init__(self, parameters: Parameters) -> None:
-        self.task = tasks.load_task(parameters)  # checks names before anything is loaded
-        self.files = tasks.foreign_files(parameters.task, type(self.task), parameters.params)
-        self.rows, self.data = self.task.load_rows()
-        self.phases = tuple(self.task.phases)
-
-    def load(self, devices: Sequence[DeviceFacts]) -> Workload:
-        self.model = self.task.load_model(machine_devices.torch_name(devices[0]))
-        self.phases = tuple(self.task.phases)  # some tasks settle them by what kind of model was loaded
-        self.data = self.data.model_copy(update={"covariates": self.task.covariates(self.rows)})
-        if isinstance(self.task, ServedTask):
-            self.served = ServedWorkload(self.task, self.rows, self.task.parameters.max_relative_bound)
-            return self.served
-        machine_devices.check_torch_agrees(devices)
-        self.task.rehearse(self.rows)
-        return TaskWorkload(self.task, self.rows)
-
-    def task_facts(self) -> TaskFacts:
-        return TaskFacts(
-            name=self.task.settings.name,
-            version=self.task.settings.version,
-            settings={**self.task.resolved_settings(), "runs": self.task.parameters.runs},
-            overridden=self.task.overridden(),
-            files=self.files,
-        )
-
-    def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
-        answered = sorted(answers)
-        return self.task.score([answers[i] for i in answered], [self.rows[i] for i in answered]) if answered else ()
-
-    def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
-        serving = {} if self.served is None else {"serving": self.served.figures()}
-        return {**self.task.extra([answers[i] for i in sorted(answers)]), **serving}
-
-
-class _FunctionSubject:
-    """Any function on queries of one's own: one phase, no quality."""
-
-    phases = FunctionWorkload.phases
-
-    def __init__(self, parameters: Parameters, fn: Callable[[Any], Any], queries: Sequence[Any]) -> None:
-        self._fn, self._queries = fn, list(queries)
-        if not self._queries:
-            raise MeasurementError("queries is empty; give at least one query for fn")
-        name = getattr(fn, "__qualname__", type(fn).__name__)
-        self.model = ModelFacts(name=name, source="function", dtype=parameters.dtype)
-        digest = hashlib.sha256(canonical_json([repr(query) for query in self._queries])).hexdigest()
-        self.data = DataFacts(name="given", source="given", digest=digest, queries=len(self._queries))
-
-    def load(self, devices: Sequence[DeviceFacts]) -> Workload:
-        machine_devices.check_torch_agrees(devices)
-        return FunctionWorkload(self._fn, self._queries)
-
-    def task_facts(self) -> TaskFacts:
-        return TaskFacts(name="function", version="1", settings={"samples": len(self._queries), "batch_size": 1})
-
-    def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
-        return ()
-
-    def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
-        return {}
+def output_folder(parameters: Parameters) -> Path:
+    """Return the folder the benchmark notebook writes its record to."""
+    return Path(parameters.output_folder or results_root(parameters.params) / "notebook")
 
 
 @dataclass(frozen=True)
@@ -240,7 +185,7 @@ class Instruments:
 def choose_instruments(parameters: Parameters, given: Sequence[Meter] | None = None) -> Instruments:
     """Find the devices and choose the meters that the parameters name, or describe the meters that are given."""
     if given is not None:
-        return Instruments(_simulated(given), tuple(given), (), "given by the caller")
+        return Instruments(_behind(given, parameters), tuple(given), (), "given by the caller")
     found = machine_devices.devices_of(parameters)
     chosen = machine_meters.choose(parameters, found)
     return Instruments(found, chosen.scored, chosen.extra, chosen.why)
@@ -313,11 +258,10 @@ class _Begun:
         self.protocol = ProtocolFacts(version=PROTOCOL_VERSION, seed=None, runs=1, settings={})
 
 
-def _simulated(meters: Sequence[Meter]) -> tuple[DeviceFacts, ...]:
-    """Describe the devices behind meters that the caller made: the boards are simulated unless they count joules."""
-    simulated = all(meter.kind == "simulated" for meter in meters)
-    if not simulated:
-        return machine_devices.resolve_devices("auto", 1)
+def _behind(meters: Sequence[Meter], parameters: Parameters) -> tuple[DeviceFacts, ...]:
+    """Describe the devices behind meters that the caller made: those of the parameters, unless all are simulated."""
+    if not all(meter.kind == "simulated" for meter in meters):
+        return machine_devices.devices_of(parameters)
     return tuple(
         DeviceFacts(name="simulated board", type="simulated", uuid=meter.device, power_limit_w=meter.power_limit_w)
         for meter in meters
@@ -325,9 +269,7 @@ def _simulated(meters: Sequence[Meter]) -> tuple[DeviceFacts, ...]:
 
 
 def _record(subject, parameters, settings: Settings, found, session: Session, why: str, rule) -> Record:
-    kinds = {meter.kind for meter in session.meters if meter.scored}
-    if len(kinds) != 1:
-        raise MeasurementError(f"the scored meters are of different kinds ({', '.join(sorted(kinds))}); choose one")
+    quality, extra = _of_answers(subject, session)
     return Record(
         record_id=uuid.uuid4().hex,
         job_id=parameters.job_id,
@@ -335,7 +277,7 @@ def _record(subject, parameters, settings: Settings, found, session: Session, wh
         attempt=parameters.attempt,
         created_utc=datetime.now(UTC),
         energylab_version=energylab.__version__,
-        energy_kind=kinds.pop(),
+        energy_kind=next(meter.kind for meter in session.meters if meter.scored),
         task=subject.task_facts(),
         model=subject.model,
         data=subject.data,
@@ -349,9 +291,25 @@ def _record(subject, parameters, settings: Settings, found, session: Session, wh
         idle=session.idle,
         warm_up=session.warm_up,
         windows=session.windows,
-        quality=subject.score(session.answers),
+        quality=quality,
         parameters=parameters.model_dump(exclude=set(FOLDERS)),
-        extra={"meter_choice": why, **(rule.facts(session) if rule else {}), **subject.extra(session.answers)},
+        extra={"meter_choice": why, **(rule.facts(session) if rule else {}), **extra},
         valid=session.valid,
         reasons=session.reasons,
     )
+
+
+def _of_answers(subject: Any, session: Session) -> tuple[tuple[Quality, ...], dict[str, Any]]:
+    """Score the answers. What goes wrong here is kept in the record: it costs no measurement."""
+    why = session.unread
+    if why is None:
+        try:
+            quality, extra = subject.score(session.answers), subject.extra(session.answers)
+            to_json([extra, *(one.details for one in quality)])  # what cannot be written would cost the record
+            return quality, extra
+        except SealError:  # broken rules end the session
+            raise
+        except Exception as error:  # noqa: BLE001 - the energy is measured, whatever a score may raise
+            why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+    warnings.warn(f"the energy is measured, the quality is not known: {why}", stacklevel=2)
+    return (Quality(metric="quality", value=None, queries=len(session.answers), meaningless=why),), {"unscored": why}

@@ -118,14 +118,22 @@ def _search(root: Path, file_name: str, folders: list[str], found: dict[str, Ent
         has_record = any(entry.name == file_name for entry in entries)
         is_attempt = _ATTEMPT.fullmatch(path.name) is not None
         if has_record:
-            facts = (path / file_name).stat()
-            found[os.path.join(name, file_name)] = (facts.st_mtime_ns, facts.st_size)
+            found[os.path.join(name, file_name)] = _facts(path / file_name)
         if has_record and is_attempt:
             found.pop(name, None)  # its record is looked at, and nothing else can come into it
             continue
         found[name] = (mtime_ns, _FOLDER_SIZE)
         below = [] if is_attempt else [os.path.join(name, entry.name) for entry in entries if _searchable(entry)]
         folders += [child for child in below if child not in found]
+
+
+def _facts(file: Path) -> Entry:
+    """Return time and size of a record; of one that is gone again, or a link to nowhere, that it must be looked at."""
+    try:
+        facts = file.stat()
+    except FileNotFoundError:
+        return _UNSURE, 0
+    return facts.st_mtime_ns, facts.st_size
 
 
 def _searchable(entry: os.DirEntry) -> bool:
@@ -246,11 +254,12 @@ def _load(root: Path) -> _Cached | None:
 
     folder = root / FOLDER
     try:
-        index = pq.read_table(folder / "index.parquet")
-        table = pq.read_table(folder / "table.parquet")
-    except (FileNotFoundError, pa.ArrowInvalid):  # none yet, or cut short: it is made anew
+        index = pq.read_table(folder / "index.parquet", page_checksum_verification=True)
+        table = pq.read_table(folder / "table.parquet", page_checksum_verification=True)
+    except (OSError, pa.ArrowException):  # none yet, cut short or damaged: it is made anew
         return None
-    stamps = {(t.schema.metadata.get(b"stamp"), t.schema.metadata.get(b"version")) for t in (index, table)}
+    said = [t.schema.metadata or {} for t in (index, table)]
+    stamps = {(one.get(b"stamp"), one.get(b"version")) for one in said}
     if len(stamps) > 1 or stamps.pop()[1] != _version().encode():
         return None
     columns = (index.column(name).to_numpy() for name in ("name", "mtime_ns", "size"))
@@ -277,7 +286,11 @@ def _write(path: Path, table: Any, stamp: dict[bytes, bytes]) -> None:
 
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **stamp}), temporary)
+        pq.write_table(
+            table.replace_schema_metadata({**(table.schema.metadata or {}), **stamp}),
+            temporary,
+            write_page_checksum=True,
+        )
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -114,8 +115,14 @@ def doctor() -> None:
     typer.echo(physician.render(physician.report()))
 
 
+def _one_line(message: Warning | str, *_: object) -> None:
+    """Print a warning as people read it: without the file and the line of code that gave it."""
+    typer.echo(f"warning: {message}", err=True)
+
+
 def main() -> None:
     """Run the command line; an error of energylab is one message, not a traceback."""
+    warnings.showwarning = _one_line
     try:
         app()
     except EnergylabError as error:

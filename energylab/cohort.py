@@ -43,7 +43,7 @@ def cohort(record: Record) -> dict[str, str]:
         "batch": str(settings.get("batch_size", UNSTATED if "batch_size" in record.missing else 1)),
         "settings": ", ".join(f"{name}={settings[name]}" for name in shown)
         or (UNSTATED if imported else "as published"),
-        "attention": model.attention or (UNSTATED if imported else "default"),
+        "attention": _attention(record) or (UNSTATED if imported else "default"),
         "compiled": UNSTATED if "model.compiled" in record.missing else ("yes" if model.compiled else "no"),
         "power limit": ", ".join(sorted(limits)) or "unknown",
         "clocks": first.clock_policy or "unknown",
@@ -58,6 +58,16 @@ def cohort(record: Record) -> dict[str, str]:
 def cohort_key(record: Record) -> str:
     """Return the cohort as one line of text, ``field=value; …``: equal lines may be compared."""
     return "; ".join(f"{field}={value.replace(';', ',')}" for field, value in cohort(record).items())
+
+
+def _attention(record: Record) -> str | None:
+    """Return the implementation that was asked for, which is None for the library's choice.
+
+    What the library then chose follows from the model, not from a setting: it has one kind for a ConvNet and another
+    for a ViT, and both are peers.
+    """
+    asked = record.task.settings
+    return asked["attention"] if "attention" in asked and record.energy_kind != "imported" else record.model.attention
 
 
 def key_facts(key: str) -> dict[str, str]:

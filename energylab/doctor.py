@@ -119,11 +119,14 @@ def candidates() -> list[str]:
 def _all_meters(devices: Sequence[DeviceFacts]) -> list[MeterFinding]:
     found = []
     for name in candidates():
-        kind = METERS.get(name)
-        reason = kind.why_not(devices)
-        if reason is None:
-            found += [_try(meter) for meter in kind.for_devices(devices, Parameters())]
-        else:
+        try:
+            kind = METERS.get(name)
+            reason = kind.why_not(devices)
+            meters = kind.for_devices(devices, Parameters()) if reason is None else ()
+        except EnergylabError as error:  # of another package, broken, or not to be chosen by name
+            reason, meters = str(error), ()
+        found += [_try(meter) for meter in meters]
+        if reason is not None:
             found.append(MeterFinding(name, devices[0].type, problem=reason, denied="grant it" in reason))
     return found
 

@@ -62,6 +62,10 @@ class DeviceLostError(MeterError):
     """The device stopped answering while it was being measured."""
 
 
+class CounterStuckError(MeterError):
+    """The counter did not step while it was waited for."""
+
+
 class MeasurementError(EnergylabError):
     """A measurement ended without a usable figure."""
 

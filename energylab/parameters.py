@@ -166,7 +166,10 @@ class Parameters(NotebookParameters):
     output_folder: str | None = Field(None, description="folder for record.json; None: results/notebook beside params/")
     record: str | None = Field(None, description="show this record.json and measure nothing")
 
-    @field_validator("model", "task", "output_folder", "device", "meter", "endpoint", "peers")
+    @field_validator(
+        "model", "task", "revision", "thinking", "quantisation", "attention", "quality_model", "device", "meter",
+        "params", "output_folder", "record", "endpoint", "peers",
+    )  # fmt: skip
     @classmethod
     def _not_empty(cls, value: str | None) -> str | None:
         if value is not None and not value.strip():
@@ -251,8 +254,8 @@ def _explain(problem: Mapping[str, Any], values: Mapping[str, Any], fields: Mapp
         text += f". Papermill reads {name} as a number: pass it as text with `-r {name} VALUE`"
     elif problem["type"] == "literal_error":
         match = nearest(str(value), [str(v) for v in _literals(field.annotation)])
-        text += f"; did you mean {match!r}?" if match else ""
-    return f"{text}. Meaning: {field.description}"
+        text += f"; did you mean {match!r}" if match else ""
+    return f"{text}{'?' if 'did you mean' in text else '.'} Meaning: {field.description}"
 
 
 def _literals(annotation: Any) -> list[Any]:

@@ -58,7 +58,7 @@ class ModelFacts(_Frozen):
     model_class: Literal["A", "B", "C"] | None = None  # size class, in tasks that have classes
     dtype: str | None = None  # precision of the weights
     quantisation: str | None = None  # None: as the checkpoint
-    attention: str | None = None  # implementation asked for; None: the library's choice
+    attention: str | None = None  # implementation in use; what was asked for is in the task's settings
     compiled: bool = False  # by torch.compile
     trust_remote_code: bool = False  # whether code that comes with the model was run
     weights_bytes: int | None = None  # memory the weights take, in bytes
@@ -344,9 +344,19 @@ class Record(_Frozen):
             why.append(f"the task is not one of energylab's: {', '.join(self.task.files)}")
         if self.task.overridden:
             why.append(f"settings differ from the published ones: {', '.join(self.task.overridden)}")
+        if self.valid and self.energy_kind != "imported" and not self._whole():
+            why.append(f"the session ended before {self.protocol.runs} runs of {self.queries} queries were measured")
         if not self.valid:
             why.append("the record is invalid")
         return tuple(why)
+
+    def _whole(self) -> bool:
+        """Whether every scored phase was measured on every query in every run that was asked for."""
+        asked = {total.run: True for total in self.totals()}
+        for total in self.totals():
+            if total.phase in SCORED_PHASES:
+                asked[total.run] &= total.queries == self.queries
+        return list(asked.values()) == [True] * self.protocol.runs
 
     def digest(self) -> str:
         """Return the sha256 of the record's canonical JSON; ``missing`` and ``task.files`` count where something is.
@@ -416,7 +426,7 @@ def _phase_total(run: int, phase: str, blocks: dict[int, list[Window]]) -> Phase
 
 
 def _decode(prefill: PhaseTotal, generate: PhaseTotal) -> PhaseTotal:
-    """Derive decode as generate minus prefill; a negative difference is marked, never shown as energy."""
+    """Derive decode as generate minus prefill; a negative difference is marked, never shown as energy or time."""
     known = prefill.energy_j is not None and generate.energy_j is not None
     energy_j = generate.energy_j - prefill.energy_j if known else None
     reasons = set(prefill.reasons) | set(generate.reasons)
@@ -424,14 +434,14 @@ def _decode(prefill: PhaseTotal, generate: PhaseTotal) -> PhaseTotal:
         reasons.add("negative_decode")
         energy_j = None
     bounded = prefill.bound_j is not None and generate.bound_j is not None
-    timed = prefill.duration_s is not None and generate.duration_s is not None
+    timed = None not in (prefill.duration_s, generate.duration_s) and generate.duration_s >= prefill.duration_s
     return PhaseTotal(
         run=generate.run,
         phase="decode",
         queries=generate.queries,
         energy_j=energy_j,
         bound_j=prefill.bound_j + generate.bound_j if bounded else None,
-        duration_s=max(generate.duration_s - prefill.duration_s, 0.0) if timed else None,
+        duration_s=generate.duration_s - prefill.duration_s if timed else None,
         windows=0,
         invalid_windows=0,
         input_tokens=generate.input_tokens,

@@ -68,6 +68,24 @@ def write(record: Record, folder: str | os.PathLike) -> Path:
     return target
 
 
+def check_folder(folder: str | os.PathLike) -> None:
+    """Make a folder, and see that a record can be written there.
+
+    Raises
+    ------
+    RecordError
+        If it cannot.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        raise RecordError(
+            f"no record can be written to {folder}: {error.strerror}; choose another output_folder"
+        ) from error
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -167,7 +185,7 @@ def read(*roots: str | os.PathLike) -> pd.DataFrame:
 
 
 def _read_root(root: Path) -> pd.DataFrame:
-    if root.suffix == ".csv":
+    if root.suffix.lower() == ".csv":
         return _read_csv(root)
     if root.is_dir():
         return cache.read(root, FILE_NAME, _rows_or_warning, tidy_frame)
@@ -189,7 +207,10 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
     if not path.is_file():
         raise RecordError(f"{path} does not exist; name a record, a folder of records or a CSV")
-    frame = pd.read_csv(path)
+    try:
+        frame = pd.read_csv(path)
+    except (ValueError, OSError) as error:  # pandas' own errors and those of decoding are ValueErrors
+        raise RecordError(f"{path} cannot be read as a CSV: {' '.join(str(error).split())}") from error
     missing = [column for column in REQUIRED if column not in frame.columns]
     if missing:
         raise RecordError(f"{path} lacks the column {', '.join(missing)}; a table needs {', '.join(REQUIRED)}")

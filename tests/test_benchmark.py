@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
 
+import numpy
 import pytest
+import torch
 
 import energylab
 from energylab import benchmark, store
 from energylab.clock import ManualClock
-from energylab.errors import EnergylabError, MeasurementError, ParameterError, UnknownNameError
+from energylab.errors import EnergylabError, MeasurementError, ParameterError, RecordError, UnknownNameError
+from energylab.meters.estimate import EstimateMeter
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
 from energylab.parameters import Parameters
+from energylab.record import Quality
+from energylab.subjects import FunctionSubject
+from energylab.tasks.sentence_similarity import SentenceSimilarity
 
 QUICK = {"samples": 4, "runs": 2, "window_s": 0.02, "idle_s": 0.05, "warm_up_min_s": 0.05, "warm_up_max_s": 0.5}
 TINY = {**QUICK, "task": "sentence_similarity", "model": "tiny-bert"}
@@ -95,6 +102,80 @@ def test_what_can_be_refused_is_refused_before_anything_loads():
         benchmark.check({"model_source": "path", "model": "nowhere"})
     with pytest.raises(EnergylabError, match="estimate"):
         benchmark.check({"meter": "estimat"})
+    with pytest.raises(RecordError, match="nowhere"):
+        benchmark.check({"record": "nowhere"})
+    with pytest.raises(ParameterError, match="Allowed: on, off"):
+        benchmark.check({"task": "reasoning", "model": "tiny-qwen3", "thinking": "onn"})
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path):
+    blocked = tmp_path / "a file"
+    blocked.write_text("in the way")
+    asked = []
+    with pytest.raises(RecordError, match="choose another output_folder"):
+        energylab.measure(fn=asked.append, queries=[1], output_folder=blocked / "out", **QUICK)
+    assert asked == []
+    with pytest.raises(RecordError, match="choose another output_folder"):
+        benchmark.check({**TINY, "output_folder": str(blocked / "out")})
+
+
+def subject(monkeypatch, **methods):
+    """Let every tiny model's task do something else."""
+    for name, method in methods.items():
+        monkeypatch.setattr(SentenceSimilarity, name, method)
+
+
+def fail(self, *_):
+    raise RuntimeError("no scores today")
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        ({"score": fail}, "no scores today"),
+        ({"extra": fail}, "no scores today"),
+        ({"answers": fail}, "answers cannot be read.*no scores today"),
+        ({"extra": lambda self, answers: {"kept": object()}}, "serialize"),
+        (
+            {"score": lambda self, answers, rows: (Quality(metric="m", value=float("nan"), queries=1),)},
+            "finite number",
+        ),
+    ],
+    ids=["score", "extra", "answers", "not writable", "no number"],
+)
+def test_a_fault_in_scoring_costs_no_measurement(tmp_path, monkeypatch, methods, said):
+    subject(monkeypatch, **methods)
+    with pytest.warns(UserWarning, match="quality is not known"):
+        energylab.measure(**TINY, device="cpu", output_folder=tmp_path)
+    record = store.read_record(tmp_path)
+    assert record.valid
+    (quality,) = record.quality
+    assert quality.value is None
+    assert re.search(said, quality.meaningless)
+    assert record.extra["unscored"] == quality.meaningless
+
+
+def test_queries_that_differ_have_other_digests():
+    long = numpy.arange(5000.0)
+    other = long.copy()
+    other[2500] = -1.0  # where the text of an array says ...
+    queries = [["a"], ["b"], [1], [long], [other], [torch.tensor(long)], [torch.tensor(other)], [{"x": long}], [{1, 2}]]
+    digests = [FunctionSubject(Parameters(), len, some).data.digest for some in queries]
+    assert len(set(digests)) == len(queries) - 2  # a tensor has the content of its array
+    assert digests[3] == FunctionSubject(Parameters(), len, [long.copy()]).data.digest
+
+
+def test_meters_of_ones_own_watch_the_devices_of_the_parameters():
+    with pytest.raises(ParameterError, match="gpus=2"):
+        energylab.measure(fn=len, queries=["a"], meters=[EstimateMeter()], device="cpu", gpus=2, **QUICK)
+
+
+def test_meters_of_different_kinds_are_refused_before_anything_is_asked():
+    clock, meter, _ = simulated()
+    asked = []
+    with pytest.raises(MeasurementError, match="estimated, simulated"):
+        energylab.measure(fn=asked.append, queries=[1], meters=[meter, EstimateMeter(clock=clock)], clock=clock)
+    assert asked == []
 
 
 def test_an_existing_record_is_shown_and_nothing_measured(tmp_path):
@@ -122,3 +203,29 @@ def test_import_is_light():
     code = f"import sys, energylab; print([m for m in '{heavy}'.split(', ') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_is_no_function_and_a_task_without_a_model_are_refused():
+    with pytest.raises(ParameterError, match="fn=3 cannot be called"):
+        energylab.measure(fn=3, queries=[1])
+    with pytest.raises(ParameterError, match="task='text_generation' without a model"):
+        energylab.measure(task="text_generation")
+
+
+def test_a_function_is_a_job_of_its_own():
+    """Neither the task and model that a notebook starts with, nor another function's job."""
+    one, two = (
+        energylab.measure(
+            fn=fn,
+            queries=[[1]],
+            meter="estimate",
+            window_s=0.01,
+            idle_s=0.01,
+            warm_up_min_s=0.01,
+            warm_up_max_s=0.1,
+            runs=1,
+        )
+        for fn in (sum, len)
+    )
+    assert (one.parameters["task"], one.parameters["model"]) == ("function", "sum")
+    assert one.job_id != two.job_id

@@ -158,6 +158,16 @@ def test_a_damaged_cache_is_made_anew(tree, name, damage):
     pd.testing.assert_frame_equal(store.read(tree), first)
 
 
+@pytest.mark.parametrize("name", ["index.parquet", "table.parquet"])
+def test_a_cache_with_a_wrong_bit_is_made_anew(tree, name):
+    first = store.read(tree)
+    path = tree / cache.FOLDER / name
+    whole = path.read_bytes()
+    for place in range(4, len(whole), len(whole) // 40):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        pd.testing.assert_frame_equal(store.read(tree), first)
+
+
 def test_a_cache_of_two_writers_is_never_mixed(tree):
     store.read(tree)
     old = (tree / cache.FOLDER / "index.parquet").read_bytes()

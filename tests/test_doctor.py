@@ -12,6 +12,7 @@ from energylab import devices as energylab_devices
 from energylab import doctor
 from energylab.devices import cpu_facts, resolve_devices
 from energylab.errors import ParameterError
+from energylab.meters import METERS
 from energylab.meters.estimate import EstimateMeter
 from energylab.meters.nvml import NvmlMeter
 from energylab.meters.rapl import RaplMeter
@@ -110,3 +111,12 @@ def test_this_machine():
     assert found.follows
     assert found.devices == energylab_devices.all_devices()
     assert found.host.python in doctor.render(found)
+
+
+def test_a_broken_meter_of_another_package_is_a_finding(monkeypatch):
+    monkeypatch.setattr(doctor, "candidates", lambda: ("theirs", "estimate"))
+    monkeypatch.setitem(METERS._targets, "theirs", "no_such_package.meter:Theirs")
+    theirs, estimate = doctor.report([cpu_facts()]).meters
+    assert theirs.kind is None
+    assert "no_such_package" in theirs.problem
+    assert estimate.kind == "estimated"

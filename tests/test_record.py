@@ -60,6 +60,16 @@ def test_decode_is_generate_minus_prefill_and_never_negative(generate_j, decode_
     assert decode.reasons == reasons
 
 
+def test_a_decode_that_took_less_than_no_time_has_no_time():
+    windows = (
+        builders.window(index=0, phase="prefill", energy_j=3.0, duration_s=0.6),
+        builders.window(index=1, phase="generate", energy_j=9.0, duration_s=0.5),
+    )
+    decode = next(total for total in phase_totals(windows) if total.phase == "decode")
+    assert decode.energy_j == 6.0
+    assert decode.duration_s is None
+
+
 def test_a_window_cannot_be_valid_without_energy_or_invalid_without_reason():
     with pytest.raises(ValidationError, match="valid windows have an energy"):
         builders.window(valid=True, reasons=("counter_stuck",))
@@ -86,6 +96,23 @@ def test_static_share_is_idle_times_duration_over_the_scored_energy():
 def test_an_estimate_is_never_official_and_says_why():
     record = builders.record()
     assert any(record.energy_kind in why for why in record.not_official())
+
+
+def published(**changes):
+    """A record that meets every condition of an official figure: two runs of 16 queries."""
+    made = builders.record(energy_kind="measured")
+    facts = {"model": made.model.model_copy(update={"source": "hub"})}
+    facts |= {"data": made.data.model_copy(update={"source": "hub"}), **changes}
+    return made.model_copy(update=facts)
+
+
+def test_a_session_that_ended_early_is_not_official():
+    assert published().not_official() == ()
+    windows = published().windows
+    half = builders.window(run=1, index=1, queries=tuple(range(8)))
+    for fewer in (windows[:1], (windows[0], half)):
+        (why,) = published(windows=fewer).not_official()
+        assert "before 2 runs of 16 queries" in why
 
 
 def test_a_record_survives_its_own_json_with_the_same_digest():

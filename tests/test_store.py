@@ -83,6 +83,24 @@ def test_a_csv_of_ones_own_needs_four_columns(tmp_path):
         store.read(file)
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\x00\x01,,\n\x00", b"task,model,energy_j,queries\na,b,1,2\na,b,1,2,3,4,5\n"]
+)
+def test_a_csv_that_is_none_says_so(tmp_path, content):
+    file = tmp_path / "mine.CSV"
+    file.write_bytes(content)
+    with pytest.raises(RecordError, match="mine.CSV cannot be read as a CSV"):
+        store.read(file)
+
+
+def test_a_link_to_nowhere_is_named_and_skipped(tmp_path):
+    good = store.write(builders.record(), tmp_path / "good")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "record.json").symlink_to(tmp_path / "nowhere")
+    with pytest.warns(UserWarning, match="cannot read"):
+        assert set(store.read(tmp_path)["path"]) == {str(good)}
+
+
 def test_a_root_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(RecordError, match="does not exist"):
         store.read(tmp_path / "nowhere")

@@ -179,6 +179,12 @@ def _choose(source: Source, readers: Sequence[Reader], format: str | None) -> Re
     if found:
         names = ", ".join(reader.name for reader in found)
         raise FormatError(f"{source.name} could be {names}; say which with --format")
+    if source.name.endswith(".csv"):
+        raise FormatError(
+            f"{source.name} is no table of another program that is known here. One of your own, with the columns task, "
+            "model, energy_j (joules) and queries, needs no import: `energylab release make --from FILE`, or "
+            "energylab.read(FILE)"
+        )
     titles = "\n".join(f"  {reader.name}: {reader.title}" for reader in readers)
     raise FormatError(f"{source.name} is of no known format; known are\n{titles}")
 

@@ -102,7 +102,7 @@ def _best(devices: Sequence[DeviceFacts]) -> tuple[type[Meter], str]:
 def _refuse(kind: type[Meter], reason: str | None) -> None:
     if reason is not None:
         raise MeterError(
-            f"meter {kind.name!r} cannot be used here: {reason}; use meter=auto, or one of {METERS.names()}"
+            f"meter {kind.name!r} cannot be used here: {reason}; use meter=auto, or one of: {', '.join(METERS.names())}"
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from energylab.clock import Clock
-from energylab.errors import MeterError
+from energylab.errors import CounterStuckError, MeterError
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts, EnergyKind, MeterFacts
 
@@ -187,7 +187,7 @@ def wait_for_tick(meter: Meter, timeout_s: float, poll_s: float = 0.001) -> Read
 
     Raises
     ------
-    MeterError
+    CounterStuckError
         If the counter did not step within `timeout_s`.
     """
     first = meter.read()
@@ -197,4 +197,4 @@ def wait_for_tick(meter: Meter, timeout_s: float, poll_s: float = 0.001) -> Read
         if reading.energy_j != first.energy_j:
             return reading
         if reading.time_s - first.time_s > timeout_s:
-            raise MeterError(f"{meter.name}: the counter of {meter.device} did not step within {timeout_s:g} s")
+            raise CounterStuckError(f"{meter.name}: the counter of {meter.device} did not step within {timeout_s:g} s")

@@ -97,7 +97,7 @@ class NvmlMeter(Meter):
         Raises
         ------
         MeterPermissionError
-            If this user may not talk to the board.
+            If this user may not talk to the board, or not ask it for its state.
         MeterError
             If there is no such board, it is split into MIG slices, has neither counter nor power sensor, or its
             counter does not move.
@@ -108,6 +108,7 @@ class NvmlMeter(Meter):
             self._find()
             self._choose_source()
             self.read_cost_s = read_cost(self)
+            self.counters()  # what cannot be asked now would make every window invalid later, without these words
         except MeterError:
             self.close()
             raise

@@ -17,7 +17,7 @@ Edge = tuple[Reading | None, Reading | None]
 
 @dataclass
 class Bench:
-    """Everything one session measures with; `idle_w` and `pace_s` fill as the session learns them.
+    """Everything one session measures with; `idle_w`, `rest_w` and `pace_s` fill as the session learns them.
 
     Attributes
     ----------
@@ -33,6 +33,8 @@ class Bench:
         Time the session's times are counted from.
     idle_w : dict
         Device to idle power without context.
+    rest_w : dict
+        Device to power at rest with the model loaded.
     pace_s : dict
         Phase to seconds a query, from the warm-up.
     work_w : float or None
@@ -49,6 +51,7 @@ class Bench:
     origin_s: float
     rng: random.Random
     idle_w: dict[str, float] = field(default_factory=dict)
+    rest_w: dict[str, float] = field(default_factory=dict)
     pace_s: dict[str, float] = field(default_factory=dict)
     work_w: float | None = None
     edges: list[tuple[Edge, ...]] = field(default_factory=list)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from energylab.errors import DeviceLostError, MeterError, MeterPermissionError
+from energylab.errors import CounterStuckError, DeviceLostError, MeterError, MeterPermissionError
 from energylab.meters.base import DeviceCounters, Meter, Reading
 from energylab.protocol.settings import Settings
 from energylab.record import DeviceState, QueryFailure
@@ -22,6 +22,7 @@ REASONS = {
     "device_lost": "the device stopped answering",
     "permission_denied": "the counter may not be read",
     "meter_failed": "the meter failed",
+    "state_unknown": "the device could not be asked for heat, slowdowns and other processes",
     "co_tenant": "another process was on the device",
     "thermal_slowdown": "the device slowed down because of heat",
     "power_brake": "the device slowed down because of an external power brake",
@@ -42,6 +43,7 @@ class MeterSpan:
     error: MeterError | None
     edge_error_s: float  # longest time an edge can be off
     edge_power_w: float | None  # largest power seen around the edges
+    waiting_j: float = 0.0  # at most: what the device drew at rest, while the edges waited for a step of the counter
 
     @property
     def duration_s(self) -> float | None:
@@ -50,7 +52,12 @@ class MeterSpan:
 
     @property
     def bound_j(self) -> float | None:
-        """Largest modelled error: at each edge one step (plus latency) at the largest power, and two quanta.
+        """Largest modelled error of the queries' energy: that of reading, and what was drawn while no query ran."""
+        return None if self.reading_bound_j is None else self.reading_bound_j + self.waiting_j
+
+    @property
+    def reading_bound_j(self) -> float | None:
+        """Largest modelled error of reading: at each edge one step (plus latency) at the largest power, and two quanta.
 
         None for estimates: their error is not that of reading a counter.
         """
@@ -59,14 +66,27 @@ class MeterSpan:
         return 2 * self.edge_error_s * self.edge_power_w + 2 * self.meter.quantum_j
 
 
+def floored(meter: Meter, phase: str) -> bool:
+    """Whether idle power is a floor under this phase: on a GPU that the phase works on.
+
+    Preprocessing works on the host, and what a processor draws at rest is that of every other process, too: it may end
+    before the first window.
+    """
+    of_processor = bool(meter.watches) and ("cuda" not in meter.watches or meter.device == "cpu")
+    return phase != "preprocess" and not of_processor
+
+
 def meter_reason(error: MeterError) -> str:
     """Name the reason behind a meter's error."""
-    if isinstance(error, DeviceLostError):
-        return "device_lost"
-    return "permission_denied" if isinstance(error, MeterPermissionError) else "meter_failed"
+    known = {
+        DeviceLostError: "device_lost",
+        MeterPermissionError: "permission_denied",
+        CounterStuckError: "counter_stuck",
+    }
+    return next((reason for kind, reason in known.items() if isinstance(error, kind)), "meter_failed")
 
 
-def span_reasons(span: MeterSpan, idle_w: float | None, on_device: bool, settings: Settings) -> list[str]:
+def span_reasons(span: MeterSpan, idle_w: float | None, phase: str, settings: Settings) -> list[str]:
     """Return every reason not to believe one scored meter's difference.
 
     Parameters
@@ -75,8 +95,8 @@ def span_reasons(span: MeterSpan, idle_w: float | None, on_device: bool, setting
         The two readings.
     idle_w : float or None
         Power of the device before the process touched it.
-    on_device : bool
-        Whether the phase works on the metered device (preprocessing works on the host).
+    phase : str
+        What was done.
     settings : Settings
         The tolerances.
 
@@ -96,11 +116,11 @@ def span_reasons(span: MeterSpan, idle_w: float | None, on_device: bool, setting
         return ["counter_reset" if span.stop.energy_j <= min(most_j, span.start.energy_j / 2) else "negative_energy"]
     if energy_j == 0:
         return ["counter_stuck"]
-    return _power_reasons(span, energy_j, idle_w if on_device else None, settings)
+    return _power_reasons(span, energy_j, idle_w if floored(span.meter, phase) else None, settings)
 
 
 def _power_reasons(span: MeterSpan, energy_j: float, idle_w: float | None, settings: Settings) -> list[str]:
-    bound_j = span.bound_j or 0.0
+    bound_j = span.reading_bound_j or 0.0
     reasons = []
     limit_w = span.meter.power_limit_w
     if limit_w is not None and (energy_j - bound_j) / span.duration_s > limit_w * (1 + settings.power_tolerance):

@@ -11,13 +11,13 @@ from itertools import pairwise
 from typing import Any
 
 from energylab.clock import Clock
-from energylab.errors import MeasurementError
+from energylab.errors import MeasurementError, SealError
 from energylab.meters.base import Meter
 from energylab.protocol.bench import Bench, Block, Edge
 from energylab.protocol.settings import Settings
 from energylab.protocol.steady import idle_level, resident_already, warm_up
 from energylab.protocol.window import measure_window
-from energylab.protocol.workload import Workload
+from energylab.protocol.workload import Batch, Workload
 from energylab.record import SCORED_PHASES, IdleLevel, MeterFacts, WarmUp, Window
 
 
@@ -37,6 +37,8 @@ class Session:
         Every window, the invalid ones included, in order.
     answers : dict of int to object
         One answer a query, from the last phase of the first run.
+    unread : str or None
+        Why answers could not be read from the model's outputs, where they could not: there is no quality then.
     edges : tuple
         For every window, the two readings of every scored meter.
     origin_s : float
@@ -54,6 +56,7 @@ class Session:
     warm_up: WarmUp
     windows: tuple[Window, ...]
     answers: dict[int, Any]
+    unread: str | None
     edges: tuple[tuple[Edge, ...], ...]
     origin_s: float
     stopped: str | None
@@ -113,6 +116,9 @@ def run_session(
     with ExitStack() as stack:
         for meter in [*scored, *extra]:
             stack.enter_context(meter)
+        kinds = sorted({meter.kind for meter in scored})
+        if len(kinds) > 1:
+            raise MeasurementError(f"the scored meters are of different kinds ({', '.join(kinds)}); choose one")
         no_context, idle_w = (resident_already(), {}) if resident else idle_level(list(scored), settings, "no_context")
         workload = load()
         stack.callback(workload.close)
@@ -120,6 +126,7 @@ def run_session(
             raise MeasurementError("there is no query to measure; give at least one")
         bench = Bench(workload, scored, extra, settings, clock, clock.now(), random.Random(settings.seed), idle_w)
         at_rest, resting_w = idle_level(list(scored), settings, "weights_resident")
+        bench.rest_w.update(resting_w)
         bench.idle_w.update(resting_w if resident else {})
         warmed = warm_up(bench)
         with quiet_collector():
@@ -134,6 +141,7 @@ def run_session(
         warm_up=warmed,
         windows=tuple(measured.windows),
         answers=measured.answers,
+        unread=measured.unread,
         edges=tuple(bench.edges),
         origin_s=bench.origin_s,
         stopped=measured.stopped,
@@ -207,6 +215,7 @@ class _Measured:
 
     windows: list[Window] = field(default_factory=list)
     answers: dict[int, Any] = field(default_factory=dict)
+    unread: str | None = None
     stopped: str | None = None
     gave_up: str | None = None
 
@@ -241,9 +250,19 @@ def _measure_block(bench: Bench, block: Block, measured: _Measured) -> Window:
         if window.valid:
             break
     if window.valid and block.run == 0 and block.phase == bench.workload.phases[-1]:
+        _read_answers(bench, answered, measured)
+    return window
+
+
+def _read_answers(bench: Bench, answered: Sequence[tuple[Batch, Any]], measured: _Measured) -> None:
+    """Read what the model said. An error here is no fault of the window: its energy stands, its quality is unknown."""
+    try:
         for batch, outputs in answered:
             measured.answers.update(bench.workload.answers(batch, outputs))
-    return window
+    except SealError:  # broken rules end the session
+        raise
+    except Exception as error:  # noqa: BLE001 - kept for the record
+        measured.unread = f"answers cannot be read: {type(error).__name__}: {error}"[:500]
 
 
 def _gave_up(block: Block, last: Window) -> str:

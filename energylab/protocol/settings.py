@@ -40,7 +40,8 @@ class Settings:
         Share of a window that thermal, power-brake or hardware slowdown may take.
     edges : {"auto", "dithered", "tick"}
         How windows begin and end where the counter steps: after a dithered start and some lead-in work, or on a
-        step of the counter; ``auto`` takes the first unless its error bound is too wide.
+        step of the counter; ``auto`` takes the first unless its error bound is too wide. Waiting for a step makes a
+        short window too large, by up to two steps at rest: its bound says by how much, its duration holds the wait.
     dither : bool
         Start windows at random times relative to the counter's steps.
     seed : int

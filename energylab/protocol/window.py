@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from energylab.errors import MeterError
@@ -18,6 +19,7 @@ from energylab.protocol.checks import (
 )
 from energylab.protocol.workload import Batch, Work, failures_of
 from energylab.record import DeviceState, MeterReadings, QueryFailure, Window
+from energylab.tasks.base import Tokens
 
 #: Time between two readings while waiting for a step of the counter.
 POLL_S = 0.001
@@ -100,6 +102,7 @@ def _edges_on_tick(bench: Bench, block: Block) -> bool:
 
     Dithered edges are right on average, and off by up to one step at each edge. They are kept while that is within
     the stated precision; otherwise, or where one batch is too long to be spent on a lead-in, edges wait for a step.
+    The device rests meanwhile: that energy is in the window and not of its queries, and the bound says so.
     """
     settings = bench.settings
     if not bench.stepped or settings.edges == "dithered" or bench.workload.continuous:
@@ -149,10 +152,19 @@ def _between_readings(
     starts = [_read(meter, on_tick and meter.update_period_s) for meter in meters]
     if on_tick and bench.settings.dither:  # a start locked to the counter's steps would alias with a periodic load
         bench.clock.sleep(bench.rng.random() * bench.step_s)
+    begun_s = bench.clock.now()
     work = bench.workload.work_through(phase, batches, bench.clock, bench.settings.window_s)
+    work_s = bench.clock.now() - begun_s
     stops = [_read(meter, on_tick and meter.update_period_s) for meter in reversed(meters)][::-1]
     edges = zip(meters, starts, stops, edge_power, strict=True)
-    return [_span(meter, start, stop, power, on_tick) for meter, start, stop, power in edges], work
+    spans = [_span(meter, start, stop, power, on_tick) for meter, start, stop, power in edges]
+    return [replace(span, waiting_j=_waiting_j(bench, span, work_s)) for span in spans] if on_tick else spans, work
+
+
+def _waiting_j(bench: Bench, span: MeterSpan, work_s: float) -> float:
+    """Return what a device drew while the edges waited for a step, by its power at rest; by its largest if unknown."""
+    rest_w = bench.rest_w.get(span.meter.device, span.edge_power_w)
+    return 0.0 if None in (span.duration_s, rest_w) else max(span.duration_s - work_s, 0.0) * rest_w
 
 
 def _read(meter: Meter, on_tick: object) -> Reading | MeterError:
@@ -185,7 +197,7 @@ def _counters(bench: Bench) -> dict[str, DeviceCounters | None]:
         try:
             found[meter.device] = meter.counters()
         except MeterError:
-            found[meter.device] = None  # the window's own readings meet the same error, and record it
+            found[meter.device] = None  # no state: the window cannot be judged, and says so
     return found
 
 
@@ -202,29 +214,28 @@ def _states(bench: Bench, before: dict, spans: Sequence[MeterSpan]) -> list[Devi
 def _count(
     bench: Bench, phase: str, batches: Sequence[Batch], work: Work
 ) -> tuple[dict[str, int | None], list[QueryFailure]]:
-    """Count tokens of the first replication; a wrong count is a failed query."""
-    tokens: dict[str, int | None] = {"input": None, "output": None}
+    """Count tokens of the first replication; a wrong count is a failed query, and one unknown leaves no sum."""
+    counts: list[Tokens] = []
     failures = []
     for batch, outputs in zip(batches, work.outputs, strict=False):
         try:
-            counted = bench.workload.count(phase, batch, outputs)
+            counts.append(bench.workload.count(phase, batch, outputs))
         except Exception as error:  # noqa: BLE001 - kept with the query, and makes the window invalid
             failures += failures_of(batch.queries, error)
-            continue
-        for side in tokens:
-            value = getattr(counted, side)
-            tokens[side] = value if tokens[side] is None else tokens[side] + (value or 0)
-    return tokens, failures
+    sides = {side: [getattr(counted, side) for counted in counts] for side in ("input", "output")}
+    return {side: sum(each) if each and None not in each else None for side, each in sides.items()}, failures
 
 
 def _judge(bench, block: Block, spans, work: Work, states, index: int, attempt: int, tokens) -> Window:
     scored = [span for span in spans if any(span.meter is meter for meter in bench.scored)]
-    on_device = block.phase != "preprocess"
     reasons = failure_reasons(work.failures) + work.reasons
     for span in scored:
-        reasons += span_reasons(span, bench.idle_w.get(span.meter.device), on_device, bench.settings)
+        reasons += span_reasons(span, bench.idle_w.get(span.meter.device), block.phase, bench.settings)
     for state in states:
         reasons += state_reasons(state, bench.settings)
+    judged = {state.device for state in states}
+    if any(span.error is None and span.meter.device not in judged for span in scored):
+        reasons.append("state_unknown")
     whole = all(span.error is None for span in scored)
     first = scored[0]
     bounds = [span.bound_j for span in scored]

@@ -146,12 +146,23 @@ class Workload(ABC):
 
 
 class FunctionWorkload(Workload):
-    """Any function of one query, as the single phase ``call``."""
+    """Any function of one query, as the single phase ``call``.
+
+    Parameters
+    ----------
+    fn : callable
+        Called with one query.
+    queries : sequence
+        Its queries.
+    boards : sequence of int
+        The CUDA devices that are watched, as torch counts: waited for at the edges of a window.
+    """
 
     phases = ("call",)
 
-    def __init__(self, fn: Callable[[Any], Any], queries: Sequence[Any]) -> None:
+    def __init__(self, fn: Callable[[Any], Any], queries: Sequence[Any], boards: Sequence[int] = ()) -> None:
         self._fn = fn
+        self._boards = tuple(boards)
         self._queries = list(queries)
         self.queries = len(self._queries)
 
@@ -164,10 +175,10 @@ class FunctionWorkload(Workload):
         return self._fn
 
     def synchronize(self) -> None:
-        """Wait for every CUDA device that the function may have used: torch, if it was loaded at all."""
+        """Wait for the watched CUDA devices, if the function uses torch at all."""
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_initialized():
-            for index in range(torch.cuda.device_count()):
+            for index in self._boards:
                 torch.cuda.synchronize(index)
 
     def answers(self, batch: Batch, outputs: Any) -> dict[int, Any]:

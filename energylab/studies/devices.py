@@ -7,7 +7,7 @@ import os
 import runpy
 from pathlib import Path
 
-from energylab.devices import list_boards, visible_boards
+from energylab.devices import Board, list_boards, visible_boards
 from energylab.errors import MeterError, StudyError
 from energylab.meters.nvml_library import Nvml
 
@@ -42,6 +42,23 @@ def available(spec: str = "auto") -> list[str]:
     return names
 
 
+def check_present(spec: str, nvml: Nvml | None = None) -> None:
+    """Refuse devices that this machine does not have: a job that is shown a GPU that is not there runs on the CPU.
+
+    Raises
+    ------
+    StudyError
+        Names the device, and those that are here.
+    """
+    names = available(spec)
+    boards = _boards(nvml)
+    for name in names:
+        here = any(name == str(board.index) or board.uuid.startswith(name) for board in boards)
+        if name != CPU and spec != "auto" and not here:
+            listed = ", ".join(["cpu", *(f"{board.index} ({board.name}, {board.uuid})" for board in boards)])
+            raise StudyError(f"device {name!r} is not here; here are: {listed}. Name one of them, or auto")
+
+
 def environment(devices: tuple[str, ...]) -> dict[str, str]:
     """Return the variables that show a job its own devices and no others."""
     shown = "" if devices == (CPU,) else ",".join(devices)
@@ -50,14 +67,19 @@ def environment(devices: tuple[str, ...]) -> dict[str, str]:
 
 def _visible_gpus(nvml: Nvml | None = None) -> list[str]:
     """Return the UUIDs of the boards that jobs can compute on."""
+    return [board.uuid for board in visible_boards(_boards(nvml), os.environ)]
+
+
+def _boards(nvml: Nvml | None) -> tuple[Board, ...]:
+    """Return the boards of this machine that jobs can compute on."""
     if not torch_has_cuda():
-        return []  # a job would fall back to the CPU, beside another that did
+        return ()  # a job would fall back to the CPU, beside another that did
     nvml = nvml or Nvml()
     try:
         with nvml.started():
-            return [board.uuid for board in visible_boards(list_boards(nvml), os.environ)]
+            return list_boards(nvml)
     except MeterError:
-        return []  # no driver: this machine has no NVIDIA GPU to hand out
+        return ()  # no driver: this machine has no NVIDIA GPU to hand out
 
 
 def torch_has_cuda() -> bool:

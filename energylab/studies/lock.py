@@ -97,7 +97,7 @@ def _locked(job: Job, commits: Mapping[tuple[str, str | None], str]) -> Job:
         )
     commit = commits[p.model, p.revision]
     parameters = p.model_copy(update={"revision": commit})
-    return Job(parameters.job_id, parameters, {**job.values, "revision": commit})
+    return replace(job, id=parameters.job_id, parameters=parameters, values={**job.values, "revision": commit})
 
 
 def environment(lock: Lock | None) -> dict[str, str]:

@@ -8,7 +8,7 @@ import json
 import random
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,17 +78,21 @@ class Job:
         All parameters, checked.
     values : dict
         The parameters the study states; the rest are the notebook's defaults.
+    setting : str
+        What tells it from the study's other jobs of its task and model; empty where there is nothing.
     """
 
     id: str
     parameters: Parameters = field(compare=False)
     values: dict[str, Any] = field(compare=False)
+    setting: str = field(default="", compare=False)
 
     @property
     def label(self) -> str:
-        """Task and model in a few words, for people."""
-        repeat = f" · repeat {self.parameters.repeat}" if self.parameters.repeat else ""
-        return f"{self.parameters.task_name} · {self.parameters.model}{repeat}"
+        """Task, model and what tells it from others in a few words, for people."""
+        repeat = f"repeat {self.parameters.repeat}" if self.parameters.repeat else ""
+        parts = (self.parameters.task_name, self.parameters.model, self.setting, repeat)
+        return " · ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True)
@@ -215,11 +219,19 @@ def parse(text: str, source: str | Path = "study") -> StudyFile:
     try:
         study = StudyFile.model_validate(content)
     except ValidationError as error:
-        problems = "\n".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        problems = "\n".join(_explained(problem) for problem in error.errors())
         raise StudyError(f"{source}: {problems}") from None
     if not study.sweeps and not study.include:
         raise StudyError(f"{source}: no jobs; write at least one mapping under sweeps or include")
     return study
+
+
+def _explained(problem: Any) -> str:
+    """Say what is wrong with one key of a study file, with the value that is there."""
+    key, value = ".".join(map(str, problem["loc"])), problem["input"]
+    if isinstance(value, Mapping) and key in ("sweeps", "include", "exclude"):
+        return f"{key}: a list of mappings, each under a dash (- task: …); this is one mapping"
+    return f"{key}={value!r}: {problem['msg']}"
 
 
 def find_notebook(name: str) -> Path:
@@ -257,7 +269,22 @@ def expand(study: StudyFile) -> tuple[list[Job], tuple[Job, ...]]:
         if job.id in jobs:
             duplicates.append(job)
         jobs.setdefault(job.id, job)
-    return list(jobs.values()), tuple(duplicates)
+    return _told_apart(list(jobs.values())), tuple(duplicates)
+
+
+def _told_apart(jobs: list[Job]) -> list[Job]:
+    """Give every job the values in which it differs from the other jobs of its task and model."""
+    stated: dict[tuple[str, str], dict[str, set[str]]] = {}
+    for job in jobs:
+        seen = stated.setdefault((job.parameters.task, job.parameters.model), {})
+        for name in Parameters.model_fields:
+            seen.setdefault(name, set()).add(repr(job.values.get(name)))
+    named = []
+    for job in jobs:
+        seen = stated[job.parameters.task, job.parameters.model]
+        differing = [name for name in job.values if len(seen[name]) > 1 and name != "repeat"]
+        named.append(replace(job, setting=", ".join(f"{name}={job.values[name]}" for name in differing)))
+    return named
 
 
 def combinations(sweep: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -295,6 +322,9 @@ def _job(row: dict[str, Any], repeat: int) -> Job:
         parameters = Parameters.check(values)
     except ParameterError as error:
         raise ParameterError(f"{row.get('task', '?')} · {row.get('model', '?')}: {error}") from None
+    missing = [name for name in ("task", "model") if not row.get(name)]
+    if missing:  # the notebook's default would be measured, which nobody asked for
+        raise StudyError(f"a row without {' and '.join(missing)}: {row}; write what is measured in its sweep")
     return Job(parameters.job_id, parameters, values)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from energylab import store
 from energylab.errors import StudyError, unknown_name
+from energylab.studies import devices as device_names
 from energylab.studies import estimate, lock, packing, runner
 from energylab.studies import plan as planning
 from energylab.studies import summary as summaries
@@ -17,6 +19,9 @@ from energylab.studies.executors import EXECUTORS, slurm
 from energylab.studies.folder import JobState, StudyFolder
 from energylab.studies.plan import Job, Plan
 from energylab.studies.progress import Watch, brief, format_time, plain_console, print_counts, time_left_s
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _FORMATS = ("csv", "parquet", "json")
 _AGAIN = ("failed", "invalid")
@@ -69,6 +74,9 @@ def _plan_row(planned: Plan, job: Job, state: JobState, cost: estimate.Estimate)
 
 
 def _print_costs(console: Console, planned: Plan, costs: list[estimate.Estimate]) -> None:
+    if not costs:
+        console.print("nothing to do: every job is done")
+        return
     total = estimate.total(costs)
     bases = {
         "records": "records of the same jobs in this study",
@@ -95,6 +103,8 @@ def run(path: Path, results: Path, params: Path | None, options: RunOptions) -> 
         if name not in _AGAIN:
             raise unknown_name("state for --retry", name, _AGAIN)
     planned, folder = _planned(path, results, params)
+    if options.executor == "local":
+        device_names.check_present(options.devices)
     place = EXECUTORS.get(options.executor).from_study(planned.study, options.devices, options.cold)
     console = plain_console()
     with Watch(folder.states(planned), place.parallel, console) as watch:
@@ -149,6 +159,13 @@ def table(name: str, results: Path, format: str, output: Path | None) -> None:
     if format == "parquet" and output is None:
         raise StudyError("parquet is not text; name a file with --output")
     frame = store.read(StudyFolder(name, results).path)
+    try:
+        _write_table(frame, format, output)
+    except OSError as error:
+        raise StudyError(f"cannot write {output}: {error.strerror or error}; name another file") from error
+
+
+def _write_table(frame: pd.DataFrame, format: str, output: Path | None) -> None:
     if format == "parquet":
         frame.to_parquet(output, index=False)
         return

@@ -37,6 +37,9 @@ def show(console: Console, plan: Plan, folder: StudyFolder, summary: Summary) ->
 
 def _print_results(console: Console, plan: Plan, folder: StudyFolder) -> None:
     records = store.read(folder.path)
+    planned = records["job_id"].isin([job.id for job in plan.jobs])
+    strays = records.loc[~planned, "job_id"].nunique()
+    records = records[planned]  # a model that was taken out of the study must not set the others' stars
     try:
         rated = results(records)
         figure = draw(rated, folder.path / "figures" / "energies.png")
@@ -53,6 +56,8 @@ def _print_results(console: Console, plan: Plan, folder: StudyFolder) -> None:
     console.print(rows)
     for note in sorted(set(rated["note"].dropna()) - {""}):
         console.print(f"note: {note}")
+    if strays:
+        console.print(f"left out: {strays} jobs of {folder.path} that are not in the study any more")
     console.print(f"figure: {figure}")
 
 

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from energylab.errors import EnergylabError
+from energylab.errors import DataError, EnergylabError
 from energylab.taskcheck.bench import Bench, describe
 from energylab.taskcheck.report import Problem, Unseen
 from energylab.taskcheck.values import short
+from energylab.tasks.data import json_lines
 
 ASKS = (
     "bad input is refused before it is measured: a column missing or empty, a wrong type, a broken file, too few rows"
@@ -27,7 +28,14 @@ def look(bench: Bench) -> Iterator[Problem | Unseen]:
     if folder is None or not (folder / "rows.jsonl").is_file():
         yield Unseen("there is no sample data to spoil")
         return
-    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()][:3]
+    try:
+        rows = json_lines(folder / "rows.jsonl")[:3]
+    except DataError as error:
+        yield Unseen(f"the sample data cannot be read: {error}")
+        return
+    if len(rows) < 2:
+        yield Unseen(f"the sample data has {len(rows)} row(s): there is no second one to spoil")
+        return
     references = getattr(bench.family, "references", ())
     for column in (column for column in bench.family.columns if column not in references):
         for what, value in _spoilt(folder, rows[1].get(column)):

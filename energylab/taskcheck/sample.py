@@ -8,9 +8,11 @@ from pathlib import Path
 
 import yaml
 
+from energylab.errors import DataError
 from energylab.parameters import Parameters
 from energylab.taskcheck.bench import Bench
 from energylab.taskcheck.report import Problem
+from energylab.tasks.data import json_lines
 
 ASKS = "sample data is there, with its licence, and every row is usable"
 
@@ -60,16 +62,10 @@ def _rows(folder: Path) -> tuple[list[dict], Problem | None]:
     file = folder / "rows.jsonl"
     if not file.is_file():
         return [], Problem(f"{file} is not there", "write one JSON object a line, with the task's columns")
-    rows = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            return [], Problem(f"{folder.name}/rows.jsonl line {number} is no JSON: {error}", "one JSON object a line")
-        if not isinstance(row, dict):
-            return [], Problem(f"{folder.name}/rows.jsonl line {number} is no object", "one JSON object a line")
-        rows.append(row)
-    return rows, None
+    try:
+        return json_lines(file), None
+    except DataError as error:
+        return [], Problem(str(error), "one JSON object a line")
 
 
 def _columns(bench: Bench, rows: list[dict]) -> Iterator[Problem]:

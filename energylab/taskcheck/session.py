@@ -9,6 +9,7 @@ from energylab.errors import EnergylabError
 from energylab.record import SCORED_PHASES, Record
 from energylab.taskcheck.bench import Bench
 from energylab.taskcheck.report import Problem, Unseen
+from energylab.tasks import useless
 
 ASKS = "a short session leaves a record: every phase measured, every query answered, and it reads back as it was"
 
@@ -18,12 +19,16 @@ _SHORT = {"window_s": 0.05, "idle_s": 0.05, "warm_up_min_s": 0.05, "warm_up_max_
 
 def look(bench: Bench) -> Iterator[Problem | Unseen]:
     """Measure a few queries once, and look at what is left."""
-    parameters = bench.parameters(samples=4, runs=1, meter="estimate", **_SHORT)
+    unused = dict.fromkeys(useless(bench.parameters(), bench.family))
+    parameters = bench.parameters(samples=4, runs=1, meter="estimate", **_SHORT, **unused)
     with bench.theirs("a session is measured"):
         record = benchmark.measure(parameters=parameters)
     failed = {failure.message for window in record.windows for failure in window.failures}
     for message in sorted(failed):
         yield Problem(f"a query failed inside a window: {message}", "let check_row refuse such a row beforehand")
+    if "unscored" in record.extra:
+        mend = "let answers(), score() and extra() go without an error, and return plain numbers and texts"
+        yield Problem(f"the answers of a session were not scored: {record.extra['unscored']}", mend)
     if not failed:
         yield from _totals(record)
     yield from _reads_back(record)

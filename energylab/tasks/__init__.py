@@ -47,6 +47,15 @@ FAMILIES = Registry(
 )
 
 
+#: Parameters that only some tasks have a use for, and which; elsewhere they would be left out in silence.
+OF_SOME_TASKS = {
+    "new_tokens": "tasks that generate text",
+    "diffusion_steps": "task='image_generation'",
+    "thinking": "task='reasoning'",
+    "quality_model": "task='image_generation'",
+}
+
+
 def task_names(params: str | Path | None = None) -> list[str]:
     """Return the name of every task: files in ``params/tasks/``, and tasks other packages bring with their class."""
     return sorted(task_files(params))
@@ -104,9 +113,14 @@ def load_task(parameters: Parameters) -> Task:
     UnknownNameError
         If there is no such task; names the nearest.
     TaskError
-        If the task's file is not what its family expects.
+        If the task's file is not what its family expects, or the task has no use for a parameter that is given.
     """
     family, settings = load_settings(parameters.task, parameters.params)
+    for name in useless(parameters, family):
+        raise TaskError(
+            f"{name}={getattr(parameters, name)!r} is for {OF_SOME_TASKS[name]}; task {parameters.task!r} has no use "
+            "for it: leave it out"
+        )
     if parameters.cache is not None and not family.may_cache:
         raise TaskError(
             f"cache={parameters.cache!r}: task {parameters.task!r} keeps no keys and values of fixed size; leave it "
@@ -118,6 +132,12 @@ def load_task(parameters: Parameters) -> Task:
     from energylab.tasks.served import ServedTask
 
     return ServedTask(task, parameters)
+
+
+def useless(parameters: Parameters, family: type[Task]) -> list[str]:
+    """Return the parameters that are given, and that a family neither has as a setting nor names as its own."""
+    known = {*family.Settings.model_fields, *dir(family)}
+    return [name for name in OF_SOME_TASKS if getattr(parameters, name) is not None and name not in known]
 
 
 def _explain(file: Path, problem: Any) -> str:

@@ -204,9 +204,14 @@ class Task(ABC):
         return {}
 
     def synchronize(self) -> None:
-        """Wait until the device has finished: called at the edges of every window."""
+        """Wait until the model's devices have finished: called at the edges of every window.
+
+        They alone: to ask another one would start a context there, and be a stranger to whoever measures on it.
+        """
+        if not (self.device and self.device.startswith("cuda")):
+            return
         import torch
 
-        if self.device and self.device.startswith("cuda"):
-            for index in range(torch.cuda.device_count()):
-                torch.cuda.synchronize(index)
+        first = int(self.device.partition(":")[2] or 0)
+        for index in range(first, first + self.parameters.gpus):
+            torch.cuda.synchronize(index)

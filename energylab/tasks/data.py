@@ -64,7 +64,7 @@ def load_rows(
 
 
 def digest(rows: Iterable[Row]) -> str:
-    """Return the sha256 over rows in order; arrays, images and bytes count by their content."""
+    """Return the sha256 over rows in order; tensors, arrays, images and bytes count by their content."""
     total = hashlib.sha256()
     for row in rows:
         total.update(json.dumps(row, sort_keys=True, ensure_ascii=False, default=_content).encode())
@@ -72,8 +72,13 @@ def digest(rows: Iterable[Row]) -> str:
     return total.hexdigest()
 
 
-def _content(value: Any) -> dict[str, Any]:
-    """Stand for a value that JSON cannot hold by the hash of its bytes and its shape."""
+def _content(value: Any) -> dict[str, Any] | str:
+    """Stand for a value that JSON cannot hold by the hash of its bytes and its shape, or by its text."""
+    if hasattr(value, "detach"):  # a tensor; numpy has no bfloat16
+        value = value.detach().cpu()
+        value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+    if not (isinstance(value, bytes | bytearray) or hasattr(value, "tobytes")):
+        return repr(value)
     data = value if isinstance(value, bytes | bytearray) else value.tobytes()
     shape = [str(getattr(value, name)) for name in ("shape", "size", "dtype", "mode") if hasattr(value, name)]
     return {"sha256": hashlib.sha256(data).hexdigest(), "shape": shape}
@@ -84,14 +89,36 @@ def _sample(settings: TaskSettings, count: int, open_row: Callable) -> tuple[lis
     if folder is None or not (folder / "rows.jsonl").is_file():
         raise DataError(f"task {settings.name!r} has no sample data ({folder}); use data_source='synthetic' or 'hub'")
     try:
-        lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()[:count]
-        rows = [open_row(json.loads(line), folder) for line in lines]
+        rows = [open_row(row, folder) for row in json_lines(folder / "rows.jsonl")[:count]]
         about = yaml.safe_load((folder / "about.yaml").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise DataError(f"sample data {folder}: {error}") from error
     if not isinstance(about, dict) or not about.get("licence"):
         raise DataError(f"sample data {folder}: about.yaml names no licence; say under which terms others may use it")
     return rows, {"name": f"sample {settings.name}", "licence": about["licence"]}
+
+
+def json_lines(file: Path) -> list[Row]:
+    """Read a file of one JSON object a line; empty lines are left out.
+
+    Raises
+    ------
+    DataError
+        Names the line that is no object.
+    """
+    rows = []
+    # not splitlines(): it would also split at the other ends of a line that a text may hold
+    for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{file} line {number} is no JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise DataError(f"{file} line {number} is no object; write one a line, with the task's columns")
+        rows.append(row)
+    return rows
 
 
 def _published(settings: TaskSettings, count: int, required: Sequence[str]) -> tuple[list[Row], dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 from energylab.errors import ModelError, TaskError
 from energylab.tasks import models
 from energylab.tasks.base import Row, Tokens
+from energylab.tasks.placement import moved
 
 
 class GenerationMixin:
@@ -69,7 +70,7 @@ class GenerationMixin:
         import torch
 
         with torch.inference_mode():
-            return self.model.generate(**inputs.to(self.device), generation_config=settings)
+            return self.model.generate(**moved(inputs, self.device), generation_config=settings)
 
     def new_ids(self, inputs: Any, outputs: Any) -> Any:
         """Return the generated ids alone: without the prompt, or without the decoder's start token."""

@@ -58,6 +58,11 @@ class ImageGeneration(TextTask):
         """Denoising steps a picture: the parameter, or the task's published value."""
         return self.parameters.diffusion_steps or self.settings.diffusion_steps
 
+    @property
+    def quality_model(self) -> str | None:
+        """The CLIP model that scores pictures, where one is given."""
+        return self.parameters.quality_model
+
     def resolved_settings(self) -> dict[str, Any]:
         """Return every setting that takes part, as used."""
         return {**super().resolved_settings(), "diffusion_steps": self.diffusion_steps}
@@ -148,11 +153,11 @@ class ImageGeneration(TextTask):
         meaningless = self.no_quality(metric, rows)
         if meaningless is not None:
             return (meaningless,)
-        if self.parameters.quality_model is None:
+        if self.quality_model is None:
             why = "no CLIP model was given to score with; name one by quality_model"
             return (Quality(metric=metric, value=None, queries=len(rows), meaningless=why),)
-        value = clip_score(self.parameters.quality_model, answers, self.texts(rows))
-        details = {"quality_model": self.parameters.quality_model}
+        value = clip_score(self.quality_model, answers, self.texts(rows))
+        details = {"quality_model": self.quality_model}
         return (Quality(metric=metric, value=value, queries=len(rows), details=details),)
 
 

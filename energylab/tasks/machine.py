@@ -38,9 +38,9 @@ class Machine:
     device : str
         ``cpu`` or ``cuda:N``: the first device the model goes to.
     memory_bytes : tuple of int
-        Free memory of every device the process can see, in order; the host's for a CPU.
+        Free memory of every device the process can see, in order, 0 for those not used; the host's for a CPU.
     capability : (int, int) or None
-        Least compute capability among the GPUs; None on a CPU.
+        Least compute capability among the GPUs used; None on a CPU.
     packages : frozenset of str
         Importable packages among those that options need.
     compiler : bool
@@ -86,8 +86,8 @@ class Machine:
         return cls(device, memory, capability, _packages(), importlib.util.find_spec("triton") is not None)
 
     @classmethod
-    def detect(cls, device: str) -> Machine:
-        """Look at this machine.
+    def detect(cls, device: str, gpus: int = 1) -> Machine:
+        """Look at this machine, and on it at `gpus` devices from `device` on: to ask a board starts a context there.
 
         Raises
         ------
@@ -104,8 +104,12 @@ class Machine:
         count = torch.cuda.device_count()
         if count == 0:
             raise ModelError(f"device {device!r}: this machine has no usable GPU; choose device='cpu' or 'auto'")
-        memory = tuple(torch.cuda.mem_get_info(index)[0] for index in range(count))
-        capability = min(torch.cuda.get_device_capability(index) for index in range(count))
+        first = int(device.partition(":")[2] or 0)
+        used = range(first, min(first + gpus, count))
+        if not used:
+            raise ModelError(f"device {device!r}: torch sees {count} GPU(s), numbered from 0; choose one of them")
+        memory = tuple(torch.cuda.mem_get_info(index)[0] if index in used else 0 for index in range(count))
+        capability = min(torch.cuda.get_device_capability(index) for index in used)
         return cls(device, memory, capability, packages, importlib.util.find_spec("triton") is not None)
 
 
@@ -180,7 +184,7 @@ def refuse_size(machine: Machine, name: str, parameters: int, weight: str, gpus:
     """
     needed = parameters * WEIGHT_BYTES[weight]
     used = machine.memory_bytes[machine.first : machine.first + gpus] if machine.capability else machine.memory_bytes
-    if needed <= sum(used):
+    if 0 in used or needed <= sum(used):  # a board that shares the host's memory may not tell how much it has
         return
     where = "the host's free memory" if machine.capability is None else f"the free memory of {gpus} GPU(s)"
     more = "a GPU" if machine.capability is None else f"gpus={-(-needed // min(used)):.0f} or more of this kind"

@@ -17,6 +17,7 @@ from typing import Any
 
 from energylab.tasks import models
 from energylab.tasks.base import Row
+from energylab.tasks.placement import moved
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,6 @@ def grouped(features: Sequence[Mapping[str, Any]], sizes: Iterable[tuple[int, in
         for positions in alike.values()
     )
     return Inputs(groups, tuple(sizes))
-
-
-def moved(tensors: Mapping[str, Any], device: str, dtype: Any) -> dict[str, Any]:
-    """Copy tensors to a device, floating-point ones in the model's precision."""
-    return {
-        name: tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
-        for name, tensor in tensors.items()
-    }
 
 
 def by_group(call: Callable[..., Any], inputs: Inputs, device: str, dtype: Any) -> list[Any]:

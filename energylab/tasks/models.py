@@ -129,7 +129,7 @@ def prepare(request: ModelRequest, auto_class: Callable[[Any], str], machine: Ma
     """
     import transformers
 
-    machine = machine or Machine.detect(request.device)
+    machine = machine or Machine.detect(request.device, request.gpus)
     refuse_options(machine, request.dtype, request.quantisation, request.attention, request.compile, request.gpus)
     origin = locate(request)
     config = read_config(origin)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from energylab.errors import ModelError
 from energylab.parameters import Parameters
 from energylab.tasks import hub
@@ -20,7 +22,9 @@ PACKAGE_PREFIX = "package:"
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.vocab", "*.bpe")
 
 #: What the libraries raise for files that are missing, broken or of another kind.
-LIBRARY_ERRORS = (ValueError, KeyError, TypeError, AttributeError, ImportError, OSError, RuntimeError)
+LIBRARY_ERRORS = (
+    ValueError, KeyError, TypeError, AttributeError, ImportError, OSError, RuntimeError, SafetensorError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

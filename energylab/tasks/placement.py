@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from energylab.errors import ModelError
+
+
+def moved(tensors: Mapping[str, Any], device: str, dtype: Any = None) -> dict[str, Any]:
+    """Copy a batch to a device; the batch itself stays on the host, so that every repetition copies it again.
+
+    (``BatchEncoding.to`` moves a batch for good: only its first call would pay for the copy.)
+
+    Parameters
+    ----------
+    tensors : mapping of str to torch.Tensor
+        The batch.
+    device : str
+        Where to, in torch's words.
+    dtype : torch.dtype, optional
+        Precision of the floating-point ones; as they are by default.
+    """
+    return {
+        name: tensor.to(device, dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype)
+        for name, tensor in tensors.items()
+    }
 
 
 def build_random(

@@ -11,6 +11,7 @@ from energylab.errors import ModelError, TaskError
 from energylab.record import Quality
 from energylab.tasks import models
 from energylab.tasks.base import Row, Tokens
+from energylab.tasks.machine import Machine
 from energylab.tasks.text_generation import TextGeneration
 from energylab.tasks.thinking import PLAIN, Thinking, ThinkingLevel, find_thinking
 
@@ -42,6 +43,22 @@ class Reasoning(TextGeneration):
     def resolved_settings(self) -> dict[str, Any]:
         """Return every setting that takes part, as used."""
         return {**super().resolved_settings(), "thinking": self.parameters.thinking or self.level}
+
+    def overridden(self) -> tuple[str, ...]:
+        """Return what differs from the published settings; another level than the model's own is such a difference.
+
+        Two levels of one model are two amounts of work: their records are no repetitions of each other.
+        """
+        asked = self.parameters.thinking
+        other = ["thinking"] if asked not in (None, self.thinking.default) else []
+        return tuple(sorted([*super().overridden(), *other]))
+
+    def refuse(self, request: models.ModelRequest, machine: Machine) -> int:
+        """Refuse a model before it is loaded, a level of thinking that its family has not got among the reasons."""
+        prepared = models.prepare(request, self.auto_class, machine)
+        name = prepared.origin.repo or prepared.origin.name
+        find_thinking(name, prepared.config.model_type, self.parameters.params).level(self.parameters.thinking, name)
+        return prepared.count
 
     def load_processor(self, loaded: models.Loaded) -> Any:
         """Read the model's own tokenizer with its chat template, or make one for a random model."""

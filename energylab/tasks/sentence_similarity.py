@@ -10,6 +10,7 @@ from energylab.errors import ModelError
 from energylab.record import Quality
 from energylab.tasks import models
 from energylab.tasks.base import Row
+from energylab.tasks.placement import moved
 from energylab.tasks.text import TextTask, longest_input
 
 #: Poolings, and what sentence-transformers calls them: as a mode, and, in older files, as a switch.
@@ -18,6 +19,10 @@ POOLINGS = {
     "cls": ("cls", "pooling_mode_cls_token"),
     "last": ("lasttoken", "pooling_mode_lasttoken"),
 }
+
+
+#: Parts of a sentence-transformers model that the forward phase computes; another one would be left out in silence.
+MODULES = ("Transformer", "Pooling", "Normalize")
 
 
 class SentenceSimilarity(TextTask):
@@ -60,7 +65,7 @@ class SentenceSimilarity(TextTask):
         import torch
 
         with torch.inference_mode():
-            batch = inputs.to(self.device)
+            batch = moved(inputs, self.device)
             states = self.model(**batch).last_hidden_state
             pooled = pool(states, batch["attention_mask"], self.pooling)
             return torch.nn.functional.normalize(pooled, dim=1)
@@ -116,6 +121,7 @@ def _pooling(loaded: models.Loaded) -> tuple[str, int | None]:
     if loaded.origin.architecture is not None:
         return loaded.origin.architecture.options.get("pooling", "mean"), None
     folder = loaded.origin.folder
+    _refuse_more_modules(loaded.origin)
     file, limits = folder / "1_Pooling" / "config.json", folder / "sentence_bert_config.json"
     limit = json.loads(limits.read_text(encoding="utf-8")).get("max_seq_length") if limits.is_file() else None
     if not file.is_file():
@@ -127,3 +133,15 @@ def _pooling(loaded: models.Loaded) -> tuple[str, int | None]:
     if len(chosen) != 1:
         raise ModelError(f"model {loaded.origin.name!r}: pooling {values} is not one of {', '.join(POOLINGS)}")
     return chosen[0], limit
+
+
+def _refuse_more_modules(origin: models.Origin) -> None:
+    """Refuse a model whose own library computes more than encoder, pooling and norm: its energy would be too low."""
+    file = origin.folder / "modules.json"
+    listed = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    more = [one["type"] for one in listed if one["type"].rpartition(".")[2] not in MODULES]
+    if more:
+        raise ModelError(
+            f"model {origin.name!r} has parts that this task does not compute ({', '.join(more)}); choose a model made "
+            f"of {', '.join(MODULES)} alone"
+        )

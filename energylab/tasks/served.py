@@ -93,7 +93,12 @@ class ServedTask(Task):
         p = self.parameters
         stated = {name: getattr(p, name) or "as served" for name in ("dtype", "quantisation", "attention")}
         asked = {"concurrency": p.concurrency, "endpoint_api": self.api, "new_tokens": self.new_tokens}
-        return {"samples": p.samples, **asked, **stated}
+        thinking = {"thinking": p.thinking or "as served"} if self.open_ended else {}
+        return {"samples": p.samples, **asked, **stated, **thinking}
+
+    def overridden(self) -> tuple[str, ...]:
+        """Return what differs from the published settings, a level of thinking that was asked for among it."""
+        return tuple(sorted([*super().overridden(), *(["thinking"] if self.parameters.thinking is not None else [])]))
 
     def load_rows(self) -> tuple[list[Row], DataFacts]:
         """Load the queries of the family."""

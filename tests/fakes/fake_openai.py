@@ -107,12 +107,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(422, {"detail": f"not taken: {refused or body['model']}"})
             return
         number = self.fake.number(body)
+        self._under_way = True
         self.fake.change(+1)
         try:
             self._answer(body, self.fake.behave(number, body))
         except OSError:  # the client went away
             self.close_connection = True
         finally:
+            self._over()
+
+    def _over(self) -> None:
+        """Note that the request is answered, before its last piece goes out: the next one may follow at once."""
+        if self._under_way:
+            self._under_way = False
             self.fake.change(-1)
 
     def _answer(self, body: dict, how: Behaviour) -> None:
@@ -147,6 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
         if how.usage:
             made = count if how.counted is None else how.counted
             self._event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": made}})
+        self._over()
         self._chunk(b"data: [DONE]\n\n")
         self._chunk(b"")
 

@@ -127,5 +127,5 @@ def test_the_real_tracker_on_this_machine(tmp_path, monkeypatch):
         assert after.energy_j > before.energy_j
         assert after.time_s > before.time_s
         assert meter._tracker._pue == 1.0
-        assert meter.read_cost_s < 0.1
+        assert meter.read_cost_s < 0.4  # it does not watch the processor for half a second at every read
     assert list(tmp_path.iterdir()) == []

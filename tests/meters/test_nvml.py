@@ -251,3 +251,12 @@ def test_power_that_stops_being_told_ends_the_integral():
     with pytest.raises(MeterError, match="does not tell its instantaneous power"):
         meter.read()
     meter.close()
+
+
+@pytest.mark.parametrize("function", ["nvmlDeviceGetViolationStatus", "nvmlDeviceGetCurrentClocksEventReasons"])
+def test_a_board_that_may_not_be_asked_for_its_state_is_refused_when_opened(function):
+    clock, nvml = machine(driver="550.90.07")
+    nvml.fail(function, pynvml.NVML_ERROR_NO_PERMISSION)
+    with pytest.raises(MeterPermissionError, match=function):
+        NvmlMeter(0, nvml=nvml, clock=clock).open()
+    assert nvml.started == 0

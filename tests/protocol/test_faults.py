@@ -8,7 +8,11 @@ import pytest
 
 from energylab.errors import DeviceLostError, MeterError, MeterPermissionError
 from energylab.meters.base import DeviceCounters, Reading
+from energylab.meters.replay import ReplayMeter
+from energylab.protocol.session import run_session
+from energylab.protocol.workload import FunctionWorkload
 from energylab.record import phase_totals
+from energylab.tasks.base import Tokens
 
 
 class During:
@@ -69,6 +73,22 @@ def test_a_wrong_reading_at_the_end_of_a_window(bench, reason, change):
     assert reason in hit(made.run()).reasons
 
 
+class Processor(ReplayMeter):
+    """A counter of a processor's package."""
+
+    watches = ("cpu",)
+
+
+@pytest.mark.parametrize(("kind", "valid"), [(ReplayMeter, False), (Processor, True)])
+def test_idle_power_is_a_floor_under_a_gpu_alone(bench, kind, valid):
+    made = bench(idle_w=200.0, work_w=100.0)  # on a processor: somebody else's work ended after the idle level
+    meter = kind(made.board, made.clock, power_limit_w=700.0)
+    workload = FunctionWorkload(made.work, range(made.queries))
+    session = run_session(lambda: workload, [meter], made.settings, clock=made.clock)
+    assert session.valid is valid
+    assert valid or "below_idle" in session.reasons[0]
+
+
 def test_a_stuck_counter(bench):
     start, stop = second_window(bench)
     stuck = []
@@ -80,6 +100,25 @@ def test_a_stuck_counter(bench):
     bad = hit(bench(fault=During(start - 0.01, stop, hold)).run())
     assert bad.reasons == ("counter_stuck",)
     assert bad.energy_j == 0.0  # what the counter said is kept; the window is not valid
+
+
+def test_a_stuck_counter_is_named_where_an_edge_waits_for_its_step(bench):
+    tick = replace(bench().settings, edges="tick", max_attempts=1)
+    second = bench(settings=tick).run().windows[1]
+    made = bench(settings=tick)
+    held = []
+
+    def hold(reading):
+        if reading.time_s < second.start_s:
+            return reading
+        held.append(reading.energy_j)
+        return Reading(held[0], reading.time_s)
+
+    made.fault = hold
+    session = made.run()
+    assert session.windows[-1].reasons == ("counter_stuck",)
+    assert "counter_stuck" in session.reasons[0]
+    assert session.idle[-1].reasons == ("counter_stuck",)
 
 
 @pytest.mark.parametrize(
@@ -170,6 +209,22 @@ def test_a_cotenant_marks_the_windows_it_was_seen_around(bench):
     assert bad.states[0].cotenants == (4242,)
 
 
+def test_a_window_whose_state_cannot_be_read_is_not_believed(bench):
+    start, stop = second_window(bench)
+    made, failed = [], []
+
+    def counters():
+        if made[0].clock.now() >= stop - 0.01 and not failed:
+            failed.append(True)
+            raise MeterError("the driver does not answer")
+        return DeviceCounters(temperature_c=60.0)
+
+    made.append(bench(counters=counters))
+    bad = hit(made[0].run())
+    assert bad.reasons == ("state_unknown",)
+    assert bad.energy_j > 0  # the counter itself was read
+
+
 class OutOfMemoryError(RuntimeError):
     """Stands in for torch's error of the same name."""
 
@@ -214,6 +269,19 @@ def test_a_query_that_raises_once_is_measured_again(bench):
     assert [failure.query for failure in bad.failures] == raised
 
 
+def test_tokens_that_are_not_known_of_every_query_have_no_sum(bench):
+    class Counted(FunctionWorkload):
+        def count(self, phase, batch, outputs):
+            return Tokens(input=3, output=5 if batch.queries[0] != 7 else None)
+
+    made = bench()
+    workload = Counted(made.work, range(made.queries))
+    session = run_session(lambda: workload, [made.meter()], made.settings, clock=made.clock)
+    for window in session.windows:
+        assert window.input_tokens == 3 * len(window.queries)
+        assert window.output_tokens == (None if 7 in window.queries else 5 * len(window.queries))
+
+
 def test_windows_too_short_for_the_counter_are_not_believed(bench):
     coarse = replace(bench().settings, window_s=0.4, edges="dithered")
     made = bench(settings=coarse, queries=1)
@@ -227,8 +295,21 @@ def test_the_edges_wait_for_a_step_where_the_bound_would_be_too_wide(bench):
     session = made.run()
     assert session.valid
     for window in session.windows:
-        assert window.bound_j / window.energy_j < 0.01
+        assert window.bound_j / window.energy_j < 0.04  # two steps at rest beside a second of work
         assert abs(window.energy_j - made.true_j(session, window)) <= window.bound_j
+
+
+@pytest.mark.parametrize("window_s", [0.25, 1.0, 4.0])
+def test_what_the_board_draws_while_an_edge_waits_is_in_the_bound(bench, window_s):
+    made = bench(settings=replace(bench().settings, window_s=window_s, edges="tick", runs=10), query_s=0.0137)
+    session = made.run()
+    assert session.valid
+    errors = []
+    for window in session.windows:
+        of_the_queries = window.replications * len(window.queries) * made.query_s * made.work_w
+        errors.append(window.energy_j - of_the_queries)
+        assert abs(errors[-1]) <= window.bound_j
+    assert 0 < max(errors) <= 2 * 0.102 * made.idle_w  # two steps, each seen within a millisecond, at rest
 
 
 def test_permission_denied_when_opened_is_raised(bench):
@@ -239,7 +320,5 @@ def test_permission_denied_when_opened_is_raised(bench):
         raise MeterPermissionError("run: sudo chmod a+r energy_uj")
 
     meter.open = refuse
-    from energylab.protocol.session import run_session
-
     with pytest.raises(MeterPermissionError, match="chmod"):
         run_session(lambda: None, [meter], made.settings, clock=made.clock)

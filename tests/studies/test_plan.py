@@ -196,3 +196,33 @@ def test_of_hundreds_of_architectures_an_error_lists_the_nearest():
     with pytest.raises(UnknownNameError, match=r"did you mean 'tiny-bert'.*tiny-bart.* and \d+ more") as caught:
         planning.check(planned)
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("missing", ["task", "model"])
+def test_a_row_names_its_task_and_its_model(missing, tmp_path):
+    """The notebook has defaults of its own, and would measure them."""
+    row = {"task": "text_generation", "model": "EleutherAI/pythia-14m", "model_source": "random"}
+    del row[missing]
+    with pytest.raises(StudyError, match=f"without {missing}"):
+        planning.load(builders.write_study(tmp_path, "x", sweeps=[row]))
+
+
+def test_a_sweep_that_is_one_mapping_is_told_to_be_a_list():
+    with pytest.raises(StudyError, match="a list of mappings, each under a dash"):
+        planning.parse("sweeps: {task: text_generation}")
+    with pytest.raises(StudyError, match="repeats='three'"):
+        planning.parse("repeats: three\nsweeps: [{task: text_generation}]")
+
+
+def test_jobs_of_one_model_say_what_tells_them_apart(tmp_path):
+    sweep = {
+        "task": "text_generation",
+        "model_source": "random",
+        "model": ["EleutherAI/pythia-14m", "EleutherAI/pythia-31m"],
+    }
+    swept = planning.load(builders.write_study(tmp_path, "x", sweeps=[{**sweep, "batch_size": [1, 8]}], repeats=2))
+    labels = {job.label for job in swept.jobs}
+    assert "text_generation · EleutherAI/pythia-31m · batch_size=8 · repeat 1" in labels
+    assert len(labels) == 8
+    plain = planning.load(builders.write_study(tmp_path, "y", sweeps=[sweep]))
+    assert "text_generation · EleutherAI/pythia-14m" in {job.label for job in plain.jobs}

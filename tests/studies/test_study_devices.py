@@ -66,3 +66,11 @@ def test_a_job_is_shown_its_own_devices_and_no_others():
     assert devices.environment(("2", "5"))["CUDA_VISIBLE_DEVICES"] == "2,5"
     assert devices.environment(("cpu",))["CUDA_VISIBLE_DEVICES"] == ""
     assert devices.environment(("2",))["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+def test_a_device_that_is_not_here_is_refused_and_those_here_are_named():
+    for spec in ("0", "1", "0,1", "cpu", "auto", "GPU-00000001"):
+        devices.check_present(spec, boards(2))
+    for spec, wrong in [("2", "'2'"), ("banana", "'banana'"), ("0,7", "'7'")]:
+        with pytest.raises(StudyError, match=f"device {wrong} is not here; here are: cpu, 0 .*, 1 "):
+            devices.check_present(spec, boards(2))

@@ -1,5 +1,8 @@
 """The call inside the phases gives what the library's own pipeline, or its documented call, gives on the same input."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -161,3 +164,23 @@ def test_similarity_with_other_poolings_is_their_librarys(tmp_path):
         task, rows = loaded("sentence_similarity", str(folder))
         expected = model.encode(task.texts(rows), normalize_embeddings=True)
         assert np.abs(task.forward(task.preprocess(rows)).numpy() - expected).max() < 1e-5
+
+
+def test_a_similarity_model_with_a_part_that_is_not_computed_is_refused(tmp_path):
+    folder = stored(tmp_path, "tiny-bert", "AutoModel")
+    parts = ["Transformer", "Pooling", "Dense", "Normalize"]
+    listed = [{"idx": n, "type": f"sentence_transformers.models.{part}"} for n, part in enumerate(parts)]
+    Path(folder, "modules.json").write_text(json.dumps(listed))
+    with pytest.raises(ModelError, match=r"not compute \(sentence_transformers.models.Dense\)"):
+        loaded("sentence_similarity", folder)
+    Path(folder, "modules.json").write_text(json.dumps([listed[0], listed[1], listed[3]]))
+    loaded("sentence_similarity", folder)
+
+
+def test_broken_weights_are_one_clear_error(tmp_path):
+    folder = stored(tmp_path, "tiny-bert", "AutoModel")
+    whole = Path(folder, "model.safetensors").read_bytes()
+    for broken in (b"garbage", whole[: len(whole) // 2]):
+        Path(folder, "model.safetensors").write_bytes(broken)
+        with pytest.raises(ModelError, match="its weights cannot be loaded"):
+            loaded("sentence_similarity", folder)

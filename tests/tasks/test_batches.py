@@ -102,7 +102,7 @@ def test_generated_tokens_do_not_depend_on_the_batch(family, small):
     ],
 )
 def test_answers_do_not_depend_on_the_batch(task_name, model):
-    task, rows = loaded(task_name, model, new_tokens=12)
+    task, rows = loaded(task_name, model, new_tokens=None if task_name == "sentence_similarity" else 12)
     last = task.phases[-1]
     alone = [task.preprocess([row]) for row in rows]
     single = [getattr(task, last)(inputs) for inputs in alone]

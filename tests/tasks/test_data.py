@@ -110,7 +110,7 @@ def test_unusable_rows_are_refused(tmp_path, rows, said):
 def test_a_broken_sample_file_is_named(tmp_path):
     task = sample(tmp_path, [])
     (tmp_path / "samples" / "mine" / "rows.jsonl").write_text("{not json\n")
-    with pytest.raises(DataError, match="sample data"):
+    with pytest.raises(DataError, match="samples/mine/rows.jsonl line 1"):
         task.load_rows()
 
 
@@ -127,3 +127,27 @@ def test_the_digest_knows_content_and_order():
     assert digest(rows) != digest(rows[::-1])
     assert digest(rows[:1]) != digest([{"a": "x", "b": np.arange(4).reshape(2, 2)}])
     assert digest(rows[:1]) != digest([{"a": "x", "b": np.arange(4).astype("int32")}])
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b'{"sentence1": "\xe9", "sentence2": "b"}', "line 2 is no JSON: .*utf-8"),
+        (b'{"sentence1": "a"', "line 2 is no JSON"),
+        (b"[1, 2]", "line 2 is no object"),
+        (b"null", "line 2 is no object"),
+    ],
+)
+def test_a_line_that_is_no_row_is_named(tmp_path, line, said):
+    task = sample(tmp_path, [])
+    (tmp_path / "samples/mine/rows.jsonl").write_bytes(b'{"sentence1": "a", "sentence2": "b"}\n' + line + b"\n")
+    with pytest.raises(DataError, match=said):
+        task.load_rows()
+
+
+def test_a_text_may_hold_any_end_of_line_and_a_file_empty_lines(tmp_path):
+    row = {"sentence1": "a\u2028b\x85c", "sentence2": "d"}
+    task = sample(tmp_path, [])
+    lines = [json.dumps(row, ensure_ascii=False), "", json.dumps({**row, "sentence2": "e"})]
+    (tmp_path / "samples/mine/rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert [one["sentence1"] for one in task.load_rows()[0]] == [row["sentence1"]] * 2

@@ -90,3 +90,29 @@ def test_what_differs_from_the_published_settings_is_named():
     task = load_task(Parameters(task="text_generation", samples=1000, runs=10, attention="eager", new_tokens=20))
     assert task.overridden() == ("attention", "new_tokens")
     assert load_task(Parameters(task="text_generation", samples=1000, runs=10)).overridden() == ()
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "meant"),
+    [
+        ("sentence_similarity", {"new_tokens": 5}, "tasks that generate text"),
+        ("text_generation", {"diffusion_steps": 3}, "image_generation"),
+        ("text_generation", {"thinking": "on"}, "reasoning"),
+        ("image_captioning", {"quality_model": "clip"}, "image_generation"),
+    ],
+)
+def test_a_parameter_the_task_has_no_use_for_is_refused_not_left_out(task, given, meant):
+    with pytest.raises(TaskError, match=f"{next(iter(given))}=.*is for .*{meant}.*leave it out"):
+        load_task(Parameters(task=task, **given))
+
+
+@pytest.mark.parametrize(
+    ("task", "given"),
+    [
+        ("text_classification", {"new_tokens": 5}),  # an encoder-decoder answers it in words
+        ("image_generation", {"diffusion_steps": 3, "quality_model": "clip"}),
+        ("reasoning", {"thinking": "on", "new_tokens": 5}),
+    ],
+)
+def test_a_parameter_the_task_has_a_use_for_is_taken(task, given):
+    load_task(Parameters(task=task, **given))

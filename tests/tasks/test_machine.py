@@ -1,8 +1,13 @@
 """What a machine cannot do is refused by name, on machines made up for it."""
 
 import pytest
+import torch
 
 from energylab.errors import ModelError
+from energylab.parameters import Parameters
+from energylab.protocol.workload import FunctionWorkload
+from energylab.record import DeviceFacts
+from energylab.tasks import load_task
 from energylab.tasks.machine import Machine, refuse_options, refuse_size
 from energylab.tasks.models import ModelRequest, load_model
 from energylab.tasks.quantisation import IN_CHECKPOINT, ON_LOADING
@@ -50,6 +55,34 @@ def test_a_capable_machine_is_let_be():
     options(CPU, "float16", attention="sdpa")
 
 
+@pytest.fixture
+def touched(monkeypatch):
+    """Four boards as torch shows them, and the numbers of those that were asked for anything that starts a context."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (asked.append(index), (80 * GB, 80 * GB))[1])
+    monkeypatch.setattr(torch.cuda, "synchronize", asked.append)
+    return asked
+
+
+def test_no_board_is_touched_but_those_the_model_is_on(touched):
+    machine = Machine.detect("cuda:1", 2)
+    assert touched == [1, 2]
+    assert machine.memory_bytes == (0, 80 * GB, 80 * GB, 0)
+    with pytest.raises(ModelError, match="sees 4 GPU"):
+        Machine.detect("cuda:4")
+    touched.clear()
+    task = load_task(Parameters(task="sentence_similarity", gpus=2))
+    task.device = "cuda:1"
+    task.synchronize()
+    assert touched == [1, 2]
+    touched.clear()
+    FunctionWorkload(len, ["a"], boards=[3]).synchronize()
+    assert touched == [3]
+
+
 def test_a_large_model_is_refused_with_what_would_do():
     with pytest.raises(ModelError, match=r"138\.0 GB of weights in float16.*gpus=2"):
         refuse_size(H100, "big", 69 * GB, "float16", 1)
@@ -73,3 +106,9 @@ def test_there_is_no_gpu_to_be_found_here():
     with pytest.raises(ModelError, match="no usable GPU"):
         Machine.detect("cuda:0")
     assert Machine.detect("cpu").capability is None
+
+
+def test_a_board_whose_driver_tells_no_memory_is_left_to_the_loading():
+    """Boards that share the host's memory answer "not supported"; what is unknown is not zero."""
+    facts = DeviceFacts(name="NVIDIA GB10", type="cuda", index=0, settings={"compute_capability": "12.1"})
+    refuse_size(Machine.described("cuda:0", (facts,)), "small", 10**6, "float32", 1)

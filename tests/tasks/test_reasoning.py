@@ -75,6 +75,12 @@ def test_the_level_is_a_setting_of_the_record(folder):
     assert task.facts.settings["thinking"] == "off"
 
 
+def test_another_level_than_the_models_own_leaves_the_published_settings(folder):
+    assert "thinking" in loaded(folder, thinking="off")[0].overridden()
+    assert "thinking" not in loaded(folder, thinking="on")[0].overridden()
+    assert "thinking" not in loaded(folder)[0].overridden()
+
+
 def test_an_unknown_level_and_a_model_that_does_not_chat_are_refused(folder, tmp_path):
     with pytest.raises(ParameterError, match="Allowed: on, off"):
         loaded(folder, thinking="high")

@@ -257,6 +257,7 @@ def test_random_weights_have_no_quality():
         (encoded(np.zeros(0)), r"lasts 0\.000 s"),
         (encoded(np.zeros(100)), r"lasts 0\.006 s"),
         (encoded(np.full(16_000, np.nan), subtype="FLOAT"), "no finite numbers"),
+        (encoded(np.zeros(16_000))[:9_000], "cut short"),
         (b"RIFF and nothing else", "cannot be decoded"),
         (b"", "cannot be decoded"),
     ],

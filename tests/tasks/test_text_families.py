@@ -1,5 +1,7 @@
 """Sentence similarity and text generation, with small random models and the real MiniLM."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -88,3 +90,31 @@ def test_too_few_rows_an_unknown_model_and_a_missing_folder_are_refused():
         load_task(Parameters(model="/no/such", model_source="path")).load_model("cpu")
     with pytest.raises(ModelError, match="no_such_module"):
         load_task(Parameters(model="package:no_such_module/x", model_source="path")).load_model("cpu")
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "phase"),
+    [
+        ("text_generation", "tiny-llama", "prefill"),
+        ("text_classification", "tiny-bert", "forward"),
+        ("sentence_similarity", "tiny-bert", "forward"),
+    ],
+)
+def test_a_batch_stays_on_the_host_so_that_every_repetition_copies_it(task, model, phase):
+    """A batch that is moved for good would leave all repetitions but the first with less to do."""
+    tested, rows, _, _ = loaded(task=task, model=model, model_source="random", samples=2)
+    asked_with = []
+
+    class Recorder:
+        def __call__(self, generation_config=None, **batch):
+            asked_with.append({tensor.device.type for tensor in batch.values()})
+            return SimpleNamespace(last_hidden_state=torch.empty(2, 1, 4, device="meta"))
+
+        generate = __call__
+
+    tested.device, tested.model = "meta", Recorder()  # the one device beside the processor
+    inputs = tested.preprocess(rows[:1])
+    for _ in range(2):
+        getattr(tested, phase)(inputs)
+    assert asked_with == [{"meta"}, {"meta"}]
+    assert {tensor.device.type for tensor in inputs.values()} == {"cpu"}
