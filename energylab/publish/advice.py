@@ -51,13 +51,15 @@ def _worse(cohort: RatedCohort, model: RatedModel) -> list[str]:
 
 
 def _doubt(model: RatedModel) -> list[str]:
-    if model.probabilities is None:
+    """Say how often the star would change: the sum over all other stars, so that it adds up with the star's own."""
+    if model.star_probability is None:
         return []
-    others = [(share, n) for n, share in enumerate(model.probabilities, start=1) if n != model.stars and share >= 0.01]
-    if not others:
+    if model.star_probability > 0.99:  # where `percent` too gives up counting
         return ["Measuring the whole table again would change its star in less than 1 of 100 cases."]
+    others = [(share, n) for n, share in enumerate(model.probabilities, start=1) if n != model.stars and share > 0]
     likely = "; ".join(f"{plural(n, 'star')}: {percent(share)}" for share, n in sorted(others, reverse=True))
-    return [f"Measuring the whole table again could alone change its star ({likely})."]
+    changes = percent(1 - model.star_probability)
+    return [f"Measuring the whole table again could alone change its star, in {changes} of cases ({likely})."]
 
 
 def _without(model: RatedModel, peer: str, role: str, stars: int | None) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from energylab.errors import ReleaseError, unknown_name
-from energylab.publish import chromium, names, pages, qr, units
+from energylab.publish import chromium, contents, names, pages, qr, units
 from energylab.publish.scale import Ladder
 from energylab.publish.textfit import Fitted, fit, width
 from energylab.release import RatedCohort, RatedModel, Release
@@ -193,7 +193,7 @@ def describe(release: Release, cohort: RatedCohort, model: RatedModel) -> str:
         f"{units.cohort_title(cohort.task, cohort.model_class)}: {stars}{sure}; "
         f"{units.figure(model.energy_wh)} Wh per 1,000 queries, {_interval(cohort, model)}, "
         f"on {cohort.device or 'hardware that is not stated'}, {units.month(release.date)}, release {release.name}, "
-        f"scheme {release.scheme} {release.scheme_version}. Not included: {pages.NEVER_INCLUDED}."
+        f"scheme {release.scheme} {release.scheme_version}. Not included: {contents.not_included(release, cohort)}."
     )
 
 
@@ -239,6 +239,8 @@ def _interval(cohort: RatedCohort, model: RatedModel) -> str:
         return f"{cohort.energy_kind}; no interval is known"
     low_high = units.span(model.expanded.low_wh, model.expanded.high_wh, model.energy_wh)
     what = f"{cohort.assumption} assumed" if cohort.assumption else "expanded"
+    if cohort.energy_kind == "estimated":
+        what = f"{what}, power model’s error not in it"
     return f"{cohort.energy_kind}, {low_high} Wh (95 %, {what})"
 
 
@@ -269,7 +271,7 @@ def _facts(release: Release, cohort: RatedCohort) -> list[tuple[float, str, floa
         units.month(release.date),
         f"Release {release.name}",
         f"Scheme {release.scheme.replace('_', ' ')}, version {release.scheme_version}",
-        "Not included: host, cooling, PUE",
+        contents.not_included_line(release, cohort),
     )
     lines, baseline = [], 275.0
     for fact in map(_short, texts):

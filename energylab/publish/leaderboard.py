@@ -15,6 +15,7 @@ from energylab.publish.folder import replace_folder
 from energylab.publish.labels import Labels
 from energylab.publish.scale import Ladder, Scale
 from energylab.ratings.stars import THIN
+from energylab.ratings.uncertainty import POOLED
 from energylab.release import RatedCohort, RatedModel, Release
 
 
@@ -133,7 +134,9 @@ def _warning(cohort: RatedCohort) -> str:
     assumed = (
         f"Nothing was repeated: intervals and probabilities assume a {cohort.assumption}." if cohort.assumption else ""
     )
-    return " ".join(filter(None, (thin, assumed)))
+    pooled = any(POOLED in model.note for model in cohort.models)
+    few = "Few sessions: a bar rests on its model’s own, a probability on the scatter of the whole table."
+    return " ".join(filter(None, (thin, assumed, few if pooled else "")))
 
 
 def is_thin(cohort: RatedCohort) -> bool:

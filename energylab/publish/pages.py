@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from energylab.publish import names, units
+from energylab.publish import contents, names, units
 from energylab.release import NEVER_INCLUDED, RatedCohort
 
 
@@ -50,7 +50,11 @@ def environment() -> Environment:
         task_title=units.task_title,
     )
     engine.globals.update(
+        any_estimated=contents.any_estimated,
+        model_error=contents.MODEL_ERROR,
         never_included=NEVER_INCLUDED,
+        not_in_figures=contents.not_in_figures,
+        not_included=contents.not_included,
         class_sizes=units.CLASS_SIZES,
         kind_words=units.KIND_WORDS,
         cohort_title=units.cohort_title,

@@ -13,11 +13,11 @@ from typing import get_args
 
 from energylab.cohort import key_facts
 from energylab.errors import ReleaseError
-from energylab.publish import names, pages, repeat, units
+from energylab.publish import contents, names, pages, repeat, units
 from energylab.publish.carbon import Intensity
 from energylab.publish.tables import interval
 from energylab.record import DataSource
-from energylab.release import NEVER_INCLUDED, RatedCohort, RatedModel, Release
+from energylab.release import RatedCohort, RatedModel, Release
 
 UNSTATED = "not stated"
 
@@ -164,11 +164,13 @@ def _energy(release: Release, cohort: RatedCohort, model: RatedModel) -> Iterato
     yield "Per 1,000 queries", f"{units.figure(model.energy_wh)} Wh, {units.KIND_WORDS[cohort.energy_kind]}"
     yield (
         "95 % interval",
-        f"{interval(model)} Wh with the sensor’s error" if model.expanded else "none: not enough is known",
+        f"{interval(model)} Wh {contents.interval_holds(release, cohort)}"
+        if model.expanded
+        else "none: not enough is known",
     )
     if model.repeatability:
         low, high = model.repeatability.low_wh, model.repeatability.high_wh
-        yield "Repeatability", f"{units.span(low, high, model.energy_wh)} Wh without it"
+        yield "Repeatability", f"{units.span(low, high, model.energy_wh)} Wh, from repeats alone"
     if cohort.assumption:
         yield "Assumed", cohort.assumption
     phases = [f"{p.phase} {units.figure(p.energy_wh)} Wh" for p in model.phases if p.scored and p.energy_wh is not None]
@@ -176,7 +178,7 @@ def _energy(release: Release, cohort: RatedCohort, model: RatedModel) -> Iterato
         yield "By phase", ", ".join(phases)
     meters = {meter for session in model.sessions for meter in release.machines[session.machine].meters}
     yield "Metered by", "; ".join(sorted(meters)) or UNSTATED
-    yield "Never included", NEVER_INCLUDED
+    yield "Never included", contents.not_included(release, cohort)
     if model.validity_notes:
         yield "Invalid windows", f"{', '.join(model.validity_notes)}; they do not count"
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from energylab.publish import names, pages, units
+from energylab.publish import contents, names, units
 from energylab.release import RatedCohort, RatedModel, Release, significant
 
 CSV_COLUMNS = (
@@ -73,7 +73,7 @@ def to_json(release: Release) -> bytes:
         "methodology_version": release.methodology_version,
         "release_sha256": release.digest(),
         "unit": "Wh per 1,000 queries",
-        "not_included": pages.NEVER_INCLUDED,
+        "not_included": contents.not_in_figures(release),
     }
     cohorts = ",\n".join(map(_json_cohort, release.cohorts))
     return f'{_compact(head)[:-1]},\n"cohorts":[\n{cohorts}\n]}}\n'.encode()

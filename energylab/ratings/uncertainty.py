@@ -14,6 +14,9 @@ from energylab.statistics.intervals import SESSIONS_WANTED, combined_half_width
 #: Degrees of freedom of a stated, not estimated, spread: as good as normal.
 STATED_DF = 1e6
 
+#: Said where a model has so few sessions that its own interval is far wider than what the probabilities rest on.
+POOLED = "each interval rests on its model's own sessions, star probabilities on the scatter of the whole group"
+
 
 @dataclass(frozen=True)
 class Uncertainty:
@@ -78,13 +81,14 @@ def learn(summary: Summary, rows: np.ndarray, noise: float | None, gain: float) 
     Uncertainty or None
         None when nothing was repeated and no noise is stated.
     str
-        What a reader must know; empty when the spread is that between sessions of every model.
+        What a reader must know; empty when the spread is that between sessions of every model, and each has enough.
     """
     models = summary.models.iloc[rows]
     sessions, runs = models["sessions"].to_numpy(), models["runs"].to_numpy()
     boards = _board_shares(summary.boards, rows)
     if (sessions > 1).any():
-        relative, count, note = models["session_sd_wh"] / models["energy_wh"], sessions, ""
+        relative, count = models["session_sd_wh"] / models["energy_wh"], sessions
+        note = POOLED if len(rows) > 1 and ((sessions > 1) & (sessions < SESSIONS_WANTED)).any() else ""
     elif (runs > 1).any():
         relative, count = models["run_sd_wh"] / models["energy_wh"], runs
         note = "probabilities from the spread within a session"

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+import energylab
 from energylab.ratings.cohorts import summarise
-from energylab.ratings.uncertainty import interval_notes, intervals, learn, moderate, stated
+from energylab.ratings.uncertainty import POOLED, interval_notes, intervals, learn, moderate, stated
 from energylab.statistics.intervals import expanded, mean_interval
 
 
@@ -107,3 +108,13 @@ def test_nothing_is_learnt_from_nothing():
 def test_boards_of_a_stated_uncertainty():
     assert stated(3, 0.01).boards.tolist() == [[1], [1], [1]]
     assert stated(2, 0.01, own_boards=True).boards.tolist() == [[1, 0], [0, 1]]
+
+
+def test_few_sessions_are_said_to_rest_on_another_spread_than_the_probabilities():
+
+    def notes(sessions):
+        rows = [("t", f"m{m}", 3600.0 * (m + 1) * (1 + 0.1 * s), 1000, f"{m}-{s}") for m in range(3) for s in sessions]
+        return energylab.rate(pd.DataFrame(rows, columns=["task", "model", "energy_j", "queries", "session"]))["note"]
+
+    assert notes(range(2)).str.contains(POOLED).all()
+    assert not notes(range(3)).str.contains(POOLED).any()
