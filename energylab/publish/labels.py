@@ -239,8 +239,8 @@ def _interval(cohort: RatedCohort, model: RatedModel) -> str:
         return f"{cohort.energy_kind}; no interval is known"
     low_high = units.span(model.expanded.low_wh, model.expanded.high_wh, model.energy_wh)
     what = f"{cohort.assumption} assumed" if cohort.assumption else "expanded"
-    if cohort.energy_kind == "estimated":
-        what = f"{what}, power model’s error not in it"
+    if cohort.energy_kind == "estimated":  # its power model may be wrong by a factor of two, and no interval holds that
+        what = "power model aside"
     return f"{cohort.energy_kind}, {low_high} Wh (95 %, {what})"
 
 

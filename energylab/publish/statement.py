@@ -154,6 +154,8 @@ def _rating(model: RatedModel, cohort: RatedCohort) -> str:
 def _scheme(release: Release, cohort: RatedCohort, model: RatedModel) -> Iterator[tuple[str, str]]:
     rank = cohort.models.index(model) + 1
     yield "Stars", _rating(model, cohort)
+    if model.note and model.stars is not None:
+        yield "Note", model.note
     yield "Place", f"number {rank} of {len(cohort.models)} by energy, lightest first"
     yield "Scheme", f"{release.scheme} {release.scheme_version}, methodology {release.methodology_version}"
     yield "Release", f"{release.name}, {units.day(release.date)}"

@@ -92,5 +92,5 @@ def test_an_estimates_interval_has_no_sensor(on_processor, official, tmp_path):
     assert "sensor’s error;" in said["statement"]
     assert "with the sensor’s error" not in said["statement"]
     assert "without the sensor’s own error" not in said["model"]
-    assert "power model’s error not in it" in said["label"]
+    assert "(95 %, power model aside)" in said["label"]
     assert not any("factor of two" in text for text in everything_said(official, tmp_path / "official").values())

@@ -165,3 +165,10 @@ def test_fits_one_sheet(official, published, tmp_path):
         page, _ = statement.write(given, cohort, model, GRID, tmp_path)
         chromium.print_pdf(page, page.with_suffix(".pdf"))
         assert re.findall(rb"/Count (\d+)", page.with_suffix(".pdf").read_bytes()) == [b"1"]
+
+
+def test_what_the_stars_rest_on_is_said_beside_them(published):
+    cohort = next(each for each in published.cohorts if each.models[0].stars is not None)
+    model = cohort.models[0].model_copy(update={"note": "thin group of 3 models: a star means little"})
+    cohort = cohort.model_copy(update={"models": (model, *cohort.models[1:])})
+    assert "thin group of 3 models" in statement.statement(published, cohort, model, GRID).markdown()
