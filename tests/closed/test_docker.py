@@ -133,7 +133,13 @@ def test_closed_model_end_to_end_by_the_command_line(runner, known, hub, tmp_pat
     bundle, enrolled = tmp_path / "out/bundle.json", {key.key_id: key.public}
     unlisted = verify(bundle, keys=enrolled, official=known)
     assert unlisted.accepted, unlisted.failed
-    assert {check.name for check in unlisted.checks if check.passed is None} == {"data", "sensor", "device", "repeats"}
+    assert {check.name for check in unlisted.checks if check.passed is None} == {
+        "data",
+        "sensor",
+        "device",
+        "repeats",
+        "pace",
+    }
     record = unlisted.record
     listed = official.OfficialData(task="sentence_similarity", samples=8, digest=record.data.digest)
     checks = {

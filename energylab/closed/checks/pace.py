@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from energylab.closed.checks.base import judged, scored, valid_windows
+from energylab.closed.checks.base import judged, scored, undecided, valid_windows
 from energylab.closed.statement import ClosedRun
 from energylab.closed.verdict import Check
 from energylab.record import Window
@@ -21,8 +21,10 @@ LARGEST_SPREAD, LARGEST_SPREAD_HOST = 0.3, 1.0
 def pace(run: ClosedRun) -> Check:
     """A window ends with the first repetition after its time is up: more of them would not have been begun.
 
-    Which run takes how long is compared for boards alone: a processor does what else the machine asks of it.
+    Boards alone are judged: a processor does what else the machine asks of it, so that one repetition may take long.
     """
+    if not any(device.type == "cuda" for device in run.record.devices):
+        return undecided("pace", "a processor does what else the machine asks of it, so its pace is not judged")
     shortest_s = run.record.protocol.settings.get("window_s")
     shortest_s = shortest_s if isinstance(shortest_s, int | float) else 0.0
     problems = []
@@ -34,8 +36,7 @@ def pace(run: ClosedRun) -> Check:
                 f"window {window.index}: {window.replications} repetitions of {one_s:.3g} s in "
                 f"{window.duration_s:.4g} s; it would have ended after {shortest_s:g} s"
             )
-    if any(device.type == "cuda" for device in run.record.devices):
-        problems += _uneven(run)
+    problems += _uneven(run)
     return judged("pace", problems, "windows end when their time is up, and the runs take equally long")
 
 
