@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from energylab.publish import contents, names, units
+from energylab.ratings.uncertainty import POOLED
 from energylab.release import RatedCohort, RatedModel, Release, significant
 
 CSV_COLUMNS = (
@@ -58,7 +59,7 @@ def rows(release: Release) -> Iterator[dict[str, Any]]:
             "output_tokens_per_1000_queries": model.output_tokens,
             "device": cohort.device,
             "sessions": len(model.sessions),
-            "note": model.note or None,
+            "note": _own_note(model),
             "page": f"models/{names.slug(model.model)}.html",
         }
 
@@ -99,9 +100,14 @@ def _json_model(model: RatedModel) -> dict[str, Any]:
         "quality": {quality.metric: quality.value for quality in model.quality} or None,
         "output_tokens": model.output_tokens,
         "sessions": len(model.sessions) or None,
-        "note": model.note or None,
+        "note": _own_note(model),
     }
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _own_note(model: RatedModel) -> str | None:
+    """Return what is to be known of this model; what holds for its whole table stands on the page, once."""
+    return "; ".join(part for part in model.note.split("; ") if part != POOLED) or None
 
 
 def _rounded(value: Any) -> Any:
