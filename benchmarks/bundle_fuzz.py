@@ -21,7 +21,7 @@ sys.path[:0] = [str(TESTS), str(TESTS / "fakes")]
 import closed_builders as builders  # noqa: I001
 import mutations
 
-from energylab.closed.verify import verify
+from energylab_portal.sealed.verify import verify
 
 
 #: Fields in which an owner's change passes, by the beginning of their names, and why it may.

@@ -18,11 +18,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from energylab.closed.inside import Service
-from energylab.closed.lines import Line, Questions
-from energylab.closed.remote import Loaded, RemoteWorkload
 from energylab.protocol.workload import FunctionWorkload
 from energylab.record import DataFacts, ModelFacts
+from energylab_portal.sealed.inside import Service
+from energylab_portal.sealed.lines import Line, Questions
+from energylab_portal.sealed.remote import Loaded, RemoteWorkload
 
 #: Time of a short query, in seconds: a small classifier's on a large board.
 QUERY_S = 0.005

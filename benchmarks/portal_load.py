@@ -32,10 +32,10 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from energylab.portal.database import Database
-from energylab.portal.schema import Event, Submission
-from energylab.portal.settings import Settings
-from energylab.portal.tokens import digest_of
+from energylab_portal.database import Database
+from energylab_portal.schema import Event, Submission
+from energylab_portal.settings import Settings
+from energylab_portal.tokens import digest_of
 
 P95_LIMIT_MS = 50.0
 _HOST = "127.0.0.1"
@@ -183,8 +183,8 @@ class Portal:
         command = [
             sys.executable,
             "-m",
-            "energylab.cli",
-            "portal",
+            "energylab_portal.cli",
+            "serve",
             "--folder",
             str(self.folder),
             "--port",
@@ -219,7 +219,8 @@ def free_port() -> int:
 
 def worker(portal: Portal) -> subprocess.Popen:
     """Start a worker that takes submissions, finds no hub on the loopback, and lets them rest: leases under load."""
-    command = [sys.executable, "-m", "energylab.cli", "worker", "--folder", str(portal.folder), "--devices", "cpu"]
+    program = [sys.executable, "-m", "energylab_portal.cli", "worker"]
+    command = [*program, "--folder", str(portal.folder), "--devices", "cpu"]
     command += ["--protocol", "trial", "--lease", "3"]
     told = {"HF_ENDPOINT": f"http://{_HOST}:{free_port()}", "HF_HUB_DOWNLOAD_TIMEOUT": "1"}
     told |= {"ENERGYLAB_DATABASE": portal.database} if portal.database else {}

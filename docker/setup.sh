@@ -66,7 +66,7 @@ python_here() { if [ -x "$root/.venv/bin/python" ]; then echo "$root/.venv/bin/p
 build() { # target, base
   say "building $name ($1) on $2"
   tar -C "$root" --sort=name --owner=0 --group=0 --numeric-owner --mtime='2020-01-01 00:00Z' --exclude='__pycache__' \
-    -c docker/Dockerfile energylab params pyproject.toml constraints.txt README.md LICENSE notebooks/05-report.ipynb |
+    -c docker/Dockerfile energylab energylab_portal params pyproject.toml constraints.txt README.md LICENSE notebooks/05-report.ipynb |
     docker build --quiet --target "$1" --build-arg BASE="$2" ${3:-} -t "$name" -f docker/Dockerfile - >/dev/null
 }
 

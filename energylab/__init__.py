@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Public names load their module on first use, so that `import energylab` stays light.
 _PUBLIC = {

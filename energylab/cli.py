@@ -9,10 +9,8 @@ from typing import Annotated
 
 import typer
 
-from energylab.closed import commands as closed_models
 from energylab.errors import EnergylabError
 from energylab.formats import commands as formats
-from energylab.portal import commands as portal
 from energylab.publish import commands as publishing
 from energylab.taskcheck import commands as checking
 
@@ -25,8 +23,6 @@ app = typer.Typer(
 study = typer.Typer(help="Plan, run and share studies: many jobs from one YAML file.", no_args_is_help=True)
 app.add_typer(study, name="study")
 publishing.mount(app)
-portal.mount(app)
-closed_models.mount(app)
 checking.mount(app)
 formats.mount(app)
 
@@ -122,6 +118,11 @@ def _one_line(message: Warning | str, *_: object) -> None:
 
 def main() -> None:
     """Run the command line; an error of energylab is one message, not a traceback."""
+    run_app(app)
+
+
+def run_app(app: typer.Typer) -> None:
+    """Run a command line; an error of energylab is one message, not a traceback."""
     warnings.showwarning = _one_line
     try:
         app()

@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 #: 2: facts that another program's file does not state may be missing (None, listed in `Record.missing`).
-SCHEMA_VERSION = 2
+#: 3: protocols have names; windows carry marks; truncation, deviations and the stopping rule are fields of their own.
+SCHEMA_VERSION = 3
 
 EnergyKind = Literal["measured", "estimated", "simulated", "imported"]
 ModelSource = Literal["hub", "path", "random", "endpoint", "function"]
@@ -44,6 +45,7 @@ class TaskFacts(_Frozen):
     settings: dict[str, Any]  # the resolved settings, as used
     overridden: tuple[str, ...] = ()  # settings that differ from the published ones
     files: dict[str, str] = {}  # sha256 of the files of a task from elsewhere; empty for the tasks of this package
+    deviations: tuple[str, ...] = ()  # what cannot be asked as the published runner asks it, from the task's YAML
 
 
 class ModelFacts(_Frozen):
@@ -77,6 +79,8 @@ class DataFacts(_Frozen):
     queries: int  # queries of one run
     licence: str | None = None  # of the data
     covariates: dict[str, tuple[float, ...]] = {}  # known for every query beforehand, e.g. {"input_tokens": (12, …)}
+    truncated_queries: int | None = None  # queries whose input was cut to the model's limit; None: not stated
+    truncated_tokens: int | None = None  # tokens that were cut, over all queries of one run
 
 
 class DeviceFacts(_Frozen):
@@ -128,6 +132,7 @@ class HostFacts(_Frozen):
 class ProtocolFacts(_Frozen):
     """The protocol and all of its settings, so that the session can be repeated."""
 
+    name: str = "steady"  # steady, published-2025-02, published-2025-12; records before schema 3 are steady
     version: str  # of the measuring protocol
     seed: int | None  # order of queries, dithered starts; None: not stated by an imported file
     runs: int  # asked for
@@ -217,6 +222,7 @@ class Window(_Frozen):
     failures: tuple[QueryFailure, ...] = ()  # queries that raised
     valid: bool  # whether it can be believed
     reasons: tuple[str, ...] = ()  # why not
+    marks: tuple[str, ...] = ()  # valid all the same, and said wherever the figure stands: busy_host, not_finite …
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -244,6 +250,22 @@ class Quality(_Frozen):
     details: dict[str, Any] = {}  # what else the metric gives
 
 
+class StopFacts(_Frozen):
+    """What a rule that may end a session early was asked for, and the figure it certified."""
+
+    rule: Literal["precision", "star"]  # a relative half-width, or one star among peers
+    target: float  # relative half-width of the interval, or the probability that the star is right
+    reached: bool  # whether the rule ended the session
+    reason: str  # why the session ended
+    energy_j_per_query: float | None  # certified figure: the record's energy, tables and pages carry this number
+    low_j: float | None  # interval of the mean energy per query, valid whenever the session stopped
+    high_j: float | None
+    level: float = 0.95  # of the interval
+    units: int = 0  # independent units that the interval rests on
+    spent_j: float | None = None  # everything measured: warm-up, idle levels and invalid windows too
+    details: dict[str, Any] = {}  # of the rule: peers, stars left, session component taken …
+
+
 class PhaseTotal(_Frozen):
     """Energy of one phase in one run, over all its queries once. Derived from windows, never stored."""
 
@@ -268,7 +290,7 @@ class PhaseTotal(_Frozen):
 class Record(_Frozen):
     """What one session leaves. `valid` is False when a scored phase has no total in some run."""
 
-    schema_version: Literal[1, 2] = SCHEMA_VERSION  # of this file
+    schema_version: Literal[1, 2, 3] = SCHEMA_VERSION  # of this file
     record_id: str  # identity of the session
     job_id: str  # hash of what was measured
     repeat: int = 0  # number among sessions of one setting, from 0
@@ -287,6 +309,7 @@ class Record(_Frozen):
     idle: tuple[IdleLevel, ...]  # power at rest, at three times
     warm_up: WarmUp | None  # before the first window; None: not stated by an imported file
     windows: tuple[Window, ...]  # all of them, invalid ones included
+    stop: StopFacts | None = None  # the rule that might end the session early; None: all runs were asked for
     quality: tuple[Quality, ...] = ()  # how good the answers were
     parameters: dict[str, Any] = {}  # the notebook's parameters, to run it again
     extra: dict[str, Any] = {}  # what a later stage adds (stopping rule, thinking tokens, importer's notes)
@@ -359,15 +382,21 @@ class Record(_Frozen):
         return list(asked.values()) == [True] * self.protocol.runs
 
     def digest(self) -> str:
-        """Return the sha256 of the record's canonical JSON; ``missing`` and ``task.files`` count where something is.
+        """Return the sha256 of the record's canonical JSON.
 
-        Records of schema version 1 have no such fields: their digests stay what they were.
+        A field younger than the record's schema does not count, nor do ``missing`` and ``task.files`` where they are
+        empty: digests of older records stay what they were.
         """
         content = self.model_dump(mode="json")
         if not self.missing:
             del content["missing"]
         if not self.task.files:
             del content["task"]["files"]
+        if self.schema_version < 3:
+            del content["stop"], content["task"]["deviations"], content["protocol"]["name"]
+            del content["data"]["truncated_queries"], content["data"]["truncated_tokens"]
+            for window in content["windows"]:
+                del window["marks"]
         return hashlib.sha256(canonical_json(content)).hexdigest()
 
 

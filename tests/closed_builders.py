@@ -24,14 +24,6 @@ from fake_nvml import FakeBoard, FakeNvml
 from energylab import tasks
 from energylab.benchmark import Instruments
 from energylab.clock import ManualClock
-from energylab.closed import envelope, keys, privacy, statement
-from energylab.closed import run as sealed
-from energylab.closed.container import Plan
-from energylab.closed.inside import Service
-from energylab.closed.lines import Line, Questions
-from energylab.closed.official import Official, OfficialImage
-from energylab.closed.statement import ATTESTATION_VERSION, Attested, ClosedRun, Image, Seal, Weights
-from energylab.closed.watch import WatchedMeter
 from energylab.devices import board_facts, list_boards
 from energylab.meters.nvml import NvmlMeter
 from energylab.meters.nvml_library import Nvml
@@ -39,6 +31,14 @@ from energylab.parameters import Parameters
 from energylab.protocol.workload import Batch, Workload
 from energylab.record import ModelFacts, Quality
 from energylab.tasks.base import Tokens
+from energylab_portal.sealed import envelope, keys, privacy, statement
+from energylab_portal.sealed import run as sealed
+from energylab_portal.sealed.container import Plan
+from energylab_portal.sealed.inside import Service
+from energylab_portal.sealed.lines import Line, Questions
+from energylab_portal.sealed.official import Official, OfficialImage
+from energylab_portal.sealed.statement import ATTESTATION_VERSION, Attested, ClosedRun, Image, Seal, Weights
+from energylab_portal.sealed.watch import WatchedMeter
 
 H100 = "NVIDIA H100 80GB HBM3"
 ATTESTED = Attested(version=ATTESTATION_VERSION, public=True, integrity=True, representative=True)
@@ -99,7 +99,7 @@ class SteppedMeter(WatchedMeter):
 
 
 def stepped(meters, window_s: float, ours=set) -> tuple[SteppedMeter, ...]:
-    """Wrap meters as `energylab.closed.watch.watched` does."""
+    """Wrap meters as `energylab_portal.sealed.watch.watched` does."""
     return tuple(SteppedMeter(meter, 0.25, ours) for meter in meters)
 
 

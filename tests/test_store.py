@@ -47,7 +47,7 @@ def broken(tmp_path, name, text):
     [
         (lambda text: text[: len(text) // 2], "truncated or not JSON"),
         (lambda text: "{}", "not an energylab record"),
-        (lambda text: json.dumps({**json.loads(text), "schema_version": 99}), "newer than 2"),
+        (lambda text: json.dumps({**json.loads(text), "schema_version": 99}), "newer than 3"),
         (lambda text: json.dumps({**json.loads(text), "windows": 5}), "windows"),
     ],
 )

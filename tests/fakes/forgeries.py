@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
-from energylab.closed.statement import ClosedRun, Point
+from energylab_portal.sealed.statement import ClosedRun, Point
 
 
 def with_record(run: ClosedRun, **changes) -> ClosedRun:

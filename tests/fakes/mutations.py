@@ -13,10 +13,10 @@ from typing import Any
 
 from closed_builders import with_ids
 
-from energylab.closed import envelope, statement
-from energylab.closed.keys import PrivateKey
 from energylab.errors import BundleError
 from energylab.record import canonical_json
+from energylab_portal.sealed import envelope, statement
+from energylab_portal.sealed.keys import PrivateKey
 
 ODD = (
     None, True, False, 0, 1, -1, 2**63, -(2**63), 1e308, -1e308, 1e-308, 0.1, "", "x", "\u202e", "nvml", "cuda", [], {},

@@ -30,7 +30,7 @@ def free_port():
 
 
 class RunningPortal:
-    """``energylab portal`` on a port of its own."""
+    """``energylab-portal serve`` on a port of its own."""
 
     def __init__(self, folder, *options, database=""):
         self.folder, self.port, self.options = Path(folder), free_port(), options
@@ -44,8 +44,8 @@ class RunningPortal:
         command = [
             sys.executable,
             "-m",
-            "energylab.cli",
-            "portal",
+            "energylab_portal.cli",
+            "serve",
             "--folder",
             str(self.folder),
             "--port",
@@ -73,8 +73,8 @@ class RunningPortal:
 
 
 def start_worker(folder, *options, **told):
-    """Start ``energylab worker`` on the CPU."""
-    command = [sys.executable, "-m", "energylab.cli", "worker", "--folder", str(folder), "--devices", "cpu"]
+    """Start ``energylab-portal worker`` on the CPU."""
+    command = [sys.executable, "-m", "energylab_portal.cli", "worker", "--folder", str(folder), "--devices", "cpu"]
     with Path(folder).with_name("worker.log").open("ab") as log:
         return subprocess.Popen([*command, *options], stdout=log, stderr=log, env=environment(**told), cwd=ROOT)
 

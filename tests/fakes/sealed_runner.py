@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from energylab.closed import docker
+from energylab_portal.sealed import docker
 
 RUNNER = "energylab-closed-test"
 

@@ -1,0 +1,216 @@
+"""The one place that remembers: SQLite with a write-ahead log by default, PostgreSQL by URL."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from energylab.errors import MissingExtraError, PortalError
+from energylab_portal.schema import Base
+
+#: How long a writer waits for another process to finish its transaction, in seconds.
+_PATIENCE_S = 30.0
+
+#: A number of our own, by which processes that start at once on PostgreSQL make the tables one after another.
+_ADVISORY_LOCK = 8_320_001
+
+
+T = TypeVar("T")
+
+
+class _Piece:
+    """One caller's piece of a shared transaction."""
+
+    def __init__(self, work: Callable[[Session], Any]) -> None:
+        self._work = work
+        self._value: Any = None
+        self.error: Exception | None = None
+        self.over = threading.Event()
+
+    def run(self, session: Session) -> None:
+        """Do it, or take back only this."""
+        try:
+            with session.begin_nested():
+                self._value = self._work(session)
+        except Exception as error:  # noqa: BLE001 - its caller raises it
+            self.error = error
+
+    def result(self) -> Any:
+        """Return what came of it, or raise why nothing did."""
+        if self.error is not None:
+            raise self.error
+        if not self.over.is_set():  # whoever had the turn was ended in the middle of it
+            raise PortalError("nothing was written; send it again")
+        return self._value
+
+
+class Database:
+    """The portal's tables. Creating one opens nothing.
+
+    Parameters
+    ----------
+    url : str
+        SQLAlchemy URL: ``sqlite:///FILE`` or ``postgresql+psycopg://USER@HOST/NAME``.
+    clock : callable, optional
+        Returns seconds since 1970; the database server's clock by default where there is one, so that leases of
+        workers on several machines mean the same.
+    """
+
+    def __init__(self, url: str, clock: Callable[[], float] | None = None) -> None:
+        try:
+            self._url = make_url(url)
+        except ArgumentError:
+            raise PortalError(
+                "the database URL cannot be read; write sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+            ) from None
+        if self._url.drivername in ("postgresql", "postgres"):
+            self._url = self._url.set(drivername="postgresql+psycopg")
+        self._clock = clock
+        self._engine: Engine | None = None
+        self._waiting: deque[_Piece] = deque()
+        self._writer = threading.Lock()  # one writer a process: others queue here, not in SQLite's sleep and retry
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it is a file on this machine."""
+        return self._url.get_backend_name() == "sqlite"
+
+    def open(self) -> Database:
+        """Connect, and make the tables that are not there yet.
+
+        Raises
+        ------
+        PortalError
+            If the database cannot be reached or written to; the message holds no password.
+        """
+        if self._engine is not None:
+            return self
+        try:
+            self._engine = self._make_engine()
+            with self._engine.begin() as connection:
+                if not self.is_sqlite:
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})
+                Base.metadata.create_all(connection)
+        except ImportError as error:
+            raise MissingExtraError(
+                f"{self._url.drivername} needs a driver that is not installed: pip install energylab-portal"
+            ) from error
+        except SQLAlchemyError as error:
+            shown = self._url.render_as_string(hide_password=True)
+            raise PortalError(
+                f"cannot use the database {shown}: {type(error).__name__}; check that it is there and may be written to"
+            ) from error
+        return self
+
+    def close(self) -> None:
+        """Close every connection."""
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+
+    def _make_engine(self) -> Engine:
+        # Parameters of statements are people's addresses and keys: errors must not print them.
+        shared: dict[str, Any] = {"hide_parameters": True, "pool_size": 50, "max_overflow": 10}
+        if not self.is_sqlite:
+            return create_engine(self._url, pool_pre_ping=True, **shared)
+        engine = create_engine(self._url, connect_args={"timeout": _PATIENCE_S}, **shared)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Give a session that only reads: it waits for nobody, and sees one state of everything."""
+        with Session(self._ready(), expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """Give a session whose changes are on the disk when the block ends, all of them or none.
+
+        On SQLite the lock for writing is taken at once, so that what was read in the block is still so when it is
+        written.
+        """
+        engine = self._ready().execution_options(writes=True)
+        with self._turn(), Session(engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def together(self, work: Callable[[Session], T]) -> T:
+        """Do a piece of writing in one transaction with whatever else waits to be written in this process.
+
+        A transaction costs one wait for the disk, however much is in it: whoever gets the turn does the work of all
+        who wait, each piece by itself, so that one that fails takes none with it.
+
+        Parameters
+        ----------
+        work : callable
+            Takes the session; what it returns is returned once it is on the disk.
+
+        Raises
+        ------
+        Exception
+            What `work` raised; nothing of it is kept.
+        """
+        if not self.is_sqlite:
+            with self.writing() as session:
+                return work(session)
+        piece = _Piece(work)
+        self._waiting.append(piece)
+        with self._writer:
+            if not piece.over.is_set():
+                self._write_all([self._waiting.popleft() for _ in range(len(self._waiting))])
+        return piece.result()
+
+    def _write_all(self, pieces: list[_Piece]) -> None:
+        engine = self._ready().execution_options(writes=True)
+        try:
+            with Session(engine, expire_on_commit=False) as session, session.begin():
+                for piece in pieces:
+                    piece.run(session)
+        except Exception as error:  # noqa: BLE001 - each caller raises it
+            for piece in pieces:
+                piece.error = error
+        for piece in pieces:
+            piece.over.set()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self.is_sqlite:
+            yield
+            return
+        with self._writer:
+            yield
+
+    def _ready(self) -> Engine:
+        if self._engine is None:
+            raise PortalError("the database is not open")
+        return self._engine
+
+    def now(self, session: Session) -> float:
+        """Return the time in seconds since 1970, by the clock that all processes of this portal share."""
+        if self._clock is not None:
+            return self._clock()
+        if self.is_sqlite:
+            return time.time()
+        return float(session.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    """Set one connection up: transactions are begun by us, readers and the writer do not wait for each other."""
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_PATIENCE_S * 1000:.0f}"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Any) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

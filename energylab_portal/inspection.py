@@ -1,0 +1,233 @@
+"""What is asked of an open model before it is queued: it exists, it fits, and it brings no code and no pickles."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from energylab.errors import EnergylabError, ModelError
+from energylab.parameters import Parameters
+from energylab.publish import units
+from energylab.tasks import hub
+from energylab.tasks.origin import SMALL_FILES
+from energylab_portal import child_process, own_files
+
+#: Reading the configuration of the largest models takes a few GB of address space (torch alone takes two).
+BOUNDS = child_process.Bounds(memory_bytes=24 << 30, cpu_s=900, wall_s=1800.0, file_bytes=1 << 30)
+
+#: More than this of configuration and tokenizer is no model.
+SMALL_LIMIT_BYTES = 300_000_000
+MOST_FILES = 5_000
+
+#: Where transformers and diffusers look for weights; formats that can carry code are refused.
+_SAFE = ("model.safetensors", "model-*.safetensors")
+_SAFE_PIPELINE = "*/*.safetensors"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found about a model.
+
+    Attributes
+    ----------
+    commit : str or None
+        What the revision means now.
+    words : tuple of str
+        One line a fact, for people.
+    refusal : str
+        Why it cannot be measured, and what to do; empty when it can.
+    again : bool
+        Whether the refusal may pass by itself: the hub did not answer.
+    """
+
+    commit: str | None
+    words: tuple[str, ...]
+    refusal: str = ""
+    again: bool = False
+
+
+def inspect_apart(question: Mapping[str, Any], environment: Mapping[str, str]) -> Finding:
+    """Look at a model in a bounded process that sees only one worker's devices; see `inspect`.
+
+    Raises
+    ------
+    ChildDied
+        If the process ended without an answer.
+    """
+    found = child_process.ask("energylab_portal.inspection", question, BOUNDS, environment)
+    return Finding(found["commit"], tuple(found["words"]), found["refusal"], found["again"])
+
+
+def inspect(question: Mapping[str, Any]) -> dict[str, Any]:
+    """Look at a model without reading a weight or running a line of its code.
+
+    Parameters
+    ----------
+    question : mapping
+        ``model``, ``revision``, ``tasks``, ``parameters`` of the protocol, ``largest_gb``, ``params``,
+        ``elsewhere``: whether it will run on a device of another machine; and ``own_code``: whether the operator allows
+        it to bring code and any format of weights, in the sealed container. What the code makes of the configuration
+        is then not known before it runs there.
+
+    Returns
+    -------
+    dict
+        The fields of `Finding`.
+    """
+    words: list[str] = []
+    commit = None
+    try:
+        commit = hub.resolve_commit(question["model"], question["revision"], "model", ModelError)
+        words.append(f"exists at commit {commit}")
+        files = list_files(question["model"], commit)
+        if question.get("own_code"):
+            words += check_own(question, files)
+        else:
+            words += check_files(question["model"], files, question["largest_gb"])
+            words += [fits(question, task, commit) for task in question["tasks"]]
+    except EnergylabError as error:
+        told = str(error)
+        return {"commit": commit, "words": words, "refusal": in_the_portal(told), "again": is_passing(told)}
+    return {"commit": commit, "words": words, "refusal": "", "again": False}
+
+
+def is_passing(text: str) -> bool:
+    """Say whether a refusal is the network's, see `energylab.tasks.hub.explained`: it may pass by itself."""
+    return "could not be fetched from the hub" in text
+
+
+def list_files(model: str, commit: str) -> dict[str, int]:
+    """Return a repository's files at one commit with their sizes in bytes.
+
+    Raises
+    ------
+    ModelError
+        If it holds too many files, or the hub cannot be asked.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+    found: dict[str, int] = {}
+    with hub.explained(model, commit, "model", ModelError):
+        for entry in HfApi().list_repo_tree(model, revision=commit, recursive=True):
+            if isinstance(entry, RepoFile):
+                found[entry.path] = entry.size
+            if len(found) > MOST_FILES:
+                raise ModelError(
+                    f"the repository holds more than {MOST_FILES:,} files; submit one that holds a model alone"
+                )
+    return found
+
+
+def check_files(model: str, files: Mapping[str, int], largest_gb: float) -> list[str]:
+    """Return what the list of files says, in words, or refuse the model by it.
+
+    Raises
+    ------
+    ModelError
+        If there are no weights as safetensors, or it is too large.
+    """
+    pipeline = "model_index.json" in files
+    safe = [name for name in files if _is_safe(name, pipeline)]
+    if not safe:
+        raise ModelError(
+            f"{model} has no weights as safetensors; other formats can carry code, and are not loaded here. "
+            "Convert them (save_pretrained writes safetensors), push, and submit again; or ask the operator to allow "
+            "this model in the sealed container"
+        )
+    small = sum(size for name, size in files.items() if any(fnmatch.fnmatch(name, p) for p in SMALL_FILES))
+    if small > SMALL_LIMIT_BYTES:
+        raise ModelError(
+            f"{small / 1e6:.0f} MB of configuration and text files, more than {SMALL_LIMIT_BYTES / 1e6:.0f}"
+        )
+    weights = sum(files[name] for name in safe)
+    if weights > largest_gb * 1e9:
+        raise ModelError(
+            f"{weights / 1e9:.1f} GB of weights, more than the {largest_gb:g} GB that this portal measures"
+        )
+    return [f"weights as safetensors, {weights / 1e6:,.3g} MB", "none of its code is run"]
+
+
+def check_own(question: Mapping[str, Any], files: Mapping[str, int]) -> list[str]:
+    """Return what can be said of a model that may bring its own code, without running any of it; or refuse it.
+
+    Raises
+    ------
+    EnergylabError
+        If it has no weights, is too large, or a task cannot be measured so.
+    """
+    from energylab import tasks
+    from energylab_portal.sealed import measure
+
+    for task in question["tasks"]:
+        parameters = Parameters.check({**question["parameters"], "task": task, "params": question["params"]})
+        measure.check(parameters)
+        tasks.load_task(parameters)
+    chosen = own_files.choose(question["model"], files, question["largest_gb"])
+    named = ", ".join(question["tasks"])
+    return [*own_files.describe(files, chosen), f"{named}: whether it fits task and device, the container will tell"]
+
+
+def _is_safe(name: str, pipeline: bool) -> bool:
+    if pipeline:
+        return fnmatch.fnmatch(name, _SAFE_PIPELINE)
+    return any(fnmatch.fnmatch(name, pattern) for pattern in _SAFE)
+
+
+def fits(question: Mapping[str, Any], task: str, commit: str) -> str:
+    """Return in words that a model fits a task and this process's devices, with its size and class.
+
+    Raises
+    ------
+    EnergylabError
+        If it does not.
+    """
+    from energylab import devices, tasks
+    from energylab.tasks.models import model_class
+
+    values = {**question["parameters"], "task": task, "model": question["model"], "model_source": "hub"}
+    parameters = Parameters.check({**values, "revision": commit, "params": question["params"]})
+    asked = tasks.load_task(parameters)
+    if question["elsewhere"]:
+        count, where = _count(asked), "whether it fits, the device it is handed to will tell"
+    else:
+        found = devices.resolve_devices(parameters.device, parameters.gpus)
+        count = asked.check(devices.torch_name(found[0]), found)
+        where = f"fits {len(found)} x {found[0].name}"
+    if count is None:
+        return f"{task}: {where}"
+    size_class = model_class(count, asked.settings.model_classes)
+    told = f", class {size_class}" if size_class else ""
+    return f"{task}: {units.count(count)} parameters{told}; {where}"
+
+
+def _count(task: Any) -> int | None:
+    """Count a model's parameters for a device that is not here: only a machine without limits cannot refuse it."""
+    from energylab.tasks.machine import WEIGHT_BYTES, Machine
+    from energylab.tasks.models import ModelRequest
+
+    if not hasattr(task, "refuse"):
+        return None
+    everything = frozenset(WEIGHT_BYTES) | {"torchao", "bitsandbytes", "flash_attn", "flash_attn_interface"}
+    machine = Machine("cuda:0", (2**62,) * max(1, task.parameters.gpus), (99, 0), everything, compiler=True)
+    return task.refuse(ModelRequest.of(task.parameters, task.settings, "cuda:0"), machine)
+
+
+def in_the_portal(text: str) -> str:
+    """Say a task's refusal in words that help a submitter, who has no command line here."""
+    if "trust_remote_code" in text:
+        return (
+            "the model brings code of its own, and no code of strangers is run here. Submit one whose architecture is "
+            "part of transformers or diffusers, or ask the operator to allow it in the sealed container"
+        )
+    if "is gated" in text:
+        return "the model is gated on the hub: open it, or grant the operator's account access, and submit again"
+    if is_passing(text):
+        return f"{text.partition(';')[0]}; submit it again when the hub answers"
+    return text[:1500]
+
+
+if __name__ == "__main__":
+    child_process.answer(inspect)

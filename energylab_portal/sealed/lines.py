@@ -1,0 +1,157 @@
+"""The line between host and container: one JSON object a line, of bounded length, each answer to its own question.
+
+The host asks, the container answers. An answer carries the number of its question; anything that comes unasked, too
+late, too long or in another shape ends the run. Times and energies never travel here: the host reads its own meters
+before it asks and after it was answered.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import time
+from typing import Any
+
+from energylab.errors import BundleError, SealError
+from energylab_portal.sealed.strict import parse
+
+#: Longest line in either direction, in bytes.
+MAX_LINE = 4 * 2**20
+_MAX_VALUES = 200_000
+
+
+class Line:
+    """One end of the line: whole lines in and out, nothing else.
+
+    Parameters
+    ----------
+    connection : socket.socket
+        A connected stream socket.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._buffer = bytearray()
+
+    def send(self, message: dict[str, Any], timeout_s: float | None = None) -> None:
+        """Write one message.
+
+        Raises
+        ------
+        SealError
+            If it is too long, or the other end does not take it in time.
+        """
+        data = json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        if len(data) > MAX_LINE:
+            raise SealError(f"a message of {len(data)} bytes is longer than {MAX_LINE}")
+        self._socket.settimeout(timeout_s)
+        try:
+            self._socket.sendall(data)
+        except TimeoutError:
+            raise SealError(f"the other end took no message within {timeout_s:g} s") from None
+        except OSError as error:
+            raise SealError(f"the other end is gone: {error.strerror or error}") from None
+
+    def receive(self, timeout_s: float | None = None) -> dict[str, Any] | None:
+        """Read one message; None at the end of the line.
+
+        Raises
+        ------
+        SealError
+            If none comes in time, or what comes is no message.
+        """
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        seen = 0
+        while (end := self._buffer.find(b"\n", seen)) < 0:
+            seen = len(self._buffer)
+            if seen > MAX_LINE:
+                raise SealError(f"the other end sent more than {MAX_LINE} bytes without an end of line")
+            piece = self._piece(deadline_s, timeout_s)
+            if not piece:
+                return None
+            self._buffer += piece
+        data = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        try:
+            message = parse(data, "a message", max_values=_MAX_VALUES)
+        except BundleError as error:
+            raise SealError(f"the other end sent something that is no message: {error}") from None
+        if not isinstance(message, dict):
+            raise SealError(f"the other end sent {type(message).__name__}, not a message")
+        return message
+
+    def _piece(self, deadline_s: float | None, timeout_s: float | None) -> bytes:
+        left_s = None if deadline_s is None else deadline_s - time.monotonic()
+        if left_s is not None and left_s <= 0:
+            raise SealError(f"no answer within {timeout_s:g} s")
+        self._socket.settimeout(left_s)
+        try:
+            return self._socket.recv(1 << 16)
+        except TimeoutError:
+            raise SealError(f"no answer within {timeout_s:g} s") from None
+        except OSError:
+            return b""
+
+    def quiet(self) -> bool:
+        """Whether nothing waits to be read: an answer before its question is a broken rule."""
+        readable, _, _ = select.select([self._socket], [], [], 0)
+        return not self._buffer and not readable
+
+    def close(self) -> None:
+        """Close the line."""
+        self._socket.close()
+
+
+class Questions:
+    """The host's end: asks, numbers its questions, and takes the one answer that belongs to each.
+
+    Parameters
+    ----------
+    line : Line
+    limit_s : float
+        Longest time for one answer, in seconds.
+
+    Attributes
+    ----------
+    broken : SealError or None
+        The first rule that was broken: nothing is asked after it, and no bundle is made.
+    """
+
+    def __init__(self, line: Line, limit_s: float) -> None:
+        self._line = line
+        self._limit_s = limit_s
+        self._number = 0
+        self.broken: SealError | None = None
+
+    def ask(self, what: str, **facts: Any) -> dict[str, Any]:
+        """Ask one question and return its answer.
+
+        Raises
+        ------
+        SealError
+            If something came unasked, or the answer is late, missing, or to another question; and ever after.
+        """
+        if self.broken is not None:
+            raise self.broken
+        try:
+            return self._ask(what, facts)
+        except SealError as error:
+            self.broken = error
+            raise
+
+    def _ask(self, what: str, facts: dict[str, Any]) -> dict[str, Any]:
+        if not self._line.quiet():
+            raise SealError("the container spoke before it was asked; the run ends here")
+        self._number += 1
+        self._line.send({"number": self._number, "do": what, **facts}, self._limit_s)
+        answer = self._line.receive(self._limit_s)
+        if answer is None:
+            raise SealError(f"the container ended before it answered to {what!r}")
+        if answer.pop("number", None) != self._number:
+            raise SealError(f"the container answered {what!r} out of turn; the run ends here")
+        return answer
+
+    def close(self) -> None:
+        """Close the line."""
+        self._line.close()

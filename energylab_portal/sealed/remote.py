@@ -1,0 +1,288 @@
+"""The workload in the container, driven from here: the session runs as for any model, each phase by one question."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from energylab import tasks
+from energylab.errors import EnergylabError, SealError
+from energylab.parameters import Parameters
+from energylab.protocol.workload import Batch, Workload
+from energylab.record import DataFacts, DeviceFacts, ModelFacts, Quality, TaskFacts
+from energylab.tasks.base import Tokens
+from energylab_portal.sealed.lines import Questions
+
+Name = Annotated[str, StringConstraints(max_length=100)]
+Number = Annotated[int, Field(ge=0, le=10**12)]
+
+
+class QueryError(EnergylabError):
+    """A query failed in the container; the message is what it said there."""
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Failed(_Answer):
+    """Something was raised in the container."""
+
+    error: Name
+    message: Annotated[str, StringConstraints(max_length=2000)]
+
+
+class Loaded(_Answer):
+    """What was loaded."""
+
+    model: ModelFacts
+    data: DataFacts
+    phases: tuple[Name, ...] = Field(min_length=1, max_length=10)
+    batch_size: int = Field(ge=1, le=100_000)
+    settings: dict[Name, Any]
+    boards: tuple[Name, ...]
+    packages: dict[Name, Name]
+    python: Name
+
+
+class Prepared(_Answer):
+    """A batch is ready."""
+
+
+class Done(_Answer):
+    """Batches have run: all of them, or those before the one that failed."""
+
+    done: Number
+    error: Name | None = None
+    message: Annotated[str, StringConstraints(max_length=500)] = ""
+
+
+class Counted(_Answer):
+    """Tokens of one batch."""
+
+    input: Number | None
+    output: Number | None
+
+
+class Answered(_Answer):
+    """Outputs of one batch, as text."""
+
+    answers: dict[Annotated[str, StringConstraints(pattern=r"^\d{1,9}$")], str]
+
+
+class Scored(_Answer):
+    """How good the answers were."""
+
+    quality: tuple[Quality, ...]
+    extra: dict[Name, Any]
+
+
+def asked(questions: Questions, shape: type[_Answer], what: str, **facts: Any) -> Any:
+    """Ask, and return the answer in its shape.
+
+    Raises
+    ------
+    QueryError
+        If the container says that it failed.
+    SealError
+        If the answer has another shape.
+    """
+    answer = questions.ask(what, **facts)
+    try:
+        if "error" in answer and shape is not Done:
+            failed = Failed.model_validate(answer)
+            raise QueryError(f"{failed.error}: {failed.message}")
+        return shape.model_validate(answer)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))[:100]
+        said = f"the container's answer to {what!r} has another shape: {where}: {first['msg']}"
+        questions.broken = SealError(said)
+        raise questions.broken from None
+
+
+class _Handle:
+    """Stands for a batch or an output that lies in the container; forgotten there once it is forgotten here."""
+
+    __slots__ = ("_forgotten", "number")
+
+    def __init__(self, number: int, forgotten: list[int]) -> None:
+        self.number = number
+        self._forgotten = forgotten
+
+    def __del__(self) -> None:
+        # a thousand of these are made within a window: weakref.finalize would take ten times as long
+        self._forgotten.append(self.number)
+
+
+class RemoteWorkload(Workload):
+    """Phases over queries in the container.
+
+    Parameters
+    ----------
+    questions : Questions
+    loaded : Loaded
+        What the container loaded.
+    queries : int
+        Number of distinct queries.
+    """
+
+    def __init__(self, questions: Questions, loaded: Loaded, queries: int) -> None:
+        self._questions = questions
+        self._numbers = 0
+        self._drop: tuple[list[int], list[int]] = ([], [])  # batches and outputs to forget
+        self._texts: dict[int, str] = {}
+        self.phases = loaded.phases
+        self.queries = queries
+        self.batch_size = loaded.batch_size
+
+    def _handle(self, kind: int) -> _Handle:
+        self._numbers += 1
+        return _Handle(self._numbers - 1, self._drop[kind])
+
+    def prepare(self, phase: str, queries: tuple[int, ...]) -> Batch:
+        """Have one batch made in the container, outside the windows."""
+        handle, drop = self._handle(0), [list(numbers) for numbers in self._drop]
+        for numbers, gone in zip(self._drop, drop, strict=True):
+            del numbers[: len(gone)]
+        facts = {"phase": phase, "queries": list(queries), "drop": drop}
+        asked(self._questions, Prepared, "prepare", batch=handle.number, **facts)
+        return Batch(queries, handle)
+
+    def run(self, phase: str) -> Callable[[Any], Any]:
+        """Return what runs one batch and keeps nothing of it."""
+
+        def one(handle: _Handle) -> None:
+            done = asked(self._questions, Done, "run", phase=phase, batches=[handle.number], keep=None)
+            _check(done, 1)
+
+        return one
+
+    def run_all(self, phase: str, batches: Sequence[Batch], keep: bool = True) -> Iterator[Any]:
+        """Run all batches by one question: what lies between the two readings is one message each way."""
+        outputs = [self._handle(1) for _ in batches] if keep else []  # numbered one after the other
+        numbers = [batch.inputs.number for batch in batches]
+        first = outputs[0].number if outputs else None
+        done = asked(self._questions, Done, "run", phase=phase, batches=numbers, keep=first)
+        yield from outputs[: done.done] if keep else [None] * min(done.done, len(batches))
+        _check(done, len(batches))
+
+    def count(self, phase: str, batch: Batch, outputs: Any) -> Tokens:
+        """Have the tokens of one batch counted."""
+        facts = {"phase": phase, "batch": batch.inputs.number, "outputs": outputs.number}
+        counted = asked(self._questions, Counted, "count", **facts)
+        return Tokens(counted.input, counted.output)
+
+    def answers(self, batch: Batch, outputs: Any) -> dict[int, Any]:
+        """Fetch the outputs of one batch as text: they stay with the owner."""
+        facts = {"batch": batch.inputs.number, "outputs": outputs.number}
+        answered = asked(self._questions, Answered, "answers", **facts).answers
+        if sorted(map(int, answered)) != sorted(batch.queries):
+            raise SealError("the container answered other queries than it was asked")
+        return {int(query): text for query, text in answered.items()}
+
+
+def _check(done: Done, expected: int) -> None:
+    if done.error is not None:
+        raise _named(done.error)(done.message)
+    if done.done != expected:
+        raise SealError(f"the container ran {done.done} of {expected} batches and named no failure")
+
+
+def _named(error: str) -> type[Exception]:
+    """Make an exception of the name it had in the container: the record keeps that name."""
+    return type(error, (QueryError,), {}) if error.isidentifier() else QueryError
+
+
+class RemoteSubject:
+    """A model on a task, in the container.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        As inside the container.
+    start : callable
+        Starts the container and returns the line to it; called after the first idle level.
+    expected : DataFacts or None
+        The data as the host loaded it; None where only the container has the task (a plug-in).
+    """
+
+    def __init__(
+        self, parameters: Parameters, start: Callable[[], Questions], expected: tuple[DataFacts, TaskFacts] | None
+    ) -> None:
+        self._parameters = parameters
+        self._start = start
+        self.expected = expected
+        self.phases: tuple[str, ...] = ()
+        self.questions: Questions | None = None
+
+    @property
+    def broken(self) -> SealError | None:
+        """The rule that the container broke; None while it broke none."""
+        return None if self.questions is None else self.questions.broken
+
+    def load(self, devices: Sequence[DeviceFacts]) -> Workload:
+        """Start the container, have it load data and model, and compare what it says with what the host knows."""
+        self.questions = self._start()
+        device = "cuda:0" if devices[0].type == "cuda" else "cpu"
+        facts = {"parameters": self._parameters.model_dump(mode="json"), "device": device}
+        loaded: Loaded = asked(self.questions, Loaded, "load", **facts)
+        self._compare(loaded, devices)
+        self.model, self.data, self.phases = loaded.model, loaded.data, loaded.phases
+        self._settings = loaded.settings
+        self.software = {"packages": loaded.packages, "python": loaded.python, "container": True}
+        return RemoteWorkload(self.questions, loaded, self.data.queries)
+
+    def _compare(self, loaded: Loaded, devices: Sequence[DeviceFacts]) -> None:
+        if loaded.data.queries != self._parameters.samples:
+            raise SealError(
+                f"the container holds {loaded.data.queries} queries, {self._parameters.samples} were asked for"
+            )
+        if self.expected is not None and loaded.data.digest != self.expected[0].digest:
+            raise SealError(
+                f"the container's data is not the host's: digest {loaded.data.digest[:12]}…, not "
+                f"{self.expected[0].digest[:12]}…; rebuild the image, or mount the same data"
+            )
+        if self.expected is not None and loaded.settings != json.loads(json.dumps(self.expected[1].settings)):
+            raise SealError(
+                f"the image holds another version of task {self._parameters.task!r}: {loaded.settings}, here "
+                f"{self.expected[1].settings}; build the image again with docker/setup.sh"
+            )
+        seen = {uuid.lower().removeprefix("gpu-") for uuid in loaded.boards}
+        metered = {str(device.uuid).lower().removeprefix("gpu-") for device in devices if device.type == "cuda"}
+        if metered and seen and seen != metered:
+            raise SealError(f"the container computes on {sorted(seen)}, the meter watches {sorted(metered)}")
+
+    def task_facts(self) -> TaskFacts:
+        """Describe the task: in the host's words where it knows the task, else in the container's."""
+        if self.expected is not None:
+            return self.expected[1]
+        return TaskFacts(name=self._parameters.task, version="plug-in", settings=self._settings)
+
+    def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
+        """Have the answers scored in the container."""
+        self._scored = asked(self.questions, Scored, "score")
+        return self._scored.quality
+
+    def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
+        """Return what the task adds to the record; `score` has asked for it."""
+        return self._scored.extra
+
+
+def host_knows(parameters: Parameters) -> tuple[DataFacts, TaskFacts] | None:
+    """Load the data on the host, by the host's own task, to compare; None where the host has no such task."""
+    if parameters.task not in tasks.task_names(parameters.params):
+        return None
+    task = tasks.load_task(parameters)
+    _, data = task.load_rows()
+    facts = TaskFacts(
+        name=task.settings.name,
+        version=task.settings.version,
+        settings={**task.resolved_settings(), "runs": parameters.runs},
+        overridden=task.overridden(),
+        files=tasks.foreign_files(parameters.task, type(task), parameters.params),
+    )
+    return data, facts

@@ -1,0 +1,235 @@
+"""A worker: checks open models, measures those that are queued one at a time on its device, attaches the result."""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.exc import OperationalError
+
+from energylab.errors import ConflictError, EnergylabError, StudyError
+from energylab.publish.names import visible
+from energylab.record import Record
+from energylab.studies import devices as device_names
+from energylab_portal import child_process, log, own_code, results
+from energylab_portal.database import Database
+from energylab_portal.inspection import Finding, in_the_portal, inspect_apart, is_passing
+from energylab_portal.leases import FREE, Heartbeat, Lease, LeaseLost, Leases
+from energylab_portal.measuring import Bench, Interrupted
+from energylab_portal.schema import Submission
+from energylab_portal.sealed_bench import SealedBench
+
+_LOG = logging.getLogger("energylab_portal")
+
+#: How often an idle worker looks for work, in seconds.
+LOOK_S = 1.0
+
+
+class Unreachable(EnergylabError):
+    """The hub did not answer: nothing is wrong with the model."""
+
+
+#: What is said of a model that was checked, and then queued; and of one that may bring its own code.
+_WORDS = ("it exists, and fits task and device", "waits for a free device")
+_CODE_WORDS = ("it exists, and is not too large", "waits for a device whose worker has the sealed container")
+
+Inspect = Callable[[Mapping[str, Any], Mapping[str, str]], Finding]
+
+
+def worker_name(device: str) -> str:
+    """Return a name by which people know this worker: machine, process, device."""
+    return f"worker {socket.gethostname()}/{os.getpid()} on {device}"[:200]
+
+
+@dataclass
+class Worker:
+    """One worker.
+
+    Attributes
+    ----------
+    database : Database
+    bench : Bench
+        Where and how it measures.
+    device : str
+        As `energylab.studies.devices.available` names it, or the executor's name.
+    inspect : callable
+        Looks at a model before it is queued.
+    leases : Leases
+    name : str
+        As the log calls it.
+    elsewhere : bool
+        Whether jobs run on another machine, whose devices cannot be looked at from here.
+    sealed : SealedBench
+        Where models that bring their own code are measured.
+    sleep : callable
+        Waits so many seconds.
+    """
+
+    database: Database
+    bench: Bench
+    device: str
+    inspect: Inspect = inspect_apart
+    leases: Leases = field(default=None)  # type: ignore[assignment]
+    name: str = ""
+    elsewhere: bool = False
+    sealed: SealedBench = field(default=None)  # type: ignore[assignment]
+    sleep: Callable[[float], None] = time.sleep
+    _said: set[tuple[str, str]] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self.leases = self.leases or Leases(self.database)
+        self.name = self.name or worker_name(self.device)
+        self.sealed = self.sealed or SealedBench(self.bench, self.device, self.elsewhere)
+
+    def run(self, once: bool = False) -> None:
+        """Work until interrupted; with `once`, until nothing is left to do.
+
+        A database that is away for a while is waited for: a lease runs out meanwhile, and another worker goes on.
+        """
+        _LOG.info("%s works", self.name)
+        while True:
+            try:
+                if self.step():
+                    continue
+            except OperationalError as error:
+                if once:
+                    raise
+                _LOG.warning("the database does not answer (%s); looking again", type(error.orig).__name__)
+                self.sleep(10 * LOOK_S)
+            if once:
+                return
+            self.sleep(LOOK_S)
+
+    def step(self) -> bool:
+        """Check one model or measure one; return whether there was something to do.
+
+        Checks come first: whoever submitted something that cannot be measured hears of it soon.
+        """
+        lease = self.leases.take_check("open", self.name)
+        if lease is not None:
+            self._guarded(lease, self._check)
+            return True
+        lease = self.leases.take_measurement(self.name, own_code=self._may_run_code())
+        if lease is not None:
+            self._guarded(lease, self._measure)
+            return True
+        return False
+
+    def _may_run_code(self) -> bool:
+        """Say whether to take a model that brings its own code; where one waits and this worker cannot, say why not."""
+        with self.database.reading() as session:
+            if not own_code.waiting(session, self.database):
+                return False
+        why = self.sealed.why_not()
+        told = {(name, why) for name in own_code.tell(self.database, self.name, why)} if why else set()
+        for name, _ in sorted(told - self._said):
+            _LOG.warning("%s: %s%s", name, own_code.WAITS, why)
+        self._said |= told
+        return not why
+
+    def _guarded(self, lease: Lease, work: Callable[[Lease], None]) -> None:
+        """Do a piece of work under a heartbeat. Its troubles are the submission's or this try's, never the worker's."""
+        _LOG.info("%s: %s", lease.submission.name, work.__name__.strip("_"))
+        heartbeat = Heartbeat(self.leases, lease, on_lost=_thread.interrupt_main)
+        try:
+            with heartbeat:
+                work(lease)
+        except LeaseLost as error:
+            _LOG.warning("%s", error)
+        except Unreachable as error:
+            self._let_go(lease, f"{visible(str(error))}.", heartbeat)
+        except Interrupted as error:
+            self._let_go(lease, str(error), heartbeat, count=False)
+        except KeyboardInterrupt:
+            self._let_go(
+                lease, "the worker was stopped; the submission goes back to the queue.", heartbeat, count=False
+            )
+        except Exception as error:  # noqa: BLE001 - the next submission must not suffer for this one
+            _LOG.exception("%s: could not be finished", lease.submission.name)
+            self._let_go(lease, f"{type(error).__name__}: {visible(str(error))[:500]}.", heartbeat)
+
+    def _let_go(self, lease: Lease, words: str, heartbeat: Heartbeat, count: bool = True) -> None:
+        """Give the lease back; where it was lost, only say so. A worker that was told to stop then stops."""
+        try:
+            self.leases.give_back(lease, words, count)
+        except LeaseLost as error:
+            _LOG.warning("%s", error)
+        if not count and not heartbeat.lost:
+            raise KeyboardInterrupt
+
+    # ---- checking
+
+    def _check(self, lease: Lease) -> None:
+        submission, protocol = lease.submission, self.bench.protocol
+        question = {
+            "model": submission.model, "revision": submission.revision, "tasks": submission.task_names,
+            "parameters": protocol.parameters, "largest_gb": protocol.largest_gb, "params": self.bench.params,
+            "elsewhere": self.elsewhere, "own_code": submission.allow_code,
+        }  # fmt: skip
+        try:
+            shown = {} if self.elsewhere else device_names.environment((self.device,))
+            found = self.inspect(question, shown)
+        except child_process.ChildDied as error:
+            return self._reject(lease, f"the model's configuration could not be read: {error}", None)
+        if found.again:
+            raise Unreachable(found.refusal)
+        if found.refusal:
+            return self._reject(lease, found.refusal, found)
+        self._queue(lease, found)
+        return None
+
+    def _reject(self, lease: Lease, reason: str, found: Finding | None) -> None:
+        facts = {} if found is None else {"facts": "\n".join(found.words), "commit": found.commit}
+        reason = visible(reason)
+        self.leases.finish(lease, "rejected", reason, reason=reason, **facts)
+
+    def _queue(self, lease: Lease, found: Finding) -> None:
+        with self.database.writing() as session:
+            held = self.leases.held(session, lease)
+            facts = {"facts": "\n".join(found.words), "commit": found.commit, "tries": 0}
+            words = _CODE_WORDS if held.allow_code else _WORDS
+            log.move(session, self.database, held, "checked", self.name, words[0], **facts)
+            log.move(session, self.database, held, "queued", self.name, words[1], **FREE)
+
+    # ---- measuring
+
+    def _measure(self, lease: Lease) -> None:
+        try:
+            bench = self.sealed if lease.submission.allow_code else self.bench
+            records = bench.measure(lease.submission)
+        except (Interrupted, StudyError):
+            raise  # the machine's, not the model's: it is tried again
+        except EnergylabError as error:
+            if is_passing(str(error)):
+                raise Unreachable(in_the_portal(str(error))) from error
+            return self._reject(lease, f"the measurement failed: {error}", None)
+        self._attach(lease, records)
+        return None
+
+    def _attach(self, lease: Lease, records: list[Record]) -> None:
+        try:
+            with self.database.writing() as session:
+                held: Submission = self.leases.held(session, lease)
+                results.attach(session, held.id, records)
+                log.move(session, self.database, held, "measured", self.name, _summary(records), **FREE)
+        except LeaseLost:
+            raise
+        except ConflictError as error:
+            self._reject(lease, str(error), None)
+
+
+def _summary(records: list[Record]) -> str:
+    kinds = ", ".join(sorted({record.energy_kind for record in records}))
+    return f"{len(records)} sessions, all valid; energy is {kinds}"
+
+
+def stop_on_signals() -> None:
+    """Let a request to end be an interrupt, so that a study is cancelled and its submission goes back at once."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -1,0 +1,157 @@
+"""A portal in a folder of its own, with a clock that tests move, and clients that browse it as people do."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import replace
+
+import pytest
+from release_builders import record_of
+
+pytest.importorskip("fastapi", reason="the portal's libraries are not installed: pip install energylab-portal")
+
+from starlette.testclient import TestClient
+
+from energylab_portal.database import Database
+from energylab_portal.leases import Leases
+from energylab_portal.request_context import Portal
+from energylab_portal.sealed.statement import ATTESTATIONS
+from energylab_portal.settings import Limits, Settings
+from energylab_portal.submission_rules import OpenSubmission
+from energylab_portal.tokens import Vault
+from energylab_portal.web import create
+
+ADDRESS = "http://127.0.0.1:8320"
+GENEROUS = Limits(submissions_per_minute=1e6, requests_per_second=1e6, logins_per_minute=1e6)
+
+
+class Clock:
+    """Seconds since 1970, as tests say."""
+
+    def __init__(self) -> None:
+        self.now = 1_770_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def make_portal(tmp_path, clock):
+    """Return a function that opens a portal, by default the one of this test's folder, and gives the token."""
+    opened = []
+
+    def make(folder="portal", limits=GENEROUS, **changes):
+        settings = replace(Settings(tmp_path / folder, limits=limits), **changes)
+        settings.prepare()
+        vault, token = Vault.open(settings.folder)
+        portal = Portal(settings, Database(settings.database_url, clock).open(), vault)
+        portal.token = token
+        opened.append(portal)
+        return portal
+
+    yield make
+    for portal in opened:
+        portal.database.close()
+
+
+@pytest.fixture
+def portal(make_portal):
+    return make_portal()
+
+
+@pytest.fixture
+def database(portal):
+    return portal.database
+
+
+@pytest.fixture
+def leases(database):
+    return Leases(database, lease_s=60, pause_s=0)
+
+
+@pytest.fixture
+def browse(portal):
+    """Return a function that opens a fresh browser without scripts; it does not follow redirects."""
+    return lambda **options: TestClient(
+        create(portal), base_url=ADDRESS, **{"follow_redirects": False, "raise_server_exceptions": False, **options}
+    )
+
+
+@pytest.fixture
+def browser(browse):
+    return browse()
+
+
+@pytest.fixture
+def operator(browse, portal):
+    """A browser whose user has entered the operator's token."""
+    client = browse()
+    page = client.get("/operator/login").text
+    client.post("/operator/login", data={"csrf": hidden(page, "csrf"), "token": portal.token})
+    return client
+
+
+@pytest.fixture
+def programme(browse, portal):
+    """A program that shows the operator's token."""
+    return browse(headers={"Authorization": f"Bearer {portal.token}"})
+
+
+@pytest.fixture
+def submit(portal):
+    """Return a function that submits an open model and gives what was accepted."""
+
+    def submit(model="org/model", tasks=("text_generation",), key=None):
+        asked = OpenSubmission(model=model, tasks=tasks, contact="someone@example.org")
+        return portal.desk.take_open(asked, key or secrets.token_urlsafe(20))
+
+    return submit
+
+
+@pytest.fixture
+def measured(submit, leases):
+    """Return a function that submits a model and measures it, with records of a stated energy."""
+    from energylab_portal import log, results
+    from energylab_portal.leases import FREE
+
+    def measure(model="org/model", energy_wh=10.0, sessions=2, **more):
+        accepted = submit(model)
+        database = leases.database
+        with database.writing() as session:
+            one = log.by_name(session, accepted.name)
+            log.move(session, database, one, "checked", "test", "looked at")
+            log.move(session, database, one, "queued", "test", "waits")
+            log.move(session, database, one, "measuring", "test", "runs")
+            records = [record_of(model, energy_wh, number, **more) for number in range(sessions)]
+            results.attach(session, one.id, records)
+            log.move(session, database, one, "measured", "test", "done", **FREE)
+        return accepted
+
+    return measure
+
+
+def hidden(page, name):
+    """Return the value of a hidden field of a page's first form that has it."""
+    return re.search(rf'name="{name}" value="([^"]*)"', page)[1]
+
+
+@pytest.fixture
+def fields():
+    """Return a function that loads a form and gives its hidden fields: what a browser would send along."""
+
+    def read(client, path):
+        page = client.get(path).text
+        return {name: hidden(page, name) for name in ("csrf", "key") if f'name="{name}"' in page}
+
+    return read
+
+
+@pytest.fixture
+def all_attested():
+    return tuple(ATTESTATIONS)

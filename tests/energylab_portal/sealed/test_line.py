@@ -1,0 +1,200 @@
+"""A hostile container at the other end of the line: it cannot mislead, stall or crash the host."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+
+import closed_builders as builders
+import pytest
+
+from energylab.errors import BundleError, EnergylabError, MeasurementError, SealError
+from energylab_portal.sealed import run as sealed
+from energylab_portal.sealed.lines import MAX_LINE, Line, Questions
+
+
+@pytest.fixture
+def pair():
+    """Return a host's questions with a short limit, and the raw socket at the other end."""
+    host, inside = socket.socketpair()
+    yield Questions(Line(host), 0.5), inside
+    host.close()
+    inside.close()
+
+
+def _answer(inside: socket.socket, data: bytes) -> None:
+    """Read one question and send raw bytes."""
+
+    def talk() -> None:
+        inside.recv(1 << 16)
+        inside.sendall(data)
+
+    threading.Thread(target=talk, daemon=True).start()
+
+
+BAD = {
+    "not JSON": b"hello\n",
+    "not an object": b"[1]\n",
+    "another number": b'{"number": 7}\n',
+    "no number": b"{}\n",
+    "a number that is a text": b'{"number": "1"}\n',
+    "duplicate keys": b'{"number": 1, "number": 1}\n',
+    "deep nesting": b"[" * 50_000 + b"\n",
+    "not a number": b'{"number": 1, "x": NaN}\n',
+    "not UTF-8": b"\xff\xfe\n",
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_answer_that_breaks_a_rule_ends_the_run(name, pair) -> None:
+    questions, inside = pair
+    _answer(inside, BAD[name])
+    with pytest.raises(SealError):
+        questions.ask("run")
+    with pytest.raises(SealError):  # and nothing is asked any more
+        questions.ask("run")
+    assert questions.broken is not None
+
+
+def test_silence_ends_the_run_in_time(pair) -> None:
+    questions, _ = pair
+    began_s = time.monotonic()
+    with pytest.raises(SealError, match="no answer within"):
+        questions.ask("run")
+    assert time.monotonic() - began_s < 30  # the limit is half a second; a busy machine may be late
+
+
+def test_a_drip_of_bytes_does_not_stretch_the_limit(pair) -> None:
+    questions, inside = pair
+
+    def drip() -> None:
+        inside.recv(1 << 16)  # what comes before its question is another broken rule
+        try:
+            for _ in range(2400):  # two minutes, were it not for the limit
+                inside.sendall(b" ")
+                time.sleep(0.05)
+        except OSError:
+            return
+
+    threading.Thread(target=drip, daemon=True).start()
+    began_s = time.monotonic()
+    with pytest.raises(SealError, match="no answer within"):
+        questions.ask("run")
+    assert time.monotonic() - began_s < 60
+
+
+def test_line_without_end_is_cut_off(pair) -> None:
+    questions, inside = pair
+
+    def flood() -> None:
+        inside.recv(1 << 16)
+        try:
+            for _ in range(2 * MAX_LINE // 65536):
+                inside.sendall(b"x" * 65536)
+        except OSError:
+            return
+
+    questions._limit_s = 20
+    threading.Thread(target=flood, daemon=True).start()
+    with pytest.raises(SealError, match="without an end of line"):
+        questions.ask("run")
+
+
+def test_answer_before_its_question_is_a_broken_rule(pair) -> None:
+    questions, inside = pair
+    inside.sendall(b'{"number": 1, "done": 1}\n')
+    time.sleep(0.05)
+    with pytest.raises(SealError, match="before it was asked"):
+        questions.ask("run")
+
+
+def test_second_answer_is_a_broken_rule(pair) -> None:
+    questions, inside = pair
+    _answer(inside, b'{"number": 1}\n{"number": 2}\n')
+    assert questions.ask("first") == {}
+    with pytest.raises(SealError, match="before it was asked"):
+        questions.ask("second")
+
+
+def test_end_of_the_line_is_said(pair) -> None:
+    questions, inside = pair
+    inside.close()
+    with pytest.raises(SealError):
+        questions.ask("run")
+
+
+# ---- whole runs against a container that lies at one point
+
+
+def _liar(change):
+    """Serve honestly but for what ``change(question, answer)`` makes of an answer."""
+
+    def talk(connection, service) -> None:
+        line = Line(connection)
+        line.send({"hello": "energylab-closed", "version": 1})
+        while (question := line.receive()) is not None:
+            asked = dict(question)
+            answer = change(asked, service.handle(question))
+            try:
+                connection.sendall(answer if isinstance(answer, bytes) else json.dumps(answer).encode() + b"\n")
+            except OSError:
+                return
+
+    return talk
+
+
+def _on(what, **changes):
+    return lambda question, answer: {**answer, **changes} if question["do"] == what else answer
+
+
+def _unasked(question, answer):
+    return json.dumps(answer).encode() + (b'\n{"energy_j": 0.0}\n' if question["do"] == "run" else b"\n")
+
+
+LIES = {
+    "readings of its own": _on("run", energy_j=0.001, duration_s=0.001),
+    "messages unasked": _unasked,
+    "fewer batches than asked, no failure named": _on("run", done=0),
+    "more batches than asked": _on("run", done=10**6),
+    "fewer queries": lambda q, a: a if q["do"] != "load" else {**a, "data": {**a["data"], "queries": 3}},
+    "other data": lambda q, a: a if q["do"] != "load" else {**a, "data": {**a["data"], "digest": "0" * 64}},
+    "other settings": lambda q, a: a if q["do"] != "load" else {**a, "settings": {**a["settings"], "new_tokens": 1}},
+    "another board": _on("load", boards=["GPU-ffffffff-0000-0000-0000-000000000000"]),
+    "no phases": _on("load", phases=[]),
+    "negative tokens": _on("count", input=-5),
+    "other queries' outputs": lambda q, a: {**a, "answers": {"999": "x"}} if q["do"] == "answers" else a,
+    "a quality that is no figure": _on("score", quality=[{"metric": "x", "value": "best", "queries": 1}]),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_lie_on_the_line_leaves_no_bundle(name, tmp_path) -> None:
+    model = builders.write_model(tmp_path / "Secret-Model-8B")
+    _, board, instruments = builders.simulated_h100()
+    request = builders.make_request(tmp_path / "out", builders.owner(), model, runs=1)
+    stand_in = builders.StandIn(builders.SimulatedService(board), _liar(LIES[name]))
+    with pytest.raises(EnergylabError) as caught:
+        sealed.run(request, container=stand_in, instruments=instruments, watch=builders.stepped)
+    assert isinstance(caught.value, SealError | MeasurementError | BundleError)
+    assert not (tmp_path / "out/bundle.json").exists()
+    assert stand_in.removed
+
+
+def test_failing_query_is_kept_and_leaves_no_bundle(tmp_path) -> None:
+    """A query that fails in the container makes its windows invalid, as anywhere; the owner is told why."""
+
+    def fail(question, answer):
+        if question["do"] == "run" and question["phase"] == "generate":
+            return {"number": answer["number"], "done": 0, "error": "OutOfMemoryError", "message": "of the model"}
+        return answer
+
+    model = builders.write_model(tmp_path / "Secret-Model-8B")
+    _, board, instruments = builders.simulated_h100()
+    request = builders.make_request(tmp_path / "out", builders.owner(), model, runs=1)
+    stand_in = builders.StandIn(builders.SimulatedService(board), _liar(fail))
+    with pytest.raises(MeasurementError, match="out_of_memory"):
+        sealed.run(request, container=stand_in, instruments=instruments, watch=builders.stepped)
+    assert (tmp_path / "out/private/record.json").exists()
+    assert not (tmp_path / "out/bundle.json").exists()

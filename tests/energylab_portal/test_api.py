@@ -1,0 +1,221 @@
+"""The interface for programs, its description, and the command line that speaks it."""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+import urllib.error
+from email import message_from_bytes
+
+import pytest
+
+from energylab.errors import PortalError
+from energylab_portal import client as clients
+from energylab_portal import log, operator_actions
+
+OPEN = {"model": "org/model", "tasks": ["text_generation"], "contact": "someone@example.org"}
+
+
+def key():
+    return {"Idempotency-Key": secrets.token_urlsafe(20)}
+
+
+class TestSubmitters:
+    def test_submitted_and_followed(self, browser):
+        receipt = browser.post("/api/v1/submissions/open", json=OPEN, headers=key())
+        assert receipt.status_code == 201
+        told = receipt.json()
+        assert told["page"].endswith(f"/s/{told['link']}")
+        status = browser.get(f"/api/v1/submissions/{told['link']}").json()
+        assert (status["state"], status["model"], status["figures"]) == ("received", "org/model", [])
+        assert [step["actor"] for step in status["history"]] == ["submitter"]
+
+    def test_the_same_key_is_the_same_submission(self, browser):
+        headers = key()
+        first, second = (browser.post("/api/v1/submissions/open", json=OPEN, headers=headers).json() for _ in range(2))
+        assert (first["again"], second["again"]) == (False, True)
+        assert first["link"] == second["link"]
+        other = browser.post("/api/v1/submissions/open", json={**OPEN, "model": "org/other"}, headers=headers)
+        assert other.status_code == 409
+
+    @pytest.mark.parametrize(
+        ("asked", "said"),
+        [
+            ({**OPEN, "tasks": ["text_genration"]}, "did you mean 'text_generation'"),
+            ({**OPEN, "tasks": []}, "tasks"),
+            ({**OPEN, "model": "a/b/c"}, "write a hub id"),
+            ({**OPEN, "state": "published"}, "state: Extra inputs"),
+            ({}, "model: Field required"),
+        ],
+    )
+    def test_what_is_wrong_is_said(self, browser, asked, said):
+        answer = browser.post("/api/v1/submissions/open", json=asked, headers=key())
+        assert answer.status_code == 422
+        assert said in answer.json()["error"]
+
+    @pytest.mark.parametrize("body", [b"", b"{", b"[" * 60_000, b"\xff\xfe", b'"x"', b'{"model":"\\ud800"}', b"null"])
+    def test_a_body_that_is_no_json_is_refused(self, browser, body):
+        headers = {**key(), "Content-Type": "application/json"}
+        assert browser.post("/api/v1/submissions/open", content=body, headers=headers).status_code in (400, 422)
+
+    def test_without_a_key_nothing_is_taken(self, browser):
+        assert "Idempotency-Key" in browser.post("/api/v1/submissions/open", json=OPEN).json()["error"]
+
+    def test_a_bundle(self, browser, all_attested):
+        data = {"contact": "someone@example.org", "attested": list(all_attested)}
+        sent = {"data": data, "files": {"bundle": ("b.json", b"x")}, "headers": key()}
+        told = browser.post("/api/v1/submissions/closed", **sent)
+        assert told.status_code == 201
+        assert browser.get(f"/api/v1/submissions/{told.json()['link']}").json()["kind"] == "closed"
+
+    def test_a_worker_is_not_named_to_a_submitter(self, browser, submit, database, programme):
+        accepted = submit()
+        with database.writing() as session:
+            one = log.by_name(session, accepted.name)
+            log.move(
+                session,
+                database,
+                one,
+                "checked",
+                "worker secret-host/77 on cpu",
+                "worker secret-host/77 on cpu stopped",
+            )
+        assert "secret-host" not in browser.get(f"/api/v1/submissions/{accepted.link}").text
+        assert "secret-host" not in browser.get(f"/s/{accepted.link}").text
+        assert "secret-host" in programme.get(f"/api/v1/operator/submissions/{accepted.name}").text
+
+    def test_another_link_is_not_there(self, browser):
+        assert browser.get("/api/v1/submissions/nothing").status_code == 404
+
+    def test_release_before_and_after(self, browser, measured, programme):
+        assert browser.get("/api/v1/release").status_code == 404
+        name = measured().name
+        assert programme.post(f"/api/v1/operator/submissions/{name}/review").status_code == 200
+        made = programme.post("/api/v1/operator/releases", json={"name": "r", "date": "2026-03-05"})
+        assert made.json() == {"releases": ["r"], "models": 1, "published": [name], "left_out": []}
+        assert browser.get("/api/v1/release").json()["name"] == "r"
+
+
+class TestOperator:
+    CALLS = (
+        ("GET", "/submissions"), ("GET", "/submissions/x"), ("POST", "/submissions/x/review"),
+        ("POST", "/submissions/x/reject"), ("POST", "/submissions/x/retry"), ("POST", "/submissions/x/allow-code"),
+        ("POST", "/keys"), ("POST", "/keys/x/revoke"), ("POST", "/releases"),
+    )  # fmt: skip
+
+    @pytest.mark.parametrize(("method", "path"), CALLS)
+    def test_every_call_needs_the_token_itself(self, browser, operator, method, path):
+        """A cookie is not enough: another's page could make a browser send it."""
+        for client in (browser, operator):
+            assert client.request(method, f"/api/v1/operator{path}", json={}).status_code == 401
+
+    def test_no_call_is_forgotten_above(self, browser):
+        described = browser.get("/api/openapi.json").json()["paths"]
+        ours = [path for path in described if "/operator" in path]
+        assert len(ours) == len(self.CALLS)
+
+    def test_queue_reject_retry(self, programme, submit):
+        first, second = submit("org/a").name, submit("org/b").name
+        assert [one["submission"] for one in programme.get("/api/v1/operator/submissions").json()] == [second, first]
+        reason = {"reason": "Push safetensors, then submit again."}
+        assert programme.post(f"/api/v1/operator/submissions/{first}/reject", json=reason).status_code == 200
+        assert programme.post(f"/api/v1/operator/submissions/{first}/reject", json=reason).status_code == 409
+        rejected = programme.get("/api/v1/operator/submissions?state=rejected").json()
+        assert [one["submission"] for one in rejected] == [first]
+        assert programme.post(f"/api/v1/operator/submissions/{first}/retry").status_code == 200
+        assert programme.post("/api/v1/operator/submissions/none/retry").status_code == 404
+        assert programme.get("/api/v1/operator/submissions?state=lost").status_code == 422
+
+    def test_what_has_records_is_not_measured_again(self, programme, measured, database):
+        name = measured().name
+        operator_actions.reject(database, name, "The board was shared; submit it again.")
+        answer = programme.post(f"/api/v1/operator/submissions/{name}/retry")
+        assert "records are kept" in answer.json()["error"]
+
+
+class TestClient:
+    """The command line's client against the real application, over a door that can slam."""
+
+    @pytest.fixture
+    def door(self, browser, monkeypatch):
+        troubles = []
+
+        def urlopen(request, timeout):
+            trouble = troubles.pop(0) if troubles else None
+            if trouble == "unreachable":
+                raise urllib.error.URLError("connection refused")
+            answer = browser.request(
+                request.get_method(), request.selector, content=request.data, headers=dict(request.header_items())
+            )
+            if trouble == "answer lost":
+                raise ConnectionResetError("reset")
+            if answer.status_code >= 400:
+                raise urllib.error.HTTPError(
+                    request.full_url, answer.status_code, "", dict(answer.headers), io.BytesIO(answer.content)
+                )
+            return io.BytesIO(answer.content)
+
+        monkeypatch.setattr(clients.urllib.request, "urlopen", urlopen)
+        return troubles
+
+    @pytest.fixture
+    def client(self, door):
+        waits = []
+        client = clients.Client("http://127.0.0.1:8320", sleep=waits.append)
+        object.__setattr__(client, "waits", waits)
+        return client
+
+    def test_submit_and_follow(self, client):
+        receipt = client.submit_open("org/model", ["text_generation"], "someone@example.org")
+        assert client.status(receipt["page"])["state"] == "received"
+        assert clients.describe(client.status(receipt["link"])).startswith(f"{receipt['submission']}  Received: ")
+
+    def test_an_answer_that_is_lost_doubles_nothing(self, client, door, database):
+        door += ["unreachable", "answer lost", "answer lost"]
+        receipt = client.submit_open("org/model", ["text_generation"], "someone@example.org")
+        assert receipt["again"]
+        assert client.waits == [1.0, 2.0, 4.0]
+        with database.reading() as session:
+            assert len(log.in_states(session, ["received"])) == 1
+
+    def test_a_refusal_is_not_tried_again(self, client):
+        with pytest.raises(PortalError, match="did you mean 'text_generation'"):
+            client.submit_open("org/model", ["text_genration"], "someone@example.org")
+        assert client.waits == []
+
+    def test_a_portal_that_stays_away_is_said(self, client, door):
+        door += ["unreachable"] * 10
+        with pytest.raises(PortalError, match="does not answer .connection refused.; nothing is lost"):
+            client.submit_open("org/model", ["text_generation"], "someone@example.org")
+
+    def test_a_bundle(self, client, tmp_path, all_attested):
+        file = tmp_path / "bundle.json"
+        file.write_bytes(b"\r\n--x\r\n\x00binary")
+        receipt = client.submit_closed(file, all_attested, "someone@example.org")
+        assert client.status(receipt["link"])["kind"] == "closed"
+        with pytest.raises(PortalError, match="cannot read"):
+            client.submit_closed(tmp_path / "none", all_attested, "someone@example.org")
+
+    def test_a_form_is_what_mail_parsers_read(self):
+        body, kind = clients.multipart([("contact", "é@example.org")], "bundle", "b", b"\r\n--\r\n\x00")
+        parts = message_from_bytes(f"Content-Type: {kind}\r\n\r\n".encode() + body).get_payload()
+        assert parts[0].get_payload(decode=True).decode() == "é@example.org"
+        assert parts[1].get_payload(decode=True) == b"\r\n--\r\n\x00"
+
+    @pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://x", "127.0.0.1:8320"])
+    def test_only_web_addresses(self, address):
+        with pytest.raises(PortalError, match="write https"):
+            clients.Client(address).status("x")
+
+
+def test_the_description_is_whole(browser):
+    described = browser.get("/api/openapi.json").json()
+    assert described["openapi"].startswith("3.")
+    for methods in described["paths"].values():
+        for call in methods.values():
+            assert call["summary"]
+            assert call["tags"]
+    page = browser.get("/api").text
+    assert all(path in page for path in described["paths"])
+    json.dumps(described)

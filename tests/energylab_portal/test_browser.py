@@ -1,0 +1,208 @@
+"""A model's whole way, in Chromium: submitted, measured from a stand-in hub, reviewed, published, its label fetched.
+
+Screenshots go to ``test-output/portal/``, to be looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from portal_processes import RunningPortal, end, start_worker
+from stand_in_hub import StandInHub
+
+from energylab.publish import chromium
+from energylab.tasks.architectures import find_architecture
+from energylab.tasks.tokenizers import local_tokenizer
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("fastapi", reason="the portal's libraries are not installed: pip install energylab-portal")
+if chromium.find() is None:
+    pytest.skip("Chromium is not installed (Debian: apt-get install chromium)", allow_module_level=True)
+
+SHOTS = Path(__file__).parents[2] / "test-output" / "portal"
+
+
+def tiny_model(folder, seed):
+    """Return the files of a small language model with weights of its own."""
+    import torch
+    import transformers
+
+    torch.manual_seed(seed)
+    config = find_architecture("tiny-gpt2").build_config()
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    local_tokenizer(config, "gpt").save_pretrained(folder)
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    """A hub with a model, one in pickles, one with code of its own, and a gated one."""
+    stand_in = StandInHub()
+    files = tiny_model(tmp_path_factory.mktemp("model"), 1)
+    stand_in.add("model", "someone/tiny").commit(files)
+    pickles = {name: data for name, data in files.items() if not name.endswith(".safetensors")}
+    stand_in.add("model", "someone/pickles").commit({**pickles, "pytorch_model.bin": files["model.safetensors"]})
+    own = files["config.json"].replace(
+        b'"model_type": "gpt2"', b'"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}'
+    )
+    code = b"import pathlib\npathlib.Path('/tmp/energylab-was-here').touch()\nclass Config: pass\n"
+    stand_in.add("model", "someone/own-code").commit({**files, "config.json": own, "own.py": code})
+    yield stand_in
+    stand_in.close()
+
+
+@pytest.fixture(scope="module")
+def portal(tmp_path_factory):
+    running = RunningPortal(tmp_path_factory.mktemp("place") / "portal", "--submissions-per-minute", "1000")
+    yield running
+    running.kill()
+
+
+@pytest.fixture(scope="module")
+def chrome():
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium.find(), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chrome, portal):
+    """Open a page; when the test ends, nothing may have complained or asked for anything from elsewhere."""
+    opened = []
+
+    def open_page(path, width=1280, height=900, **options):
+        context = chrome.new_context(viewport={"width": width, "height": height}, **options)
+        page, complaints, asked = context.new_page(), [], []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        opened.append((context, complaints, asked))
+        page.goto(portal.url + path)
+        return page
+
+    yield open_page
+    for context, complaints, asked in opened:
+        context.close()
+        assert complaints == []
+        assert [url for url in asked if not url.startswith(portal.url)] == []
+
+
+def shot(page, name):
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
+
+
+def submit(page, portal, model):
+    page.goto(f"{portal.url}/submit/open")
+    page.get_by_label(re.compile("^Model")).fill(model)
+    page.get_by_label("Text generation").check()
+    page.get_by_label(re.compile("^Contact")).fill("someone@example.org")
+    page.get_by_role("button", name="Submit").click()
+    page.wait_for_url("**/s/*")
+    return page.url
+
+
+def enter(page, portal):
+    page.goto(f"{portal.url}/operator")
+    page.get_by_label("Token").fill(portal.token)
+    page.get_by_role("button", name="Enter").click()
+    page.get_by_role("heading", name="Operator").wait_for()
+
+
+@pytest.mark.slow
+def test_from_the_form_to_the_label(open_page, portal, hub, tmp_path):
+    page = open_page("/")
+    shot(page, "home")
+    page.get_by_role("link", name="Submit an open model").click()
+    shot(page, "submit-open")
+    links = {name: submit(page, portal, f"someone/{name}") for name in ("tiny", "pickles", "own-code", "missing")}
+    page.goto(links["tiny"])
+    assert page.locator("#state").get_attribute("data-state") == "received"
+    told = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path)}
+    doomed = start_worker(portal.folder, "--protocol", "trial", "--lease", "3", **told)
+    _wait(page, links["tiny"], "measuring")
+    end(doomed)  # kill -9: the next worker takes over, and the study goes on from what is whole
+    page.wait_for_timeout(3500)  # its lease
+    worker = start_worker(portal.folder, "--protocol", "trial", "--lease", "3", "--once", **told)
+    assert worker.wait(timeout=300) == 0
+
+    reasons = {"pickles": "safetensors", "own-code": "no code of strangers", "missing": "not on the hub"}
+    for name, said in reasons.items():
+        page.goto(links[name])
+        assert page.locator("#state").get_attribute("data-state") == "rejected"
+        assert said in page.locator(".problem").inner_text()
+    assert not Path("/tmp/energylab-was-here").exists()
+
+    page.goto(links["tiny"])
+    assert page.locator("#state").get_attribute("data-state") == "measured"
+    assert page.get_by_role("cell", name=re.compile("measured|estimated")).count() == 2
+    assert "worker stopped answering; taken over" in page.locator(".history").inner_text()
+    shot(page, "measured")
+    enter(page, portal)
+    page.get_by_role("link", name=re.compile("measured")).first.click()
+    page.locator("tbody th a").first.click()
+    shot(page, "operator-submission")
+    page.get_by_role("button", name="Approve").click()
+    page.get_by_role("link", name="Operator", exact=True).first.click()
+    page.get_by_label("Name").fill("first-release")
+    page.get_by_role("button", name="Publish").click()
+    assert "first-release: on show now, 1 model," in page.get_by_role("status").inner_text()
+    shot(page, "operator")
+
+    page.goto(links["tiny"])
+    assert page.locator("#state").get_attribute("data-state") == "published"
+    label = page.get_by_role("img", name=re.compile("Energy label"))
+    assert label.evaluate("image => image.complete && image.naturalWidth") == 260
+    answer = page.request.get(portal.url + label.get_attribute("src"))
+    assert answer.headers["content-type"].startswith("image/svg+xml")
+    assert "someone/tiny" in answer.text()
+    shot(page, "published")
+    page.get_by_role("link", name="its page on the leaderboard").click()
+    assert page.locator("h1").inner_text() == "someone/tiny"
+    page.goto(f"{portal.url}/leaderboard/")
+    assert page.get_by_role("link", name="someone/tiny").count() == 1
+    page.get_by_label("Search").fill("another")  # its script runs under the portal's policy
+    assert page.get_by_role("link", name="someone/tiny").count() == 0
+
+
+def _wait(page, link, state):
+    for _ in range(900):
+        page.goto(link)
+        found = page.locator("#state").get_attribute("data-state")
+        if found == state:
+            return
+        assert found != "rejected", page.locator(".problem").inner_text()
+        page.wait_for_timeout(200)
+    raise AssertionError(f"it never was {state}")
+
+
+class TestScreens:
+    @pytest.mark.parametrize("path", ["/", "/submit/open", "/submit/closed", "/methodology", "/api", "/operator/login"])
+    def test_a_phone_does_not_scroll_sideways(self, open_page, path):
+        page = open_page(path, width=375, height=812, is_mobile=True, has_touch=True)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 375
+        shot(page, f"phone{path.replace('/', '-')}")
+
+    def test_dark(self, open_page):
+        page = open_page("/", color_scheme="dark")
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert max(map(int, re.findall(r"\d+", ground))) < 64
+        shot(page, "dark")
+
+    def test_by_keyboard(self, open_page):
+        page = open_page("/submit/open")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        page.get_by_label(re.compile("^Model")).focus()
+        page.keyboard.type("org/model")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Space")
+        assert page.locator("input[name=tasks]:checked").count() == 1
+
+    def test_without_scripts(self, open_page, portal):
+        page = open_page("/submit/open", java_script_enabled=False)
+        assert submit(page, portal, "someone/later").startswith(f"{portal.url}/s/")

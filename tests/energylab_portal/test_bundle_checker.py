@@ -1,0 +1,230 @@
+"""Bundles are checked apart; an unknown key waits; hostile files cost a rejection and no memory."""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+import zipfile
+from dataclasses import replace
+
+import pytest
+from release_builders import record_of
+
+from energylab.errors import ConflictError, NotThereError, PortalError
+from energylab_portal import child_process, keys, log, operator_actions, submission_rules
+from energylab_portal.bundle_checker import BundleChecker, verify_apart
+from energylab_portal.submissions import records_of
+
+PUBLIC = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="  # base64 of 32 times byte 7
+KEY_ID = "4bb06f8e4e3a7715d201d573d0aa423762e55dabd61a2c02278fa56cc6d294e0"  # sha256 of those bytes
+
+
+def verdict(accepted=True, known=True, record=None, checks=(("signature", True, "holds"),), key_id=KEY_ID):
+    return {
+        "accepted": accepted, "key_id": key_id, "key_known": known, "digest": "d" * 64,
+        "checks": [{"name": name, "passed": passed, "words": words} for name, passed, words in checks],
+        "record": None if record is None else record.model_dump_json(),
+    }  # fmt: skip
+
+
+@pytest.fixture
+def send(portal, all_attested):
+    def send(content=b"a bundle"):
+        asked = submission_rules.ClosedSubmission(contact="someone@example.org", attested=all_attested)
+        return portal.desk.take_closed(asked, secrets.token_urlsafe(20), io.BytesIO(content)).name
+
+    return send
+
+
+@pytest.fixture
+def checker(portal):
+    return lambda said: BundleChecker(portal.database, portal.settings, said if callable(said) else lambda *_: said)
+
+
+@pytest.fixture
+def now(database):
+    def now(name):
+        with database.reading() as session:
+            one = log.by_name(session, name)
+            return one, records_of(session, one.id), log.history(session, one.id)
+
+    return now
+
+
+def test_an_accepted_bundle_is_measured_with_its_record(send, checker, now, portal):
+    name, seen = send(), []
+
+    def verifier(path, enrolled):
+        seen.append((path.read_bytes(), dict(enrolled)))
+        return verdict(record=record_of("closed-1", 12.0, source="path"))
+
+    keys.enrol(portal.database, PUBLIC, "Example Ltd")
+    assert checker(verifier).check_one()
+    assert not checker(verifier).check_one()
+    one, records, lines = now(name)
+    assert seen == [(b"a bundle", {KEY_ID: PUBLIC})]
+    assert [line.after for line in lines] == ["received", "checked", "measured"]
+    assert (one.model, one.tasks, one.key_id) == ("closed-1", "text_generation", KEY_ID)
+    assert round(records[0].energy_wh) == 12
+    assert "signature: passed: holds" in one.facts
+
+
+def test_an_unknown_key_waits_until_it_is_enrolled(send, checker, now, portal):
+    name = send()
+    unknown = checker(lambda _, enrolled: verdict(accepted=False, known=KEY_ID in enrolled, record=record_of()))
+    assert unknown.check_one()
+    assert not unknown.check_one()  # it is not looked at again and again
+    one, records, lines = now(name)
+    assert (one.state, one.waits_for_key, one.key_id, records) == ("received", True, KEY_ID, [])
+    assert "not enrolled" in lines[-1].words
+    keys.enrol(portal.database, PUBLIC, "Example Ltd")
+    assert checker(verdict(record=record_of())).check_one()
+    assert now(name)[0].state == "measured"
+
+
+def test_a_bundle_that_waits_can_be_rejected(send, checker, now, portal):
+    name = send()
+    checker(verdict(accepted=False, known=False)).check_one()
+    operator_actions.reject(portal.database, name, "We do not know you; write to us first.")
+    one = now(name)[0]
+    assert (one.state, one.waits_for_key) == ("rejected", False)
+
+
+def test_a_failed_check_is_a_reason_in_words(send, checker, now):
+    name = send()
+    failed = (("signature", True, "holds"), ("timeline", False, "the integral is 7 % off"), ("clocks", None, "unknown"))
+    checker(verdict(accepted=False, checks=failed)).check_one()
+    one = now(name)[0]
+    assert one.state == "rejected"
+    assert "timeline: the integral is 7 % off" in one.reason
+    assert "signature" not in one.reason
+    assert "clocks: not checked: unknown" in one.facts
+
+
+def test_the_same_record_in_another_file_counts_once(send, checker, now):
+    first, second = send(b"one"), send(b"the same, written otherwise")
+    same = checker(verdict(record=record_of()))
+    same.check_one()
+    same.check_one()
+    assert now(first)[0].state == "measured"
+    assert "submitted before" in now(second)[0].reason
+
+
+def test_a_verifier_that_breaks_is_tried_again_and_stops_nobody(send, checker, now, clock):
+    name, other = send(b"bad"), send(b"good")
+
+    def verifier(path, _):
+        if path.read_bytes() == b"bad":
+            raise RuntimeError("a fault of ours")
+        return verdict(record=record_of())
+
+    working = checker(verifier)
+    for _ in range(3):
+        while working.check_one():
+            pass
+        clock.now += 300
+    assert now(name)[0].state == "rejected"
+    assert "RuntimeError" in now(name)[0].reason
+    assert now(other)[0].state == "measured"
+
+
+class TestKeys:
+    def test_the_id_is_the_digest_of_the_raw_key(self):
+        assert keys.key_id(PUBLIC) == KEY_ID
+
+    @pytest.mark.parametrize("wrong", ["", "short", PUBLIC[:-4], "Q" * 64, "ü" * 44, PUBLIC + "AAAA"])
+    def test_what_is_no_key_is_refused(self, wrong):
+        with pytest.raises(PortalError, match="32 raw bytes"):
+            keys.key_id(wrong)
+
+    def test_enrolled_once_and_revoked_for_good(self, database):
+        keys.enrol(database, PUBLIC, "Example Ltd")
+        with pytest.raises(ConflictError, match="enrolled for Example Ltd"):
+            keys.enrol(database, PUBLIC, "Another")
+        keys.revoke(database, KEY_ID)
+        with database.reading() as session:
+            assert keys.enrolled(session) == {}
+            assert len(keys.everyone(session)) == 1
+        with pytest.raises(ConflictError, match="stays so"):
+            keys.enrol(database, PUBLIC, "Example Ltd")
+        with pytest.raises(NotThereError):
+            keys.revoke(database, KEY_ID)
+
+
+# ---- the real verifier in its own process, with files made to hurt it
+
+
+def bomb():
+    """A zip of a megabyte that holds a gigabyte."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        archive.writestr("record.json", b"0" * 300_000_000)
+    return file.getvalue()
+
+
+HOSTILE = {
+    "zip bomb": bomb,
+    "deep nesting": lambda: b"[" * 2_000_000,
+    "deep objects": lambda: b'{"a":' * 1_000_000,
+    "a long number": lambda: b'{"payload":' + b"9" * 5_000_000 + b"}",
+    "many keys": lambda: b"{" + b",".join(b'"%d":0' % n for n in range(1_000_000)) + b"}",
+    "duplicate keys": lambda: b'{"payload":"YQ==","payload":"Yg==","payloadType":"x","signatures":[]}',
+    "traversal": lambda: json.dumps(
+        {"payload": "../../../etc/passwd", "payloadType": "../x", "signatures": []}
+    ).encode(),
+    "no text": lambda: bytes(range(256)) * 1000,
+    "lone surrogate": lambda: b'{"payload":"\\ud800"}',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_are_rejected_within_their_bounds(name, send, portal, now):
+    """In a process that may use 1 GiB and ten seconds: none is accepted, nothing is kept of them but the reason."""
+    bounds = child_process.Bounds(memory_bytes=1 << 30, cpu_s=10, wall_s=60.0, file_bytes=1 << 20)
+
+    def verifier(path, enrolled):
+        return verify_apart(path, enrolled, bounds=bounds)
+
+    sent = send(HOSTILE[name]())
+    BundleChecker(portal.database, portal.settings, verifier).check_one()
+    one, records, _ = now(sent)
+    assert (one.state, records) == ("rejected", [])
+    assert one.reason
+
+
+class TestApart:
+    #: The clock's bound is for hangs alone: a busy machine may take long to give a child its second.
+    BOUNDS = child_process.Bounds(memory_bytes=512 << 20, cpu_s=1, wall_s=120.0, file_bytes=1000)
+
+    def child(self, tmp_path, monkeypatch, body, bounds=BOUNDS):
+        (tmp_path / "hostile_child.py").write_text(
+            f"from energylab_portal.child_process import answer\ndef work(q):\n    {body}\nanswer(work)\n"
+        )
+        import os
+
+        monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+        return child_process.ask("hostile_child", {"file": str(tmp_path / "large")}, bounds)
+
+    def test_an_answer_comes_back(self, tmp_path, monkeypatch):
+        assert self.child(tmp_path, monkeypatch, "print('noise'); return {'seen': q}") == {
+            "seen": {"file": str(tmp_path / "large")}
+        }
+
+    @pytest.mark.parametrize(
+        ("body", "said"),
+        [
+            ("return len(b'0' * (2 << 30))", "no answer"),  # memory
+            ("\n    while True: pass", "no answer"),  # processor
+            ("import os; os._exit(3)", "exit status 3"),
+            ("import os; os.kill(os.getpid(), 11)", "segmentation"),
+            ("__import__('pathlib').Path(q['file']).write_bytes(b'0'*5000)", "no answer"),
+        ],
+    )
+    def test_what_goes_beyond_its_bounds_ends(self, tmp_path, monkeypatch, body, said):
+        with pytest.raises(child_process.ChildDied, match=said):
+            self.child(tmp_path, monkeypatch, body)
+
+    def test_what_sleeps_beyond_its_time_ends(self, tmp_path, monkeypatch):
+        with pytest.raises(child_process.ChildDied, match="within 2 s"):
+            self.child(tmp_path, monkeypatch, "import time; time.sleep(600)", replace(self.BOUNDS, wall_s=2.0))

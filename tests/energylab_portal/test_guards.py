@@ -1,0 +1,148 @@
+"""Size, rate, host: what is refused before anything else looks at it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from energylab_portal.guards import Buckets, Guards
+from energylab_portal.settings import Limits, Settings
+
+
+async def call(app, method="GET", path="/", headers=(), chunks=(b"",), client="1.2.3.4"):
+    """Send one request to an ASGI application in given chunks; return status, headers and body."""
+    left, sent = list(chunks), []
+
+    async def receive():
+        body = left.pop(0) if left else b""
+        return {"type": "http.request", "body": body, "more_body": bool(left)}
+
+    async def send(message):
+        sent.append(message)
+
+    told = [(b"host", b"127.0.0.1:8320"), *headers]
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "headers": told,
+        "client": (client, 1),
+        "query_string": b"",
+    }
+    await app(scope, receive, send)
+    return sent[0]["status"], dict(sent[0]["headers"]), b"".join(part.get("body", b"") for part in sent[1:])
+
+
+class Greedy:
+    """An application that reads everything and remembers how much there was."""
+
+    def __init__(self):
+        self.read = 0
+
+    async def __call__(self, scope, receive, send):
+        more = True
+        while more:
+            message = await receive()
+            self.read += len(message["body"])
+            more = message["more_body"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+
+class Stubborn(Greedy):
+    """One that makes an answer of its own when its body is cut off, as form parsers do."""
+
+    async def __call__(self, scope, receive, send):
+        try:
+            await super().__call__(scope, receive, send)
+        except Exception:  # noqa: BLE001 - as they do
+            await send({"type": "http.response.start", "status": 400, "headers": []})
+            await send({"type": "http.response.body", "body": b"bad body"})
+
+
+def guarded(app=None, **limits):
+    return Guards(app or Greedy(), Settings(limits=Limits(**limits)), clock=lambda: 0.0)
+
+
+def ask(app, *args, **options):
+    return asyncio.run(call(app, *args, **options))
+
+
+class TestSize:
+    def test_a_stated_length_is_refused_before_a_byte_is_read(self):
+        app = Greedy()
+        status, headers, _ = ask(guarded(app), "POST", headers=[(b"content-length", b"70000")], chunks=[b"x" * 70_000])
+        assert (status, app.read) == (413, 0)
+        assert headers[b"connection"] == b"close"
+
+    @pytest.mark.parametrize("kind", [Greedy, Stubborn])
+    def test_an_unstated_length_is_cut_off_while_it_arrives(self, kind):
+        app = kind()
+        status, _, body = ask(guarded(app), "POST", "/api/x", chunks=[b"x" * 10_000] * 1000)
+        assert status == 413
+        assert b"65,536 bytes" in body
+        assert app.read <= 65_536 + 10_000
+
+    def test_a_bundle_may_be_larger(self):
+        app = guarded()
+        assert ask(app, "POST", "/submit/closed", chunks=[b"x" * (1 << 20)] * 20)[0] == 200
+        assert ask(app, "POST", "/api/v1/submissions/closed", chunks=[b"x" * (1 << 20)] * 25)[0] == 413
+
+    @pytest.mark.parametrize("length", [b"-1", b"1e3", b"9" * 40, b"abc"])
+    def test_a_length_that_is_no_number_is_refused(self, length):
+        assert ask(guarded(), "POST", headers=[(b"content-length", length)])[0] in (400, 413)
+
+
+class TestRate:
+    def test_each_address_has_its_own(self):
+        app = guarded(submissions_per_minute=3)
+        first = [ask(app, "POST", "/submit/open", client="1.1.1.1")[0] for _ in range(5)]
+        assert first == [200, 200, 200, 429, 429]
+        status, headers, _ = ask(app, "POST", "/submit/open", client="1.1.1.1")
+        assert int(headers[b"retry-after"]) == 20
+        assert ask(app, "POST", "/submit/open", client="2.2.2.2")[0] == 200
+        assert ask(app, "GET", "/", client="1.1.1.1")[0] == 200  # reading goes on
+
+    def test_guessing_the_token_is_slow(self):
+        app = guarded(logins_per_minute=2)
+        assert [ask(app, "POST", "/operator/login")[0] for _ in range(3)] == [200, 200, 429]
+
+    def test_a_bucket_fills_again(self):
+        now = [0.0]
+        bucket = Buckets(2.0, 4.0, clients=10, clock=lambda: now[0])
+        assert [bucket.take("a") for _ in range(5)] == [0, 0, 0, 0, 0.5]
+        now[0] = 1.0
+        assert [bucket.take("a") for _ in range(3)] == [0, 0, 0.5]
+
+    def test_a_flood_of_addresses_is_forgotten(self):
+        bucket = Buckets(1.0, 1.0, clients=100, clock=lambda: 0.0)
+        for number in range(10_000):
+            bucket.take(str(number))
+        assert len(bucket._levels) == 100
+
+
+class TestHost:
+    @pytest.mark.parametrize("host", [b"127.0.0.1:8320", b"localhost:1", b"LOCALHOST", b"[::1]:8320"])
+    def test_our_names_are_answered(self, host):
+        app = Guards(Greedy(), Settings())
+        assert asyncio.run(_with_host(app, host)) == 200
+
+    @pytest.mark.parametrize("host", [b"evil.example", b"", b"127.0.0.1.evil.example", b"[::2]"])
+    def test_another_name_is_not(self, host):
+        app = Guards(Greedy(), Settings())
+        assert asyncio.run(_with_host(app, host)) == 421
+
+
+async def _with_host(app, host):
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", host)], "client": ("1.1.1.1", 1)}
+    await app(scope, receive, send)
+    return sent[0]["status"]

@@ -1,0 +1,97 @@
+"""What is found about a model on a hub before it is queued: in a process apart, without a weight or a line of code."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from stand_in_hub import StandInHub
+
+pytest.importorskip("fastapi", reason="the portal's libraries are not installed: pip install energylab-portal")
+
+from energylab.tasks.architectures import find_architecture
+from energylab.tasks.tokenizers import local_tokenizer
+from energylab_portal.inspection import inspect_apart
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A model's configuration and tokenizer, and weights that nobody reads here."""
+    folder = tmp_path_factory.mktemp("model")
+    config = find_architecture("tiny-gpt2").build_config()
+    config.save_pretrained(folder)
+    local_tokenizer(config, "gpt").save_pretrained(folder)
+    return {**{file.name: file.read_bytes() for file in folder.iterdir()}, "model.safetensors": b"never read"}
+
+
+@pytest.fixture(scope="module")
+def hub(files):
+    stand_in = StandInHub()
+    stand_in.add("model", "someone/fits").commit(files)
+    stand_in.add("model", "someone/gated", gated=True).commit(files)
+    picture = {"config.json": json.dumps({"model_type": "vit"}).encode(), "model.safetensors": b""}
+    stand_in.add("model", "someone/picture").commit(picture)
+    nested = b'{"model_type":' + b"[" * 50_000 + b"]" * 50_000 + b"}"
+    stand_in.add("model", "someone/nested").commit({**files, "config.json": nested})
+    huge = json.loads(files["config.json"]) | {"n_layer": 96, "n_embd": 12288, "n_head": 96, "n_inner": 4 * 12288}
+    stand_in.add("model", "someone/huge").commit({**files, "config.json": json.dumps(huge).encode()})
+    own = json.loads(files["config.json"]) | {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}
+    code = {"config.json": json.dumps(own).encode(), "own.py": b"raise SystemExit('the code was run')"}
+    pickles = {name: data for name, data in files.items() if name != "model.safetensors"}
+    stand_in.add("model", "someone/own").commit({**pickles, **code, "pytorch_model.bin": b"never read"})
+    yield stand_in
+    stand_in.close()
+
+
+@pytest.fixture
+def look(hub, tmp_path):
+    def look(model, revision=None, elsewhere=False, tasks=("text_generation",), own_code=False):
+        question = {"model": model, "revision": revision, "tasks": tasks, "parameters": {"data_source": "sample"},
+                    "largest_gb": 1.0, "params": None, "elsewhere": elsewhere, "own_code": own_code}  # fmt: skip
+        told = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "NO_PROXY": "127.0.0.1", "CUDA_VISIBLE_DEVICES": ""}
+        return inspect_apart(question, told)
+
+    return look
+
+
+def test_size_class_and_commit_of_one_that_fits(look, hub):
+    found = look("someone/fits")
+    assert found.refusal == ""
+    assert found.commit == hub.repositories["model", "someone/fits"].branches["main"]
+    assert any("122 k parameters, class A; fits 1 x" in words for words in found.words)
+    asked = [path for _, path, _ in hub.requests if path.endswith("model.safetensors")]
+    assert asked == []  # no weight was read
+
+
+@pytest.mark.parametrize(
+    ("model", "revision", "said"),
+    [
+        ("someone/missing", None, "not on the hub"),
+        ("someone/fits", "v9", "no revision 'v9'"),
+        ("someone/gated", None, "gated on the hub: open it"),
+        ("someone/picture", None, "cannot be loaded"),
+        ("someone/nested", None, "someone/nested"),
+        ("someone/huge", None, "GB of weights in float16, more than the host's free memory"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_words(look, model, revision, said):
+    assert said in look(model, revision).refusal
+
+
+def test_for_a_device_of_another_machine_only_the_size_is_said(look):
+    found = look("someone/huge", elsewhere=True)
+    assert found.refusal == ""
+    assert any("174 B parameters, class C; whether it fits" in words for words in found.words)
+
+
+def test_of_one_that_may_bring_its_own_code_nothing_is_run_and_no_weight_read(look, hub):
+    assert "safetensors" in look("someone/own").refusal
+    found = look("someone/own", own_code=True)
+    assert found.refusal == ""
+    assert found.commit == hub.repositories["model", "someone/own"].branches["main"]
+    assert any("1 of them code" in words for words in found.words)
+    assert any("the container will tell" in words for words in found.words)
+    asked = {path.rpartition("/")[2] for _, path, _ in hub.requests if "someone/own" in path}
+    assert not {"own.py", "pytorch_model.bin"} & asked
+    assert "not on the hub" in look("someone/missing", own_code=True).refusal
+    assert "did you mean" in look("someone/own", own_code=True, tasks=("text_generatio",)).refusal

@@ -1,0 +1,240 @@
+"""kill -9 of portal or worker at any moment loses and doubles nothing that was accepted; secrets stay secret."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import re
+import secrets
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the portal's libraries are not installed: pip install energylab-portal")
+
+from portal_processes import ROOT, RunningPortal, end, environment
+from sqlalchemy import select
+
+from energylab_portal import log
+from energylab_portal.database import Database
+from energylab_portal.schema import Event, Submission
+from energylab_portal.settings import Settings
+from energylab_portal.tokens import digest_of
+
+FREE = ("--submissions-per-minute", "1e6", "--requests-per-second", "1e6")
+
+
+def send(url, key, model, stop):
+    """Submit until it is accepted, as the command line does; return the private link."""
+    body = json.dumps({"model": model, "tasks": ["text_generation"], "contact": "someone@example.org"}).encode()
+    headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+    while not stop.is_set():
+        request = urllib.request.Request(f"{url}/api/v1/submissions/open", body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return json.loads(answer.read())["link"]
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.05)
+    return None
+
+
+def test_a_portal_that_is_killed_again_and_again(tmp_path):
+    portal, stop, accepted = RunningPortal(tmp_path / "portal", *FREE), threading.Event(), {}
+
+    def client(number):
+        while not stop.is_set():
+            key = secrets.token_urlsafe(20)
+            link = send(portal.url, key, f"org/m{number}", stop)
+            if link:
+                accepted[key] = link
+
+    clients = [threading.Thread(target=client, args=(number,)) for number in range(4)]
+    for one in clients:
+        one.start()
+    chance = random.Random(8)
+    for _ in range(3):
+        time.sleep(chance.uniform(0.2, 1.0))
+        portal.kill()
+        portal.start()
+    until = time.monotonic() + 120
+    while len(accepted) <= 20 and time.monotonic() < until:  # however slow the machine is
+        time.sleep(0.1)
+    stop.set()
+    for one in clients:
+        one.join()
+    portal.kill()
+    database = Database(Settings(portal.folder).database_url).open()
+    with database.reading() as session:
+        rows = session.execute(select(Submission.request_hash, Submission.link_hash, Submission.id)).all()
+        received = session.scalars(select(Event.submission_id).where(Event.after == "received")).all()
+        assert session.connection().exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+    database.close()
+    kept = {row.request_hash: row.link_hash for row in rows}
+    assert len(accepted) > 20
+    assert {digest_of(key): digest_of(link) for key, link in accepted.items()}.items() <= kept.items()  # none lost
+    assert len(rows) == len(kept)  # none doubled
+    assert sorted(received) == sorted(row.id for row in rows)  # each with its first line of the log
+
+
+WORKER = """
+import sys, time
+from pathlib import Path
+from release_builders import record_of
+from energylab_portal.database import Database
+from energylab_portal.inspection import Finding
+from energylab_portal.leases import Leases
+from energylab_portal.protocol import Protocol
+from energylab_portal.worker import Worker
+
+class Bench:
+    protocol, params, work = Protocol(title="test"), None, Path("/nowhere")
+    def measure(self, submission):
+        time.sleep(0.3)
+        return [record_of(submission.model, 10.0)]
+
+database = Database(sys.argv[1]).open()
+Worker(database, Bench(), "cpu", inspect=lambda *_: Finding("c" * 40, ("exists",)),
+       leases=Leases(database, lease_s=2.0)).run()
+"""
+
+
+def start_fake_worker(url):
+    """Start a worker whose bench takes a third of a second."""
+    told = environment()
+    told["PYTHONPATH"] = f"{told['PYTHONPATH']}:{ROOT / 'tests'}"
+    return subprocess.Popen([sys.executable, "-c", WORKER, url], env=told, stderr=subprocess.DEVNULL)
+
+
+def test_workers_that_are_killed_again_and_again(make_portal, submit_to):
+    """Two workers, one of them killed every second: each submission is measured once, and its log says so."""
+    portal = make_portal(folder="shared")
+    portal.database.close()
+    database = Database(portal.settings.database_url).open()  # with the real clock, as the workers have
+    names = [submit_to(database, portal, f"org/m{number}") for number in range(8)]
+    steady, doomed = (start_fake_worker(portal.settings.database_url) for _ in range(2))
+    deadline, kills = time.monotonic() + 300, 0
+    try:
+        while time.monotonic() < deadline:
+            time.sleep(1.0)
+            with database.reading() as session:
+                if len(log.in_states(session, ["measured"])) == len(names):
+                    break
+            if kills < 3:
+                kills += 1
+                end(doomed)
+                doomed = start_fake_worker(portal.settings.database_url)
+    finally:
+        end(steady)
+        end(doomed)
+    with database.reading() as session:
+        for name in names:
+            lines = log.history(session, log.by_name(session, name).id)
+            ways = [line.after for line in lines if line.after]
+            assert ways.count("measured") == 1, [line.words for line in lines]
+            assert ways[-1] == "measured"
+    database.close()
+    assert kills >= 1
+
+
+@pytest.fixture
+def submit_to():
+    from energylab_portal.submission_rules import OpenSubmission
+    from energylab_portal.submissions import Desk
+
+    def submit(database, portal, model):
+        asked = OpenSubmission(model=model, tasks=("text_generation",), contact="someone@example.org")
+        return Desk(database, portal.vault, portal.settings).take_open(asked, secrets.token_urlsafe(20)).name
+
+    return submit
+
+
+def test_no_secret_is_in_database_log_or_pages(tmp_path):
+    """Tokens, links and keys of a portal that was used, also wrongly, are nowhere but where they belong."""
+    portal = RunningPortal(tmp_path / "portal", *FREE, "--verbose")
+    token, key = portal.token, secrets.token_urlsafe(20)
+    link = send(portal.url, key, "org/model", threading.Event())
+    pages = b""
+    for path, headers in [
+        (f"/s/{link}", {}), (f"/api/v1/submissions/{link}", {}), (f"/s/{link}x", {}), ("/", {}),
+        ("/api/v1/operator/submissions", {"Authorization": f"Bearer {token}"}),
+        ("/api/v1/operator/submissions", {"Authorization": f"Bearer {token}x"}),
+        (f"/no-such/{token}", {}),
+    ]:  # fmt: skip
+        request = urllib.request.Request(portal.url + path, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                pages += answer.read()
+        except urllib.error.HTTPError as error:
+            pages += error.read()
+    portal.kill()
+    printed = portal.log.read_text()
+    kept = b"".join(path.read_bytes() for path in portal.folder.rglob("*") if path.is_file())
+    assert printed.count(token) == 1  # the one line that is for the operator
+    assert "GET /s/{link} 200" in printed
+    secret = (portal.folder / "secret").read_text()
+    for one in (link, key, secret):
+        assert one not in printed
+    for one in (token, key, secret):
+        assert one.encode() not in pages
+    for one in (token, link, key):
+        assert one.encode() not in kept
+    assert "someone@example.org" not in printed
+    for name in ("secret", "operator"):
+        assert (portal.folder / name).stat().st_mode & 0o077 == 0
+    assert portal.folder.stat().st_mode & 0o077 == 0
+    portal.start()  # a second start prints no token
+    portal.kill()
+    assert portal.log.read_text().count("operator    ") == 1
+
+
+def peak_mib(process):
+    """Return the largest memory a process ever had, in MiB."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)[1]) / 1024
+
+
+def upload(url, parts):
+    """Send a body of unstated length in parts, as long as the portal takes it; return the status."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+    kind = "multipart/form-data; boundary=edge"
+    try:
+        headers = {"Content-Type": kind, "Idempotency-Key": secrets.token_hex(16)}
+        connection.request("POST", "/api/v1/submissions/closed", parts, headers, encode_chunked=True)
+    except (BrokenPipeError, ConnectionResetError):  # it was told to stop while it sent
+        return 413
+    return connection.getresponse().status
+
+
+def body(size):
+    """Yield a form with a file of `size` MiB."""
+    for field in ("public", "integrity", "representative"):
+        yield f'--edge\r\nContent-Disposition: form-data; name="attested"\r\n\r\n{field}\r\n'.encode()
+    yield b'--edge\r\nContent-Disposition: form-data; name="contact"\r\n\r\na@example.org\r\n'
+    yield b'--edge\r\nContent-Disposition: form-data; name="bundle"; filename="b"\r\n\r\n'
+    for _ in range(size):
+        yield os.urandom(1 << 20)
+    yield b"\r\n--edge--\r\n"
+
+
+def test_large_uploads_do_not_fill_the_memory(tmp_path):
+    """Six bundles of 20 MiB at once are kept, two of 300 MiB cut off; the process grows by less than one of them."""
+    portal = RunningPortal(tmp_path / "portal", *FREE)
+    assert upload(portal.url, body(1)) == 201
+    before = peak_mib(portal.process)
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(lambda size: upload(portal.url, body(size)), [20] * 6 + [300] * 2))
+    grown = peak_mib(portal.process) - before
+    portal.kill()
+    assert statuses == [201] * 6 + [413] * 2
+    assert grown < 20
+    assert len(list((portal.folder / "bundles").glob("*.bundle"))) == 7
+    assert list((portal.folder / "bundles").glob(".upload-*")) == []

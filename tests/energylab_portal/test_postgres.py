@@ -1,0 +1,142 @@
+"""The same portal on PostgreSQL: taken in once, leased once, nothing deleted. A server of its own, on a socket."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete
+from sqlalchemy.exc import DatabaseError
+
+pytest.importorskip("fastapi", reason="the portal's libraries are not installed: pip install energylab-portal")
+pytest.importorskip("psycopg", reason="psycopg is not installed: pip install energylab-portal")
+
+from energylab_portal import log
+from energylab_portal.database import Database
+from energylab_portal.leases import LeaseLost, Leases
+from energylab_portal.schema import Event
+from energylab_portal.settings import Settings
+from energylab_portal.submission_rules import OpenSubmission
+from energylab_portal.submissions import Desk
+from energylab_portal.tokens import Vault
+
+
+def programs():
+    """Return the folder of initdb and postgres, or None."""
+    places = [Path(found).resolve().parent for found in [shutil.which("initdb")] if found]
+    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((place for place in places if (place / "initdb").exists() and (place / "postgres").exists()), None)
+
+
+if programs() is None:
+    pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server that listens on a socket in a folder of its own; it refuses to run as root."""
+    place = tmp_path_factory.mktemp("pg")
+    as_root = os.geteuid() == 0
+    user = "postgres" if as_root else pwd.getpwuid(os.geteuid()).pw_name
+    if as_root:
+        try:
+            pwd.getpwnam("postgres")
+        except KeyError:
+            pytest.skip("PostgreSQL does not run as root, and there is no user 'postgres'")
+        for folder in (place, *place.parents):
+            if folder.stat().st_uid == 0 and folder != Path("/"):
+                folder.chmod(folder.stat().st_mode | 0o011)
+        shutil.chown(place, "postgres")
+
+    def run(*command, **options):
+        return subprocess.Popen(
+            [str(programs() / command[0]), *command[1:]], cwd="/", user=user if as_root else None,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **options,
+        )  # fmt: skip
+
+    made = run("initdb", "-D", f"{place}/data", "-A", "trust", "-U", "lab", "--no-sync")
+    _, said = made.communicate(timeout=120)
+    assert made.returncode == 0, said
+    running = run("postgres", "-D", f"{place}/data", "-k", str(place), "-c", "listen_addresses=", "-F")
+    for _ in range(300):
+        if (place / ".s.PGSQL.5432").exists():
+            break
+        time.sleep(0.1)
+    yield f"postgresql://lab@/postgres?host={place}"
+    running.terminate()
+    running.wait(timeout=60)
+
+
+@pytest.fixture
+def database(server):
+    for _ in range(50):
+        try:
+            opened = Database(server).open()
+            break
+        except Exception as error:  # noqa: BLE001 - the socket is there before the server answers
+            last = error
+            time.sleep(0.2)
+    else:
+        raise last
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def desk(database, tmp_path):
+    settings = Settings(tmp_path / "portal")
+    settings.prepare()
+    return Desk(database, Vault.open(settings.folder)[0], settings)
+
+
+def take(desk, model="org/model", key=None):
+    asked = OpenSubmission(model=model, tasks=("text_generation",), contact="someone@example.org")
+    return desk.take_open(asked, key or secrets.token_urlsafe(20))
+
+
+def test_taken_in_once_and_leased_once(desk, database, server):
+    key = secrets.token_urlsafe(20)
+    with ThreadPoolExecutor(16) as pool:
+        assert len(set(pool.map(lambda _: take(desk, key=key).link, range(32)))) == 1
+        names = {take(desk, key=key).name, *pool.map(lambda n: take(desk, f"org/m{n}").name, range(11))}
+    for name in names:
+        with database.writing() as session:
+            for state in ("checked", "queued"):
+                log.move(session, database, log.by_name(session, name), state, "test", "on its way")
+    crews = [Leases(Database(server).open(), lease_s=60) for _ in range(3)]
+    with ThreadPoolExecutor(15) as pool:
+        taken = [lease for lease in pool.map(lambda n: crews[n % 3].take_measurement(f"w{n}"), range(15)) if lease]
+    # a row that another looks at is passed over, so that a look may find nothing; a second look finds the rest
+    while (lease := crews[0].take_measurement("w")) is not None:
+        taken.append(lease)
+    for crew in crews:
+        crew.database.close()
+    held = [lease.submission.name for lease in taken]
+    assert sorted(held) == sorted(names)
+
+
+def test_a_lease_runs_out_by_the_servers_clock(desk, database):
+    name = take(desk, "org/slow").name
+    with database.writing() as session:
+        for state in ("checked", "queued"):
+            log.move(session, database, log.by_name(session, name), state, "test", "on its way")
+    brief, patient = Leases(database, lease_s=2.0), Leases(database, lease_s=60)
+    dead = brief.take_measurement("dead")
+    assert patient.take_measurement("next") is None
+    time.sleep(2.1)
+    assert patient.take_measurement("next").submission.name == name
+    with pytest.raises(LeaseLost):
+        brief.renew(dead)
+
+
+def test_the_log_stays(desk, database):
+    take(desk)
+    with pytest.raises(DatabaseError, match="kept as they are"), database.writing() as session:
+        session.execute(delete(Event))

@@ -1,0 +1,138 @@
+"""States follow each other only as they may, every change is logged, and nothing is deleted."""
+
+from __future__ import annotations
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import delete, select, text, update
+from sqlalchemy.exc import DatabaseError
+
+from energylab.errors import ConflictError, PortalError
+from energylab_portal import log
+from energylab_portal.database import Database
+from energylab_portal.schema import Base, Event, Submission
+from energylab_portal.states import CLOSED_WAY, NEXT, OPEN_WAY, STATES
+
+ALLOWED = {
+    ("received", "checked"), ("checked", "queued"), ("checked", "measured"), ("queued", "measuring"),
+    ("measuring", "measured"), ("measuring", "queued"), ("measured", "reviewed"), ("reviewed", "published"),
+    ("rejected", "received"), *((state, "rejected") for state in STATES if state not in ("published", "rejected")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after"), list(itertools.product(STATES, STATES)))
+def test_every_pair_is_allowed_or_refused(submit, database, before, after):
+    name = submit().name
+    with database.writing() as session:
+        one = log.by_name(session, name)
+        session.execute(update(Submission).where(Submission.id == one.id).values(state=before))
+        session.refresh(one)
+        if (before, after) in ALLOWED:
+            log.move(session, database, one, after, "test", "why")
+            assert one.state == after
+        else:
+            with pytest.raises(ConflictError, match="may follow only"):
+                log.move(session, database, one, after, "test", "why")
+
+
+def test_both_ways_are_made_of_allowed_steps():
+    for way in (OPEN_WAY, CLOSED_WAY):
+        assert all(step in ALLOWED for step in itertools.pairwise(way))
+    assert set(NEXT) == set(STATES)
+
+
+def test_a_stale_page_changes_nothing(submit, database):
+    name = submit().name
+    with database.reading() as session:
+        seen = log.by_name(session, name)
+        session.expunge(seen)
+    with database.writing() as session:
+        log.move(session, database, log.by_name(session, name), "checked", "first", "looked at")
+    with pytest.raises(ConflictError, match="load the page again"), database.writing() as session:
+        log.move(session, database, seen, "rejected", "second", "too late")
+    with database.reading() as session:
+        assert [event.actor for event in log.history(session, seen.id)] == ["submitter", "first"]
+
+
+def test_a_change_and_its_line_are_one(submit, database):
+    """What fails after the change takes the change with it."""
+    name = submit().name
+
+    def change_and_fail():
+        with database.writing() as session:
+            log.move(session, database, log.by_name(session, name), "checked", "test", "looked at")
+            raise RuntimeError("the machine stops here")
+
+    with pytest.raises(RuntimeError):
+        change_and_fail()
+    with database.reading() as session:
+        one = log.by_name(session, name)
+        assert (one.state, len(log.history(session, one.id))) == ("received", 1)
+
+
+class TestNothingIsDeleted:
+    @pytest.mark.parametrize("table", sorted(Base.metadata.tables))
+    def test_the_database_itself_refuses(self, measured, database, table):
+        from energylab_portal import keys
+
+        measured()
+        keys.enrol(database, "A" * 43 + "=", "someone")
+        if table == "releases":
+            with database.writing() as session:
+                session.execute(text("INSERT INTO releases VALUES (1, 'r', 'open', '2026-01-01', 'd', 0, 0)"))
+        with pytest.raises(DatabaseError, match="kept as they are"), database.writing() as session:
+            session.execute(delete(Base.metadata.tables[table]))
+
+    def test_the_log_cannot_be_rewritten(self, submit, database):
+        submit()
+        with pytest.raises(DatabaseError, match="kept as they are"), database.writing() as session:
+            session.execute(update(Event).values(actor="another"))
+
+
+class TestDatabase:
+    def test_readers_do_not_wait_for_a_writer(self, submit, database):
+        submit("org/before")
+        with database.writing() as writer:
+            writer.execute(update(Submission).values(model="org/after"))
+            with database.reading() as reader:
+                assert reader.scalar(select(Submission.model)) == "org/before"
+
+    def test_one_that_fails_takes_none_with_it(self, submit, database):
+        """Forty pieces at once, every fourth of which fails after it wrote something."""
+        name = submit().name
+
+        def piece(number):
+            def work(session):
+                one = log.by_name(session, name)
+                log.note(session, one.id, 0.0, f"writer {number}", "wrote")
+                if number % 4 == 0:
+                    raise KeyError(number)
+                return number
+
+            try:
+                return database.together(work)
+            except KeyError as error:
+                return error.args[0] + 1000
+
+        with ThreadPoolExecutor(20) as pool:
+            said = list(pool.map(piece, range(40)))
+        assert said == [number + 1000 if number % 4 == 0 else number for number in range(40)]
+        with database.reading() as session:
+            kept = [line.actor for line in log.history(session, log.by_name(session, name).id)][1:]
+        assert sorted(kept) == sorted(f"writer {number}" for number in range(40) if number % 4)
+
+    def test_what_was_committed_is_synced(self, database):
+        with database.reading() as session:
+            assert session.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+            assert session.execute(text("PRAGMA synchronous")).scalar() == 2  # FULL
+
+    def test_a_bad_url_is_one_clear_error_without_its_password(self, tmp_path):
+        with pytest.raises(PortalError, match="write sqlite:///FILE"):
+            Database("no url at all")
+        with pytest.raises(PortalError) as error:
+            Database("postgresql://me:hunter2@127.0.0.1:1/none").open()
+        assert "hunter2" not in str(error.value)
+        with pytest.raises(PortalError, match="check that it is there"):
+            Database(f"sqlite:///{tmp_path}/no/such/folder/x.db").open()

@@ -1,0 +1,151 @@
+"""Once accepted, never lost; sent again, never doubled."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from pydantic import ValidationError
+from sqlalchemy import func, select
+
+from energylab.errors import ConflictError, NotThereError, PortalError, UnknownNameError
+from energylab_portal import log, submission_rules
+from energylab_portal.schema import Event, Submission
+from energylab_portal.tokens import digest_of
+
+KEY = "a key that is long enough"
+
+
+def rows(database):
+    with database.reading() as session:
+        return session.scalar(select(func.count()).select_from(Submission))
+
+
+def closed(attested):
+    return submission_rules.ClosedSubmission(contact="someone@example.org", attested=attested)
+
+
+class TestOpen:
+    def test_it_is_there_with_its_first_line_of_the_log(self, submit, portal):
+        accepted = submit("org/model", ("text_generation", "reasoning"))
+        with portal.database.reading() as session:
+            one = portal.desk.by_link(session, accepted.link)
+            lines = log.history(session, one.id)
+        assert (one.name, one.state, one.model) == (accepted.name, "received", "org/model")
+        assert one.task_names == ("text_generation", "reasoning")
+        assert [(line.before, line.after, line.actor) for line in lines] == [(None, "received", "submitter")]
+
+    def test_the_same_request_again_is_the_same_submission(self, submit, database):
+        first, second = submit(key=KEY), submit(key=KEY)
+        assert (second.name, second.link, second.again) == (first.name, first.link, True)
+        assert rows(database) == 1
+
+    def test_the_same_key_for_something_else_is_refused(self, submit):
+        submit("org/one", key=KEY)
+        with pytest.raises(ConflictError, match="another submission"):
+            submit("org/two", key=KEY)
+
+    def test_twenty_at_the_same_moment_are_one(self, submit, database):
+        with ThreadPoolExecutor(20) as pool:
+            links = set(pool.map(lambda _: submit(key=KEY).link, range(40)))
+        assert len(links) == 1
+        assert rows(database) == 1
+
+    def test_forty_different_ones_at_once_are_all_kept(self, submit, database):
+        with ThreadPoolExecutor(20) as pool:
+            names = set(pool.map(lambda n: submit(f"org/m{n}").name, range(40)))
+        assert len(names) == rows(database) == 40
+        with database.reading() as session:
+            assert session.scalar(select(func.count()).select_from(Event)) == 40
+
+    def test_a_short_key_is_refused(self, submit):
+        with pytest.raises(PortalError, match="16 to 200"):
+            submit(key="short")
+
+    def test_an_unknown_task_names_the_nearest(self, submit):
+        with pytest.raises(UnknownNameError, match="did you mean 'text_generation'"):
+            submit(tasks=("text_genration",))
+
+    def test_the_link_is_not_in_the_database(self, submit, portal):
+        accepted = submit()
+        with portal.database.reading() as session:
+            one = log.by_name(session, accepted.name)
+        assert one.link_hash == digest_of(accepted.link)
+        assert all(accepted.link not in str(value) for value in vars(one).values())
+
+    def test_links_are_long_and_differ(self, submit):
+        links = {submit(f"org/m{n}").link for n in range(20)}
+        assert len(links) == 20
+        assert all(len(link) == 43 for link in links)  # 32 bytes in base64
+
+    def test_a_wrong_link_finds_nothing(self, submit, portal):
+        link = submit().link
+        for wrong in (link[:-1], link + "x", "", "x" * 10_000, link.swapcase()):
+            with portal.database.reading() as session, pytest.raises(NotThereError):
+                portal.desk.by_link(session, wrong)
+
+
+def test_a_rehearsal_leaves_nothing(portal, submit):
+    portal.desk.rehearse()
+    assert rows(portal.database) == 0
+    with portal.database.reading() as session:
+        assert log.latest(session) == []
+    submit()
+    assert rows(portal.database) == 1
+
+
+class TestWhatMayBeAsked:
+    @pytest.mark.parametrize(
+        "model",
+        ["", "a/b/c", "../etc", "a/..", "a b", "a/b\nc", "https://hub/a/b", "a/b?x", "-a/b", "x" * 300, "a/b--c"],
+    )
+    def test_what_is_no_hub_id_is_refused(self, model):
+        with pytest.raises(ValidationError, match="model"):
+            submission_rules.OpenSubmission(model=model, tasks=("reasoning",), contact="a@example.org")
+
+    @pytest.mark.parametrize("model", ["gpt2", "org/model", "org/Model-1.5_b", " org/model "])
+    def test_hub_ids_pass(self, model):
+        asked = submission_rules.OpenSubmission(model=model, tasks=("reasoning",), contact="a@example.org")
+        assert asked.model == model.strip()
+
+    @pytest.mark.parametrize("contact", ["", "nobody", "a@", "@b", "a@b\nc", "a b@c", "<a@b>", "a@b\u202e", "x" * 300])
+    def test_what_is_no_address_is_refused(self, contact):
+        with pytest.raises(ValidationError, match="contact"):
+            submission_rules.OpenSubmission(model="a/b", tasks=("reasoning",), contact=contact)
+
+    @pytest.mark.parametrize("revision", ["../main", "a b", "-x", "a\x00", "x" * 300])
+    def test_what_is_no_revision_is_refused(self, revision):
+        with pytest.raises(ValidationError, match="revision"):
+            submission_rules.OpenSubmission(model="a/b", tasks=("reasoning",), contact="a@b.c", revision=revision)
+
+
+class TestClosed:
+    def test_the_file_is_kept_under_its_digest(self, portal, all_attested):
+        accepted = portal.desk.take_closed(closed(all_attested), KEY, io.BytesIO(b"a bundle"))
+        with portal.database.reading() as session:
+            one = log.by_name(session, accepted.name)
+        assert portal.desk.bundle_path(one.bundle).read_bytes() == b"a bundle"
+        assert (one.bundle, one.bundle_bytes, one.attestation) == (digest_of("a bundle"), 8, "1")
+
+    def test_every_statement_is_needed(self, portal, all_attested):
+        for left in all_attested:
+            said = tuple(name for name in all_attested if name != left)
+            with pytest.raises(PortalError, match=left):
+                portal.desk.take_closed(closed(said), KEY, io.BytesIO(b"x"))
+
+    def test_the_same_file_counts_once(self, portal, all_attested):
+        portal.desk.take_closed(closed(all_attested), KEY, io.BytesIO(b"x"))
+        again = portal.desk.take_closed(closed(all_attested), KEY, io.BytesIO(b"x"))
+        assert again.again
+        with pytest.raises(ConflictError, match="counts once"):
+            portal.desk.take_closed(closed(all_attested), KEY + "2", io.BytesIO(b"x"))
+
+    def test_an_empty_or_too_large_file_leaves_nothing(self, portal, all_attested):
+        with pytest.raises(PortalError, match="empty"):
+            portal.desk.take_closed(closed(all_attested), KEY, io.BytesIO(b""))
+        too_much = io.BytesIO(b"0" * (portal.settings.limits.bundle_bytes + 1))
+        with pytest.raises(PortalError, match="larger than"):
+            portal.desk.take_closed(closed(all_attested), KEY, too_much)
+        assert list(portal.settings.bundles.iterdir()) == []
+        assert rows(portal.database) == 0

@@ -1,0 +1,301 @@
+"""The pages as a browser sees them: forms that only our own pages can send, links that only their owners know."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from bs4 import BeautifulSoup
+
+from energylab.release import NEVER_INCLUDED
+from energylab_portal import log, operator_actions, publication
+from energylab_portal.guards import POLICY
+
+PUBLIC_PAGES = (
+    "/",
+    "/submit/open",
+    "/submit/closed",
+    "/methodology",
+    "/api",
+    "/operator/login",
+    "/leaderboard/",
+    "/no-such",
+)
+OPEN = {"model": "org/model", "revision": "", "tasks": ["text_generation"], "contact": "someone@example.org"}
+
+
+def send_open(browser, fields, **changes):
+    return browser.post("/submit/open", data={**fields(browser, "/submit/open"), **OPEN, **changes})
+
+
+class TestEveryPage:
+    @pytest.mark.parametrize("path", PUBLIC_PAGES)
+    def test_says_what_energy_means_and_holds_nothing_from_elsewhere(self, browser, path):
+        answer = browser.get(path)
+        page = BeautifulSoup(answer.text, "html.parser")
+        said = page.footer.get_text(" ", strip=True)
+        assert NEVER_INCLUDED in said
+        assert all(kind in said for kind in ("measured", "estimated", "simulated", "imported"))
+        assert answer.headers["content-security-policy"] == POLICY
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "same-origin"
+        assert answer.headers["cache-control"] == "no-store"
+        assert not page.find_all("script")
+        assert not page.find_all(style=True)
+        assert not page.find_all(lambda tag: any(name.startswith("on") for name in tag.attrs))
+        addresses = [tag.get("href") or tag.get("src") for tag in page.find_all(["a", "link", "img", "form"])]
+        assert [one for one in addresses if one and not one.startswith(("/", "#"))] == []
+
+    def test_the_policy_forbids_everything_else(self):
+        assert "default-src 'none'" in POLICY
+        assert "unsafe" not in POLICY
+        assert "frame-ancestors 'none'" in POLICY
+        assert "form-action 'self'" in POLICY
+
+    def test_a_fault_of_ours_shows_no_trace(self, browser, portal, monkeypatch):
+        monkeypatch.setattr(portal, "boards", lambda: 1 / 0)
+        answer = browser.get("/")
+        assert answer.status_code == 500
+        assert "ZeroDivision" not in answer.text
+        assert "Traceback" not in answer.text
+
+
+class TestSubmitting:
+    def test_an_open_model_gets_its_private_page(self, browser, fields):
+        answer = send_open(browser, fields)
+        assert answer.status_code == 303
+        page = browser.get(answer.headers["location"])
+        assert page.status_code == 200
+        text = BeautifulSoup(page.text, "html.parser").get_text(" ", strip=True)
+        assert "org/model" in text
+        assert "it waits to be checked" in text
+        assert "someone@example.org" not in text  # who has the link need not learn the address
+
+    def test_the_same_form_sent_twice_is_one_submission(self, browser, fields, database):
+        data = {**fields(browser, "/submit/open"), **OPEN}
+        first, second = browser.post("/submit/open", data=data), browser.post("/submit/open", data=data)
+        assert first.headers["location"] == second.headers["location"]
+        with database.reading() as session:
+            assert len(log.in_states(session, ["received"])) == 1
+
+    def test_what_is_wrong_is_said_and_what_was_typed_stays(self, browser, fields):
+        answer = send_open(browser, fields, model="no hub id", contact="someone@example.org")
+        page = BeautifulSoup(answer.text, "html.parser")
+        assert answer.status_code == 422
+        assert "write a hub id" in page.find(role="alert").get_text()
+        assert page.find("input", {"name": "model"})["value"] == "no hub id"
+        assert page.find("input", {"value": "text_generation"}).has_attr("checked")
+
+    def test_a_closed_result_waits_for_its_check(self, browser, fields, all_attested):
+        data = {**fields(browser, "/submit/closed"), "attested": all_attested, "contact": "someone@example.org"}
+        answer = browser.post("/submit/closed", data=data, files={"bundle": ("b.json", b"not read here")})
+        assert answer.status_code == 303
+        assert "bundle of 13 bytes" in browser.get(answer.headers["location"]).text
+
+    def test_a_statement_that_was_not_made_is_named(self, browser, fields):
+        data = {**fields(browser, "/submit/closed"), "attested": ["public", "integrity"], "contact": "a@example.org"}
+        answer = browser.post("/submit/closed", data=data, files={"bundle": ("b.json", b"x")})
+        assert answer.status_code == 422
+        assert "missing: representative" in answer.text
+
+    @pytest.mark.parametrize("text", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7*7 }}"])
+    def test_what_strangers_write_is_text(self, browser, fields, text):
+        answer = send_open(browser, fields, model=text, contact=text, revision=text)
+        page = BeautifulSoup(answer.text, "html.parser")
+        assert not page.find_all(["script", "img"])
+        assert page.find("input", {"name": "model"})["value"] == text
+
+
+class TestForgedForms:
+    @pytest.mark.parametrize("csrf", ["", "x", "A" * 43])
+    def test_a_wrong_token_is_refused(self, browser, fields, csrf, database):
+        assert send_open(browser, fields, csrf=csrf).status_code == 403
+        with database.reading() as session:
+            assert log.in_states(session, ["received"]) == []
+
+    def test_anothers_token_is_refused(self, browser, browse, fields):
+        theirs = fields(browse(), "/submit/open")
+        browser.get("/submit/open")
+        assert browser.post("/submit/open", data={**theirs, **OPEN}).status_code == 403
+
+    def test_without_a_cookie_no_token_counts(self, browser, browse, fields):
+        assert browse().post("/submit/open", data={**fields(browser, "/submit/open"), **OPEN}).status_code == 403
+
+    @pytest.mark.parametrize(
+        "headers",
+        [{"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"},
+         {"sec-fetch-site": "same-site"}],
+    )  # fmt: skip
+    def test_another_site_is_refused(self, browser, fields, headers):
+        data = {**fields(browser, "/submit/open"), **OPEN}
+        assert browser.post("/submit/open", data=data, headers=headers).status_code == 403
+
+    def test_cookies_are_for_us_alone(self, browser):
+        said = browser.get("/submit/open").headers["set-cookie"].lower()
+        assert "httponly" in said
+        assert "samesite=strict" in said
+
+    def test_behind_https_cookies_say_so(self, make_portal):
+        from starlette.testclient import TestClient
+
+        from energylab_portal.web import create
+
+        secure = make_portal("secure", address="https://energy.example")
+        client = TestClient(create(secure), base_url="https://energy.example")
+        assert "secure" in client.get("/submit/open").headers["set-cookie"].lower()
+
+
+class TestOperator:
+    @pytest.mark.parametrize("path", ["/operator", "/operator/submissions/abc"])
+    def test_pages_are_closed_without_the_token(self, browser, path):
+        answer = browser.get(path)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/operator/login")
+
+    @pytest.mark.parametrize("path", ["/operator/releases", "/operator/keys", "/operator/submissions/a/review"])
+    def test_actions_are_closed_without_the_token(self, browser, fields, path):
+        assert browser.post(path, data=fields(browser, "/submit/open")).headers["location"] == "/operator/login"
+
+    @pytest.mark.parametrize("token", ["", "x", "A" * 43, "ü" * 43, "\x00"])
+    def test_a_wrong_token_does_not_open_them(self, browser, fields, token):
+        data = {**fields(browser, "/operator/login"), "token": token}
+        assert browser.post("/operator/login", data=data).status_code == 403
+        assert browser.get("/operator").status_code == 303
+
+    @pytest.mark.parametrize("cookie", ["", "x", "9999999999.a.b", "9999999999..", "1.2.3.4", "9" * 50 + ".a.b"])
+    def test_a_made_up_cookie_does_not_open_them(self, browse, cookie):
+        client = browse(cookies={"energylab_operator": cookie})
+        assert client.get("/operator").status_code == 303
+
+    def test_a_cookie_runs_out_and_dies_with_the_token(self, portal):
+        vault = portal.vault
+        cookie = vault.operator_cookie(1000.0)
+        assert vault.operator_from_cookie(cookie, 999.0)
+        assert not vault.operator_from_cookie(cookie, 1000.0)
+        renewed, token = type(vault).open(portal.settings.folder, renew_operator=True)
+        assert token != portal.token
+        assert not renewed.operator_from_cookie(cookie, 999.0)
+        assert (renewed.is_operator(token), renewed.is_operator(portal.token)) == (True, False)
+
+    def test_review_reject_and_take_up_again(self, operator, fields, measured, submit, database):
+        good, bad = measured("org/good"), submit("org/bad")
+        csrf = fields(operator, f"/operator/submissions/{good.name}")
+        assert operator.post(f"/operator/submissions/{good.name}/review", data=csrf).status_code == 303
+        refused = operator.post(f"/operator/submissions/{bad.name}/reject", data={**csrf, "reason": "no"})
+        assert (refused.status_code, "says what to do" in refused.text) == (422, True)
+        operator.post(
+            f"/operator/submissions/{bad.name}/reject", data={**csrf, "reason": "Send a smaller model, please."}
+        )
+        states = {}
+        for one in (good, bad):
+            with database.reading() as session:
+                states[one.name] = log.by_name(session, one.name).state
+        assert states == {good.name: "reviewed", bad.name: "rejected"}
+        assert "Send a smaller model" in operator.get(f"/s/{bad.link}").text
+        operator.post(f"/operator/submissions/{bad.name}/retry", data=csrf)
+        with database.reading() as session:
+            assert log.by_name(session, bad.name).state == "received"
+
+    def test_publishing_shows_leaderboard_label_and_badge(self, operator, browser, fields, measured, database, portal):
+        for number in range(3):
+            operator_actions.review(database, measured(f"org/model-{number}", 10.0 * 2**number).name)
+        last = measured("org/waits")
+        data = {**fields(operator, "/operator"), "name": "first", "date": "2026-03-05"}
+        answer = operator.post("/operator/releases", data=data)
+        assert answer.status_code == 303
+        assert "3 models" in operator.get(answer.headers["location"]).text
+        board = browser.get("/leaderboard/").text
+        assert "org/model-0" in board
+        assert "org/waits" not in board
+        assert '<p class="brand"><a href="/">energylab</a></p>' in board  # and back
+        label = browser.get("/labels/org/model-0.svg?task=text_generation&class=A")
+        badge = browser.get("/badges/org/model-0.svg")
+        assert label.headers["content-type"] == badge.headers["content-type"] == "image/svg+xml"
+        assert "5 of 5 stars" in label.text
+        assert re.search(r"★★★★★ (9\.9|10\.)\d Wh per 1,000, measured<", badge.text)
+        for picture in (label, badge):
+            assert picture.headers["cross-origin-resource-policy"] == "cross-origin"
+            assert "<script" not in picture.text
+        with database.reading() as session:
+            assert [one.model for one in log.in_states(session, ["published"])] == [f"org/model-{n}" for n in range(3)]
+        again = operator.post("/operator/releases", data={**data, "date": "2026-03-06"})
+        assert "choose another name" in again.text or "no submission is reviewed" in again.text
+        operator_actions.review(database, last.name)
+        operator.post("/operator/releases", data={**data, "name": "second"})
+        assert "org/waits" in browser.get("/leaderboard/").text
+        assert "org/waits" not in browser.get("/releases/first/").text
+        assert "org/model-1" in browser.get("/leaderboard/").text
+
+    def test_a_published_submission_shows_its_label(self, operator, browser, fields, measured, database):
+        one = measured("org/shown")
+        operator_actions.review(database, one.name)
+        operator.post("/operator/releases", data={**fields(operator, "/operator"), "name": "r", "date": "2026-03-05"})
+        page = BeautifulSoup(browser.get(f"/s/{one.link}").text, "html.parser")
+        for picture in page.find_all("img"):
+            assert browser.get(picture["src"]).status_code == 200
+        assert "<bdi>org/shown</bdi>" in str(page.h1)
+        address = re.search(r"\((http[^)]*/leaderboard/[^)]*)\)", page.pre.get_text())[1]
+        assert browser.get(address.partition("8320")[2].partition("#")[0]).status_code == 200
+
+    def test_an_unrated_model_has_a_picture_that_says_so(self, browser):
+        for kind in ("labels", "badges"):
+            answer = browser.get(f"/{kind}/org/nothing.svg")
+            assert answer.status_code == 404
+            assert "not rated" in answer.text
+
+
+class TestPublication:
+    def test_nothing_reviewed_is_refused(self, portal, measured):
+        from energylab.errors import PortalError
+
+        measured()
+        with pytest.raises(PortalError, match="no submission is reviewed"):
+            publication.publish(portal.database, portal.settings, "r", "2026-03-05")
+
+    def test_another_cohort_is_left_out_and_stays_reviewed(self, portal, measured, database):
+        names = [measured(f"org/m{n}", 10.0 + n).name for n in range(3)]
+        other = measured("org/other", 5.0, board="GPU-9", data="sample").name
+        for name in (*names, other):
+            operator_actions.review(database, name)
+        made = publication.publish(database, portal.settings, "r", "2026-03-05")
+        assert made.published == tuple(names)
+        assert "another cohort" in made.left_out[0]
+        with database.reading() as session:
+            one = log.by_name(session, other)
+            assert one.state == "reviewed"
+            assert "not in release r" in log.history(session, one.id)[-1].words
+
+    def test_a_crash_before_the_last_step_publishes_nothing_and_the_next_try_does(
+        self, portal, measured, database, monkeypatch
+    ):
+        operator_actions.review(database, measured().name)
+        with monkeypatch.context() as broken:
+            broken.setattr(publication, "_record", lambda *_: (_ for _ in ()).throw(OSError("power")))
+            with pytest.raises(OSError, match="power"):
+                publication.publish(database, portal.settings, "r", "2026-03-05")
+        assert (portal.settings.releases / "r.json").is_file()
+        with database.reading() as session:
+            assert publication.current(session) is None
+        operator_actions.review(database, measured("org/later").name)
+        assert len(publication.publish(database, portal.settings, "r", "2026-03-05").published) == 2
+
+    @pytest.mark.parametrize(("name", "date"), [("../r", "2026-03-05"), ("r", "yesterday"), ("r" * 200, "2026-03-05")])
+    def test_bad_names_and_dates_are_refused(self, portal, measured, database, name, date):
+        from energylab.errors import EnergylabError
+
+        operator_actions.review(database, measured().name)
+        with pytest.raises(EnergylabError):
+            publication.publish(database, portal.settings, name, date)
+        assert list(portal.settings.folder.parent.glob("*.json")) == []
+
+
+class TestFiles:
+    @pytest.mark.parametrize(
+        "path",
+        ["..%2f..%2fsecret", "%2e%2e/%2e%2e/secret", "../../operator", "..\\secret", "%00", "models/../../../secret"],
+    )
+    def test_nothing_outside_the_leaderboard_is_sent(self, operator, browser, fields, measured, database, path):
+        operator_actions.review(database, measured().name)
+        operator.post("/operator/releases", data={**fields(operator, "/operator"), "name": "r", "date": "2026-03-05"})
+        for root in ("/leaderboard/", "/releases/r/"):
+            assert browser.get(root + path).status_code in (404, 303, 307, 405)
+        assert browser.get("/releases/../portal/").status_code == 404

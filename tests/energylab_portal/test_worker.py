@@ -1,0 +1,264 @@
+"""A worker checks and measures; what goes wrong is the submission's or this try's, never the worker's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from release_builders import record_of
+from sqlalchemy.exc import OperationalError
+
+from energylab.errors import MeasurementError, ModelError, StudyError
+from energylab_portal import child_process, log
+from energylab_portal.inspection import Finding, check_files, in_the_portal
+from energylab_portal.measuring import Interrupted
+from energylab_portal.protocol import Protocol, load
+from energylab_portal.submissions import records_of
+from energylab_portal.worker import Worker
+
+FOUND = Finding("c" * 40, ("exists", "text_generation: 1 B parameters, class A"))
+
+
+@dataclass
+class Bench:
+    """A bench that returns records, or raises what it is given."""
+
+    outcome: object = None
+    protocol: Protocol = Protocol(title="test")
+    params: str | None = None
+    work: Path = Path("/nowhere")
+    seen: list = field(default_factory=list)
+
+    def measure(self, submission):
+        self.seen.append((submission.model, submission.commit))
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome or [record_of(submission.model, 10.0, number) for number in range(2)]
+
+
+@pytest.fixture
+def worker(database, leases):
+    def make(outcome=None, found=FOUND, asked=None):
+        def inspect(question, environment):
+            if asked is not None:
+                asked.append((question, environment))
+            if isinstance(found, BaseException):
+                raise found
+            return found
+
+        return Worker(database, Bench(outcome), "cpu", inspect=inspect, leases=leases, name="worker test")
+
+    return make
+
+
+@pytest.fixture
+def now(database):
+    def now(name):
+        with database.reading() as session:
+            one = log.by_name(session, name)
+            return one, records_of(session, one.id), log.history(session, one.id)
+
+    return now
+
+
+def test_checked_queued_measured(submit, worker, now):
+    name, asked = submit().name, []
+    working = worker(asked=asked)
+    working.run(once=True)
+    one, records, lines = now(name)
+    assert [line.after for line in lines] == ["received", "checked", "queued", "measuring", "measured"]
+    assert {line.actor for line in lines[1:]} == {"worker test"}
+    assert (one.commit, one.lease, one.worker) == ("c" * 40, None, None)
+    assert one.facts == "exists\ntext_generation: 1 B parameters, class A"
+    assert [record.energy_wh for record in records] == pytest.approx([10.0, 10.0], rel=0.05)
+    assert working.bench.seen == [("org/model", "c" * 40)]  # measured at the commit that was checked
+    question, environment = asked[0]
+    assert environment["CUDA_VISIBLE_DEVICES"] == ""  # the check sees the worker's devices alone
+    assert question["tasks"] == ("text_generation",)
+
+
+def test_checks_come_before_measurements(submit, worker, now):
+    first, second = submit("org/a").name, submit("org/b").name
+    working = worker()
+    assert working.step()
+    assert working.step()
+    assert (now(first)[0].state, now(second)[0].state) == ("queued", "queued")
+
+
+def test_what_cannot_be_measured_hears_why_and_what_to_do(submit, worker, now):
+    name = submit().name
+    worker(found=Finding(None, (), "the model is gated on the hub: open it")).run(once=True)
+    one, records, _ = now(name)
+    assert (one.state, one.reason, records) == ("rejected", "the model is gated on the hub: open it", [])
+
+
+def test_a_check_that_dies_is_a_rejection_not_a_crash(submit, worker, now):
+    name = submit().name
+    worker(found=child_process.ChildDied("no answer within 5 s")).run(once=True)
+    assert "could not be read: no answer within 5 s" in now(name)[0].reason
+
+
+@pytest.mark.parametrize("error", [MeasurementError("window lost"), ModelError("no weights for score.weight")])
+def test_a_model_that_fails_is_rejected_with_its_words(submit, worker, now, error):
+    name = submit().name
+    worker(error).run(once=True)
+    assert now(name)[0].reason == f"the measurement failed: {error}"
+
+
+@pytest.mark.parametrize("error", [StudyError("only 3 MB are free"), RuntimeError("a fault of ours"), OSError("disk")])
+def test_the_machines_trouble_is_tried_again_three_times(submit, worker, now, error):
+    name = submit().name
+    worker(error).run(once=True)
+    one, _, lines = now(name)
+    assert one.state == "rejected"
+    assert str(error) in one.reason
+    assert sum(line.after == "measuring" for line in lines) == 3
+
+
+def test_a_hub_that_is_away_is_waited_for(submit, worker, now, database, clock):
+    """Neither a check nor a measurement is lost to a hub that does not answer for a while."""
+    from energylab_portal.leases import Leases
+
+    away = "model 'org/model' could not be fetched from the hub (ConnectError); check the network and run again"
+    name = submit().name
+    patient = Leases(database, lease_s=60, pause_s=30)
+    checking = worker(found=Finding(None, (), in_the_portal(away), again=True))
+    checking.leases = patient
+    checking.run(once=True)
+    assert (now(name)[0].state, now(name)[0].tries) == ("received", 1)
+    clock.now += 31
+    measuring = worker(ModelError(away))
+    measuring.leases = patient
+    measuring.run(once=True)
+    assert (now(name)[0].state, now(name)[0].tries) == ("queued", 1)
+    clock.now += 31
+    good = worker()
+    good.leases = patient
+    good.run(once=True)
+    assert now(name)[0].state == "measured"
+    assert any("when the hub answers" in line.words for line in now(name)[2])
+
+
+def test_a_database_that_is_away_is_waited_for(submit, worker, now):
+    name, working, waits = submit().name, worker(), []
+    steps = [OperationalError("SELECT", {}, OSError("refused")), None]
+
+    def step():
+        trouble = steps.pop(0) if steps else None
+        if trouble is not None:
+            raise trouble
+        return Worker.step(working)
+
+    def sleep(seconds):
+        waits.append(seconds)
+        if now(name)[0].state == "measured":
+            raise KeyboardInterrupt
+
+    working.step, working.sleep = step, sleep
+    with pytest.raises(KeyboardInterrupt):
+        working.run()
+    assert waits[0] == 10.0
+    assert now(name)[0].state == "measured"
+
+
+def test_told_to_stop_it_gives_the_work_back_and_stops(submit, worker, now):
+    name = submit().name
+    with pytest.raises(KeyboardInterrupt):
+        worker(Interrupted("the worker was stopped.")).run(once=True)
+    one = now(name)[0]
+    assert (one.state, one.lease, one.tries) == ("queued", None, 0)
+
+
+def test_a_record_that_is_here_already_is_refused(submit, worker, now):
+    first = submit("org/a").name
+    record = record_of("org/a")
+    worker([record]).run(once=True)
+    second = submit("org/b").name
+    worker([record]).run(once=True)
+    assert now(first)[0].state == "measured"
+    assert "was submitted before" in now(second)[0].reason
+
+
+def test_a_result_under_a_lost_lease_is_dropped(submit, worker, now, leases, clock):
+    """The worker hangs, another takes over and finishes; then the first comes back with its own result."""
+    name = submit().name
+    slow = worker()
+    slow.step()
+
+    class Hanging(Bench):
+        def measure(self, submission):
+            clock.now += 61
+            worker([record_of("org/model", 5.0)]).step()
+            return [record_of("org/model", 99.0, 1)]
+
+    slow.bench = Hanging()
+    slow.step()
+    one, records, lines = now(name)
+    assert one.state == "measured"
+    assert [round(record.energy_wh) for record in records] == [5]
+    assert sum(line.after == "measured" for line in lines) == 1
+
+
+class TestFiles:
+    def test_safetensors_are_needed(self):
+        with pytest.raises(ModelError, match="safetensors"):
+            check_files("a/b", {"config.json": 10, "pytorch_model.bin": 10}, 1)
+        with pytest.raises(ModelError, match="safetensors"):  # a name that the loader would not read
+            check_files("a/b", {"other.safetensors": 10, "pytorch_model.bin": 10}, 1)
+
+    @pytest.mark.parametrize(
+        "files",
+        [
+            {"model.safetensors": 5, "pytorch_model.bin": 5},
+            {"model-00001-of-00002.safetensors": 5, "model-00002-of-00002.safetensors": 5},
+            {"model_index.json": 1, "unet/diffusion_pytorch_model.safetensors": 5},
+        ],
+    )
+    def test_what_the_loaders_read_passes(self, files):
+        assert "safetensors" in check_files("a/b", files, 1)[0]
+
+    def test_the_too_large_is_refused(self):
+        with pytest.raises(ModelError, match="2.0 GB of weights, more than the 1 GB"):
+            check_files("a/b", {"model.safetensors": 2_000_000_000}, 1)
+        with pytest.raises(ModelError, match="MB of configuration"):
+            check_files("a/b", {"model.safetensors": 5, "vocab.json": 400_000_000}, 1)
+
+    def test_refusals_speak_to_submitters(self):
+        assert "no code of strangers" in in_the_portal("model 'a' brings code …pass trust_remote_code=True")
+        assert "trust_remote_code" not in in_the_portal("model 'a' brings code …pass trust_remote_code=True")
+        assert "hf auth" not in in_the_portal("model 'a' is gated: accept … run `hf auth login`")
+
+
+class TestProtocol:
+    @pytest.mark.parametrize("name", ["published", "trial"])
+    def test_ours_plan_a_study(self, name, submit, database):
+        from energylab.studies import plan
+
+        accepted = submit(tasks=("text_generation", "reasoning"))
+        with database.reading() as session:
+            one = log.by_name(session, accepted.name)
+        one.commit = "c" * 40
+        protocol = load(name)
+        import yaml
+
+        jobs, _ = plan.expand(plan.parse(yaml.safe_dump(protocol.study(one))))
+        assert len(jobs) == 2 * protocol.repeats
+        for job in jobs:
+            p = job.parameters
+            assert (p.model, p.revision, p.model_source) == ("org/model", "c" * 40, "hub")
+            assert not p.trust_remote_code
+
+    def test_published_is_the_published_protocol(self):
+        p = load("published").parameters
+        assert (p["data_source"], p["samples"], p["runs"]) == ("hub", 1000, 10)
+
+    def test_what_comes_from_the_submission_cannot_be_set(self, tmp_path):
+        from energylab.errors import PortalError, UnknownNameError
+
+        file = tmp_path / "x.yaml"
+        file.write_text("title: x\nparameters: {trust_remote_code: true}\n")
+        with pytest.raises(PortalError, match="comes from the submission"):
+            load(file)
+        with pytest.raises(UnknownNameError, match="did you mean 'published'"):
+            load("publishd")
