@@ -49,10 +49,12 @@ def test_conda_environment_is_the_project():
     python = next(each for each in plain if each.startswith("python"))
     assert SpecifierSet(PROJECT["requires-python"]).contains(python.partition("=")[2])
     assert {"pip", "make", "git"} <= set(plain)
-    options = dict(line.removeprefix("--").split(maxsplit=1) for line in by_pip["pip"])
-    assert set(options) == {"constraint", "editable"}
-    assert (ROOT / options["constraint"]).is_file()
-    extras = re.fullmatch(r"\.\[(.+)\]", options["editable"])[1].split(",")
+    options = [tuple(line.removeprefix("--").split(maxsplit=1)) for line in by_pip["pip"]]
+    assert {name for name, _ in options} == {"constraint", "editable"}
+    assert (ROOT / dict(options)["constraint"]).is_file()
+    workbench, portal = (value for name, value in options if name == "editable")
+    assert (ROOT / portal / "pyproject.toml").is_file()
+    extras = re.fullmatch(r"\.\[(.+)\]", workbench)[1].split(",")
     assert set(extras) <= set(PROJECT["optional-dependencies"])
     assert "dev" in extras
 
