@@ -17,7 +17,6 @@ from energylab import among, store, tasks
 from energylab import devices as machine_devices
 from energylab import meters as machine_meters
 from energylab.clock import Clock
-from energylab.cohort import cohort_key
 from energylab.errors import ParameterError, SealError
 from energylab.machine import host_facts
 from energylab.meters.base import Meter
@@ -34,6 +33,7 @@ from energylab.record import (
 )
 from energylab.stopping import PrecisionStop, SessionStop, StarStop
 from energylab.subjects import FunctionSubject, TaskSubject
+from energylab.table import cohort_key
 from energylab.tasks.models import quiet_imports
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from energylab import explain_stop
-from energylab.record import SCORED_PHASES, PhaseTotal, Record
+from energylab.energy import PhaseTotal, static_share, totals
+from energylab.record import SCORED_PHASES, Record
 from energylab.statistics.intervals import Interval, expanded, mean_interval
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def wh_per_1000(total: PhaseTotal) -> float | None:
 def scored_wh_per_1000(record: Record) -> list[float | None]:
     """Return the rated energy of every run: the scored phases summed, in Wh per 1,000 queries; None if one lacks."""
     runs: dict[int, list[float | None]] = {}
-    for total in record.totals():
+    for total in totals(record):
         if total.phase in SCORED_PHASES:
             runs.setdefault(total.run, []).append(wh_per_1000(total))
     return [None if None in values else sum(values) for values in runs.values()]
@@ -57,9 +58,9 @@ def energy_table(record: Record) -> pd.DataFrame:
     import pandas as pd
 
     by_phase: dict[str, list[PhaseTotal]] = {}
-    for total in record.totals():
+    for total in totals(record):
         by_phase.setdefault(total.phase, []).append(total)
-    rows = [_phase_row(phase, totals) for phase, totals in by_phase.items()]
+    rows = [_phase_row(phase, parts) for phase, parts in by_phase.items()]
     rows.append(_row("rated: " + " + ".join(p for p in by_phase if p in SCORED_PHASES), scored_wh_per_1000(record)))
     table = pd.DataFrame(rows).set_index("phase")
     return table.assign(kind=record.energy_kind)
@@ -160,7 +161,7 @@ def idle_table(record: Record) -> pd.DataFrame:
         }
         for level in record.idle
     ]
-    share = record.static_share
+    share = static_share(record)
     rows.append(
         {
             "level": "static share",

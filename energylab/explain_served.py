@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from energylab.record import SCORED_PHASES, Record
+from energylab.energy import scored_totals
+from energylab.record import Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,10 +40,10 @@ def served_table(record: Record) -> pd.DataFrame | None:
 
 def served_energy(record: Record) -> tuple[float | None, int, int]:
     """Return the rated energy of all runs in joules (None: unavailable), with their queries and new tokens."""
-    totals = [total for total in record.totals() if total.phase in SCORED_PHASES]
-    made = [total for total in totals if total.output_tokens]
-    whole = bool(totals) and record.valid and all(total.energy_j is not None for total in totals)
-    energy_j = sum(total.energy_j for total in totals) if whole else None
+    parts = scored_totals(record)
+    made = [total for total in parts if total.output_tokens]
+    whole = bool(parts) and record.valid and all(total.energy_j is not None for total in parts)
+    energy_j = sum(total.energy_j for total in parts) if whole else None
     return energy_j, sum(total.queries for total in made), sum(total.output_tokens for total in made)
 
 
