@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from energylab import benchmark
+from energylab import measuring
 from energylab.energy import scored_totals
 from energylab.errors import EnergylabError
 from energylab.record import SCORED_PHASES, Record
@@ -23,7 +23,7 @@ def look(bench: Bench) -> Iterator[Problem | Unseen]:
     unused = dict.fromkeys(useless(bench.parameters(), bench.family))
     parameters = bench.parameters(samples=4, runs=1, meter="estimate", **_SHORT, **unused)
     with bench.theirs("a session is measured"):
-        record = benchmark.measure(parameters=parameters)
+        record = measuring.measure(parameters=parameters)
     failed = {failure.message for window in record.windows for failure in window.failures}
     for message in sorted(failed):
         yield Problem(f"a query failed inside a window: {message}", "let check_row refuse such a row beforehand")
