@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from energylab import benchmark
+from energylab import measuring
+from energylab.energy import scored_totals
 from energylab.errors import EnergylabError
 from energylab.record import SCORED_PHASES, Record
 from energylab.taskcheck.bench import Bench
@@ -22,7 +23,7 @@ def look(bench: Bench) -> Iterator[Problem | Unseen]:
     unused = dict.fromkeys(unused_of(bench.parameters(), bench.family))
     parameters = bench.parameters(samples=4, runs=1, meter="estimate", **_SHORT, **unused)
     with bench.theirs("a session is measured"):
-        record = benchmark.measure(parameters=parameters)
+        record = measuring.measure(parameters=parameters)
     failed = {failure.message for window in record.windows for failure in window.failures}
     for message in sorted(failed):
         yield Problem(f"a query failed inside a window: {message}", "let check_row refuse such a row beforehand")
@@ -35,7 +36,7 @@ def look(bench: Bench) -> Iterator[Problem | Unseen]:
 
 
 def _totals(record: Record) -> Iterator[Problem | Unseen]:
-    rated = {total.phase for total in record.totals() if total.phase in SCORED_PHASES and total.valid}
+    rated = {total.phase for total in scored_totals(record) if total.valid}
     lost = [phase for phase in record.phases if phase in SCORED_PHASES and phase not in rated]
     if lost and not record.valid:
         yield Unseen(f"{', '.join(lost)} has no total on this machine just now: {'; '.join(record.reasons)}")

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from energylab.benchmark import Instruments, choose_instruments, measure_subject
 from energylab.errors import MeterError, ParameterError
+from energylab.measuring import Instruments, choose_instruments, measure_subject
 from energylab.meters.base import Meter
 from energylab.meters.estimate import EstimateMeter, PowerModel
 from energylab.parameters import Parameters
