@@ -75,10 +75,11 @@ def read_file(path: str | os.PathLike) -> bytes:
     except OSError as error:
         reason = "it is a symbolic link; give the file itself" if Path(path).is_symlink() else error.strerror
         raise BundleError(f"the file cannot be read: {reason}") from None
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(descriptor)
+        raise BundleError("it is not a plain file")
     with os.fdopen(descriptor, "rb") as file:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise BundleError("it is not a plain file")
         if facts.st_size > MAX_BYTES:
             raise BundleError(f"the file has {facts.st_size} bytes; at most {MAX_BYTES} are read")
         return file.read(MAX_BYTES + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -10,7 +11,6 @@ from itertools import combinations, islice, pairwise
 
 from energylab import energy
 from energylab.record import SCORED_PHASES, DeviceFacts, MeterFacts, Record, Window
-from energylab_portal.sealed.floors import product
 from energylab_portal.sealed.statement import ATTESTATION_VERSION, ATTESTATIONS, COMMITTED, ClosedRun, Timeline
 from energylab_portal.sealed.watch import most_samples
 
@@ -59,6 +59,41 @@ class Check:
     name: str
     passed: bool | None
     words: str
+
+
+@dataclass(frozen=True)
+class Product:
+    """A board as its maker describes it: bytes and 16-bit operations a second, most watts, compute capability."""
+
+    bytes_per_s: float
+    operations_per_s: float
+    most_w: float
+    capability: str
+
+
+#: By a word of the product name.
+PRODUCTS = {
+    "B200": Product(8.0e12, 2.5e15, 1200, "10.0"),
+    "GH200": Product(4.9e12, 9.9e14, 1000, "9.0"),
+    "H200": Product(4.8e12, 9.9e14, 700, "9.0"),
+    "H100": Product(3.95e12, 9.9e14, 700, "9.0"),
+    "A100": Product(2.04e12, 3.12e14, 500, "8.0"),
+    "L40S": Product(8.64e11, 3.62e14, 350, "8.9"),
+    "L40": Product(8.64e11, 1.81e14, 300, "8.9"),
+    "L4": Product(3.0e11, 1.21e14, 75, "8.9"),
+    "A10": Product(6.0e11, 1.25e14, 150, "8.6"),
+    "A10G": Product(6.0e11, 1.25e14, 300, "8.6"),
+    "V100": Product(1.13e12, 1.25e14, 350, "7.0"),
+    "T4": Product(3.2e11, 6.5e13, 75, "7.5"),
+    "RTX 4090": Product(1.01e12, 3.3e14, 600, "8.9"),
+}
+
+
+def product(name: str | None) -> Product | None:
+    """Return the board of a product name; None for one that is not known here."""
+    # whole words: "L4" is not in "L40", nor "A100" in "RTX A1000"; a fuller name before its beginning
+    found = [word for word in PRODUCTS if re.search(rf"(?<![A-Za-z0-9]){word}(?![A-Za-z0-9])", name or "")]
+    return PRODUCTS[max(found, key=len)] if found else None
 
 
 def judged(name: str, problems: Sequence[str], fine: str) -> Check:
@@ -119,7 +154,9 @@ def kind(run: ClosedRun, record: Record) -> Check:
         if meter.kind == "measured" and meter.quantum_j < LEAST_QUANTUM_J:
             problems.append(f"meter {meter.name[:30]!r} counts whole microjoules or more, not {meter.quantum_j:g} J")
         if not 0 < (meter.update_period_s or SLOWEST_S) <= SLOWEST_S or not 0 <= meter.latency_s <= LATEST_S:
-            problems.append(f"meter {meter.name[:30]!r} steps every {meter.update_period_s} s, {meter.latency_s} s late")
+            problems.append(
+                f"meter {meter.name[:30]!r} steps every {meter.update_period_s} s, {meter.latency_s} s late"
+            )
     boards = [device for device in record.devices if device.type == "cuda"]
     problems += [f"board {board.name}: {text}" for board in boards for text in _unlike(board)]
     if boards and sorted(meter.device for meter in run.meters) != sorted(str(board.uuid) for board in boards):
@@ -151,7 +188,7 @@ def _unlike(board: DeviceFacts) -> list[str]:
     return found
 
 
-def coverage(run: ClosedRun, record: Record) -> Check:
+def coverage(record: Record, phases: Sequence[str]) -> Check:
     """Every run holds every phase, and every phase every query exactly once, in windows that count."""
     asked: dict[tuple[int, str], Counter] = defaultdict(Counter)
     for window in _valid(record):
@@ -164,8 +201,10 @@ def coverage(run: ClosedRun, record: Record) -> Check:
         if asked[number, phase] != expected
     ]
     problems += [f"run {number}, {phase} is not part of the plan" for number, phase in sorted(asked.keys() - planned)]
-    if not set(record.phases) & set(SCORED_PHASES):
-        problems.append("no phase is one that is rated")
+    if not set(record.phases) & {"forward", "generate", "call"} or ("preprocess" in phases) > (
+        "preprocess" in record.phases
+    ):
+        problems.append("a phase that is rated was left out")
     if any(window.replications < 1 for window in _valid(record)):
         problems.append("a window counts, and asked nothing")
     fine = f"{record.protocol.runs} runs of {record.data.queries} queries: every query once a phase and run"
@@ -176,7 +215,9 @@ def counter(run: ClosedRun) -> Check:
     """One counter over the whole session: it never goes back, and no stretch of it is used twice."""
     problems = []
     for number in range(len(run.meters)):
-        edges = [(index, window.edges[number]) for index, window in enumerate(run.windows) if number < len(window.edges)]
+        edges = [
+            (index, window.edges[number]) for index, window in enumerate(run.windows) if number < len(window.edges)
+        ]
         spans = [(index, edge.start, edge.stop) for index, edge in edges if edge.start and edge.stop]
         problems += [
             f"window {index}: the counter or the time goes back"
@@ -365,11 +406,13 @@ def pace(run: ClosedRun, record: Record) -> Check:
     """
     if record.devices[0].type != "cuda":
         return Check("pace", None, "a processor does what else the machine asks of it, so its pace is not judged")
-    shortest_s, waits_s = run.parameters["window_s"], 3 * max(meter.update_period_s or 0.0 for meter in run.meters)
+    shortest_s, step_s = run.parameters["window_s"], max(meter.update_period_s or 0.0 for meter in run.meters)
     problems, taken = [], defaultdict(lambda: defaultdict(float))
     for window in _valid(record):
         one_s = window.duration_s / window.replications
         taken[window.phase][window.run] += one_s
+        # edges that wait for a step of the counter have a small bound: they wait a step each, and as long for dither
+        waits_s = 3 * step_s if any(part.bound_j < step_s * part.max_power_w for part in window.meters) else 0.0
         if window.replications > 1 and window.duration_s > shortest_s + SLOWEST * one_s + BESIDE_S + waits_s:
             problems.append(f"window {window.index}: {window.replications} repetitions of {one_s:.3g} s; it would have "
                             f"ended after {shortest_s:g} s")  # fmt: skip

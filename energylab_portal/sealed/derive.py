@@ -16,7 +16,7 @@ from typing import Any
 
 from energylab import tasks
 from energylab.errors import BundleError, ParameterError, unknown_name
-from energylab.parameters import PROTOCOL_VERSION, Parameters
+from energylab.parameters import PROTOCOLS, Parameters
 from energylab.protocol.settings import Settings
 from energylab.protocol.window import POLL_S
 from energylab.record import (
@@ -185,7 +185,7 @@ def record_of(run: ClosedRun, of: Known) -> Record:
         If a fact that others are derived from is missing or of a version that is not known here.
     """
     for what, told, ours in (
-        ("task", run.task_version, of.facts.version), ("protocol", run.protocol_version, PROTOCOL_VERSION),
+        ("task", run.task_version, of.facts.version), ("protocol", run.protocol_version, PROTOCOLS["steady"]),
     ):  # fmt: skip
         if told != ours:
             raise BundleError(f"version {told!r} of the {what}, {ours!r} is known here")
@@ -208,7 +208,8 @@ def record_of(run: ClosedRun, of: Known) -> Record:
             "truncated_tokens": run.truncated[1],
         }),
         protocol=ProtocolFacts(
-            version=PROTOCOL_VERSION, seed=parameters.seed, runs=settings.runs, settings=settings.as_dict()
+            name="steady", version=PROTOCOLS["steady"], seed=parameters.seed, runs=settings.runs,
+            settings=settings.as_dict(),
         ),
         devices=run.devices,
         meters=run.meters,
@@ -266,9 +267,7 @@ def _part(run: ClosedRun, meter: MeterFacts, edge: Edges) -> MeterReadings:
     least_s = 0.0 if meter.update_period_s is None else POLL_S
     least_j, most_j = (2 * (late_s * power_w + meter.quantum_j) for late_s in (least_s, most_s))
     bound_j = min(max(edge.bound_j or 0.0, least_j), most_j)
-    return MeterReadings(
-        meter=meter.name, device=meter.device, energy_j=energy_j, bound_j=bound_j, max_power_w=power_w
-    )
+    return MeterReadings(meter=meter.name, device=meter.device, energy_j=energy_j, bound_j=bound_j, max_power_w=power_w)
 
 
 def weight_count(weights: Weights) -> int:

@@ -10,12 +10,11 @@ M. Horowitz, "Computing's energy problem", ISSCC 2014, scaled down to less than 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from energylab import energy
-from energylab.record import PhaseTotal, Record
+from energylab.energy import PhaseTotal
+from energylab.record import Record
 from energylab_portal.sealed import checks
 from energylab_portal.sealed.statement import ClosedRun, Weights
 
@@ -27,42 +26,8 @@ WORKING, WORKING_LARGE = 0.3, 0.8
 LARGE, VERY_LARGE = 2**30, 2**33
 
 
-@dataclass(frozen=True)
-class Product:
-    """A board as its maker describes it: bytes and 16-bit operations a second, most watts, compute capability."""
-
-    bytes_per_s: float
-    operations_per_s: float
-    most_w: float
-    capability: str
-
-
-#: By a word of the product name.
-PRODUCTS = {
-    "B200": Product(8.0e12, 2.5e15, 1200, "10.0"),
-    "GH200": Product(4.9e12, 9.9e14, 1000, "9.0"),
-    "H200": Product(4.8e12, 9.9e14, 700, "9.0"),
-    "H100": Product(3.95e12, 9.9e14, 700, "9.0"),
-    "A100": Product(2.04e12, 3.12e14, 500, "8.0"),
-    "L40S": Product(8.64e11, 3.62e14, 350, "8.9"),
-    "L40": Product(8.64e11, 1.81e14, 300, "8.9"),
-    "L4": Product(3.0e11, 1.21e14, 75, "8.9"),
-    "A10": Product(6.0e11, 1.25e14, 150, "8.6"),
-    "A10G": Product(6.0e11, 1.25e14, 300, "8.6"),
-    "V100": Product(1.13e12, 1.25e14, 350, "7.0"),
-    "T4": Product(3.2e11, 6.5e13, 75, "7.5"),
-    "RTX 4090": Product(1.01e12, 3.3e14, 600, "8.9"),
-}
-
 #: No processor is faster than this for each of its cores, nor all of them together in reading memory.
 CORE_OPERATIONS_PER_S, PROCESSOR_BYTES_PER_S = 5e11, 1.2e12
-
-
-def product(name: str | None) -> Product | None:
-    """Return the board of a product name; None for one that is not known here."""
-    # whole words: "L4" is not in "L40", nor "A100" in "RTX A1000"; a fuller name before its beginning
-    found = [word for word in PRODUCTS if re.search(rf"(?<![A-Za-z0-9]){word}(?![A-Za-z0-9])", name or "")]
-    return PRODUCTS[max(found, key=len)] if found else None
 
 
 def weights(run: ClosedRun, record: Record) -> checks.Check:
@@ -81,7 +46,7 @@ def time(run: ClosedRun, record: Record) -> checks.Check:
     """No phase is faster than the device can read the weights, or compute with them."""
     device, boards = record.devices[0], len(record.devices)
     if device.type == "cuda":
-        like = product(device.name)
+        like = checks.product(device.name)
         if like is None:
             return checks.Check("time", None, f"the speed of {str(device.name)[:60]!r} is not known here")
         bytes_per_s, operations_per_s = like.bytes_per_s * boards, like.operations_per_s * boards

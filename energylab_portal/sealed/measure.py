@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from energylab.errors import MeterError, ParameterError
@@ -90,7 +90,8 @@ def measure(
     weights, hashes = survey(plan.model)
     container = container or Container(plan)
     instruments = _instruments(parameters, container, instruments, watch)
-    started = datetime.now(UTC)
+    clock = instruments.scored[0].clock
+    began_s = clock.now()
     subject = RemoteSubject(_inside(parameters), container.start, known)
     try:
         record, session = _session(subject, parameters, instruments)
@@ -102,7 +103,7 @@ def measure(
         record=record.model_copy(update={"model": model, "host": host}),
         session=session,
         known=known,
-        started_utc=started,
+        started_utc=datetime.now(UTC) - timedelta(seconds=clock.now() - began_s),
         weights=weights,
         hashes=hashes,
         image=container.image,
@@ -119,6 +120,8 @@ def check(parameters: Parameters) -> Known:
     EnergylabError
         Says what, and what to do.
     """
+    if parameters.protocol != "steady":
+        raise ParameterError(f"a sealed run measures by steady, not by protocol={parameters.protocol!r}: leave it out")
     if parameters.precision_target is not None or parameters.star_probability is not None:
         raise ParameterError("a sealed run measures all of its runs: leave precision_target and star_probability out")
     return derive.known({name: getattr(parameters, name) for name in derive.SHOWN}, parameters.params)

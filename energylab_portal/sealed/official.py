@@ -6,7 +6,6 @@ or checks one, lists its digest, and signs the list. Who trusts the operator's k
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 

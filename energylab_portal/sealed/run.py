@@ -161,9 +161,7 @@ def run(
     """
     rehearse(asked)
     named = {"name": asked.plan.model.name, "source": "path"}
-    made = measure(
-        asked.parameters, asked.plan, named, container=container, instruments=instruments, watch=watch
-    )
+    made = measure(asked.parameters, asked.plan, named, container=container, instruments=instruments, watch=watch)
     folder = asked.out / RECORD
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     kept = store.write(made.record, folder)
@@ -192,8 +190,8 @@ def rehearse(asked: Request) -> None:
             raise BundleError(f"{asked.out / name} exists; name another folder with --output")
     if asked.parameters.max_relative_bound > checks.LOOSEST:
         raise ParameterError(
-            f"max_relative_bound={asked.parameters.max_relative_bound:g}: windows of a bundle may be {checks.LOOSEST:g} "
-            "wrong at most; leave it out, and lengthen window_s"
+            f"max_relative_bound={asked.parameters.max_relative_bound:g}: windows of a bundle may be "
+            f"{checks.LOOSEST:g} wrong at most; leave it out, and lengthen window_s"
         )
     check(asked.parameters)
     asked.out.mkdir(parents=True, exist_ok=True)

@@ -110,8 +110,8 @@ def _look(payload: bytes, official: Official, params: str | Path | None, made: l
     if any(check.passed is False for check in made):  # the others compare what these hold
         return record
     made += [
-        checks.coverage(run, record), checks.counter(run), checks.durations(run, record), checks.steps(run, record),
-        checks.power(run, record), floors.weights(run, record),
+        checks.coverage(record, known.task.phases), checks.counter(run), checks.durations(run, record),
+        checks.steps(run, record), checks.power(run, record), floors.weights(run, record),
     ]  # fmt: skip
     if any(check.passed is False for check in made):
         return record

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import closed_builders as builders
 import pytest
+from energylab_portal.sealed.seal import Limits
 from sealed_runner import build
 from stand_in_hub import StandInHub
 
@@ -26,7 +27,6 @@ from energylab.parameters import Parameters
 from energylab_portal.sealed import docker, keys, leftovers, official
 from energylab_portal.sealed import run as sealed
 from energylab_portal.sealed.container import Container, Plan
-from energylab_portal.sealed.seal import Limits
 from energylab_portal.sealed.verify import verify
 
 ROOT = Path(__file__).resolve().parents[3]
