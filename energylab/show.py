@@ -346,6 +346,8 @@ def served_table(record: Record) -> pd.DataFrame | None:
         "work done over work credited": f"{facts['balance']:.3f}" if facts else "unknown",
         "server": str(record.model.settings.get("server")),
         "fixed length by": str(record.model.settings.get("fixed_length")),
+        "prompts from a cache": str(record.model.settings.get("prompt_cache", "unknown")),
+        "known by": str(record.model.settings.get("prompt_cache_known_by", "unknown")),
     }
     return pd.DataFrame({"value": rows}).rename_axis("served")
 
