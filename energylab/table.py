@@ -6,19 +6,15 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from energylab.energy import totals
+import pandas as pd
+
+from energylab.energy import UNSTATED, totals
 from energylab.record import SCORED_PHASES, Record
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: Parts of the software stack whose major version belongs to the cohort.
 STACK = ("torch", "transformers", "diffusers")
-
-#: In place of a fact that a file does not state.
-UNSTATED = "not stated"
 
 
 @dataclass(frozen=True)
@@ -130,8 +126,6 @@ def tidy_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
     Numbers that a record may lack are floats, NaN where it does; text it may lack is NaN too.
     """
-    import pandas as pd
-
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({column.name: column.kind for column in TIDY})
 
 
