@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
+from energylab import taskcheck
 from energylab.errors import EnergylabError
 from energylab.formats import commands as formats
 from energylab.publish import commands as publishing
-from energylab.taskcheck import commands as checking
 
 app = typer.Typer(
     name="energylab",
@@ -23,7 +23,7 @@ app = typer.Typer(
 study = typer.Typer(help="Plan, run and share studies: many jobs from one YAML file.", no_args_is_help=True)
 app.add_typer(study, name="study")
 publishing.mount(app)
-checking.mount(app)
+app.add_typer(taskcheck.commands, name="task")
 formats.mount(app)
 
 StudyPath = Annotated[Path, typer.Argument(help="A study's YAML file, or the name of one in params/studies/.")]
