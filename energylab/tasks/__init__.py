@@ -24,28 +24,8 @@ __all__ = [
     "task_names",
 ]
 
-#: Task families of this package, and those other packages register in the entry point group.
-FAMILIES = Registry(
-    "task family",
-    {
-        name: f"energylab.tasks.{name}:{target}"
-        for name, target in {
-            "image_captioning": "ImageCaptioning",
-            "image_classification": "ImageClassification",
-            "image_generation": "ImageGeneration",
-            "object_detection": "ObjectDetection",
-            "sentence_similarity": "SentenceSimilarity",
-            "speech_recognition": "SpeechRecognition",
-            "text_generation": "TextGeneration",
-            "reasoning": "Reasoning",
-            "summarization": "Summarization",
-            "question_answering": "QuestionAnswering",
-            "text_classification": "TextClassification",
-        }.items()
-    },
-    group=ENTRY_POINT_GROUP,
-)
-
+#: Classes of tasks by short name: those that other packages register. A task's file names its class itself.
+FAMILIES = Registry("task family", {}, group=ENTRY_POINT_GROUP)
 
 #: Parameters that only some tasks have a use for, and which; elsewhere they would be left out in silence.
 OF_SOME_TASKS = {
@@ -61,7 +41,9 @@ def task_names(params: str | Path | None = None) -> list[str]:
     return sorted(task_files(params))
 
 
-def load_settings(name: str, params: str | Path | None = None) -> tuple[type[Task], TaskSettings]:
+def load_settings(
+    name: str, params: str | Path | None = None, protocol: str = "steady"
+) -> tuple[type[Task], TaskSettings]:
     """Read the settings of one task, and find the class of its family.
 
     Parameters
@@ -71,6 +53,8 @@ def load_settings(name: str, params: str | Path | None = None) -> tuple[type[Tas
         path of a YAML file.
     params : path, optional
         A folder laid out like ``params/``.
+    protocol : str
+        The measuring protocol, under which some published settings differ.
 
     Returns
     -------
@@ -86,6 +70,7 @@ def load_settings(name: str, params: str | Path | None = None) -> tuple[type[Tas
     """
     file = find_file(name, params)
     values = read_values(file, params)
+    values |= (values.get("protocols") or {}).get(protocol, {})
     family = FAMILIES.get(str(values.get("family", "")))
     if not (inspect.isclass(family) and issubclass(family, Task)):
         raise TaskError(f"{file}: family {values['family']!r} is {family!r}, which is not a subclass of Task")
@@ -115,7 +100,7 @@ def load_task(parameters: Parameters) -> Task:
     TaskError
         If the task's file is not what its family expects, or the task has no use for a parameter that is given.
     """
-    family, settings = load_settings(parameters.task, parameters.params)
+    family, settings = load_settings(parameters.task, parameters.params, getattr(parameters, "protocol", "steady"))
     for name in useless(parameters, family):
         raise TaskError(
             f"{name}={getattr(parameters, name)!r} is for {OF_SOME_TASKS[name]}; task {parameters.task!r} has no use "

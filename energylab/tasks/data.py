@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def load_rows(
     synthesise: Callable[[int, int], list[Row]],
     check: Callable[[Row], str | None],
     open_row: Callable[[Row, Path], Row] = lambda row, folder: row,
+    is_empty: Callable[[Row], bool] = lambda row: False,
 ) -> tuple[list[Row], DataFacts]:
     """Load the first ``samples`` queries from the data source that the parameters name.
 
@@ -41,6 +43,8 @@ def load_rows(
         ``check(row)`` returns what makes a row unusable, or None.
     open_row : callable, optional
         ``open_row(row, folder)`` replaces file names in a sample's row by what the files hold.
+    is_empty : callable, optional
+        ``is_empty(row)`` says that a row of the published set is left out before counting.
 
     Returns
     -------
@@ -58,7 +62,7 @@ def load_rows(
     elif parameters.data_source == "sample":
         rows, facts = _sample(settings, parameters.samples, open_row)
     else:
-        rows, facts = _published(settings, parameters.samples, required)
+        rows, facts = _published(settings, parameters.samples, required, is_empty)
     _check(rows, facts["name"], required, parameters.samples, check)
     return rows, DataFacts(source=parameters.data_source, digest=digest(rows), queries=len(rows), **facts)
 
@@ -121,7 +125,9 @@ def json_lines(file: Path) -> list[Row]:
     return rows
 
 
-def _published(settings: TaskSettings, count: int, required: Sequence[str]) -> tuple[list[Row], dict[str, Any]]:
+def _published(
+    settings: TaskSettings, count: int, required: Sequence[str], is_empty: Callable[[Row], bool]
+) -> tuple[list[Row], dict[str, Any]]:
     """Load the published data set from the hub at one commit, with the task's column names."""
     import datasets
     from datasets.exceptions import DatasetsError
@@ -141,8 +147,9 @@ def _published(settings: TaskSettings, count: int, required: Sequence[str]) -> t
         if name not in table.column_names:
             raise _missing_column(source.id, name, table.column_names)
     wanted = {column: name for column, name in source.columns.items() if name in table.column_names}
-    table = _still_encoded(table.select(range(min(count, len(table)))).select_columns(list(wanted.values())))
-    rows = [{column: _file(row[name]) for column, name in wanted.items()} for row in table]
+    table = _still_encoded(table.select_columns(list(wanted.values())))
+    named = ({column: _file(row[name]) for column, name in wanted.items()} for row in table)
+    rows = list(islice((row for row in named if not is_empty(row)), count))
     facts = {
         "name": source.id,
         "revision": source.revision,

@@ -30,7 +30,7 @@ def store_random(model: str, folder: str | Path, task: str = "text_generation", 
         The folder: a `model` for ``model_source='path'``.
     """
     loaded = load_task(Parameters.check({"task": task, "model": model, "dtype": dtype, "new_tokens": 1}))
-    loaded.load_model("cpu")
+    loaded.load("cpu")
     folder = Path(folder)
     try:
         with quiet():
