@@ -121,7 +121,7 @@ def _all_meters(devices: Sequence[DeviceFacts]) -> list[MeterFinding]:
     for name in candidates():
         try:
             kind = METERS.get(name)
-            reason = kind.why_not(devices)
+            reason = kind.unavailable(devices)
             meters = kind.for_devices(devices, Parameters()) if reason is None else ()
         except EnergylabError as error:  # of another package, broken, or not to be chosen by name
             reason, meters = str(error), ()

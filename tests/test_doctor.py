@@ -57,7 +57,7 @@ def test_an_estimate_cannot_be_official():
 
 def test_counters_for_root_alone_name_the_command(monkeypatch):
     reason = "energy_uj may not be read; grant it: `sudo chmod a+r …`"
-    monkeypatch.setattr(RaplMeter, "why_not", classmethod(lambda cls, devices: reason))
+    monkeypatch.setattr(RaplMeter, "unavailable", classmethod(lambda cls, devices: reason))
     monkeypatch.setattr(doctor, "candidates", lambda: ("rapl", "estimate"))
     found = doctor.report([cpu_facts()])
     assert found.problems == (f"rapl: {reason}",)

@@ -23,14 +23,14 @@ def test_boards_get_one_meter_each_by_uuid():
 
 
 def test_a_processor_is_estimated_when_its_counters_cannot_be_read(monkeypatch):
-    monkeypatch.setattr(RaplMeter, "why_not", classmethod(lambda cls, devices: "root alone may read them"))
+    monkeypatch.setattr(RaplMeter, "unavailable", classmethod(lambda cls, devices: "root alone may read them"))
     chosen = choose(Parameters(), CPU)
     assert [meter.name for meter in chosen.scored] == ["estimate"]
     assert "rapl not: root alone may read them" in chosen.why
 
 
 def test_a_processor_is_measured_when_its_counters_can_be_read(monkeypatch):
-    monkeypatch.setattr(RaplMeter, "why_not", classmethod(lambda cls, devices: None))
+    monkeypatch.setattr(RaplMeter, "unavailable", classmethod(lambda cls, devices: None))
     assert [meter.name for meter in choose(Parameters(), CPU).scored] == ["rapl"]
 
 

@@ -105,7 +105,7 @@ def test_reading_at_a_steady_pace_is_a_thread_of_its_own(tmp_path, monkeypatch):
 
 
 def test_a_machine_without_counters(tmp_path):
-    assert "shows no processor energy counter" in RaplMeter.why_not(CPU, tmp_path / "absent")
+    assert "shows no processor energy counter" in RaplMeter.unavailable(CPU, tmp_path / "absent")
     with pytest.raises(MeterError, match="no package zone"):
         RaplMeter(tmp_path / "absent").open()
 
@@ -123,7 +123,7 @@ def test_a_counter_that_root_alone_may_read_names_the_command(tmp_path, monkeypa
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(os, "access", lambda *args: False)
-    assert "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj" in RaplMeter.why_not(CPU, tmp_path)
+    assert "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj" in RaplMeter.unavailable(CPU, tmp_path)
     monkeypatch.setattr(Path, "read_text", refuse)
     with pytest.raises(MeterPermissionError, match="sudo chmod"):
         rapl._read(tmp_path / "intel-rapl:0" / "energy_uj")
@@ -137,7 +137,7 @@ def test_a_counter_that_holds_no_number_is_an_error_of_the_meter(tmp_path):
 
 
 def test_boards_are_not_seen(tmp_path):
-    assert "does not see the energy of a cuda device" in RaplMeter.why_not([DeviceFacts(name="H200", type="cuda")])
+    assert "does not see the energy of a cuda device" in RaplMeter.unavailable([DeviceFacts(name="H200", type="cuda")])
 
 
 def test_reading_a_closed_meter_is_an_error(tmp_path):
