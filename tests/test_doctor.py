@@ -115,7 +115,7 @@ def test_this_machine():
 
 def test_a_broken_meter_of_another_package_is_a_finding(monkeypatch):
     monkeypatch.setattr(doctor, "candidates", lambda: ("theirs", "estimate"))
-    monkeypatch.setitem(METERS._targets, "theirs", "no_such_package.meter:Theirs")
+    monkeypatch.setitem(METERS._builtin, "theirs", "no_such_package.meter:Theirs")
     theirs, estimate = doctor.report([cpu_facts()]).meters
     assert theirs.kind is None
     assert "no_such_package" in theirs.problem

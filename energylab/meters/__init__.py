@@ -12,7 +12,7 @@ from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
 from energylab.registry import Registry
 
-__all__ = ["METERS", "Chosen", "DeviceCounters", "Meter", "Reading", "candidates", "choose", "wait_for_tick"]
+__all__ = ["METERS", "Chosen", "DeviceCounters", "Meter", "Reading", "auto_order", "choose", "wait_for_tick"]
 
 #: Modules of this folder that are no meter. Every other module NAME holds one, as class ``NameMeter``.
 HELPERS = ("base", "board", "nvml_library", "processor", "sampler")
@@ -43,7 +43,7 @@ class Chosen:
 def choose(parameters: Parameters, devices: Sequence[DeviceFacts]) -> Chosen:
     """Choose the meters of a session from its parameters ``meter`` and ``extra_meters``.
 
-    ``auto`` takes the first of `candidates` that works here: one that has a substitute is opened to see.
+    ``auto`` takes the first of `auto_order` that works here: one that has a substitute is opened to see.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def choose(parameters: Parameters, devices: Sequence[DeviceFacts]) -> Chosen:
     return Chosen(tuple(scored.for_devices(devices, parameters)), tuple(extra), f"meter {scored.name}: {why}")
 
 
-def candidates(device_type: str) -> list[type[Meter]]:
+def auto_order(device_type: str) -> list[type[Meter]]:
     """Return the kinds of meter that `auto` tries for a type of device, best first."""
     kinds = [METERS.get(name) for name in _OURS]
     ranked = [kind for kind in kinds if kind.rank is not None and device_type in kind.watches]
@@ -83,7 +83,7 @@ def candidates(device_type: str) -> list[type[Meter]]:
 
 def _best(parameters: Parameters, devices: Sequence[DeviceFacts]) -> tuple[type[Meter], str]:
     passed_over = []
-    left = candidates(devices[0].type)
+    left = auto_order(devices[0].type)
     while left:
         kind = left.pop(0)
         reason = kind.unavailable(devices) or (_trial(kind, parameters, devices) if left else None)

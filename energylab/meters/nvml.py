@@ -189,9 +189,8 @@ class NvmlMeter(Meter):
 
     def _integrate(self) -> None:
         if self.instant_power_w() is None:
-            raise MeterError(
-                f"{self.device} has neither an energy counter nor an instantaneous power field ({INSTANT}): {self._advice()}"
-            )
+            missing = f"{self.device} has neither an energy counter nor an instantaneous power field ({INSTANT})"
+            raise MeterError(f"{missing}: {self._advice()}")
         self._refresh_s = self._power_refresh_s()
         self._integrator = PowerIntegrator(self.known_power_w, self.clock)
         self._integrator.start()
