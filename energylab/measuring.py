@@ -20,7 +20,6 @@ from energylab import among, store, tasks
 from energylab import devices as machine_devices
 from energylab import meters as machine_meters
 from energylab.clock import Clock
-from energylab.cohort import cohort_key
 from energylab.devices import check_torch_agrees, torch_name
 from energylab.errors import MeasurementError, ParameterError, SealError
 from energylab.machine import host_facts
@@ -33,6 +32,7 @@ from energylab.protocol.settings import Settings
 from energylab.protocol.workload import FunctionWorkload, TaskWorkload, Workload
 from energylab.record import DataFacts, DeviceFacts, ModelFacts, ProtocolFacts, Quality, Record, TaskFacts, board_name
 from energylab.stopping import PrecisionStop, SessionStop, StarStop
+from energylab.table import cohort_key
 from energylab.tasks import data
 from energylab.tasks.models import quiet_imports
 from energylab.tasks.served import ServedTask

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from energylab.record import SCORED_PHASES, PhaseTotal, Record
+from energylab.energy import PhaseTotal, scored_totals, static_share, totals
+from energylab.record import SCORED_PHASES, Record
 from energylab.statistics.intervals import Interval, expanded, mean_interval
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def wh_per_1000(total: PhaseTotal) -> float | None:
 def scored_wh_per_1000(record: Record) -> list[float | None]:
     """Return the rated energy of every run: the scored phases summed, in Wh per 1,000 queries; None if one lacks."""
     runs: dict[int, list[float | None]] = {}
-    for total in record.totals():
+    for total in totals(record):
         if total.phase in SCORED_PHASES:
             runs.setdefault(total.run, []).append(wh_per_1000(total))
     return [None if None in values else sum(values) for values in runs.values()]
@@ -56,9 +57,9 @@ def energy_table(record: Record) -> pd.DataFrame:
     import pandas as pd
 
     by_phase: dict[str, list[PhaseTotal]] = {}
-    for total in record.totals():
+    for total in totals(record):
         by_phase.setdefault(total.phase, []).append(total)
-    rows = [_phase_row(phase, totals) for phase, totals in by_phase.items()]
+    rows = [_phase_row(phase, parts) for phase, parts in by_phase.items()]
     rows.append(_row("rated: " + " + ".join(p for p in by_phase if p in SCORED_PHASES), scored_wh_per_1000(record)))
     table = pd.DataFrame(rows).set_index("phase")
     return table.assign(kind=record.energy_kind)
@@ -159,7 +160,7 @@ def idle_table(record: Record) -> pd.DataFrame:
         }
         for level in record.idle
     ]
-    share = record.static_share
+    share = static_share(record)
     rows.append(
         {
             "level": "static share",
@@ -351,10 +352,10 @@ def served_table(record: Record) -> pd.DataFrame | None:
 
 def served_energy(record: Record) -> tuple[float | None, int, int]:
     """Return the rated energy of all runs in joules (None: unavailable), with their queries and new tokens."""
-    totals = [total for total in record.totals() if total.phase in SCORED_PHASES]
-    made = [total for total in totals if total.output_tokens]
-    whole = bool(totals) and record.valid and all(total.energy_j is not None for total in totals)
-    energy_j = sum(total.energy_j for total in totals) if whole else None
+    parts = scored_totals(record)
+    made = [total for total in parts if total.output_tokens]
+    whole = bool(parts) and record.valid and all(total.energy_j is not None for total in parts)
+    energy_j = sum(total.energy_j for total in parts) if whole else None
     return energy_j, sum(total.queries for total in made), sum(total.output_tokens for total in made)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from energylab import measuring
+from energylab.energy import scored_totals
 from energylab.errors import EnergylabError
 from energylab.record import SCORED_PHASES, Record
 from energylab.taskcheck.bench import Bench
@@ -35,7 +36,7 @@ def look(bench: Bench) -> Iterator[Problem | Unseen]:
 
 
 def _totals(record: Record) -> Iterator[Problem | Unseen]:
-    rated = {total.phase for total in record.totals() if total.phase in SCORED_PHASES and total.valid}
+    rated = {total.phase for total in scored_totals(record) if total.valid}
     lost = [phase for phase in record.phases if phase in SCORED_PHASES and phase not in rated]
     if lost and not record.valid:
         yield Unseen(f"{', '.join(lost)} has no total on this machine just now: {'; '.join(record.reasons)}")

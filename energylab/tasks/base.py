@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from energylab.errors import TaskError
 from energylab.parameters import Parameters
 from energylab.record import DataFacts, DeviceFacts, ModelFacts, Quality
 
@@ -183,6 +184,36 @@ class Task(ABC):
             If the model generated another number of tokens than stated.
         """
         return Tokens()
+
+    def keep(self, phase: str, outputs: Any) -> Any:
+        """Return what of a batch's outputs is kept until its window ends, for `count` and `answers`: ids, a label.
+
+        Called inside the window, so it waits for no device. All else is dropped at once. Only ``prefill``, ``generate``
+        and the last phase of the first run keep anything; elsewhere `count` gets None.
+        """
+        return outputs
+
+    def marks(self, phase: str, rows: Sequence[Row]) -> tuple[str, ...]:
+        """Return the marks of a window over these rows, after it: of `energylab.protocol.validity.MARKS`."""
+        return ()
+
+    # ---- what the published protocols ask for beside the phases
+
+    def load_processor_alone(self, device: str) -> None:
+        """Load what `preprocess` needs without the model: published protocols preprocess first."""
+        raise TaskError(f"{type(self).__name__} cannot preprocess before its model is loaded; use protocol=steady")
+
+    def preprocess_set(self, rows: Sequence[Row]) -> Any:
+        """Preprocess the whole set by a filter and one batched map; returns the set `fetch` takes queries from."""
+        return [self.preprocess([row]) for row in rows]
+
+    def fetch(self, prepared: Any, queries: tuple[int, ...]) -> Any:
+        """Return stored queries as the model's inputs: inside the window, before the phase is called with them."""
+        return prepared[queries[0]]
+
+    def short_call(self, phase: str) -> Callable[[Any], Any]:
+        """Return the warm-up's short call: two tokens, two denoising steps; else the phase itself."""
+        return getattr(self, phase)
 
     @abstractmethod
     def answers(self, inputs: Any, outputs: Any) -> list[Any]:
