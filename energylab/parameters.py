@@ -174,7 +174,7 @@ class Parameters(NotebookParameters):
     repeat: int = Field(0, ge=0, description="number of this session among those of the same setting")
     attempt: int = Field(0, ge=0, description="number of this try among those of the same job")
     params: str | None = Field(None, description="folder laid out like params/; None: ./params, upward")
-    output_folder: str | None = Field(None, description="folder for record.json; None: results/notebook/JOB_ID beside params/")
+    output_folder: str | None = Field(None, description="folder of record.json; None: results/notebook/JOB_ID")
     record: str | None = Field(None, description="show this record.json and measure nothing")
 
     @field_validator(
@@ -252,7 +252,7 @@ INJECTED = "given to papermill"
 
 
 def _plain(name: str, value: Any) -> bool:
-    """Tell whether a global may be a parameter: a plain value whose name is neither private, IPython's nor papermill's."""
+    """Tell whether a global may be a parameter: a plain value, its name not private, IPython's or papermill's own."""
     plain = (str, int, float, bool, list, tuple, dict, types.NoneType)
     return isinstance(value, plain) and not name.startswith(("_", "PAPERMILL_")) and name not in ("In", "Out")
 

@@ -182,18 +182,12 @@ def _shared(record: Record, path: str | os.PathLike) -> dict[str, Any]:
         "parameters": record.model.parameters,
         "quality_metric": scored.metric if scored else None,
         "quality": scored.value if scored else None,
-        "marks": ", ".join(_marks(record)),
+        "marks": ", ".join(record.marks),
         "truncated_tokens": record.data.truncated_tokens,
         "cohort": cohort_key(record),
         "created_utc": record.created_utc.isoformat(),
         "path": str(path),
     }
-
-
-def _marks(record: Record) -> list[str]:
-    """Return what must be said beside the record's figure, each once."""
-    marks = {mark for window in record.windows if window.valid for mark in window.marks}
-    return sorted(marks | ({"truncated"} if record.data.truncated_queries else set()))
 
 
 def window_rows(record: Record) -> list[dict[str, Any]]:
