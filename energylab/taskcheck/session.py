@@ -10,7 +10,7 @@ from energylab.errors import EnergylabError
 from energylab.record import SCORED_PHASES, Record
 from energylab.taskcheck.bench import Bench
 from energylab.taskcheck.report import Problem, Unseen
-from energylab.tasks import useless
+from energylab.tasks import unused as unused_of
 
 ASKS = "a short session leaves a record: every phase measured, every query answered, and it reads back as it was"
 
@@ -20,7 +20,7 @@ _SHORT = {"window_s": 0.05, "idle_s": 0.05, "warm_up_min_s": 0.05, "warm_up_max_
 
 def look(bench: Bench) -> Iterator[Problem | Unseen]:
     """Measure a few queries once, and look at what is left."""
-    unused = dict.fromkeys(useless(bench.parameters(), bench.family))
+    unused = dict.fromkeys(unused_of(bench.parameters(), bench.family))
     parameters = bench.parameters(samples=4, runs=1, meter="estimate", **_SHORT, **unused)
     with bench.theirs("a session is measured"):
         record = measuring.measure(parameters=parameters)

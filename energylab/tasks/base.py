@@ -37,7 +37,7 @@ class TaskSettings(BaseModel):
     name: str  # the file's, without .yaml
     title: str  # for people
     version: str  # moves with every change of a published setting
-    family: str  # registered family, or one's own: module:Class, or file.py:Class beside the YAML file
+    family: str  # the class: module:Class, or FILE.py:Class beside the YAML file
     dataset: DatasetSettings | None = None  # the published data; None: there is none, and data_source "hub" is refused
     samples: int = Field(ge=1)  # queries of one run
     runs: int = Field(10, ge=1)  # runs of one session

@@ -20,7 +20,7 @@ from energylab.meters.estimate import EstimateMeter, PowerModel
 from energylab.parameters import Parameters
 from energylab.protocol.session import Session
 from energylab.record import Record
-from energylab.tasks.files import is_path
+from energylab.tasks import is_path
 from energylab_portal.sealed.container import Container, Plan
 from energylab_portal.sealed.remote import RemoteSubject, host_knows
 from energylab_portal.sealed.statement import Attested, ClosedRun, Image, Seal, Timeline, Weights, WindowReadings
