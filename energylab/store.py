@@ -56,11 +56,13 @@ def write(record: Record, folder: str | os.PathLike) -> Path:
     Raises
     ------
     RecordError
-        If the folder holds a record already or cannot be written to; nothing is left behind.
+        If the folder holds another record already or cannot be written to; nothing is left behind.
     """
     folder = Path(folder)
     target = folder / FILE_NAME
     temporary = None
+    if target.exists() and read_record(target) == record:
+        return target
     check_free(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -34,6 +34,7 @@ def test_a_failed_write_leaves_no_debris(tmp_path, monkeypatch):
 def test_a_record_is_never_overwritten(tmp_path):
     path = store.write(builders.record(), tmp_path)
     before = path.read_bytes()
+    assert store.write(store.read_record(path), tmp_path) == path  # the same again changes nothing
     for refused in (lambda: store.write(builders.record(energy_j=3.0), tmp_path), lambda: store.check_folder(tmp_path)):
         with pytest.raises(RecordError, match="never overwritten: set another `repeat`"):
             refused()
