@@ -277,6 +277,8 @@ def served_table(record: Record) -> pd.DataFrame | str:
         "work done over work credited": f"{facts['balance']:.3f}" if facts else "unknown",
         "server": str(settings.get("server")),
         "fixed length by": str(settings.get("fixed_length")),
+        "prompts from a cache": str(settings.get("prompt_cache", "unknown")),
+        "known by": str(settings.get("prompt_cache_known_by", "unknown")),
     }
     return _frame([{"served": name, "value": value} for name, value in rows.items()], "served")
 
