@@ -15,8 +15,8 @@ from typing import Any
 
 from energylab.errors import DeviceLostError, MeterError, MeterPermissionError, ParameterError, unknown_name
 from energylab.machine import processor_name
-from energylab.meters.nvml_library import MIG_REFUSED, Nvml, board_users, in_mig_mode, text
 from energylab.meters.board import in_host_namespace
+from energylab.meters.nvml_library import MIG_REFUSED, Nvml, board_users, in_mig_mode, text
 from energylab.meters.processor import usable_cores
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
