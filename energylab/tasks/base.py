@@ -29,7 +29,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from energylab.errors import ModelError, TaskError
 from energylab.parameters import Parameters
 from energylab.record import DataFacts, DeviceFacts, ModelFacts, Quality
-from energylab.tasks.placement import moved
 
 Row = dict[str, Any]  # one row of a data set: the task's columns
 
@@ -218,7 +217,7 @@ class Task(ABC):
     @property
     def protocol(self) -> str:
         """Name of the measuring protocol."""
-        return getattr(self.parameters, "protocol", "steady")
+        return self.parameters.protocol
 
     # ---- rows
 
@@ -383,6 +382,8 @@ class Task(ABC):
         """Copy tensors to the device, and run the model on them once: forward, or with settings to generate."""
         import torch
 
+        from energylab.tasks.models import moved
+
         with torch.inference_mode():
             here = moved(tensors, self.device, self.model.dtype)
             return self.keep(self.model(**here)) if generation is None else self.model.generate(**here, **generation)
@@ -459,13 +460,6 @@ class Task(ABC):
     def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
         """Return what is known of every query beforehand, by name: one value a row, the length first. After `load`."""
         return {}
-
-    def truncation(self, rows: Sequence[Row]) -> dict[str, int | None]:
-        """Return how many queries are cut to the model's limit, and how many tokens; None where nothing is cut."""
-        cut = self.covariates(rows).get("truncated_tokens")
-        if cut is None:
-            return {"truncated_queries": None, "truncated_tokens": None}
-        return {"truncated_queries": sum(tokens > 0 for tokens in cut), "truncated_tokens": int(sum(cut))}
 
     def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
         """Count the tokens of one batch; checks that exactly the stated number was generated.

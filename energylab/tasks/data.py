@@ -67,6 +67,13 @@ def load_rows(
     return rows, DataFacts(source=parameters.data_source, digest=digest(rows), queries=len(rows), **facts)
 
 
+def as_table(rows: Sequence[Row]) -> Any:
+    """Return all rows as one Arrow table (``datasets.Dataset``), for a batched map over the whole set."""
+    import datasets
+
+    return datasets.Dataset.from_list([dict(row) for row in rows])
+
+
 def digest(rows: Iterable[Row]) -> str:
     """Return the sha256 over rows in order; tensors, arrays, images and bytes count by their content."""
     total = hashlib.sha256()
@@ -103,13 +110,7 @@ def _sample(settings: TaskSettings, count: int, open_row: Callable) -> tuple[lis
 
 
 def json_lines(file: Path) -> list[Row]:
-    """Read a file of one JSON object a line; empty lines are left out.
-
-    Raises
-    ------
-    DataError
-        Names the line that is no object.
-    """
+    """Read a file of one JSON object a line, or name the line that is none; empty lines are left out."""
     rows = []
     # not splitlines(): it would also split at the other ends of a line that a text may hold
     for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
@@ -128,7 +129,7 @@ def json_lines(file: Path) -> list[Row]:
 def _published(
     settings: TaskSettings, count: int, required: Sequence[str], is_empty: Callable[[Row], bool]
 ) -> tuple[list[Row], dict[str, Any]]:
-    """Load the published data set from the hub at one commit, with the task's column names."""
+    """Load the first `count` rows of the published data at one commit; empty rows do not count."""
     import datasets
     from datasets.exceptions import DatasetsError
 
@@ -148,15 +149,15 @@ def _published(
             raise _missing_column(source.id, name, table.column_names)
     wanted = {column: name for column, name in source.columns.items() if name in table.column_names}
     table = _still_encoded(table.select_columns(list(wanted.values())))
-    named = ({column: _file(row[name]) for column, name in wanted.items()} for row in table)
-    rows = list(islice((row for row in named if not is_empty(row)), count))
+    rows = ({column: _file(row[name]) for column, name in wanted.items()} for row in table)
+    whole = (row for row in rows if not is_empty(row))
     facts = {
         "name": source.id,
         "revision": source.revision,
         "commit": commit,
         "licence": table.info.license or None,
     }
-    return rows, facts
+    return list(islice(whole, count)), facts
 
 
 def _still_encoded(table: Any) -> Any:

@@ -14,7 +14,7 @@ from energylab.errors import ModelError
 from energylab.record import Quality
 from energylab.tasks.base import Row, Sampling, Task, TaskSettings, Tokens, all_finite, longest_input, unscored
 from energylab.tasks.decoding import mend_padding
-from energylab.tasks.placement import moved
+from energylab.tasks.models import moved
 from energylab.tasks.synthetic import LengthSettings, Lexicon, draw_lengths
 from energylab.tasks.tokenizers import local_tokenizer, usable_padding
 

@@ -1,4 +1,7 @@
-"""From parameters to a record: load, measure by the protocol, score, describe."""
+"""From parameters to a record: load, measure by the protocol, score, describe.
+
+Not called `measure`, which would hide the function `energylab.measure`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from pydantic_core import to_json
@@ -17,24 +21,22 @@ from energylab import among, store, tasks
 from energylab import devices as machine_devices
 from energylab import meters as machine_meters
 from energylab.clock import Clock
-from energylab.cohort import cohort_key
-from energylab.errors import ParameterError, SealError
+from energylab.devices import check_torch_agrees, torch_name
+from energylab.errors import MeasurementError, ParameterError, SealError
 from energylab.machine import host_facts
 from energylab.meters.base import Meter
-from energylab.parameters import FOLDERS, PROTOCOL_VERSION, Parameters
+from energylab.parameters import FOLDERS, PROTOCOLS, Parameters
 from energylab.paths import results_root
+from energylab.protocol.served import ServedWorkload
 from energylab.protocol.session import Session, run_session
 from energylab.protocol.settings import Settings
-from energylab.record import (
-    DeviceFacts,
-    ProtocolFacts,
-    Quality,
-    Record,
-    board_name,
-)
+from energylab.protocol.workload import FunctionWorkload, TaskWorkload, Workload
+from energylab.record import DataFacts, DeviceFacts, ModelFacts, ProtocolFacts, Quality, Record, TaskFacts, board_name
 from energylab.stopping import PrecisionStop, SessionStop, StarStop
-from energylab.subjects import FunctionSubject, TaskSubject
+from energylab.table import cohort_key
+from energylab.tasks import data
 from energylab.tasks.models import quiet_imports
+from energylab.tasks.served import ServedTask
 
 
 def measure(
@@ -132,14 +134,14 @@ def check(namespace: Mapping[str, Any]) -> Parameters:
     parameters = Parameters.from_notebook(namespace)
     if parameters.record is not None:
         store.read_record(parameters.record)
-    else:
-        task = tasks.load_task(parameters)
-        found = machine_devices.devices_of(parameters)
-        machine_meters.choose(parameters, found)
-        task.check(machine_devices.torch_name(found[0]), found)
-        if parameters.peers is not None:
-            among.read_peers(parameters.peers)
-        store.check_folder(output_folder(parameters))
+        return parameters
+    task = tasks.load_task(parameters)
+    found = machine_devices.devices_of(parameters)
+    machine_meters.choose(parameters, found)
+    task.check(torch_name(found[0]), found)
+    if parameters.peers is not None:
+        among.read_peers(parameters.peers)
+    store.check_folder(output_folder(parameters))
     return parameters
 
 
@@ -149,7 +151,7 @@ def run(parameters: Parameters) -> Record:
     Returns
     -------
     Record
-        Just written to ``parameters.output_folder``; or read from ``parameters.record``, nothing measured.
+        Just written to `output_folder`; or read from ``parameters.record``, nothing measured.
     """
     if parameters.record is not None:
         return store.read_record(parameters.record)
@@ -158,8 +160,8 @@ def run(parameters: Parameters) -> Record:
 
 
 def output_folder(parameters: Parameters) -> Path:
-    """Return the folder the benchmark notebook writes its record to."""
-    return Path(parameters.output_folder or results_root(parameters.params) / "notebook")
+    """Return the folder the benchmark notebook writes its record to: a folder a job, unless one is named."""
+    return Path(parameters.output_folder or results_root(parameters.params) / "notebook" / parameters.job_id)
 
 
 @dataclass(frozen=True)
@@ -185,10 +187,20 @@ class Instruments:
 def choose_instruments(parameters: Parameters, given: Sequence[Meter] | None = None) -> Instruments:
     """Find the devices and choose the meters that the parameters name, or describe the meters that are given."""
     if given is not None:
-        return Instruments(_behind(given, parameters), tuple(given), (), "given by the caller")
+        return Instruments(_devices_of(given, parameters), tuple(given), (), "given by the caller")
     found = machine_devices.devices_of(parameters)
     chosen = machine_meters.choose(parameters, found)
     return Instruments(found, chosen.scored, chosen.extra, chosen.why)
+
+
+def _devices_of(meters: Sequence[Meter], parameters: Parameters) -> tuple[DeviceFacts, ...]:
+    """Describe the devices that a caller's meters watch: those of the parameters, unless all are simulated."""
+    if not all(meter.kind == "simulated" for meter in meters):
+        return machine_devices.devices_of(parameters)
+    return tuple(
+        DeviceFacts(name="simulated board", type="simulated", uuid=meter.device, power_limit_w=meter.power_limit_w)
+        for meter in meters
+    )
 
 
 def measure_subject(
@@ -222,7 +234,47 @@ def measure_subject(
         stop=rule,
         resident=parameters.model_source == "endpoint",
     )
-    return _record(subject, parameters, settings, instruments.devices, session, instruments.why, rule), session
+    quality, extra = _of_answers(subject, session)
+    record = Record(
+        record_id=uuid.uuid4().hex,
+        job_id=parameters.job_id,
+        repeat=parameters.repeat,
+        attempt=parameters.attempt,
+        created_utc=datetime.now(UTC),
+        energylab_version=energylab.__version__,
+        **_loaded(subject, parameters, instruments, settings),
+        meters=session.meters,
+        phases=subject.phases,
+        idle=session.idle,
+        warm_up=session.warm_up,
+        windows=session.windows,
+        stop=rule.facts(session) if rule else None,
+        quality=quality,
+        parameters=parameters.model_dump(exclude=set(FOLDERS)),
+        extra={"meter_choice": instruments.why, **extra},
+        valid=session.valid,
+        reasons=session.reasons,
+    )
+    return record, session
+
+
+def _loaded(subject: Any, parameters: Parameters, instruments: Instruments, settings: Settings) -> dict[str, Any]:
+    """Return what a record says of a session that has loaded its model: the facts that its cohort is made of."""
+    return {
+        "energy_kind": instruments.scored[0].kind,
+        "task": subject.task_facts(),
+        "model": subject.model,
+        "data": subject.data,
+        "protocol": ProtocolFacts(
+            name=parameters.protocol,
+            version=PROTOCOLS[parameters.protocol],
+            seed=parameters.seed,
+            runs=settings.runs,
+            settings=settings.as_dict(),
+        ),
+        "devices": instruments.devices,
+        "host": host_facts(),
+    }
 
 
 def _stop_rule(subject: Any, parameters: Parameters, instruments: Instruments) -> SessionStop | None:
@@ -234,9 +286,10 @@ def _stop_rule(subject: Any, parameters: Parameters, instruments: Instruments) -
     table = among.read_peers(parameters.peers)
 
     def scale() -> among.Scale:
+        loaded = _loaded(subject, parameters, instruments, Settings.of(parameters))
         return among.scale(
             table,
-            cohort=cohort_key(_Begun(subject, instruments)),
+            cohort=cohort_key(SimpleNamespace(**loaded, missing=())),
             model=subject.model.name,
             model_class=subject.model.model_class,
             board=board_name(instruments.devices),
@@ -246,59 +299,6 @@ def _stop_rule(subject: Any, parameters: Parameters, instruments: Instruments) -
     return StarStop(parameters.star_probability, scale, lambda: subject.data)
 
 
-class _Begun:
-    """What a record will say of a session that has loaded its model: the facts that its cohort is made of."""
-
-    missing = ()
-
-    def __init__(self, subject: Any, instruments: Instruments) -> None:
-        self.task, self.model, self.data = subject.task_facts(), subject.model, subject.data
-        self.devices, self.host = instruments.devices, host_facts()
-        self.energy_kind = instruments.scored[0].kind
-        self.protocol = ProtocolFacts(version=PROTOCOL_VERSION, seed=None, runs=1, settings={})
-
-
-def _behind(meters: Sequence[Meter], parameters: Parameters) -> tuple[DeviceFacts, ...]:
-    """Describe the devices behind meters that the caller made: those of the parameters, unless all are simulated."""
-    if not all(meter.kind == "simulated" for meter in meters):
-        return machine_devices.devices_of(parameters)
-    return tuple(
-        DeviceFacts(name="simulated board", type="simulated", uuid=meter.device, power_limit_w=meter.power_limit_w)
-        for meter in meters
-    )
-
-
-def _record(subject, parameters, settings: Settings, found, session: Session, why: str, rule) -> Record:
-    quality, extra = _of_answers(subject, session)
-    return Record(
-        record_id=uuid.uuid4().hex,
-        job_id=parameters.job_id,
-        repeat=parameters.repeat,
-        attempt=parameters.attempt,
-        created_utc=datetime.now(UTC),
-        energylab_version=energylab.__version__,
-        energy_kind=next(meter.kind for meter in session.meters if meter.scored),
-        task=subject.task_facts(),
-        model=subject.model,
-        data=subject.data,
-        protocol=ProtocolFacts(
-            version=PROTOCOL_VERSION, seed=parameters.seed, runs=settings.runs, settings=settings.as_dict()
-        ),
-        devices=found,
-        meters=session.meters,
-        host=host_facts(),
-        phases=subject.phases,
-        idle=session.idle,
-        warm_up=session.warm_up,
-        windows=session.windows,
-        quality=quality,
-        parameters=parameters.model_dump(exclude=set(FOLDERS)),
-        extra={"meter_choice": why, **(rule.facts(session) if rule else {}), **extra},
-        valid=session.valid,
-        reasons=session.reasons,
-    )
-
-
 def _of_answers(subject: Any, session: Session) -> tuple[tuple[Quality, ...], dict[str, Any]]:
     """Score the answers. What goes wrong here is kept in the record: it costs no measurement."""
     why = session.unread
@@ -306,10 +306,108 @@ def _of_answers(subject: Any, session: Session) -> tuple[tuple[Quality, ...], di
         try:
             quality, extra = subject.score(session.answers), subject.extra(session.answers)
             to_json([extra, *(one.details for one in quality)])  # what cannot be written would cost the record
-            return quality, extra
+            return _of_numbers(quality, session), extra
         except SealError:  # broken rules end the session
             raise
         except Exception as error:  # noqa: BLE001 - the energy is measured, whatever a score may raise
             why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
     warnings.warn(f"the energy is measured, the quality is not known: {why}", stacklevel=2)
     return (Quality(metric="quality", value=None, queries=len(session.answers), meaningless=why),), {"unscored": why}
+
+
+def _of_numbers(quality: tuple[Quality, ...], session: Session) -> tuple[Quality, ...]:
+    """Return the quality without its values where outputs were not finite: no answer was computed then."""
+    if not any("not_finite" in window.marks for window in session.windows):
+        return quality
+    why = "outputs of the model are not finite numbers (NaN or infinity)"
+    return tuple(one.model_copy(update={"value": None, "meaningless": why}) for one in quality)
+
+
+class TaskSubject:
+    """A model on a task."""
+
+    _served: ServedWorkload | None = None
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.task = tasks.load_task(parameters)  # checks names before anything is loaded
+        self.files = tasks.foreign_files(parameters.task, type(self.task), parameters.params)
+        self.rows, self.data = self.task.load_rows()
+        self.phases = tuple(self.task.phases)
+
+    def load(self, devices: Sequence[DeviceFacts]) -> Workload:
+        """Load what is asked onto the devices, and return it as a workload."""
+        self.model = self.task.load(torch_name(devices[0]))
+        self.phases = tuple(self.task.phases)  # some tasks settle them by what kind of model was loaded
+        self.data = self.data.model_copy(update=_of_queries(self.task.covariates(self.rows)))
+        if isinstance(self.task, ServedTask):
+            self._served = ServedWorkload(self.task, self.rows, self.task.parameters.max_relative_bound)
+            return self._served
+        check_torch_agrees(devices)
+        self.task.warm_up_longest(self.rows)
+        return TaskWorkload(self.task, self.rows)
+
+    def task_facts(self) -> TaskFacts:
+        """Return what was asked, as used; after `load`."""
+        return TaskFacts(
+            name=self.task.settings.name,
+            version=self.task.settings.version,
+            settings={**self.task.resolved_settings(), "runs": self.task.parameters.runs},
+            overridden=self.task.overridden(),
+            files=self.files,
+            deviations=self.task.deviations(),
+        )
+
+    def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
+        """Score the answers, by number of the query."""
+        answered = sorted(answers)
+        return self.task.score([answers[i] for i in answered], [self.rows[i] for i in answered]) if answered else ()
+
+    def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
+        """Return what the record holds of the answers beside their quality."""
+        serving = {} if self._served is None else {"serving": self._served.figures()}
+        return {**self.task.extra([answers[i] for i in sorted(answers)]), **serving}
+
+
+def _of_queries(covariates: dict[str, tuple[float, ...]]) -> dict[str, Any]:
+    """Return what the data's facts say of the queries: what is known beforehand of each, and what was cut of them."""
+    cut = covariates.get("truncated_tokens")
+    facts = {} if cut is None else {"truncated_queries": sum(n > 0 for n in cut), "truncated_tokens": round(sum(cut))}
+    return {"covariates": covariates, **facts}
+
+
+class FunctionSubject:
+    """Any function on queries of one's own: one phase, no quality."""
+
+    task = "function"
+    phases = FunctionWorkload.phases
+
+    @staticmethod
+    def name_of(fn: Callable[[Any], Any]) -> str:
+        """Return a function's name as a record has it."""
+        return getattr(fn, "__qualname__", type(fn).__name__)
+
+    def __init__(self, parameters: Parameters, fn: Callable[[Any], Any], queries: Sequence[Any]) -> None:
+        self._fn, self._queries = fn, list(queries)
+        if not self._queries:
+            raise MeasurementError("queries is empty; give at least one query for fn")
+        self.model = ModelFacts(name=self.name_of(fn), source="function", dtype=parameters.dtype)
+        digest = data.digest({"query": query} for query in self._queries)
+        self.data = DataFacts(name="given", source="given", digest=digest, queries=len(self._queries))
+
+    def load(self, devices: Sequence[DeviceFacts]) -> Workload:
+        """Load what is asked onto the devices, and return it as a workload."""
+        check_torch_agrees(devices)
+        boards = [device.index for device in devices if device.type == "cuda"]
+        return FunctionWorkload(self._fn, self._queries, boards)
+
+    def task_facts(self) -> TaskFacts:
+        """Return what was asked, as used; after `load`."""
+        return TaskFacts(name=self.task, version="1", settings={"samples": len(self._queries), "batch_size": 1})
+
+    def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
+        """Score the answers, by number of the query."""
+        return ()
+
+    def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
+        """Return what the record holds of the answers beside their quality."""
+        return {}
