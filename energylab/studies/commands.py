@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from energylab import store
+from energylab.energy import J_PER_WH
 from energylab.errors import EnergylabError, StudyError, unknown_name
 from energylab.studies import devices as device_names
 from energylab.studies import estimate, slurm
@@ -25,7 +26,7 @@ from energylab.studies import plan as planning
 from energylab.studies import run as running
 from energylab.studies.estimate import format_time, jobs, spent_j
 from energylab.studies.plan import Job, Plan
-from energylab.studies.state import JobState, StudyFolder, planned_only
+from energylab.studies.state import JobState, StudyFolder, planned_roots
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +39,8 @@ Results = Annotated[Path, typer.Option(help="The folder of all studies.")]
 Params = Annotated[Path | None, typer.Option(help="A folder laid out like params/; by default ./params, upward.")]
 Devices = Annotated[str, typer.Option(help="auto, cpu, or GPU indices or UUIDs separated by commas.")]
 
-_EXECUTORS = ("local", "slurm")
+#: Where jobs may run.
+EXECUTORS = ("local", "slurm")
 _AGAIN = ("failed", "invalid")
 _ORDER = ("done", "measured", "running", "failed", "invalid", "left")
 
@@ -78,7 +80,7 @@ def _plan_row(planned: Plan, job: Job, state: JobState, cost: estimate.Estimate)
     shown = ("task", "model", "repeat", *planned.study.parameters)
     settings = ", ".join(f"{name}={value}" for name, value in job.values.items() if name not in shown)
     at_least = "≥ " if cost.basis == "floor" else ""
-    wh = "?" if cost.energy_j is None else f"{cost.energy_j / 3600:.3g}"
+    wh = "?" if cost.energy_j is None else f"{cost.energy_j / J_PER_WH:.3g}"
     p = job.parameters
     return job.id, p.task_name, p.model, str(p.repeat), settings, at_least + format_time(cost.time_s), wh, state.status
 
@@ -113,8 +115,8 @@ def run(
 
 def executor_for(planned: Plan, name: str, devices: str, detach: bool = False) -> tuple[running.Executor, int]:
     """Return what runs the jobs of a study, and how many it runs at once."""
-    if name not in _EXECUTORS:
-        raise unknown_name("executor", name, _EXECUTORS)
+    if name not in EXECUTORS:
+        raise unknown_name("executor", name, EXECUTORS)
     if name == "local":
         if detach:
             raise StudyError("--detach: jobs on this machine end with their runner; use it with --executor slurm")
@@ -233,7 +235,7 @@ def print_counts(console: Console, states: Mapping[Job, JobState]) -> None:
         if state.record is not None:
             spent[state.record.energy_kind] += spent_j(state.record)
     text = ", ".join(f"{counts[status]} {status}" for status in _ORDER if counts[status])
-    energy = " + ".join(f"{joules / 3600:.3g} Wh {kind}" for kind, joules in sorted(spent.items()))
+    energy = " + ".join(f"{joules / J_PER_WH:.3g} Wh {kind}" for kind, joules in sorted(spent.items()))
     console.print(f"{jobs(len(states))}: {text}" + (f"; {energy} spent" if energy else ""), highlight=False)
 
 
@@ -243,7 +245,12 @@ class Watch:
     def __init__(self, states: Mapping[Job, JobState], parallel: int, console: Console) -> None:
         self.states, self.parallel, self.console = dict(states), parallel, console
         self._durations: list[float] = []
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
         self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
         self._task = self._bar.add_task("jobs", total=len(states), completed=self._over(), note="")
 
@@ -291,37 +298,25 @@ def show(console: Console, planned: Plan, folder: StudyFolder, summary: running.
 
 
 def _print_results(console: Console, planned: Plan, folder: StudyFolder) -> None:
-    everything = store.read(folder.path)
-    records = planned_only(everything, [folder.path])
-    strays = everything["path"].nunique() - records["path"].nunique()
+    records = store.read(*planned_roots([folder.path]))
+    strays = len(folder.unplanned(planned))
     try:
         rated = results_of(records)
         figure = draw(rated, folder.path / "figures" / "energies.png")
     except EnergylabError as error:  # the records are there all the same
         console.print(f"not rated: {error}")
         return
-    columns = {
-        "task": [t if c != c or c is None else f"{t} {c}" for t, c in zip(rated.task, rated.model_class, strict=True)],
-        "model": rated.model,
-        "source": rated.model_source,
-        "Wh": [_number(value) or "unavailable" for value in rated.energy_wh],
-        "95 % interval": [
-            " to ".join(filter(None, map(_number, ends)))
-            for ends in zip(rated.repeatability_low, rated.repeatability_high, strict=True)
-        ],
-        "stars": rated.stars.astype("string").fillna(""),
-        "kind": rated.energy_kind,
-        "quality": [
-            "" if value != value else f"{metric} {value:.3f}"
-            for metric, value in zip(rated.quality_metric, rated.quality, strict=True)
-        ],
-        "setting": _differences(rated),
-    }
-    rows = Table(title=f"{planned.study.title or planned.name}: energy of 1,000 queries", title_justify="left", box=None)
-    for column in [name for name in columns if name != "setting" or any(columns["setting"])]:
+    rows = Table(
+        title=f"{planned.study.title or planned.name}: energy of 1,000 queries", title_justify="left", box=None
+    )
+    cells = [
+        {**_cells(row), "setting": setting}
+        for row, setting in zip(rated.itertuples(), _differences(rated), strict=True)
+    ]
+    for column in [name for name in cells[0] if name != "setting" or any(row["setting"] for row in cells)]:
         rows.add_column(column, justify="right" if column in ("Wh", "stars") else "left", overflow="fold")
-    for row in zip(*[columns[column.header] for column in rows.columns], strict=True):
-        rows.add_row(*map(str, row))
+    for row in cells:
+        rows.add_row(*[row[column.header] for column in rows.columns])
     console.print(rows)
     for note in sorted(set(rated["note"].dropna()) - {""}):
         console.print(f"note: {note}")
@@ -330,8 +325,20 @@ def _print_results(console: Console, planned: Plan, folder: StudyFolder) -> None
     console.print(f"figure: {figure}")
 
 
-def _number(value: float) -> str:
-    return "" if value != value else f"{value:.4g}"
+def _cells(row: Any) -> dict[str, str]:
+    import pandas as pd
+
+    low, high = row.repeatability_low, row.repeatability_high
+    return {
+        "task": row.task if pd.isna(row.model_class) else f"{row.task} {row.model_class}",
+        "model": row.model,
+        "source": row.model_source,
+        "Wh": "unavailable" if pd.isna(row.energy_wh) else f"{row.energy_wh:.4g}",
+        "95 % interval": "" if pd.isna(low) else f"{low:.4g} to {high:.4g}",
+        "stars": "" if pd.isna(row.stars) else str(row.stars),
+        "kind": row.energy_kind,
+        "quality": "" if pd.isna(row.quality) else f"{row.quality_metric} {row.quality:.3f}",
+    }
 
 
 def results_of(records: pd.DataFrame) -> pd.DataFrame:
@@ -345,7 +352,7 @@ def results_of(records: pd.DataFrame) -> pd.DataFrame:
 
 def _differences(rated: pd.DataFrame) -> list[str]:
     """Say of each row what sets its cohort apart from others of its task; the source has a column of its own."""
-    from energylab.cohort import difference
+    from energylab.table import difference
 
     keys = rated.groupby(rated["task"])["cohort"].transform(lambda each: [tuple(each.unique())] * len(each))
     found = (difference(key, others) for key, others in zip(rated["cohort"], keys, strict=True))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from energylab import tasks
+from energylab.energy import J_PER_WH
 from energylab.errors import EnergylabError
 from energylab.record import Record
 from energylab.studies.plan import Job
@@ -22,9 +23,9 @@ PUBLISHED_SHAPES = ("hub", "random")
 
 #: Where figures come from, as people read it.
 BASES = {
-    "records": "from records of the same jobs in this study",
-    "published": f"from the published figure (one H100) of the model or its shape, and {ASSUMED_POWER_W:g} W",
-    "similar": "from records of other models on the same task in this study",
+    "records": "estimated from records of the same jobs in this study",
+    "published": f"estimated from the published figure (one H100) of the model or its shape, and {ASSUMED_POWER_W:g} W",
+    "similar": "estimated from records of other models on the same task in this study",
     "floor": "without an estimate; the time shown is a lower bound, loading left out",
 }
 
@@ -45,9 +46,7 @@ def estimates(states: Mapping[Job, JobState], on_gpu: bool) -> dict[Job, Estimat
     return {job: _estimate(job, same, similar, published) for job in states}
 
 
-def _sessions(
-    states: Mapping[Job, JobState], key: Callable[[Job], str]
-) -> dict[str, list[tuple[float, float | None]]]:
+def _sessions(states: Mapping[Job, JobState], key: Callable[[Job], str]) -> dict[str, list[tuple[float, float | None]]]:
     known = defaultdict(list)
     for job, state in states.items():
         if state.record is not None:
@@ -121,7 +120,7 @@ def summary_lines(parts: Iterable[Estimate]) -> list[str]:
     known = [part.energy_j for part in parts if part.energy_j is not None]
     bases = Counter(part.basis for part in parts)
     about = "at least" if "floor" in bases else "about"
-    energy = [f"about {sum(known) / 3.6e6:.3g} kWh"] if known else []
+    energy = [f"about {sum(known) / J_PER_WH / 1000:.3g} kWh"] if known else []
     energy += [f"{jobs(len(parts) - len(known))} of unknown energy"] if len(known) < len(parts) else []
     time_s = sum(part.time_s for part in parts)
     total = f"{jobs(len(parts))} to do: {about} {format_time(time_s)} on one device at a time, {' and '.join(energy)}"

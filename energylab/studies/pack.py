@@ -155,7 +155,7 @@ def _outcome(state: JobState) -> str:
 
 
 def _table(records: Mapping[str, Record]) -> bytes:
-    from energylab.tables import record_rows, tidy_frame
+    from energylab.table import record_rows, tidy_frame
 
     rows = [row for path, record in records.items() for row in record_rows(record, path)]
     return tidy_frame(rows).sort_values("path", kind="stable").to_csv(index=False).encode()

@@ -52,10 +52,11 @@ def slurm(
     """
     ids = {job_id: slurm_id for slurm_id, job_id in living(book.folder).items()}
     submitted = {ids[work.job.id]: work for work in book.adopted}
+    submitit, most = _submitit(), array_size()
     gone_since: dict[str, float] = {}
     try:
         while book.queue or (submitted and not detach):
-            submitted.update(_submit(book, settings))
+            submitted.update(_submit(book, settings, submitit, most))
             if detach:
                 return
             time.sleep(poll_s)
@@ -98,12 +99,11 @@ def _cancel(folder: StudyFolder, submitted: Mapping[str, Work], reason: str) -> 
             attempt.close(Outcome.now("interrupted", reason))
 
 
-def _submit(book: Book, settings: SlurmSettings) -> dict[str, Work]:
+def _submit(book: Book, settings: SlurmSettings, submitit: Any, most: int) -> dict[str, Work]:
     """Hand over all that is queued: an array a number of devices, split where Slurm takes no longer one."""
     pieces = [book.take() for _ in range(len(book.queue))]
     if not pieces:
         return {}
-    submitit, most = _submitit(), array_size()
     by_devices = {count: [w for w in pieces if w.job.parameters.gpus == count] for count in _counts(pieces)}
     arrays = [(n, some[at : at + most]) for n, some in by_devices.items() for at in range(0, len(some), most)]
     settings = settings.model_copy(update={"max_parallel": max(1, settings.max_parallel // len(arrays))})
@@ -209,8 +209,8 @@ def living(folder: StudyFolder) -> dict[str, str]:
     unknown = [slurm_id for slurm_id, (_, state) in found.items() if state == UNKNOWN]
     if unknown:
         raise StudyError(
-            f"{len(unknown)} jobs of this study were handed to Slurm and have not ended, and squeue is not here; work on "
-            f"the cluster's login node, or delete {folder.path / 'slurm.json'} to run them here"
+            f"{len(unknown)} jobs of this study were handed to Slurm and have not ended, and squeue is not here; work "
+            f"on the cluster's login node, or delete {folder.path / 'slurm.json'} to run them here"
         )
     return {slurm_id: job_id for slurm_id, (job_id, _) in found.items()}
 
@@ -239,7 +239,9 @@ def _note(folder: StudyFolder, submitted: Mapping[str, Mapping[str, str]]) -> No
 
 def _slurm(program: str, *arguments: str) -> str:
     if shutil.which(program) is None:
-        raise StudyError(f"{program} is not here: work on a login node of the Slurm cluster, or run with --executor local")
+        raise StudyError(
+            f"{program} is not here: work on a login node of the Slurm cluster, or run with --executor local"
+        )
     done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
     if done.returncode and "Invalid job id" not in done.stderr:  # Slurm forgets jobs some minutes after their end
         raise StudyError(f"{program} failed: {done.stderr.strip()}")

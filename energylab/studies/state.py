@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from filelock import FileLock, SoftFileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -26,9 +26,6 @@ from energylab.files import cannot_write, write_whole
 from energylab.record import Record
 from energylab.studies import plan as planning
 from energylab.studies.plan import Job, Lock, Plan
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Kind = Literal["measure", "render"]
 End = Literal["finished", "cell_error", "kernel_died", "infrastructure", "time_limit", "interrupted"]
@@ -332,9 +329,11 @@ class StudyFolder:
                 f"study {self.name!r} is already being run by {who}; wait for it, or look with: "
                 f"energylab study status {self.name}"
             )
-        with held:
+        try:
             write_whole(self._runner_file, f"process {os.getpid()} on {socket.gethostname()}")
             yield
+        finally:
+            held.release()
 
     def is_running(self) -> bool:
         """Whether a runner holds the study's lock."""
@@ -364,25 +363,25 @@ class StudyFolder:
         return None
 
 
-def planned_only(frame: pd.DataFrame, roots: Sequence[str | os.PathLike]) -> pd.DataFrame:
-    """Leave out of a tidy table what the studies under `roots` do not plan any more.
+def planned_roots(roots: Sequence[str | os.PathLike]) -> list[str | os.PathLike]:
+    """Return what to read of some roots so that nothing is rated which their studies do not plan any more.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
-        As `energylab.read` returns it for the roots.
     roots : sequence of path
-        Of these, folders of studies decide for themselves; everything else stays.
+        As `energylab.read` takes them.
 
     Returns
     -------
-    pandas.DataFrame
+    list of path
+        Each root itself, or, where a study below it has records that it does not plan, the folders of the others.
     """
-    stray = [path for root in roots for path in _strays(Path(root))]
-    if not stray or "path" not in frame:
-        return frame
-    at = frame["path"].map(lambda path: bool({path, *Path(path).resolve().parents} & set(stray)))
-    return frame[~at.astype(bool)]
+    found: list[str | os.PathLike] = []
+    for root in roots:
+        strays = set(_strays(Path(root)))
+        folders = [path.parent for path in store.find([root])] if strays else []
+        found += [folder for folder in folders if not strays & set(folder.resolve().parents)] if strays else [root]
+    return found
 
 
 def _strays(root: Path) -> Iterator[Path]:
