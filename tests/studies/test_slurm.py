@@ -11,7 +11,9 @@ import pytest
 from energylab.studies.executors import slurm
 
 from energylab.errors import StudyError
+from energylab.studies import slurm
 from energylab.studies.plan import SlurmSettings
+from energylab.studies.run import run
 
 pytestmark = pytest.mark.skipif(
     bool(one_node_slurm.missing()), reason=f"no Slurm on this machine: {', '.join(one_node_slurm.missing())} missing"
