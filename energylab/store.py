@@ -56,11 +56,14 @@ def write(record: Record, folder: str | os.PathLike) -> Path:
     Raises
     ------
     RecordError
-        If the folder cannot be written to; nothing is left behind.
+        If the folder holds another record already or cannot be written to; nothing is left behind.
     """
     folder = Path(folder)
     target = folder / FILE_NAME
     temporary = None
+    if target.exists() and read_record(target) == record:
+        return target
+    check_free(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=".record-", suffix=".tmp", dir=folder)
@@ -80,14 +83,31 @@ def write(record: Record, folder: str | os.PathLike) -> Path:
     return target
 
 
+def check_free(folder: str | os.PathLike) -> None:
+    """Refuse a folder that holds a record already.
+
+    Raises
+    ------
+    RecordError
+        Says how to measure again, and how to show what is there.
+    """
+    target = Path(folder) / FILE_NAME
+    if target.exists():
+        raise RecordError(
+            f"{target} exists, and a record is never overwritten: set another `repeat` (a further session of the same "
+            f"setting) or another `output_folder`; to show what is there, set record={str(target)!r}"
+        )
+
+
 def check_folder(folder: str | os.PathLike) -> None:
     """Make a folder, and see that a record can be written there.
 
     Raises
     ------
     RecordError
-        If it cannot.
+        If it cannot, or holds a record already.
     """
+    check_free(folder)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

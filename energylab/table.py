@@ -179,18 +179,12 @@ def _shared(record: Record, path: str | os.PathLike) -> dict[str, Any]:
         "parameters": record.model.parameters,
         "quality_metric": scored.metric if scored else None,
         "quality": scored.value if scored else None,
-        "marks": ", ".join(_marks(record)),
+        "marks": ", ".join(record.marks),
         "truncated_tokens": record.data.truncated_tokens,
         "cohort": cohort_key(record),
         "created_utc": record.created_utc.isoformat(),
         "path": str(path),
     }
-
-
-def _marks(record: Record) -> list[str]:
-    """Return what must be said beside the record's figure, each once."""
-    marks = {mark for window in record.windows if window.valid for mark in window.marks}
-    return sorted(marks | ({"truncated"} if record.data.truncated_queries else set()))
 
 
 def window_rows(record: Record) -> list[dict[str, Any]]:
@@ -252,7 +246,11 @@ def cohort(record: Record) -> dict[str, str]:
     imported = record.energy_kind == "imported"
     shown = sorted(settings) if imported else record.task.overridden  # which ones are published is not known there
     limits = {f"{device.power_limit_w:g} W" for device in record.devices if device.power_limit_w is not None}
-    served = {"server": str(model.settings.get("server")), "concurrency": str(settings.get("concurrency"))}
+    served = {
+        "server": f"{model.settings.get('server')} {_engine_major(model.settings.get('server_version'))}".strip(),
+        "concurrency": str(settings.get("concurrency")),
+        "prompt cache": str(model.settings.get("prompt_cache", "unknown")),
+    }
     return {
         "task": " ".join(part for part in (record.task.name, record.task.version) if part),
         "device": f"{'?' if 'devices.count' in record.missing else len(record.devices)} x {first.name or UNSTATED}",
@@ -323,6 +321,14 @@ def _single_facts(key: str) -> dict[str, str]:
     facts = key_facts(key)
     settings = dict(part.split("=", 1) for part in re.split(r", (?=\w+=)", facts.pop("settings", "")) if "=" in part)
     return facts | {name: value for name, value in settings.items() if name not in ("batch_size", "dtype")}
+
+
+def _engine_major(version: str | None) -> str:
+    """Return the part of an engine's version in which results may differ: ``1`` of 1.2.3, ``0.11`` of 0.11.2."""
+    parts = re.match(r"(\d+)\.(\d+)", version or "")
+    if parts is None:
+        return ""
+    return parts[1] if parts[1] != "0" else parts[0]
 
 
 def _major(record: Record, package: str) -> str:

@@ -21,16 +21,23 @@ def test_a_record_is_read_back_from_file_and_folder(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["record.json"]
 
 
-def test_a_failed_write_leaves_the_old_record_and_no_debris(tmp_path, monkeypatch):
-    path = store.write(builders.record(), tmp_path)
-    before = path.read_bytes()
-
+def test_a_failed_write_leaves_no_debris(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(store.os, "fsync", full)
     with pytest.raises(RecordError, match="No space left on device"):
         store.write(builders.record(energy_j=3.0), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_is_never_overwritten(tmp_path):
+    path = store.write(builders.record(), tmp_path)
+    before = path.read_bytes()
+    assert store.write(store.read_record(path), tmp_path) == path  # the same again changes nothing
+    for refused in (lambda: store.write(builders.record(energy_j=3.0), tmp_path), lambda: store.check_folder(tmp_path)):
+        with pytest.raises(RecordError, match="never overwritten: set another `repeat`"):
+            refused()
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["record.json"]
 
