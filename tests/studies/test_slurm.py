@@ -8,7 +8,6 @@ from functools import partial
 
 import one_node_slurm
 import pytest
-from energylab.studies.executors import slurm
 
 from energylab.errors import StudyError
 from energylab.studies import slurm
