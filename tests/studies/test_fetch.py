@@ -17,16 +17,12 @@ from stand_in_hub import StandInHub
 
 from energylab import store
 from energylab.errors import StudyError
-from energylab.studies import lock
-from energylab.studies.folder import JobState, StudyFolder
+from energylab.studies import pack
+from energylab.studies import plan as planning
+from energylab.studies.run import run
+from energylab.studies.state import JobState, StudyFolder
 
 TESTS = Path(__file__).resolve().parents[1]
-
-MEASURE = """\
-import energylab
-from energylab import measuring
-measuring.run(energylab.Parameters.from_notebook(dict(globals())))
-"""
 
 
 @pytest.fixture
@@ -76,7 +72,7 @@ def energylab(workplace, hub, tmp_path):
 
 
 def write(workplace, **content):
-    builders.write_notebook(workplace / "real.ipynb", MEASURE)
+    builders.write_notebook(workplace / "real.ipynb", builders.MEASURE)
     study = {
         "notebook": str(workplace / "real.ipynb"),
         "parameters": {"task": "text_generation", "dtype": "float32", "samples": 4, "runs": 1, "new_tokens": 2},
@@ -97,14 +93,13 @@ def test_what_was_fetched_is_measured_without_the_hub_even_when_it_has_moved_on(
     assert fetched.returncode == 0, fetched.stderr
     model.commit(model_files(seed=1))
     hub.requests.clear()
-    ran = energylab("run", "locked.yaml", "--devices", "cpu", "--cold")
+    ran = energylab("run", "locked.yaml", "--devices", "cpu")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert hub.requests == []
     (path,) = Path("results/locked").glob("*/attempt-0/record.json")
     record = store.read_record(path)
     assert (record.model.commit, record.data.commit) == commits
     assert record.parameters["revision"] == commits[0]
-    assert path.parts[-3] == record.job_id
 
 
 def test_a_gated_model_says_how_to_log_in_and_nothing_is_frozen(workplace, hub, energylab):
@@ -116,37 +111,47 @@ def test_a_gated_model_says_how_to_log_in_and_nothing_is_frozen(workplace, hub, 
     assert not Path("results/locked/lock.yaml").exists()
 
 
-def frozen(**commits: str) -> lock.Lock:
-    models = tuple(lock.LockedModel(model=model, revision=None, commit=commit) for model, commit in commits.items())
-    data = (lock.LockedData(task="sentence_similarity", name="d", commit="c" * 40, digest="0"),)
-    return lock.Lock(created_utc=datetime(2026, 1, 1, tzinfo=UTC), energylab="0", models=models, data=data)
+def frozen(**commits: str) -> planning.Lock:
+    models = tuple(planning.LockedModel(model=model, revision=None, commit=commit) for model, commit in commits.items())
+    data = (planning.LockedData(task="sentence_similarity", name="d", commit="c" * 40, digest="0"),)
+    return planning.Lock(created_utc=datetime(2026, 1, 1, tzinfo=UTC), energylab="0", models=models, data=data)
 
 
-def test_a_frozen_commit_is_part_of_the_jobs_identity(study):
-    planned, _ = study(sweeps=[{"model": "a"}, {"model": "b", "model_source": "random"}])
-    locked = lock.apply(planned, frozen(a="f" * 40))
+def test_freezing_a_revision_does_not_change_the_id_of_what_was_measured(study, instant):
+    planned, folder = study(sweeps=[{"model": ["a", "c"]}, {"model": "b", "model_source": "random"}])
+    run(planned, folder, instant(), limit=2)
+    locked = planning.freeze(planned, frozen(a="f" * 40, c="e" * 40))
+    assert [job.id for job in locked.jobs] == [job.id for job in planned.jobs]
+    assert run(locked, folder, instant()).attempts == 1, "what was measured before is not measured again"
+    assert {state.status for state in folder.states(locked).values()} == {"done"}
+    assert folder.unplanned(locked) == []
     by_model = {job.parameters.model: job for job in locked.jobs}
-    before = {job.parameters.model: job for job in planned.jobs}
     assert by_model["a"].values["revision"] == by_model["a"].parameters.revision == "f" * 40
-    assert by_model["a"].id == by_model["a"].parameters.job_id != before["a"].id
-    assert by_model["b"].id == before["b"].id
+
+
+def test_a_folder_named_by_a_frozen_revision_is_still_the_jobs(study, instant):
+    planned, folder = study(sweeps=[{"model": "a"}])
+    locked = planning.freeze(planned, frozen(a="f" * 40))
+    run(locked, folder, instant())
+    (folder.path / planned.jobs[0].id).rename(folder.path / locked.jobs[0].parameters.job_id)  # as version 0.2 did
+    assert [state.status for state in folder.states(locked).values()] == ["done"]
 
 
 def test_a_model_that_was_added_after_the_fetch_is_refused(study):
     planned, _ = study(sweeps=[{"model": ["a", "new"]}])
     with pytest.raises(StudyError, match=r"'new'.*fetch again"):
-        lock.apply(planned, frozen(a="f" * 40))
+        planning.freeze(planned, frozen(a="f" * 40))
 
 
 def test_records_on_other_data_than_frozen_are_named(study):
     planned, _ = study(sweeps=[{"model": "a"}])
     data = builders.record().data.model_copy(update={"source": "hub", "commit": "e" * 40})
     record = builders.record(planned.jobs[0].parameters, data=data)
-    (line,) = lock.strays(frozen(a="f" * 40), {planned.jobs[0]: JobState("done", record=record)})
+    (line,) = pack.strays(frozen(a="f" * 40), {planned.jobs[0]: JobState("done", record=record)})
     assert "e" * 40 in line
     assert "c" * 40 in line
     same = record.model_copy(update={"data": data.model_copy(update={"commit": "c" * 40})})
-    assert lock.strays(frozen(a="f" * 40), {planned.jobs[0]: JobState("done", record=same)}) == []
+    assert pack.strays(frozen(a="f" * 40), {planned.jobs[0]: JobState("done", record=same)}) == []
 
 
 def test_a_foreign_lock_is_refused(tmp_path):
@@ -154,4 +159,4 @@ def test_a_foreign_lock_is_refused(tmp_path):
     folder.path.mkdir()
     folder.lock_file.write_text("models: 3")
     with pytest.raises(StudyError, match="is not a lock"):
-        lock.read(folder)
+        _ = folder.lock

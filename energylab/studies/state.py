@@ -7,22 +7,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, SoftFileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from energylab import store
 from energylab.errors import RecordError, StudyError
+from energylab.files import cannot_write, write_whole
 from energylab.record import Record
-from energylab.studies.files import cannot_write, write_whole
-from energylab.studies.plan import Job, Plan
+from energylab.studies import plan as planning
+from energylab.studies.plan import Job, Lock, Plan
 
 Kind = Literal["measure", "render"]
 End = Literal["finished", "cell_error", "kernel_died", "infrastructure", "time_limit", "interrupted"]
 Status = Literal["done", "measured", "running", "failed", "invalid", "left"]
+
+#: How often a job is tried again in one run when the machine failed it, not the notebook.
+RETRIES = 2
+
+#: Ends that are the machine's or the user's doing: the job is taken up again.
+RESUMABLE = ("interrupted", "infrastructure")
+
+#: What a file system answers that has no ``flock``: a lock by a file's existence serves there.
+_NO_FLOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class Request(BaseModel):
@@ -83,9 +99,11 @@ class Attempt:
         """Write down what is asked, before the process starts."""
         write_whole(self.path / "request.json", request.model_dump_json(indent=1))
 
-    def close(self, outcome: Outcome) -> None:
-        """Write down how it ended."""
-        write_whole(self.path / "outcome.json", outcome.model_dump_json(indent=1))
+    def close(self, outcome: Outcome) -> Outcome:
+        """Write down how it ended, unless the attempt itself has; return what stands there."""
+        if self.outcome is None:
+            write_whole(self.path / "outcome.json", outcome.model_dump_json(indent=1))
+        return self.outcome or outcome
 
 
 def _read(model: type[BaseModel], path: Path) -> Any:
@@ -116,6 +134,8 @@ class JobState:
         Tries so far.
     last : Outcome or None
         How the newest attempt ended.
+    last_kind : str or None
+        What the newest attempt was asked to do.
     """
 
     status: Status
@@ -132,13 +152,24 @@ class JobState:
         """Whether a valid record exists: such a job is never measured again."""
         return self.record is not None and self.record.valid
 
+    def due(self, again: Sequence[str] = ()) -> Kind | None:
+        """Say what the job still needs: to be measured, only to be rendered, or nothing.
+
+        An error in a cell is not repeated unless `again` holds ``failed``: it would come again.
+        """
+        if self.status == "measured":
+            gave_up = self.last_kind == "render" and self.last is not None and self.last.end not in RESUMABLE
+            return None if gave_up and "failed" not in again else "render"
+        killed = self.status == "failed" and self.last is not None and self.last.end == "kernel_died"
+        return "measure" if self.status in ("left", *again) or killed else None
+
 
 class JobFolder:
     """The attempts of one job."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, job: Job) -> None:
         self.path = path
-        self.job_id = path.name
+        self.job = job
 
     def attempts(self) -> list[Attempt]:
         """Return every attempt, oldest first."""
@@ -146,13 +177,7 @@ class JobFolder:
         return sorted(found, key=lambda attempt: attempt.number)
 
     def new_attempt(self) -> Attempt:
-        """Make the next attempt's folder; two callers at once get two folders.
-
-        Raises
-        ------
-        StudyError
-            If the folder cannot be made.
-        """
+        """Make the next attempt's folder; two callers at once get two folders."""
         number = max((attempt.number for attempt in self.attempts()), default=-1) + 1
         while True:
             path = self.path / f"attempt-{number}"
@@ -174,16 +199,17 @@ class JobFolder:
         outcomes = [attempt.outcome for attempt in attempts]
         finished = [a for a, o in zip(attempts, outcomes, strict=True) if o is not None and o.end == "finished"]
         request = attempts[-1].request if attempts else None
-        facts = {
-            "record": record,
-            "record_path": path,
-            "notebook_path": finished[-1].notebook if finished else None,
-            "attempts": len(attempts),
-            "last": outcomes[-1] if outcomes else None,
-            "last_kind": request.kind if request else None,
-        }
-        status, reason = _judge(record, bool(problems), bool(finished), attempts, outcomes)
-        return JobState(status, "; ".join(filter(None, [reason, *problems])), **facts)
+        status, reason = _judge(record, bool(problems), bool(finished), outcomes)
+        return JobState(
+            status,
+            "; ".join(filter(None, [reason, *problems])),
+            record=record,
+            record_path=path,
+            notebook_path=finished[-1].notebook if finished and finished[-1].notebook.is_file() else None,
+            attempts=len(attempts),
+            last=outcomes[-1] if outcomes else None,
+            last_kind=request.kind if request else None,
+        )
 
     def _record(self, attempts: list[Attempt]) -> tuple[Record | None, Path | None, list[str]]:
         """Return the first valid record, else the newest invalid one, and what is wrong with others."""
@@ -196,7 +222,7 @@ class JobFolder:
             except RecordError as error:
                 problems.append(str(error))
                 continue
-            if record.job_id != self.job_id:
+            if not self.job.owns(record):
                 problems.append(f"{attempt.record} belongs to job {record.job_id}; move it there")
             elif record.valid:
                 return record, attempt.record, problems
@@ -205,11 +231,9 @@ class JobFolder:
         return best, path, problems
 
 
-def _judge(
-    record: Record | None, lost: bool, finished: bool, attempts: list[Attempt], outcomes: list[Outcome | None]
-) -> tuple[Status, str]:
+def _judge(record: Record | None, lost: bool, finished: bool, outcomes: list[Outcome | None]) -> tuple[Status, str]:
     last = outcomes[-1] if outcomes else None
-    if attempts and last is None:
+    if outcomes and last is None:
         return "running", ""
     if record is not None and not record.valid:
         return "invalid", ", ".join(record.reasons)
@@ -242,22 +266,127 @@ class StudyFolder:
         self.path = Path(results) / name
         self.study_file = self.path / "study.yaml"
         self.lock_file = self.path / "lock.yaml"
+        self._source_file = self.path / ".source"
+        self._runner_file = self.path / ".runner"
 
-    def job(self, job_id: str) -> JobFolder:
+    @property
+    def lock(self) -> Lock | None:
+        """The frozen revisions, or None when nothing was fetched."""
+        return Lock.read(self.lock_file)
+
+    def job(self, job: Job) -> JobFolder:
         """Return the folder of one job, whether or not it exists yet."""
-        return JobFolder(self.path / job_id)
+        earlier = self.path / job.parameters.job_id  # named by the frozen revision until version 0.2
+        path = self.path / job.id
+        return JobFolder(earlier if earlier.is_dir() and not path.is_dir() else path, job)
+
+    def check_source(self, plan: Plan) -> None:
+        """Refuse a study whose folder is that of another file of the same name.
+
+        Raises
+        ------
+        StudyError
+            Names both files.
+        """
+        known = self._source_file.read_text(encoding="utf-8") if self._source_file.is_file() else ""
+        here = str(plan.source.resolve()) if plan.source else ""
+        if known and here and known != here and plan.source != self.study_file and Path(known).is_file():
+            raise StudyError(
+                f"{self.path} holds the study {known}, and {here} has the same name; rename one of the two files, or "
+                "choose another folder with --results"
+            )
 
     def prepare(self, plan: Plan) -> None:
         """Make the folder and keep the study's file in it."""
+        self.check_source(plan)
         if not self.study_file.is_file() or self.study_file.read_text(encoding="utf-8") != plan.text:
             write_whole(self.study_file, plan.text)
+        if plan.source and plan.source.resolve() != self.study_file.resolve():
+            write_whole(self._source_file, str(plan.source.resolve()))
 
     def states(self, plan: Plan) -> dict[Job, JobState]:
         """Return the state of every planned job, in the plan's order."""
-        return {job: self.job(job.id).state() for job in plan.jobs}
+        return {job: self.job(job).state() for job in plan.jobs}
 
     def unplanned(self, plan: Plan) -> list[str]:
-        """Return ids of jobs that have a folder here but are not planned: an edited study leaves such."""
-        planned = {job.id for job in plan.jobs}
-        found = {path.parent.name for path in self.path.glob("*/attempt-*")}
-        return sorted(found - planned)
+        """Return names of job folders that are not planned: an edited study leaves such."""
+        planned = {self.job(job).path.name for job in plan.jobs}
+        return sorted({path.parent.name for path in self.path.glob("*/attempt-*")} - planned)
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the study's lock: one runner at a time. The operating system lets go of it however the runner ends.
+
+        Raises
+        ------
+        StudyError
+            If another runner holds it; names the process.
+        """
+        held = self._acquire(timeout_s=1.0)
+        if held is None:
+            who = self._runner_file.read_text(encoding="utf-8") if self._runner_file.is_file() else "another process"
+            raise StudyError(
+                f"study {self.name!r} is already being run by {who}; wait for it, or look with: "
+                f"energylab study status {self.name}"
+            )
+        try:
+            write_whole(self._runner_file, f"process {os.getpid()} on {socket.gethostname()}")
+            yield
+        finally:
+            held.release()
+
+    def is_running(self) -> bool:
+        """Whether a runner holds the study's lock."""
+        if not self._runner_file.is_file():
+            return False
+        try:
+            held = self._acquire(timeout_s=0.0)
+        except StudyError:  # a folder that is read only: nobody runs a study in it
+            return False
+        if held is not None:
+            held.release()
+        return held is None
+
+    def _acquire(self, timeout_s: float) -> FileLock | SoftFileLock | None:
+        """Return the lock, held; None while another process holds it."""
+        path = self.path / ".runner.lock"
+        for kind in (FileLock, SoftFileLock):
+            lock = kind(path if kind is FileLock else f"{path}.soft", timeout=timeout_s)
+            try:
+                lock.acquire()
+                return lock
+            except Timeout:
+                return None
+            except OSError as error:
+                if kind is SoftFileLock or error.errno not in _NO_FLOCK:
+                    raise cannot_write(path, error) from error
+        return None
+
+
+def planned_roots(roots: Sequence[str | os.PathLike]) -> list[str | os.PathLike]:
+    """Return what to read of some roots so that nothing is rated which their studies do not plan any more.
+
+    Parameters
+    ----------
+    roots : sequence of path
+        As `energylab.read` takes them.
+
+    Returns
+    -------
+    list of path
+        Each root itself, or, where a study below it has records that it does not plan, the folders of the others.
+    """
+    found: list[str | os.PathLike] = []
+    for root in roots:
+        strays = set(_strays(Path(root)))
+        folders = [path.parent for path in store.find([root])] if strays else []
+        found += [folder for folder in folders if not strays & set(folder.resolve().parents)] if strays else [root]
+    return found
+
+
+def _strays(root: Path) -> Iterator[Path]:
+    """Yield the folders of jobs under a root that its studies do not plan."""
+    for file in sorted(root.rglob("study.yaml")) if root.is_dir() else ():
+        folder = StudyFolder(file.parent.name, file.parent.parent)
+        plan = planning.freeze(planning.load(file), folder.lock)
+        yield from ((folder.path / name).resolve() for name in folder.unplanned(plan))
