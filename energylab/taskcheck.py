@@ -141,7 +141,7 @@ class Bench:
         """Create the task and load its queries and its model."""
         task = self.make()
         rows, _ = self.call("load_rows", task.load_rows)
-        self.call("load_model", task.load_model, "cpu")
+        self.call("load", task.load, "cpu")
         return task, rows
 
     @cached_property
@@ -155,20 +155,16 @@ class Bench:
 
     def inputs(self, rows: Sequence[Row]) -> Any:
         """Preprocess rows, as the protocol does outside the windows."""
-        return self.call("preprocess", self.task.preprocess, rows)
+        return self.call("prepare", self.task.prepare, rows)
 
     def run(self, phase: str, inputs: Any) -> Any:
         """Run one phase as the protocol does inside a window."""
-        return self.call(phase, getattr(self.task, phase), inputs)
-
-    def kept(self, phase: str, inputs: Any) -> Any:
-        """Run one phase and return what the protocol keeps of its outputs."""
-        return self.call("keep", self.task.keep, phase, self.run(phase, inputs))
+        return self.call("run", self.task.run, phase, inputs)
 
     def ask(self, rows: Sequence[Row]) -> list[Any]:
         """Preprocess, run the last phase and read the answers: one batch from rows to answers."""
         inputs = self.inputs(rows)
-        return self.call("answers", self.task.answers, inputs, self.kept(self.last, inputs))
+        return self.call("answers", self.task.answers, inputs, self.run(self.last, inputs))
 
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[Any, ...]:
         """Score answers by the task."""
@@ -304,7 +300,7 @@ def loading(bench: Bench) -> Iterator[Issue]:
     with watched(bench, {}) as seen:
         bench.make()
     for what in dict.fromkeys(seen.foreign):
-        fix = "move this work to load_rows, load_model or ready: they are called once a session, outside every window"
+        fix = "move this work to load_rows, load or ready: they are called once a session, outside every window"
         yield Issue(f"creating the task {what}", fix)
     task, rows = bench.loaded
     bench.call("phases", checked_phases, task)
@@ -333,7 +329,10 @@ def phases(bench: Bench) -> Iterator[Issue]:
     passes = {phase: [_passes(bench, phase, inputs) for _ in range(2)] for phase in named if phase != "preprocess"}
     for phase, (first, again) in passes.items():
         if first == 0:
-            yield Issue(f"{phase} never runs a torch module", f"call the model in {phase}(inputs), return its outputs")
+            yield Issue(
+                f"{phase} never runs a torch module",
+                f"let run({phase!r}, inputs) call the model and return its outputs",
+            )
         elif again < first:
             fix = "compute the outputs anew each time: the protocol repeats a phase to fill its window"
             yield Issue(f"{phase} ran the model {first} time(s), and {again} when called again", fix)
@@ -369,14 +368,14 @@ def window(bench: Bench) -> Iterator[Issue]:
     """nothing inside a window but the model's work: no file, no print, no log, no scoring, no gradients"""
     from transformers import PreTrainedTokenizerBase as Tokenizer
 
-    outside = bench.codes("answers", "score", "count", "covariates", "load_rows", "load_model", "extra")
+    outside = bench.codes("answers", "score", "count", "covariates", "load_rows", "load", "extra")
     preparing = {Tokenizer.__call__.__code__: "tokenises", Tokenizer.decode.__code__: "decodes"}
-    preparing |= bench.codes("preprocess")
+    preparing |= bench.codes("prepare")
     for phase in bench.task.phases:
         given = bench.rows[:2] if phase == "preprocess" else bench.inputs(bench.rows[:2])
         outputs = bench.run(phase, given)  # imports what it needs
         with watched(bench, outside if phase in ("preprocess", "call") else {**outside, **preparing}) as seen:
-            bench.kept(phase, given)
+            bench.run(phase, given)
         for what in dict.fromkeys(seen.foreign):
             fix = "leave it out of the phase: inputs are prepared before the windows, answers read and scored after"
             yield Issue(f"{phase} {what}", fix)
@@ -410,7 +409,7 @@ def batches(bench: Bench) -> Iterator[Issue]:
 
 def _counted(bench: Bench, rows: Sequence[Row]) -> tuple[int | None, int | None]:
     inputs = bench.inputs(rows)
-    tokens = bench.call("count", bench.task.count, bench.last, inputs, bench.kept(bench.last, inputs))
+    tokens = bench.call("count", bench.task.count, bench.last, inputs, bench.run(bench.last, inputs))
     return tokens.input, tokens.output
 
 
@@ -444,7 +443,7 @@ def tokens(bench: Bench) -> Iterator[Issue]:
 
 
 def _generated(bench: Bench, phase: str, each: int, inputs: Any) -> Iterator[Issue]:
-    outputs, asked = bench.kept(phase, inputs), each * len(bench.rows)
+    outputs, asked = bench.run(phase, inputs), each * len(bench.rows)
     found = bench.call("count", bench.task.count, phase, inputs, outputs).output
     if found != asked:
         fix = "generate new_tokens, the parameter's, and count what was generated"
@@ -711,6 +710,11 @@ def source(name: str | Path, lines: int | None = None) -> str:
 
 commands = typer.Typer(help="List tasks, and check one that is new.", no_args_is_help=True)
 Params = Annotated[Path | None, typer.Option(help="A folder laid out like params/; by default ./params, upward.")]
+
+
+def mount(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.add_typer(commands, name="task")
 
 
 @commands.command("list")

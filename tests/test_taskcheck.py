@@ -16,6 +16,11 @@ from energylab.errors import EnergylabError, TaskError
 from energylab.taskcheck import Bench, same
 from energylab.tasks import task_names
 
+
+def of_phases(*phases):
+    return f"def fit(self):\n    facts = super().fit()\n    self.phases = {phases}\n    return facts"
+
+
 #: Check -> what is wrong, by name: body of the class, and what the check says.
 FILL_MASK = {
     "loading": {
@@ -23,33 +28,32 @@ FILL_MASK = {
             "def covariates(self, rows):\n    return {'input_tokens': (1.0,)}",
             "has 1 values for 6 queries",
         ),
-        "unknown phase": ("phases = ('preprocess', 'forwrd')", "did you mean 'forward'"),
-        "no method": ("phases = ('preprocess', 'generate')", "no method generate"),
+        "unknown phase": (of_phases("preprocess", "forwrd"), "did you mean 'forward'"),
         "any model": ("def check(self, device, facts):\n    pass", "accepts a model that does not exist"),
-        "raises": ("def ready(self, loaded):\n    return loaded.modell", "AttributeError.*broken.py line"),
+        "raises": ("def ready(self):\n    return self.modell", "AttributeError.*broken.py line"),
     },
     "phases": {
         "kept outputs": (
-            "def forward(self, inputs):\n"
+            "def call(self, phase, inputs):\n"
             "    kept = self.__dict__.setdefault('kept', {})\n"
             "    key = str(inputs['input_ids'].tolist())\n"
             "    if key not in kept:\n"
-            "        kept[key] = super().forward(inputs)\n"
+            "        kept[key] = super().call(phase, inputs)\n"
             "    return kept[key]",
             "forward ran the model 1 time.*and 0 when called again",
         ),
         "network in preprocess": (
-            "def preprocess(self, rows):\n"
-            "    inputs = self.tokenise(rows)\n"
+            "def prepare(self, rows):\n"
+            "    inputs = super().prepare(rows)\n"
             "    with torch.inference_mode():\n"
             "        self.model(**inputs)\n"
             "    return inputs",
             "preprocess runs a network 1 time",
         ),
         "kept inputs": (
-            "def preprocess(self, rows):\n"
+            "def prepare(self, rows):\n"
             "    kept = self.__dict__.setdefault('kept', {})\n"
-            "    return kept.setdefault(str(rows), None) or kept.update({str(rows): self.tokenise(rows)}) or "
+            "    return kept.setdefault(str(rows), None) or kept.update({str(rows): super(Broken, self).prepare(rows)}) or "
             "kept[str(rows)]",
             "hands out the same object",
         ),
@@ -57,48 +61,55 @@ FILL_MASK = {
             "def texts(self, rows):\n    return ['a ' + self.processor.mask_token for row in rows]",
             "two different queries give the same inputs",
         ),
-        "nothing rated": ("phases = ('preprocess',)", "no phase of .* is rated but preprocess"),
+        "nothing rated": (of_phases("preprocess"), "no phase of .* is rated but preprocess"),
     },
     "window": {
-        "prints": ("def forward(self, inputs):\n    print('x')\n    return super().forward(inputs)", "forward prints"),
+        "prints": (
+            "def call(self, phase, inputs):\n    print('x')\n    return super().call(phase, inputs)",
+            "forward prints",
+        ),
         "opens": (
-            "def forward(self, inputs):\n    open(__file__).close()\n    return super().forward(inputs)",
+            "def call(self, phase, inputs):\n    open(__file__).close()\n    return super().call(phase, inputs)",
             "forward opens a file at broken.py line 15",
         ),
-        "sleeps": ("def forward(self, inputs):\n    time.sleep(0)\n    return super().forward(inputs)", "sleeps"),
+        "sleeps": (
+            "def call(self, phase, inputs):\n    time.sleep(0)\n    return super().call(phase, inputs)",
+            "sleeps",
+        ),
         "collects": (
-            "def forward(self, inputs):\n    gc.collect(0)\n    return super().forward(inputs)",
+            "def call(self, phase, inputs):\n    gc.collect(0)\n    return super().call(phase, inputs)",
             "collects garbage",
         ),
         "logs": (
-            "def forward(self, inputs):\n    logging.getLogger('x').error('y')\n    return super().forward(inputs)",
+            "def call(self, phase, inputs):\n    logging.getLogger('x').error('y')\n"
+            "    return super().call(phase, inputs)",
             "writes a log",
         ),
         "tokenises": (
-            "def forward(self, inputs):\n    self.processor(['x'])\n    return super().forward(inputs)",
+            "def call(self, phase, inputs):\n    self.processor(['x'])\n    return super().call(phase, inputs)",
             "forward tokenises",
         ),
         "reads its answers": (
-            "def forward(self, inputs):\n"
-            "    outputs = super().forward(inputs)\n"
+            "def call(self, phase, inputs):\n"
+            "    outputs = super().call(phase, inputs)\n"
             "    self.answers(inputs, outputs)\n"
             "    return outputs",
             r"forward calls answers\(\)",
         ),
         "prints in preprocess": (
-            "def preprocess(self, rows):\n    print('x')\n    return self.tokenise(rows)",
+            "def prepare(self, rows):\n    print('x')\n    return super().prepare(rows)",
             "preprocess prints",
         ),
         "gradients": (
-            "def forward(self, inputs):\n    return self.model(**inputs.to(self.device))",
+            "def call(self, phase, inputs):\n    return self.keep(self.model(**inputs.to(self.device)))",
             "records gradients",
         ),
     },
     "batches": {
         "no attention mask": (
-            "def forward(self, inputs):\n"
+            "def call(self, phase, inputs):\n"
             "    with torch.inference_mode():\n"
-            "        return self.model(input_ids=inputs['input_ids'])",
+            "        return self.keep(self.model(input_ids=inputs['input_ids']))",
             "change when it is in a batch",
         ),
         "other order": (
@@ -123,7 +134,7 @@ FILL_MASK = {
     },
     "determinism": {
         "training mode": (
-            "def ready(self, loaded):\n    loaded.model.train()\n    return super().ready(loaded)",
+            "def ready(self):\n    self.model.train()\n    return super().ready()",
             "other answers the second time",
         ),
         "seed ignored": (
@@ -135,10 +146,10 @@ FILL_MASK = {
             "synthetic queries of the same seed differ",
         ),
         "other weights": (
-            "def ready(self, loaded):\n"
-            "    for tensor in loaded.model.parameters():\n"
+            "def ready(self):\n"
+            "    for tensor in self.model.parameters():\n"
             "        torch.nn.init.normal_(tensor, std=0.1)\n"
-            "    return super().ready(loaded)",
+            "    return super().ready()",
             "loaded again with the same seed it answers differently",
         ),
         "too few": (
@@ -182,11 +193,11 @@ FILL_MASK = {
             "were not scored: PydanticSerializationError.*torch.Tensor",
         ),
         "fails on the third": (
-            "def forward(self, inputs):\n"
+            "def call(self, phase, inputs):\n"
             "    self.seen = getattr(self, 'seen', 0) + 1\n"
             "    if self.parameters.meter == 'estimate':\n"
             "        raise TaskError('worn out')\n"
-            "    return super().forward(inputs)",
+            "    return super().call(phase, inputs)",
             "worn out",
         ),
     },
@@ -210,16 +221,19 @@ FILL_MASK = {
 GENERATION = {
     "phases": {
         "no generation": (
-            "def generate(self, inputs):\n"
-            "    made_up = torch.zeros((len(inputs['input_ids']), 4), dtype=int)\n"
-            "    return torch.cat([self.prefill(inputs), made_up], 1)",
+            "def call(self, phase, inputs):\n"
+            "    first = super().call('prefill', inputs)\n"
+            "    made_up = torch.zeros((len(first), 4), dtype=int)\n"
+            "    return first if phase == 'prefill' else torch.cat([first, made_up], 1)",
             "generate ran the model 1 time",
         ),
         "prefill is generate": (
-            "def prefill(self, inputs):\n    return self.generate(inputs)[:, :-4]",
+            "def call(self, phase, inputs):\n"
+            "    made = super().call('generate', inputs)\n"
+            "    return made[:, :-4] if phase == 'prefill' else made",
             "prefill runs the model as often",
         ),
-        "prefill alone": ("phases = ('preprocess', 'prefill')", "a prefill and no generate"),
+        "prefill alone": (of_phases("preprocess", "prefill"), "a prefill and no generate"),
     },
     "tokens": {
         "more than asked": (
