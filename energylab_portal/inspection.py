@@ -11,7 +11,7 @@ from energylab.errors import EnergylabError, ModelError
 from energylab.parameters import Parameters
 from energylab.publish import units
 from energylab.tasks import hub
-from energylab.tasks.origin import SMALL_FILES
+from energylab.tasks.models import SMALL_FILES
 from energylab_portal import child_process, own_files
 
 #: Reading the configuration of the largest models takes a few GB of address space (torch alone takes two).

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from energylab.cohort import key_facts
 from energylab.formats.ask import HUB_TASKS
 from energylab.publish import names, units
 from energylab.publish.carbon import Intensity
 from energylab.release import RatedCohort, RatedModel, Release, significant
+from energylab.table import key_facts
 
 _DIGITS = 6
 _UNSTATED = "not stated"

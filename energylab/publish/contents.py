@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from energylab.cohort import UNSTATED
 from energylab.release import NEVER_INCLUDED, RatedCohort, Release
+from energylab.table import UNSTATED
 
 #: Of energies that are the processor's own.
 BESIDE_PROCESSOR = (

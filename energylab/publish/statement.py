@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from energylab.cohort import key_facts
 from energylab.errors import ReleaseError
 from energylab.publish import contents, names, pages, repeat, units
 from energylab.publish.carbon import Intensity
 from energylab.publish.tables import interval
 from energylab.record import DataSource
 from energylab.release import RatedCohort, RatedModel, Release
+from energylab.table import key_facts
 
 UNSTATED = "not stated"
 

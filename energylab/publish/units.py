@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import math
 
-JOULES_PER_WH = 3600.0
-
 CLASS_SIZES = {
     "A": "up to 20 billion parameters",
     "B": "over 20 to 66 billion parameters",

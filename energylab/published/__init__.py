@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from energylab.energy import J_PER_WH
 from energylab.errors import unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_JOULES_PER_WH = 3600.0
 _NAMES = ("2025-02", "2025-12")
 
 #: What `beside` has to say when there is nothing.
@@ -97,7 +97,7 @@ def load(name: str = "2025-02") -> pd.DataFrame:
             "scored": True,
             "run": 0,
             "queries": facts["queries"],
-            "energy_j": raw["gpu_wh_per_1000_queries"] * _JOULES_PER_WH,
+            "energy_j": raw["gpu_wh_per_1000_queries"] * J_PER_WH,
             "energy_kind": facts["energy_kind"],
             "device": facts["device"],
             "gpus": pd.Series(1, index=raw.index, dtype="Int64").mask(several_gpus),
