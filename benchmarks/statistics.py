@@ -45,9 +45,9 @@ def _table(models: int):
 def probabilities(models: int, draws: int, scheme: str) -> dict:
     """Time the star probabilities of one group; called in a process of its own."""
     import numpy as np
+    from energylab.ratings.probabilities import star_probabilities
 
     from energylab.ratings.cohorts import Group
-    from energylab.ratings.probabilities import star_probabilities
     from energylab.ratings.schemes import get_scheme
     from energylab.ratings.uncertainty import stated
 

@@ -83,7 +83,7 @@ def _gain_as_noise(uncertainty: Uncertainty) -> tuple[np.ndarray, np.ndarray, np
     several = np.count_nonzero(uncertainty.boards, axis=0) > 1
     variance = uncertainty.relative_se**2
     own = gain_variance(uncertainty.gain) * (uncertainty.boards[:, ~several] ** 2).sum(axis=1)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
         df = np.where(own > 0, uncertainty.df * ((variance + own) / variance) ** 2, uncertainty.df)
     return uncertainty.boards[:, several], np.sqrt(variance + own), np.minimum(np.nan_to_num(df, nan=np.inf), STATED_DF)
 

@@ -83,8 +83,8 @@ def rate(df: pd.DataFrame, scheme: str | Scheme = "equal_width", **options) -> p
 
         - ``task, model_class, model, cohort, energy_kind, sessions`` (complete ones);
         - ``energy_wh``: mean over sessions, Wh per 1,000 queries; NaN when unavailable;
-        - ``repeatability_low, repeatability_high, expanded_low, expanded_high``: the two intervals, in Wh; NaN when
-          nothing was repeated;
+        - ``repeatability_low, repeatability_high, expanded_low, expanded_high``: the two intervals, in Wh, and ``df``,
+          the degrees of freedom of the first; NaN when nothing was repeated;
         - ``stars``: Int64, missing when not rated;
         - ``p_star_1 … p_star_5, expected_stars``: NaN when nothing was repeated and no noise is stated;
         - ``rank`` (1 uses least), ``rank_low, rank_high``: Int64; a confidence set for all ranks of the group at once;
@@ -250,9 +250,16 @@ def _frame(summary: Summary, noise: float | None, gain: float, level: float) -> 
             "repeatability_high": energy * (1 + half),
             "expanded_low": np.maximum(energy * (1 - expanded), 0.0),
             "expanded_high": energy * (1 + expanded),
+            "df": _degrees_of_freedom(models),
         },
         copy=False,
     )
+
+
+def _degrees_of_freedom(models: pd.DataFrame) -> np.ndarray:
+    """Return those of the repeatability intervals; NaN where nothing was repeated."""
+    sessions, runs = models["sessions"].to_numpy(), models["runs"].to_numpy()
+    return np.select([sessions > 1, (sessions == 1) & (runs > 1)], [sessions - 1.0, runs - 1.0], np.nan)
 
 
 def _ranks(peers: Peers, level: float) -> np.ndarray:
@@ -273,16 +280,16 @@ def _whole(counts: np.ndarray) -> pd.arrays.IntegerArray:
 def _marks(df: pd.DataFrame, summary: Summary) -> pd.api.extensions.ExtensionArray:
     """Return what was marked in the sessions of each model, each once."""
     marks = pd.array([""], dtype="string").take(np.zeros(len(summary.models), dtype=np.int64))
-    marked = df[df["marks"].fillna("").astype("string") != ""] if "marks" in df else df.iloc[:0]
+    marked = df[df["marks"].astype("string").fillna("") != ""] if "marks" in df else df.iloc[:0]
     keys = ["task", "model", *(["cohort"] if "cohort" in df else [])]
     for key, part in marked.groupby(keys, sort=False):
         wanted = dict(zip(keys, key, strict=True))
-        texts = sorted({text.strip() for each in part["marks"] for text in each.split(";")})
+        texts = sorted({text.strip() for each in part["marks"] for text in each.split(",")})
         same = summary.models["model"].to_numpy(dtype=object) == wanted["model"]
         for row in np.flatnonzero(same):
             group = summary.groups[summary.models["group"].iloc[row]]
             if group.task == wanted["task"] and group.cohort == wanted.get("cohort", group.cohort):
-                marks[row] = "; ".join(texts)
+                marks[row] = ", ".join(texts)
     return marks
 
 

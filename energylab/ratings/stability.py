@@ -368,7 +368,7 @@ def rated_by(table: pd.DataFrame) -> list[str]:
 
 
 def scheme_changes(table: pd.DataFrame) -> pd.DataFrame:
-    """Count, for each rating of `side_by_side` after the first, ``models`` that both rate and stars that ``changed``."""
+    """Count models that both rate and stars that changed, for each rating of `side_by_side` after the first."""
     first, *others = rated_by(table)
     both = {other: table.dropna(subset=[first, other]) for other in others}
     counts = {other: (len(part), int((part[first] != part[other]).sum())) for other, part in both.items()}
