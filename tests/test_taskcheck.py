@@ -53,8 +53,9 @@ FILL_MASK = {
         "kept inputs": (
             "def prepare(self, rows):\n"
             "    kept = self.__dict__.setdefault('kept', {})\n"
-            "    return kept.setdefault(str(rows), None) or kept.update({str(rows): super(Broken, self).prepare(rows)}) or "
-            "kept[str(rows)]",
+            "    if str(rows) not in kept:\n"
+            "        kept[str(rows)] = super().prepare(rows)\n"
+            "    return kept[str(rows)]",
             "hands out the same object",
         ),
         "one input for all": (
