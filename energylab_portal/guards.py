@@ -5,6 +5,7 @@ Plain ASGI, so that a body is counted while it arrives and is never held as a wh
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 from urllib.parse import urlsplit
@@ -95,10 +96,8 @@ class Guards:
                 begun = True
                 await send(message)
 
-        try:
+        with contextlib.suppress(TooLarge):
             await self.app(scope, counted, unless_too_large)
-        except TooLarge:
-            pass
         if read > limit and not begun:
             await _say(scope, send, 413, f"the body is larger than {limit:,} bytes", {"Connection": "close"})
 
@@ -109,7 +108,7 @@ class Guards:
     def _refuse(self, scope: Scope) -> tuple[int, str, dict[str, str]] | None:
         """Return status, words and headers of a refusal; None when the request may pass."""
         headers, limit = Headers(scope=scope), self._limit(scope["path"])
-        if not all(self._rates.hit(rate, client_of(scope), rate.per_seconds) for rate in self._rates_of(scope)):
+        if not all(self._rates.hit(rate, name, client_of(scope)) for name, rate in self._rates_of(scope)):
             return 429, "too many requests; try again in a minute", {"Retry-After": "60"}
         if urlsplit(f"//{headers.get('host', '')}").hostname not in self._hosts:
             return 421, "this portal does not answer to that name; the operator sets it with --address", {}
@@ -122,13 +121,13 @@ class Guards:
             return 403, "the request comes from another site; open the portal itself and send the form there", {}
         return None
 
-    def _rates_of(self, scope: Scope) -> list[RateLimitItem]:
-        rates = [self._all]
+    def _rates_of(self, scope: Scope) -> list[tuple[str, RateLimitItem]]:
+        rates = [("all", self._all)]
         if scope["method"] not in ("GET", "HEAD"):
             if "/operator/login" in scope["path"]:
-                rates.append(self._logins)
+                rates.append(("logins", self._logins))
             elif "/operator" not in scope["path"]:
-                rates.append(self._submissions)
+                rates.append(("submissions", self._submissions))
         return rates
 
     def _same_origin(self, headers: Headers) -> bool:

@@ -60,7 +60,8 @@ def set_columns(session: Session, submission: Submission, *where: Any, **values:
     """Change columns of a submission if it still is as it must be; return whether it was."""
     found = update(Submission).where(Submission.id == submission.id, *where).values(**values)
     done = session.execute(found.execution_options(synchronize_session=False))
-    session.refresh(submission)
+    if done.rowcount == 1:
+        session.refresh(submission)
     return done.rowcount == 1
 
 

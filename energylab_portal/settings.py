@@ -1,4 +1,4 @@
-"""Where a portal keeps its things, the limits it holds strangers to, its secret, and how submitted models are measured."""
+"""Where a portal keeps its things, what it lets strangers do, its secret, and how submitted models are measured."""
 
 from __future__ import annotations
 

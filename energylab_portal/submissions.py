@@ -38,7 +38,7 @@ KEEP_REJECTED_S, KEEP_ORPHAN_S = 30 * 86_400.0, 3600.0
 def _model(value: str) -> str:
     value = value.strip()
     name = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
-    if not re.fullmatch(rf"{name}/{name}", value) or ".." in value or "--" in value:
+    if not re.fullmatch(rf"({name}/)?{name}", value) or ".." in value or "--" in value:
         raise ValueError("write a hub id: organisation/name, of letters, digits, '.', '_' and '-'")
     return value
 
@@ -52,7 +52,10 @@ def _revision(value: str | None) -> str | None:
 
 def _contact(value: str) -> str:
     value = value.strip()
-    if not re.fullmatch(r"[^\s@<>\"',;:()\[\]\\]+@[^\s@<>\"',;:()\[\]\\]+\.[^\s@.<>]+", value) or one_line(value) != value:
+    if (
+        not re.fullmatch(r"[^\s@<>\"',;:()\[\]\\]+@[^\s@<>\"',;:()\[\]\\]+\.[^\s@.<>]+", value)
+        or one_line(value) != value
+    ):
         raise ValueError("write an address for mail: name@example.org; only the operator sees it")
     return value
 

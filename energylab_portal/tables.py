@@ -169,9 +169,7 @@ def _forbid(table: Table, verb: str) -> None:
         f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS "
         f"$$ BEGIN RAISE EXCEPTION '{said}'; END $$"
     )
-    trigger = (
-        f"CREATE OR REPLACE TRIGGER {name} BEFORE {verb} ON {table.name} FOR EACH ROW EXECUTE FUNCTION {name}()"
-    )
+    trigger = f"CREATE OR REPLACE TRIGGER {name} BEFORE {verb} ON {table.name} FOR EACH ROW EXECUTE FUNCTION {name}()"
     event.listen(table, "after_create", DDL(for_sqlite).execute_if(dialect="sqlite"))
     for statement in (function, trigger):
         event.listen(table, "after_create", DDL(statement).execute_if(dialect="postgresql"))

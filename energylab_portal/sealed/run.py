@@ -223,6 +223,34 @@ def _leave(asked: Request, made: Measured, kept: Path) -> Path:
     return _write(data, asked.out / BUNDLE)
 
 
+def list_official(sources: Sequence[str], data: Sequence[str], key: Path, output: Path) -> listing.Official:
+    """Sign a list of images on this machine, of lists that are taken over, and of published rows.
+
+    Raises
+    ------
+    EnergylabError
+        If an image is not here or not built on the runner, or data is not TASK=SAMPLES=DIGEST.
+    """
+    signer, images, rows = keys.load(key), [], []
+    for source in sources:
+        if source.endswith(".json"):
+            images += listing.read(Path(source)).images
+            rows += listing.read(Path(source)).data
+        else:
+            images.append(listing.entry(container.describe(source)[0], source))
+    for text in data:
+        task, _, rest = text.partition("=")
+        count, _, digest = rest.partition("=")
+        if not count.isdecimal() or not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise ParameterError(f"--data {text!r} must be TASK=SAMPLES=DIGEST, the digest a sha256 in hex")
+        rows.append(listing.OfficialData(task=task, samples=int(count), digest=digest))
+    listed = listing.Official(images=tuple(images), data=tuple(rows), key_id=signer.key_id)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    _write(f"{signer.public}\n".encode(), output.with_name("operator.pub"))
+    _write(listing.sign(listed, signer), output)
+    return listed
+
+
 def _write(data: bytes, target: Path) -> Path:
     """Write a file so that it is either whole or not there."""
     descriptor, temporary = tempfile.mkstemp(prefix=".sealed-", dir=target.parent)

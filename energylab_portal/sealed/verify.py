@@ -7,7 +7,7 @@ parameters and lists are those the verifier names, and no model is ever loaded. 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from energylab.errors import BundleError, EnergylabError
 from energylab.record import Record
 from energylab_portal.sealed import bundle as bundles
 from energylab_portal.sealed import checks, derive, floors, statement
+from energylab_portal.sealed import keys as key_files
 from energylab_portal.sealed.checks import Check
 from energylab_portal.sealed.official import Official
 
@@ -86,6 +87,22 @@ def verify(
     record = _look(sealed.payload, official, params, made)
     accepted = all(check.passed is not False for check in made)
     return Verdict(accepted, sealed.key_id, True, digest, tuple(made), record)
+
+
+def check_opening(bundle: Path, opening: Path, given: Sequence[str]) -> dict[str, bool]:
+    """Return, for every entry that an owner shows, whether it is what a bundle committed to.
+
+    Raises
+    ------
+    BundleError
+        If no given key made the bundle's signature, or one of the files cannot be read.
+    """
+    known = {identity: public for one in given for identity, public in key_files.read_public(one).items()}
+    sealed = bundles.read(bundles.read_file(bundle))
+    if not bundles.signature_holds(sealed, known):
+        raise BundleError(f"{bundle}: no given key made its signature; pass the owner's public key with --key")
+    shown = bundles.parse(bundles.read_file(opening), str(opening))
+    return key_files.check_opening(statement.read(sealed.payload).commitments, shown)
 
 
 def _look(payload: bytes, official: Official, params: str | Path | None, made: list[Check]) -> Record | None:

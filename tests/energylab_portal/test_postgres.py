@@ -21,11 +21,9 @@ pytest.importorskip("psycopg", reason="psycopg is not installed: pip install ene
 from energylab_portal import log
 from energylab_portal.database import Database
 from energylab_portal.leases import LeaseLost, Leases
-from energylab_portal.schema import Event
-from energylab_portal.settings import Settings
-from energylab_portal.submission_rules import OpenSubmission
-from energylab_portal.submissions import Desk
-from energylab_portal.tokens import Vault
+from energylab_portal.settings import Settings, Vault
+from energylab_portal.submissions import Desk, OpenSubmission
+from energylab_portal.tables import Event
 
 
 def programs():
