@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from energylab.energy import PhaseTotal, energy_j_per_query, scored_totals, session_energy_j, totals
 from energylab.errors import MeasurementError, ModelError
+from energylab.files import write_whole
 from energylab.parameters import NotebookParameters, Parameters
 from energylab.paths import results_root
 from energylab.record import EnergyKind, Record
@@ -227,8 +228,8 @@ def _run(asked: EfficiencyParameters, name: str, base: Mapping[str, Any], tried:
 @contextlib.contextmanager
 def _endpoint(asked: EfficiencyParameters) -> Iterator[tuple[str, str]]:
     """Serve the model with ``transformers serve``, and yield the endpoint and the name it knows the model by."""
-    from energylab.serving.launch import transformers_serve
-    from energylab.tasks.stored import store_random
+    from energylab.serving.processes import transformers_serve
+    from energylab.tasks.served import store_random
 
     folder = results_root() / asked.name / "model"
     random = asked.model_source == "random"
@@ -639,10 +640,7 @@ def main(arguments: Sequence[str]) -> None:
     """Measure the limits, and write them to the file that is named."""
     file, device, dtypes, window_s = arguments
     limits = measure_limits(dtypes.split(","), device, float(window_s))
-    Path(file).parent.mkdir(parents=True, exist_ok=True)
-    partly = Path(f"{file}.tmp")
-    partly.write_text(limits.model_dump_json(indent=1))
-    partly.replace(file)
+    write_whole(Path(file), limits.model_dump_json(indent=1))
 
 
 if __name__ == "__main__":

@@ -67,6 +67,10 @@ class CounterStuckError(MeterError):
     """The counter did not step while it was waited for."""
 
 
+class CounterJumpError(MeterError):
+    """The counter stepped further, or backward, than the device can have made it."""
+
+
 class MeasurementError(EnergylabError):
     """A measurement ended without a usable figure."""
 

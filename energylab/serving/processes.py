@@ -97,12 +97,12 @@ class ServerProcesses:
             raise self._lost()
         return sum(self._used_s.values())
 
-    def cores(self) -> int:
-        """Return the number of cores the server may run on: the union of what its first processes may use."""
+    def cpus(self) -> set[int]:
+        """Return the hardware threads the server may run on: the union of what its first processes may use."""
         import psutil
 
         try:
-            return len({core for root in self.find() for core in psutil.Process(root).cpu_affinity()})
+            return {cpu for root in self.find() for cpu in psutil.Process(root).cpu_affinity()}
         except psutil.NoSuchProcess:
             raise self._lost() from None
 
