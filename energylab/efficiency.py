@@ -399,11 +399,14 @@ def least_work(shape: Shape, record: Record) -> tuple[float, float] | None:
 
 def compare(asked: EfficiencyParameters, sweep: Sweep, limits: Limits) -> pd.DataFrame:
     """Return the table of all settings with the Pareto front marked; see `table` and `front`."""
+    from energylab.tasks.models import quiet_imports
+
     if not sweep.records or sweep.records[0][0].knob != "base":
         reasons = {one.label: why for one, why in sweep.missing}
         raise ModelError(f"the base was not measured: {reasons.get('base')}")
     try:
-        shape = shape_of(Parameters.check(asked.base))
+        with quiet_imports():
+            shape = shape_of(Parameters.check(asked.base))
     except ModelError as error:
         warnings.warn(f"how far figures are from the device's limits is not known: {error}", stacklevel=2)
         shape = None
@@ -540,6 +543,10 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
         "kind": frame["energy_kind"],
     }
     return pd.DataFrame(columns, index=frame.index)
+
+
+def _changed(change: float, sure: bool) -> str:
+    return "" if change == 0 else f"{change:+.0%}" if sure else "no clear change"
 
 
 def limits_table(limits: Limits) -> pd.DataFrame:

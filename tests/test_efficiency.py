@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+import energylab
 from energylab import efficiency, published
 from energylab.efficiency import Cost, Limits, Setting, Shape, Sweep, least_work, settings, shape_of
 from energylab.errors import MeasurementError, ModelError, ParameterError
@@ -21,6 +22,7 @@ from energylab.figures.efficiency import energy_against_wait, paid_for
 from energylab.meters.base import Meter, Reading
 from energylab.parameters import Parameters
 from energylab.record import IdleLevel, ModelFacts, TaskFacts
+from energylab.table import cohort
 from energylab.tasks import load_task
 
 PLAIN = {"task": "text_generation", "model": "tiny-llama", "batch_size": 1, "dtype": "float32", "new_tokens": 16}
@@ -145,12 +147,12 @@ def test_shape_and_operations_are_those_of_the_model_and_the_library(model):
     asked = {"task": "text_generation", "model": model, "new_tokens": 4}
     shape = shape_of(Parameters(**asked))
     task = load_task(Parameters(**asked, dtype="float32", attention="eager"))
-    task.load_model("cpu")
+    task.load("cpu")
     weights = sum(part.weight.numel() for part in task.model.modules() if isinstance(part, torch.nn.Linear))
     assert 0 <= shape.body + shape.head - weights < 0.02 * weights  # the rest is norms
-    inputs = task.preprocess([{"text": "one two three four five six"}])
+    inputs = task.prepare([{"text": "one two three four five six"}])
     with FlopCounterMode(display=False) as counter:
-        task.generate(inputs)
+        task.run("generate", inputs)
     ours, _ = least_work(shape, record(tokens=(2 * inputs["input_ids"].shape[1], 2 * 4)))
     assert 0.9 * counter.get_total_flops() < ours <= 1.02 * counter.get_total_flops()  # the library pads causal pairs
 
@@ -225,6 +227,23 @@ def test_advice_and_figures_follow_from_the_table():
     single = frame(row("base", 1.0, sessions=1, energy_kind="estimated"), row("batch 8", 1.3))
     assert "keep the model as it is loaded" in efficiency.advice(single)
     assert "**estimated and measured**" in efficiency.advice(single)
+
+
+def test_a_static_cache_answers_alike_in_a_cohort_of_its_own():
+    quick = {"samples": 4, "runs": 1, "window_s": 0.02, "idle_s": 0.02, "warm_up_min_s": 0.02, "warm_up_max_s": 0.05}
+    quick |= {"meter": "estimate", "device": "cpu"}
+    plain, fixed = (energylab.measure(**{**PLAIN, **quick, "cache": cache}) for cache in (None, "static"))
+    first, second = cohort(plain), cohort(fixed)
+    assert {name for name in first if first[name] != second[name]} == {"settings"}
+    answers = []
+    for cache in (None, "static"):
+        task = load_task(Parameters.check({**PLAIN, "cache": cache, "samples": 4}))
+        task.load("cpu")
+        rows, _ = task.load_rows()
+        task.warm_up_longest(rows)
+        inputs = task.prepare(rows[:1])
+        answers.append(task.answers(inputs, task.run("generate", inputs)))
+    assert answers[0] == answers[1]
 
 
 class Steady(Meter):
