@@ -10,8 +10,8 @@ from energylab.ratings import rating
 
 COLUMNS = [
     "task", "model_class", "model", "cohort", "energy_kind", "sessions", "energy_wh", "repeatability_low",
-    "repeatability_high", "expanded_low", "expanded_high", "stars", "p_star_1", "p_star_2", "p_star_3", "p_star_4",
-    "p_star_5", "expected_stars", "note",
+    "repeatability_high", "expanded_low", "expanded_high", "df", "stars", "p_star_1", "p_star_2", "p_star_3",
+    "p_star_4", "p_star_5", "expected_stars", "rank", "rank_low", "rank_high", "p_next", "marks", "note",
 ]  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def test_a_model_without_class_among_classed_ones_is_not_rated():
     stars = energylab.rate(df).set_index("model")
     assert stars.loc[["m0", "m1", "m2"], "stars"].tolist() == [5, 5, 1]
     assert pd.isna(stars.loc["m3", "stars"])
-    assert stars.loc["m3", "note"] == "not rated: no model class among models that have one"
+    assert stars.loc["m3", "note"] == "not rated: no size class given"
 
 
 def test_a_thin_group_says_so_and_a_full_one_does_not():
@@ -157,3 +157,36 @@ def test_options_out_of_range_are_refused_by_name(option, value):
 def test_an_unknown_scheme_is_refused_with_the_known_ones():
     with pytest.raises(UnknownNameError, match="did you mean 'quantiles'"):
         energylab.rate(table([1.0, 2.0]), "quantile")
+
+
+def test_an_interval_that_reaches_zero_earns_no_star_and_moves_nobodys_band():
+    """Two sessions that differ by half: Student's factor of 12.7 takes the interval to zero."""
+    sure, wild = sessions(models=3), table([9e6, 18e6], session=["a", "b"]).assign(model="wild")
+    stars = energylab.rate(pd.concat([sure, wild]), draws=100).set_index("model")
+    assert stars.loc["wild", "expanded_low"] == 0
+    assert pd.isna(stars.loc["wild", "stars"])
+    assert pd.isna(stars.loc["wild", "rank"])
+    assert "not rated: its interval reaches zero" in stars.loc["wild", "note"]
+    assert stars["stars"].drop("wild").tolist() == energylab.rate(sure, draws=0)["stars"].tolist()
+
+
+def test_marks_stand_where_the_stars_stand():
+    df = table([3600.0, 7200.0, 36000.0]).assign(marks=["busy_host", "", "truncated, not_finite"])
+    assert energylab.rate(df)["marks"].tolist() == ["busy_host", "", "not_finite, truncated"]
+
+
+def test_ranks_are_ranges_and_unknown_where_the_uncertainty_is():
+    stars = energylab.rate(table([1000.0, 1010.0, 9000.0]), noise=0.01, draws=100)
+    assert stars[["rank", "rank_low", "rank_high"]].to_numpy().tolist() == [[1, 1, 2], [2, 1, 2], [3, 3, 3]]
+    assert stars["p_next"].tolist()[1] == 1.0
+    unknown = energylab.rate(table([1000.0, 1010.0, 9000.0]))
+    assert unknown["rank"].tolist() == [1, 2, 3]
+    assert unknown[["rank_low", "rank_high", "p_next"]].isna().all(axis=None)
+
+
+def test_bars_may_overlap_though_the_order_is_sure():
+    """The gain of a board is common to all models on it: 7 % apart at 1 % noise is an order that is sure."""
+    stars = energylab.rate(table([1000.0, 1070.0, 9000.0]), noise=0.01)
+    assert stars["expanded_high"][0] > stars["expanded_low"][1]
+    assert stars["p_next"][0] > 0.99
+    assert stars["rank_high"][0] == 1
