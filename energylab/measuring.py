@@ -21,9 +21,8 @@ from energylab import among, store, tasks
 from energylab import devices as machine_devices
 from energylab import meters as machine_meters
 from energylab.clock import Clock
-from energylab.devices import check_torch_agrees, torch_name
+from energylab.devices import check_torch_agrees, host_facts, torch_name
 from energylab.errors import MeasurementError, ParameterError, SealError
-from energylab.machine import host_facts
 from energylab.meters.base import Meter
 from energylab.parameters import FOLDERS, PROTOCOLS, Parameters
 from energylab.paths import results_root
