@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from energylab.meters.base import DeviceCounters, Meter, Reading
 from energylab.meters.sampler import Periodic
-from energylab.protocol.bench import Edge
+from energylab.protocol.window import Edge
 from energylab.record import MeterFacts
 from energylab_portal.sealed.statement import Point, Sample, Timeline, WindowReadings
 
