@@ -15,6 +15,7 @@ import pandas as pd
 
 from energylab.errors import CohortError, DataError, ParameterError, nearest, unknown_name
 from energylab.record import SCORED_PHASES, Record, Window
+from energylab.sheet import TRUTH
 from energylab.statistics.uncertainty import GAIN_ERROR, SESSIONS_WANTED, combined_half_width, moderate, t_quantile
 
 J_PER_WH = 3600.0
@@ -30,9 +31,6 @@ REQUIRED = ("task", "model", "energy_j", "queries")
 
 #: What must agree among models that are rated together, where the table says it; a cohort key covers more.
 MUST_AGREE = ("energy_kind", "device", "gpus", "task_version", "model_source", "data_source", "batch_size", "dtype")
-
-#: How a table may say yes and no.
-TRUTH = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 
 #: In place of a fact that a file does not state.
 UNSTATED = "not stated"
@@ -202,15 +200,17 @@ class Group:
         The cohort is "not stated" where the table has none: its user holds all rows to be comparable.
     model_class : str or None
         A, B or C; None for a task without classes.
-    energy_kind, device : str
+    energy_kind : str
         Of all its energies; "not stated" where the table does not say.
+    device : str or None
+        The one they ran on; None where the table does not say.
     """
 
     task: str
     cohort: str = UNSTATED
     model_class: str | None = None
     energy_kind: str = UNSTATED
-    device: str = UNSTATED
+    device: str | None = None
 
     @property
     def title(self) -> str:
@@ -488,7 +488,7 @@ def _sorted_groups(firsts: pd.DataFrame) -> tuple[tuple[Group, ...], np.ndarray]
     stated = firsts.reindex(columns=list(fields)).astype(object)
     found = [
         Group(**{name: str(value) for name, value in zip(fields, row, strict=True) if not pd.isna(value)})
-        for row in stated.itertuples(index=False)
+        for row in stated.replace({"device": {UNSTATED: None}}).itertuples(index=False)
     ]
     order = sorted(
         range(len(found)), key=lambda old: (found[old].cohort, found[old].task, found[old].model_class or "")

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from energylab.errors import RecordError
 from energylab.record import SCHEMA_VERSION, Record
-from energylab.table import WINDOW_COLUMNS, record_rows, tidy_frame, window_rows
+from energylab.table import WINDOW_COLUMNS, read_table, record_rows, tidy_frame, window_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 FILE_NAME = "record.json"
 
-#: The least a table of one's own must have.
-REQUIRED = ("task", "model", "energy_j", "queries")
+#: Endings of tables of one's own.
+TABLES = (".csv", ".tsv", ".parquet")
 
 
 def write(record: Record, folder: str | os.PathLike) -> Path:
@@ -217,8 +217,8 @@ def read(*roots: str | os.PathLike) -> pd.DataFrame:
 
 
 def _read_root(root: Path) -> pd.DataFrame:
-    if root.suffix.lower() == ".csv":
-        return _read_csv(root)
+    if root.suffix.lower() in TABLES and root.is_file():
+        return read_table(root)
     if root.is_dir():
         return _read_cached(root)
     if root.is_file():
@@ -232,21 +232,6 @@ def _rows_or_warning(path: Path) -> list[dict[str, Any]]:
     except RecordError as error:
         warnings.warn(f"skipped: {error}", stacklevel=2)
         return []
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    if not path.is_file():
-        raise RecordError(f"{path} does not exist; name a record, a folder of records or a CSV")
-    try:
-        frame = pd.read_csv(path)
-    except (ValueError, OSError) as error:  # pandas' own errors and those of decoding are ValueErrors
-        raise RecordError(f"{path} cannot be read as a CSV: {' '.join(str(error).split())}") from error
-    missing = [column for column in REQUIRED if column not in frame.columns]
-    if missing:
-        raise RecordError(f"{path} lacks the column {', '.join(missing)}; a table needs {', '.join(REQUIRED)}")
-    return frame.assign(path=str(path))
 
 
 def read_windows(*roots: str | os.PathLike) -> pd.DataFrame:

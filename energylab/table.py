@@ -6,12 +6,15 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from energylab.energy import UNSTATED, totals
+from energylab.energy import REQUIRED, UNSTATED, totals
+from energylab.errors import DataError
 from energylab.record import SCORED_PHASES, Record
+from energylab.sheet import Sheet, read_sheet
 
 #: Parts of the software stack whose major version belongs to the cohort.
 STACK = ("torch", "transformers", "diffusers")
@@ -330,3 +333,49 @@ def _engine_major(version: str | None) -> str:
 
 def _major(record: Record, package: str) -> str:
     return record.host.packages[package].split(".")[0]
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table of one's own, CSV or Parquet: the columns it has, checked and typed as `TIDY` says.
+
+    ``task, model, energy_j, queries`` must be there; an energy kind that is not stated is "not stated";
+    columns that `TIDY` does not know are kept as text.
+
+    Raises
+    ------
+    DataError
+        Names the file, the row and what to do.
+    """
+    if path.suffix.lower() == ".parquet":
+        table = _read_parquet(path)
+    else:
+        sheet = read_sheet(path)
+        table = pd.DataFrame({name: _typed(sheet, name) for name in sheet.columns})
+    missing = [name for name in REQUIRED if name not in table]
+    if missing:
+        raise DataError(f"{path} lacks the column {', '.join(missing)}; a table needs {', '.join(REQUIRED)}")
+    table = table.reset_index(drop=True)
+    kind = table["energy_kind"].fillna(UNSTATED) if "energy_kind" in table else UNSTATED
+    return table.assign(energy_kind=kind, path=str(path))
+
+
+def _typed(sheet: Sheet, name: str) -> pd.Series:
+    kind = _SHARED[name].kind if name in _SHARED else "str"
+    if kind == "bool":
+        return sheet.truths(name)
+    if kind == "str":
+        return sheet.texts(name)
+    values = sheet.numbers(name)
+    parts = values[values.notna() & (values % 1 != 0)] if "int" in kind.lower() else ()
+    if len(parts):
+        raise sheet.refusal(parts.index[0], f"{name}={parts.iloc[0]:g} is not a whole number", "write a whole number")
+    return values
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    import pyarrow as pa
+
+    try:
+        return pd.read_parquet(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read as Parquet ({error}); export it again") from error

@@ -134,7 +134,7 @@ def test_a_kind_that_is_not_stated_is_not_borrowed(kinds):
     with pytest.raises(CohortError, match="mixes energy_kind: measured, not stated"):
         model_energies(rows)
     (group,) = model_energies(rows[rows["energy_kind"].isna()]).groups
-    assert (group.energy_kind, group.device) == ("not stated", "not stated")
+    assert (group.energy_kind, group.device) == ("not stated", None)
 
 
 def test_what_may_not_be_added_is_refused():

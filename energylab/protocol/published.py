@@ -25,10 +25,7 @@ from energylab.protocol.warm_up import believe, spent, total_j
 from energylab.protocol.window import Bench, Block
 from energylab.protocol.workload import Batch, TaskWorkload
 from energylab.record import WarmUp
-from energylab.tasks.base import Row, Task, Tokens
-
-#: Short calls of the warm-up of published-2025-02, after one full call.
-SHORT_CALLS = 10
+from energylab.tasks.base import SHORT_CALLS, Row, Task, Tokens
 
 
 class PublishedWorkload(TaskWorkload):

@@ -12,6 +12,7 @@ from energylab.errors import ReleaseError
 from energylab.publish import leaderboard, render
 from energylab.release import Release
 from energylab.release.choose import LARGEST
+from energylab.studies.state import planned_roots
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def publish_study(records_folder: str | os.PathLike, out_folder: str | os.PathLi
         raise ReleaseError(f"{records_folder} holds no record; run the study first")
     date = newest.date()
     study = re.sub(r"[^A-Za-z0-9._-]+", "-", records_folder.resolve().name).strip("-._") or "study"
-    made = release.make([records_folder], name=f"{study[:80]}-{date}", date=date, cohort=LARGEST)
+    made = release.make(planned_roots([records_folder]), name=f"{study[:80]}-{date}", date=date, cohort=LARGEST)
     file = release.write(made.model_copy(update={"name": _free_name(made, out_folder)}), out_folder / "releases")
     made = release.read(file)
     return Published(

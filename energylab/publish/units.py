@@ -16,6 +16,7 @@ KIND_WORDS = {
     "estimated": "estimated by a power model, not measured",
     "simulated": "simulated, for tests and teaching",
     "imported": "imported: somebody else’s figures",
+    "not stated": "of a kind that is not stated",
 }
 
 
