@@ -336,7 +336,7 @@ class TaskSubject:
         self.phases = tuple(self.task.phases)
 
     def load(self, devices: Sequence[DeviceFacts]) -> Workload:
-        """Load what is asked onto the devices, and return it as a workload; published protocols load the model later."""
+        """Load what is asked onto the devices; under a published protocol, the workload loads its model later."""
         protocol = self.task.parameters.protocol
         if protocol != "steady" and isinstance(self.task, ServedTask):
             raise ParameterError(
