@@ -14,7 +14,7 @@ from energylab.publish import grid, model_page, names, pages, tables, units
 from energylab.publish.folder import replace_folder
 from energylab.publish.labels import Labels
 from energylab.publish.scale import Ladder, Scale
-from energylab.ratings.stars import THIN
+from energylab.ratings.rating import THIN
 from energylab.ratings.uncertainty import POOLED
 from energylab.release import RatedCohort, RatedModel, Release
 

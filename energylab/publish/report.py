@@ -12,8 +12,7 @@ from markupsafe import Markup
 from energylab.publish import drawing, pages, repeat, units
 from energylab.publish.leaderboard import is_thin
 from energylab.publish.tables import interval, precision
-from energylab.release import RatedCohort, RatedModel, Release, read
-from energylab.release.compare import to_rating
+from energylab.release import RatedCohort, RatedModel, Release, read, to_rating
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,8 +10,7 @@ from pathlib import Path
 from energylab import release, store
 from energylab.errors import ReleaseError
 from energylab.publish import leaderboard, render
-from energylab.release import Release
-from energylab.release.choose import LARGEST
+from energylab.release import LARGEST, Release
 from energylab.studies.state import planned_roots
 
 

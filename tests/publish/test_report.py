@@ -92,7 +92,7 @@ def test_hostile_names_are_text(hostile, hostile_names):
 
 
 def test_committed_example_is_what_is_made(tmp_path):
-    made = release.read(REPOSITORY / "results" / "releases" / "published-2025-02.json")
+    made = release.read("published-2025-02")
     path = render.report(made, tmp_path / "report.html")
     assert path.read_bytes() == (REPOSITORY / "reports" / "example" / "published-2025-02.html").read_bytes()
 
