@@ -119,6 +119,7 @@ class RatedModel(_Frozen):
     stars: Star | None
     probabilities: tuple[Probability, Probability, Probability, Probability, Probability] | None  # of 1 … 5 stars
     expected_stars: float | None
+    ranks: tuple[int, int] | None = None  # first and last of a 95 % confidence set for ranks
     note: str = ""
     without: tuple[WithoutPeer, ...] = ()
     output_tokens: Positive | None = None  # per 1,000 queries
