@@ -33,6 +33,7 @@ from typing import Any
 import energylab
 from energylab.clock import Clock
 from energylab.devices import resolve_devices
+from energylab.energy import totals
 from energylab.errors import EnergylabError
 from energylab.machine import host_facts
 from energylab.meters.base import wait_for_tick
@@ -148,7 +149,7 @@ def run_sessions(settings: dict[str, Any], count: int, folder: Path) -> list[Rec
 def run_energies_j(record: Record) -> list[float]:
     """Return the scored energy of one query in each run, in joules; runs without a total are left out."""
     runs: dict[int, list[float | None]] = {}
-    for total in record.totals():
+    for total in totals(record):
         if total.phase in SCORED_PHASES:
             runs.setdefault(total.run, []).append(total.energy_j)
     return [sum(parts) / record.queries for parts in runs.values() if None not in parts]

@@ -24,11 +24,11 @@ import numpy as np
 from scipy import stats
 
 from energylab.clock import ManualClock
+from energylab.energy import phase_totals
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
 from energylab.protocol.session import Session, quiet_collector, run_session
 from energylab.protocol.settings import Settings
 from energylab.protocol.workload import FunctionWorkload
-from energylab.record import phase_totals
 
 SEED = 20250201
 SESSIONS_A_GROUP = 5  # sessions behind one interval

@@ -8,7 +8,7 @@ __version__ = "0.2.0"
 
 # Public names load their module on first use, so that `import energylab` stays light.
 _PUBLIC = {
-    "measure": "energylab.benchmark",
+    "measure": "energylab.measuring",
     "read": "energylab.store",
     "rate": "energylab.ratings",
     "plot": "energylab.figures",

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from energylab import store
-from energylab.cohort import key_facts
+from energylab.energy import WH_PER_1000_QUERIES
 from energylab.errors import CohortError, StatisticsError
 from energylab.statistics.decided import ScaleQuestion, split_level
 from energylab.statistics.sessions import spread_bound
+from energylab.table import key_facts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 #: Peers that make a scale: with fewer a star says nothing.
 LEAST_PEERS = 2
 
-_J_PER_QUERY = 3.6  # from Wh per 1,000 queries
+_J_PER_QUERY = 1 / WH_PER_1000_QUERIES
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from energylab.errors import ParameterError, nearest
 from energylab.record import canonical_json
 
-#: Version of the measuring protocol; part of the cohort and of the job's identity.
-PROTOCOL_VERSION = "1"
+#: Measuring protocols and their versions, part of the cohort. Records from before protocols had names are steady 1.
+PROTOCOLS = {"steady": "2", "published-2025-02": "1", "published-2025-12": "1"}
+
+#: First part of what a job's id is the hash of; it stays, so that jobs of earlier records keep their ids.
+ID_VERSION = "1"
 
 #: Parameters that say where to write, where to run or how often it was tried: not part of a job's identity.
 NOT_IDENTITY = ("output_folder", "record", "device", "params", "attempt", "server_pid", "peers")
@@ -24,7 +27,7 @@ FOLDERS = ("output_folder", "record", "params")
 
 #: Parameters younger than the first records: at their defaults they are no part of a job's identity, so that the jobs
 #: of earlier records keep their ids.
-ADDED = ("endpoint", "endpoint_api", "concurrency", "request_timeout_s", "cache", "star_probability")
+ADDED = ("protocol", "endpoint", "endpoint_api", "concurrency", "request_timeout_s", "cache", "star_probability")
 
 #: What a server was started with, and a request cannot change.
 OF_THE_SERVER = ("batch_size", "compile", "cache", "trust_remote_code", "extra_meters")
@@ -99,6 +102,9 @@ class Parameters(NotebookParameters):
     model_source: Literal["hub", "path", "random", "endpoint"] = Field(
         "random",
         description="hub | path | random (true architecture, random weights, no download) | endpoint",
+    )
+    protocol: Literal["steady", "published-2025-02", "published-2025-12"] = Field(
+        "steady", description="steady (ours) | published-2025-02 | published-2025-12 (as the published runners measure)"
     )
     revision: str | None = Field(None, description="hub revision; pass it with -r so that it stays text")
     data_source: Literal["hub", "sample", "synthetic"] = Field(
@@ -233,8 +239,8 @@ class Parameters(NotebookParameters):
 
     @property
     def job_id(self) -> str:
-        """Sixteen hex digits: the hash of task, parameters, protocol version and repeat."""
-        return hashlib.sha256(canonical_json([PROTOCOL_VERSION, self.identity])).hexdigest()[:16]
+        """Sixteen hex digits: the hash of task, parameters (protocol among them, unless it is steady) and repeat."""
+        return hashlib.sha256(canonical_json([ID_VERSION, self.identity])).hexdigest()[:16]
 
 
 def _unknown(name: str, known: Mapping[str, Any]) -> str:

@@ -259,32 +259,11 @@ class StopFacts(_Frozen):
     reason: str  # why the session ended
     energy_j_per_query: float | None  # certified figure: the record's energy, tables and pages carry this number
     low_j: float | None  # interval of the mean energy per query, valid whenever the session stopped
-    high_j: float | None
+    high_j: float | None  # its upper end
     level: float = 0.95  # of the interval
     units: int = 0  # independent units that the interval rests on
     spent_j: float | None = None  # everything measured: warm-up, idle levels and invalid windows too
     details: dict[str, Any] = {}  # of the rule: peers, stars left, session component taken …
-
-
-class PhaseTotal(_Frozen):
-    """Energy of one phase in one run, over all its queries once. Derived from windows, never stored."""
-
-    run: int
-    phase: str
-    queries: int
-    energy_j: float | None  # None: unavailable, at least one block has no valid window
-    bound_j: float | None
-    duration_s: float | None
-    windows: int
-    invalid_windows: int
-    input_tokens: int | None
-    output_tokens: int | None
-    reasons: tuple[str, ...] = ()
-
-    @property
-    def valid(self) -> bool:
-        """Whether every query of the phase was measured."""
-        return self.energy_j is not None
 
 
 class Record(_Frozen):
@@ -327,30 +306,6 @@ class Record(_Frozen):
         """Identity of the board or boards: a random effect, not part of the cohort."""
         return board_name(self.devices)
 
-    @property
-    def static_share(self) -> float | None:
-        """Part of the scored energy the device would have used at rest with the weights resident: idle x duration.
-
-        None when the resting power or a total is unknown.
-        """
-        idle = next((level.power_w for level in self.idle if level.level == "weights_resident"), None)
-        totals = [total for total in self.totals() if total.phase in SCORED_PHASES]
-        if idle is None or not totals or any(None in (total.energy_j, total.duration_s) for total in totals):
-            return None
-        energy_j = sum(total.energy_j for total in totals)
-        return idle * sum(total.duration_s for total in totals) / energy_j if energy_j > 0 else None
-
-    def totals(self) -> tuple[PhaseTotal, ...]:
-        """Sum the windows: one total per run and phase, decode derived as generate minus prefill.
-
-        Returns
-        -------
-        tuple of PhaseTotal
-            In run order, then phase order. A total whose block has no valid window is unavailable
-            (``energy_j is None``): never a mean of the survivors.
-        """
-        return phase_totals(self.windows)
-
     def not_official(self) -> tuple[str, ...]:
         """Why this record is not official; empty when it is.
 
@@ -374,12 +329,13 @@ class Record(_Frozen):
         return tuple(why)
 
     def _whole(self) -> bool:
-        """Whether every scored phase was measured on every query in every run that was asked for."""
-        asked = {total.run: True for total in self.totals()}
-        for total in self.totals():
-            if total.phase in SCORED_PHASES:
-                asked[total.run] &= total.queries == self.queries
-        return list(asked.values()) == [True] * self.protocol.runs
+        """Whether every run that was asked for holds every query, in every scored phase."""
+        asked: dict[tuple[int, str], int] = defaultdict(int)
+        for window in self.windows:
+            if window.phase in SCORED_PHASES and window.attempt == 0:
+                asked[window.run, window.phase] += len(window.queries)
+        runs = {run for run, _ in asked}
+        return len(runs) == self.protocol.runs and set(asked.values()) == {self.queries}
 
     def digest(self) -> str:
         """Return the sha256 of the record's canonical JSON.
@@ -408,72 +364,3 @@ def board_name(devices: tuple[DeviceFacts, ...]) -> str:
 def canonical_json(value: Any) -> bytes:
     """Encode `value` so that equal values give equal bytes (sorted keys, no spaces, UTF-8, no NaN)."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
-def phase_totals(windows: tuple[Window, ...]) -> tuple[PhaseTotal, ...]:
-    """Sum windows to one total per run and phase; see `Record.totals`."""
-    grouped: dict[tuple[int, str], dict[int, list[Window]]] = defaultdict(lambda: defaultdict(list))
-    for window in windows:
-        grouped[window.run, window.phase][window.block].append(window)
-    totals = {key: _phase_total(*key, blocks) for key, blocks in grouped.items()}
-    for run, phase in list(totals):
-        if phase == "generate" and (run, "prefill") in totals:
-            totals[run, "decode"] = _decode(totals[run, "prefill"], totals[run, "generate"])
-    return tuple(totals[key] for key in sorted(totals, key=lambda key: key[0]))
-
-
-def _phase_total(run: int, phase: str, blocks: dict[int, list[Window]]) -> PhaseTotal:
-    attempts = [window for block in blocks.values() for window in block]
-    chosen = [next((w for w in reversed(block) if w.valid), None) for block in blocks.values()]
-    missing = [number for number, window in zip(blocks, chosen, strict=True) if window is None]
-    reasons = sorted({reason for number in missing for window in blocks[number] for reason in window.reasons})
-    complete = not missing
-
-    def once(field: str) -> float | None:
-        if not complete or any(getattr(window, field) is None for window in chosen):
-            return None
-        return sum(getattr(window, field) / window.replications for window in chosen)
-
-    def tokens(field: str) -> int | None:
-        if not complete or any(getattr(window, field) is None for window in chosen):
-            return None
-        return sum(getattr(window, field) for window in chosen)
-
-    return PhaseTotal(
-        run=run,
-        phase=phase,
-        queries=sum(len(block[0].queries) for block in blocks.values()),
-        energy_j=once("energy_j"),
-        bound_j=once("bound_j"),
-        duration_s=once("duration_s"),
-        windows=len(attempts),
-        invalid_windows=sum(not window.valid for window in attempts),
-        input_tokens=tokens("input_tokens"),
-        output_tokens=tokens("output_tokens"),
-        reasons=tuple(reasons),
-    )
-
-
-def _decode(prefill: PhaseTotal, generate: PhaseTotal) -> PhaseTotal:
-    """Derive decode as generate minus prefill; a negative difference is marked, never shown as energy or time."""
-    known = prefill.energy_j is not None and generate.energy_j is not None
-    energy_j = generate.energy_j - prefill.energy_j if known else None
-    reasons = set(prefill.reasons) | set(generate.reasons)
-    if energy_j is not None and energy_j < 0:
-        reasons.add("negative_decode")
-        energy_j = None
-    bounded = prefill.bound_j is not None and generate.bound_j is not None
-    timed = None not in (prefill.duration_s, generate.duration_s) and generate.duration_s >= prefill.duration_s
-    return PhaseTotal(
-        run=generate.run,
-        phase="decode",
-        queries=generate.queries,
-        energy_j=energy_j,
-        bound_j=prefill.bound_j + generate.bound_j if bounded else None,
-        duration_s=generate.duration_s - prefill.duration_s if timed else None,
-        windows=0,
-        invalid_windows=0,
-        input_tokens=generate.input_tokens,
-        output_tokens=generate.output_tokens,
-        reasons=tuple(sorted(reasons)),
-    )

@@ -1,4 +1,4 @@
-"""One small registry: names to lazily imported objects, from this package, entry points, a dotted path or a file."""
+"""Names to lazily imported objects: from this package, from entry points of others, by dotted path or by file."""
 
 from __future__ import annotations
 
@@ -13,17 +13,14 @@ from typing import Any
 from energylab.errors import EnergylabError, unknown_name
 from energylab.paths import named_file
 
-#: What a file of somebody's own may raise while it is imported.
-_BROKEN = (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError, OSError)
-
 
 class Registry:
-    """Names of one kind of thing (task families, meters, executors), each an object behind ``module:object``.
+    """Names of one kind of thing (meters, readers, executors), each an object behind ``module:object``.
 
     Parameters
     ----------
     what : str
-        The kind of thing, as it appears in errors: ``"task family"``.
+        The kind of thing, as it appears in errors: ``"meter"``.
     builtin : dict of str to str
         Name to ``module:object``; the module is imported when the object is asked for.
     group : str, optional
@@ -33,19 +30,7 @@ class Registry:
     def __init__(self, what: str, builtin: dict[str, str], group: str | None = None) -> None:
         self.what = what
         self.group = group
-        self._targets = dict(builtin)
-
-    def add(self, name: str, target: str) -> None:
-        """Register ``module:object`` under `name`.
-
-        Raises
-        ------
-        EnergylabError
-            If the name already stands for something else.
-        """
-        if self._targets.get(name, target) != target:
-            raise EnergylabError(f"{self.what} {name!r} is already {self._targets[name]}; choose another name")
-        self._targets[name] = target
+        self._builtin = dict(builtin)
 
     def names(self) -> list[str]:
         """Return every known name, sorted."""
@@ -64,34 +49,34 @@ class Registry:
         target = name if ":" in name else self._all().get(name)
         if target is None:
             raise unknown_name(self.what, name, self._all())
-        module, _, attribute = target.rpartition(":")
-        try:
-            return getattr(_import(module), attribute)
-        except _BROKEN as error:
-            raise EnergylabError(
-                f"{self.what} {name!r} points to {target!r}, which cannot be imported: {error}"
-            ) from error
+        return import_object(target, f"{self.what} {name!r}")
 
     def _all(self) -> dict[str, str]:
         if self.group is None:
-            return self._targets
+            return self._builtin
         outside = {point.name: point.value for point in entry_points(group=self.group)}
-        clash = {name for name in outside if self._targets.get(name, outside[name]) != outside[name]}
+        clash = {name for name in outside if self._builtin.get(name, outside[name]) != outside[name]}
         if clash:
             raise EnergylabError(
                 f"{self.what} {sorted(clash)} is registered twice (entry point group {self.group!r}); uninstall one"
             )
-        return {**outside, **self._targets}
+        return {**outside, **self._builtin}
+
+
+def import_object(target: str, what: str) -> Any:
+    """Import ``module:object`` or ``file.py:object``; `what` names it in the error."""
+    module, _, attribute = target.rpartition(":")
+    try:
+        return getattr(import_file(module) if module.endswith(".py") else importlib.import_module(module), attribute)
+    except EnergylabError:
+        raise
+    except Exception as error:  # noqa: BLE001 - somebody's own file may raise anything while it is imported
+        said = f"{type(error).__name__}: {error}"
+        raise EnergylabError(f"{what} points to {target!r}, which cannot be imported: {said}") from error
 
 
 def import_file(name: str) -> ModuleType:
-    """Import a Python file that belongs to no package; once, until the file changes.
-
-    Parameters
-    ----------
-    name : str
-        Its path, absolute or relative to the working folder or one above it.
-    """
+    """Import a Python file that belongs to no package; once, until the file changes."""
     file = named_file(name, "Python file", EnergylabError)
     stamp = hashlib.sha256(f"{file} {file.stat().st_mtime_ns}".encode()).hexdigest()[:12]
     known = f"energylab_file_{stamp}_{file.stem}"
@@ -105,7 +90,3 @@ def import_file(name: str) -> ModuleType:
             del sys.modules[known]
             raise
     return sys.modules[known]
-
-
-def _import(module: str) -> ModuleType:
-    return import_file(module) if module.endswith(".py") else importlib.import_module(module)

@@ -17,7 +17,7 @@ import nbformat
 import yaml
 
 from energylab import store
-from energylab.parameters import PROTOCOL_VERSION, Parameters
+from energylab.parameters import PROTOCOLS, Parameters
 from energylab.record import (
     DataFacts,
     DeviceFacts,
@@ -70,7 +70,9 @@ def record(parameters: Parameters | None = None, energy_j: float | None = 2.0, *
         "task": TaskFacts(name=p.task, version="1", settings={"batch_size": p.batch_size or 1}),
         "model": ModelFacts(name=p.model, source=p.model_source, parameters=1000, dtype=p.dtype or "float32"),
         "data": DataFacts(name="sample", source="sample", digest="0" * 64, queries=16),
-        "protocol": ProtocolFacts(version=PROTOCOL_VERSION, seed=p.seed, runs=p.runs, settings={}),
+        "protocol": ProtocolFacts(
+            name=p.protocol, version=PROTOCOLS[p.protocol], seed=p.seed, runs=p.runs, settings={}
+        ),
         "devices": (DeviceFacts(name="board", type="simulated", uuid="board-0"),),
         "meters": (MeterFacts(name="replay", source="trace", kind="simulated", device="board-0", scored=True),),
         "host": HostFacts(processor="x", cores=1, memory_bytes=1, system="Linux", python="3", packages={}),

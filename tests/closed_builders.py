@@ -22,9 +22,9 @@ from typing import Any
 from fake_nvml import FakeBoard, FakeNvml
 
 from energylab import tasks
-from energylab.benchmark import Instruments
 from energylab.clock import ManualClock
 from energylab.devices import board_facts, list_boards
+from energylab.measuring import Instruments
 from energylab.meters.nvml import NvmlMeter
 from energylab.meters.nvml_library import Nvml
 from energylab.parameters import Parameters

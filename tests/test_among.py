@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import energylab
-from energylab import among, explain, store
+from energylab import among, show, store
 from energylab.clock import ManualClock
 from energylab.errors import CohortError, ParameterError, StatisticsError
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
@@ -63,7 +63,7 @@ def test_a_session_ends_when_its_star_is_decided(peers):
         "no peer was measured in several sessions: the spread between sessions is not counted",
         "thin group of 4 models: a star means little",
     ]
-    said = explain.trust(found)
+    said = show.trust(found)
     assert "ended early (star decided: 3)" in said
     assert "Among 3 peers it has **3 stars**, right with 90%" in said
     assert "95 % interval of this session's mean alone" in said
@@ -76,7 +76,7 @@ def test_a_model_on_an_edge_ends_as_two_adjacent_stars(peers):
     assert not star(found)["reached"]
     assert star(found)["stars"] == [3, 4]
     assert len(found.windows) >= 4 * 15
-    assert "**3 or 4 stars**" in explain.trust(found)
+    assert "**3 or 4 stars**" in show.trust(found)
 
 
 def test_a_few_blocks_promise_no_star(peers):

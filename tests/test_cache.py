@@ -11,16 +11,16 @@ import builders
 import pandas as pd
 import pytest
 
-from energylab import cache, store
+from energylab import store
 from energylab.parameters import Parameters
-from energylab.tables import record_rows, tidy_frame
+from energylab.table import record_rows, tidy_frame
 
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
     """A results folder of 12 jobs, with the cache kept from the first record on."""
-    monkeypatch.setattr(cache, "LEAST_RECORDS", 1)
-    monkeypatch.setattr(cache, "RACY_NS", 0)
+    monkeypatch.setattr(store, "LEAST_RECORDS", 1)
+    monkeypatch.setattr(store, "RACY_NS", 0)
     for number in range(12):
         put(tmp_path / "results", number)
     return tmp_path / "results"
@@ -132,7 +132,7 @@ def test_every_change_is_seen(tree, change):
 
 
 def test_a_change_within_the_same_tick_is_seen(tree, monkeypatch):
-    monkeypatch.setattr(cache, "RACY_NS", 2_000_000_000)
+    monkeypatch.setattr(store, "RACY_NS", 2_000_000_000)
     path = tree / "s/job03/attempt-0/record.json"
     store.read(tree)
     facts = path.stat()
@@ -154,14 +154,14 @@ def test_an_unreadable_record_is_named_every_time(tree):
 @pytest.mark.parametrize("damage", [lambda p: p.write_bytes(p.read_bytes()[:50]), lambda p: p.unlink()])
 def test_a_damaged_cache_is_made_anew(tree, name, damage):
     first = store.read(tree)
-    damage(tree / cache.FOLDER / name)
+    damage(tree / store.FOLDER / name)
     pd.testing.assert_frame_equal(store.read(tree), first)
 
 
 @pytest.mark.parametrize("name", ["index.parquet", "table.parquet"])
 def test_a_cache_with_a_wrong_bit_is_made_anew(tree, name):
     first = store.read(tree)
-    path = tree / cache.FOLDER / name
+    path = tree / store.FOLDER / name
     whole = path.read_bytes()
     for place in range(4, len(whole), len(whole) // 40):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
@@ -170,17 +170,17 @@ def test_a_cache_with_a_wrong_bit_is_made_anew(tree, name):
 
 def test_a_cache_of_two_writers_is_never_mixed(tree):
     store.read(tree)
-    old = (tree / cache.FOLDER / "index.parquet").read_bytes()
+    old = (tree / store.FOLDER / "index.parquet").read_bytes()
     put(tree, 99)
     expected = store.read(tree)
-    (tree / cache.FOLDER / "index.parquet").write_bytes(old)
+    (tree / store.FOLDER / "index.parquet").write_bytes(old)
     pd.testing.assert_frame_equal(store.read(tree), expected)
 
 
 def test_rows_of_other_code_are_not_believed(tree, reads, monkeypatch):
     store.read(tree)
     reads.clear()
-    monkeypatch.setattr(cache, "_version", lambda: "other")
+    monkeypatch.setattr(store, "_version", lambda: "other")
     store.read(tree)
     assert len(reads) == 12
 
@@ -188,7 +188,7 @@ def test_rows_of_other_code_are_not_believed(tree, reads, monkeypatch):
 def test_few_records_leave_no_cache_behind(tmp_path):
     put(tmp_path, 1)
     store.read(tmp_path)
-    assert not (tmp_path / cache.FOLDER).exists()
+    assert not (tmp_path / store.FOLDER).exists()
 
 
 def test_a_folder_that_was_moved_keeps_its_cache(tree, reads):

@@ -6,7 +6,7 @@ import builders
 import pytest
 from release_builders import record_of
 
-from energylab.cohort import cohort, cohort_key, difference, key_facts
+from energylab.table import cohort, cohort_key, difference, key_facts
 
 
 def with_settings(record, **settings):

@@ -12,9 +12,10 @@ import pytest
 from fake_nvml import FakeBoard, FakeNvml
 
 from energylab.clock import ManualClock
+from energylab.energy import PhaseTotal
 from energylab.errors import ParameterError
 from energylab.meters.nvml import NvmlMeter
-from energylab.record import DeviceFacts, PhaseTotal
+from energylab.record import DeviceFacts
 
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu_check.py"
 

@@ -52,7 +52,6 @@ def test_what_is_not_there_is_named(tmp_path):
 @pytest.mark.parametrize(
     "where",
     [
-        "energylab.tasks:FAMILIES",
         "energylab.meters:METERS",
         "energylab.studies.executors:EXECUTORS",
         "energylab.ratings.schemes:REGISTRY",

@@ -11,7 +11,7 @@ import pytest
 
 from energylab import store
 from energylab.errors import RecordError
-from energylab.tables import COLUMNS
+from energylab.table import COLUMNS
 
 
 def test_a_record_is_read_back_from_file_and_folder(tmp_path):

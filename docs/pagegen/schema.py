@@ -7,7 +7,8 @@ import typing
 
 from pydantic import BaseModel
 
-from energylab import dictionary, record, store, tables
+from energylab import record, store
+from energylab import table as tidy
 from energylab.studies.plan import GIVEN_BY_STUDY, StudyFile
 from pagegen import comments, types
 from pagegen.markdown import code, one_line, page, table
@@ -73,18 +74,18 @@ def _tables() -> str:
         "one row a record, run and phase. A table of your own needs only "
         f"{', '.join(code(name) for name in store.REQUIRED)}.",
         "## The tidy table",
-        table(("column", "type", "unit", "meaning"), [_typed(column) for column in dictionary.columns()]),
+        table(("column", "type", "unit", "meaning"), [_typed(column) for column in tidy.TIDY]),
         "## The table of windows",
         "`energylab.store.read_windows`: one row a window, invalid ones included.",
         table(
             ("column", "unit", "meaning"),
-            [(code(column.name), column.unit, column.description) for column in dictionary.window_columns()],
+            [(code(column.name), column.unit, column.description) for column in tidy.WINDOWS],
         ),
     )
 
 
-def _typed(column: dictionary.Column) -> tuple[str, ...]:
-    return code(column.name), tables.KINDS.get(column.name, "str"), column.unit, column.description
+def _typed(column: tidy.Column) -> tuple[str, ...]:
+    return code(column.name), column.kind, column.unit, column.description
 
 
 def _study_file() -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from energylab.energy import totals
 from energylab.errors import MeasurementError
 from energylab.record import EnergyKind, Record
 from energylab.studies import devices as device_names
@@ -131,9 +132,9 @@ def measure_limits(
 
 def cost(record: Record, amount: float, rest_w: float) -> Cost:
     """Return what each of `amount` operations or bytes of a record's one query cost."""
-    totals = record.totals()
-    energy_j = fmean(total.energy_j for total in totals)
-    seconds = fmean(total.duration_s for total in totals)
+    parts = totals(record)
+    energy_j = fmean(total.energy_j for total in parts)
+    seconds = fmean(total.duration_s for total in parts)
     above_j = max(energy_j - rest_w * seconds, 0.0)  # a device cannot give energy back: noise about an idle power
     return Cost(per_s=amount / seconds, j=energy_j / amount, above_rest_j=above_j / amount)
 

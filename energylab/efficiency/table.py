@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from energylab.cohort import cohort_key
 from energylab.efficiency.limits import Limits
 from energylab.efficiency.sweep import Setting, Sweep
 from energylab.efficiency.words import SHARES
 from energylab.efficiency.work import Shape, least_work
+from energylab.energy import scored_totals, totals
 from energylab.record import SCORED_PHASES, Record
 from energylab.statistics.intervals import mean_interval
+from energylab.table import cohort_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +80,7 @@ def row(setting: Setting, records: Sequence[Record], limits: Limits, shape: Shap
 def run_energies_j(record: Record) -> list[float]:
     """Return the rated energy of one query in each run of a valid record, in joules."""
     runs: dict[int, float] = {}
-    for total in record.totals():
+    for total in totals(record):
         if total.phase in SCORED_PHASES:
             runs[total.run] = runs.get(total.run, 0.0) + total.energy_j / total.queries
     return list(runs.values())
@@ -91,7 +92,7 @@ def _half_width(values: Sequence[float]) -> float:
 
 def _speed(record: Record) -> tuple[float, float]:
     """Return the new tokens of a query, and the seconds of the device it takes."""
-    made = [total for total in record.totals() if total.phase == "generate"]
+    made = [total for total in totals(record) if total.phase == "generate"]
     queries = sum(total.queries for total in made)
     return sum(total.output_tokens for total in made) / queries, sum(total.duration_s for total in made) / queries
 
@@ -117,9 +118,9 @@ def parts(record: Record, energy_j: float, limits: Limits, shape: Shape | None) 
     flop = limits.flop.get(record.model.dtype or "")
     if work is None or flop is None:
         return unknown
-    totals = [total for total in record.totals() if total.phase in SCORED_PHASES]
-    per_query = record.queries * len({total.run for total in totals})
-    static_j = limits.rest_w * sum(total.duration_s for total in totals) / per_query
+    parts = scored_totals(record)
+    per_query = record.queries * len({total.run for total in parts})
+    static_j = limits.rest_w * sum(total.duration_s for total in parts) / per_query
     memory_j = work.read_bytes * limits.byte.above_rest_j
     arithmetic_j = work.flop * flop.above_rest_j
     least_j = work.read_bytes * limits.byte.j + work.flop * flop.j

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from energylab.energy import totals
 from energylab.errors import ModelError
 from energylab.parameters import Parameters
 from energylab.record import Record
@@ -98,7 +99,7 @@ def least_work(shape: Shape, record: Record) -> Work | None:
     ----------
     .. [1] Kaplan et al. (2020), Scaling Laws for Neural Language Models, https://arxiv.org/abs/2001.08361, section 2.1.
     """
-    total = next((one for one in record.totals() if one.phase == "generate"), None)
+    total = next((one for one in totals(record) if one.phase == "generate"), None)
     if total is None or not total.input_tokens or not total.output_tokens:
         return None
     prompt, new = total.input_tokens / total.queries, total.output_tokens / total.queries

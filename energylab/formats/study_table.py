@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from energylab import store
-from energylab.dictionary import columns
 from energylab.errors import FormatError, unknown_name
-from energylab.publish.names import csv_text
+from energylab.publish.text import csv_text
+from energylab.table import TIDY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +73,7 @@ def dictionary_csv(frame: pd.DataFrame) -> str:
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["column", "type", "unit", "description"])
-    for column in columns():
+    for column in TIDY:
         if column.name in frame:
             writer.writerow([column.name, str(frame[column.name].dtype), column.unit, column.description])
     return out.getvalue()
@@ -89,7 +89,7 @@ def _parquet(frame: pd.DataFrame, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    meaning = {column.name: column for column in columns()}
+    meaning = {column.name: column for column in TIDY}
     table = pa.Table.from_pandas(frame, preserve_index=False)
     fields = [
         field.with_metadata({"description": meaning[field.name].description, "unit": meaning[field.name].unit})

@@ -16,17 +16,19 @@ import json
 import os
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from energylab.energy import PhaseTotal, totals
 from energylab.errors import FormatError
 from energylab.formats.ai_energy_score import SUMMARY, TEXT
 from energylab.formats.importing import REPORT
 from energylab.formats.optimum_benchmark import NAME
 from energylab.formats.optimum_facts import OWN
 from energylab.formats.units import JOULES
-from energylab.record import SCORED_PHASES, PhaseTotal, Record
+from energylab.record import SCORED_PHASES, Record
 
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # of a zip archive: equal records give equal bytes
 
@@ -94,7 +96,7 @@ def _why_not(record: Record) -> list[str]:
 def _targets(record: Record) -> dict[str, dict[str, Any]]:
     """Return the report's targets: decode in place of generate where prefill was measured."""
     phases: dict[str, list[PhaseTotal]] = {}
-    for total in record.totals():
+    for total in totals(record):
         phases.setdefault(total.phase, []).append(total)
     if "prefill" in phases and "generate" in phases:
         phases["decode"] = _decode(phases["prefill"], phases.pop("generate"))
@@ -107,13 +109,12 @@ def _targets(record: Record) -> dict[str, dict[str, Any]]:
 def _decode(prefill: Sequence[PhaseTotal], generate: Sequence[PhaseTotal]) -> list[PhaseTotal]:
     """Return generate minus prefill of each run, as optimum-benchmark reports it."""
     return [
-        whole.model_copy(
-            update={
-                "energy_j": None if start.energy_j is None else whole.energy_j - start.energy_j,
-                "duration_s": None
-                if None in (start.duration_s, whole.duration_s)
-                else max(whole.duration_s - start.duration_s, 0.0),
-            }
+        replace(
+            whole,
+            energy_j=None if start.energy_j is None else whole.energy_j - start.energy_j,
+            duration_s=None
+            if None in (start.duration_s, whole.duration_s)
+            else max(whole.duration_s - start.duration_s, 0.0),
         )
         for start, whole in zip(prefill, generate, strict=True)
     ]
@@ -175,7 +176,7 @@ def _itself(record: Record, why: Sequence[str]) -> dict[str, Any]:
 def _total_wh(record: Record) -> float:
     """Return the mean of the runs' rated energy: of the run's queries, not of 1,000."""
     runs: dict[int, float] = {}
-    for total in record.totals():
+    for total in totals(record):
         if total.phase in SCORED_PHASES:
             runs[total.run] = runs.get(total.run, 0.0) + total.energy_j
     return fmean(runs.values()) / JOULES["Wh"]

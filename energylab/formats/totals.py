@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from energylab.energy import WH_PER_1000_QUERIES
 from energylab.formats.session import Measure, Session
 from energylab.record import SCORED_PHASES
 
 RATED = "rated"
-_WH_PER_1000_QUERIES = 1000.0 / 3600.0  # from joules a query
 
 
 @dataclass(frozen=True)
@@ -71,4 +71,4 @@ def _scored(run: dict[str, Measure]) -> list[Measure]:
 
 
 def _mean(session: Session, values_j: list[float]) -> float | None:
-    return fmean(values_j) / session.queries * _WH_PER_1000_QUERIES if values_j else None
+    return fmean(values_j) / session.queries * WH_PER_1000_QUERIES if values_j else None

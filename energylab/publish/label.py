@@ -181,7 +181,7 @@ def _interval(cohort: RatedCohort, model: RatedModel) -> str:
     if model.expanded is None:
         return f"{cohort.energy_kind}; no interval is known"
     what = f"{cohort.assumption} assumed" if cohort.assumption else "expanded"
-    if cohort.energy_kind == "estimated":  # its power model may be wrong by a factor of two, and no interval covers that
+    if cohort.energy_kind == "estimated":  # no interval covers the power model
         what = "power model aside"
     return f"{cohort.energy_kind}, {page.interval(model)} Wh (95 %, {what})"
 

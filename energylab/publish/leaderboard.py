@@ -101,7 +101,9 @@ def index_html(release: Release, home: str | None = None) -> str:
         root="",
         home=home,
         bands=page.bands(release.cohorts),
-        tasks=[(task, [(cohort, _table(cohort, f"e{number}")) for number, cohort in group]) for task, group in numbered],
+        tasks=[
+            (task, [(cohort, _table(cohort, f"e{number}")) for number, cohort in group]) for task, group in numbered
+        ],
         precisions=sorted({page.precision(model) for _, model in release.rated()} - {""}),
         kinds=sorted({cohort.energy_kind for cohort in release.cohorts}),
         grids=emissions.grids(),

@@ -14,7 +14,7 @@ import pandas as pd
 from IPython.display import HTML
 from markupsafe import Markup, escape
 
-from energylab.paths import notebook
+from energylab.errors import ReleaseError
 from energylab.publish import chromium, page, text
 from energylab.publish.leaderboard import is_thin
 from energylab.release import RatedCohort, RatedModel, Release, read, to_rating
@@ -69,7 +69,7 @@ class Report:
 
     def star_counts(self) -> HTML:
         """Draw how the stars of each cohort are distributed; says so where no star was given."""
-        from energylab import figures
+        from energylab.figures import ratings as figures
 
         if not any(model.stars for _, model in self.release.rated()):
             return HTML("<p>No model of this release has a star; each cohort below says why.</p>")
@@ -112,7 +112,10 @@ class Report:
                 "Meters": "; ".join(machine.meters),
                 "Host": f"{machine.processor or 'processor not stated'}; {machine.system or 'system not stated'}",
                 "Software": ", ".join(
-                    [f"energylab {machine.energylab_version}", *(f"{n} {v}" for n, v in sorted(machine.packages.items()))]
+                    [
+                        f"energylab {machine.energylab_version}",
+                        *(f"{n} {v}" for n, v in sorted(machine.packages.items())),
+                    ]
                 ),
             }
             for machine in self.release.machines
@@ -189,6 +192,16 @@ def render(release: Release) -> str:
     return page.render("report.html.j2", title=title, body=Markup(body))  # noqa: S704 - escaped part by part
 
 
+def notebook(name: str) -> Path:
+    """Return a notebook: the repository's this package is imported from, or the copy in the package."""
+    package = Path(__file__).resolve().parents[1]
+    candidates = (package.parent / "notebooks" / f"{name}.ipynb", package / "_notebooks" / f"{name}.ipynb")
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None:
+        raise ReleaseError(f"{name}.ipynb is missing from this installation; install energylab again")
+    return found
+
+
 def _table(rows: list[dict[str, Any]], caption: str, empty: str = "Nothing.") -> HTML:
     if not rows:
         return HTML(f"<p>{empty}</p>")
@@ -213,7 +226,7 @@ def _figure(draw: Callable[[], Figure], caption: str) -> HTML:
 
 
 def _cohort(cohort: RatedCohort) -> str:
-    from energylab import figures
+    from energylab.figures import release as figures
 
     title = text.cohort_title(cohort.task, cohort.model_class)
     caption = (

@@ -105,7 +105,10 @@ def _rating(release: Release, cohort: RatedCohort, model: RatedModel) -> Iterato
         yield "Note", model.note
     place = cohort.models.index(model) + 1
     rank = page.ranks(cohort, model)
-    yield "Rank by energy", f"{rank} (95 % range)" if rank else f"number {place} of {len(cohort.models)}, no range known"
+    yield (
+        "Rank by energy",
+        f"{rank} (95 % range)" if rank else f"number {place} of {len(cohort.models)}, no range known",
+    )
     yield "Scheme", f"{release.scheme} {release.scheme_version}, methodology {release.methodology_version}"
     yield "Release", f"{release.name}, {text.day(release.date)}"
     yield "Official", "yes" if cohort.official else f"no: {'; '.join(cohort.not_official)}"
@@ -113,7 +116,10 @@ def _rating(release: Release, cohort: RatedCohort, model: RatedModel) -> Iterato
 
 def _energy(release: Release, cohort: RatedCohort, model: RatedModel) -> Iterator[Fact]:
     yield "Per 1,000 queries", f"{text.figure(model.energy_wh)} Wh, {text.KIND_WORDS[cohort.energy_kind]}"
-    yield "95 % interval", f"{page.interval(model)} Wh, {_covers(release, cohort)}" if model.expanded else "none is known"
+    yield (
+        "95 % interval",
+        f"{page.interval(model)} Wh, {_covers(release, cohort)}" if model.expanded else "none is known",
+    )
     if model.repeatability:
         low_high = text.span(model.repeatability.low_wh, model.repeatability.high_wh, model.energy_wh)
         yield "Repeatability", f"{low_high} Wh, {_scatter(cohort, model)}"

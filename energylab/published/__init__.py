@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.resources
 from typing import TYPE_CHECKING, Any
 
+from energylab.energy import J_PER_WH
 from energylab.errors import unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_JOULES_PER_WH = 3600.0
+
 _FILES = {"2025-02": "ai_energy_score_2025-02"}
 
 
@@ -100,7 +101,7 @@ def load(name: str = "2025-02") -> pd.DataFrame:
             "scored": True,
             "run": 0,
             "queries": facts["queries"],
-            "energy_j": raw["gpu_wh_per_1000_queries"] * _JOULES_PER_WH,
+            "energy_j": raw["gpu_wh_per_1000_queries"] * J_PER_WH,
             "energy_kind": facts["energy_kind"],
             "device": facts["device"],
             "gpus": pd.Series(1, index=raw.index, dtype="Int64").mask(several_gpus),

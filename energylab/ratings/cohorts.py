@@ -68,9 +68,9 @@ class Summary:
 def summarise(df: pd.DataFrame) -> Summary:
     """Bring a tidy table down to one energy a model.
 
-    Scored phases of a run are summed, runs of a session averaged, sessions of a model averaged. A run that lacks
-    the energy of a scored phase makes its session unavailable: never a mean of the survivors. Two records of one
-    model are two sessions. The order of the rows shows in nothing.
+    Scored phases of a run are summed, runs of a session pooled over their queries, sessions of a model averaged. A run
+    that lacks the energy of a scored phase makes its session unavailable: never a mean of the survivors. Two records of
+    one model are two sessions. The order of the rows shows in nothing.
 
     Parameters
     ----------
@@ -103,7 +103,8 @@ def summarise(df: pd.DataFrame) -> Summary:
     run_wh = _sums(run, rows["energy_wh"].to_numpy(), len(run_first))
     sessions = rows[["of_model", "board"] if "board" in rows else ["of_model"]].iloc[session_first]
     of_session = rows["of_session"].to_numpy()[run_first]
-    session_wh, run_sd, runs = _mean_sd_count(of_session, run_wh, len(session_first))
+    _, run_sd, runs = _mean_sd_count(of_session, run_wh, len(session_first))
+    session_wh = _pooled(rows, len(session_first))
     models, boards = _models(sessions, session_wh, run_sd, runs, len(model_first))
     models.insert(0, "group", rows["group"].to_numpy()[model_first])
     models.insert(1, "model", rows["model"].array[model_first])
@@ -111,6 +112,17 @@ def summarise(df: pd.DataFrame) -> Summary:
     order = _order(models)
     boards["row"] = np.argsort(order)[boards["row"].to_numpy(dtype=np.int64)]
     return Summary(groups, models.iloc[order].reset_index(drop=True), boards)
+
+
+def _pooled(rows: pd.DataFrame, sessions: int) -> np.ndarray:
+    """Return each session's energy: that of all queries over their number in every phase, phases added.
+
+    A run that ended early counts by its queries, never as a whole one.
+    """
+    part, first = number(rows, rows["of_session"].to_numpy(), "phase")
+    queries = rows["queries"].to_numpy()
+    energy = _sums(part, rows["energy_wh"].to_numpy() * queries, len(first)) / _sums(part, queries, len(first))
+    return _sums(rows["of_session"].to_numpy()[first], energy, sessions)
 
 
 def number(rows: pd.DataFrame, within: np.ndarray, *names: str) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from energylab.energy import WH_PER_1000_QUERIES
 from energylab.errors import DataError, nearest, unknown_name
 from energylab.record import SCORED_PHASES
 
@@ -13,7 +14,6 @@ REQUIRED = ("task", "model", "energy_j", "queries")
 
 #: What must agree within a group, where the table says it; a cohort key covers more.
 MUST_AGREE = ("energy_kind", "device", "gpus", "task_version", "model_source", "data_source", "batch_size", "dtype")
-_WH_PER_1000_QUERIES = 1000.0 / 3600.0  # from joules a query
 
 
 def usable_rows(df: pd.DataFrame) -> pd.DataFrame:
@@ -56,6 +56,7 @@ def usable_rows(df: pd.DataFrame) -> pd.DataFrame:
         rows["model_class"] = _model_classes(df)
     rows["run"] = _runs(rows)
     rows["energy_wh"] = _energies(df, rows["model"])
+    rows["queries"] = _numbers(df, "queries")
     return rows
 
 
@@ -116,7 +117,7 @@ def _energies(df: pd.DataFrame, model: pd.Series) -> np.ndarray:
     bad = np.flatnonzero(known & ~((queries > 0) & np.isfinite(queries)))
     if bad.size:
         raise DataError(f"queries={queries[bad[0]]:g} of model {model.iloc[bad[0]]!r}: must be a positive number")
-    return energy / queries * _WH_PER_1000_QUERIES
+    return energy / queries * WH_PER_1000_QUERIES
 
 
 def _numbers(df: pd.DataFrame, name: str) -> np.ndarray:

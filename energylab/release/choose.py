@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from energylab.cohort import difference
 from energylab.errors import CohortError
 from energylab.release.schema import LeftOut
+from energylab.table import difference
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
+from energylab.energy import WH_PER_1000_QUERIES, PhaseTotal, totals
 from energylab.parameters import Parameters
-from energylab.record import SCORED_PHASES, PhaseTotal, Record
+from energylab.record import SCORED_PHASES, Record
 from energylab.release.schema import (
     Machine,
     PhaseFigure,
@@ -17,7 +18,6 @@ from energylab.release.schema import (
     significant,
 )
 
-_WH_PER_1000_QUERIES = 1000.0 / 3600.0  # from joules a query
 _DRAWN = 4  # significant digits of what is only drawn
 
 
@@ -30,12 +30,12 @@ def session_energy_wh(record: Record) -> float | None:
         None when a scored phase of some run is unavailable: never a mean of the survivors.
     """
     runs: dict[int, list[PhaseTotal]] = {}
-    for total in record.totals():
+    for total in totals(record):
         if total.phase in SCORED_PHASES:
             runs.setdefault(total.run, []).append(total)
     if not record.valid or not runs or any(total.energy_j is None for run in runs.values() for total in run):
         return None
-    return fmean(sum(total.energy_j / total.queries for total in run) for run in runs.values()) * _WH_PER_1000_QUERIES
+    return fmean(sum(total.energy_j / total.queries for total in run) for run in runs.values()) * WH_PER_1000_QUERIES
 
 
 def machine(record: Record) -> Machine:
@@ -104,9 +104,9 @@ def _window_point(window: Any) -> WindowPoint:
 
 def phase_figures(records: Sequence[Record]) -> tuple[PhaseFigure, ...]:
     """Return the phases of a model over its sessions, in the order they ran."""
-    totals = [total for record in records if record.valid for total in record.totals()]
-    names = dict.fromkeys(total.phase for record in records for total in record.totals())
-    return tuple(_phase_figure(name, [t for t in totals if t.phase == name], records) for name in names)
+    parts = [total for record in records if record.valid for total in totals(record)]
+    names = dict.fromkeys(total.phase for record in records for total in totals(record))
+    return tuple(_phase_figure(name, [t for t in parts if t.phase == name], records) for name in names)
 
 
 def _phase_figure(phase: str, totals: Sequence[PhaseTotal], records: Iterable[Record]) -> PhaseFigure:
@@ -134,7 +134,7 @@ def _mean_wh(totals: Sequence[PhaseTotal], of: Callable[[PhaseTotal], float | No
     values = [of(total) for total in totals]
     if not values or any(value is None for value in values):
         return None
-    return significant(fmean(v / t.queries for v, t in zip(values, totals, strict=True)) * _WH_PER_1000_QUERIES)
+    return significant(fmean(v / t.queries for v, t in zip(values, totals, strict=True)) * WH_PER_1000_QUERIES)
 
 
 def output_tokens(records: Sequence[Record]) -> float | None:
@@ -142,7 +142,7 @@ def output_tokens(records: Sequence[Record]) -> float | None:
     shares = [
         1000.0 * total.output_tokens / total.queries
         for record in records
-        for total in record.totals()
+        for total in totals(record)
         if total.phase in SCORED_PHASES and total.output_tokens
     ]
     return significant(fmean(shares)) if shares else None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from energylab.energy import J_PER_WH
 from energylab.errors import StatisticsError
 from energylab.statistics.intervals import Interval, expanded, mean_interval
-from energylab.statistics.units import J_PER_WH, run_totals
+from energylab.statistics.units import run_totals
 
 
 def board_intervals(units: pd.DataFrame, gain_error: float = 0.05, level: float = 0.95) -> pd.DataFrame:

@@ -9,10 +9,11 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from energylab.energy import J_PER_WH
 from energylab.errors import StatisticsError
 from energylab.statistics.components import Components
 from energylab.statistics.intervals import check_level, t_quantile
-from energylab.statistics.units import J_PER_WH, run_totals
+from energylab.statistics.units import run_totals
 
 
 def relative_half_width(

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from energylab.energy import J_PER_WH
 from energylab.statistics.components import Components, sampling_share
 from energylab.statistics.sequential import StopRule
-from energylab.statistics.units import J_PER_WH
 
 
 def replay(rule: StopRule, units: pd.DataFrame, covariates: pd.DataFrame | None = None) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from energylab.errors import ParameterError
 from energylab.statistics.study import Study
-from energylab.tables import COLUMNS, WINDOW_COLUMNS
+from energylab.table import COLUMNS, WINDOW_COLUMNS
 
 PHASE = "generate"
 

@@ -12,7 +12,7 @@ import pandas as pd
 from energylab import store
 from energylab.errors import CohortError, StatisticsError
 from energylab.record import Record
-from energylab.tables import WINDOW_COLUMNS, window_rows
+from energylab.table import WINDOW_COLUMNS, window_rows
 
 METER_COLUMNS = ("session", "index", "meter", "device", "energy_j")
 

@@ -6,8 +6,6 @@ import pandas as pd
 
 from energylab.errors import CohortError, StatisticsError, unknown_name
 
-J_PER_WH = 3600.0
-
 #: Columns of the windows table that must hold one value, or unlike things would be averaged.
 SAME = ("task", "model", "device", "energy_kind")
 

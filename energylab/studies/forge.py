@@ -46,7 +46,7 @@ PRELOAD = (
     "pandas",
     "scipy.stats",
     "seaborn",
-    "energylab.benchmark",
+    "energylab.measuring",
     "energylab.figures",
     "energylab.studies.job",
 )

@@ -79,7 +79,7 @@ def pack(
 
 
 def _table(recorded: Mapping[Job, JobState]) -> str:
-    from energylab.tables import record_rows, tidy_frame
+    from energylab.table import record_rows, tidy_frame
 
     rows = [
         row

@@ -10,11 +10,10 @@ from collections import Counter, defaultdict
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from energylab.energy import J_PER_WH
 from energylab.record import Record
 from energylab.studies.folder import JobState
 from energylab.studies.plan import Job
-
-_J_PER_WH = 3600.0
 
 
 def spent_j(record: Record) -> float:
@@ -42,7 +41,7 @@ def time_left_s(durations_s: list[float], left: int, parallel: int = 1) -> float
 
 def format_energy(joules: dict[str, float]) -> str:
     """Write energies with their kind: ``1.25 Wh estimated``."""
-    return " + ".join(f"{j / _J_PER_WH:.3g} Wh {kind}" for kind, j in sorted(joules.items())) or "no energy yet"
+    return " + ".join(f"{j / J_PER_WH:.3g} Wh {kind}" for kind, j in sorted(joules.items())) or "no energy yet"
 
 
 def format_time(seconds: float | None) -> str:

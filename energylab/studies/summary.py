@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from energylab import store
-from energylab.cohort import difference
 from energylab.errors import EnergylabError
 from energylab.studies.folder import StudyFolder
 from energylab.studies.plan import Plan
 from energylab.studies.progress import brief, print_counts
 from energylab.studies.runner import Summary
+from energylab.table import difference
 
 if TYPE_CHECKING:
     import pandas as pd

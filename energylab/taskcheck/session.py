@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from energylab import benchmark
+from energylab import measuring
+from energylab.energy import scored_totals
 from energylab.errors import EnergylabError
 from energylab.record import SCORED_PHASES, Record
 from energylab.taskcheck.bench import Bench
 from energylab.taskcheck.report import Problem, Unseen
-from energylab.tasks import useless
+from energylab.tasks import unused as unused_of
 
 ASKS = "a short session leaves a record: every phase measured, every query answered, and it reads back as it was"
 
@@ -19,10 +20,10 @@ _SHORT = {"window_s": 0.05, "idle_s": 0.05, "warm_up_min_s": 0.05, "warm_up_max_
 
 def look(bench: Bench) -> Iterator[Problem | Unseen]:
     """Measure a few queries once, and look at what is left."""
-    unused = dict.fromkeys(useless(bench.parameters(), bench.family))
+    unused = dict.fromkeys(unused_of(bench.parameters(), bench.family))
     parameters = bench.parameters(samples=4, runs=1, meter="estimate", **_SHORT, **unused)
     with bench.theirs("a session is measured"):
-        record = benchmark.measure(parameters=parameters)
+        record = measuring.measure(parameters=parameters)
     failed = {failure.message for window in record.windows for failure in window.failures}
     for message in sorted(failed):
         yield Problem(f"a query failed inside a window: {message}", "let check_row refuse such a row beforehand")
@@ -35,7 +36,7 @@ def look(bench: Bench) -> Iterator[Problem | Unseen]:
 
 
 def _totals(record: Record) -> Iterator[Problem | Unseen]:
-    rated = {total.phase for total in record.totals() if total.phase in SCORED_PHASES and total.valid}
+    rated = {total.phase for total in scored_totals(record) if total.valid}
     lost = [phase for phase in record.phases if phase in SCORED_PHASES and phase not in rated]
     if lost and not record.valid:
         yield Unseen(f"{', '.join(lost)} has no total on this machine just now: {'; '.join(record.reasons)}")

@@ -1,51 +1,28 @@
-"""Tasks: what is asked of a model. A task is a YAML file of settings and the class of its family."""
+"""Tasks: what is asked of a model. A task is a YAML file of settings, which names the class that does the work.
+
+To add one, write ``params/tasks/NAME.yaml``, or a YAML file anywhere with a class beside it (``family: my.py:MyTask``).
+"""
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import inspect
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
-from energylab.errors import TaskError
+from energylab.errors import TaskError, unknown_name
 from energylab.parameters import Parameters
-from energylab.registry import Registry
+from energylab.paths import named_file, params_root
+from energylab.registry import import_object
 from energylab.tasks.base import Task, TaskSettings
-from energylab.tasks.files import ENTRY_POINT_GROUP, find_file, foreign_files, read_values, task_files
 
-__all__ = [
-    "ENTRY_POINT_GROUP",
-    "FAMILIES",
-    "find_file",
-    "foreign_files",
-    "load_settings",
-    "load_task",
-    "task_names",
-]
-
-#: Task families of this package, and those other packages register in the entry point group.
-FAMILIES = Registry(
-    "task family",
-    {
-        name: f"energylab.tasks.{name}:{target}"
-        for name, target in {
-            "image_captioning": "ImageCaptioning",
-            "image_classification": "ImageClassification",
-            "image_generation": "ImageGeneration",
-            "object_detection": "ObjectDetection",
-            "sentence_similarity": "SentenceSimilarity",
-            "speech_recognition": "SpeechRecognition",
-            "text_generation": "TextGeneration",
-            "reasoning": "Reasoning",
-            "summarization": "Summarization",
-            "question_answering": "QuestionAnswering",
-            "text_classification": "TextClassification",
-        }.items()
-    },
-    group=ENTRY_POINT_GROUP,
-)
-
+#: Installed packages bring a task by an entry point of this group; ``NAME.yaml`` lies beside the module it names.
+ENTRY_POINT_GROUP = "energylab.tasks"
 
 #: Parameters that only some tasks have a use for, and which; elsewhere they would be left out in silence.
 OF_SOME_TASKS = {
@@ -56,67 +33,18 @@ OF_SOME_TASKS = {
 }
 
 
-def task_names(params: str | Path | None = None) -> list[str]:
-    """Return the name of every task: files in ``params/tasks/``, and tasks other packages bring with their class."""
-    return sorted(task_files(params))
-
-
-def load_settings(name: str, params: str | Path | None = None) -> tuple[type[Task], TaskSettings]:
-    """Read the settings of one task, and find the class of its family.
-
-    Parameters
-    ----------
-    name : str
-        A file name in ``params/tasks/`` without ``.yaml``, an entry point whose YAML lies beside its class, or the
-        path of a YAML file.
-    params : path, optional
-        A folder laid out like ``params/``.
-
-    Returns
-    -------
-    (type, TaskSettings)
-        The family's class, not yet created, and its settings.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such task; names the nearest.
-    TaskError
-        If the file is not what the family expects; names every field that is wrong.
-    """
-    file = find_file(name, params)
-    values = read_values(file, params)
-    family = FAMILIES.get(str(values.get("family", "")))
-    if not (inspect.isclass(family) and issubclass(family, Task)):
-        raise TaskError(f"{file}: family {values['family']!r} is {family!r}, which is not a subclass of Task")
-    try:
-        return family, family.Settings.model_validate(values)
-    except ValidationError as error:
-        raise TaskError("\n".join(_explain(file, problem) for problem in error.errors())) from None
-
-
 def load_task(parameters: Parameters) -> Task:
     """Create the task that `parameters` name. Touches no model, no data and no device.
 
-    Parameters
-    ----------
-    parameters : Parameters
-        Checked parameters of a session.
-
-    Returns
-    -------
-    Task
-        Ready to load its rows and its model.
-
     Raises
     ------
     UnknownNameError
         If there is no such task; names the nearest.
     TaskError
-        If the task's file is not what its family expects, or the task has no use for a parameter that is given.
+        If the task's file is not what its class expects, or the task has no use for a parameter that is given.
     """
     family, settings = load_settings(parameters.task, parameters.params)
-    for name in useless(parameters, family):
+    for name in unused(parameters, family):
         raise TaskError(
             f"{name}={getattr(parameters, name)!r} is for {OF_SOME_TASKS[name]}; task {parameters.task!r} has no use "
             "for it: leave it out"
@@ -134,10 +62,121 @@ def load_task(parameters: Parameters) -> Task:
     return ServedTask(task, parameters)
 
 
-def useless(parameters: Parameters, family: type[Task]) -> list[str]:
+def load_settings(name: str, params: str | Path | None = None) -> tuple[type[Task], TaskSettings]:
+    """Read the settings of one task, and import its class.
+
+    Parameters
+    ----------
+    name : str
+        A file name in ``params/tasks/`` without ``.yaml``, an entry point, or the path of a YAML file.
+    params : path, optional
+        A folder laid out like ``params/``.
+
+    Returns
+    -------
+    (type, TaskSettings)
+        The class, not yet created, and its settings.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such task; names the nearest.
+    TaskError
+        If the file is not what the class expects; names every field that is wrong.
+    """
+    file = find_file(name, params)
+    values = _read(file, params)
+    named = str(values.get("family", ""))
+    if ":" not in named:
+        raise TaskError(
+            f"{file}: family={named!r} names no class; write module:Class, or FILE.py:Class beside this file"
+        )
+    family = import_object(named, f"{file}: family")
+    if not (inspect.isclass(family) and issubclass(family, Task)):
+        raise TaskError(f"{file}: family {named!r} is {family!r}, which is not a subclass of Task")
+    try:
+        return family, family.Settings.model_validate(values)
+    except ValidationError as error:
+        raise TaskError("\n".join(_explain(file, problem) for problem in error.errors())) from None
+
+
+def task_names(params: str | Path | None = None) -> list[str]:
+    """Return the name of every task: files in ``params/tasks/``, and tasks other packages bring."""
+    return sorted(_files(params))
+
+
+def is_path(name: str) -> bool:
+    """Tell whether a task is named by its file: ``my_task.yaml``, ``examples/fill_mask/fill_mask.yaml``."""
+    return name.endswith((".yaml", ".yml"))
+
+
+def find_file(name: str, params: str | Path | None = None) -> Path:
+    """Return the YAML file of a task; a path is absolute, or relative to the working folder or any above it."""
+    if is_path(name):
+        return named_file(name, "task", TaskError)
+    files = _files(params)
+    if name not in files:
+        hint = "a new task is one file: params/tasks/NAME.yaml, or any path that ends in .yaml"
+        raise unknown_name("task", name, files, hint=hint)
+    return files[name]
+
+
+def foreign_files(name: str, family: type, params: str | Path | None = None) -> dict[str, str]:
+    """Return the sha256 of the YAML file and the class of a task from elsewhere; nothing for a task of this package."""
+    if family.__module__.startswith("energylab.") and not is_path(name):
+        return {}
+    files = (find_file(name, params), Path(inspect.getfile(family)))
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def unused(parameters: Parameters, family: type[Task]) -> list[str]:
     """Return the parameters that are given, and that a family neither has as a setting nor names as its own."""
     known = {*family.Settings.model_fields, *dir(family)}
     return [name for name in OF_SOME_TASKS if getattr(parameters, name) is not None and name not in known]
+
+
+def _files(params: str | Path | None) -> dict[str, Path]:
+    files = {file.stem: file for file in sorted((params_root(params) / "tasks").glob("*.yaml"))}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        spec = importlib.util.find_spec(point.module)
+        file = Path(spec.origin).parent / f"{point.name}.yaml" if spec is not None and spec.origin else None
+        if file is not None and file.is_file():
+            files.setdefault(point.name, file)
+    return files
+
+
+def _read(file: Path, params: str | Path | None, including: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Read one task file; ``include: SIBLING`` takes the sibling's values, and this file's replace them one by one.
+
+    Paths in the file (``sample``, ``architectures``, a ``family`` in a Python file) are relative to it.
+    """
+    values = _mapping(file)
+    values.setdefault("name", file.stem)
+    for name in ("sample", "architectures"):
+        if values.get(name) is not None:
+            values[name] = (file.parent / str(values[name])).resolve()
+    module, colon, kind = str(values.get("family", "")).rpartition(":")
+    if module.endswith(".py"):
+        values["family"] = f"{(file.parent / module).resolve()}{colon}{kind}"
+    sibling = values.pop("include", None)
+    if sibling is None:
+        return values
+    if sibling in including or sibling == file.stem:
+        raise TaskError(f"{file}: include goes round: {' -> '.join((*including, file.stem, str(sibling)))}")
+    files = {**_files(params), **{near.stem: near for near in file.parent.glob("*.yaml")}}
+    if sibling not in files:
+        raise unknown_name(f"task included by {file.name}", sibling, files)
+    return {**_read(files[sibling], params, (*including, file.stem)), **values}
+
+
+def _mapping(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise TaskError(f"{file}: cannot be read as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise TaskError(f"{file}: holds {type(values).__name__}, not a mapping of settings")
+    return values
 
 
 def _explain(file: Path, problem: Any) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from energylab.errors import TaskError
 from energylab.parameters import Parameters
 from energylab.record import DataFacts, DeviceFacts, ModelFacts, Quality
 
@@ -36,7 +37,7 @@ class TaskSettings(BaseModel):
     name: str  # the file's, without .yaml
     title: str  # for people
     version: str  # moves with every change of a published setting
-    family: str  # registered family, or one's own: module:Class, or file.py:Class beside the YAML file
+    family: str  # the class: module:Class, or FILE.py:Class beside the YAML file
     dataset: DatasetSettings | None = None  # the published data; None: there is none, and data_source "hub" is refused
     samples: int = Field(ge=1)  # queries of one run
     runs: int = Field(10, ge=1)  # runs of one session
@@ -183,6 +184,36 @@ class Task(ABC):
             If the model generated another number of tokens than stated.
         """
         return Tokens()
+
+    def keep(self, phase: str, outputs: Any) -> Any:
+        """Return what of a batch's outputs is kept until its window ends, for `count` and `answers`: ids, a label.
+
+        Called inside the window, so it waits for no device. All else is dropped at once. Only ``prefill``, ``generate``
+        and the last phase of the first run keep anything; elsewhere `count` gets None.
+        """
+        return outputs
+
+    def marks(self, phase: str, rows: Sequence[Row]) -> tuple[str, ...]:
+        """Return the marks of a window over these rows, after it: of `energylab.protocol.validity.MARKS`."""
+        return ()
+
+    # ---- what the published protocols ask for beside the phases
+
+    def load_processor_alone(self, device: str) -> None:
+        """Load what `preprocess` needs without the model: published protocols preprocess first."""
+        raise TaskError(f"{type(self).__name__} cannot preprocess before its model is loaded; use protocol=steady")
+
+    def preprocess_set(self, rows: Sequence[Row]) -> Any:
+        """Preprocess the whole set by a filter and one batched map; returns the set `fetch` takes queries from."""
+        return [self.preprocess([row]) for row in rows]
+
+    def fetch(self, prepared: Any, queries: tuple[int, ...]) -> Any:
+        """Return stored queries as the model's inputs: inside the window, before the phase is called with them."""
+        return prepared[queries[0]]
+
+    def short_call(self, phase: str) -> Callable[[Any], Any]:
+        """Return the warm-up's short call: two tokens, two denoising steps; else the phase itself."""
+        return getattr(self, phase)
 
     @abstractmethod
     def answers(self, inputs: Any, outputs: Any) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,13 @@ def load_rows(
     return rows, DataFacts(source=parameters.data_source, digest=digest(rows), queries=len(rows), **facts)
 
 
+def as_table(rows: Sequence[Row]) -> Any:
+    """Return all rows as one Arrow table (``datasets.Dataset``), for a batched map over the whole set."""
+    import datasets
+
+    return datasets.Dataset.from_list([dict(row) for row in rows])
+
+
 def digest(rows: Iterable[Row]) -> str:
     """Return the sha256 over rows in order; tensors, arrays, images and bytes count by their content."""
     total = hashlib.sha256()
@@ -99,13 +107,7 @@ def _sample(settings: TaskSettings, count: int, open_row: Callable) -> tuple[lis
 
 
 def json_lines(file: Path) -> list[Row]:
-    """Read a file of one JSON object a line; empty lines are left out.
-
-    Raises
-    ------
-    DataError
-        Names the line that is no object.
-    """
+    """Read a file of one JSON object a line, or name the line that is none; empty lines are left out."""
     rows = []
     # not splitlines(): it would also split at the other ends of a line that a text may hold
     for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
@@ -122,7 +124,7 @@ def json_lines(file: Path) -> list[Row]:
 
 
 def _published(settings: TaskSettings, count: int, required: Sequence[str]) -> tuple[list[Row], dict[str, Any]]:
-    """Load the published data set from the hub at one commit, with the task's column names."""
+    """Load the first `count` rows of the published data at one commit; rows with an empty text do not count."""
     import datasets
     from datasets.exceptions import DatasetsError
 
@@ -141,15 +143,16 @@ def _published(settings: TaskSettings, count: int, required: Sequence[str]) -> t
         if name not in table.column_names:
             raise _missing_column(source.id, name, table.column_names)
     wanted = {column: name for column, name in source.columns.items() if name in table.column_names}
-    table = _still_encoded(table.select(range(min(count, len(table)))).select_columns(list(wanted.values())))
-    rows = [{column: _file(row[name]) for column, name in wanted.items()} for row in table]
+    table = _still_encoded(table.select_columns(list(wanted.values())))
+    rows = ({column: _file(row[name]) for column, name in wanted.items()} for row in table)
+    whole = (row for row in rows if not any(row[column] in ("", None) for column in required))
     facts = {
         "name": source.id,
         "revision": source.revision,
         "commit": commit,
         "licence": table.info.license or None,
     }
-    return rows, facts
+    return list(islice(whole, count)), facts
 
 
 def _still_encoded(table: Any) -> Any:

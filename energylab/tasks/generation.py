@@ -8,7 +8,7 @@ from typing import Any
 from energylab.errors import ModelError, TaskError
 from energylab.tasks import models
 from energylab.tasks.base import Row, Tokens
-from energylab.tasks.placement import moved
+from energylab.tasks.models import moved
 
 
 class GenerationMixin:

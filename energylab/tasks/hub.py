@@ -16,27 +16,10 @@ _LANDMARKS = {"model": ["config.json", "model_index.json"], "dataset": ["README.
 
 
 def resolve_commit(repo: str, revision: str | None, kind: RepoType, error: type[EnergylabError]) -> str:
-    """Return the commit that `revision` means now, so that everything is loaded from one commit.
+    """Return the commit that a branch, a tag or None (the main branch) means now.
 
     A branch can move between two downloads; a session that resolves it once and loads by commit cannot mix two
-    states of a repository, and its record stays true when the branch moves on. Without a network the commit last
-    seen for that revision is taken from the local cache.
-
-    Parameters
-    ----------
-    repo : str
-        Hub id, ``organisation/name``.
-    revision : str or None
-        Branch, tag or commit; the main branch when None.
-    kind : {"model", "dataset"}
-        What the repository holds.
-    error : type
-        The error to raise, `ModelError` or `DataError`.
-
-    Returns
-    -------
-    str
-        Forty hexadecimal digits.
+    states of a repository. Without a network the commit last seen for that revision is taken from the local cache.
 
     Raises
     ------
@@ -59,11 +42,6 @@ def snapshot(
 
     Files that have arrived are kept, so a download that broke off goes on where it stopped. They lie in the hub's
     cache, or plainly `into` a folder of their own, where no other run looks.
-
-    Raises
-    ------
-    EnergylabError
-        Of type `error`, if the repository is missing, gated, or the download breaks off.
     """
     from huggingface_hub import snapshot_download
 
@@ -75,13 +53,15 @@ def snapshot(
 @contextmanager
 def explained(repo: str, revision: str | None, kind: RepoType, error: type[EnergylabError]) -> Iterator[None]:
     """Turn every failure of the hub inside the block into one `error` that says what to do."""
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    # the base of all errors of the HTTP library under the client, which differs by the client's version
+    network = next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
     try:
         yield
     except HFValidationError as problem:
         raise error(f"{kind} {repo!r} is not a hub id (organisation/name): {problem}") from problem
-    except (_network_error(), LocalEntryNotFoundError, ConnectionError, TimeoutError) as problem:
+    except (network, LocalEntryNotFoundError, ConnectionError, TimeoutError) as problem:
         raise error(_explain(problem, repo, revision, kind)) from problem
 
 
@@ -90,16 +70,6 @@ def check_access(repo: str, kind: RepoType) -> None:
     from huggingface_hub import HfApi
 
     HfApi().auth_check(repo, repo_type=kind)
-
-
-def _network_error() -> type[Exception]:
-    """Return the base of all errors of the HTTP library that the hub's client uses, which differs by its version.
-
-    The hub's own errors derive from it.
-    """
-    from huggingface_hub.errors import HfHubHTTPError
-
-    return next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
 
 
 def _explain(problem: Exception, repo: str, revision: str | None, kind: RepoType) -> str:

@@ -6,10 +6,40 @@ import importlib.util
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from energylab.errors import ModelError
 from energylab.record import DeviceFacts
-from energylab.tasks.quantisation import IN_CHECKPOINT, ON_LOADING, Quantisation
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """One way to store weights in fewer bits."""
+
+    package: str  # Python package that does it
+    install: str  # what to give to ``pip install``
+    weight_bytes: float  # bytes of one weight, scales included
+    capability: tuple[int, int] | None = None  # least compute capability of a GPU; None where any will do
+
+
+#: What the parameter ``quantisation`` may say: weights quantised while they are loaded.
+ON_LOADING = {
+    "int8": Quantisation("torchao", "energylab[quantisation]", 1.0),
+    "fp8": Quantisation("torchao", "energylab[quantisation]", 1.0, (8, 9)),
+    "bitsandbytes-8bit": Quantisation("bitsandbytes", "energylab[quantisation]", 1.0, (7, 5)),
+    "bitsandbytes-4bit": Quantisation("bitsandbytes", "energylab[quantisation]", 0.56, (7, 5)),
+}
+
+#: What a checkpoint may bring (``quantization_config.quant_method``); used as it is, never asked for.
+IN_CHECKPOINT = {
+    "gptq": Quantisation("gptqmodel", "gptqmodel", 0.56, (7, 0)),
+    "awq": Quantisation("gptqmodel", "gptqmodel", 0.56, (7, 5)),
+    "bitsandbytes": Quantisation("bitsandbytes", "energylab[quantisation]", 1.0, (7, 5)),
+    "compressed-tensors": Quantisation("compressed_tensors", "compressed-tensors", 1.0),
+    "torchao": Quantisation("torchao", "energylab[quantisation]", 1.0),
+    "fp8": Quantisation("kernels", "kernels", 1.0, (8, 9)),
+    "mxfp4": Quantisation("kernels", "kernels", 0.56, (7, 5)),
+}
 
 #: Bytes of one weight, by what it is stored as.
 WEIGHT_BYTES = {
@@ -31,27 +61,13 @@ ATTENTIONS = {
 
 @dataclass(frozen=True)
 class Machine:
-    """What matters of a machine for loading a model. Tests make up their own.
+    """What matters of a machine for loading a model. Tests make up their own."""
 
-    Attributes
-    ----------
-    device : str
-        ``cpu`` or ``cuda:N``: the first device the model goes to.
-    memory_bytes : tuple of int
-        Free memory of every device the process can see, in order, 0 for those not used; the host's for a CPU.
-    capability : (int, int) or None
-        Least compute capability among the GPUs used; None on a CPU.
-    packages : frozenset of str
-        Importable packages among those that options need.
-    compiler : bool
-        Whether ``torch.compile`` finds the compiler it needs.
-    """
-
-    device: str
-    memory_bytes: tuple[int, ...]
-    capability: tuple[int, int] | None
-    packages: frozenset[str]
-    compiler: bool
+    device: str  # ``cpu`` or ``cuda:N``: the first device the model goes to
+    memory_bytes: tuple[int, ...]  # free memory of every visible device in order, 0: not used; the host's for a CPU
+    capability: tuple[int, int] | None  # least compute capability among the GPUs used; None on a CPU
+    packages: frozenset[str]  # importable ones among those that options need
+    compiler: bool  # whether ``torch.compile`` finds the compiler it needs
 
     @property
     def first(self) -> int:
@@ -66,17 +82,7 @@ class Machine:
 
     @classmethod
     def described(cls, device: str, facts: Sequence[DeviceFacts]) -> Machine:
-        """Take the word of the driver for the devices, without touching them.
-
-        CUDA itself would create a context on a board when asked, and there would be no idle board left to observe.
-
-        Parameters
-        ----------
-        device : str
-            The first device in torch's words.
-        facts : sequence of DeviceFacts
-            The devices the model is to be spread over, from that one on.
-        """
+        """Take the driver's word for the devices: CUDA would create a context, and no board would be idle any more."""
         if not device.startswith("cuda"):
             return cls.detect(device)
         first = int(device.partition(":")[2] or 0)
@@ -87,13 +93,7 @@ class Machine:
 
     @classmethod
     def detect(cls, device: str, gpus: int = 1) -> Machine:
-        """Look at this machine, and on it at `gpus` devices from `device` on: to ask a board starts a context there.
-
-        Raises
-        ------
-        ModelError
-            If `device` is a GPU and there is none.
-        """
+        """Look at this machine, and on it at `gpus` devices from `device` on: to ask a board starts a context there."""
         import psutil
         import torch
 
@@ -116,26 +116,7 @@ class Machine:
 def refuse_options(
     machine: Machine, dtype: str, quantisation: str | None, attention: str | None, compiled: bool, gpus: int
 ) -> None:
-    """Refuse by name every option this machine cannot provide.
-
-    Parameters
-    ----------
-    machine : Machine
-        The machine.
-    dtype : str
-        Precision of the weights.
-    quantisation, attention : str or None
-        As in `Parameters`.
-    compiled : bool
-        Whether the model is to be compiled.
-    gpus : int
-        Devices the model is to be spread over.
-
-    Raises
-    ------
-    ModelError
-        Names every option that cannot be met, and what to choose instead.
-    """
+    """Refuse by name every option this machine cannot provide, and say what to choose instead."""
     problems = _refuse_devices(machine, gpus) + _refuse_attention(machine, attention)
     if quantisation is not None:
         problems += refuse_quantisation(machine, quantisation, ON_LOADING, "quantisation=")
@@ -162,26 +143,7 @@ def refuse_quantisation(machine: Machine, name: str, known: dict[str, Quantisati
 
 
 def refuse_size(machine: Machine, name: str, parameters: int, weight: str, gpus: int) -> None:
-    """Refuse a model whose weights alone do not fit the devices.
-
-    Parameters
-    ----------
-    machine : Machine
-        The machine.
-    name : str
-        The model, for the message.
-    parameters : int
-        Number of its parameters.
-    weight : str
-        What a weight is stored as: a dtype or a quantisation.
-    gpus : int
-        Devices the model is to be spread over.
-
-    Raises
-    ------
-    ModelError
-        If it does not fit; says how much it needs, how much there is, and how many such devices would do.
-    """
+    """Refuse a model whose weights alone do not fit the devices; `weight` is a dtype or a quantisation."""
     needed = parameters * WEIGHT_BYTES[weight]
     used = machine.memory_bytes[machine.first : machine.first + gpus] if machine.capability else machine.memory_bytes
     if 0 in used or needed <= sum(used):  # a board that shares the host's memory may not tell how much it has
@@ -231,3 +193,36 @@ def _refuse_attention(machine: Machine, value: str | None) -> list[str]:
 
 def _dotted(capability: tuple[int, int]) -> str:
     return ".".join(map(str, capability))
+
+
+def checkpoint_method(config: Any) -> str | None:
+    """Return how the weights of a checkpoint are quantised, None for plain weights."""
+    stored = getattr(config, "quantization_config", None)
+    if stored is None:
+        return None
+    method = stored.get("quant_method") if isinstance(stored, dict) else stored.quant_method
+    return str(getattr(method, "value", method))
+
+
+def loading_options(name: str | None) -> dict[str, Any]:
+    """Return what ``from_pretrained`` needs to quantise while loading; nothing for plain weights."""
+    if name is None:
+        return {}
+    if name not in ON_LOADING:
+        raise ModelError(f"quantisation={name!r} is not known; allowed: {', '.join(ON_LOADING)}")
+    from transformers import BitsAndBytesConfig, TorchAoConfig
+
+    if name.startswith("bitsandbytes"):
+        return {"quantization_config": BitsAndBytesConfig(**{f"load_in_{name.removeprefix('bitsandbytes-')}": True})}
+    from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig
+
+    kind = Int8WeightOnlyConfig() if name == "int8" else Float8WeightOnlyConfig()
+    return {"quantization_config": TorchAoConfig(kind)}
+
+
+def stored_bytes(tensor: Any) -> int:
+    """Return the bytes a weight really takes: a quantised one is a wrapper around its codes and scales."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        inner, _ = tensor.__tensor_flatten__()
+        return sum(stored_bytes(getattr(tensor, name)) for name in inner)
+    return tensor.numel() * tensor.element_size()

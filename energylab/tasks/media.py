@@ -17,7 +17,7 @@ from typing import Any
 
 from energylab.tasks import models
 from energylab.tasks.base import Row
-from energylab.tasks.placement import moved
+from energylab.tasks.models import moved
 
 
 @dataclass(frozen=True)

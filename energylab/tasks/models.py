@@ -1,49 +1,155 @@
-"""How a model gets onto its device: refused while that is cheap, then loaded or made with random weights."""
+"""How a model gets onto its device: found, refused while that is cheap, then loaded or made with random weights."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import importlib.resources
 import logging
+import pickle
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from energylab.errors import ModelError
-from energylab.record import ModelFacts
-from energylab.tasks.machine import Machine, raise_all, refuse_options, refuse_quantisation, refuse_size
-from energylab.tasks.origin import (
-    LIBRARY_ERRORS,
-    SMALL_FILES,
-    ModelRequest,
-    Origin,
-    explain,
-    fetch_weights,
-    locate,
-    read_config,
-)
-from energylab.tasks.placement import build_random, spread
-from energylab.tasks.quantisation import IN_CHECKPOINT, checkpoint_method, loading_options, stored_bytes
+from safetensors import SafetensorError
 
-__all__ = [
-    "LIBRARY_ERRORS",
-    "SMALL_FILES",
-    "Loaded",
-    "ModelRequest",
-    "Origin",
-    "Prepared",
-    "build_skeleton",
-    "describe",
-    "load_model",
-    "load_prepared",
-    "locate",
-    "model_class",
-    "prepare",
-    "quiet",
-    "quiet_imports",
-    "read_config",
-]
+from energylab.errors import EnergylabError, ModelError
+from energylab.parameters import Parameters
+from energylab.record import ModelFacts
+from energylab.tasks import hub
+from energylab.tasks.architectures import Architecture, find_architecture
+from energylab.tasks.base import TaskSettings
+from energylab.tasks.machine import (
+    IN_CHECKPOINT,
+    Machine,
+    checkpoint_method,
+    loading_options,
+    raise_all,
+    refuse_options,
+    refuse_quantisation,
+    refuse_size,
+    stored_bytes,
+)
+
+PACKAGE_PREFIX = "package:"
+
+#: Everything of a model but its weights: enough to count it, and to refuse it, before the large files are fetched.
+SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.vocab", "*.bpe")
+
+#: Weights, in the order in which they are looked for.
+WEIGHT_FILES = ("model.safetensors", "model-*.safetensors"), ("pytorch_model.bin", "pytorch_model-*.bin")
+
+#: Files of which a tokenizer has one at least.
+TOKENIZER_FILES = (
+    "tokenizer.json", "vocab.*", "*.model", "tokenizer*.py", "tokenizer_config.json", "merges.txt", "*.bpe",
+)  # fmt: skip
+
+#: What the libraries raise for files that are missing, broken or of another kind.
+LIBRARY_ERRORS = (
+    ValueError, LookupError, TypeError, AttributeError, ImportError, OSError, EOFError, RuntimeError, AssertionError,
+    SafetensorError, pickle.UnpicklingError,
+)  # fmt: skip
+
+#: First bytes of the text that stands for a large file which was not fetched.
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+#: Loggers of optional packages that Transformers imports, and that tell of parts built for other machines.
+_TALKATIVE = ("torchao", "torch.utils._pytree")
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """Everything that says which model, in what shape, and where to."""
+
+    name: str
+    source: str
+    device: str
+    dtype: str
+    revision: str | None = None
+    quantisation: str | None = None
+    attention: str | None = None
+    compile: bool = False
+    trust_remote_code: bool = False
+    gpus: int = 1
+    seed: int = 0
+    params: str | None = None
+    model_classes: dict[str, float | None] | None = None
+    architectures: Path | None = None  # where the task keeps families of its own
+
+    @classmethod
+    def of(cls, parameters: Parameters, settings: TaskSettings, device: str) -> ModelRequest:
+        """Join the session's parameters with the task's settings; a parameter that is given wins."""
+        return cls(
+            name=parameters.model,
+            source=parameters.model_source,
+            device="cuda:0" if device == "cuda" else device,
+            dtype=parameters.dtype or settings.dtype,
+            revision=parameters.revision,
+            quantisation=parameters.quantisation or settings.quantisation,
+            attention=parameters.attention or settings.attention,
+            compile=parameters.compile or settings.compile,
+            trust_remote_code=parameters.trust_remote_code,
+            gpus=parameters.gpus,
+            seed=parameters.seed,
+            params=parameters.params,
+            model_classes=settings.model_classes,
+            architectures=settings.architectures,
+        )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the files of a model are: a folder (of the user's, or of one commit of the hub), or nowhere."""
+
+    name: str  # the model's name in records
+    folder: Path | None  # None for an architecture with random weights
+    repo: str | None = None  # hub id, where the folder is a snapshot of the hub
+    commit: str | None = None  # resolved, likewise
+    architecture: Architecture | None = None  # the shape to build, where there are no files
+    trust_remote_code: bool = False
+
+    def read(self, loader: Callable[..., Any], what: str, **kwargs: Any) -> Any:
+        """Call a library's ``from_pretrained`` on this origin's folder, and say clearly what went wrong.
+
+        Parameters
+        ----------
+        loader : callable
+            For example ``AutoTokenizer.from_pretrained``.
+        what : str
+            What is being loaded, for the message: ``"tokenizer"``.
+        **kwargs
+            Passed on.
+
+        Raises
+        ------
+        ModelError
+            If the files are missing, broken or not what the loader expects.
+        """
+        if what == "tokenizer" and not any(next(self.folder.glob(name), None) for name in TOKENIZER_FILES):
+            raise ModelError(
+                f"model {self.name!r}: {self.folder} holds no tokenizer (tokenizer.json, vocab.txt, …); save the "
+                "model's own there: tokenizer.save_pretrained(folder)"
+            )
+        try:
+            return loader(str(self.folder), trust_remote_code=self.trust_remote_code, **kwargs)
+        except EnergylabError:
+            raise
+        except Exception as error:  # noqa: BLE001 - on broken files of strangers the libraries raise anything
+            raise ModelError(explain(self, what, error)) from error
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model that can be loaded: found, counted, and not beyond the machine; no weight has been read."""
+
+    request: ModelRequest
+    origin: Origin
+    config: Any  # transformers.PretrainedConfig
+    auto: Any  # the transformers Auto class that serves the task
+    count: int  # number of parameters
+    plan: dict[str, str]  # module name to device
 
 
 @dataclass(frozen=True)
@@ -56,36 +162,114 @@ class Loaded:
     facts: ModelFacts
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A model that can be loaded: found, counted, and not beyond the machine; no weight has been read.
+# ---- finding a model
 
-    Attributes
-    ----------
-    request : ModelRequest
-        What was asked for.
-    origin : Origin
-        Where its files are.
-    config : transformers.PretrainedConfig
-        Its configuration.
-    auto : type
-        The transformers Auto class that serves the task.
-    count : int
-        Number of parameters.
-    plan : dict of str to str
-        Module name to device.
+
+def locate(request: ModelRequest) -> Origin:
+    """Find the files of a model, without loading any weight.
+
+    ``package:MODULE/FOLDER`` names a folder inside an installed package, so that a study needs no absolute path.
+
+    Raises
+    ------
+    UnknownNameError
+        If a random model's architecture is not known; names the nearest.
+    ModelError
+        If the folder or the hub repository is missing, gated or not reachable.
     """
+    if request.source == "random":
+        found = find_architecture(request.name, request.params, request.architectures)
+        return Origin(request.name, None, architecture=found)
+    if request.source == "path":
+        folder = _folder(request.name)
+        name = request.name.removeprefix(PACKAGE_PREFIX) if request.name.startswith(PACKAGE_PREFIX) else folder.name
+        return Origin(name, folder, trust_remote_code=request.trust_remote_code)
+    commit = hub.resolve_commit(request.name, request.revision, "model", ModelError)
+    folder = hub.snapshot(request.name, commit, "model", SMALL_FILES, ModelError)
+    return Origin(request.name, folder, request.name, commit, trust_remote_code=request.trust_remote_code)
 
-    request: ModelRequest
-    origin: Origin
-    config: Any
-    auto: Any
-    count: int
-    plan: dict[str, str]
+
+def read_config(origin: Origin) -> Any:
+    """Return the transformers configuration of a located model.
+
+    ``null`` stands in older files where the present classes want the default (``"dilation": null`` of DETR); such a
+    value is left out.
+    """
+    from transformers import AutoConfig
+
+    if origin.architecture is not None:
+        return origin.architecture.build_config()
+    try:
+        return origin.read(AutoConfig.from_pretrained, "configuration")
+    except ModelError:
+        config = _config_without_nulls(origin)
+        if config is None:
+            raise
+        return config
 
 
-#: Loggers of optional packages that Transformers imports, and that tell of parts built for other machines.
-_TALKATIVE = ("torchao", "torch.utils._pytree")
+def _config_without_nulls(origin: Origin) -> Any:
+    """Build a configuration from its file's values that are not null; None where that does not help."""
+    from transformers import AutoConfig, PretrainedConfig
+
+    try:
+        values, _ = PretrainedConfig.get_config_dict(str(origin.folder))
+        given = {name: value for name, value in values.items() if value is not None}
+        return AutoConfig.for_model(given.pop("model_type"), **given) if given != values else None
+    except LIBRARY_ERRORS:
+        return None
+
+
+def fetch_weights(origin: Origin) -> None:
+    """Download the weights of a hub model, safetensors where there are any; does nothing for a folder."""
+    if origin.repo is None:
+        return
+    for patterns in WEIGHT_FILES:
+        hub.snapshot(origin.repo, origin.commit, "model", patterns, ModelError)
+        if any(next(origin.folder.glob(pattern), None) for pattern in patterns):
+            return
+    raise ModelError(f"model {origin.name!r} at {origin.commit} holds no weights that transformers can read")
+
+
+def _folder(name: str) -> Path:
+    if not name.startswith(PACKAGE_PREFIX):
+        folder = Path(name).expanduser()
+    else:
+        module, _, inside = name.removeprefix(PACKAGE_PREFIX).partition("/")
+        try:
+            folder = Path(str(importlib.resources.files(module).joinpath(inside)))
+        except ModuleNotFoundError as error:
+            raise ModelError(f"model {name!r}: package {module!r} is not installed; pip install {module}") from error
+    if not folder.is_dir():
+        raise ModelError(f"model {name!r}: {folder} is not a folder; with model_source='path' name a folder of a model")
+    return folder.resolve()
+
+
+def explain(origin: Origin, what: str, error: Exception) -> str:
+    """Say in one sentence why a part of a model (`what`) could not be loaded."""
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "trust_remote_code" in str(error):
+        return (
+            f"model {origin.name!r} brings code of its own; read it, and if you trust it pass trust_remote_code=True "
+            "(the record will say so)"
+        )
+    if origin.folder is not None and (absent := _not_fetched(origin.folder)):
+        return (
+            f"model {origin.name!r}: {', '.join(absent)} in {origin.folder} stands for a large file that was not "
+            "fetched (a Git LFS pointer); run `git lfs pull` there"
+        )
+    if isinstance(error, pickle.UnpicklingError | EOFError) or "pickle" in text.lower():
+        text = f"a weight file is broken or no pickle of tensors ({text}); fetch it again, or use safetensors"
+    return f"model {origin.name!r}: its {what} cannot be loaded: {text}"
+
+
+def _not_fetched(folder: Path) -> list[str]:
+    """Return the names of files that are Git LFS pointers."""
+    small = [file for file in sorted(folder.iterdir()) if file.is_file() and file.stat().st_size < 1024]
+    return [file.name for file in small if file.read_bytes().startswith(_LFS_POINTER)]
+
+
+# ---- loading it
 
 
 @contextlib.contextmanager
@@ -104,6 +288,22 @@ def quiet_imports() -> Iterator[None]:
             logger.setLevel(level)
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the library's progress bars and notices about fresh weights out of a notebook, and only here."""
+    from transformers.utils import logging as notices
+
+    level, bars = notices.get_verbosity(), notices.is_progress_bar_enabled()
+    notices.set_verbosity_error()
+    notices.disable_progress_bar()
+    try:
+        yield
+    finally:
+        notices.set_verbosity(level)
+        if bars:
+            notices.enable_progress_bar()
+
+
 @quiet_imports()
 def prepare(request: ModelRequest, auto_class: Callable[[Any], str], machine: Machine | None = None) -> Prepared:
     """Find a model and refuse, by name and before any weight is read, what cannot be done with it.
@@ -116,11 +316,6 @@ def prepare(request: ModelRequest, auto_class: Callable[[Any], str], machine: Ma
         Takes the configuration, returns the name of the transformers Auto class that serves the task.
     machine : Machine, optional
         What the machine can do; looked up when not given.
-
-    Returns
-    -------
-    Prepared
-        Ready for `load_prepared`.
 
     Raises
     ------
@@ -140,57 +335,41 @@ def prepare(request: ModelRequest, auto_class: Callable[[Any], str], machine: Ma
     return Prepared(request, origin, config, auto, count, spread(skeleton, machine.devices(request.gpus)))
 
 
-def load_prepared(prepared: Prepared, may_miss: tuple[str, ...] = ()) -> Loaded:
-    """Load a prepared model onto its device or devices.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        The model.
-    may_miss : tuple of str
-        Parts of the architecture that the checkpoint may lack because the task does not use them.
-
-    Returns
-    -------
-    Loaded
-        Model in evaluation mode, its configuration, origin and facts.
-
-    Raises
-    ------
-    ModelError
-        If its weights are missing, broken, or those of another task.
-    """
-    request, origin = prepared.request, prepared.origin
-    with quiet():
-        if origin.folder is None:
-            model = _random(prepared)
-        else:
-            fetch_weights(origin)
-            model = _stored(prepared, may_miss)
-    model.eval()
-    if request.compile:
-        model.compile()
-    return Loaded(model, prepared.config, origin, describe(request, origin, model, prepared.count))
-
-
 def load_model(
     request: ModelRequest,
     auto_class: Callable[[Any], str],
     may_miss: tuple[str, ...] = (),
     machine: Machine | None = None,
 ) -> Loaded:
-    """Prepare a model and load it; see `prepare` and `load_prepared`."""
-    return load_prepared(prepare(request, auto_class, machine), may_miss)
+    """Prepare a model (see `prepare`) and load it onto its device or devices, in evaluation mode.
 
-
-def build_skeleton(config: Any, auto: Any, origin: Origin) -> Any:
-    """Build a model on the meta device, to count and to plan: no memory is used, no weight is read.
+    Parameters
+    ----------
+    may_miss : tuple of str
+        Parts of the architecture that the checkpoint may lack because the task does not use them.
 
     Raises
     ------
     ModelError
-        If the configuration is not one the task's Auto class can build.
+        If `prepare` refuses it, or its weights are missing, broken, or those of another task.
     """
+    prepared = prepare(request, auto_class, machine)
+    with quiet():
+        if prepared.origin.folder is None:
+            devices = list(dict.fromkeys(prepared.plan.values()))
+            how = _loading(request)
+            model = build_random(prepared.auto, prepared.config, devices, prepared.plan, request.seed, **how)
+        else:
+            fetch_weights(prepared.origin)
+            model = _stored(prepared, may_miss)
+    model.eval()
+    if request.compile:
+        model.compile()
+    return Loaded(model, prepared.config, prepared.origin, describe(request, prepared.origin, model, prepared.count))
+
+
+def build_skeleton(config: Any, auto: Any, origin: Origin) -> Any:
+    """Build a model on the meta device, to count and to plan: no memory is used, no weight is read."""
     import torch
 
     with torch.device("meta"), quiet():
@@ -202,7 +381,6 @@ def build_skeleton(config: Any, auto: Any, origin: Origin) -> Any:
 
 def describe(request: ModelRequest, origin: Origin, model: Any, count: int, **settings: Any) -> ModelFacts:
     """Write down which model was loaded, and in what shape."""
-    stored = origin.folder is not None
     dtype = getattr(model, "dtype", None)
     return ModelFacts(
         name=origin.name,
@@ -218,7 +396,7 @@ def describe(request: ModelRequest, origin: Origin, model: Any, count: int, **se
         compiled=request.compile,
         trust_remote_code=request.trust_remote_code,
         weights_bytes=sum(stored_bytes(tensor) for tensor in model.parameters()),
-        real_weights=stored,
+        real_weights=origin.folder is not None,
         settings={"gpus": request.gpus, **settings},
     )
 
@@ -228,22 +406,6 @@ def model_class(count: int, limits: dict[str, float | None] | None) -> str | Non
     if limits is None:
         return None
     return next(name for name, limit in limits.items() if limit is None or count <= limit)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the library's progress bars and notices about fresh weights out of a notebook, and only here."""
-    from transformers.utils import logging as notices
-
-    level, bars = notices.get_verbosity(), notices.is_progress_bar_enabled()
-    notices.set_verbosity_error()
-    notices.disable_progress_bar()
-    try:
-        yield
-    finally:
-        notices.set_verbosity(level)
-        if bars:
-            notices.enable_progress_bar()
 
 
 def _loading(request: ModelRequest) -> dict[str, Any]:
@@ -267,14 +429,6 @@ def _weight(request: ModelRequest, origin: Origin, config: Any, machine: Machine
     return stored
 
 
-def _random(prepared: Prepared) -> Any:
-    devices = list(dict.fromkeys(prepared.plan.values()))
-    loading = _loading(prepared.request)
-    return build_random(
-        prepared.auto, prepared.config, devices=devices, plan=prepared.plan, seed=prepared.request.seed, **loading
-    )
-
-
 def _stored(prepared: Prepared, may_miss: tuple[str, ...]) -> Any:
     """Load weights from a folder, and refuse a checkpoint that lacks what the task needs."""
     name, auto = prepared.origin.name, prepared.auto
@@ -294,3 +448,72 @@ def _stored(prepared: Prepared, may_miss: tuple[str, ...]) -> Any:
             f"trained for another task than {auto.__name__} serves; choose a model of this task"
         )
     return model
+
+
+# ---- on one device or several
+
+
+def moved(tensors: Mapping[str, Any], device: str, dtype: Any = None) -> dict[str, Any]:
+    """Copy a batch to a device; the batch itself stays on the host, so that every repetition copies it again.
+
+    (``BatchEncoding.to`` moves a batch for good: only its first call would pay for the copy.) `dtype`, where given,
+    is the precision that floating-point tensors get.
+    """
+    return {
+        name: tensor.to(device, dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype)
+        for name, tensor in tensors.items()
+    }
+
+
+def build_random(
+    auto: Any, config: Any, devices: Sequence[str], plan: dict[str, str], seed: int, **loading: Any
+) -> Any:
+    """Build a model with random weights straight on its devices, in its precision: no copy on the host.
+
+    Equal seeds give equal weights on equal devices; `plan` is that of `spread`, `loading` goes to ``from_config``.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[device for device in devices if device.startswith("cuda")]):
+        torch.manual_seed(seed)
+        if len(devices) == 1:
+            with torch.device(devices[0]):
+                return auto.from_config(config, **loading)
+        with torch.device("meta"):
+            model = auto.from_config(config, **loading)
+        return _materialise(model, plan, devices[0])
+
+
+def spread(skeleton: Any, devices: Sequence[str]) -> dict[str, str]:
+    """Plan which module goes to which of several equal devices: whole layers, as even as they come."""
+    if len(devices) == 1:
+        return {"": devices[0]}
+    from accelerate import infer_auto_device_map
+    from accelerate.utils import compute_module_sizes, get_balanced_memory
+
+    whole = compute_module_sizes(skeleton)[""]
+    kept = list(skeleton._no_split_modules or [])
+    ample = dict.fromkeys(range(len(devices)), 2 * whole)
+    room = get_balanced_memory(skeleton, max_memory=ample, no_split_module_classes=kept)
+    plan = infer_auto_device_map(skeleton, max_memory=room, no_split_module_classes=kept)
+    if set(plan.values()) != set(range(len(devices))):
+        raise ModelError(
+            f"{type(skeleton).__name__} cannot be spread over gpus={len(devices)}: its layers fill only "
+            f"{len(set(plan.values()))} of them; use fewer"
+        )
+    return {name: devices[position] for name, position in plan.items()}
+
+
+def _materialise(model: Any, plan: dict[str, str], first: str) -> Any:
+    """Give a model on the meta device memory where the plan puts it, and weights there."""
+    import torch
+    from accelerate import dispatch_model
+    from accelerate.utils import set_module_tensor_to_device
+
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        part = max((key for key in plan if f"{name}.".startswith(f"{key}.")), key=len)
+        set_module_tensor_to_device(model, name, plan[part], value=torch.empty_like(tensor, device=plan[part]))
+    model.tie_weights()
+    model.initialize_weights()
+    skipped = getattr(model, "_skip_keys_device_placement", None)
+    return dispatch_model(model, plan, main_device=first, skip_keys=skipped, force_hooks=True)

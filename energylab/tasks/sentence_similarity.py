@@ -10,7 +10,7 @@ from energylab.errors import ModelError
 from energylab.record import Quality
 from energylab.tasks import models
 from energylab.tasks.base import Row
-from energylab.tasks.placement import moved
+from energylab.tasks.models import moved
 from energylab.tasks.text import TextTask, longest_input
 
 #: Poolings, and what sentence-transformers calls them: as a mode, and, in older files, as a switch.

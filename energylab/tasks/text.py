@@ -10,7 +10,7 @@ from pydantic import Field
 from energylab.tasks import models
 from energylab.tasks.base import Row, TaskSettings, Tokens
 from energylab.tasks.family import ModelTask
-from energylab.tasks.placement import moved
+from energylab.tasks.models import moved
 from energylab.tasks.synthetic import LengthSettings, Lexicon, draw_lengths
 from energylab.tasks.tokenizers import local_tokenizer
 

@@ -13,14 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from energylab.benchmark import Instruments, choose_instruments, measure_subject
 from energylab.errors import MeterError, ParameterError
+from energylab.measuring import Instruments, choose_instruments, measure_subject
 from energylab.meters.base import Meter
 from energylab.meters.estimate import EstimateMeter, PowerModel
 from energylab.parameters import Parameters
 from energylab.protocol.session import Session
 from energylab.record import Record
-from energylab.tasks.files import is_path
+from energylab.tasks import is_path
 from energylab_portal.sealed.container import Container, Plan
 from energylab_portal.sealed.remote import RemoteSubject, host_knows
 from energylab_portal.sealed.statement import Attested, ClosedRun, Image, Seal, Timeline, Weights, WindowReadings

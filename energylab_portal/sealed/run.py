@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from energylab import store
-from energylab.benchmark import Instruments
 from energylab.errors import BundleError, MeasurementError, ParameterError
+from energylab.measuring import Instruments
 from energylab.parameters import Parameters
 from energylab.record import Record
 from energylab_portal.sealed import commitments, envelope, leaks, privacy, statement

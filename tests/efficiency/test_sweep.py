@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 import energylab
-from energylab.cohort import cohort
 from energylab.efficiency import notebook, sweep
 from energylab.efficiency.sweep import listed, settings
 from energylab.errors import ParameterError
+from energylab.table import cohort
 
 BASE = {"task": "text_generation", "model": "tiny-llama", "batch_size": 1, "dtype": "float32", "new_tokens": 16}
 

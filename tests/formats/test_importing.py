@@ -13,7 +13,7 @@ from release_builders import record_of
 from typer.testing import CliRunner
 
 import energylab
-from energylab import explain, release, store
+from energylab import release, show, store
 from energylab.cli import app
 from energylab.errors import FormatError, UnknownNameError
 from energylab.figures import windows
@@ -120,10 +120,10 @@ def test_an_imported_record_is_explained_and_drawn(samples, tmp_path):
     path = samples / "optimum_energy_star/benchmark_report.json"
     [found] = import_files([path], tmp_path, Asked(component="cpu"))
     record = store.read_record(found.path)
-    assert "imported" in explain.trust(record)
-    assert "not stated" in explain.trust(record)
-    assert explain.invalid_windows(record) == "All 3 windows are valid."
-    assert len(explain.speed_table(record)) == 3
+    assert "imported" in show.trust(record)
+    assert "not stated" in show.trust(record)
+    assert show.invalid_windows(record) == "All 3 windows are valid."
+    assert len(show.speed_table(record)) == 3
     assert "3 without times" in windows.power_over_time(record).axes[0].get_title(loc="left")
 
 

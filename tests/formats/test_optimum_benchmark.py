@@ -8,6 +8,7 @@ import pytest
 from format_builders import energy, mean
 
 import energylab
+from energylab.energy import totals
 from energylab.errors import FormatError
 from energylab.formats import Asked, Checked, import_files
 
@@ -20,12 +21,12 @@ def test_genuine_energy_star_report(samples, tmp_path):
     raw = json.loads((samples / "optimum_energy_star/benchmark_report.json").read_text())
     cpu = {name: raw[name]["energy"]["cpu"] * J_PER_KWH for name in ("preprocess_dataset", "prefill", "decode")}
     record = found.record
-    totals = {total.phase: total for total in record.totals()}
-    assert totals["preprocess"].energy_j == pytest.approx(cpu["preprocess_dataset"], rel=1e-12)
-    assert totals["generate"].energy_j == pytest.approx(cpu["prefill"] + cpu["decode"], rel=1e-12)
-    assert totals["decode"].energy_j == pytest.approx(cpu["decode"], rel=1e-9)
-    assert totals["generate"].output_tokens == 20 * 10  # 20 texts, 10 new tokens each
-    assert totals["preprocess"].duration_s == raw["preprocess_dataset"]["latency"]["total"]
+    phases = {total.phase: total for total in totals(record)}
+    assert phases["preprocess"].energy_j == pytest.approx(cpu["preprocess_dataset"], rel=1e-12)
+    assert phases["generate"].energy_j == pytest.approx(cpu["prefill"] + cpu["decode"], rel=1e-12)
+    assert phases["decode"].energy_j == pytest.approx(cpu["decode"], rel=1e-9)
+    assert phases["generate"].output_tokens == 20 * 10  # 20 texts, 10 new tokens each
+    assert phases["preprocess"].duration_s == raw["preprocess_dataset"]["latency"]["total"]
     assert (record.energy_kind, record.queries, record.task.name) == ("imported", 20, "text_generation")
     assert record.model.name == "../tiny-random-llama"
     assert record.devices[0].type == "cpu"

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from energylab.energy import phase_totals
 from energylab.errors import DeviceLostError, MeterError, MeterPermissionError
 from energylab.meters.base import DeviceCounters, Reading
 from energylab.meters.replay import ReplayMeter
 from energylab.protocol.session import run_session
 from energylab.protocol.workload import FunctionWorkload
-from energylab.record import phase_totals
 from energylab.tasks.base import Tokens
 
 

@@ -9,6 +9,7 @@ import pytest
 from fake_openai import Behaviour, FakeServer
 
 import energylab
+from energylab.energy import totals
 from energylab.errors import EnergylabError, ModelError, TaskError
 from energylab.meters.base import Meter, Reading
 from energylab.parameters import Parameters
@@ -53,7 +54,7 @@ def test_a_served_model_is_measured_under_its_load(measure):
     record, server = measure(lambda number, body: Behaviour(first_s=0.05, token_s=0.01))
     assert record.valid, record.reasons
     assert record.phases == ("generate",)
-    (total,) = record.totals()
+    (total,) = totals(record)
     facts = record.extra["serving"]
     # 100 W all the time: what the window credits lies inside its two readings, and fills them but for the machine's lag
     window = record.windows[-1]  # an earlier one may not have been steady
@@ -95,7 +96,7 @@ def test_every_slot_is_full_for_the_whole_of_every_window(measure):
 
 def test_more_requests_at_once_cost_less_each_where_the_server_takes_them_together(measure):
     slow = Behaviour(first_s=0.05, token_s=0.01)
-    one, two = (measure(lambda n, b: slow, concurrency=slots)[0].totals()[0].energy_j for slots in (1, 4))
+    one, two = (totals(measure(lambda n, b: slow, concurrency=slots)[0])[0].energy_j for slots in (1, 4))
     assert two < 0.6 * one  # the fake answers any number of requests in the same time, at the same power
 
 
@@ -116,7 +117,7 @@ def test_a_server_that_fails_leaves_no_figure(measure, behaviour, said):
         lambda number, body: Behaviour() if number < 3 else behaviour, request_timeout_s=0.8, max_attempts=2
     )
     assert not record.valid
-    assert [total.energy_j for total in record.totals()] == [None]
+    assert [total.energy_j for total in totals(record)] == [None]
     assert said in record.reasons[0]
     assert all(window.reasons == ("query_failed",) for window in record.windows)
     assert len(record.windows) == 2
@@ -135,7 +136,7 @@ def test_one_failure_costs_its_window_and_no_energy(measure):
     assert record.valid, record.reasons
     bad = [window for window in record.windows if not window.valid]
     assert len(bad) <= 1  # it may also have met the requests between two windows
-    assert all(total.energy_j > 0 for total in record.totals())
+    assert all(total.energy_j > 0 for total in totals(record))
     clean = [window for window in record.windows if window.valid]
     # what the windows are credited with was answered in them, and nothing else was
     assert [one["answered"] for one in record.extra["serving"]["windows"]] == [8 * one.replications for one in clean]
@@ -182,7 +183,7 @@ def test_what_makes_no_sense_for_a_server_is_refused(measure, more, said):
 def test_reasoning_is_asked_as_a_chat_and_scored(measure):
     record, server = measure(lambda n, b: Behaviour(tokens=3), task="reasoning", new_tokens=50, samples=4)
     assert record.valid, record.reasons
-    assert record.totals()[0].output_tokens == 4 * 3
+    assert totals(record)[0].output_tokens == 4 * 3
     assert all(body["messages"][-1]["role"] == "user" for body in server.bodies)
     assert not any("ignore_eos" in body for body in server.bodies)  # it ends by itself
     (quality,) = record.quality
@@ -191,7 +192,7 @@ def test_reasoning_is_asked_as_a_chat_and_scored(measure):
 
 
 def test_another_load_is_another_cohort(measure):
-    from energylab.cohort import cohort
+    from energylab.table import cohort
 
     first, second = (cohort(measure(concurrency=slots)[0]) for slots in (1, 2))
     assert {name for name in first if first[name] != second[name]} == {"concurrency"}

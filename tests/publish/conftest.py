@@ -44,17 +44,28 @@ def study(tmp_path_factory):
     return _write(records, tmp_path_factory.mktemp("official"))
 
 
+def _ranked(made):
+    """Give every model its place as a range of one to three ranks."""
+    cohorts = []
+    for cohort in made.cohorts:
+        ends = [(max(1, n - n % 2), n + 1) for n in range(len(cohort.models))]
+        models = (model.model_copy(update={"ranks": end}) for model, end in zip(cohort.models, ends, strict=True))
+        cohorts.append(cohort.model_copy(update={"models": tuple(models)}))
+    return made.model_copy(update={"cohorts": tuple(cohorts)})
+
+
 @pytest.fixture(scope="session")
 def official(study):
     """The release of the official study."""
     address = "https://example.org/energy"
-    return release.make([study], name="official-2026-03", date="2026-03-05", draws=2000, address=address)
+    return _ranked(release.make([study], name="official-2026-03", date="2026-03-05", draws=2000, address=address))
 
 
 @pytest.fixture(scope="session")
 def published():
     """The release of the published figures of February 2025."""
-    return release.make(["published:2025-02"], name="published-2025-02", date="2025-02-28", noise=0.01, draws=2000)
+    made = release.make(["published:2025-02"], name="published-2025-02", date="2025-02-28", noise=0.01, draws=2000)
+    return _ranked(made)
 
 
 @pytest.fixture(scope="session")

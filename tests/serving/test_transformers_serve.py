@@ -8,12 +8,13 @@ import psutil
 import pytest
 
 import energylab
-from energylab import benchmark
+from energylab import measuring
+from energylab.energy import totals
 from energylab.errors import EnergylabError
-from energylab.explain_served import served_table
 from energylab.parameters import Parameters
 from energylab.serving.launch import NEEDED, transformers_serve
 from energylab.serving.processes import ServerProcesses
+from energylab.show import served_table
 from energylab.tasks.stored import store_random
 
 missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
@@ -44,7 +45,7 @@ def test_the_energy_is_that_of_the_servers_processes(served):
     record = energylab.measure(**values, concurrency=2, meter="estimate", cpu_core_w=10.0, device="cpu")
     spent = cpu_s(endpoint) - before
     assert record.valid, record.reasons
-    (total,) = record.totals()
+    (total,) = totals(record)
     assert total.output_tokens == 4 * 8
     assert record.model.settings["fixed_length"] == "generation_config"
     assert record.model.settings["server"] == "transformers serve"
@@ -61,10 +62,10 @@ def test_the_energy_is_that_of_the_servers_processes(served):
 def test_reasoning_ends_by_itself_and_says_how_it_was_asked(served):
     model, endpoint = served
     values = {**QUICK, "task": "reasoning", "model": model, "endpoint": endpoint, "new_tokens": 12}
-    parameters = benchmark.check(values)
+    parameters = measuring.check(values)
     record = energylab.measure(parameters=parameters)
     assert record.valid, record.reasons
-    (total,) = record.totals()
+    (total,) = totals(record)
     assert 0 < total.output_tokens <= 4 * 12
     assert record.model.settings["api"] == "chat"
     assert record.quality[0].metric == "exact_match"

@@ -6,7 +6,7 @@ import pytest
 
 from energylab.errors import ParameterError
 from energylab.statistics.simulate import simulate
-from energylab.tables import COLUMNS, WINDOW_COLUMNS
+from energylab.table import COLUMNS, WINDOW_COLUMNS
 
 
 def test_same_seed_same_study_and_another_seed_another():

@@ -24,8 +24,8 @@ TESTS = Path(__file__).resolve().parents[1]
 
 MEASURE = """\
 import energylab
-from energylab import benchmark
-benchmark.run(energylab.Parameters.from_notebook(dict(globals())))
+from energylab import measuring
+measuring.run(energylab.Parameters.from_notebook(dict(globals())))
 """
 
 

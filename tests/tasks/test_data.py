@@ -29,7 +29,8 @@ def sample(folder, rows):
     (folder / "samples" / "mine" / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "samples" / "mine" / "about.yaml").write_text("licence: CC0-1.0\n")
     (folder / "tasks" / "mine.yaml").write_text(
-        "title: Mine\nversion: '1'\nfamily: sentence_similarity\nsamples: 2\nsample: ../samples/mine\n"
+        "title: Mine\nversion: '1'\nfamily: energylab.tasks.sentence_similarity:SentenceSimilarity\n"
+        "samples: 2\nsample: ../samples/mine\n"
         "dataset: {id: a/b, columns: {}}\nsynthetic: {sentence1: {mean_tokens: 9}, sentence2: {mean_tokens: 9}}\n"
     )
     return load_task(Parameters(task="mine", params=str(folder), samples=2))

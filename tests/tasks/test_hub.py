@@ -176,10 +176,17 @@ def test_the_published_data_is_read_by_revision_and_its_commit_recorded(hub, ask
     assert second["facts"]["digest"] != first["facts"]["digest"]
 
 
+def test_rows_with_an_empty_text_are_dropped_before_they_are_counted(hub, ask):
+    texts = ["a", "", "b", None, "c", "d"]
+    hub.add("dataset", "EnergyStarAI/text_generation").commit({"train.jsonl": lines({"text": t} for t in texts)})
+    assert ask("rows", data_source="hub", samples=3)["rows"] == [{"text": "a"}, {"text": "b"}, {"text": "c"}]
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
         ([{"text": "one"}, {"text": "two"}], "2 row(s), samples=3"),
+        ([{"text": "one"}, {"text": ""}, {"text": "two"}], "2 row(s), samples=3"),
         ([{"texts": "x"}] * 3, "did you mean 'texts'"),
         ([{"text": "x"}, {"text": " "}, {"text": "y"}], "row 1: column 'text' is empty"),
         ([{"text": 1}] * 3, "holds int, not text"),

@@ -16,7 +16,7 @@ def write(folder, name, text):
 WHOLE = """
 title: A task
 version: "1"
-family: text_generation
+family: energylab.tasks.text_generation:TextGeneration
 dataset: {id: someone/texts, columns: {text: text}}
 samples: 10
 new_tokens: 3
@@ -56,7 +56,8 @@ def test_an_include_that_goes_round_is_refused(tmp_path):
     [
         ("sampels: 3", "sampels"),
         ("samples: many", "samples = 'many'"),
-        ("family: text_generatoin", "did you mean 'text_generation'"),
+        ("family: text_generation", "names no class; write module:Class"),
+        ("family: energylab.tasks.nothing:Nothing", "cannot be imported"),
         ("family: energylab.errors:TaskError", "not a subclass of Task"),
     ],
 )
@@ -74,7 +75,9 @@ def test_the_yaml_of_an_outside_task_lies_beside_its_class(tmp_path, monkeypatch
     (package / "haiku.py").write_text(
         "from energylab.tasks.text_generation import TextGeneration\nclass Haiku(TextGeneration):\n    pass\n"
     )
-    (package / "haiku.yaml").write_text(WHOLE.replace("family: text_generation", "family: haiku"))
+    (package / "haiku.yaml").write_text(
+        WHOLE.replace("family: energylab.tasks.text_generation:TextGeneration", "family: haiku.py:Haiku")
+    )
     facts = tmp_path / "outside_tasks-1.dist-info"
     facts.mkdir()
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: outside-tasks\nVersion: 1\n")

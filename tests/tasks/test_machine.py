@@ -8,9 +8,8 @@ from energylab.parameters import Parameters
 from energylab.protocol.workload import FunctionWorkload
 from energylab.record import DeviceFacts
 from energylab.tasks import load_task
-from energylab.tasks.machine import Machine, refuse_options, refuse_size
+from energylab.tasks.machine import IN_CHECKPOINT, ON_LOADING, Machine, refuse_options, refuse_size
 from energylab.tasks.models import ModelRequest, load_model
-from energylab.tasks.quantisation import IN_CHECKPOINT, ON_LOADING
 
 GB = 10**9
 EVERYTHING = frozenset(way.package for way in (*ON_LOADING.values(), *IN_CHECKPOINT.values())) | {"flash_attn"}

@@ -6,8 +6,7 @@ import transformers
 
 from energylab.errors import ModelError
 from energylab.tasks.architectures import find_architecture
-from energylab.tasks.models import Origin, build_skeleton
-from energylab.tasks.placement import build_random, spread
+from energylab.tasks.models import Origin, build_random, build_skeleton, spread
 
 SHAPES = {
     "tiny-llama": ("AutoModelForCausalLM", {"num_hidden_layers": 8, "vocab_size": 300}),

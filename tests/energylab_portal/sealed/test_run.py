@@ -10,9 +10,9 @@ import closed_builders as builders
 import forgeries as forge
 import pytest
 
-from energylab.benchmark import Instruments
 from energylab.devices import cpu_facts
 from energylab.errors import BundleError, MeterError, ParameterError
+from energylab.measuring import Instruments
 from energylab.meters.codecarbon import CodeCarbonMeter
 from energylab_portal.sealed import request as requests
 from energylab_portal.sealed import run as sealed

@@ -1,4 +1,7 @@
-"""From parameters to a record: load, measure by the protocol, score, describe."""
+"""From parameters to a record: load, measure by the protocol, score, describe.
+
+Not called `measure`, which would hide the function `energylab.measure`.
+"""
 
 from __future__ import annotations
 
@@ -17,24 +20,22 @@ from energylab import among, store, tasks
 from energylab import devices as machine_devices
 from energylab import meters as machine_meters
 from energylab.clock import Clock
-from energylab.cohort import cohort_key
-from energylab.errors import ParameterError, SealError
+from energylab.devices import check_torch_agrees, torch_name
+from energylab.errors import MeasurementError, ParameterError, SealError
 from energylab.machine import host_facts
 from energylab.meters.base import Meter
-from energylab.parameters import FOLDERS, PROTOCOL_VERSION, Parameters
+from energylab.parameters import FOLDERS, PROTOCOLS, Parameters
 from energylab.paths import results_root
+from energylab.protocol.served import ServedWorkload
 from energylab.protocol.session import Session, run_session
 from energylab.protocol.settings import Settings
-from energylab.record import (
-    DeviceFacts,
-    ProtocolFacts,
-    Quality,
-    Record,
-    board_name,
-)
+from energylab.protocol.workload import FunctionWorkload, TaskWorkload, Workload
+from energylab.record import DataFacts, DeviceFacts, ModelFacts, ProtocolFacts, Quality, Record, TaskFacts, board_name
 from energylab.stopping import PrecisionStop, SessionStop, StarStop
-from energylab.subjects import FunctionSubject, TaskSubject
+from energylab.table import cohort_key
+from energylab.tasks import data
 from energylab.tasks.models import quiet_imports
+from energylab.tasks.served import ServedTask
 
 
 def measure(
@@ -236,7 +237,7 @@ def _stop_rule(subject: Any, parameters: Parameters, instruments: Instruments) -
     def scale() -> among.Scale:
         return among.scale(
             table,
-            cohort=cohort_key(_Begun(subject, instruments)),
+            cohort=cohort_key(_Begun(subject, parameters, instruments)),
             model=subject.model.name,
             model_class=subject.model.model_class,
             board=board_name(instruments.devices),
@@ -251,11 +252,11 @@ class _Begun:
 
     missing = ()
 
-    def __init__(self, subject: Any, instruments: Instruments) -> None:
+    def __init__(self, subject: Any, parameters: Parameters, instruments: Instruments) -> None:
         self.task, self.model, self.data = subject.task_facts(), subject.model, subject.data
         self.devices, self.host = instruments.devices, host_facts()
         self.energy_kind = instruments.scored[0].kind
-        self.protocol = ProtocolFacts(version=PROTOCOL_VERSION, seed=None, runs=1, settings={})
+        self.protocol = _protocol_facts(parameters, {})
 
 
 def _behind(meters: Sequence[Meter], parameters: Parameters) -> tuple[DeviceFacts, ...]:
@@ -281,9 +282,7 @@ def _record(subject, parameters, settings: Settings, found, session: Session, wh
         task=subject.task_facts(),
         model=subject.model,
         data=subject.data,
-        protocol=ProtocolFacts(
-            version=PROTOCOL_VERSION, seed=parameters.seed, runs=settings.runs, settings=settings.as_dict()
-        ),
+        protocol=_protocol_facts(parameters, settings.as_dict()),
         devices=found,
         meters=session.meters,
         host=host_facts(),
@@ -296,6 +295,13 @@ def _record(subject, parameters, settings: Settings, found, session: Session, wh
         extra={"meter_choice": why, **(rule.facts(session) if rule else {}), **extra},
         valid=session.valid,
         reasons=session.reasons,
+    )
+
+
+def _protocol_facts(parameters: Parameters, settings: Mapping[str, Any]) -> ProtocolFacts:
+    name = parameters.protocol
+    return ProtocolFacts(
+        name=name, version=PROTOCOLS[name], seed=parameters.seed, runs=parameters.runs, settings=dict(settings)
     )
 
 
@@ -313,3 +319,85 @@ def _of_answers(subject: Any, session: Session) -> tuple[tuple[Quality, ...], di
             why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
     warnings.warn(f"the energy is measured, the quality is not known: {why}", stacklevel=2)
     return (Quality(metric="quality", value=None, queries=len(session.answers), meaningless=why),), {"unscored": why}
+
+
+class TaskSubject:
+    """A model on a task."""
+
+    _served: ServedWorkload | None = None
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.task = tasks.load_task(parameters)  # checks names before anything is loaded
+        self.files = tasks.foreign_files(parameters.task, type(self.task), parameters.params)
+        self.rows, self.data = self.task.load_rows()
+        self.phases = tuple(self.task.phases)
+
+    def load(self, devices: Sequence[DeviceFacts]) -> Workload:
+        """Load what is asked onto the devices, and return it as a workload."""
+        self.model = self.task.load_model(torch_name(devices[0]))
+        self.phases = tuple(self.task.phases)  # some tasks settle them by what kind of model was loaded
+        self.data = self.data.model_copy(update={"covariates": self.task.covariates(self.rows)})
+        if isinstance(self.task, ServedTask):
+            self._served = ServedWorkload(self.task, self.rows, self.task.parameters.max_relative_bound)
+            return self._served
+        check_torch_agrees(devices)
+        self.task.rehearse(self.rows)
+        return TaskWorkload(self.task, self.rows)
+
+    def task_facts(self) -> TaskFacts:
+        """Return what was asked, as used; after `load`."""
+        return TaskFacts(
+            name=self.task.settings.name,
+            version=self.task.settings.version,
+            settings={**self.task.resolved_settings(), "runs": self.task.parameters.runs},
+            overridden=self.task.overridden(),
+            files=self.files,
+        )
+
+    def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
+        """Score the answers, by number of the query."""
+        answered = sorted(answers)
+        return self.task.score([answers[i] for i in answered], [self.rows[i] for i in answered]) if answered else ()
+
+    def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
+        """Return what the record holds of the answers beside their quality."""
+        serving = {} if self._served is None else {"serving": self._served.figures()}
+        return {**self.task.extra([answers[i] for i in sorted(answers)]), **serving}
+
+
+class FunctionSubject:
+    """Any function on queries of one's own: one phase, no quality."""
+
+    task = "function"
+    phases = FunctionWorkload.phases
+
+    @staticmethod
+    def name_of(fn: Callable[[Any], Any]) -> str:
+        """Return a function's name as a record has it."""
+        return getattr(fn, "__qualname__", type(fn).__name__)
+
+    def __init__(self, parameters: Parameters, fn: Callable[[Any], Any], queries: Sequence[Any]) -> None:
+        self._fn, self._queries = fn, list(queries)
+        if not self._queries:
+            raise MeasurementError("queries is empty; give at least one query for fn")
+        self.model = ModelFacts(name=self.name_of(fn), source="function", dtype=parameters.dtype)
+        digest = data.digest({"query": query} for query in self._queries)
+        self.data = DataFacts(name="given", source="given", digest=digest, queries=len(self._queries))
+
+    def load(self, devices: Sequence[DeviceFacts]) -> Workload:
+        """Load what is asked onto the devices, and return it as a workload."""
+        check_torch_agrees(devices)
+        boards = [device.index for device in devices if device.type == "cuda"]
+        return FunctionWorkload(self._fn, self._queries, boards)
+
+    def task_facts(self) -> TaskFacts:
+        """Return what was asked, as used; after `load`."""
+        return TaskFacts(name=self.task, version="1", settings={"samples": len(self._queries), "batch_size": 1})
+
+    def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
+        """Score the answers, by number of the query."""
+        return ()
+
+    def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
+        """Return what the record holds of the answers beside their quality."""
+        return {}

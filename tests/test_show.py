@@ -6,7 +6,7 @@ import builders
 import pytest
 from scipy import stats
 
-from energylab import explain
+from energylab import show
 from energylab.figures import windows as figure
 
 
@@ -19,23 +19,23 @@ def two_runs(first_j: float, second_j: float):
 def test_the_rated_figure_and_its_interval_follow_from_the_runs():
     record = two_runs(16.0, 18.0)  # of 16 queries each
     wh = [value / 16 * 1000 / 3600 for value in (16.0, 18.0)]
-    interval = explain.energy_interval(record)
+    interval = show.energy_interval(record)
     low, high = stats.t.interval(0.95, 1, loc=sum(wh) / 2, scale=abs(wh[1] - wh[0]) / 2)
     assert (interval.low, interval.high) == pytest.approx((low, high))
     assert interval.kind == "within-session"
-    assert f"{sum(wh) / 2:.4g}" in explain.energy_table(record).to_string()
+    assert f"{sum(wh) / 2:.4g}" in show.energy_table(record).to_string()
 
 
 def test_an_unavailable_total_is_said_and_no_number_shown():
     record = builders.record(energy_j=None)
-    assert "unavailable" in explain.energy_table(record).to_string()
-    assert "no figure" in explain.trust(record)
-    assert explain.energy_interval(record) is None
-    assert "window" in explain.invalid_windows(record).index.name
+    assert "unavailable" in show.energy_table(record).to_string()
+    assert "no figure" in show.trust(record)
+    assert show.energy_interval(record) is None
+    assert "window" in show.invalid_windows(record).index.name
 
 
 def test_the_words_name_the_kind_and_why_it_is_not_official():
-    words = explain.trust(two_runs(16.0, 18.0))
+    words = show.trust(two_runs(16.0, 18.0))
     assert "not official" in words
     assert "simulated" in words or "estimated" in words
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from energylab import explain_stop
-from energylab.record import SCORED_PHASES, PhaseTotal, Record
+from energylab.energy import PhaseTotal, scored_totals, static_share, totals
+from energylab.record import SCORED_PHASES, Record
 from energylab.statistics.intervals import Interval, expanded, mean_interval
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def wh_per_1000(total: PhaseTotal) -> float | None:
 def scored_wh_per_1000(record: Record) -> list[float | None]:
     """Return the rated energy of every run: the scored phases summed, in Wh per 1,000 queries; None if one lacks."""
     runs: dict[int, list[float | None]] = {}
-    for total in record.totals():
+    for total in totals(record):
         if total.phase in SCORED_PHASES:
             runs.setdefault(total.run, []).append(wh_per_1000(total))
     return [None if None in values else sum(values) for values in runs.values()]
@@ -57,9 +57,9 @@ def energy_table(record: Record) -> pd.DataFrame:
     import pandas as pd
 
     by_phase: dict[str, list[PhaseTotal]] = {}
-    for total in record.totals():
+    for total in totals(record):
         by_phase.setdefault(total.phase, []).append(total)
-    rows = [_phase_row(phase, totals) for phase, totals in by_phase.items()]
+    rows = [_phase_row(phase, parts) for phase, parts in by_phase.items()]
     rows.append(_row("rated: " + " + ".join(p for p in by_phase if p in SCORED_PHASES), scored_wh_per_1000(record)))
     table = pd.DataFrame(rows).set_index("phase")
     return table.assign(kind=record.energy_kind)
@@ -160,7 +160,7 @@ def idle_table(record: Record) -> pd.DataFrame:
         }
         for level in record.idle
     ]
-    share = record.static_share
+    share = static_share(record)
     rows.append(
         {
             "level": "static share",
@@ -241,7 +241,7 @@ def _figure(record: Record) -> str:
 
 
 def _how_sure(record: Record) -> str:
-    text = explain_stop.ended(record) or _between_runs(record)
+    text = _ended(record) or _between_runs(record)
     if record.energy_kind == "estimated" and text:
         text += " The power model behind an estimate can be wrong by a factor of two; compare such figures only here."
     return text
@@ -283,3 +283,88 @@ def _warm_up(record: Record) -> str:
 def _official(record: Record) -> str:
     why = record.not_official()
     return f"It is not official: {'; '.join(why)}." if why else "It meets every condition of an official figure."
+
+
+def _ended(record: Record) -> str:
+    """Say why the session ended, how sure its figure is by the rule's own interval, and which stars are left.
+
+    Parameters
+    ----------
+    record : Record
+        Of a session with `energylab.stopping.PrecisionStop` or `StarStop`, or of any other.
+
+    Returns
+    -------
+    str
+        Markdown; empty where no rule watched the session, or its rule found no interval.
+    """
+    found = record.extra.get("star") or record.extra.get("precision")
+    if not found or found["low_j"] is None:
+        return ""
+    level, between = found.get("level", 0.95), found.get("between_cv", 0.0)
+    half = (found["high_j"] - found["low_j"]) / 2 / found["energy_j_per_query"]
+    whose = "of the mean over sessions" if between else "of this session's mean alone"
+    spent = f"all it took, warm-up and rest included, was {found['spent_j'] * WH_PER_J:.3g} Wh"
+    if found["unmetered_parts"]:
+        spent += f" and {found['unmetered_parts']} parts whose energy nobody knows"
+    how = "ended early" if found["reached"] else "ran to its end"
+    sentences = [
+        f"The session {how} ({found['reason']}); {spent}.",
+        f"Its {100 * level:.3g} % interval {whose}, which holds however often one looked, is ±{half:.1%}.",
+    ]
+    return " ".join([*sentences, _stars(found)]).strip()
+
+
+def _stars(found: dict) -> str:
+    if not found.get("stars"):
+        return ""
+    left = " or ".join(map(str, found["stars"]))
+    notes = f" ({'; '.join(found['notes'])})" if found["notes"] else ""
+    return f"Among {found['peers']} peers it has **{left} stars**, right with {found['probability']:.0%}{notes}."
+
+
+def served_table(record: Record) -> pd.DataFrame | None:
+    """Tabulate what a load of so many requests at once cost and how fast it was; None for a model not served.
+
+    Energy is that of the server's devices over windows in which every slot was full. The time to first token counts
+    from the request sent, queueing in the server included.
+    """
+    import pandas as pd
+
+    if record.model.source != "endpoint":
+        return None
+    energy_j, queries, tokens = served_energy(record)
+    facts = record.extra.get("serving") or {}
+    rows = {
+        "requests at once": str(facts.get("concurrency", record.task.settings.get("concurrency"))),
+        "energy of a query": _joules(energy_j, queries, record.energy_kind),
+        "energy of a new token": _joules(energy_j, tokens, record.energy_kind),
+        "new tokens a second": f"{facts['output_tokens_per_s']:.4g}" if facts else "unknown",
+        "time to first token": _wait(facts, "first_token_s"),
+        "time to the whole answer": _wait(facts, "latency_s"),
+        "load of the client itself": f"{facts['client_cores']:.2g} cores" if facts else "unknown",
+        "work done over work credited": f"{facts['balance']:.3f}" if facts else "unknown",
+        "server": str(record.model.settings.get("server")),
+        "fixed length by": str(record.model.settings.get("fixed_length")),
+    }
+    return pd.DataFrame({"value": rows}).rename_axis("served")
+
+
+def served_energy(record: Record) -> tuple[float | None, int, int]:
+    """Return the rated energy of all runs in joules (None: unavailable), with their queries and new tokens."""
+    parts = scored_totals(record)
+    made = [total for total in parts if total.output_tokens]
+    whole = bool(parts) and record.valid and all(total.energy_j is not None for total in parts)
+    energy_j = sum(total.energy_j for total in parts) if whole else None
+    return energy_j, sum(total.queries for total in made), sum(total.output_tokens for total in made)
+
+
+def _joules(energy_j: float | None, count: int, kind: str) -> str:
+    return "unavailable" if energy_j is None or not count else f"{energy_j / count:.4g} J, {kind}"
+
+
+def _wait(facts: dict, name: str) -> str:
+    if not facts:
+        return "unknown"
+    spread = facts[name]
+    return f"median {spread['median']:.4g} s, mean {spread['mean']:.4g} s, 95 % within {spread['p95']:.4g} s"

@@ -12,14 +12,15 @@ import pytest
 import torch
 
 import energylab
-from energylab import benchmark, store
+from energylab import measuring, store
 from energylab.clock import ManualClock
+from energylab.energy import totals
 from energylab.errors import EnergylabError, MeasurementError, ParameterError, RecordError, UnknownNameError
+from energylab.measuring import FunctionSubject
 from energylab.meters.estimate import EstimateMeter
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
 from energylab.parameters import Parameters
 from energylab.record import Quality
-from energylab.subjects import FunctionSubject
 from energylab.tasks.sentence_similarity import SentenceSimilarity
 
 QUICK = {"samples": 4, "runs": 2, "window_s": 0.02, "idle_s": 0.05, "warm_up_min_s": 0.05, "warm_up_max_s": 0.5}
@@ -40,7 +41,7 @@ def test_any_function_is_measured_by_one_call(tmp_path):
     )  # fmt: skip
     assert record.valid
     assert record.energy_kind == "simulated"
-    assert [total.energy_j for total in record.totals()] == pytest.approx([30 * 0.31 * 300.0] * 3, rel=0.02)
+    assert [total.energy_j for total in totals(record)] == pytest.approx([30 * 0.31 * 300.0] * 3, rel=0.02)
     assert store.read_record(tmp_path) == record
 
 
@@ -81,7 +82,7 @@ def test_a_tiny_model_leaves_a_record_with_everything_needed_to_judge_it(tmp_pat
     assert str(tmp_path) not in (tmp_path / "record.json").read_text()  # others read it: no folder of this machine
     assert record.valid, record.reasons
     assert record.energy_kind in ("measured", "estimated")
-    assert {total.phase for total in record.totals()} == {"preprocess", "forward"}
+    assert {total.phase for total in totals(record)} == {"preprocess", "forward"}
     assert [level.level for level in record.idle] == ["no_context", "weights_resident", "after_load"]
     assert record.quality[0].value is None  # random weights
     assert "random" in record.quality[0].meaningless
@@ -93,19 +94,19 @@ def test_a_tiny_model_leaves_a_record_with_everything_needed_to_judge_it(tmp_pat
 
 def test_what_can_be_refused_is_refused_before_anything_loads():
     with pytest.raises(ParameterError, match="smaples"):
-        benchmark.check({"smaples": 3})
+        measuring.check({"smaples": 3})
     with pytest.raises(UnknownNameError, match="sentence_similarity"):
-        benchmark.check({"task": "sentence_similarty"})
+        measuring.check({"task": "sentence_similarty"})
     with pytest.raises(UnknownNameError, match="tiny-bert"):
-        benchmark.check({"model": "tiny-brt"})
+        measuring.check({"model": "tiny-brt"})
     with pytest.raises(EnergylabError, match="nowhere"):
-        benchmark.check({"model_source": "path", "model": "nowhere"})
+        measuring.check({"model_source": "path", "model": "nowhere"})
     with pytest.raises(EnergylabError, match="estimate"):
-        benchmark.check({"meter": "estimat"})
+        measuring.check({"meter": "estimat"})
     with pytest.raises(RecordError, match="nowhere"):
-        benchmark.check({"record": "nowhere"})
+        measuring.check({"record": "nowhere"})
     with pytest.raises(ParameterError, match="Allowed: on, off"):
-        benchmark.check({"task": "reasoning", "model": "tiny-qwen3", "thinking": "onn"})
+        measuring.check({"task": "reasoning", "model": "tiny-qwen3", "thinking": "onn"})
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path):
@@ -116,7 +117,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
         energylab.measure(fn=asked.append, queries=[1], output_folder=blocked / "out", **QUICK)
     assert asked == []
     with pytest.raises(RecordError, match="choose another output_folder"):
-        benchmark.check({**TINY, "output_folder": str(blocked / "out")})
+        measuring.check({**TINY, "output_folder": str(blocked / "out")})
 
 
 def subject(monkeypatch, **methods):
@@ -180,7 +181,7 @@ def test_meters_of_different_kinds_are_refused_before_anything_is_asked():
 
 def test_an_existing_record_is_shown_and_nothing_measured(tmp_path):
     record = energylab.measure(**TINY, output_folder=tmp_path)
-    shown = benchmark.run(Parameters.check({"record": str(tmp_path)}))
+    shown = measuring.run(Parameters.check({"record": str(tmp_path)}))
     assert shown == record
 
 

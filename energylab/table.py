@@ -1,0 +1,332 @@
+"""The tidy tables: what their columns mean, which records may be compared, and how a record becomes rows."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from energylab.energy import totals
+from energylab.record import SCORED_PHASES, Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Parts of the software stack whose major version belongs to the cohort.
+STACK = ("torch", "transformers", "diffusers")
+
+#: In place of a fact that a file does not state.
+UNSTATED = "not stated"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes
+    ----------
+    name, kind, unit, description : str
+        `kind` is the pandas dtype; the unit is empty where there is none.
+    """
+
+    name: str
+    kind: str
+    unit: str
+    description: str
+
+
+#: The columns of `energylab.read`, one row a record, run and phase: type, unit, meaning.
+TIDY = (
+    Column("task", "str", "", "What was asked of the model: the name of a task."),
+    Column("task_version", "str", "", "Version of the task's published settings; empty where a file does not state "
+           "it."),
+    Column("model", "str", "", "Name of the model: hub id, folder or architecture, or as an imported file names it."),
+    Column("model_class", "str", "", "Size class in text generation and reasoning: A to 20, B to 66, C over 66 "
+           "billion parameters."),
+    Column("model_source", "str", "", "Where the weights came from: hub, path, random (real shape only), endpoint or "
+           "function."),
+    Column("data_source", "str", "", "Where the queries came from: hub, sample, synthetic or given."),
+    Column("phase", "str", "", "Stage of the work: preprocess, prefill, generate, forward, call; decode is generate "
+           "minus prefill; total is all of them, in an imported figure that has no phases."),
+    Column("scored", "bool", "", "Whether the phase's energy is part of the rated energy. Prefill and decode are "
+           "inside generate."),
+    Column("run", "int64", "", "Number of the run in its session, from 0: all phases over all queries, once."),
+    Column("queries", "int64", "queries", "How many queries the energy is of, each counted once."),
+    Column("energy_j", "float64", "J", "Energy of the phase in that run, over all its queries once; empty where it is "
+           "unavailable, never 0 in its place. Read it with energy_kind."),
+    Column("bound_j", "float64", "J", "Largest modelled error of energy_j: the counter's ticks and latency, or "
+           "rounding, not the sensor's gain; empty for estimates, whose error is not a counter's."),
+    Column("duration_s", "float64", "s", "How long these queries took in that phase and run."),
+    Column("idle_power_w", "float64", "W", "Mean power of the metered devices at rest with the weights resident; "
+           "empty where unknown."),
+    Column("input_tokens", "float64", "tokens", "Tokens read in the phase; empty where none are counted."),
+    Column("output_tokens", "float64", "tokens", "Tokens made in the phase; empty where none are counted."),
+    Column("truncated_tokens", "float64", "tokens", "Input tokens cut to the model's limit, over all queries of a "
+           "run; empty where not stated."),
+    Column("energy_kind", "str", "", "How the energy is known: measured (a counter or sensor), estimated (a power "
+           "model), simulated or imported (not measured here)."),
+    Column("device", "str", "", "Name of the device the model ran on."),
+    Column("board", "str", "", "Identity of the board or boards: UUIDs joined by +, or the device's name. A random "
+           "effect, not part of the cohort."),
+    Column("gpus", "Int64", "", "Number of devices whose energy is summed; empty where a file does not state it."),
+    Column("protocol", "str", "", "Name of the protocol: steady, published-2025-02 or published-2025-12; empty where "
+           "a file does not state it."),
+    Column("official", "bool", "", "Whether the figure is official: measured, hub weights, published data, work and "
+           "settings, all runs, valid."),
+    Column("session", "str", "", "Id of the record: one process start on one machine."),
+    Column("job_id", "str", "", "Id of what was asked: a hash of task, resolved parameters, protocol version and "
+           "repeat."),
+    Column("repeat", "int64", "", "Number of the session among those of one setting, from 0, as the study planned it."),
+    Column("dtype", "str", "", "Precision in which the weights were loaded."),
+    Column("batch_size", "Int64", "queries", "Queries answered at a time; empty where a file does not state it."),
+    Column("parameters", "float64", "", "Number of parameters of the model."),
+    Column("quality_metric", "str", "", "Name of the task's first quality metric."),
+    Column("quality", "float64", "", "Its value; empty where it would be meaningless, as with random weights."),
+    Column("valid", "bool", "", "Whether every query of the phase was measured and the record is valid."),
+    Column("reasons", "str", "", "Why windows or the record are invalid, separated by commas."),
+    Column("marks", "str", "", "What must be said beside a valid figure, separated by commas: busy_host, not_finite, "
+           "truncated."),
+    Column("cohort", "str", "", "The facts that records must share to be compared, as field=value; equal text may be "
+           "compared."),
+    Column("created_utc", "str", "", "When the session was measured, ISO 8601; of an imported file without a time, "
+           "when imported."),
+    Column("path", "str", "", "File the row was read from."),
+)  # fmt: skip
+
+_SHARED = {column.name: column for column in TIDY}
+
+#: The columns of `energylab.store.read_windows`, one row a window.
+WINDOWS = (
+    *(_SHARED[name] for name in ("session", "board", "device", "task", "model", "run", "phase", "scored")),
+    Column("block", "int64", "", "Number of the planned block of queries within its run and phase."),
+    Column("attempt", "int64", "", "Number of the try at this block, from 0; an invalid window is measured again."),
+    Column("index", "int64", "", "Position of the window in its session."),
+    Column("queries", "int64", "queries", "Number of queries in the window, each counted once."),
+    Column("query_ids", "object", "", "Their indices in the data."),
+    Column("replications", "int64", "", "Times the queries were repeated to make the window long enough."),
+    Column("start_s", "float64", "s", "Start since the session's first reading, monotonic."),
+    Column("duration_s", "float64", "s", "Time between the two readings."),
+    Column("energy_j", "float64", "J", "Energy of the whole window; divided by replications, of its queries once. "
+           "Empty if a meter failed."),
+    Column("bound_j", "float64", "J", "Largest modelled error of energy_j."),
+    Column("mean_power_w", "float64", "W", "energy_j / duration_s."),
+    Column("temperature_c", "float64", "°C", "Of the warmest device, after the window."),
+    Column("input_tokens", "float64", "tokens", "Tokens read in one replication."),
+    Column("output_tokens", "float64", "tokens", "Tokens written in one replication."),
+    Column("valid", "bool", "", "Whether the window can be believed."),
+    Column("reasons", "str", "", "Why not, separated by commas; see `energylab.protocol.checks.REASONS`."),
+    Column("marks", "str", "", "What must be said beside a valid window, separated by commas."),
+    _SHARED["energy_kind"],
+)  # fmt: skip
+
+COLUMNS = tuple(column.name for column in TIDY)
+WINDOW_COLUMNS = tuple(column.name for column in WINDOWS)
+
+
+def tidy_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return the tidy table of `rows`, with the same column types however many rows there are.
+
+    Numbers that a record may lack are floats, NaN where it does; text it may lack is NaN too.
+    """
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({column.name: column.kind for column in TIDY})
+
+
+def record_rows(record: Record, path: str | os.PathLike = "") -> list[dict[str, Any]]:
+    """Return a record's rows of the tidy table: one a run and phase."""
+    shared = _shared(record, path)
+    return [
+        {
+            **shared,
+            "phase": total.phase,
+            "scored": total.phase in SCORED_PHASES,
+            "run": total.run,
+            "queries": total.queries,
+            "energy_j": float("nan") if total.energy_j is None else total.energy_j,
+            "bound_j": float("nan") if total.bound_j is None else total.bound_j,
+            "duration_s": float("nan") if total.duration_s is None else total.duration_s,
+            "input_tokens": total.input_tokens,
+            "output_tokens": total.output_tokens,
+            "valid": total.valid and record.valid,
+            "reasons": ", ".join(dict.fromkeys([*total.reasons, *record.reasons])),
+        }
+        for total in totals(record)
+    ]
+
+
+def _shared(record: Record, path: str | os.PathLike) -> dict[str, Any]:
+    scored = next((quality for quality in record.quality), None)
+    idle_w = next((level.power_w for level in record.idle if level.level == "weights_resident"), None)
+    return {
+        "task": record.task.name,
+        "task_version": record.task.version,
+        "model": record.model.name,
+        "model_class": record.model.model_class,
+        "model_source": record.model.source,
+        "data_source": record.data.source,
+        "idle_power_w": _nan(idle_w),
+        "energy_kind": record.energy_kind,
+        "device": record.devices[0].name,
+        "board": record.board,
+        "protocol": record.protocol.name,
+        "official": not record.not_official(),
+        "gpus": None if "devices.count" in record.missing else len(record.devices),
+        "session": record.record_id,
+        "job_id": record.job_id,
+        "repeat": record.repeat,
+        "dtype": record.model.dtype,
+        "batch_size": record.task.settings.get("batch_size", None if "batch_size" in record.missing else 1),
+        "parameters": record.model.parameters,
+        "quality_metric": scored.metric if scored else None,
+        "quality": scored.value if scored else None,
+        "marks": ", ".join(_marks(record)),
+        "truncated_tokens": record.data.truncated_tokens,
+        "cohort": cohort_key(record),
+        "created_utc": record.created_utc.isoformat(),
+        "path": str(path),
+    }
+
+
+def _marks(record: Record) -> list[str]:
+    """Return what must be said beside the record's figure, each once."""
+    marks = {mark for window in record.windows if window.valid for mark in window.marks}
+    return sorted(marks | ({"truncated"} if record.data.truncated_queries else set()))
+
+
+def window_rows(record: Record) -> list[dict[str, Any]]:
+    """Return a record's rows of the table of windows."""
+    return [
+        {
+            "session": record.record_id,
+            "board": record.board,
+            "device": record.devices[0].name,
+            "task": record.task.name,
+            "model": record.model.name,
+            "run": window.run,
+            "phase": window.phase,
+            "scored": window.phase in SCORED_PHASES,
+            "block": window.block,
+            "attempt": window.attempt,
+            "index": window.index,
+            "queries": len(window.queries),
+            "query_ids": window.queries,
+            "replications": window.replications,
+            "start_s": _nan(window.start_s),
+            "duration_s": _nan(window.duration_s),
+            "energy_j": _nan(window.energy_j),
+            "bound_j": _nan(window.bound_j),
+            "mean_power_w": _nan(window.mean_power_w),
+            "temperature_c": _nan(
+                max((s.temperature_c for s in window.states if s.temperature_c is not None), default=None)
+            ),
+            "input_tokens": window.input_tokens,
+            "output_tokens": window.output_tokens,
+            "valid": window.valid,
+            "reasons": ", ".join(window.reasons),
+            "marks": ", ".join(window.marks),
+            "energy_kind": record.energy_kind,
+        }
+        for window in record.windows
+    ]
+
+
+def _nan(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def cohort(record: Record) -> dict[str, str]:
+    """Return the facts that two records must share to be compared.
+
+    The board's identity is not among them: it is a random effect, part of the uncertainty.
+
+    Parameters
+    ----------
+    record : Record
+
+    Returns
+    -------
+    dict of str to str
+        Field to value, in a fixed order.
+    """
+    settings, model, first = record.task.settings, record.model, record.devices[0]
+    imported = record.energy_kind == "imported"
+    shown = sorted(settings) if imported else record.task.overridden  # which ones are published is not known there
+    limits = {f"{device.power_limit_w:g} W" for device in record.devices if device.power_limit_w is not None}
+    served = {"server": str(model.settings.get("server")), "concurrency": str(settings.get("concurrency"))}
+    return {
+        "task": " ".join(part for part in (record.task.name, record.task.version) if part),
+        "device": f"{'?' if 'devices.count' in record.missing else len(record.devices)} x {first.name or UNSTATED}",
+        "energy": record.energy_kind,
+        "model source": record.model.source or UNSTATED,
+        "data": " ".join(part for part in (record.data.source, record.data.name) if part) or UNSTATED,
+        "dtype": str(settings.get("dtype", model.dtype) or UNSTATED),
+        "batch": str(settings.get("batch_size", UNSTATED if "batch_size" in record.missing else 1)),
+        "settings": ", ".join(f"{name}={settings[name]}" for name in shown)
+        or (UNSTATED if imported else "as published"),
+        "attention": _attention(record) or (UNSTATED if imported else "default"),
+        "compiled": UNSTATED if "model.compiled" in record.missing else ("yes" if model.compiled else "no"),
+        "power limit": ", ".join(sorted(limits)) or "unknown",
+        "clocks": first.clock_policy or "unknown",
+        "ecc": "unknown" if first.ecc is None else ("on" if first.ecc else "off"),
+        "driver": (first.driver or (UNSTATED if imported else "none")).split(".")[0],
+        "stack": " ".join(f"{name} {_major(record, name)}" for name in STACK if name in record.host.packages),
+        "protocol": " ".join((record.protocol.name, record.protocol.version)),
+        **(served if model.source == "endpoint" else {}),
+    }
+
+
+def cohort_key(record: Record) -> str:
+    """Return the cohort as one line of text, ``field=value; …``: equal lines may be compared."""
+    return "; ".join(f"{field}={value.replace(';', ',')}" for field, value in cohort(record).items())
+
+
+def _attention(record: Record) -> str | None:
+    """Return the implementation that was asked for, which is None for the library's choice.
+
+    What the library then chose follows from the model, not from a setting: it has one kind for a ConvNet and another
+    for a ViT, and both are peers.
+    """
+    asked = record.task.settings
+    return asked["attention"] if "attention" in asked and record.energy_kind != "imported" else record.model.attention
+
+
+def key_facts(key: str) -> dict[str, str]:
+    """Return the facts that a cohort's key states, by field; a key that is only a name states none."""
+    return dict(part.split("=", 1) for part in key.split("; ") if "=" in part)
+
+
+def difference(key: str, others: Iterable[str]) -> str:
+    """Say in which facts a cohort differs from some of the others, ``field=value; …``.
+
+    Parameters
+    ----------
+    key : str
+        From `cohort_key`, or only a name.
+    others : iterable of str
+        The keys to compare with; `key` itself may be among them.
+
+    Returns
+    -------
+    str
+        The key's own values, each setting by its name; the whole key where no fact tells them apart; empty where
+        there is no other.
+    """
+    rest = [_single_facts(other) for other in others if other != key]
+    if not rest:
+        return ""
+    own = [f"{name}={value}" for name, value in _single_facts(key).items() if any(o.get(name) != value for o in rest)]
+    return "; ".join(own) or key or "no cohort stated"
+
+
+def _single_facts(key: str) -> dict[str, str]:
+    """Return a key's facts with every setting a fact of its own, but those that stand as fields already."""
+    facts = key_facts(key)
+    settings = dict(part.split("=", 1) for part in re.split(r", (?=\w+=)", facts.pop("settings", "")) if "=" in part)
+    return facts | {name: value for name, value in settings.items() if name not in ("batch_size", "dtype")}
+
+
+def _major(record: Record, package: str) -> str:
+    return record.host.packages[package].split(".")[0]
