@@ -36,9 +36,8 @@ from energylab.devices import resolve_devices
 from energylab.energy import totals
 from energylab.errors import EnergylabError
 from energylab.machine import host_facts
-from energylab.meters.base import wait_for_tick
+from energylab.meters.base import step_times, wait_for_tick
 from energylab.meters.nvml import NvmlMeter
-from energylab.meters.probe import step_times
 from energylab.meters.sampler import PowerIntegrator
 from energylab.parameters import Parameters
 from energylab.record import SCORED_PHASES, DeviceFacts, Record

@@ -1,12 +1,20 @@
-"""Time as the protocol sees it: monotonic, and replaceable by a clock that a test moves."""
+"""Time as the protocol sees it: monotonic, replaceable by a clock that a test moves, and aware of being stopped."""
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+#: Time between two beats of the watch over this process, and the shortest silence that counts as stopped, in seconds.
+BEAT_S, STOPPED_S = 0.25, 1.0
 
 
 class Clock:
     """The machine's monotonic clock. Subclasses give simulated boards a clock of their own."""
+
+    _heart: Heartbeat | None = None
 
     def now(self) -> float:
         """Return seconds on a monotonic scale."""
@@ -17,12 +25,64 @@ class Clock:
         if seconds > 0:
             time.sleep(seconds)
 
+    def stopped_s(self) -> float:
+        """Return for how many seconds this process stood still since `watching` began; 0 outside of it."""
+        return 0.0 if self._heart is None else self._heart.beat()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch, for the length of a ``with`` block, whether this process is stopped."""
+        self._heart, done = Heartbeat(), threading.Event()
+
+        def beat() -> None:
+            while not done.wait(BEAT_S):  # sleeps in the kernel
+                self._heart.beat()
+
+        thread = threading.Thread(target=beat, name="energylab-heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            self._heart = None
+
+
+def _with_suspend() -> float:
+    """Return monotonic seconds that go on while the machine is suspended, where the system counts them."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class Heartbeat:
+    """Adds up the time in which this process did not run: stopped, frozen, suspended, or given no processor.
+
+    A silence counts less the processor time used in it: a long call that lets no other thread run is work. `now` gives
+    the time and `used` the processor time of this process, in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = _with_suspend, used: Callable[[], float] = time.process_time) -> None:
+        self._now, self._used = now, used
+        self._last = now(), used()
+        self._lock = threading.Lock()
+        self.stopped_s = 0.0
+
+    def beat(self) -> float:
+        """Take note of being alive now; return all seconds stopped so far."""
+        with self._lock:
+            now, used = self._now(), self._used()
+            silent_s = now - self._last[0] - max(used - self._last[1], 0.0)
+            self._last = now, used
+            if silent_s >= STOPPED_S:
+                self.stopped_s += silent_s
+            return self.stopped_s
+
 
 class ManualClock(Clock):
     """A clock that moves only when told, for simulated boards and tests."""
 
     def __init__(self, start_s: float = 0.0) -> None:
         self._now = float(start_s)
+        self._stopped_s = 0.0
 
     def now(self) -> float:
         """Return the simulated time in seconds."""
@@ -31,3 +91,17 @@ class ManualClock(Clock):
     def sleep(self, seconds: float) -> None:
         """Move on by `seconds`; negative steps are ignored, as by the real clock."""
         self._now += max(float(seconds), 0.0)
+
+    def stop(self, seconds: float) -> None:
+        """Let time pass in which the process stands still."""
+        self.sleep(seconds)
+        self._stopped_s += seconds
+
+    def stopped_s(self) -> float:
+        """Return the seconds of all calls of `stop`."""
+        return self._stopped_s
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Do nothing: a simulated process is stopped by hand."""
+        yield

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from energylab.errors import DeviceLostError, MeterError, MeterPermissionError, ParameterError, unknown_name
-from energylab.machine import processor_name, usable_cores
+from energylab.machine import processor_name
+from energylab.meters.board import in_host_namespace
 from energylab.meters.nvml_library import MIG_REFUSED, Nvml, board_users, in_mig_mode, text
-from energylab.meters.tenants import in_host_namespace
+from energylab.meters.processor import usable_cores
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
 from energylab.serving.processes import ServerProcesses

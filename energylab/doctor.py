@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from energylab.devices import all_devices, cpu_facts
 from energylab.errors import EnergylabError, MeterError, MeterPermissionError
 from energylab.machine import host_facts
-from energylab.meters import METERS, PREFERRED
+from energylab.meters import METERS, auto_order
 from energylab.meters.base import DeviceCounters, Meter
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts, HostFacts
@@ -121,7 +121,7 @@ def _all_meters(devices: Sequence[DeviceFacts]) -> list[MeterFinding]:
     for name in candidates():
         try:
             kind = METERS.get(name)
-            reason = kind.why_not(devices)
+            reason = kind.unavailable(devices)
             meters = kind.for_devices(devices, Parameters()) if reason is None else ()
         except EnergylabError as error:  # of another package, broken, or not to be chosen by name
             reason, meters = str(error), ()
@@ -173,8 +173,8 @@ def _follows(devices: Sequence[DeviceFacts], found: Sequence[MeterFinding]) -> l
 
 def _scored(devices: Sequence[DeviceFacts], found: Sequence[MeterFinding]) -> list[MeterFinding]:
     """Return the meters `auto` would score."""
-    for name in PREFERRED.get(devices[0].type, ()):
-        working = [finding for finding in found if finding.name == name and finding.kind is not None]
+    for kind in auto_order(devices[0].type):
+        working = [finding for finding in found if finding.name == kind.name and finding.kind is not None]
         if working:
             return working
     return []

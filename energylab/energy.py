@@ -10,12 +10,30 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+import pandas as pd
+
+from energylab.errors import CohortError, DataError, ParameterError, nearest, unknown_name
 from energylab.record import SCORED_PHASES, Record, Window
+from energylab.sheet import TRUTH
+from energylab.statistics.uncertainty import GAIN_ERROR, SESSIONS_WANTED, combined_half_width, moderate, t_quantile
 
 J_PER_WH = 3600.0
 
 #: Wh per 1,000 queries of one joule per query.
 WH_PER_1000_QUERIES = 1000.0 / J_PER_WH
+
+
+MODEL_CLASSES = ("A", "B", "C")
+
+#: The least that a table of one's own must have.
+REQUIRED = ("task", "model", "energy_j", "queries")
+
+#: What must agree among models that are rated together, where the table says it; a cohort key covers more.
+MUST_AGREE = ("energy_kind", "device", "gpus", "task_version", "model_source", "data_source", "batch_size", "dtype")
+
+#: In place of a fact that a file does not state.
+UNSTATED = "not stated"
 
 
 @dataclass(frozen=True)
@@ -170,3 +188,554 @@ def _decode(prefill: PhaseTotal, generate: PhaseTotal) -> PhaseTotal:
         output_tokens=generate.output_tokens,
         reasons=tuple(sorted(reasons)),
     )
+
+
+@dataclass(frozen=True)
+class Group:
+    """Models that may be compared: one cohort, task and model class.
+
+    Attributes
+    ----------
+    task, cohort : str
+        The cohort is "not stated" where the table has none: its user holds all rows to be comparable.
+    model_class : str or None
+        A, B or C; None for a task without classes.
+    energy_kind : str
+        Of all its energies; "not stated" where the table does not say.
+    device : str or None
+        The one they ran on; None where the table does not say.
+    """
+
+    task: str
+    cohort: str = UNSTATED
+    model_class: str | None = None
+    energy_kind: str = UNSTATED
+    device: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Task and class as people read them."""
+        return self.task.replace("_", " ") + (f", class {self.model_class}" if self.model_class else "")
+
+
+@dataclass(frozen=True)
+class ModelEnergies:
+    """One energy a model, group by group, with its intervals.
+
+    Attributes
+    ----------
+    groups : tuple of Group
+        Sorted by cohort, task and model class.
+    models : pandas.DataFrame
+        One row a model, sorted by group, energy and name:
+
+        - ``group`` (index into `groups`), ``model``;
+        - ``energy_wh``: Wh per 1,000 queries, mean over boards of the mean over sessions; NaN where unavailable;
+        - ``sessions`` (complete ones), ``lost`` (those without a total), ``runs``, ``boards``: their numbers;
+        - ``repeatability_low, repeatability_high, expanded_low, expanded_high``: in Wh, never below 0; NaN where the
+          spread is unknown;
+        - ``relative_se, df``: standard error of the repeatability interval as a part of the energy, with its degrees of
+          freedom;
+        - ``session_se, session_df``: relative standard error of the energy on *these boards*, its variance drawn
+          towards that of the group (`uncertainty.moderate`): what tells models that share boards apart. The boards'
+          gains are not in it;
+        - ``spread``: what `relative_se` rests on: ``sessions``, ``boards``, ``pooled`` (the sessions of other models),
+          ``stated``, ``runs`` (of one session) or empty;
+        - ``classed``: False for a model without a class among models that have one;
+        - ``note``: what a reader must know of the figure and its interval.
+    boards : pandas.DataFrame
+        ``row`` (into `models`), ``board``, ``share`` of the model's energy; empty when the table names no boards.
+        The gain of a board is common to all models that ran on it.
+    """
+
+    groups: tuple[Group, ...]
+    models: pd.DataFrame
+    boards: pd.DataFrame
+
+
+def model_energies(
+    table: pd.DataFrame, *, noise: float | None = None, gain: float = GAIN_ERROR, level: float = 0.95
+) -> ModelEnergies:
+    """Bring a tidy table down to one energy a model, with its intervals.
+
+    A session's energy is that of all its queries over their number, phase by phase, phases added; a session that lacks
+    the energy of a scored phase is unavailable: never a mean of the survivors. Sessions of a board are averaged, then
+    boards. The order of the rows shows in nothing.
+
+    With several boards the repeatability interval is that of the mean over boards in general, from the spread between
+    them (Student, boards - 1 degrees of freedom); with one board it is that of this board, from the spread between its
+    sessions. A model with a single session takes the spread between sessions of the others of its group, else the
+    stated `noise`, else the spread between its runs: the note says which. The expanded interval adds the sensors'
+    gain.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Tidy table; needs ``task, model, energy_j, queries`` alone.
+    noise : float, optional
+        Relative standard error of a session, to assume where no model of a group was repeated.
+    gain : float, default 0.05
+        Largest relative gain error of a board's sensor, in either direction.
+    level : float, default 0.95
+        Coverage of the intervals.
+
+    Returns
+    -------
+    ModelEnergies
+
+    Raises
+    ------
+    DataError
+        As `usable_rows`; and if a run and phase occur twice in a session.
+    UnknownNameError
+        If a model class is not A, B, C or missing.
+    CohortError
+        If a group mixes what may not be compared, phases that were summed included; names the difference.
+    ParameterError
+        If an option is out of its range.
+    """
+    _check_options(noise, gain, level)
+    rows = usable_rows(table)
+    group, first = number(rows, np.zeros(len(rows), dtype=np.int64), "cohort", "task", "model_class")
+    groups, rank = _sorted_groups(rows.iloc[first])
+    rows["group"] = rank[group]
+    _refuse_mixtures(rows, groups)
+    rows["of_model"], model_first = number(rows, rows["group"].to_numpy(), "model")
+    sessions = _sessions(rows, groups)
+    boards, at_board = _board_means(sessions)
+    models = _model_means(boards, len(model_first))
+    models.insert(0, "group", rows["group"].to_numpy()[model_first])
+    models.insert(1, "model", rows["model"].array[model_first])
+    models["lost"] = np.bincount(sessions["of_model"][sessions["energy_wh"].isna()], minlength=len(models))
+    models["classed"] = ~_unclassed(groups)[models["group"].to_numpy()]
+    _add_within_session(models, sessions)
+    order = _order(models)
+    models = models.iloc[order].reset_index(drop=True)
+    models = _with_intervals(models, len(groups), noise, gain, level)
+    shares = pd.DataFrame({"row": np.argsort(order)[boards["of_model"]], "board": at_board})
+    shares["share"] = 1.0 / models["boards"].to_numpy()[shares["row"]]
+    named = "board" in rows and rows["board"].notna().any()
+    return ModelEnergies(groups, models, shares if named else shares.iloc[:0])
+
+
+def _check_options(noise: float | None, gain: float, level: float) -> None:
+    if noise is not None and not 0 <= noise < 1:
+        raise ParameterError(f"noise={noise!r}: give a relative standard error from 0 up to 1, 0.01 for 1 %, or None")
+    if not 0 <= gain < 1:
+        raise ParameterError(f"gain={gain!r}: give a relative gain error from 0 up to 1, 0.05 for ±5 %")
+    if not 0 < level < 1:
+        raise ParameterError(f"level={level!r}: give a confidence level between 0 and 1, such as 0.95")
+
+
+def usable_rows(df: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that count towards an energy, checked, with every column that adding them up needs.
+
+    A row counts when ``scored`` is true; where that is not said, when its phase is a scored one or none is named. A row
+    with neither run nor phase is a run of its own. Rows without ``session`` share one session a model.
+
+    Parameters
+    ----------
+    df : pandas.DataFrame
+        Tidy table; needs ``task, model, energy_j, queries`` alone.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``task, model, run`` (a number), ``energy_j`` (NaN where invalid or unavailable), ``queries``, ``energy_kind``
+        and ``device`` ("not stated" where they are), and those of ``cohort, model_class, session, phase, board`` and
+        `MUST_AGREE` that `df` has.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, no row is scored, a row has no task or model, an energy is infinite, zero or
+        negative, or queries are not a positive number.
+    UnknownNameError
+        If a model class is not A, B, C or missing.
+    """
+    _require_columns(df)
+    scored = _scored(df)
+    df = df if scored.all() else df[scored]
+    if df.empty:
+        raise DataError(f"the table has no scored row; scored phases are {', '.join(SCORED_PHASES)}")
+    names = ("task", "model", "cohort", "session", "run", "phase", "board", *MUST_AGREE)
+    rows = pd.DataFrame({name: df[name].array for name in names if name in df.columns}, copy=False)
+    for name in ("task", "model"):
+        nameless = rows[name].isna() | (rows[name] == "")
+        if nameless.any():
+            raise DataError(f"{int(nameless.sum())} rows have no {name}; name it, or drop them")
+    for name in ("energy_kind", "device"):
+        rows[name] = rows[name].fillna(UNSTATED) if name in rows else UNSTATED
+    if "model_class" in df.columns:
+        rows["model_class"] = _model_classes(df)
+    rows["run"] = _runs(rows)
+    rows["energy_j"], rows["queries"] = _energies(df, rows["model"])
+    return rows
+
+
+def _runs(rows: pd.DataFrame) -> np.ndarray:
+    """Number the runs that are named from 0 up, and the rows that name neither run nor phase from -2 down."""
+    alone = -2 - np.arange(len(rows))
+    if "run" not in rows and "phase" not in rows:
+        return alone
+    empty = pd.Series(None, index=rows.index, dtype=object)
+    run, phase = rows.get("run", empty), rows.get("phase", empty)
+    return np.where(run.isna() & phase.isna(), alone, pd.factorize(run)[0])
+
+
+def _require_columns(df: pd.DataFrame) -> None:
+    missing = [name for name in REQUIRED if name not in df.columns]
+    if not missing:
+        return
+    near = [(name, nearest(name, map(str, df.columns))) for name in missing]
+    named = [f"{name!r}" + (f" (is it {match!r}?)" if match else "") for name, match in near]
+    raise DataError(
+        f"the table lacks {', '.join(named)}; a rating needs {', '.join(REQUIRED)}, "
+        "with energy_j the joules of `queries` queries"
+    )
+
+
+def _scored(df: pd.DataFrame) -> np.ndarray:
+    phase = df["phase"] if "phase" in df.columns else pd.Series(None, index=df.index, dtype=object)
+    return _flags(df, "scored", (phase.isna() | phase.isin(SCORED_PHASES)).to_numpy())
+
+
+def _flags(df: pd.DataFrame, name: str, otherwise: np.ndarray | bool) -> np.ndarray:
+    """Return a column of truth values; where it is missing, `otherwise`."""
+    if name not in df.columns:
+        return np.broadcast_to(otherwise, len(df))
+    values = df[name]
+    if values.dtype == bool:
+        return values.to_numpy()
+    said = values.map(lambda value: value if pd.isna(value) else truth(str(value), f"column {name!r}"))
+    return np.where(said.isna(), otherwise, said).astype(bool)
+
+
+def truth(text: str, where: str) -> bool:
+    """Return what a cell that says yes or no says; anything else is refused."""
+    if text.strip().lower() not in TRUTH:
+        raise DataError(f"{where}: {text!r} is neither true nor false; write one of {', '.join(TRUTH)}")
+    return TRUTH[text.strip().lower()]
+
+
+def _model_classes(df: pd.DataFrame) -> pd.api.extensions.ExtensionArray:
+    classes = df["model_class"].astype("string").replace({"": pd.NA, "NA": pd.NA})
+    unknown = classes[classes.notna() & ~classes.isin(MODEL_CLASSES)]
+    if len(unknown):
+        raise unknown_name("model class", unknown.iloc[0], MODEL_CLASSES, "leave it empty for a task without classes")
+    return classes.array
+
+
+def _energies(df: pd.DataFrame, model: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    energy = np.where(_flags(df, "valid", True), _numbers(df, "energy_j"), np.nan)
+    queries = _numbers(df, "queries")
+    known = ~np.isnan(energy)
+    bad = np.flatnonzero(known & ~((energy > 0) & np.isfinite(energy)))
+    if bad.size:
+        raise DataError(
+            f"energy_j={energy[bad[0]]:g} of model {model.iloc[bad[0]]!r} ({bad.size} such rows): an energy is a "
+            "finite number above 0; leave it empty when it is unavailable (a zero is a meter that failed)"
+        )
+    bad = np.flatnonzero(known & ~((queries > 0) & np.isfinite(queries)))
+    if bad.size:
+        raise DataError(f"queries={queries[bad[0]]:g} of model {model.iloc[bad[0]]!r}: must be a positive number")
+    return energy, queries
+
+
+def _numbers(df: pd.DataFrame, name: str) -> np.ndarray:
+    try:
+        return pd.to_numeric(df[name]).to_numpy(dtype=float, na_value=np.nan)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"column {name!r} must hold numbers: {error}") from error
+
+
+def number(rows: pd.DataFrame, within: np.ndarray, *names: str) -> tuple[np.ndarray, np.ndarray]:
+    """Number the distinct tuples of some columns, a missing value being a value, a missing column all equal.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        The table.
+    within : ndarray of int, shape (rows,)
+        Numbers from 0 up, without gaps, that are part of the tuple.
+    *names : str
+        Columns.
+
+    Returns
+    -------
+    codes : ndarray of int, shape (rows,)
+        Number of each row's tuple, from 0 up without gaps.
+    first : ndarray of int, shape (tuples,)
+        The first row of each tuple.
+    """
+    if not len(rows):
+        return within, within
+    codes, size = within, int(within.max()) + 1
+    for name in (name for name in names if name in rows and size < len(rows)):
+        values, uniques = pd.factorize(rows[name], use_na_sentinel=False)
+        if size > 1 and len(uniques) > 1:
+            values, uniques = pd.factorize(codes * len(uniques) + values)
+        if len(uniques) > 1:
+            codes, size = values, len(uniques)
+    first = np.empty(size, dtype=np.int64)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]
+    return codes, first
+
+
+def _sorted_groups(firsts: pd.DataFrame) -> tuple[tuple[Group, ...], np.ndarray]:
+    """Return groups in canonical order, and the new number of each old one."""
+    fields = ("cohort", "task", "model_class", "energy_kind", "device")
+    stated = firsts.reindex(columns=list(fields)).astype(object)
+    found = [
+        Group(**{name: str(value) for name, value in zip(fields, row, strict=True) if not pd.isna(value)})
+        for row in stated.replace({"device": {UNSTATED: None}}).itertuples(index=False)
+    ]
+    order = sorted(
+        range(len(found)), key=lambda old: (found[old].cohort, found[old].task, found[old].model_class or "")
+    )
+    return tuple(found[old] for old in order), np.argsort(order)
+
+
+def _unclassed(groups: tuple[Group, ...]) -> np.ndarray:
+    """Say which groups are the classless rest of a task whose other models have a class."""
+    classed = {(group.cohort, group.task) for group in groups if group.model_class}
+    return np.array([group.model_class is None and (group.cohort, group.task) in classed for group in groups])
+
+
+def _refuse_mixtures(rows: pd.DataFrame, groups: tuple[Group, ...]) -> None:
+    for name in (name for name in MUST_AGREE if name in rows):
+        values = rows[name].dropna()
+        if values.nunique() < 2:
+            continue
+        kinds = values.groupby(rows["group"].loc[values.index]).unique()
+        for at, found in kinds[kinds.map(len) > 1].items():
+            raise CohortError(
+                f"{groups[at].title} of cohort {groups[at].cohort!r} mixes {name}: "
+                f"{', '.join(sorted(map(str, found)))}; these may not be compared. Rate them apart, "
+                f"df[df[{name!r}] == …], or give them different values of `cohort`"
+            )
+
+
+def _refuse_uneven_phases(
+    rows: pd.DataFrame, run: np.ndarray, run_first: np.ndarray, groups: tuple[Group, ...]
+) -> None:
+    """Refuse a phase that a run holds twice, and runs of one group that hold different phases."""
+    if len(run_first) == len(run) and "phase" not in rows:
+        return
+    phase, names = pd.factorize(rows["phase"]) if "phase" in rows else (np.full(len(rows), -1), ())
+    doubled = np.flatnonzero(pd.Series(run * (len(names) + 1) + phase).duplicated().to_numpy())
+    if doubled.size:
+        row = rows.iloc[int(doubled[0])]
+        raise DataError(
+            f"model {row['model']!r} of task {row['task']!r} has the same session ({row.get('session')!r}), run and "
+            f"phase ({row.get('phase')!r}) twice; drop the copy, or give each record its `session`, each run its `run`"
+        )
+    held = np.bincount(run, weights=2.0 ** (phase + 1))  # a sum of distinct powers names the set
+    of_run = pd.Series(held).groupby(rows["group"].to_numpy()[run_first])
+    low, high = of_run.min(), of_run.max()
+    for at in low.index[low != high]:
+        sets = [[name for bit, name in enumerate(names) if int(kind[at]) >> (bit + 1) & 1] for kind in (low, high)]
+        first, second = (", ".join(held) or "no phase named" for held in sets)
+        raise CohortError(
+            f"{groups[at].title} of cohort {groups[at].cohort!r} mixes phases: some runs sum {first}, others {second}; "
+            "these may not be compared"
+        )
+
+
+def _sessions(rows: pd.DataFrame, groups: tuple[Group, ...]) -> pd.DataFrame:
+    """Return each session's pooled energy, and the relative standard error that its runs give it."""
+    code, first = number(rows, rows["of_model"].to_numpy(), "session")
+    run, run_first = number(rows, code, "run")
+    _refuse_uneven_phases(rows, run, run_first, groups)
+    energy_j, queries = rows["energy_j"].to_numpy(), rows["queries"].to_numpy()
+    part, part_first = number(rows, code, "phase")
+    pooled = _sums(part, energy_j, len(part_first)) / _sums(part, queries, len(part_first))
+    session_j = _sums(code[part_first], pooled, len(first))
+    of_run, asked = code[run_first], queries[run_first]
+    deviation = _sums(run, energy_j / queries, len(run_first)) - session_j[of_run]
+    runs = np.bincount(of_run, minlength=len(first))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        variance = _sums(of_run, asked * deviation**2, len(first)) / _sums(of_run, asked, len(first)) / (runs - 1)
+    return pd.DataFrame(
+        {
+            "of_model": rows["of_model"].to_numpy()[first],
+            "board": rows["board"].fillna(UNSTATED).array[first] if "board" in rows else UNSTATED,
+            "energy_wh": session_j * WH_PER_1000_QUERIES,
+            "runs": runs,
+            "run_se": np.sqrt(variance) / session_j,
+        },
+        copy=False,
+    )
+
+
+def _complete(sessions: pd.DataFrame) -> pd.DataFrame:
+    complete = sessions["energy_wh"].notna()
+    return sessions if complete.all() else sessions[complete]
+
+
+def _board_means(sessions: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    """Average the complete sessions of each model and board; return the boards' names beside."""
+    kept = _complete(sessions)
+    code, first = number(kept, pd.factorize(kept["of_model"].to_numpy())[0], "board")
+    energy = kept["energy_wh"].to_numpy()
+    count = np.bincount(code, minlength=len(first))
+    mean = _sums(code, energy, len(first)) / count
+    squares = _sums(code, (energy - mean[code]) ** 2, len(first))
+    of_model = kept["of_model"].to_numpy()[first]
+    boards = pd.DataFrame({"of_model": of_model, "mean": mean, "count": count, "squares": squares}, copy=False)
+    return boards, kept["board"].to_numpy(dtype=object)[first]
+
+
+def _model_means(boards: pd.DataFrame, size: int) -> pd.DataFrame:
+    """Average the boards of each model; keep what the spread between and within them is made of."""
+    of_model, mean, count = (boards[name].to_numpy() for name in ("of_model", "mean", "count"))
+    number_of = np.bincount(of_model, minlength=size)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        energy = _sums(of_model, mean, size) / number_of
+        between = _sums(of_model, (mean - energy[of_model]) ** 2, size) / (number_of - 1)
+        sessions_share = np.bincount(of_model, weights=1.0 / count, minlength=size) / number_of**2
+    return pd.DataFrame(
+        {
+            "energy_wh": energy,
+            "sessions": np.bincount(of_model, weights=count, minlength=size).astype(np.int64),
+            "boards": number_of,
+            "between": between / energy**2,
+            "within": _sums(of_model, boards["squares"].to_numpy(), size) / energy**2,
+            "share": sessions_share,
+        },
+        copy=False,
+    )
+
+
+def _add_within_session(models: pd.DataFrame, sessions: pd.DataFrame) -> None:
+    """Add the number of runs, and the standard error that the runs of a single session give."""
+    kept = _complete(sessions)
+    of_model = kept["of_model"].to_numpy()
+    models["runs"] = np.bincount(of_model, weights=kept["runs"], minlength=len(models)).astype(np.int64)
+    single = np.full(len(models), np.nan)
+    single[of_model] = kept["run_se"].to_numpy()
+    models["run_se"] = np.where(models["sessions"] == 1, single, np.nan)
+
+
+def _with_intervals(models: pd.DataFrame, groups: int, noise: float | None, gain: float, level: float) -> pd.DataFrame:
+    """Add standard errors, intervals and notes; see `ModelEnergies` for what they rest on."""
+    group, boards, sessions = (models[name].to_numpy() for name in ("group", "boards", "sessions"))
+    within, runs, run_se = (models[name].to_numpy() for name in ("within", "runs", "run_se"))
+    within_df = np.maximum(sessions - boards, 0)
+    pooled_df = np.bincount(group, weights=within_df, minlength=groups)
+    single = sessions == 1
+    with np.errstate(invalid="ignore", divide="ignore"):
+        pooled = np.bincount(group, weights=np.nan_to_num(within), minlength=groups) / pooled_df
+        rests_on = {
+            "boards": (boards > 1, models["between"].to_numpy() / boards, boards - 1),
+            "sessions": (sessions > 1, within / within_df / sessions, within_df),
+            "pooled": (single & (pooled_df > 0)[group], pooled[group], pooled_df[group]),
+            "stated": (
+                single & (noise is not None),
+                np.full(len(models), noise or 0.0) ** 2,
+                np.full(len(models), np.inf),
+            ),
+            "runs": (single & (runs > 1), run_se**2, runs - 1),
+        }
+    conditions, variances, dfs = zip(*rests_on.values(), strict=True)
+    spread = np.select(conditions, range(1, len(rests_on) + 1), 0)
+    models["relative_se"] = np.sqrt(np.select(conditions, variances, np.nan))
+    models["df"] = np.select(conditions, dfs, np.nan)
+    models["session_se"], models["session_df"] = _moderated(models, within_df, groups, noise)
+    _add_ends(models, gain, level)
+    models["spread"] = pd.array(["", *rests_on], dtype="string").take(spread)
+    models["note"] = _notes(models, spread, within_df, noise)
+    return models.drop(columns=["between", "within", "share", "run_se"])
+
+
+def _add_ends(models: pd.DataFrame, gain: float, level: float) -> None:
+    """Add the ends of both intervals.
+
+    Several boards bring their gains into the spread between them; few of them may agree by chance, so the expanded
+    interval is never narrower than their stated gains make it.
+    """
+    names = ("energy_wh", "boards", "relative_se", "df", "session_se", "session_df")
+    energy, boards, se, df, session_se, session_df = (models[name].to_numpy() for name in names)
+    several = boards > 1
+    half = t_quantile(level, df) * se
+    own, own_df = np.where(several, session_se, se), np.where(several, session_df, df)
+    known, _ = combined_half_width(own, own_df, gain / np.sqrt(3 * np.maximum(boards, 1)), level)
+    for name, width in (("repeatability", half), ("expanded", np.where(several, np.fmax(half, known), known))):
+        models[f"{name}_low"] = np.maximum(energy * (1 - width), 0.0)
+        models[f"{name}_high"] = energy * (1 + width)
+
+
+def _moderated(
+    models: pd.DataFrame, within_df: np.ndarray, groups: int, noise: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the relative standard error on the models' own boards, and its degrees of freedom, group by group."""
+    names = ("within", "between", "run_se", "share", "boards", "runs")
+    within, between, run_se, share, boards, runs = (models[name].to_numpy() for name in names)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sources = (
+            (within / within_df, within_df, share),
+            (between, np.maximum(boards - 1, 0), 1.0 / boards),
+            (run_se**2, np.where(np.isnan(run_se), 0, runs - 1), np.ones(len(models))),
+        )
+    se, df = np.full(len(models), np.nan), np.full(len(models), np.nan)
+    starts = np.searchsorted(models["group"].to_numpy(), np.arange(groups + 1))
+    for at in range(groups):
+        rows = slice(starts[at], starts[at + 1])
+        of_repeats = [source for source in sources[: 3 if noise is None else 2] if source[1][rows].any()]
+        if of_repeats:
+            variance, known, part = of_repeats[0]
+            variance, df[rows] = moderate(variance[rows], known[rows])
+            se[rows] = np.sqrt(variance * part[rows])
+        elif noise is not None:
+            se[rows], df[rows] = noise * np.sqrt(share[rows]), np.inf
+    return se, df
+
+
+def _notes(
+    models: pd.DataFrame, spread: np.ndarray, within_df: np.ndarray, noise: float | None
+) -> pd.api.extensions.ExtensionArray:
+    """Say of each model what its interval rests on, and which sessions it lacks."""
+    group, sessions, boards, lost = (models[name].to_numpy() for name in ("group", "sessions", "boards", "lost"))
+    repeated = np.bincount(group, weights=within_df > 0).astype(int)
+    said = np.select([spread == 1, spread == 2, spread == 3], [boards, sessions, repeated[group]], 0)
+    codes, keys = pd.factorize(spread * (int(said.max()) + 1) + said)
+    texts = [_note(*divmod(int(key), int(said.max()) + 1), noise) for key in keys]
+    notes = pd.array(texts, dtype="string").take(codes)
+    for row in np.flatnonzero(lost):
+        gap = f"{lost[row]} of {lost[row] + sessions[row]} sessions unavailable"
+        notes[row] = "; ".join(part for part in (gap, notes[row] if sessions[row] else "") if part)
+    return notes
+
+
+def _note(spread: int, count: int, noise: float | None) -> str:
+    few = f"; at least {SESSIONS_WANTED} are wanted" if count < SESSIONS_WANTED else ""
+    return (
+        "no repeat: no interval",
+        f"{count} boards: the interval is of boards in general{few}",
+        f"{count} sessions{few}" if few else "",
+        f"one session: the spread between sessions is that of {count} repeated models of the group",
+        f"one session: a spread of {100 * (noise or 0):.3g} % between sessions is assumed",
+        "within-session interval: one session says nothing of the next",
+    )[spread]
+
+
+def _sums(codes: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
+    """Sum `values` by code; smallest first, so that the order of rows does not show in the last digit."""
+    if np.bincount(codes, minlength=1).max() > 1:
+        order = np.argsort(values, kind="stable")
+        codes, values = codes[order], values[order]
+    return np.bincount(codes, weights=values, minlength=size)
+
+
+def _order(models: pd.DataFrame) -> np.ndarray:
+    """Order by group, energy (unavailable last) and, where energies tie, name."""
+    energy = models["energy_wh"].fillna(np.inf).to_numpy()
+    group = models["group"].to_numpy()
+    order = np.lexsort((energy, group))
+    same = (energy[order][1:] == energy[order][:-1]) & (group[order][1:] == group[order][:-1])
+    tied = np.append(same, False) | np.insert(same, 0, False)
+    if tied.any():  # sorting names is slow, so only those that need it
+        part = order[tied]
+        names = models["model"].iloc[part].astype(str).to_numpy(dtype=object)
+        order[tied] = part[np.lexsort((names, energy[part], group[part]))]
+    return order

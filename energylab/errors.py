@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 
 class EnergylabError(Exception):
@@ -64,6 +65,10 @@ class DeviceLostError(MeterError):
 
 class CounterStuckError(MeterError):
     """The counter did not step while it was waited for."""
+
+
+class CounterJumpError(MeterError):
+    """The counter stepped further, or backward, than the device can have made it."""
 
 
 class MeasurementError(EnergylabError):
@@ -165,3 +170,33 @@ def unknown_name(what: str, name: object, allowed: Iterable[str], hint: str = ""
     if hint:
         parts.append(hint)
     return UnknownNameError("; ".join(parts))
+
+
+#: A validator's kinds of problem in plain words; what stands in braces is its own context.
+_PROBLEMS = {
+    "missing": "is missing",
+    "extra_forbidden": "is not a known name",
+    "literal_error": "must be {expected}",
+    "string_type": "must be text",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "finite_number": "must be a finite number",
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be below {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "dict_type": "must be names with values",
+    "model_type": "must be names with values",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+}
+
+
+def problem_text(problem: Mapping[str, Any]) -> str:
+    """Say in plain words what a pydantic validator found, of one entry of ``ValidationError.errors()``."""
+    words = _PROBLEMS.get(problem["type"])
+    return words.format(**problem.get("ctx", {})) if words else problem["msg"].removeprefix("Value error, ")

@@ -75,13 +75,6 @@ def processor_name(root: str | os.PathLike = "/") -> str:
     return next((name for name in known if name), None) or platform.processor() or platform.machine()
 
 
-def usable_cores() -> int:
-    """Return the number of cores this process may run on: its affinity, not the machine's total."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def package_versions(names: Iterable[str]) -> dict[str, str]:
     """Return the versions of those of `names` that are installed; an absent package has no entry."""
     found = {}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from pydantic_core import to_json
@@ -133,14 +134,14 @@ def check(namespace: Mapping[str, Any]) -> Parameters:
     parameters = Parameters.from_notebook(namespace)
     if parameters.record is not None:
         store.read_record(parameters.record)
-    else:
-        task = tasks.load_task(parameters)
-        found = machine_devices.devices_of(parameters)
-        machine_meters.choose(parameters, found)
-        task.check(machine_devices.torch_name(found[0]), found)
-        if parameters.peers is not None:
-            among.read_peers(parameters.peers)
-        store.check_folder(output_folder(parameters))
+        return parameters
+    task = tasks.load_task(parameters)
+    found = machine_devices.devices_of(parameters)
+    machine_meters.choose(parameters, found)
+    task.check(torch_name(found[0]), found)
+    if parameters.peers is not None:
+        among.read_peers(parameters.peers)
+    store.check_folder(output_folder(parameters))
     return parameters
 
 
@@ -150,7 +151,7 @@ def run(parameters: Parameters) -> Record:
     Returns
     -------
     Record
-        Just written to ``parameters.output_folder``; or read from ``parameters.record``, nothing measured.
+        Just written to `output_folder`; or read from ``parameters.record``, nothing measured.
     """
     if parameters.record is not None:
         return store.read_record(parameters.record)
@@ -159,8 +160,8 @@ def run(parameters: Parameters) -> Record:
 
 
 def output_folder(parameters: Parameters) -> Path:
-    """Return the folder the benchmark notebook writes its record to."""
-    return Path(parameters.output_folder or results_root(parameters.params) / "notebook")
+    """Return the folder the benchmark notebook writes its record to: a folder a job, unless one is named."""
+    return Path(parameters.output_folder or results_root(parameters.params) / "notebook" / parameters.job_id)
 
 
 @dataclass(frozen=True)
@@ -186,10 +187,20 @@ class Instruments:
 def choose_instruments(parameters: Parameters, given: Sequence[Meter] | None = None) -> Instruments:
     """Find the devices and choose the meters that the parameters name, or describe the meters that are given."""
     if given is not None:
-        return Instruments(_behind(given, parameters), tuple(given), (), "given by the caller")
+        return Instruments(_devices_of(given, parameters), tuple(given), (), "given by the caller")
     found = machine_devices.devices_of(parameters)
     chosen = machine_meters.choose(parameters, found)
     return Instruments(found, chosen.scored, chosen.extra, chosen.why)
+
+
+def _devices_of(meters: Sequence[Meter], parameters: Parameters) -> tuple[DeviceFacts, ...]:
+    """Describe the devices that a caller's meters watch: those of the parameters, unless all are simulated."""
+    if not all(meter.kind == "simulated" for meter in meters):
+        return machine_devices.devices_of(parameters)
+    return tuple(
+        DeviceFacts(name="simulated board", type="simulated", uuid=meter.device, power_limit_w=meter.power_limit_w)
+        for meter in meters
+    )
 
 
 def measure_subject(
@@ -223,7 +234,47 @@ def measure_subject(
         stop=rule,
         resident=parameters.model_source == "endpoint",
     )
-    return _record(subject, parameters, settings, instruments.devices, session, instruments.why, rule), session
+    quality, extra = _of_answers(subject, session)
+    record = Record(
+        record_id=uuid.uuid4().hex,
+        job_id=parameters.job_id,
+        repeat=parameters.repeat,
+        attempt=parameters.attempt,
+        created_utc=datetime.now(UTC),
+        energylab_version=energylab.__version__,
+        **_loaded(subject, parameters, instruments, settings),
+        meters=session.meters,
+        phases=subject.phases,
+        idle=session.idle,
+        warm_up=session.warm_up,
+        windows=session.windows,
+        stop=rule.facts(session) if rule else None,
+        quality=quality,
+        parameters=parameters.model_dump(exclude=set(FOLDERS)),
+        extra={"meter_choice": instruments.why, **extra},
+        valid=session.valid,
+        reasons=session.reasons,
+    )
+    return record, session
+
+
+def _loaded(subject: Any, parameters: Parameters, instruments: Instruments, settings: Settings) -> dict[str, Any]:
+    """Return what a record says of a session that has loaded its model: the facts that its cohort is made of."""
+    return {
+        "energy_kind": instruments.scored[0].kind,
+        "task": subject.task_facts(),
+        "model": subject.model,
+        "data": subject.data,
+        "protocol": ProtocolFacts(
+            name=parameters.protocol,
+            version=PROTOCOLS[parameters.protocol],
+            seed=parameters.seed,
+            runs=settings.runs,
+            settings=settings.as_dict(),
+        ),
+        "devices": instruments.devices,
+        "host": host_facts(),
+    }
 
 
 def _stop_rule(subject: Any, parameters: Parameters, instruments: Instruments) -> SessionStop | None:
@@ -235,9 +286,10 @@ def _stop_rule(subject: Any, parameters: Parameters, instruments: Instruments) -
     table = among.read_peers(parameters.peers)
 
     def scale() -> among.Scale:
+        loaded = _loaded(subject, parameters, instruments, Settings.of(parameters))
         return among.scale(
             table,
-            cohort=cohort_key(_Begun(subject, parameters, instruments)),
+            cohort=cohort_key(SimpleNamespace(**loaded, missing=())),
             model=subject.model.name,
             model_class=subject.model.model_class,
             board=board_name(instruments.devices),
@@ -247,64 +299,6 @@ def _stop_rule(subject: Any, parameters: Parameters, instruments: Instruments) -
     return StarStop(parameters.star_probability, scale, lambda: subject.data)
 
 
-class _Begun:
-    """What a record will say of a session that has loaded its model: the facts that its cohort is made of."""
-
-    missing = ()
-
-    def __init__(self, subject: Any, parameters: Parameters, instruments: Instruments) -> None:
-        self.task, self.model, self.data = subject.task_facts(), subject.model, subject.data
-        self.devices, self.host = instruments.devices, host_facts()
-        self.energy_kind = instruments.scored[0].kind
-        self.protocol = _protocol_facts(parameters, {})
-
-
-def _behind(meters: Sequence[Meter], parameters: Parameters) -> tuple[DeviceFacts, ...]:
-    """Describe the devices behind meters that the caller made: those of the parameters, unless all are simulated."""
-    if not all(meter.kind == "simulated" for meter in meters):
-        return machine_devices.devices_of(parameters)
-    return tuple(
-        DeviceFacts(name="simulated board", type="simulated", uuid=meter.device, power_limit_w=meter.power_limit_w)
-        for meter in meters
-    )
-
-
-def _record(subject, parameters, settings: Settings, found, session: Session, why: str, rule) -> Record:
-    quality, extra = _of_answers(subject, session)
-    return Record(
-        record_id=uuid.uuid4().hex,
-        job_id=parameters.job_id,
-        repeat=parameters.repeat,
-        attempt=parameters.attempt,
-        created_utc=datetime.now(UTC),
-        energylab_version=energylab.__version__,
-        energy_kind=next(meter.kind for meter in session.meters if meter.scored),
-        task=subject.task_facts(),
-        model=subject.model,
-        data=subject.data,
-        protocol=_protocol_facts(parameters, settings.as_dict()),
-        devices=found,
-        meters=session.meters,
-        host=host_facts(),
-        phases=subject.phases,
-        idle=session.idle,
-        warm_up=session.warm_up,
-        windows=session.windows,
-        quality=quality,
-        parameters=parameters.model_dump(exclude=set(FOLDERS)),
-        extra={"meter_choice": why, **(rule.facts(session) if rule else {}), **extra},
-        valid=session.valid,
-        reasons=session.reasons,
-    )
-
-
-def _protocol_facts(parameters: Parameters, settings: Mapping[str, Any]) -> ProtocolFacts:
-    name = parameters.protocol
-    return ProtocolFacts(
-        name=name, version=PROTOCOLS[name], seed=parameters.seed, runs=parameters.runs, settings=dict(settings)
-    )
-
-
 def _of_answers(subject: Any, session: Session) -> tuple[tuple[Quality, ...], dict[str, Any]]:
     """Score the answers. What goes wrong here is kept in the record: it costs no measurement."""
     why = session.unread
@@ -312,13 +306,21 @@ def _of_answers(subject: Any, session: Session) -> tuple[tuple[Quality, ...], di
         try:
             quality, extra = subject.score(session.answers), subject.extra(session.answers)
             to_json([extra, *(one.details for one in quality)])  # what cannot be written would cost the record
-            return quality, extra
+            return _of_numbers(quality, session), extra
         except SealError:  # broken rules end the session
             raise
         except Exception as error:  # noqa: BLE001 - the energy is measured, whatever a score may raise
             why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
     warnings.warn(f"the energy is measured, the quality is not known: {why}", stacklevel=2)
     return (Quality(metric="quality", value=None, queries=len(session.answers), meaningless=why),), {"unscored": why}
+
+
+def _of_numbers(quality: tuple[Quality, ...], session: Session) -> tuple[Quality, ...]:
+    """Return the quality without its values where outputs were not finite: no answer was computed then."""
+    if not any("not_finite" in window.marks for window in session.windows):
+        return quality
+    why = "outputs of the model are not finite numbers (NaN or infinity)"
+    return tuple(one.model_copy(update={"value": None, "meaningless": why}) for one in quality)
 
 
 class TaskSubject:
@@ -336,7 +338,7 @@ class TaskSubject:
         """Load what is asked onto the devices, and return it as a workload."""
         self.model = self.task.load_model(torch_name(devices[0]))
         self.phases = tuple(self.task.phases)  # some tasks settle them by what kind of model was loaded
-        self.data = self.data.model_copy(update={"covariates": self.task.covariates(self.rows)})
+        self.data = self.data.model_copy(update=_of_queries(self.task.covariates(self.rows)))
         if isinstance(self.task, ServedTask):
             self._served = ServedWorkload(self.task, self.rows, self.task.parameters.max_relative_bound)
             return self._served
@@ -363,6 +365,13 @@ class TaskSubject:
         """Return what the record holds of the answers beside their quality."""
         serving = {} if self._served is None else {"serving": self._served.figures()}
         return {**self.task.extra([answers[i] for i in sorted(answers)]), **serving}
+
+
+def _of_queries(covariates: dict[str, tuple[float, ...]]) -> dict[str, Any]:
+    """Return what the data's facts say of the queries: what is known beforehand of each, and what was cut of them."""
+    cut = covariates.get("truncated_tokens")
+    facts = {} if cut is None else {"truncated_queries": sum(n > 0 for n in cut), "truncated_tokens": round(sum(cut))}
+    return {"covariates": covariates, **facts}
 
 
 class FunctionSubject:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import re
+import reprlib
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from energylab.errors import ParameterError, nearest
+from energylab.errors import ParameterError, nearest, problem_text
 from energylab.record import canonical_json
 
 #: Measuring protocols and their versions, part of the cohort. Records from before protocols had names are steady 1.
@@ -63,29 +66,31 @@ class NotebookParameters(BaseModel):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            raise ParameterError(
-                "\n".join(_explain(problem, values, cls.model_fields) for problem in error.errors())
-            ) from None
+            problems = (_explain(problem, values, cls.model_fields) for problem in error.errors())
+            raise ParameterError("\n".join(problems)) from None
 
     @classmethod
     def from_notebook(cls, namespace: Mapping[str, Any]) -> Self:
-        """Check the parameters a notebook's cells left in `namespace` (its ``globals()``).
+        """Check the parameters that a notebook's cells left in `namespace` (its ``globals()``).
 
-        Papermill only logs names it does not know, so every plain value in the namespace is held to be one.
+        Papermill only logs names it does not know, so an unknown name of its cell is refused, and so is any other
+        variable that looks like a misspelt parameter. What else a notebook, an extension or a startup file sets is
+        nobody's parameter.
 
         Raises
         ------
         ParameterError
-            As `check`.
+            As `check`; says where an unknown name was set.
         """
-        plain = (str, int, float, bool, list, tuple, dict, types.NoneType)
-        shell = {"In", "Out"}
-        values = {
-            name: value
-            for name, value in namespace.items()
-            if not name.startswith("_") and name not in shell and isinstance(value, plain)
-        }
-        return cls.check(values)
+        cells = namespace.get("In")
+        if cells is None:  # no notebook's: a plain mapping
+            return cls.check({name: value for name, value in namespace.items() if _plain(name, value)})
+        strange = {name: _origin(name, cells) for name, value in namespace.items() if _plain(name, value)}
+        strange = {name: origin for name, origin in strange.items() if name not in cls.model_fields}
+        wrong = [name for name, origin in strange.items() if origin == INJECTED or _misspelt(name, cls.model_fields)]
+        if wrong:
+            raise ParameterError("\n".join(_unknown(name, cls.model_fields, strange[name]) for name in wrong))
+        return cls.check({name: namespace[name] for name in cls.model_fields if name in namespace})
 
 
 class Parameters(NotebookParameters):
@@ -169,7 +174,7 @@ class Parameters(NotebookParameters):
     repeat: int = Field(0, ge=0, description="number of this session among those of the same setting")
     attempt: int = Field(0, ge=0, description="number of this try among those of the same job")
     params: str | None = Field(None, description="folder laid out like params/; None: ./params, upward")
-    output_folder: str | None = Field(None, description="folder for record.json; None: results/notebook beside params/")
+    output_folder: str | None = Field(None, description="folder of record.json; None: results/notebook/JOB_ID")
     record: str | None = Field(None, description="show this record.json and measure nothing")
 
     @field_validator(
@@ -187,26 +192,25 @@ class Parameters(NotebookParameters):
         served = self.model_source == "endpoint"
         if served and self.endpoint is None:
             raise ValueError("model_source='endpoint' needs endpoint=, the address of a server on this host")
-        wrong = OF_THE_SERVER if served else ("endpoint", "endpoint_api", "concurrency", "server_pid")
-        for name in wrong:
-            value, default = getattr(self, name), type(self).model_fields[name].default
-            if value != default and served:
-                raise ValueError(f"{name}={value!r} cannot be set from outside a server: start the server with it")
-            if value != default:
-                raise ValueError(f"{name}={value!r} needs model_source='endpoint', not {self.model_source!r}")
+        if served and self.protocol != "steady":
+            raise ValueError(f"protocol={self.protocol!r} measures a model loaded here; a server is measured by steady")
+        for name in OF_THE_SERVER if served else ("endpoint", "endpoint_api", "concurrency", "server_pid"):
+            value = getattr(self, name)
+            if value != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name}={value!r} cannot be set from outside a server: start the server with it"
+                    if served
+                    else f"{name}={value!r} needs model_source='endpoint', not {self.model_source!r}"
+                )
         return self
 
     @model_validator(mode="after")
-    def _one_reason_to_stop(self) -> Parameters:
+    def _consistent(self) -> Parameters:
         if self.star_probability is not None and self.precision_target is not None:
             raise ValueError("precision_target and star_probability are two reasons to stop: give one of them")
         if (self.star_probability is None) != (self.peers is None):
             missing = "peers" if self.peers is None else "star_probability"
             raise ValueError(f"star_probability and peers belong together: {missing} is missing")
-        return self
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Parameters:
         if self.warm_up_max_s < self.warm_up_min_s:
             raise ValueError(f"warm_up_max_s={self.warm_up_max_s:g} is below warm_up_min_s={self.warm_up_min_s:g}")
         if self.revision is not None and self.model_source != "hub":
@@ -243,29 +247,44 @@ class Parameters(NotebookParameters):
         return hashlib.sha256(canonical_json([ID_VERSION, self.identity])).hexdigest()[:16]
 
 
-def _unknown(name: str, known: Mapping[str, Any]) -> str:
+#: Where a name was set: by papermill, in a cell that it injects.
+INJECTED = "given to papermill"
+
+
+def _plain(name: str, value: Any) -> bool:
+    """Tell whether a global may be a parameter: a plain value, its name not private, IPython's or papermill's own."""
+    plain = (str, int, float, bool, list, tuple, dict, types.NoneType)
+    return isinstance(value, plain) and not name.startswith(("_", "PAPERMILL_")) and name not in ("In", "Out")
+
+
+def _origin(name: str, cells: Sequence[str]) -> str:
+    """Say where a notebook's variable was set: the last of the executed `cells` that assigns it."""
+    assigns = re.compile(rf"^\s*{re.escape(name)}\s*(:[^=\n]+)?=(?!=)", re.MULTILINE)
+    number = next((n for n in reversed(range(len(cells))) if assigns.search(cells[n])), None)
+    if number is None:
+        return "set outside the notebook's cells, for example by an IPython startup file"
+    return INJECTED if cells[number].startswith("# Parameters\n") else f"set in cell [{number}]"
+
+
+def _misspelt(name: str, known: Iterable[str]) -> bool:
+    return bool(difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.8))
+
+
+def _unknown(name: str, known: Mapping[str, Any], origin: str = "") -> str:
     match = nearest(name, known)
-    meant = f"; did you mean {match!r}?" if match else ""
-    return f"unknown parameter {name!r}{meant} Allowed: {', '.join(known)}"
+    meant = f"; did you mean {match!r}?" if match else "."
+    text = f"unknown parameter {name!r}{f' ({origin})' if origin else ''}{meant} Allowed: {', '.join(known)}."
+    return text + (" If it is a variable of your own, rename it." if origin not in ("", INJECTED) else "")
 
 
 def _explain(problem: Mapping[str, Any], values: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
     if not problem["loc"]:
-        return problem["msg"].removeprefix("Value error, ")
+        return problem_text(problem)
     name = str(problem["loc"][0])
-    value = values.get(name)
-    text = f"parameter {name}={value!r} ({type(value).__name__}): {problem['msg'].removeprefix('Value error, ')}"
-    field = fields[name]
-    if field.annotation in (str, str | None) and isinstance(value, (int, float)):
-        text += f". Papermill reads {name} as a number: pass it as text with `-r {name} VALUE`"
-    elif problem["type"] == "literal_error":
-        match = nearest(str(value), [str(v) for v in _literals(field.annotation)])
-        text += f"; did you mean {match!r}" if match else ""
-    return f"{text}{'?' if 'did you mean' in text else '.'} Meaning: {field.description}"
-
-
-def _literals(annotation: Any) -> list[Any]:
-    found = []
-    for part in getattr(annotation, "__args__", ()):
-        found += _literals(part) if hasattr(part, "__args__") else [part]
-    return found
+    value, field = values.get(name), fields[name]
+    text = f"parameter {name}={reprlib.repr(value)} ({type(value).__name__}): {problem_text(problem)}"
+    if problem["type"] == "string_type" and isinstance(value, (int, float)):
+        text += f"; papermill reads it as a number: pass it as text with `-r {name} VALUE`"
+    elif problem["type"] == "literal_error" and (match := nearest(str(value), problem["ctx"]["expected"].split("'"))):
+        text += f"; did you mean {match!r}?"
+    return f"{text.rstrip('.')}{'' if text.endswith('?') else '.'} Meaning: {field.description}"

@@ -291,7 +291,7 @@ class Record(_Frozen):
     stop: StopFacts | None = None  # the rule that might end the session early; None: all runs were asked for
     quality: tuple[Quality, ...] = ()  # how good the answers were
     parameters: dict[str, Any] = {}  # the notebook's parameters, to run it again
-    extra: dict[str, Any] = {}  # what a later stage adds (stopping rule, thinking tokens, importer's notes)
+    extra: dict[str, Any] = {}  # what a later stage adds (thinking tokens, importer's notes)
     valid: bool  # whether every scored phase has a total in every run
     reasons: tuple[str, ...] = ()  # why not
     missing: tuple[str, ...] = ()  # facts that an imported file does not state, by their place: "devices.name"
@@ -306,10 +306,23 @@ class Record(_Frozen):
         """Identity of the board or boards: a random effect, not part of the cohort."""
         return board_name(self.devices)
 
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What must be said beside a valid figure: a busy host, outputs that are not finite, truncated input."""
+        marks = {mark for window in self.windows if window.valid for mark in window.marks}
+        return tuple(sorted(marks | ({"truncated"} if self.data.truncated_queries else set())))
+
+    def __repr__(self) -> str:
+        facts = f"{self.protocol.runs} x {self.queries} queries, {self.energy_kind}, {self.protocol.name}"
+        return f"<Record {self.task.name}, {self.model.name}: {facts}, {'valid' if self.valid else 'invalid'}>"
+
+    __str__ = __repr__
+
     def not_official(self) -> tuple[str, ...]:
         """Why this record is not official; empty when it is.
 
-        Official means measured, hub weights, published data, published task and protocol, and valid.
+        Official means measured, hub weights, published data, published work and settings, all runs, and valid; under
+        either kind of protocol, which is named beside it.
         """
         why = []
         if self.energy_kind != "measured":
@@ -322,6 +335,9 @@ class Record(_Frozen):
             why.append(f"the task is not one of energylab's: {', '.join(self.task.files)}")
         if self.task.overridden:
             why.append(f"settings differ from the published ones: {', '.join(self.task.overridden)}")
+        why += [f"deviation from the published work: {deviation}" for deviation in self.task.deviations]
+        if self.data.truncated_queries and self.protocol.name == "published-2025-12":
+            why.append(f"{self.data.truncated_tokens} input tokens were cut, and its published runner cuts none")
         if self.valid and self.energy_kind != "imported" and not self._whole():
             why.append(f"the session ended before {self.protocol.runs} runs of {self.queries} queries were measured")
         if not self.valid:

@@ -1,17 +1,34 @@
-"""A record in tables and words: what was measured, how sure it is, and how far it can be trusted."""
+"""A record in tables and words, as notebook 01 shows it: what was measured, how sure it is, how far to trust it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from energylab.energy import PhaseTotal, scored_totals, static_share, totals
-from energylab.record import SCORED_PHASES, Record
+from energylab.energy import (
+    J_PER_WH,
+    WH_PER_1000_QUERIES,
+    PhaseTotal,
+    energy_j_per_query,
+    scored_totals,
+    session_energy_j,
+    static_share,
+    totals,
+)
+from energylab.record import SCORED_PHASES, Record, Window
 from energylab.statistics.intervals import Interval, expanded, mean_interval
 
 if TYPE_CHECKING:
     import pandas as pd
 
-WH_PER_J = 1 / 3600
+#: What a mark says beside a valid figure.
+MARKS = {
+    "busy_host": "other work was on the processor: an estimate from processor time is then off",
+    "not_finite": "the model's outputs were not finite (NaN or infinity): its answers mean nothing",
+    "truncated": "input was cut to the model's limit",
+}
+
+KINDS = {"estimated": "**estimated, not measured**", "simulated": "**simulated**"}
 
 
 def whole_words() -> None:
@@ -21,29 +38,32 @@ def whole_words() -> None:
     pd.set_option("display.max_colwidth", None)
 
 
-def wh_per_1000(total: PhaseTotal) -> float | None:
-    """Return a total as watt-hours per 1,000 queries; None where it is unavailable."""
-    return None if total.energy_j is None else total.energy_j / total.queries * 1000 * WH_PER_J
+def _frame(rows: list[dict[str, object]], index: str) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=list(rows[0]) if rows else [index]).set_index(index)
 
 
-def scored_wh_per_1000(record: Record) -> list[float | None]:
-    """Return the rated energy of every run: the scored phases summed, in Wh per 1,000 queries; None if one lacks."""
-    runs: dict[int, list[float | None]] = {}
-    for total in totals(record):
-        if total.phase in SCORED_PHASES:
-            runs.setdefault(total.run, []).append(wh_per_1000(total))
-    return [None if None in values else sum(values) for values in runs.values()]
+def run_energies(record: Record) -> list[float]:
+    """Return the rated energy of every run that was measured whole, in Wh per 1,000 queries."""
+    runs: dict[int, list[PhaseTotal]] = {}
+    for total in scored_totals(record):
+        runs.setdefault(total.run, []).append(total)
+    energies = [energy_j_per_query(parts) for parts in runs.values()]
+    return [energy * WH_PER_1000_QUERIES for energy in energies if energy is not None]
 
 
 def energy_interval(record: Record) -> Interval | None:
     """Return the within-session 95 % interval of the rated energy, in Wh per 1,000 queries.
 
-    None when a run has no total, or there is only one run.
+    None when a run has no total, when there is only one run, and where a stopping rule has its own.
     """
-    values = scored_wh_per_1000(record)
-    if len(values) < 2 or None in values:
-        return None
-    return mean_interval(values, kind="within-session")
+    values = run_energies(record)
+    return mean_interval(values, kind="within-session") if len(values) > 1 and _complete(record) else None
+
+
+def _complete(record: Record) -> bool:
+    return record.stop is None and session_energy_j(record) is not None
 
 
 def energy_table(record: Record) -> pd.DataFrame:
@@ -54,41 +74,71 @@ def energy_table(record: Record) -> pd.DataFrame:
     pandas.DataFrame
         One row a phase and one for the rated sum; an unavailable total is shown as such, with its reason.
     """
-    import pandas as pd
-
     by_phase: dict[str, list[PhaseTotal]] = {}
     for total in totals(record):
         by_phase.setdefault(total.phase, []).append(total)
     rows = [_phase_row(phase, parts) for phase, parts in by_phase.items()]
-    rows.append(_row("rated: " + " + ".join(p for p in by_phase if p in SCORED_PHASES), scored_wh_per_1000(record)))
-    table = pd.DataFrame(rows).set_index("phase")
-    return table.assign(kind=record.energy_kind)
+    runs = {total.run for total in totals(record)}
+    scored = "rated: " + " + ".join(phase for phase in by_phase if phase in SCORED_PHASES)
+    rows.append(_row(scored, session_energy_j(record), run_energies(record), len(runs)))
+    return _frame(rows, "phase").assign(kind=record.energy_kind)
 
 
-def _phase_row(phase: str, totals: list[PhaseTotal]) -> dict[str, object]:
-    windows = sum(total.windows for total in totals)
-    row = _row(phase, [wh_per_1000(total) for total in totals])
-    row["windows"] = f"{windows}" if windows else "derived"
-    row["invalid"] = sum(total.invalid_windows for total in totals)
-    row["reason"] = ", ".join(dict.fromkeys(reason for total in totals for reason in total.reasons))
-    return row
+def _phase_row(phase: str, parts: list[PhaseTotal]) -> dict[str, object]:
+    known = [total.energy_j / total.queries * WH_PER_1000_QUERIES for total in parts if total.energy_j is not None]
+    windows = sum(total.windows for total in parts)
+    return _row(phase, energy_j_per_query(parts), known, len(parts)) | {
+        "windows": f"{windows}" if windows else "derived",
+        "invalid": sum(total.invalid_windows for total in parts),
+        "reason": ", ".join(dict.fromkeys(reason for total in parts for reason in total.reasons)),
+    }
 
 
-def _row(name: str, values: list[float | None]) -> dict[str, object]:
-    row: dict[str, object] = {"phase": name, "Wh per 1,000 queries": "unavailable", "95 % within session": ""}
-    if values and None not in values:
-        row["Wh per 1,000 queries"] = f"{sum(values) / len(values):.4g}"
-        if len(values) > 1:
-            interval = mean_interval(values, kind="within-session")
-            row["95 % within session"] = f"{interval.low:.4g} to {interval.high:.4g}"
-    row["runs"] = len(values)
-    return row | {"windows": "", "invalid": "", "reason": ""}
+def _row(name: str, energy_j: float | None, whole: Sequence[float], runs: int) -> dict[str, object]:
+    interval = mean_interval(whole, kind="within-session") if energy_j is not None and len(whole) > 1 else None
+    return {
+        "phase": name,
+        "Wh per 1,000 queries": "unavailable" if energy_j is None else f"{energy_j * WH_PER_1000_QUERIES:.4g}",
+        "95 % within session": "" if interval is None else f"{interval.low:.4g} to {interval.high:.4g}",
+        "runs": f"{runs}" if len(whole) == runs else f"{len(whole)} of {runs} whole",
+        "windows": "",
+        "invalid": "",
+        "reason": "",
+    }
+
+
+def conditions_table(record: Record) -> pd.DataFrame:
+    """Tabulate what must be known beside the figure: protocol, kind of energy, marks, truncation, deviations."""
+    data, task = record.data, record.task
+    rows = {
+        "protocol": f"{record.protocol.name}, version {record.protocol.version}",
+        "energy": record.energy_kind,
+        "marks": "; ".join(f"{mark} in {_count(record, mark)}" for mark in record.marks if mark != "truncated"),
+        "truncated input": _truncated(record),
+        "deviations from the published work": "; ".join(task.deviations),
+        "settings that differ from published": ", ".join(task.overridden),
+        "data": f"{data.queries} queries of {data.name or 'a source not stated'} ({data.source or 'not stated'})",
+        "official": "; ".join(record.not_official()) or f"yes, under {record.protocol.name}",
+    }
+    return _frame([{"condition": name, "value": value or "none"} for name, value in rows.items()], "condition")
+
+
+def _count(record: Record, mark: str) -> str:
+    marked = sum(mark in window.marks for window in record.windows)
+    return f"{marked} of {len(record.windows)} windows: {MARKS.get(mark, 'see its documentation')}"
+
+
+def _truncated(record: Record) -> str:
+    queries, cut = record.data.truncated_queries, record.data.truncated_tokens
+    if queries is None:
+        return "not stated"
+    known = record.data.covariates.get("input_tokens", ())
+    whole = f" of {cut + round(sum(known)):,}" if known and cut else ""
+    return f"{queries} of {record.queries} queries, {cut:,}{whole} tokens cut" if queries else "none"
 
 
 def meters_table(record: Record) -> pd.DataFrame:
     """Tabulate what watched this session: each meter with kind, source, step and cost of one reading."""
-    import pandas as pd
-
     rows = [
         {
             "meter": meter.name,
@@ -102,13 +152,11 @@ def meters_table(record: Record) -> pd.DataFrame:
         }
         for meter in record.meters
     ]
-    return pd.DataFrame(rows).set_index("meter")
+    return _frame(rows, "meter")
 
 
 def invalid_windows(record: Record) -> pd.DataFrame | str:
     """Tabulate every invalid window with its reasons; say so where all are valid."""
-    import pandas as pd
-
     bad = [window for window in record.windows if not window.valid]
     if not bad:
         return f"All {len(record.windows)} windows are valid."
@@ -126,26 +174,22 @@ def invalid_windows(record: Record) -> pd.DataFrame | str:
         }
         for window in bad
     ]
-    return pd.DataFrame(rows).set_index("window").assign(kind=record.energy_kind)
+    return _frame(rows, "window").assign(kind=record.energy_kind)
 
 
 def device_states(record: Record) -> pd.DataFrame | str:
     """Tabulate temperature, clocks and slowdown of every device across the windows; say so where none is told."""
     import pandas as pd
 
-    states = [
-        {"window": w.index, **state.model_dump(exclude={"cotenants"})} for w in record.windows for state in w.states
-    ]
-    told = pd.DataFrame(states).dropna(axis="columns", how="all") if states else pd.DataFrame()
-    if set(told.columns) <= {"window", "device"}:
+    states = [state.model_dump(exclude={"cotenants"}) for window in record.windows for state in window.states]
+    told = pd.DataFrame(states).dropna(axis="columns", how="all")
+    if set(told.columns) <= {"device"}:
         return "This device tells neither temperature nor clocks nor slowdown: nothing of the kind could be checked."
-    return told.groupby("device").agg(["min", "max"]).drop(columns="window").T
+    return told.groupby("device").agg(["min", "max"]).T
 
 
 def idle_table(record: Record) -> pd.DataFrame:
     """Tabulate the three idle levels and the static share of the rated energy."""
-    import pandas as pd
-
     meaning = {
         "no_context": "before the process touched the device",
         "weights_resident": "model loaded, at rest",
@@ -169,42 +213,35 @@ def idle_table(record: Record) -> pd.DataFrame:
             "meaning": "power at rest (weights resident) x time, as a share of the rated energy",
         }
     )
-    return pd.DataFrame(rows).set_index("level").assign(kind=record.energy_kind)
+    return _frame(rows, "level").assign(kind=record.energy_kind)
 
 
 def speed_table(record: Record) -> pd.DataFrame:
     """Tabulate time a query and tokens a second by phase, from the valid windows."""
-    import pandas as pd
+    valid = [window for window in record.windows if window.valid and window.duration_s is not None]
+    phases = dict.fromkeys(window.phase for window in valid)
+    return _frame([_speed(phase, [window for window in valid if window.phase == phase]) for phase in phases], "phase")
 
-    rows = []
-    for phase in dict.fromkeys(window.phase for window in record.windows):
-        valid = [window for window in record.windows if window.phase == phase and window.valid]
-        valid = [window for window in valid if window.duration_s is not None]
-        if not valid:
-            continue
-        latencies = pd.Series([w.duration_s / w.replications / len(w.queries) * 1e3 for w in valid])
-        seconds = sum(window.duration_s for window in valid)
-        tokens = [
-            (w.output_tokens if phase in ("prefill", "generate") else w.input_tokens, w.replications) for w in valid
-        ]
-        known = all(count for count, _ in tokens)
-        rows.append(
-            {
-                "phase": phase,
-                "ms a query (mean)": f"{latencies.mean():.4g}",
-                "range over windows": f"{latencies.min():.4g} to {latencies.max():.4g}",
-                "tokens a second": f"{sum(n * times for n, times in tokens) / seconds:.4g}" if known else "",
-                "tokens counted": ("new" if phase in ("prefill", "generate") else "input") if known else "",
-                "windows": len(valid),
-            }
-        )
-    return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["phase"]).set_index("phase")
+
+def _speed(phase: str, windows: Sequence[Window]) -> dict[str, object]:
+    made = phase in ("prefill", "generate")
+    ms = [window.duration_s / window.replications / len(window.queries) * 1e3 for window in windows]
+    tokens = [(window.output_tokens if made else window.input_tokens) for window in windows]
+    known = all(tokens)
+    seconds = sum(window.duration_s for window in windows)
+    done = sum(n * window.replications for n, window in zip(tokens, windows, strict=True)) if known else 0
+    return {
+        "phase": phase,
+        "ms a query (mean)": f"{sum(ms) / len(ms):.4g}",
+        "range over windows": f"{min(ms):.4g} to {max(ms):.4g}",
+        "tokens a second": f"{done / seconds:.4g}" if known else "",
+        "tokens counted": ("new" if made else "input") if known else "",
+        "windows": len(windows),
+    }
 
 
 def quality_table(record: Record) -> pd.DataFrame:
     """Tabulate how good the answers were; meaningless where the weights are random."""
-    import pandas as pd
-
     without = "not scored" if record.model.real_weights else "meaningless"
     rows = [
         {
@@ -215,7 +252,47 @@ def quality_table(record: Record) -> pd.DataFrame:
         }
         for quality in record.quality
     ]
-    return pd.DataFrame(rows, columns=["metric", "value", "queries", "why"]).set_index("metric")
+    return _frame(rows, "metric")
+
+
+def served_table(record: Record) -> pd.DataFrame | str:
+    """Tabulate what a load of so many requests at once cost and how fast it was; say so for a model not served.
+
+    Energy is that of the server's devices over windows in which every slot was full. The time to first token counts
+    from the request sent, queueing in the server included.
+    """
+    if record.model.source != "endpoint":
+        return "The model was loaded here, not served."
+    facts, settings = record.extra.get("serving") or {}, record.model.settings
+    made = [total for total in scored_totals(record) if total.output_tokens]
+    tokens = sum(total.output_tokens for total in made) / max(sum(total.queries for total in made), 1)
+    rows = {
+        "requests at once": str(facts.get("concurrency", record.task.settings.get("concurrency"))),
+        "energy of a query": _joules(record, 1),
+        "energy of a new token": _joules(record, tokens),
+        "new tokens a second": f"{facts['output_tokens_per_s']:.4g}" if facts else "unknown",
+        "time to first token": _wait(facts, "first_token_s"),
+        "time to the whole answer": _wait(facts, "latency_s"),
+        "load of the client itself": f"{facts['client_cores']:.2g} cores" if facts else "unknown",
+        "work done over work credited": f"{facts['balance']:.3f}" if facts else "unknown",
+        "server": str(settings.get("server")),
+        "fixed length by": str(settings.get("fixed_length")),
+        "prompts from a cache": str(settings.get("prompt_cache", "unknown")),
+        "known by": str(settings.get("prompt_cache_known_by", "unknown")),
+    }
+    return _frame([{"served": name, "value": value} for name, value in rows.items()], "served")
+
+
+def _joules(record: Record, parts: float) -> str:
+    energy_j = session_energy_j(record) if record.valid else None
+    return "unavailable" if energy_j is None or not parts else f"{energy_j / parts:.4g} J, {record.energy_kind}"
+
+
+def _wait(facts: dict, name: str) -> str:
+    if not facts:
+        return "unknown"
+    spread = facts[name]
+    return f"median {spread['median']:.4g} s, mean {spread['mean']:.4g} s, 95 % within {spread['p95']:.4g} s"
 
 
 def trust(record: Record) -> str:
@@ -226,22 +303,23 @@ def trust(record: Record) -> str:
     str
         One paragraph of Markdown.
     """
-    sentences = [_figure(record), _how_sure(record), _windows(record), _warm_up(record), _official(record)]
-    return " ".join(sentence for sentence in sentences if sentence)
+    sentences = [_figure(record), _how_sure(record), *_marked(record), _windows(record), _warm_up(record)]
+    return " ".join(sentence for sentence in [*sentences, _official(record)] if sentence)
 
 
 def _figure(record: Record) -> str:
-    values = scored_wh_per_1000(record)
+    energy_j = session_energy_j(record)
     name = f"**{record.model.name}** on {record.task.name.replace('_', ' ')}"
-    if not record.valid or not values or None in values:
-        return f"{name} has **no figure**: {'; '.join(record.reasons) or 'a run has no total'}."
-    kind = {"measured": "measured", "estimated": "**estimated, not measured**", "simulated": "**simulated**"}
-    mean = sum(values) / len(values)
-    return f"{name} used **{mean:.4g} Wh per 1,000 queries**, {kind.get(record.energy_kind, record.energy_kind)}."
+    if not record.valid or energy_j is None:
+        kept = sum(window.valid for window in record.windows)
+        kept = f" What was measured before is kept: {kept} valid windows." if kept else ""
+        return f"{name} has **no figure**: {'; '.join(record.reasons) or 'a run has no total'}.{kept}"
+    kind = KINDS.get(record.energy_kind, record.energy_kind)
+    return f"{name} used **{energy_j * WH_PER_1000_QUERIES:.4g} Wh per 1,000 queries**, {kind}."
 
 
 def _how_sure(record: Record) -> str:
-    text = _ended(record) or _between_runs(record)
+    text = _of_stop(record) if record.stop else _between_runs(record)
     if record.energy_kind == "estimated" and text:
         text += " The power model behind an estimate can be wrong by a factor of two; compare such figures only here."
     return text
@@ -261,15 +339,40 @@ def _between_runs(record: Record) -> str:
     return text
 
 
+def _of_stop(record: Record) -> str:
+    """Say why the session ended, how sure its figure is by the rule's own interval, and which stars are left."""
+    stop = record.stop
+    text = f"The session {'ended early' if stop.reached else 'ran to its end'} ({stop.reason})"
+    if stop.low_j is None or not stop.energy_j_per_query:
+        return f"{text}; its rule found no interval."
+    if stop.spent_j is not None:
+        text += f"; all it took, warm-up and rest included, was {stop.spent_j / J_PER_WH:.3g} Wh"
+    if stop.details.get("unmetered_parts"):
+        text += f" and {stop.details['unmetered_parts']} parts whose energy is unknown"
+    half = (stop.high_j - stop.low_j) / 2 / stop.energy_j_per_query
+    whose = "of the mean over sessions" if stop.details.get("between_cv") else "of this session's mean alone"
+    text += f". Its {100 * stop.level:.3g} % interval {whose}, which holds however often one looked, is ±{half:.1%}."
+    if not stop.details.get("stars"):
+        return text
+    stars, notes = " or ".join(map(str, stop.details["stars"])), "; ".join(stop.details.get("notes", ()))
+    peers = f"Among {stop.details['peers']} peers it has **{stars} stars**, right with {stop.target:.0%}"
+    return f"{text} {peers}{f' ({notes})' if notes else ''}."
+
+
+def _marked(record: Record) -> list[str]:
+    said = [f"**{mark}**: {MARKS[mark]}." for mark in record.marks if mark in MARKS and mark != "truncated"]
+    return [*said, f"**Truncated**: {_truncated(record)}."] if "truncated" in record.marks else said
+
+
 def _windows(record: Record) -> str:
-    bounds = [w.bound_j / w.energy_j for w in record.windows if w.valid and w.bound_j is not None]
+    bounds = [w.bound_j / w.energy_j for w in record.windows if w.valid and w.bound_j is not None and w.energy_j]
     invalid = [window for window in record.windows if not window.valid]
     text = f"Reading the counter adds at most {max(bounds):.1%} of error to any window." if bounds else ""
     if invalid:
         reasons = ", ".join(sorted({reason for window in invalid for reason in window.reasons}))
         text += f" {len(invalid)} of {len(record.windows)} windows were invalid ({reasons})"
         text += "; their queries were measured again." if record.valid else "."
-    return text
+    return text.strip()
 
 
 def _warm_up(record: Record) -> str:
@@ -281,90 +384,5 @@ def _warm_up(record: Record) -> str:
 
 
 def _official(record: Record) -> str:
-    why = record.not_official()
-    return f"It is not official: {'; '.join(why)}." if why else "It meets every condition of an official figure."
-
-
-def _ended(record: Record) -> str:
-    """Say why the session ended, how sure its figure is by the rule's own interval, and which stars are left.
-
-    Parameters
-    ----------
-    record : Record
-        Of a session with `energylab.stopping.PrecisionStop` or `StarStop`, or of any other.
-
-    Returns
-    -------
-    str
-        Markdown; empty where no rule watched the session, or its rule found no interval.
-    """
-    found = record.extra.get("star") or record.extra.get("precision")
-    if not found or found["low_j"] is None:
-        return ""
-    level, between = found.get("level", 0.95), found.get("between_cv", 0.0)
-    half = (found["high_j"] - found["low_j"]) / 2 / found["energy_j_per_query"]
-    whose = "of the mean over sessions" if between else "of this session's mean alone"
-    spent = f"all it took, warm-up and rest included, was {found['spent_j'] * WH_PER_J:.3g} Wh"
-    if found["unmetered_parts"]:
-        spent += f" and {found['unmetered_parts']} parts whose energy nobody knows"
-    how = "ended early" if found["reached"] else "ran to its end"
-    sentences = [
-        f"The session {how} ({found['reason']}); {spent}.",
-        f"Its {100 * level:.3g} % interval {whose}, which holds however often one looked, is ±{half:.1%}.",
-    ]
-    return " ".join([*sentences, _stars(found)]).strip()
-
-
-def _stars(found: dict) -> str:
-    if not found.get("stars"):
-        return ""
-    left = " or ".join(map(str, found["stars"]))
-    notes = f" ({'; '.join(found['notes'])})" if found["notes"] else ""
-    return f"Among {found['peers']} peers it has **{left} stars**, right with {found['probability']:.0%}{notes}."
-
-
-def served_table(record: Record) -> pd.DataFrame | None:
-    """Tabulate what a load of so many requests at once cost and how fast it was; None for a model not served.
-
-    Energy is that of the server's devices over windows in which every slot was full. The time to first token counts
-    from the request sent, queueing in the server included.
-    """
-    import pandas as pd
-
-    if record.model.source != "endpoint":
-        return None
-    energy_j, queries, tokens = served_energy(record)
-    facts = record.extra.get("serving") or {}
-    rows = {
-        "requests at once": str(facts.get("concurrency", record.task.settings.get("concurrency"))),
-        "energy of a query": _joules(energy_j, queries, record.energy_kind),
-        "energy of a new token": _joules(energy_j, tokens, record.energy_kind),
-        "new tokens a second": f"{facts['output_tokens_per_s']:.4g}" if facts else "unknown",
-        "time to first token": _wait(facts, "first_token_s"),
-        "time to the whole answer": _wait(facts, "latency_s"),
-        "load of the client itself": f"{facts['client_cores']:.2g} cores" if facts else "unknown",
-        "work done over work credited": f"{facts['balance']:.3f}" if facts else "unknown",
-        "server": str(record.model.settings.get("server")),
-        "fixed length by": str(record.model.settings.get("fixed_length")),
-    }
-    return pd.DataFrame({"value": rows}).rename_axis("served")
-
-
-def served_energy(record: Record) -> tuple[float | None, int, int]:
-    """Return the rated energy of all runs in joules (None: unavailable), with their queries and new tokens."""
-    parts = scored_totals(record)
-    made = [total for total in parts if total.output_tokens]
-    whole = bool(parts) and record.valid and all(total.energy_j is not None for total in parts)
-    energy_j = sum(total.energy_j for total in parts) if whole else None
-    return energy_j, sum(total.queries for total in made), sum(total.output_tokens for total in made)
-
-
-def _joules(energy_j: float | None, count: int, kind: str) -> str:
-    return "unavailable" if energy_j is None or not count else f"{energy_j / count:.4g} J, {kind}"
-
-
-def _wait(facts: dict, name: str) -> str:
-    if not facts:
-        return "unknown"
-    spread = facts[name]
-    return f"median {spread['median']:.4g} s, mean {spread['mean']:.4g} s, 95 % within {spread['p95']:.4g} s"
+    why, under = record.not_official(), f"protocol {record.protocol.name}"
+    return f"It is not official ({under}): {'; '.join(why)}." if why else f"It is official under {under}."

@@ -8,7 +8,7 @@ from typing import Any
 
 from energylab.among import Scale
 from energylab.protocol.session import Session
-from energylab.record import SCORED_PHASES, DataFacts, Window
+from energylab.record import SCORED_PHASES, DataFacts, StopFacts, Window
 from energylab.statistics.sequential import Decision, StopRule
 
 
@@ -35,8 +35,8 @@ class SessionStop:
         """Return the rule; `of_the_data` are its settings that follow from the data."""
         raise NotImplementedError
 
-    def facts(self, session: Session) -> dict[str, Any]:
-        """Return what the record keeps of the rule, as its ``extra``."""
+    def facts(self, session: Session) -> StopFacts:
+        """Return what the record keeps of the rule."""
         raise NotImplementedError
 
     def __call__(self, unit: Mapping[str, Window]) -> str | None:
@@ -56,21 +56,25 @@ class SessionStop:
         means = {name: fmean(values) for name, values in self._covariates.items()}
         self._rule = self.make_rule(covariate_means=means, population=data.queries, repeats=True)
 
-    def _outcome(self, session: Session) -> dict[str, Any]:
+    def _outcome(self, session: Session, level: float = 0.95, **details: Any) -> dict[str, Any]:
         """Return why it ended, the interval, and everything spent on it: warm-up, idle and invalid windows too."""
         interval = self.decision.interval if self.decision else None
         rest = [*session.idle, session.warm_up]
         spent = [part.energy_j for part in rest] + [window.energy_j for window in session.windows]
         return {
-            "reason": session.stopped or (self.decision.reason if self.decision else "no block was measured"),
             "reached": session.stopped is not None,
+            "reason": session.stopped or (self.decision.reason if self.decision else "no block was measured"),
             "energy_j_per_query": interval.mean if interval else None,
             "low_j": float(interval.low) if interval else None,
             "high_j": float(interval.high) if interval else None,
-            "relative_bound": _relative_bound(session.windows),  # of the meter, beside the interval
-            "blocks": self.decision.windows if self.decision else 0,
+            "level": level,
+            "units": self.decision.windows if self.decision else 0,
             "spent_j": sum(energy for energy in spent if energy is not None),
-            "unmetered_parts": sum(energy is None for energy in spent),
+            "details": {
+                "relative_bound": _relative_bound(session.windows),  # of the meter, beside the interval
+                "unmetered_parts": sum(energy is None for energy in spent),
+                **details,
+            },
         }
 
 
@@ -93,9 +97,9 @@ class PrecisionStop(SessionStop):
         """Return a rule with the target."""
         return StopRule(self._target, **of_the_data)
 
-    def facts(self, session: Session) -> dict[str, Any]:
-        """Return the target and what came of it, as ``precision``."""
-        return {"precision": {"target": self._target, **self._outcome(session)}}
+    def facts(self, session: Session) -> StopFacts:
+        """Return the target and what came of it."""
+        return StopFacts(rule="precision", target=self._target, **self._outcome(session))
 
 
 class StarStop(SessionStop):
@@ -123,14 +127,14 @@ class StarStop(SessionStop):
             question=self._scale.question, level=self._scale.level, between_cv=self._scale.between_cv, **of_the_data
         )
 
-    def facts(self, session: Session) -> dict[str, Any]:
-        """Return the stars that are left, and on what they rest, as ``star``; several when it ended undecided.
+    def facts(self, session: Session) -> StopFacts:
+        """Return the stars that are left, and on what they rest; several when it ended undecided.
 
         None after fewer blocks than the rule may stop on: an interval of so few promises nothing yet.
         """
         scale, enough = self._scale, self.decision is not None and self.decision.windows >= self._rule.min_windows
         interval = self.decision.interval if enough else None
-        found = {"probability": self._probability, "stars": None, **self._outcome(session)}
+        found: dict[str, Any] = {"stars": None}
         if scale is not None:
             question = scale.question
             found |= {
@@ -143,7 +147,7 @@ class StarStop(SessionStop):
                 "gain": question.gain,
                 "notes": list(scale.notes),
             }
-        return {"star": found}
+        return StopFacts(rule="star", target=self._probability, **self._outcome(session, **found))
 
 
 def _relative_bound(windows: Iterable[Window]) -> float | None:

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from energylab.errors import RecordError
 from energylab.record import SCHEMA_VERSION, Record
-from energylab.table import WINDOW_COLUMNS, record_rows, tidy_frame, window_rows
+from energylab.table import WINDOW_COLUMNS, read_table, record_rows, tidy_frame, window_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 FILE_NAME = "record.json"
 
-#: The least a table of one's own must have.
-REQUIRED = ("task", "model", "energy_j", "queries")
+#: Endings of tables of one's own.
+TABLES = (".csv", ".tsv", ".parquet")
 
 
 def write(record: Record, folder: str | os.PathLike) -> Path:
@@ -56,11 +56,14 @@ def write(record: Record, folder: str | os.PathLike) -> Path:
     Raises
     ------
     RecordError
-        If the folder cannot be written to; nothing is left behind.
+        If the folder holds another record already or cannot be written to; nothing is left behind.
     """
     folder = Path(folder)
     target = folder / FILE_NAME
     temporary = None
+    if target.exists() and read_record(target) == record:
+        return target
+    check_free(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=".record-", suffix=".tmp", dir=folder)
@@ -80,14 +83,31 @@ def write(record: Record, folder: str | os.PathLike) -> Path:
     return target
 
 
+def check_free(folder: str | os.PathLike) -> None:
+    """Refuse a folder that holds a record already.
+
+    Raises
+    ------
+    RecordError
+        Says how to measure again, and how to show what is there.
+    """
+    target = Path(folder) / FILE_NAME
+    if target.exists():
+        raise RecordError(
+            f"{target} exists, and a record is never overwritten: set another `repeat` (a further session of the same "
+            f"setting) or another `output_folder`; to show what is there, set record={str(target)!r}"
+        )
+
+
 def check_folder(folder: str | os.PathLike) -> None:
     """Make a folder, and see that a record can be written there.
 
     Raises
     ------
     RecordError
-        If it cannot.
+        If it cannot, or holds a record already.
     """
+    check_free(folder)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -197,8 +217,8 @@ def read(*roots: str | os.PathLike) -> pd.DataFrame:
 
 
 def _read_root(root: Path) -> pd.DataFrame:
-    if root.suffix.lower() == ".csv":
-        return _read_csv(root)
+    if root.suffix.lower() in TABLES and root.is_file():
+        return read_table(root)
     if root.is_dir():
         return _read_cached(root)
     if root.is_file():
@@ -212,21 +232,6 @@ def _rows_or_warning(path: Path) -> list[dict[str, Any]]:
     except RecordError as error:
         warnings.warn(f"skipped: {error}", stacklevel=2)
         return []
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    if not path.is_file():
-        raise RecordError(f"{path} does not exist; name a record, a folder of records or a CSV")
-    try:
-        frame = pd.read_csv(path)
-    except (ValueError, OSError) as error:  # pandas' own errors and those of decoding are ValueErrors
-        raise RecordError(f"{path} cannot be read as a CSV: {' '.join(str(error).split())}") from error
-    missing = [column for column in REQUIRED if column not in frame.columns]
-    if missing:
-        raise RecordError(f"{path} lacks the column {', '.join(missing)}; a table needs {', '.join(REQUIRED)}")
-    return frame.assign(path=str(path))
 
 
 def read_windows(*roots: str | os.PathLike) -> pd.DataFrame:

@@ -6,19 +6,18 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from energylab.energy import totals
+import pandas as pd
+
+from energylab.energy import REQUIRED, UNSTATED, totals
+from energylab.errors import DataError
 from energylab.record import SCORED_PHASES, Record
-
-if TYPE_CHECKING:
-    import pandas as pd
+from energylab.sheet import Sheet, read_sheet
 
 #: Parts of the software stack whose major version belongs to the cohort.
 STACK = ("torch", "transformers", "diffusers")
-
-#: In place of a fact that a file does not state.
-UNSTATED = "not stated"
 
 
 @dataclass(frozen=True)
@@ -130,8 +129,6 @@ def tidy_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
     Numbers that a record may lack are floats, NaN where it does; text it may lack is NaN too.
     """
-    import pandas as pd
-
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({column.name: column.kind for column in TIDY})
 
 
@@ -182,18 +179,12 @@ def _shared(record: Record, path: str | os.PathLike) -> dict[str, Any]:
         "parameters": record.model.parameters,
         "quality_metric": scored.metric if scored else None,
         "quality": scored.value if scored else None,
-        "marks": ", ".join(_marks(record)),
+        "marks": ", ".join(record.marks),
         "truncated_tokens": record.data.truncated_tokens,
         "cohort": cohort_key(record),
         "created_utc": record.created_utc.isoformat(),
         "path": str(path),
     }
-
-
-def _marks(record: Record) -> list[str]:
-    """Return what must be said beside the record's figure, each once."""
-    marks = {mark for window in record.windows if window.valid for mark in window.marks}
-    return sorted(marks | ({"truncated"} if record.data.truncated_queries else set()))
 
 
 def window_rows(record: Record) -> list[dict[str, Any]]:
@@ -255,7 +246,11 @@ def cohort(record: Record) -> dict[str, str]:
     imported = record.energy_kind == "imported"
     shown = sorted(settings) if imported else record.task.overridden  # which ones are published is not known there
     limits = {f"{device.power_limit_w:g} W" for device in record.devices if device.power_limit_w is not None}
-    served = {"server": str(model.settings.get("server")), "concurrency": str(settings.get("concurrency"))}
+    served = {
+        "server": f"{model.settings.get('server')} {_engine_major(model.settings.get('server_version'))}".strip(),
+        "concurrency": str(settings.get("concurrency")),
+        "prompt cache": str(model.settings.get("prompt_cache", "unknown")),
+    }
     return {
         "task": " ".join(part for part in (record.task.name, record.task.version) if part),
         "device": f"{'?' if 'devices.count' in record.missing else len(record.devices)} x {first.name or UNSTATED}",
@@ -328,5 +323,59 @@ def _single_facts(key: str) -> dict[str, str]:
     return facts | {name: value for name, value in settings.items() if name not in ("batch_size", "dtype")}
 
 
+def _engine_major(version: str | None) -> str:
+    """Return the part of an engine's version in which results may differ: ``1`` of 1.2.3, ``0.11`` of 0.11.2."""
+    parts = re.match(r"(\d+)\.(\d+)", version or "")
+    if parts is None:
+        return ""
+    return parts[1] if parts[1] != "0" else parts[0]
+
+
 def _major(record: Record, package: str) -> str:
     return record.host.packages[package].split(".")[0]
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table of one's own, CSV or Parquet: the columns it has, checked and typed as `TIDY` says.
+
+    ``task, model, energy_j, queries`` must be there; an energy kind that is not stated is "not stated";
+    columns that `TIDY` does not know are kept as text.
+
+    Raises
+    ------
+    DataError
+        Names the file, the row and what to do.
+    """
+    if path.suffix.lower() == ".parquet":
+        table = _read_parquet(path)
+    else:
+        sheet = read_sheet(path)
+        table = pd.DataFrame({name: _typed(sheet, name) for name in sheet.columns})
+    missing = [name for name in REQUIRED if name not in table]
+    if missing:
+        raise DataError(f"{path} lacks the column {', '.join(missing)}; a table needs {', '.join(REQUIRED)}")
+    table = table.reset_index(drop=True)
+    kind = table["energy_kind"].fillna(UNSTATED) if "energy_kind" in table else UNSTATED
+    return table.assign(energy_kind=kind, path=str(path))
+
+
+def _typed(sheet: Sheet, name: str) -> pd.Series:
+    kind = _SHARED[name].kind if name in _SHARED else "str"
+    if kind == "bool":
+        return sheet.truths(name)
+    if kind == "str":
+        return sheet.texts(name)
+    values = sheet.numbers(name)
+    parts = values[values.notna() & (values % 1 != 0)] if "int" in kind.lower() else ()
+    if len(parts):
+        raise sheet.refusal(parts.index[0], f"{name}={parts.iloc[0]:g} is not a whole number", "write a whole number")
+    return values
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    import pyarrow as pa
+
+    try:
+        return pd.read_parquet(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read as Parquet ({error}); export it again") from error

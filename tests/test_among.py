@@ -49,7 +49,7 @@ def peers(tmp_path_factory):
 
 
 def star(record):
-    return record.extra["star"]
+    return {**record.stop.details, **record.stop.model_dump(exclude={"details"})}
 
 
 def test_a_session_ends_when_its_star_is_decided(peers):
@@ -81,7 +81,7 @@ def test_a_model_on_an_edge_ends_as_two_adjacent_stars(peers):
 
 def test_a_few_blocks_promise_no_star(peers):
     found = star(measure("new", 6.5, queries=2, runs=2, star_probability=0.9, peers=str(peers)))
-    assert found["blocks"] == 4
+    assert found["units"] == 4
     assert found["low_j"] is not None
     assert found["stars"] is None
 

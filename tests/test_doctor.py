@@ -57,7 +57,7 @@ def test_an_estimate_cannot_be_official():
 
 def test_counters_for_root_alone_name_the_command(monkeypatch):
     reason = "energy_uj may not be read; grant it: `sudo chmod a+r …`"
-    monkeypatch.setattr(RaplMeter, "why_not", classmethod(lambda cls, devices: reason))
+    monkeypatch.setattr(RaplMeter, "unavailable", classmethod(lambda cls, devices: reason))
     monkeypatch.setattr(doctor, "candidates", lambda: ("rapl", "estimate"))
     found = doctor.report([cpu_facts()])
     assert found.problems == (f"rapl: {reason}",)
@@ -115,7 +115,7 @@ def test_this_machine():
 
 def test_a_broken_meter_of_another_package_is_a_finding(monkeypatch):
     monkeypatch.setattr(doctor, "candidates", lambda: ("theirs", "estimate"))
-    monkeypatch.setitem(METERS._targets, "theirs", "no_such_package.meter:Theirs")
+    monkeypatch.setitem(METERS._builtin, "theirs", "no_such_package.meter:Theirs")
     theirs, estimate = doctor.report([cpu_facts()]).meters
     assert theirs.kind is None
     assert "no_such_package" in theirs.problem

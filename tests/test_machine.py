@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from energylab.machine import git_state, host_facts, in_container, package_versions, processor_name, usable_cores
+from energylab.machine import git_state, host_facts, in_container, package_versions, processor_name
 
 
 def test_host_facts_of_this_machine():
@@ -45,15 +45,6 @@ def test_processor_names(tmp_path, cpuinfo, name):
 
 def test_a_processor_without_a_name_is_called_by_its_architecture(tmp_path):
     assert processor_name(tmp_path)
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no processor affinity")
-def test_usable_cores_are_those_this_process_may_use():
-    allowed = os.sched_getaffinity(0)
-    code = "import os; os.sched_setaffinity(0, {%d}); from energylab.machine import usable_cores; print(usable_cores())"
-    done = subprocess.run([sys.executable, "-c", code % min(allowed)], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "1"
-    assert usable_cores() == len(allowed)
 
 
 def test_containers_are_known_by_their_marks(tmp_path):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import typing
 from pathlib import Path
 
+import builders
 import nbformat
 import papermill
 import pytest
 
 from energylab.errors import ParameterError
-from energylab.parameters import ADDED, NOT_IDENTITY, Parameters
+from energylab.parameters import ADDED, NOT_IDENTITY, PROTOCOLS, Parameters
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "01-benchmark.ipynb"
 
@@ -45,7 +49,7 @@ def test_papermill_explains_every_parameter():
     [
         ({"smaples": 3}, "did you mean 'samples'"),
         ({"samples": "3"}, "parameter samples='3' (str)"),
-        ({"samples": 0}, "greater than or equal to 1"),
+        ({"samples": 0}, "must be at least 1"),
         ({"samples": True}, "parameter samples=True (bool)"),
         ({"revision": 5607e12}, "-r revision VALUE"),
         ({"model": 7}, "-r model VALUE"),
@@ -77,11 +81,51 @@ def test_every_wrong_value_is_named_at_once():
     assert all(name in str(caught.value) for name in ("samples=0", "runs=0", "dtype='float64'"))
 
 
-def test_a_notebook_namespace_may_hold_functions_and_modules_but_no_unknown_value():
-    ok = {"samples": 3, "re": re, "parameters_cell": parameters_cell, "_private": 1, "In": [], "Out": {}}
-    assert Parameters.from_notebook(ok).samples == 3
-    with pytest.raises(ParameterError, match="unknown parameter 'sample'"):
-        Parameters.from_notebook({"sample": 3})
+CELLS = ["", "import re", "# Parameters\nsamples = 3\nsampels = 4\nPAPERMILL_INPUT_PATH = 'x'", "sample = 3\ntmp = 7"]
+
+
+def test_only_papermills_names_and_misspelt_ones_are_judged_in_a_notebook():
+    ours = {"samples": 3, "re": re, "_private": 1, "In": CELLS, "Out": {}, "PAPERMILL_INPUT_PATH": "x"}
+    assert Parameters.from_notebook({**ours, "tmp": 7, "of_a_startup_file": [1]}).samples == 3
+    for name, said in [
+        ("sampels", "unknown parameter 'sampels' (given to papermill); did you mean 'samples'?"),
+        ("sample", "unknown parameter 'sample' (set in cell [3]); did you mean 'samples'?"),
+        ("Samples", "(set outside the notebook's cells, for example by an IPython startup file)"),
+    ]:
+        with pytest.raises(ParameterError, match=re.escape(said)):
+            Parameters.from_notebook({**ours, name: 4})
+
+
+def test_a_parameter_that_now_holds_something_else_is_no_silent_default():
+    with pytest.raises(ParameterError, match=r"parameter model=<.*> \(object\): must be text"):
+        Parameters.from_notebook({"In": CELLS, "model": object()})
+
+
+@pytest.mark.slow
+def test_papermill_with_injected_paths_a_startup_file_and_a_wrong_name(tmp_path):
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "00-mine.py").write_text("colours = ['red']\n")
+    notebook = builders.write_notebook(
+        tmp_path / "in.ipynb",
+        "scratch = 3",
+        "from energylab.parameters import Parameters\nprint(Parameters.from_notebook(globals()).samples)",
+    )
+    command = [sys.executable, "-m", "papermill", str(notebook), str(tmp_path / "out.ipynb"), "--inject-paths"]
+    environment = {**os.environ, "IPYTHONDIR": str(tmp_path / "ipython")}
+    for given, said in (("samples", "7"), ("smaples", "(given to papermill); did you mean 'samples'?")):
+        done = subprocess.run(
+            [*command, "-p", given, "7"], env=environment, capture_output=True, text=True, check=False
+        )
+        printed = (tmp_path / "out.ipynb").read_text() + done.stderr
+        assert said in printed
+        assert (done.returncode == 0) is (given == "samples")
+
+
+def test_the_protocol_is_part_of_a_jobs_identity_unless_it_is_steady():
+    ids = {Parameters(protocol=name).job_id for name in PROTOCOLS}
+    assert len(ids) == len(PROTOCOLS)
+    assert Parameters(protocol="steady").job_id == Parameters().job_id
 
 
 def test_the_job_id_follows_what_is_measured_and_nothing_else():

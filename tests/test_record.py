@@ -116,6 +116,15 @@ def test_a_session_that_ended_early_is_not_official():
         assert "before 2 runs of 16 queries" in why
 
 
+def test_a_deviation_from_the_published_work_is_not_official_and_a_protocol_is():
+    for name in ("steady", "published-2025-02"):
+        protocol = published().protocol.model_copy(update={"name": name})
+        assert published(protocol=protocol).not_official() == ()
+        assert name in repr(published(protocol=protocol))
+    task = published().task.model_copy(update={"deviations": ("padded to the largest picture",)})
+    assert published(task=task).not_official() == ("deviation from the published work: padded to the largest picture",)
+
+
 def test_a_record_survives_its_own_json_with_the_same_digest():
     record = builders.record()
     again = Record.model_validate_json(record.model_dump_json())

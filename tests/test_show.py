@@ -8,6 +8,7 @@ from scipy import stats
 
 from energylab import show
 from energylab.figures import windows as figure
+from energylab.record import StopFacts
 
 
 def two_runs(first_j: float, second_j: float):
@@ -26,12 +27,52 @@ def test_the_rated_figure_and_its_interval_follow_from_the_runs():
     assert f"{sum(wh) / 2:.4g}" in show.energy_table(record).to_string()
 
 
-def test_an_unavailable_total_is_said_and_no_number_shown():
-    record = builders.record(energy_j=None)
-    assert "unavailable" in show.energy_table(record).to_string()
+def test_an_unavailable_total_is_said_and_what_was_measured_before_is_kept():
+    windows = (builders.window(run=0, index=0), builders.window(run=1, index=1, energy_j=None))
+    record = builders.record(energy_j=None, windows=windows)
+    table = show.energy_table(record)
+    assert set(table["Wh per 1,000 queries"]) == {"unavailable"}
+    assert set(table["runs"]) == {"1 of 2 whole"}
     assert "no figure" in show.trust(record)
+    assert "1 valid windows" in show.trust(record)
     assert show.energy_interval(record) is None
-    assert "window" in show.invalid_windows(record).index.name
+    assert show.invalid_windows(record)["reasons"].tolist() == ["no_tick"]
+
+
+def test_the_figure_of_a_session_that_stopped_is_the_one_its_rule_certified():
+    windows = (
+        builders.window(run=0, index=0, energy_j=16.0),
+        builders.window(run=1, index=1, energy_j=6.0, queries=(3, 4)),
+    )
+    stop = StopFacts(
+        rule="precision", target=0.2, reached=True, reason="precise enough", energy_j_per_query=22 / 18, low_j=1.1,
+        high_j=1.3, units=2, spent_j=3600.0,
+    )  # fmt: skip
+    record = builders.record(windows=windows, stop=stop)
+    figure = f"{22 / 18 / 3.6:.4g}"  # all queries, not the mean of a whole and a partial run
+    assert figure in show.energy_table(record).iloc[-1]["Wh per 1,000 queries"]
+    words = show.trust(record)
+    assert f"**{figure} Wh per 1,000 queries**" in words
+    assert "ended early (precise enough); all it took, warm-up and rest included, was 1 Wh" in words
+    assert "not official" in words
+
+
+def test_marks_truncation_and_deviations_are_said_beside_the_figure():
+    made = two_runs(16.0, 18.0)
+    data = {"truncated_queries": 5, "truncated_tokens": 806, "covariates": {"input_tokens": (469.0,)}}
+    record = builders.record(
+        windows=tuple(window.model_copy(update={"marks": ("not_finite",)}) for window in made.windows),
+        data=made.data.model_copy(update=data),
+        task=made.task.model_copy(update={"deviations": ("one forward pass is asked as generation",)}),
+        protocol=made.protocol.model_copy(update={"name": "published-2025-12"}),
+    )
+    said = show.conditions_table(record).to_string() + show.trust(record)
+    for words in (
+        "5 of 16 queries, 806 of 1,275 tokens cut", "not finite (NaN or infinity)", "2 of 2 windows",
+        "one forward pass is asked as generation", "published-2025-12", "its published runner cuts none",
+    ):  # fmt: skip
+        assert words in said
+    assert record.marks == ("not_finite", "truncated")
 
 
 def test_the_words_name_the_kind_and_why_it_is_not_official():

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from energylab import store
-from energylab.errors import RecordError
+from energylab.errors import DataError, RecordError
 from energylab.table import COLUMNS
 
 
@@ -21,16 +21,23 @@ def test_a_record_is_read_back_from_file_and_folder(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["record.json"]
 
 
-def test_a_failed_write_leaves_the_old_record_and_no_debris(tmp_path, monkeypatch):
-    path = store.write(builders.record(), tmp_path)
-    before = path.read_bytes()
-
+def test_a_failed_write_leaves_no_debris(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(store.os, "fsync", full)
     with pytest.raises(RecordError, match="No space left on device"):
         store.write(builders.record(energy_j=3.0), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_is_never_overwritten(tmp_path):
+    path = store.write(builders.record(), tmp_path)
+    before = path.read_bytes()
+    assert store.write(store.read_record(path), tmp_path) == path  # the same again changes nothing
+    for refused in (lambda: store.write(builders.record(energy_j=3.0), tmp_path), lambda: store.check_folder(tmp_path)):
+        with pytest.raises(RecordError, match="never overwritten: set another `repeat`"):
+            refused()
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["record.json"]
 
@@ -79,17 +86,7 @@ def test_a_csv_of_ones_own_needs_four_columns(tmp_path):
     pd.DataFrame({"task": ["t"], "model": ["m"], "energy_j": [1.5], "queries": [10]}).to_csv(file, index=False)
     assert store.read(file)[["model", "energy_j"]].values.tolist() == [["m", 1.5]]
     pd.DataFrame({"task": ["t"], "model": ["m"]}).to_csv(file, index=False)
-    with pytest.raises(RecordError, match="lacks the column energy_j, queries"):
-        store.read(file)
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"\xff\xfe\x00\x01,,\n\x00", b"task,model,energy_j,queries\na,b,1,2\na,b,1,2,3,4,5\n"]
-)
-def test_a_csv_that_is_none_says_so(tmp_path, content):
-    file = tmp_path / "mine.CSV"
-    file.write_bytes(content)
-    with pytest.raises(RecordError, match="mine.CSV cannot be read as a CSV"):
+    with pytest.raises(DataError, match="lacks the column energy_j, queries"):
         store.read(file)
 
 

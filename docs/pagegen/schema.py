@@ -7,7 +7,7 @@ import typing
 
 from pydantic import BaseModel
 
-from energylab import record, store
+from energylab import energy, record
 from energylab import table as tidy
 from energylab.studies.plan import GIVEN_BY_STUDY, StudyFile
 from pagegen import comments, types
@@ -72,7 +72,7 @@ def _tables() -> str:
         "# Tables",
         "Table in, table out: every function that rates, compares or draws takes the tidy table of `energylab.read`, "
         "one row a record, run and phase. A table of your own needs only "
-        f"{', '.join(code(name) for name in store.REQUIRED)}.",
+        f"{', '.join(code(name) for name in energy.REQUIRED)}.",
         "## The tidy table",
         table(("column", "type", "unit", "meaning"), [_typed(column) for column in tidy.TIDY]),
         "## The table of windows",

@@ -203,8 +203,8 @@ def endpoint_of(model: str, source: str, dtype: str, folder: Path) -> Iterator[t
     (str, str)
         The endpoint, and the name the server knows the model by.
     """
-    from energylab.serving.launch import transformers_serve
-    from energylab.tasks.stored import store_random
+    from energylab.serving.processes import transformers_serve
+    from energylab.tasks.served import store_random
 
     served = str(store_random(model, folder, dtype=dtype)) if source == "random" else model
     with transformers_serve(served, "--continuous-batching", "--dtype", dtype) as endpoint:

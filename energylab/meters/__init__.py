@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pkgutil import iter_modules
 
 from energylab.errors import MeterError
 from energylab.meters.base import DeviceCounters, Meter, Reading, wait_for_tick
@@ -11,37 +12,27 @@ from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
 from energylab.registry import Registry
 
-__all__ = ["METERS", "Chosen", "DeviceCounters", "Meter", "Reading", "choose", "wait_for_tick"]
+__all__ = ["METERS", "Chosen", "DeviceCounters", "Meter", "Reading", "auto_order", "choose", "wait_for_tick"]
+
+#: Modules of this folder that are no meter. Every other module NAME holds one, as class ``NameMeter``.
+HELPERS = ("base", "board", "nvml_library", "processor", "sampler")
+
+_OURS = {
+    module.name: f"energylab.meters.{module.name}:{module.name.capitalize()}Meter"
+    for module in iter_modules(__path__)
+    if module.name not in HELPERS
+}
 
 #: Every kind of meter by name. Other packages add theirs as entry points of the group ``energylab.meters``.
-METERS = Registry(
-    "meter",
-    {
-        "nvml": "energylab.meters.nvml:NvmlMeter",
-        "rapl": "energylab.meters.rapl:RaplMeter",
-        "codecarbon": "energylab.meters.codecarbon:CodeCarbonMeter",
-        "estimate": "energylab.meters.estimate:EstimateMeter",
-        "replay": "energylab.meters.replay:ReplayMeter",
-    },
-    group="energylab.meters",
-)
-
-#: What `auto` tries for a type of device, best first.
-PREFERRED = {"cuda": ("nvml",), "cpu": ("rapl", "estimate")}
+METERS = Registry("meter", _OURS, group="energylab.meters")
 
 
 @dataclass(frozen=True)
 class Chosen:
     """The meters of a session, unopened, and why these.
 
-    Attributes
-    ----------
-    scored : tuple of Meter
-        Their sum is the record's energy: one a device, or one that sees them all.
-    extra : tuple of Meter
-        Watch the same windows beside them.
-    why : str
-        One sentence for the reader of the notebook.
+    `scored` give the record's energy, summed: one a device, or one that sees them all. `extra` watch the same windows
+    beside them. `why` is one sentence for the reader of the notebook.
     """
 
     scored: tuple[Meter, ...]
@@ -52,7 +43,7 @@ class Chosen:
 def choose(parameters: Parameters, devices: Sequence[DeviceFacts]) -> Chosen:
     """Choose the meters of a session from its parameters ``meter`` and ``extra_meters``.
 
-    ``auto`` takes the first of `PREFERRED` for the type of device that can be used here.
+    ``auto`` takes the first of `auto_order` that works here: one that has a substitute is opened to see.
 
     Parameters
     ----------
@@ -63,7 +54,7 @@ def choose(parameters: Parameters, devices: Sequence[DeviceFacts]) -> Chosen:
     Returns
     -------
     Chosen
-        Unopened meters: opening them can still fail.
+        Unopened meters.
 
     Raises
     ------
@@ -73,30 +64,48 @@ def choose(parameters: Parameters, devices: Sequence[DeviceFacts]) -> Chosen:
         If a meter that was asked for by name cannot be used here, or `auto` finds none.
     """
     if parameters.meter == "auto":
-        scored, why = _best(devices)
+        scored, why = _best(parameters, devices)
     else:
         scored, why = METERS.get(parameters.meter), "asked for by name"
-        _refuse(scored, scored.why_not(devices))
-    extras = [METERS.get(name) for name in _names(parameters.extra_meters) if name != scored.name]
+        _refuse(scored, scored.unavailable(devices))
+    names = dict.fromkeys(name.strip() for name in parameters.extra_meters.split(",") if name.strip())
+    extras = [METERS.get(name) for name in names if name != scored.name]
     extra = [meter for kind in extras for meter in kind.for_devices(devices, parameters)]
-    meters = tuple(scored.for_devices(devices, parameters))
-    return Chosen(meters, tuple(extra), f"meter {scored.name}: {why}")
+    return Chosen(tuple(scored.for_devices(devices, parameters)), tuple(extra), f"meter {scored.name}: {why}")
 
 
-def _best(devices: Sequence[DeviceFacts]) -> tuple[type[Meter], str]:
+def auto_order(device_type: str) -> list[type[Meter]]:
+    """Return the kinds of meter that `auto` tries for a type of device, best first."""
+    kinds = [METERS.get(name) for name in _OURS]
+    ranked = [kind for kind in kinds if kind.rank is not None and device_type in kind.watches]
+    return sorted(ranked, key=lambda kind: kind.rank)
+
+
+def _best(parameters: Parameters, devices: Sequence[DeviceFacts]) -> tuple[type[Meter], str]:
     passed_over = []
-    for name in PREFERRED.get(devices[0].type, ()):
-        kind = METERS.get(name)
-        reason = kind.why_not(devices)
+    left = auto_order(devices[0].type)
+    while left:
+        kind = left.pop(0)
+        reason = kind.unavailable(devices) or (_trial(kind, parameters, devices) if left else None)
         if reason is None:
             first = "the best source for this device" if not passed_over else "the best left"
             return kind, "; ".join([first, *passed_over])
-        passed_over.append(f"{name} not: {reason}")
+        passed_over.append(f"{kind.name} not: {reason}")
     raise MeterError(
-        f"no meter sees the energy of a {devices[0].type} device here"
-        f" ({'; '.join(passed_over) or 'none is known'}); "
+        f"no meter sees the energy of a {devices[0].type} device here ({'; '.join(passed_over) or 'none is known'}); "
         f"name one with meter=, of: {', '.join(METERS.names())}"
     )
+
+
+def _trial(kind: type[Meter], parameters: Parameters, devices: Sequence[DeviceFacts]) -> str | None:
+    """Open the meters once: counters may exist and stand still, or step too rarely."""
+    try:
+        for meter in kind.for_devices(devices, parameters):
+            with meter:
+                meter.read()
+    except MeterError as error:
+        return str(error)
+    return None
 
 
 def _refuse(kind: type[Meter], reason: str | None) -> None:
@@ -104,8 +113,3 @@ def _refuse(kind: type[Meter], reason: str | None) -> None:
         raise MeterError(
             f"meter {kind.name!r} cannot be used here: {reason}; use meter=auto, or one of: {', '.join(METERS.names())}"
         )
-
-
-def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    return list(dict.fromkeys(name for name in names if name))

@@ -1,9 +1,11 @@
-"""What every meter is: a counter of joules with a monotonic time beside it."""
+"""What every meter is: a counter of joules with a monotonic time beside it; and what such a counter is like."""
 
 from __future__ import annotations
 
+import statistics
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,15 +17,7 @@ from energylab.record import DeviceFacts, EnergyKind, MeterFacts
 
 @dataclass(frozen=True)
 class Reading:
-    """One reading of a counter.
-
-    Attributes
-    ----------
-    energy_j : float
-        Cumulative energy since an arbitrary origin, in joules.
-    time_s : float
-        Monotonic time of the reading, in seconds.
-    """
+    """Cumulative energy since an arbitrary origin, in joules, and the monotonic time of the reading, in seconds."""
 
     energy_j: float
     time_s: float
@@ -31,10 +25,9 @@ class Reading:
 
 @dataclass(frozen=True)
 class DeviceCounters:
-    """What a device tells of itself beside energy, read between windows.
+    """What a device tells of itself beside energy, read between windows; None where it does not say.
 
-    The four ``*_s`` fields are cumulative seconds since an arbitrary origin: a window's share is a difference.
-    None means the device does not say.
+    Fields in ``_s`` are cumulative seconds since an arbitrary origin: a window's share is a difference.
     """
 
     temperature_c: float | None = None
@@ -45,39 +38,45 @@ class DeviceCounters:
     thermal_s: float | None = None
     power_brake_s: float | None = None
     hardware_slowdown_s: float | None = None
-    cotenants: tuple[int, ...] = ()
+    own_s: float | None = None  # processor time of the session's processes, on a processor
+    others_s: float | None = None  # processor time of all others there
+    cotenants: tuple[int, ...] = ()  # processes of others on a board
+    marks: tuple[str, ...] = ()  # of the time since the last look, as `energylab.protocol.validity.MARKS` names them
 
 
 class Meter(ABC):
     """A source of energy. Every meter is a counter: a window is the difference of two readings.
 
-    Creating a meter touches nothing; `open` does. A meter that samples power integrates it in the background, so
-    that it is a counter too.
+    Creating a meter touches nothing; `open` does. A meter that samples power integrates it in the background. A new
+    meter is one module ``energylab/meters/NAME.py`` with one class ``NameMeter``; nothing else is edited.
 
     Attributes
     ----------
     name : str
         Name of the source (``nvml``, ``rapl`` …).
+    watches : tuple of str
+        Types of device whose energy it can give: it may be scored on these alone.
+    rank : int or None
+        Place among the meters that ``meter=auto`` tries for a device, lowest first; None: only by name.
     kind : EnergyKind
         Kind of the energy it gives; a meter that wraps another has the kind of its actual source.
-    device : str
-        What it watches: a board's UUID, ``cpu``, ``package-0``.
+    device, source : str
+        What it watches (a board's UUID, ``cpu``, ``package-0``), and what is actually read.
     update_period_s : float or None
         Time between two steps of the counter, measured by `open`; None for a counter without visible steps.
-    latency_s : float
-        How late a change of power can appear in the counter.
-    quantum_j : float
-        Resolution of the counter.
+    latency_s, quantum_j : float
+        How late a change of power can appear in the counter, in seconds; its resolution, in joules.
     power_limit_w : float or None
-        Largest power the device may draw, where known.
+        Largest power the device may draw, where it tells.
+    believed_w : float or None
+        Largest power that is believed where the device tells no limit: set after the warm-up.
     gain_error : float or None
         Relative gain error of the sensor, fixed per board; not part of a window's bound.
-    watches : tuple of str
-        Types of device whose energy it can give: a meter may be scored on these alone.
     """
 
     name: ClassVar[str]
     watches: ClassVar[tuple[str, ...]] = ()
+    rank: ClassVar[int | None] = None
     kind: EnergyKind
     device: str
     source: str
@@ -86,6 +85,7 @@ class Meter(ABC):
     latency_s: float = 0.0
     quantum_j: float = 0.0
     power_limit_w: float | None = None
+    believed_w: float | None = None
     gain_error: float | None = None
     notes: tuple[str, ...] = ()
 
@@ -94,31 +94,25 @@ class Meter(ABC):
 
     @classmethod
     def for_devices(cls, devices: Sequence[DeviceFacts], parameters: Parameters) -> list[Meter]:
-        """Make the meters of these devices, unopened: one a device, or one for the whole machine.
-
-        Raises
-        ------
-        MeterError
-            If this kind of meter cannot be chosen by its name.
-        """
+        """Make the meters of these devices, unopened: one a device, or one for the whole machine."""
         raise MeterError(f"meter {cls.name!r} cannot be chosen by name; create it and hand it over")
 
     @classmethod
-    def why_not(cls, devices: Sequence[DeviceFacts]) -> str | None:
-        """Say why this meter cannot be used on these devices here; None when it can. Cheap: opens nothing."""
+    def unavailable(cls, devices: Sequence[DeviceFacts]) -> str | None:
+        """Return why this meter cannot be used on these devices here; None when it can. Cheap: opens nothing."""
         blind = sorted({device.type for device in devices} - set(cls.watches))
         return f"it does not see the energy of a {' or '.join(blind)} device" if blind else None
 
     @abstractmethod
     def open(self) -> None:
-        """Connect to the source and measure its update period.
+        """Connect to the source, see its counter move and measure its update period.
 
         Raises
         ------
         MeterPermissionError
             If the counter exists but may not be read; the message names the command that grants it.
         MeterError
-            If the source is not there.
+            If the source is not there, or its counter stands still.
         """
 
     @abstractmethod
@@ -127,38 +121,30 @@ class Meter(ABC):
 
         Raises
         ------
-        DeviceLostError
-            If the device no longer answers.
         MeterError
-            If the reading failed otherwise.
+            If the reading failed, or cannot be true: the window it would have ended is then invalid.
         """
 
     def close(self) -> None:  # noqa: B027 - most meters hold nothing
         """Release what `open` took."""
 
     def counters(self) -> DeviceCounters:
-        """Return what the device says of itself beside energy; all None where it says nothing."""
+        """Return what the device says of itself beside energy."""
         return DeviceCounters()
 
     def edge_power_w(self) -> float | None:
         """Return the largest power seen just now, in watts; the power limit if the meter cannot see power."""
         return self.power_limit_w
 
+    @property
+    def of_processor(self) -> bool:
+        """Whether it watches a processor, which other processes use too."""
+        return bool(self.watches) and ("cuda" not in self.watches or self.device == "cpu")
+
     def facts(self, scored: bool) -> MeterFacts:
         """Describe the meter for the record."""
-        return MeterFacts(
-            name=self.name,
-            source=self.source,
-            kind=self.kind,
-            device=self.device,
-            scored=scored,
-            update_period_s=self.update_period_s,
-            read_cost_s=self.read_cost_s,
-            latency_s=self.latency_s,
-            quantum_j=self.quantum_j,
-            gain_error=self.gain_error,
-            notes=self.notes,
-        )
+        told = MeterFacts.model_fields.keys() - {"scored"}
+        return MeterFacts(scored=scored, **{name: getattr(self, name) for name in told})
 
     def __enter__(self) -> Meter:
         self.open()
@@ -169,21 +155,7 @@ class Meter(ABC):
 
 
 def wait_for_tick(meter: Meter, timeout_s: float, poll_s: float = 0.001) -> Reading:
-    """Poll until the counter steps, and return the reading right after the step.
-
-    Parameters
-    ----------
-    meter : Meter
-        An open meter.
-    timeout_s : float
-        Longest time to wait.
-    poll_s : float, default 0.001
-        Time between two readings: the residual uncertainty of the edge.
-
-    Returns
-    -------
-    Reading
-        The first reading that differs from the one at the call.
+    """Poll until the counter steps, and return the reading right after the step: exact to `poll_s`.
 
     Raises
     ------
@@ -198,3 +170,51 @@ def wait_for_tick(meter: Meter, timeout_s: float, poll_s: float = 0.001) -> Read
             return reading
         if reading.time_s - first.time_s > timeout_s:
             raise CounterStuckError(f"{meter.name}: the counter of {meter.device} did not step within {timeout_s:g} s")
+
+
+def read_cost(meter: Meter, reads: int = 20) -> float:
+    """Return the median time one read takes, in seconds of the machine's own clock (not the meter's)."""
+    costs = []
+    for _ in range(reads):
+        start_s = time.perf_counter()
+        meter.read()
+        costs.append(time.perf_counter() - start_s)
+    return statistics.median(costs)
+
+
+def update_period(meter: Meter, steps: int = 4, cap_s: float = 1.0, poll_s: float = 0.002) -> float:
+    """Watch a counter and return the mean time between two of its steps, in seconds.
+
+    A counter that steps faster than it is read gives the time between two reads: too long rather than too short.
+
+    Raises
+    ------
+    CounterStuckError
+        If it stepped fewer than twice within `cap_s` seconds: it is distrusted until it has been seen to move.
+    """
+
+    def look() -> tuple[float, float]:
+        reading = meter.read()
+        return reading.energy_j, reading.time_s
+
+    edges = step_times(look, meter.clock, steps + 1, cap_s, poll_s)
+    if len(edges) < 2:
+        often = "did not move" if not edges else "stepped once"
+        raise CounterStuckError(f"{meter.name}: the counter of {meter.device} {often} within {cap_s:g} s")
+    return (edges[-1] - edges[0]) / (len(edges) - 1)
+
+
+def step_times(
+    look: Callable[[], tuple[float, float]], clock: Clock, steps: int, cap_s: float, poll_s: float = 0.002
+) -> list[float]:
+    """Return the times at which a value changed: up to `steps` of them within `cap_s`; `look` gives (value, time)."""
+    value, time_s = look()
+    deadline_s = time_s + cap_s
+    edges: list[float] = []
+    while len(edges) < steps and time_s < deadline_s:
+        clock.sleep(poll_s)
+        seen, time_s = look()
+        if seen != value:
+            edges.append(time_s)
+        value = seen
+    return edges

@@ -1,7 +1,6 @@
 """CodeCarbon as a counter: what the published figures were measured with, beside our own meters.
 
-The AI Energy Score figures come from CodeCarbon, which on NVIDIA boards reads the same counter as `nvml`. Watching one
-window with both shows what the wrapper itself adds.
+On NVIDIA boards it reads the same counter as `nvml`. Watching one window with both shows what the wrapper itself adds.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from typing import Any
 
 from energylab.clock import Clock
 from energylab.errors import MeterError
-from energylab.meters.base import Meter, Reading
-from energylab.meters.probe import read_cost, update_period
+from energylab.meters.base import DeviceCounters, Meter, Reading, read_cost, update_period
+from energylab.meters.processor import Company, ProcessTime
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
 
@@ -22,13 +21,29 @@ J_PER_KWH = 3.6e6
 #: CodeCarbon's ways of watching a processor that read a counter; all others are power models.
 HARDWARE_MODES = ("intel_rapl",)
 
+#: Everything in a user's CodeCarbon configuration that would change an energy, write a file or send something.
+PINNED = {
+    "output_methods": [],
+    "emissions_endpoint": None,
+    "force_carbon_intensity_g_co2e_kwh": 1.0,  # carbon is not asked for: no look-up, no network
+    "force_cpu_power": None,
+    "force_ram_power": None,
+    "force_mode_cpu_load": False,
+    "rapl_include_dram": False,
+    "rapl_prefer_psys": False,
+    "pue": 1.0,
+    "wue": 0.0,
+    "tracking_mode": "machine",
+    "allow_multiple_runs": True,  # no lock file
+    "log_level": "error",
+}
 
-class CodeCarbonMeter(Meter):
+
+class CodecarbonMeter(Meter):
     """Energy of the boards, or of the processor, as CodeCarbon's tracker gives it.
 
     A reading ends one of CodeCarbon's tasks and begins the next, the calls that optimum-benchmark makes around every
-    phase. They cost about 1.5 ms. The tracker writes no file, sends nothing, and takes no setting from the user's
-    CodeCarbon configuration that would change an energy.
+    phase; they cost about 1.5 ms.
 
     Parameters
     ----------
@@ -55,53 +70,33 @@ class CodeCarbonMeter(Meter):
         self.device = "+".join(self.boards) or "cpu"
         self.kind = "measured" if self.boards else "estimated"  # open() finds out for the processor
         self.source = "not opened"
-        self._make = tracker
+        self._make = tracker or _offline_tracker
+        self._company = Company(ProcessTime())
         self._tracker: Any = None
         self._energy_j = 0.0
 
     @classmethod
     def for_devices(cls, devices: Sequence[DeviceFacts], parameters: Parameters) -> list[Meter]:
-        """Return one meter: CodeCarbon sums the boards it is given.
-
-        Raises
-        ------
-        MeterError
-            If a board has no UUID: leaving it out would lose its energy.
-        """
+        """Return one meter: CodeCarbon sums the boards it is given. One without a UUID would be left out."""
         boards = [device for device in devices if device.type == "cuda"]
-        strange = [device.name for device in boards if device.uuid is None]
+        strange = [str(device.name) for device in boards if device.uuid is None]
         if strange:
             raise MeterError(f"codecarbon: {', '.join(strange)} has no UUID to name it by")
         return [cls([device.uuid for device in boards])]
 
     def open(self) -> None:
-        """Start the tracker and find out what it reads.
-
-        Raises
-        ------
-        MeterError
-            If CodeCarbon does not see the device.
-        """
-        self._tracker = (self._make or _offline_tracker)(
-            gpu_ids=list(self.boards) or None,
-            output_methods=[],
-            emissions_endpoint=None,
-            force_carbon_intensity_g_co2e_kwh=1.0,  # carbon is not asked for: no look-up, no network
-            force_cpu_power=None,
-            force_ram_power=None,
-            force_mode_cpu_load=False,
-            pue=1.0,
-            wue=0.0,
-            tracking_mode="machine",
-            allow_multiple_runs=True,  # no lock file
-            log_level="error",
-        )
+        """Start the tracker, find out what it reads, and see the counter of a board step."""
+        self._tracker = self._make(gpu_ids=list(self.boards) or None, **PINNED)
         self._energy_j = 0.0
         self._tracker.start_task()
-        self._describe()
-        # On a board the counter behind it steps; a processor's power model has no steps.
-        self.update_period_s = update_period(self, steps=6, cap_s=1.5, poll_s=0.005) if self.boards else None
-        self.read_cost_s = read_cost(self, reads=5)
+        try:
+            self._describe()
+            # On a board the counter behind it steps; a processor's power model has no steps.
+            self.update_period_s = update_period(self, steps=6, cap_s=1.5, poll_s=0.005) if self.boards else None
+            self.read_cost_s = read_cost(self, reads=5)
+        except MeterError:
+            self.close()
+            raise
 
     def read(self) -> Reading:
         """Return the joules of all tasks so far, the present one included."""
@@ -123,12 +118,15 @@ class CodeCarbonMeter(Meter):
             self._tracker.stop()
             self._tracker = None
 
+    def counters(self) -> DeviceCounters:
+        """Return the load of the processor by others, where it is the processor that is watched."""
+        return DeviceCounters() if self.boards else self._company.counters()
+
     def _describe(self) -> None:
         """State kind and source by what CodeCarbon found: it falls back from counters to models without a word."""
         found = {type(hardware).__name__: hardware for hardware in self._tracker._hardware}
         boards = found["GPU"].gpu_ids if "GPU" in found else []
         if len(boards) < len(self.boards) or (not self.boards and "CPU" not in found):
-            self.close()
             raise MeterError(
                 f"codecarbon does not see {self.device}: it found {', '.join(found) or 'nothing'}, of these boards "
                 f"{len(boards)} of {len(self.boards)}; see `codecarbon detect`"

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from energylab.clock import Clock
 from energylab.errors import MeterError
-from energylab.machine import usable_cores
-from energylab.meters.base import DeviceCounters, Meter, Reading
-from energylab.meters.probe import read_cost
+from energylab.meters.base import DeviceCounters, Meter, Reading, read_cost
+from energylab.meters.processor import Company, ProcessTime, own_processes, usable_cores
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
 from energylab.serving.processes import ServerProcesses
@@ -18,25 +17,21 @@ from energylab.serving.processes import ServerProcesses
 
 @dataclass(frozen=True)
 class PowerModel:
-    """Power of a processor, linear in its load: ``cores x core_w x (static_share + (1 - static_share) x
-    load)``.
+    """Power of a processor, linear in its load: ``cores x core_w x (static_share + (1 - static_share) x load)``.
 
     Attributes
     ----------
     core_w : float
-        Power of one fully busy core, in watts. The default, 12 W, is what Green Algorithms takes for a
-        processor it does not know [1]_; the thermal design power divided by the number of cores is the usual
-        choice for a known one.
+        Power of one fully busy core, in watts. The default, 12 W, is what Green Algorithms takes for a processor it
+        does not know [1]_; the thermal design power divided by the number of cores is usual for a known one.
     static_share : float
-        Part of that power a core draws at rest, between 0 and 1. Linear in load with an idle floor is the
-        model of Fan et al. [2]_; their machines of 2007 idled at half of their peak, while servers of the
-        2010s get down to a fifth [3]_, the default.
+        Part of that power a core draws at rest, between 0 and 1. Linear in load with an idle floor is the model of
+        Fan et al. [2]_; servers of the 2010s idle at a fifth of their peak [3]_, the default.
 
     References
     ----------
-    .. [1] Lannelongue, Grealey, Inouye (2021), Green Algorithms: Quantifying the Carbon Footprint of
-       Computation, Advanced Science 8, 2100707, https://doi.org/10.1002/advs.202100707; 12 W a core for
-       processor "Any" in its data (``TDP_cpu.csv``).
+    .. [1] Lannelongue, Grealey, Inouye (2021), Green Algorithms, Advanced Science 8, 2100707,
+       https://doi.org/10.1002/advs.202100707; processor "Any" in its data (``TDP_cpu.csv``).
     .. [2] Fan, Weber, Barroso (2007), Power provisioning for a warehouse-sized computer, ISCA '07,
        https://doi.org/10.1145/1250662.1250665.
     .. [3] Barroso, Hölzle, Ranganathan (2018), The Datacenter as a Computer, 3rd ed., chapter 5,
@@ -50,50 +45,60 @@ class PowerModel:
         if not self.core_w > 0 or not 0 <= self.static_share <= 1:
             raise MeterError(f"{self} is no power model: core_w must be above 0 and static_share from 0 to 1")
 
-    def energy_j(self, cpu_s: float, wall_s: float, cores: int) -> float:
-        """Return the joules of `cpu_s` seconds of processor time within `wall_s` seconds on `cores` cores."""
-        return self.core_w * ((1 - self.static_share) * cpu_s + self.static_share * cores * wall_s)
+    def energy_j(self, cpu_s: float, wall_s: float, cores: float) -> float:
+        """Return the joules of `cpu_s` seconds of processor time within `wall_s` seconds on `cores` cores.
+
+        Two threads of one core use twice the time and draw no more than one core: more than all cores is not counted.
+        """
+        busy_s = min(cpu_s, cores * wall_s)
+        return self.core_w * ((1 - self.static_share) * busy_s + self.static_share * cores * wall_s)
 
 
 class EstimateMeter(Meter):
-    """Processor time of this process under a `PowerModel`: an estimate, in place of a measurement.
+    """Processor time of this process and its children under a `PowerModel`: an estimate, in place of a measurement.
 
-    Child processes are not seen, and memory is not in it. With a server the processor time is that of all its
-    processes, and none of this one's.
+    Memory is not in it. With a server the processor time is that of all its processes, and none of this one's.
 
     Parameters
     ----------
     model : PowerModel, optional
         Watts of a busy core and share of it at rest.
-    cores : int, optional
-        Cores whose power at rest is counted; those this process may run on, by default.
+    cores : float, optional
+        Cores whose power at rest is counted; those this process may use, by default.
     clock : Clock, optional
     cpu_time : callable, optional
-        Returns the processor time of this process in seconds.
+        Returns the processor time that is counted, in seconds.
     server : ServerProcesses, optional
         Whose processor time to take in place of this process's.
+    company : Company, optional
+        Tells the load by others; looks at this machine by default.
     """
 
     name = "estimate"
     kind = "estimated"
     device = "cpu"
     watches = ("cpu",)
+    rank = 2
 
     def __init__(
         self,
         model: PowerModel | None = None,
         *,
-        cores: int | None = None,
+        cores: float | None = None,
         clock: Clock | None = None,
-        cpu_time: Callable[[], float] = time.process_time,
+        cpu_time: Callable[[], float] | None = None,
         server: ServerProcesses | None = None,
+        company: Company | None = None,
     ) -> None:
         super().__init__(clock)
         self.model = model or PowerModel()
         self._cores = cores
         self._server = server
-        self._cpu_time = cpu_time if server is None else server.cpu_s
-        self._start_s: float | None = None
+        self._ours = ProcessTime()
+        self._cpu_time = cpu_time or (self._ours if server is None else server.cpu_s)
+        self._company = company or Company(own_processes(self._ours, server))
+        self._last: tuple[float, float] | None = None  # time and processor time
+        self._energy_j = 0.0
         whose = "" if server is None else " of the server's processes"
         at_rest = f"{self.model.static_share:.0%} of it at rest"
         self.source = f"processor time{whose} x {self.model.core_w:g} W a core, {at_rest}"
@@ -111,21 +116,28 @@ class EstimateMeter(Meter):
         """Take the present as the origin. Processor time has no visible steps: no period to measure."""
         if self._server is not None:
             self._server.refresh()
-            self._cores = self._cores or self._server.cores()
+            self._cores = self._cores or usable_cores(self._server.cpus())
         self._cores = self._cores or usable_cores()
-        self._start_s = self.clock.now()
+        self._ours.look()
+        self._last, self._energy_j = (self.clock.now(), self._cpu_time()), 0.0
         self.quantum_j = self.model.core_w * time.get_clock_info("process_time").resolution
         self.read_cost_s = read_cost(self)
 
     def read(self) -> Reading:
         """Return joules since `open` under the power model."""
-        if self._start_s is None:
+        if self._last is None:
             raise MeterError("the estimate meter is not open; call open() or use it in a with block")
-        now_s = self.clock.now()
-        return Reading(self.model.energy_j(self._cpu_time(), now_s - self._start_s, self._cores), now_s)
+        before_s, before_cpu_s = self._last
+        self._last = now_s, cpu_s = self.clock.now(), self._cpu_time()
+        self._energy_j += self.model.energy_j(cpu_s - before_cpu_s, now_s - before_s, self._cores)
+        return Reading(self._energy_j, now_s)
 
     def counters(self) -> DeviceCounters:
-        """Return nothing: a model tells no temperature. Between windows, look for new processes of the server."""
+        """Return the load by others. Between windows, look for new processes."""
         if self._server is not None:
             self._server.refresh()
-        return super().counters()
+        missed = self._ours.look() and self._server is None
+        found = self._company.counters()
+        return DeviceCounters(
+            own_s=found.own_s, others_s=found.others_s, marks=(*found.marks, *(("children_missed",) if missed else ()))
+        )

@@ -6,16 +6,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from energylab.clock import Clock
-from energylab.errors import MeterError
-from energylab.meters.base import DeviceCounters, Meter, Reading
-from energylab.meters.nvml_library import MIG_REFUSED, NotSupportedError, Nvml, board_users, in_mig_mode, text
-from energylab.meters.probe import read_cost, step_times, update_period
+from energylab.errors import CounterStuckError, MeterError
+from energylab.meters.base import DeviceCounters, Meter, Reading, read_cost, step_times, update_period
+from energylab.meters.board import Tenants, Throttle
+from energylab.meters.nvml_library import JETSON, MIG_REFUSED, NotSupportedError, Nvml, board_users, in_mig_mode, text
 from energylab.meters.sampler import PowerIntegrator
-from energylab.meters.tenants import Tenants
-from energylab.meters.throttle import Throttle
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
 from energylab.serving.processes import ServerProcesses
+
+#: Words in the names of processors with a GPU of their own: Jetson boards.
+INTEGRATED = ("Orin", "Xavier", "Tegra", "Jetson", "Thor", "nvgpu")
 
 INSTANT = "NVML_FI_DEV_POWER_INSTANT"
 
@@ -54,6 +55,7 @@ class NvmlMeter(Meter):
     name = "nvml"
     kind = "measured"
     watches = ("cuda",)
+    rank = 1
 
     def __init__(
         self,
@@ -78,30 +80,15 @@ class NvmlMeter(Meter):
 
     @classmethod
     def for_devices(cls, devices: Sequence[DeviceFacts], parameters: Parameters) -> list[Meter]:
-        """Return one meter a board, by UUID.
-
-        Raises
-        ------
-        MeterError
-            If a device has no UUID: it is no board of NVIDIA's, and leaving it out would lose its energy.
-        """
-        strange = [device.name for device in devices if device.uuid is None]
+        """Return one meter a board, by UUID: leaving one out would lose its energy."""
+        strange = [str(device.name) for device in devices if device.uuid is None]
         if strange:
             raise MeterError(f"nvml: {', '.join(strange)} has no UUID; only NVIDIA boards can be watched")
         server = ServerProcesses.of(parameters)
         return [cls(device.uuid, served=None if server is None else server.tree) for device in devices]
 
     def open(self) -> None:
-        """Find the board, choose counter or integrated power, and measure its update period.
-
-        Raises
-        ------
-        MeterPermissionError
-            If this user may not talk to the board, or not ask it for its state.
-        MeterError
-            If there is no such board, it is split into MIG slices, has neither counter nor power sensor, or its
-            counter does not move.
-        """
+        """Find the board, choose counter or integrated power, and measure its update period."""
         self._nvml.start()
         self._started, self.notes = True, ()
         try:
@@ -163,13 +150,7 @@ class NvmlMeter(Meter):
         return None if milliwatts is None else milliwatts / 1000
 
     def known_power_w(self) -> float:
-        """Return the power of this instant in watts.
-
-        Raises
-        ------
-        MeterError
-            If the board does not tell it.
-        """
+        """Return the power of this instant in watts; a board that does not tell it is an error."""
         power_w = self.instant_power_w()
         if power_w is None:
             raise MeterError(f"{self.device} does not tell its instantaneous power ({INSTANT})")
@@ -201,24 +182,27 @@ class NvmlMeter(Meter):
             return
         self.source = "nvmlDeviceGetTotalEnergyConsumption"
         self.quantum_j = 0.001
-        self.update_period_s = update_period(self, steps=10, cap_s=WATCH_S)
-        if self.update_period_s is None:
-            raise MeterError(
-                f"the energy counter of {self.device} did not step twice within {WATCH_S:g} s: it is stuck; see "
-                "`nvidia-smi`, reload the driver, or reboot"
-            )
+        try:
+            self.update_period_s = update_period(self, steps=10, cap_s=WATCH_S)
+        except CounterStuckError as error:
+            raise CounterStuckError(f"{error}: see `nvidia-smi`, reload the driver, or reboot") from None
 
     def _integrate(self) -> None:
         if self.instant_power_w() is None:
-            raise MeterError(
-                f"{self.device} has neither an energy counter nor an instantaneous power field ({INSTANT}): it is too "
-                "old, or its driver is. Update the driver; its energy cannot be measured as it is"
-            )
+            missing = f"{self.device} has neither an energy counter nor an instantaneous power field ({INSTANT})"
+            raise MeterError(f"{missing}: {self._advice()}")
         self._refresh_s = self._power_refresh_s()
         self._integrator = PowerIntegrator(self.known_power_w, self.clock)
         self._integrator.start()
         self.source = f"{INSTANT}, integrated"
         self.notes += ("no energy counter on this board: instantaneous power is sampled and integrated",)
+
+    def _advice(self) -> str:
+        """Return what helps a board without a counter: nothing on a Jetson, whose sensors NVML does not know."""
+        name = text(self._nvml.call("nvmlDeviceGetName", self._handle))
+        if any(word in name for word in INTEGRATED):
+            return JETSON
+        return f"{name} or its driver is too old. A newer driver may help; its energy cannot be measured as it is"
 
     def _power_refresh_s(self) -> float:
         """Watch the power sensor, and return how old a reading of it can be."""

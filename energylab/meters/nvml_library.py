@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from energylab.errors import DeviceLostError, MeterError, MeterPermissionError
@@ -26,13 +27,25 @@ class NotSupportedError(MeterError):
 _LOST = ("GPU_IS_LOST", "RESET_REQUIRED")
 _DENIED = ("NO_PERMISSION", "OPERATING_SYSTEM")
 _ABSENT = ("NOT_SUPPORTED", "FUNCTION_NOT_FOUND", "ARGUMENT_VERSION_MISMATCH", "DEPRECATED", "NO_DATA")
-_NO_DRIVER = ("LIBRARY_NOT_FOUND", "DRIVER_NOT_LOADED", "LIB_RM_VERSION_MISMATCH", "GPU_NOT_FOUND")
 
 _GRANT = {
     "NO_PERMISSION": "this user may not open the device files: compare `ls -l /dev/nvidia*` with `id`, then "
     "for example `sudo usermod -aG video $USER` and log in again",
     "OPERATING_SYSTEM": "a container or a scheduler hides the board: start it with `docker run --gpus all …` "
     "or `srun --gres=gpu:1 …`",
+}
+#: What a Jetson needs: its library, where it has one, tells neither energy nor power.
+JETSON = (
+    "a Jetson's power is not told by the NVIDIA library; read its own sensors (INA3221, as `tegrastats` does) by a "
+    "meter of your own: see docs/add-a-meter.md"
+)
+#: Files that tell why there is no NVIDIA library: another maker's driver, or a Jetson.
+_INSTEAD = {
+    Path(
+        "/dev/kfd"
+    ): "the GPU here is AMD's (ROCm), whose energy no meter of this package reads; write one of your own "
+    "(see docs/add-a-meter.md) or use device=cpu",
+    Path("/etc/nv_tegra_release"): JETSON,
 }
 _NEXT = {
     "LIBRARY_NOT_FOUND": "no NVIDIA driver is installed here (libnvidia-ml.so.1 is missing)",
@@ -60,13 +73,7 @@ MIG_REFUSED = (
 
 
 class Nvml:
-    """The library, started and stopped in pairs.
-
-    Parameters
-    ----------
-    module : module, optional
-        ``pynvml``, or an object with its functions, constants and ``NVMLError``; imported when first needed.
-    """
+    """The library, started and stopped in pairs: ``pynvml``, imported when first needed, or what stands in for it."""
 
     def __init__(self, module: Any = None) -> None:
         self._given = module
@@ -81,13 +88,7 @@ class Nvml:
         return self._given
 
     def start(self) -> None:
-        """Start the library; the driver counts starts, so nested starts are fine.
-
-        Raises
-        ------
-        MeterError
-            If there is no driver to talk to.
-        """
+        """Start the library; the driver counts starts, so nested starts are fine."""
         self.call("nvmlInit")
 
     def stop(self) -> None:
@@ -103,14 +104,8 @@ class Nvml:
         finally:
             self.stop()
 
-    def constant(self, name: str) -> int:
-        """Return a constant of the library.
-
-        Raises
-        ------
-        NotSupportedError
-            If the installed nvidia-ml-py does not know it.
-        """
+    def constant(self, name: str) -> Any:
+        """Return a constant or a function of the library; one it does not know is not supported."""
         value = getattr(self.module, name, None)
         if value is None:
             raise NotSupportedError(
@@ -119,18 +114,8 @@ class Nvml:
         return value
 
     def call(self, function: str, *arguments: Any) -> Any:
-        """Call a function of the library.
-
-        Raises
-        ------
-        DeviceLostError, MeterPermissionError, NotSupportedError, MeterError
-            By the meaning of NVML's error code.
-        """
-        target = getattr(self.module, function, None)
-        if target is None:
-            raise NotSupportedError(
-                f"the installed nvidia-ml-py has no {function}; upgrade it: `pip install -U nvidia-ml-py`"
-            )
+        """Call a function of the library; its error codes become errors of this package."""
+        target = self.constant(function)
         try:
             return target(*arguments)
         except self.module.NVMLError as error:
@@ -146,13 +131,7 @@ class Nvml:
             return None
 
     def fields(self, handle: Any, names: Iterable[str]) -> list[int | float | None]:
-        """Read several field values in one call, by the name of their identifier.
-
-        Returns
-        -------
-        list
-            One value a name, None where the board or the installed library does not have the field.
-        """
+        """Read several field values in one call, by name; None where the board or the library does not have one."""
         known = {name: getattr(self.module, name, None) for name in names}
         asked = [name for name, identifier in known.items() if identifier is not None]
         answers = self.call("nvmlDeviceGetFieldValues", handle, [known[name] for name in asked]) if asked else []
@@ -174,18 +153,17 @@ class Nvml:
     def _translated(self, code: int, what: str) -> MeterError:
         """Turn an error code into the error this package raises: the one place where the codes are known."""
         name = self._name(code)
-        said = f"NVML {what}: {name} (code {code})"
+        failed = f"NVML {what}: {name} (code {code})"
         if name in _LOST:
             return DeviceLostError(
-                f"{said}; the board stopped answering: see `dmesg | grep -i xid`, then reset it or reboot"
+                f"{failed}; the board stopped answering: see `dmesg | grep -i xid`, then reset it or reboot"
             )
         if name in _DENIED:
-            return MeterPermissionError(f"{said}; {_GRANT[name]}")
+            return MeterPermissionError(f"{failed}; {_GRANT[name]}")
         if name in _ABSENT:
-            return NotSupportedError(f"{said}; this board or driver does not have it")
-        if name in _NO_DRIVER:
-            return MeterError(f"{said}; {_NEXT[name]}")
-        return MeterError(f"{said}; see `nvidia-smi` and `dmesg`")
+            return NotSupportedError(f"{failed}; this board or driver does not have it")
+        instead = [advice for file, advice in _INSTEAD.items() if name == "LIBRARY_NOT_FOUND" and file.exists()]
+        return MeterError(f"{failed}; {[*instead, _NEXT.get(name, 'see `nvidia-smi` and `dmesg`')][0]}")
 
     def _name(self, code: int) -> str:
         prefix = "NVML_ERROR_"

@@ -4,87 +4,132 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from energylab.clock import Clock
-from energylab.errors import MeterError, MeterPermissionError
-from energylab.meters.base import Meter, Reading
-from energylab.meters.probe import read_cost, update_period
+from energylab.errors import CounterJumpError, CounterStuckError, MeterError, MeterPermissionError
+from energylab.meters.base import DeviceCounters, Meter, Reading, read_cost, update_period
+from energylab.meters.processor import Company, ProcessTime, own_processes
 from energylab.meters.sampler import Periodic
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
+from energylab.serving.processes import ServerProcesses
 
 POWERCAP = Path("/sys/class/powercap")
 
 #: Since CVE-2020-8694 (PLATYPUS) the counters are readable by root alone, until someone grants more.
 GRANT = "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"
 
-#: The counter is read at least this often, so that no turn is missed: the shortest turn on record, 65 kJ of an AMD
-#: package, takes a minute at 1 kW.
-REFRESH_S = 20.0
+#: Time between two looks of the background thread, in seconds: it sees every turn, and a jump of one second's energy.
+REFRESH_S = 1.0
+
+#: Longest time a counter may stand still while it is used, in seconds: it steps about every millisecond.
+STILL_S = 0.25
+
+#: Largest power of one package that is believed where nothing tells a limit, in watts.
+MOST_W = 1500.0
+
+#: Energy a counter may be ahead of the time of a read, in seconds at its limit: a late step, short bursts.
+SLACK_S = 0.02
 
 
 @dataclass
 class _Zone:
     """One package's counter, unwrapped: it runs from 0 to `range_uj` and starts again."""
 
+    name: str
     file: Path
     range_uj: int
+    limit_w: float | None
     last_uj: int
+    seen_s: float  # of the last read
+    moved_s: float  # of the last step
     turns_uj: int = 0
 
-    def joules(self) -> float:
+    def joules(self, now_s: float, believed_w: float | None) -> float:
+        """Return the energy so far; refuse a step that the time since the last read cannot have produced."""
         now_uj = _number(self.file)
-        if now_uj < self.last_uj:
-            self.turns_uj += self.range_uj
-        self.last_uj = now_uj
+        grown_uj = now_uj - self.last_uj
+        backward = grown_uj < 0
+        if backward:  # a turn, if it is a possible one
+            grown_uj += self.range_uj
+        elapsed_s, last_uj = now_s - self.seen_s, self.last_uj
+        self.seen_s, self.last_uj = now_s, now_uj
+        if grown_uj:
+            self.moved_s = now_s
+        most_w = self.limit_w or believed_w or MOST_W
+        if grown_uj / 1e6 > most_w * 1.1 * (elapsed_s + SLACK_S):
+            how = "went back" if backward else "jumped"
+            raise CounterJumpError(
+                f"rapl: the counter of {self.name} {how} from {last_uj / 1e6:.2f} to {now_uj / 1e6:.2f} J within "
+                f"{elapsed_s:.3g} s, more than {most_w:g} W can do: it is no count of this package's energy"
+            )
+        if now_s - self.moved_s > STILL_S:
+            raise CounterStuckError(
+                f"rapl: the counter of {self.name} has stood still for {now_s - self.moved_s:.3g} s"
+            )
+        self.turns_uj += self.range_uj if backward else 0
         return (self.turns_uj + now_uj) / 1e6
 
 
 class RaplMeter(Meter):
     """Energy of the processor packages, summed: cores, caches and memory controller, not the memory itself.
 
-    The counter covers everything that runs on the processor, not this process alone. It ticks about every
-    millisecond, in steps of some ten microjoules, and starts again from zero after minutes to hours; a thread that
-    wakes every 20 s sees every turn of it.
+    The counter covers everything that runs on the processor, not this process alone. It ticks about every millisecond,
+    in steps of some ten microjoules, and starts again from zero after minutes to hours. Zones that show one counter
+    twice are counted once. A step that the elapsed time cannot have produced makes the window around it invalid.
 
     Parameters
     ----------
     root : path, default /sys/class/powercap
         Folder of the powercap zones.
     clock : Clock, optional
+    company : Company, optional
+        Tells the load by others; looks at this machine by default.
+    server : ServerProcesses, optional
+        Whose processes count as this session's own.
 
     References
     ----------
     Linux kernel, *Power Capping Framework*, https://docs.kernel.org/power/powercap/powercap.html.
-    Khan et al. (2018), RAPL in Action, ACM TOMPECS 3(2), https://doi.org/10.1145/3177754 (update period,
-    accuracy).
+    Khan et al. (2018), RAPL in Action, ACM TOMPECS 3(2), https://doi.org/10.1145/3177754 (update period, accuracy).
     """
 
     name = "rapl"
     kind = "measured"
     watches = ("cpu",)
+    rank = 1
 
-    def __init__(self, root: str | os.PathLike = POWERCAP, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike = POWERCAP,
+        *,
+        clock: Clock | None = None,
+        company: Company | None = None,
+        server: ServerProcesses | None = None,
+    ) -> None:
         super().__init__(clock)
         self.root = Path(root)
         self.device = "cpu"
         self.source = "powercap energy_uj"
+        self._ours = ProcessTime()
+        self._company = company or Company(own_processes(self._ours, server))
         self._zones: tuple[_Zone, ...] = ()
         self._lock = threading.Lock()
         self._refresh: Periodic | None = None
+        self._fault: MeterError | None = None  # seen by the thread: the next read raises it
 
     @classmethod
     def for_devices(cls, devices: Sequence[DeviceFacts], parameters: Parameters) -> list[Meter]:
         """Return one meter for all packages of the machine."""
-        return [cls()]
+        return [cls(server=ServerProcesses.of(parameters))]
 
     @classmethod
-    def why_not(cls, devices: Sequence[DeviceFacts], root: Path = POWERCAP) -> str | None:
-        """Say why the counters cannot be read here; None when they can."""
-        reason = super().why_not(devices)
+    def unavailable(cls, devices: Sequence[DeviceFacts], root: Path = POWERCAP) -> str | None:
+        """Return why the counters cannot be read here; None when they can."""
+        reason = super().unavailable(devices)
         if reason is not None:
             return reason
         files = [zone / "energy_uj" for zone in packages(root)]
@@ -94,69 +139,141 @@ class RaplMeter(Meter):
         return f"{denied[0]} may not be read; grant it: `{GRANT}`" if denied else None
 
     def open(self) -> None:
-        """Find the packages, read their ranges and measure the update period.
+        """Find the packages, see every counter move, drop those that mirror another, and measure the update period.
 
         Raises
         ------
         MeterPermissionError
             If the counters are readable by root alone.
         MeterError
-            If there are none.
+            If there are none, or one of them stands still.
         """
         found = packages(self.root)
         if not found:
             raise MeterError(f"rapl: no package zone in {self.root}; this machine shows no processor energy counter")
-        self._zones = tuple(
-            _Zone(zone / "energy_uj", _number(zone / "max_energy_range_uj"), _number(zone / "energy_uj"))
-            for zone in found
-        )
-        names = [_read(zone / "name") for zone in found]
-        self.device = "+".join(names)
-        self.source = f"powercap energy_uj of {', '.join(names)} (memory not included)"
-        self.quantum_j = 1e-6
-        self.power_limit_w = _limit_w(found)
-        self.update_period_s = update_period(self, steps=20, cap_s=0.25, poll_s=0.0002)
-        if self.update_period_s is None:
-            raise MeterError(f"rapl: the counters of {self.device} do not move; a virtual machine may show dead ones")
+        zones, pairs = [self._zone(folder) for folder in found], _Mirrors()
+        first_uj = [zone.last_uj for zone in zones]
+        for _ in range(10):
+            self.clock.sleep(STILL_S / 10)
+            pairs.look([zone.file for zone in zones])
+        still = [zone.name for zone, uj in zip(zones, first_uj, strict=True) if _number(zone.file) == uj]
+        if still:
+            raise CounterStuckError(
+                f"rapl: the counter of {', '.join(still)} does not move; a virtual machine may show dead ones"
+            )
+        self._zones = tuple(zone for index, zone in enumerate(zones) if index not in pairs.mirrored)
+        self._describe([zone.name for index, zone in enumerate(zones) if index in pairs.mirrored])
+        self._fault = None
+        self._rebase()
+        self.update_period_s = update_period(self, steps=20, cap_s=STILL_S, poll_s=0.0002)
         self.read_cost_s = read_cost(self)
-        self._refresh = Periodic(self.read, REFRESH_S, "energylab-rapl")
+        self._refresh = Periodic(self._look, REFRESH_S, "energylab-rapl")
         self._refresh.start()
 
     def close(self) -> None:
         """Stop the thread."""
         if self._refresh is not None:
             self._refresh.stop()
+            self._refresh = None
         self._zones = ()
 
     def read(self) -> Reading:
-        """Return the sum of the packages, unwrapped."""
+        """Return the sum of the packages, unwrapped.
+
+        Raises
+        ------
+        CounterJumpError, CounterStuckError
+            If since the last read a package's counter did what no package can.
+        """
         if not self._zones:
             raise MeterError("the rapl meter is not open; call open() or use it in a with block")
         with self._lock:
+            if self._fault is not None:
+                fault, self._fault = self._fault, None
+                self._rebase()
+                raise fault
             before_s = self.clock.now()
-            energy_j = sum(zone.joules() for zone in self._zones)
+            energy_j = sum(zone.joules(before_s, self.believed_w) for zone in self._zones)
             return Reading(energy_j, (before_s + self.clock.now()) / 2)
+
+    def counters(self) -> DeviceCounters:
+        """Return the processor time of this session and of all others."""
+        self._ours.look()
+        found = self._company.counters()
+        return DeviceCounters(own_s=found.own_s, others_s=found.others_s)
+
+    def _zone(self, folder: Path) -> _Zone:
+        now_s, range_uj = self.clock.now(), _number(folder / "max_energy_range_uj")
+        energy = folder / "energy_uj"
+        return _Zone(_read(folder / "name"), energy, range_uj, _limit_w(folder), _number(energy), now_s, now_s)
+
+    def _describe(self, mirrored: Sequence[str]) -> None:
+        names = ", ".join(zone.name for zone in self._zones)
+        self.device = names.replace(", ", "+")
+        self.source = f"powercap energy_uj of {names} (memory not included)"
+        self.notes = tuple(f"{name} shows the counter of another zone: counted once" for name in mirrored)
+        self.quantum_j = 1e-6
+        limits_w = [zone.limit_w for zone in self._zones]
+        self.power_limit_w = None if None in limits_w else sum(limits_w)
+
+    def _rebase(self) -> None:
+        """Count on from the present values: what lies before them is not believed."""
+        for zone in self._zones:
+            before_uj, zone.last_uj = zone.last_uj, _number(zone.file)
+            zone.turns_uj += before_uj - zone.last_uj  # the sum goes on where it was
+            zone.seen_s = zone.moved_s = self.clock.now()
+
+    def _look(self) -> None:
+        """Read in the background; keep what is wrong for the next read of the session."""
+        try:
+            self.read()
+        except MeterError as error:
+            self._fault = error
+
+
+class _Mirrors:
+    """Finds zones that show one counter: each reading of one lies between two readings of the other, every time."""
+
+    def __init__(self) -> None:
+        self._apart: set[tuple[int, int]] = set()
+        self._pairs: set[tuple[int, int]] = set()
+
+    def look(self, files: Sequence[Path]) -> None:
+        """Compare all pairs of counters once."""
+        for first, second in ((a, b) for b in range(len(files)) for a in range(b)):
+            self._pairs.add((first, second))
+            low, between, high = _number(files[first]), _number(files[second]), _number(files[first])
+            if low <= high and not low <= between <= high:
+                self._apart.add((first, second))
+
+    @property
+    def mirrored(self) -> set[int]:
+        """Numbers of the zones that repeat an earlier one."""
+        return {second for _, second in self._pairs - self._apart}
 
 
 def packages(root: Path) -> list[Path]:
-    """Return the package zones of powercap, in order: not their parts (core, dram), which they or the board
-    hold.
+    """Return the package zones of powercap, in order; not their parts (core, dram), which they or the board hold.
 
     The same package can be shown twice, by ``intel-rapl`` and ``intel-rapl-mmio``: the first one counts.
     """
     found: dict[str, Path] = {}
-    zones = sorted(root.glob("*rapl*:*"), key=lambda zone: ("mmio" in zone.name, zone.name)) if root.is_dir() else []
-    for zone in zones:
+    for zone in _zone_folders(root):
         label = zone / "name"
         if zone.name.count(":") == 1 and label.is_file() and label.read_text().startswith("package"):
             found.setdefault(label.read_text().strip(), zone)
     return list(found.values())
 
 
-def _limit_w(zones: Sequence[Path]) -> float | None:
-    """Return the sum of the packages' largest limits: the short-term one, since bursts exceed the long-term one."""
-    limits_uw = [max((_number(file) for file in zone.glob("constraint_*_power_limit_uw")), default=0) for zone in zones]
-    return sum(limits_uw) / 1e6 if all(limits_uw) else None
+def _zone_folders(root: Path) -> Iterator[Path]:
+    if root.is_dir():
+        yield from sorted(root.glob("*rapl*:*"), key=lambda zone: ("mmio" in zone.name, zone.name))
+
+
+def _limit_w(zone: Path) -> float | None:
+    """Return a package's largest limit: the short-term one, since bursts exceed the long-term one."""
+    limit_uw = max((_number(file) for file in zone.glob("constraint_*_power_limit_uw")), default=0)
+    return limit_uw / 1e6 or None
 
 
 def _number(file: Path) -> int:

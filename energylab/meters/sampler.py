@@ -22,14 +22,7 @@ class Sample:
 class Periodic:
     """Calls a function every `period_s` seconds in a thread that sleeps in between: no spinning, no core in use.
 
-    Parameters
-    ----------
-    function : callable
-        Called without arguments. When it raises a `MeterError` the thread ends: whoever reads next meets it again.
-    period_s : float
-        Time between two calls, in seconds.
-    name : str
-        Name of the thread.
+    When the function raises a `MeterError` the thread ends: whoever reads next meets it again.
     """
 
     def __init__(self, function: Callable[[], object], period_s: float, name: str) -> None:
@@ -61,9 +54,8 @@ class Periodic:
 class PowerIntegrator:
     """Integrates a power sensor by the trapezoidal rule.
 
-    A thread takes a sample every `period_s` and sleeps in between, so that it costs next to no processor time. A read
-    takes a sample of its own: the last trapezoid ends exactly at the edge of the window, and nothing is extrapolated.
-    Samples that repeat the last value count like any other, since a sensor that has not moved is still a reading.
+    A thread takes a sample every `period_s`. A read takes one of its own: the last trapezoid ends exactly at the edge
+    of the window. Samples that repeat the last value count like any other: a sensor that has not moved is a reading.
 
     Parameters
     ----------
@@ -73,6 +65,11 @@ class PowerIntegrator:
         Gives the time of the samples.
     period_s : float, default 0.05
         Time between two samples of the thread, in seconds.
+
+    Attributes
+    ----------
+    worst_gap_s, largest_w : float
+        Between the last two reads: the longest time between two samples, and the largest power in watts.
     """
 
     def __init__(self, power_w: Callable[[], float], clock: Clock, period_s: float = 0.05) -> None:
@@ -110,18 +107,13 @@ class PowerIntegrator:
                 # The middle of the call is the best guess of when the sensor was read.
                 before_s = self._clock.now()
                 power_w = self._power_w()
-                now = self._add((before_s + self._clock.now()) / 2, power_w)
+                return self._add((before_s + self._clock.now()) / 2, power_w)
             except MeterError as error:
                 self._error = error
                 raise
-        return now
 
     def read(self) -> Sample:
-        """Take one sample now, and note the longest gap and the largest power since the last read.
-
-        Afterwards `worst_gap_s` holds the longest time between two samples, and `largest_w` the largest power in
-        watts, both since the read before.
-        """
+        """Take one sample now, and note the longest gap and the largest power since the last read."""
         now = self.sample()
         with self._lock:
             self.worst_gap_s, self._gap_s = self._gap_s, 0.0

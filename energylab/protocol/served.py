@@ -10,8 +10,7 @@ from typing import Any
 
 from energylab.clock import Clock
 from energylab.protocol.workload import Batch, TaskWorkload, Work, failures_of
-from energylab.serving.client import Reply
-from energylab.serving.load import ClosedLoop
+from energylab.serving.client import ClosedLoop, Reply
 from energylab.tasks.base import Row
 from energylab.tasks.served import ServedTask
 

@@ -149,7 +149,9 @@ def _scatter(cohort: RatedCohort, model: RatedModel) -> str:
     """Say what a repeatability interval rests on: repeats, or an assumption."""
     if page.repeated(model):
         return f"from {text.plural(sum(session.valid for session in model.sessions), 'session')}"
-    return f"assumed ({cohort.assumption}): not repeated" if cohort.assumption else "assumed: not repeated"
+    if cohort.assumption:
+        return f"assumed ({cohort.assumption}): not repeated"
+    return "not from repeats of this model, which was measured once; the note says what it rests on"
 
 
 def _ran(release: Release, cohort: RatedCohort, model: RatedModel, known: dict[str, str]) -> Iterator[Fact]:

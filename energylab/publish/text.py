@@ -22,6 +22,7 @@ KIND_WORDS = {
     "estimated": "estimated by a power model, not measured",
     "simulated": "simulated, for tests and teaching",
     "imported": "imported, not measured here",
+    "not stated": "of a kind that is not stated",
 }
 
 # Not from the locale: a page is the same wherever it is made.

@@ -147,7 +147,7 @@ class RatedCohort(_Frozen):
     task_version: str | None
     model_class: Literal["A", "B", "C"] | None
     cohort: str  # the cohort's key, as text
-    energy_kind: EnergyKind
+    energy_kind: EnergyKind | Literal["not stated"]
     device: str | None
     not_official: tuple[str, ...]  # empty only when every record is official
     assumption: str = ""  # what intervals and probabilities assume where nothing was repeated: "noise of 1 %"

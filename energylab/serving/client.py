@@ -1,12 +1,16 @@
-"""One request to an OpenAI-compatible server: what is sent, what is read from its stream, and what is a failure."""
+"""Asking an OpenAI-compatible server: one request and its stream, and a closed loop that keeps it busy."""
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+import secrets
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from energylab.clock import Clock
 from energylab.errors import ServedError
@@ -17,36 +21,24 @@ if TYPE_CHECKING:
 #: Where each interface is, below the endpoint.
 PATHS = {"completions": "completions", "chat": "chat/completions"}
 
+#: Where a server names its version, and under which key: vLLM, llama.cpp, SGLang.
+_VERSIONS = {"version": "version", "props": "build_info", "get_server_info": "version"}
+
 
 @dataclass(frozen=True)
 class Reply:
-    """What one request brought back.
+    """What one request brought back; times are the clock's."""
 
-    Attributes
-    ----------
-    query : int
-        Index of the query.
-    text : str
-        The answer; thinking that the server hands out apart is not in it.
-    input_tokens, output_tokens : int
-        As the server's ``usage`` counts them.
-    thinking_tokens : int or None
-        Tokens of the output spent thinking, where the server tells.
-    pieces : int
-        Pieces of text the stream had.
-    sent_s, first_s, done_s : float
-        Clock times: request sent, first piece of text received, stream ended.
-    """
-
-    query: int
-    text: str
-    input_tokens: int
-    output_tokens: int
-    thinking_tokens: int | None
-    pieces: int
-    sent_s: float
-    first_s: float
-    done_s: float
+    query: int  # index of the query
+    text: str  # the answer; thinking that the server hands out apart is not in it
+    input_tokens: int  # as the server's ``usage`` counts them
+    output_tokens: int  # likewise
+    thinking_tokens: int | None  # of the output, where the server tells
+    pieces: int  # pieces of text the stream had
+    sent_s: float  # request sent
+    first_s: float  # first piece of text received
+    done_s: float  # stream ended
+    cached_tokens: int | None = None  # of the input, taken from a cache; None: the server does not tell
 
     @property
     def first_token_s(self) -> float:
@@ -63,31 +55,19 @@ class Reply:
 class Client:
     """How one model behind one server is asked.
 
-    Attributes
-    ----------
-    endpoint : str
-        Address up to ``/v1``.
-    model : str
-        Name the server knows it by.
-    api : str
-        A key of `PATHS`.
-    new_tokens : int
-        Most tokens of an answer.
-    timeout_s : float
-        Longest silence of the server before a request has failed.
-    more : mapping
-        Further fields of the request: how this server is told to give exactly `new_tokens`, a thinking switch.
-    system : str or None
-        System prompt of a chat.
+    Servers keep what they computed of a prompt and use it again where a later prompt begins alike. A measurement asks
+    the same prompts many times, so every request carries a salt, by one of two ways: ``fields`` sends ``cache_salt``
+    (vLLM, SGLang) and ``cache_prompt: false`` (llama.cpp), ``prompt`` puts a number in front of the prompt.
     """
 
-    endpoint: str
-    model: str
-    api: str
-    new_tokens: int
-    timeout_s: float
-    more: Mapping[str, Any] = field(default_factory=dict)
-    system: str | None = None
+    endpoint: str  # address up to ``/v1``
+    model: str  # name the server knows it by
+    api: str  # a key of `PATHS`
+    new_tokens: int  # most tokens of an answer
+    timeout_s: float  # longest silence of the server before a request has failed
+    more: Mapping[str, Any] = field(default_factory=dict)  # further fields: a fixed length, a thinking switch
+    system: str | None = None  # system prompt of a chat
+    salt: Literal["none", "fields", "prompt"] = "none"  # where the salt is
     clock: Clock = field(default_factory=Clock)
 
     @property
@@ -108,28 +88,38 @@ class Client:
         """Return the models the server names, each with its owner as the server tells it; empty where it names none.
 
         The list is a help in naming a model, no more: ``transformers serve`` lists its cache, not what it serves.
-
-        Raises
-        ------
-        ServedError
-            If it cannot be reached.
         """
-        import httpx
-
-        address = f"{self.endpoint.rstrip('/')}/models"
         try:
-            answer = httpx.get(address, headers=self.headers, timeout=self.timeout_s, trust_env=False)
-        except httpx.HTTPError as error:
-            raise ServedError(f"{address} cannot be reached ({type(error).__name__}: {error})") from None
-        try:
-            return {str(one["id"]): str(one.get("owned_by", "")) for one in answer.json()["data"]}
+            return {str(one["id"]): str(one.get("owned_by", "")) for one in self._get("models")["data"]}
         except (ValueError, KeyError, TypeError, AttributeError):  # no list: the first request shows what works
             return {}
 
+    def version(self) -> str | None:
+        """Return the version the server states of itself; None where it states none."""
+        for path, name in _VERSIONS.items():
+            try:
+                return str(self._get(f"../{path}")[name])
+            except (ServedError, ValueError, KeyError, TypeError):  # not this kind of server
+                continue
+        return None
+
+    def _get(self, path: str) -> Any:
+        import httpx
+
+        address = str(httpx.URL(f"{self.endpoint.rstrip('/')}/").join(path))
+        try:
+            return httpx.get(address, headers=self.headers, timeout=self.timeout_s, trust_env=False).json()
+        except httpx.HTTPError as error:
+            raise ServedError(f"{address} cannot be reached ({type(error).__name__}: {error})") from None
+
     def body(self, prompt: str) -> dict[str, Any]:
-        """Return the request for one prompt: greedy, streamed, with usage at its end."""
+        """Return the request for one prompt: greedy, streamed, with usage at its end, salted."""
         asked: dict[str, Any] = {"model": self.model, "max_tokens": self.new_tokens, "temperature": 0, "stream": True}
         asked["stream_options"] = {"include_usage": True}
+        if self.salt == "fields":
+            asked |= {"cache_salt": secrets.token_hex(16), "cache_prompt": False}
+        if self.salt == "prompt":
+            prompt = f"{secrets.randbelow(10**8):08d} {prompt}"
         if self.api == "completions":
             return {**asked, "prompt": prompt, **self.more}
         system = [] if self.system is None else [{"role": "system", "content": self.system}]
@@ -151,7 +141,10 @@ class Client:
         try:
             async with http.stream("POST", address, json=self.body(prompt)) as answer:
                 if answer.status_code != 200:
-                    raise ServedError(_refusal(answer.status_code, await answer.aread()), answer.status_code)
+                    text = (await answer.aread())[:300].decode(errors="replace").strip() or "no text"
+                    raise ServedError(
+                        f"the server answered with status {answer.status_code}: {text}", answer.status_code
+                    )
                 async for event in _events(answer):
                     if stream.take(event) and stream.first_s is None:
                         stream.first_s = self.clock.now()
@@ -176,8 +169,8 @@ async def _events(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
         except ValueError:
             raise ServedError(f"the stream holds what is no JSON: {data[:200]}") from None
         if not isinstance(event, dict) or event.get("error"):
-            said = event.get("error") if isinstance(event, dict) else event
-            raise ServedError(f"the server reports an error in its stream: {str(said)[:300]}")
+            told = event.get("error") if isinstance(event, dict) else event
+            raise ServedError(f"the server reports an error in its stream: {str(told)[:300]}")
         yield event
 
 
@@ -189,21 +182,22 @@ class _Stream:
     text: list[str] = field(default_factory=list)
     pieces: int = 0
     usage: dict[str, Any] | None = None
+    cached: int | None = None  # as llama.cpp tells it beside the usage
     finish: str | None = None
     first_s: float | None = None
 
     def take(self, event: dict[str, Any]) -> bool:
         """Take in one event; return whether it held text."""
         self.usage = event.get("usage") or self.usage
+        self.cached = (event.get("timings") or {}).get("cache_n", self.cached)
         held = False
         for choice in event.get("choices") or ():
             delta = choice.get("delta") or {}
-            said = choice.get("text") or delta.get("content") or ""
+            text = choice.get("text") or delta.get("content") or ""
             thought = delta.get("reasoning_content") or delta.get("reasoning") or ""
             self.finish = choice.get("finish_reason") or self.finish
-            self.text.append(said)
-            if said or thought:
-                held = True
+            self.text.append(text)
+            held = held or bool(text or thought)
         self.pieces += held
         return held
 
@@ -220,10 +214,10 @@ class _Stream:
         given, made = self._counted("prompt_tokens"), self._counted("completion_tokens")
         if self.whole_pieces and self.pieces > made:
             raise ServedError(f"the server counts {made} tokens, but sent {self.pieces} pieces of text")
-        details = self.usage.get("completion_tokens_details") or {}
+        thinking = (self.usage.get("completion_tokens_details") or {}).get("reasoning_tokens")
+        cached = (self.usage.get("prompt_tokens_details") or {}).get("cached_tokens", self.cached)
         first_s = done_s if self.first_s is None else self.first_s
-        thinking = details.get("reasoning_tokens")
-        return Reply(query, "".join(self.text), given, made, thinking, self.pieces, sent_s, first_s, done_s)
+        return Reply(query, "".join(self.text), given, made, thinking, self.pieces, sent_s, first_s, done_s, cached)
 
     def _counted(self, name: str) -> int:
         value = self.usage.get(name)
@@ -232,5 +226,102 @@ class _Stream:
         return value
 
 
-def _refusal(status: int, body: bytes) -> str:
-    return f"the server answered with status {status}: {body[:300].decode(errors='replace').strip() or 'no text'}"
+@dataclass
+class Tally:
+    """What a loop has brought since it was started."""
+
+    replies: list[Reply] = field(default_factory=list)  # in the order in which they were finished
+    failures: list[tuple[int, Exception]] = field(default_factory=list)  # query and what went wrong
+
+
+class ClosedLoop:
+    """Keeps `slots` requests under way from `start` to `stop`, in a thread of its own.
+
+    Every slot asks its next query the moment its last one is answered. The thread sleeps in the kernel between two
+    pieces of a stream: the client does not compete with the server for a core more than reading takes.
+
+    Parameters
+    ----------
+    ask : callable
+        Coroutine function of connections and query.
+    connect : callable
+        Returns the connections for so many slots, an asynchronous context.
+    slots : int
+        Requests at once.
+    """
+
+    def __init__(self, ask: Callable[[Any, int], Any], connect: Callable[[int], Any], slots: int) -> None:
+        self.slots = slots
+        self._ask, self._connect = ask, connect
+        self._changed = threading.Condition()
+        self._tally = Tally()
+        self._queries: Iterator[int] = iter(())
+        self._stopping = True
+        self._loop = asyncio.new_event_loop()
+        self._http: Any = None
+        self._slots: list[Any] = []
+        self._thread = threading.Thread(target=self._loop.run_forever, name="requests", daemon=True)
+        self._thread.start()
+
+    def start(self, order: Sequence[int]) -> None:
+        """Fill every slot, with the queries of `order` again and again."""
+        self._fill(itertools.cycle(order))
+
+    def once(self, order: Sequence[int]) -> Tally:
+        """Ask each query of `order` once, at most `slots` at a time, and wait for all."""
+        self._fill(iter(order))
+        return self._joined()
+
+    def wait(self, answered: int) -> Tally:
+        """Wait until so many queries have been answered since the start, or one has failed."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._tally.replies) >= answered or self._tally.failures)
+            return self._tally
+
+    def stop(self) -> Tally:
+        """Ask no further query, and wait for those under way."""
+        self._stopping = True
+        return self._joined()
+
+    def close(self) -> None:
+        """Break off what is under way, and end the thread."""
+        if self._loop.is_closed():
+            return
+        self._stopping = True
+        for slot in self._slots:
+            slot.cancel()
+        if self._http is not None:
+            asyncio.run_coroutine_threadsafe(self._http.aclose(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _fill(self, queries: Iterator[int]) -> None:
+        self._tally, self._stopping, self._queries = Tally(), False, queries
+        self._slots = [asyncio.run_coroutine_threadsafe(self._slot(), self._loop) for _ in range(self.slots)]
+
+    def _joined(self) -> Tally:
+        for slot in self._slots:
+            slot.result()
+        self._slots = []
+        return self._tally
+
+    async def _slot(self) -> None:
+        if self._http is None:
+            self._http = self._connect(self.slots)
+        while not self._stopping and not self._tally.failures:
+            query = next(self._queries, None)
+            if query is None:
+                return
+            try:
+                reply = await self._ask(self._http, query)
+            except Exception as error:  # noqa: BLE001 - kept with the query: whoever waits must not wait for ever
+                failure = (query, error)
+                self._note(lambda failure=failure: self._tally.failures.append(failure))
+            else:
+                self._note(lambda reply=reply: self._tally.replies.append(reply))
+
+    def _note(self, change: Callable[[], None]) -> None:
+        with self._changed:
+            change()
+            self._changed.notify_all()

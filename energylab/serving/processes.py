@@ -1,18 +1,29 @@
-"""The processes of a server: found by the port it listens on, and how much processor time they use."""
+"""The processes of a server: found by its port, their processor time counted; and one started for a while."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import ipaddress
+import os
 import socket
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
-from energylab.errors import DeviceLostError, ModelError, ParameterError
+from energylab.errors import DeviceLostError, MissingExtraError, ModelError, ParameterError
 from energylab.parameters import Parameters
 
 #: Programs that listen for a server and pass on what they hear: their processor time is not the model's.
 PROXIES = ("docker-proxy", "rootlessport", "slirp4netns", "pasta", "pasta.avx2", "ssh", "sshd", "nginx", "haproxy")
+
+#: What ``transformers serve`` imports beside transformers.
+NEEDED = ("fastapi", "uvicorn", "openai")
 
 
 class ServerProcesses:
@@ -44,15 +55,7 @@ class ServerProcesses:
         return cls(parameters.endpoint, parameters.server_pid)
 
     def find(self) -> tuple[int, ...]:
-        """Return the ids of the server's first processes, looking for them once.
-
-        Raises
-        ------
-        ParameterError
-            If the endpoint is not an address of this host.
-        ModelError
-            If nothing listens there, or what listens only passes requests on.
-        """
+        """Return the ids of the server's first processes, looking for them once; see `listeners`."""
         if not self.roots:
             self.roots = listeners(self.endpoint)
         return self.roots
@@ -81,13 +84,7 @@ class ServerProcesses:
                 self._used_s[pid] = 0.0
 
     def cpu_s(self) -> float:
-        """Return the processor time of the server since it was first looked at, in seconds; it never falls.
-
-        Raises
-        ------
-        DeviceLostError
-            If every first process of the server has ended.
-        """
+        """Return the processor time of the server since it was first looked at, in seconds; it never falls."""
         if not self._first_s:
             self.refresh()
         for pid in self._first_s.keys() - self._gone:
@@ -100,12 +97,12 @@ class ServerProcesses:
             raise self._lost()
         return sum(self._used_s.values())
 
-    def cores(self) -> int:
-        """Return the number of cores the server may run on: the union of what its first processes may use."""
+    def cpus(self) -> set[int]:
+        """Return the hardware threads the server may run on: the union of what its first processes may use."""
         import psutil
 
         try:
-            return len({core for root in self.find() for core in psutil.Process(root).cpu_affinity()})
+            return {cpu for root in self.find() for cpu in psutil.Process(root).cpu_affinity()}
         except psutil.NoSuchProcess:
             raise self._lost() from None
 
@@ -142,13 +139,7 @@ def processor_s(pid: int) -> float | None:
 
 
 def address(endpoint: str) -> tuple[str, int]:
-    """Return host and port of an endpoint.
-
-    Raises
-    ------
-    ParameterError
-        If it is no ``http`` address.
-    """
+    """Return host and port of an endpoint; refuse what is no ``http`` address."""
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ParameterError(f"endpoint={endpoint!r} is no address of a server; write it as http://127.0.0.1:8000/v1")
@@ -163,8 +154,10 @@ def listeners(endpoint: str) -> tuple[int, ...]:
 
     Raises
     ------
-    ParameterError, ModelError
-        As `ServerProcesses.find`.
+    ParameterError
+        If the endpoint is not an address of this host.
+    ModelError
+        If nothing listens there, or what listens only passes requests on.
     """
     import psutil
 
@@ -212,9 +205,9 @@ def _not_a_proxy(endpoint: str, pids: Sequence[int]) -> tuple[int, ...]:
     names = {pid: psutil.Process(pid).name() for pid in pids}
     passing = {pid: name for pid, name in names.items() if name in PROXIES}
     if passing:
-        said = ", ".join(f"{name} ({pid})" for pid, name in passing.items())
+        named = ", ".join(f"{name} ({pid})" for pid, name in passing.items())
         raise ModelError(
-            f"{said} listens at {endpoint} and only passes requests on; give the process id of the server itself as "
+            f"{named} listens at {endpoint} and only passes requests on; give the process id of the server itself as "
             "server_pid= (in a container: `docker inspect -f '{{.State.Pid}}' NAME`)"
         )
     return tuple(pids)
@@ -236,3 +229,78 @@ def _here(endpoint: str, host: str) -> set[str]:
             "this one: run energylab where the server runs"
         )
     return found
+
+
+@contextlib.contextmanager
+def transformers_serve(model: str | Path, *options: str, start_s: float = 120.0) -> Iterator[str]:
+    """Serve a model on a free port of the loopback for the length of a ``with`` block.
+
+    Parameters
+    ----------
+    model : path or str
+        Folder or hub id.
+    *options : str
+        Further options of ``transformers serve``: ``--continuous-batching``, ``--dtype``, ``bfloat16`` …
+    start_s : float
+        How long to wait for it.
+
+    Yields
+    ------
+    str
+        The endpoint, ``http://127.0.0.1:PORT/v1``.
+
+    Raises
+    ------
+    MissingExtraError
+        If the libraries it needs are not installed.
+    ModelError
+        If it does not come up; with the end of what it said.
+    """
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(f"`transformers serve` needs {', '.join(missing)}: pip install 'energylab[serving]'")
+    port = free_port()
+    # its own console script may not be on the path of a notebook's kernel
+    program = "import sys; sys.argv[0] = 'transformers'; from transformers.cli.transformers import main; main()"
+    command = [sys.executable, "-c", program, "serve", str(model), "--host", "127.0.0.1", "--port", str(port)]
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1"}  # a server of local weights asks no hub
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [*command, *options], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=offline
+        )
+        try:
+            _wait(f"http://127.0.0.1:{port}/health", process, output, start_s)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _wait(address: str, process: subprocess.Popen, output: IO[bytes], start_s: float) -> None:
+    import httpx
+
+    deadline = time.monotonic() + start_s
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ModelError(f"`transformers serve` ended with status {process.returncode}: {_end_of(output)}")
+        with contextlib.suppress(httpx.HTTPError):  # not up yet
+            if httpx.get(address, timeout=2.0, trust_env=False).status_code == 200:
+                return
+        time.sleep(0.1)
+    raise ModelError(f"`transformers serve` did not answer within {start_s:g} s: {_end_of(output)}")
+
+
+def _end_of(output: IO[bytes]) -> str:
+    output.seek(0)
+    return "\n".join(output.read().decode(errors="replace").splitlines()[-12:])

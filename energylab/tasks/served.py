@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import IO, Any
 
 from energylab.errors import ModelError, ServedError, TaskError, nearest
@@ -17,12 +18,17 @@ from energylab.parameters import Parameters
 from energylab.record import DataFacts, DeviceFacts, ModelFacts, Quality
 from energylab.serving.client import Client, Reply
 from energylab.serving.processes import ServerProcesses
+from energylab.tasks import load_task
 from energylab.tasks.base import Row, Task, Tokens
+from energylab.tasks.models import quiet
 from energylab.tasks.reasoning import Reasoning
 from energylab.tasks.text_generation import TextGeneration
 
 #: Programs told by their command line, their owner's name in the list of models, or both.
 PROGRAMS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama.cpp", "llama-server": "llama.cpp"}
+
+PROBES = 3  # longest prompts that are asked twice, to see whether the second time is cheaper
+LARGEST_CACHED = 0.1  # share of the input that may come from a cache while it counts as off: a chat template's head
 
 
 def fixed_length(new_tokens: int) -> dict[str, dict[str, Any]]:
@@ -76,6 +82,8 @@ class ServedTask(Task):
         self.client = Client(
             parameters.endpoint, parameters.model, self.api, self.new_tokens, parameters.request_timeout_s
         )
+        self.prompt_cache = "unknown"
+        self._rows: list[Row] = []
         self._lock: IO[bytes] | None = None
 
     @property
@@ -94,15 +102,17 @@ class ServedTask(Task):
         stated = {name: getattr(p, name) or "as served" for name in ("dtype", "quantisation", "attention")}
         asked = {"concurrency": p.concurrency, "endpoint_api": self.api, "new_tokens": self.new_tokens}
         thinking = {"thinking": p.thinking or "as served"} if self.open_ended else {}
-        return {"samples": p.samples, **asked, **stated, **thinking}
+        return {"samples": p.samples, **asked, **stated, **thinking, "prompt_salt": self.client.salt == "prompt"}
 
     def overridden(self) -> tuple[str, ...]:
-        """Return what differs from the published settings, a level of thinking that was asked for among it."""
-        return tuple(sorted([*super().overridden(), *(["thinking"] if self.parameters.thinking is not None else [])]))
+        """Return what differs from the published settings, a level of thinking and a salt in the prompt among it."""
+        more = {"thinking": self.parameters.thinking is not None, "prompt_salt": self.client.salt == "prompt"}
+        return tuple(sorted([*super().overridden(), *(name for name, differs in more.items() if differs)]))
 
     def load_rows(self) -> tuple[list[Row], DataFacts]:
         """Load the queries of the family."""
-        return self.family.load_rows()
+        self._rows, facts = self.family.load_rows()
+        return self._rows, facts
 
     def check(self, device: str, facts: Sequence[DeviceFacts]) -> None:
         """Find the server's process, and ask the server what models it has."""
@@ -129,14 +139,31 @@ class ServedTask(Task):
         owners = self._models()
         more, system = self._thinking()
         way, self.client = self._agree(replace(self.client, system=system, more=more), owners)
+        prompts = self.prompts(self._rows or self.load_rows()[0])
+        self.prompt_cache, self.client, known_by = without_cache(self.client, self._short(way), prompts)
         p = self.parameters
-        said = {"server": self._program(owners), "api": self.api, "fixed_length": way, "thinking": p.thinking}
+        settings = {
+            "server": self._program(owners),
+            "server_version": self.client.version(),
+            "api": self.api,
+            "fixed_length": way,
+            "thinking": p.thinking,
+            "prompt_cache": self.prompt_cache,
+            "prompt_cache_known_by": known_by,
+            "salt": self.client.salt,
+        }
         facts = ModelFacts(
             name=p.model, source="endpoint", dtype=p.dtype, quantisation=p.quantisation, attention=p.attention,
-            settings=said,
+            settings=settings,
         )  # fmt: skip
         self.family.facts = facts  # its scores ask what they are scores of
         return facts
+
+    def _short(self, way: str) -> Client:
+        """Return the client as it asks for a single token."""
+        one = fixed_length(1).get(way, {})
+        thinking = {name: value for name, value in self.client.more.items() if name == "chat_template_kwargs"}
+        return replace(self.client, new_tokens=1, more={**thinking, **one})
 
     def close(self) -> None:
         """Let other sessions have the server."""
@@ -161,17 +188,16 @@ class ServedTask(Task):
         return {"input_bytes": tuple(float(len(prompt.encode())) for prompt in self.prompts(rows))}
 
     def check_reply(self, reply: Reply) -> None:
-        """Refuse an answer with another number of tokens than stated.
-
-        Raises
-        ------
-        ServedError
-            Names both numbers.
-        """
+        """Refuse an answer with another number of tokens than stated, or whose prompt came from a cache."""
         wrong = reply.output_tokens > self.new_tokens if self.open_ended else reply.output_tokens != self.new_tokens
         if wrong or reply.output_tokens < 1:
             stated = f"at most {self.new_tokens}" if self.open_ended else f"exactly {self.new_tokens}"
             raise ServedError(f"the server counts {reply.output_tokens} new token(s), {stated} were asked for")
+        if self.prompt_cache == "off" and (reply.cached_tokens or 0) > LARGEST_CACHED * reply.input_tokens:
+            raise ServedError(
+                f"the server took {reply.cached_tokens} of {reply.input_tokens} prompt tokens from its cache, though "
+                "asked not to; start it without prefix caching (vLLM: --no-enable-prefix-caching)"
+            )
 
     def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
         """Add up the server's counts for one batch; each was checked when it came."""
@@ -243,10 +269,9 @@ class ServedTask(Task):
             return name, candidate
         match = nearest(self.parameters.model, owners)
         meant = f"; did you mean {match!r}?" if match and self.parameters.model not in owners else ""
-        said = "\n".join(refused)
         raise ModelError(
             f"the server at {self.parameters.endpoint} does not answer for model {self.parameters.model!r}{meant} "
-            f"It names: {', '.join(owners) or 'none'}. What it said:\n{said}"
+            f"It names: {', '.join(owners) or 'none'}. It answered:\n" + "\n".join(refused)
         )
 
     def _program(self, owners: dict[str, str]) -> str:
@@ -254,6 +279,58 @@ class ServedTask(Task):
         words = f"{owners.get(self.parameters.model, '')} {self.processes.command()}".lower()
         known = next((program for mark, program in PROGRAMS.items() if mark in words), None)
         return known or ("transformers serve" if "transformers" in words and "serve" in words else "unknown")
+
+
+def without_cache(client: Client, short: Client, prompts: Sequence[str]) -> tuple[str, Client, str]:
+    """Find out how a server is kept from answering out of its prompt cache.
+
+    The longest prompts are asked twice each, for one token, in every way of asking until one makes the second time as
+    dear as a prompt the server has never seen. Without any salt only its own counts are proof of that.
+
+    Parameters
+    ----------
+    client, short : Client
+        As the session asks, and the same for a single token.
+    prompts : sequence of str
+        The session's.
+
+    Returns
+    -------
+    (str, Client, str)
+        Whether prompts come from a cache, ``off``, ``on`` or ``unknown``; the client that asks in the best way; and
+        how that is known.
+    """
+    longest = sorted(prompts, key=len)[-PROBES:]
+    asked_together(short, longest[-1:])  # the first request of a server pays for more than its prompt
+    cold = [asked_together(replace(short, salt="prompt"), [prompt])[0] for prompt in longest]
+    told = cold[0].cached_tokens is not None
+    found = []
+    for salt in ("fields", "none", "prompt") if told else ("fields", "prompt"):
+        again = []
+        try:
+            for prompt in longest:
+                asked_together(replace(short, salt=salt), [prompt])
+                again += asked_together(replace(short, salt=salt), [prompt])
+        except ServedError as error:
+            if error.status is None:
+                raise ModelError(f"{client.endpoint}: {error}") from None
+            continue  # it refuses fields it does not know
+        state, known_by = cache_state(cold, again)
+        found.append((state, replace(client, salt=salt), known_by))
+        if state == "off":
+            break
+    return min(found, key=lambda one: ("off", "unknown", "on").index(one[0]))
+
+
+def cache_state(cold: Sequence[Reply], again: Sequence[Reply]) -> tuple[str, str]:
+    """Return whether repeated prompts came from a cache, and how that is known: by its counts, else by times."""
+    told = [reply for reply in again if reply.cached_tokens is not None]
+    if told:
+        share = sum(reply.cached_tokens for reply in told) / max(sum(reply.input_tokens for reply in told), 1)
+        return ("on" if share > LARGEST_CACHED else "off"), "cached_tokens"
+    first_s, again_s = (median(reply.first_token_s for reply in replies) for replies in (cold, again))
+    known_by = f"time to first token: {1e3 * first_s:.1f} ms new, {1e3 * again_s:.1f} ms repeated"
+    return ("on" if again_s < 0.5 * first_s else "off" if again_s > 0.8 * first_s else "unknown"), known_by
 
 
 def asked_together(client: Client, prompts: Sequence[str]) -> list[Reply]:
@@ -278,3 +355,29 @@ def reserve(pids: Sequence[int]) -> IO[bytes]:
     file = path.open("wb")
     fcntl.flock(file, fcntl.LOCK_EX)
     return file
+
+
+def store_random(model: str, folder: str | Path, task: str = "text_generation", dtype: str = "float32") -> Path:
+    """Write an architecture with random weights, and the tokenizer made for it, into a folder, for a server.
+
+    Parameters
+    ----------
+    model : str
+        Name of an architecture of ``params/architectures/``.
+    folder : path
+        Made if need be; a `model` for ``model_source='path'``.
+    task : str
+        The task it is for.
+    dtype : str
+        Precision of the stored weights.
+    """
+    loaded = load_task(Parameters.check({"task": task, "model": model, "dtype": dtype, "new_tokens": 1}))
+    loaded.load_model("cpu")
+    folder = Path(folder)
+    try:
+        with quiet():
+            for part in (loaded.model, loaded.processor):
+                part.save_pretrained(folder)
+    except OSError as error:
+        raise ModelError(f"cannot write the model to {folder}: {error.strerror}; choose another folder") from error
+    return folder

@@ -33,6 +33,8 @@ class Behaviour:
         Tokens after which the stream reports an error.
     finish : bool
         Whether the stream says that it is finished.
+    tells_cached : bool
+        Whether usage says how much of the prompt came from the cache.
     """
 
     tokens: int | None = None
@@ -44,21 +46,32 @@ class Behaviour:
     break_after: int | None = None
     error_after: int | None = None
     finish: bool = True
+    tells_cached: bool = True
 
 
 @dataclass
 class FakeServer:
-    """The server: `behave` says how request number n with this body is answered; `known` are the fields it takes."""
+    """The server: `behave` says how request number n with this body is answered; `refuses` are fields it does not take.
+
+    With `caches` it keeps every prompt and computes a prompt that begins like an earlier one from there on, as vLLM
+    does: `honours` are the fields that keep it from that. `energy_j` is what all of its work cost, by tokens.
+    """
 
     behave: Callable[[int, dict], Behaviour] = lambda number, body: Behaviour()
     refuses: tuple[str, ...] = ()
     bodies: list[dict] = field(default_factory=list)
     load: list[tuple[float, int]] = field(default_factory=list)  # time, requests under way from then on
+    caches: bool = False
+    honours: tuple[str, ...] = ()
+    prompt_token_j: float = 0.01
+    new_token_j: float = 0.01
+    energy_j: float = 0.0
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._under_way = 0
+        self._kept: list[list[str]] = []
         handler = type("Bound", (_Handler,), {"fake": self})
         self.server = _Quiet(("127.0.0.1", 0), handler)
         self.server.daemon_threads = True
@@ -78,11 +91,28 @@ class FakeServer:
             self._under_way += by
             self.load.append((time.monotonic(), self._under_way))
 
+    def compute(self, body: dict) -> tuple[int, int]:
+        """Spend the work of a request; return its prompt's tokens, one a word, and how many of them were kept."""
+        text = body.get("prompt") or " ".join(message["content"] for message in body["messages"])
+        words = text.split()
+        with self._lock:
+            use = self.caches and not any(name in body for name in self.honours)
+            cached = max((_common(words, kept) for kept in self._kept), default=0) if use else 0
+            cached = min(cached, max(len(words) - 1, 0))  # the last token is always computed
+            if use and words not in self._kept:
+                self._kept.append(words)
+            self.energy_j += self.prompt_token_j * (len(words) - cached) + self.new_token_j * body["max_tokens"]
+        return len(words), cached
+
     def number(self, body: dict) -> int:
         """Number a request."""
         with self._lock:
             self.bodies.append(body)
             return next(self._numbers)
+
+
+def _common(one: list[str], other: list[str]) -> int:
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 class _Quiet(ThreadingHTTPServer):
@@ -98,6 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def do_GET(self) -> None:
+        if self.path == "/version":
+            self._json(200, {"version": "0.11.2"})
+            return
         self._json(200, {"object": "list", "data": [{"id": "tiny", "owned_by": "vllm"}]})
 
     def do_POST(self) -> None:
@@ -134,6 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
         if chat:
             self._event({"choices": [{"delta": {"role": "assistant", "content": ""}}]})
         time.sleep(how.first_s)
+        self._prompt = self.fake.compute(body)
         count = body["max_tokens"] if how.tokens is None else how.tokens
         for token in range(count):
             if token == how.break_after:
@@ -153,7 +187,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._event({"choices": [{"text": "", "finish_reason": "length"}]})
         if how.usage:
             made = count if how.counted is None else how.counted
-            self._event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": made}})
+            given, cached = self._prompt
+            usage = {"prompt_tokens": given, "completion_tokens": made}
+            if how.tells_cached:
+                usage["prompt_tokens_details"] = {"cached_tokens": cached}
+            self._event({"choices": [], "usage": usage})
         self._over()
         self._chunk(b"data: [DONE]\n\n")
         self._chunk(b"")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from fake_rapl import CountingClock, zone
 
 from energylab.errors import MeterError, UnknownNameError
 from energylab.meters import METERS, choose
@@ -23,15 +24,40 @@ def test_boards_get_one_meter_each_by_uuid():
 
 
 def test_a_processor_is_estimated_when_its_counters_cannot_be_read(monkeypatch):
-    monkeypatch.setattr(RaplMeter, "why_not", classmethod(lambda cls, devices: "root alone may read them"))
+    monkeypatch.setattr(RaplMeter, "unavailable", classmethod(lambda cls, devices: "root alone may read them"))
     chosen = choose(Parameters(), CPU)
     assert [meter.name for meter in chosen.scored] == ["estimate"]
     assert "rapl not: root alone may read them" in chosen.why
 
 
-def test_a_processor_is_measured_when_its_counters_can_be_read(monkeypatch):
-    monkeypatch.setattr(RaplMeter, "why_not", classmethod(lambda cls, devices: None))
+@pytest.fixture
+def packages_of(tmp_path, monkeypatch):
+    """Let the machine show one package; `power_w` moves its counter, `tick_s` apart."""
+
+    def made(power_w, tick_s=0.0):
+        clock = CountingClock({zone(tmp_path, "intel-rapl:0", "package-0"): power_w}, tick_s)
+        unavailable = RaplMeter.unavailable.__func__
+        monkeypatch.setattr(RaplMeter, "unavailable", classmethod(lambda cls, found: unavailable(cls, found, tmp_path)))
+        monkeypatch.setattr(
+            RaplMeter, "for_devices", classmethod(lambda cls, found, parameters: [cls(tmp_path, clock=clock)])
+        )
+
+    return made
+
+
+def test_a_processor_is_measured_when_its_counters_can_be_read(packages_of):
+    packages_of(50.0)
     assert [meter.name for meter in choose(Parameters(), CPU).scored] == ["rapl"]
+
+
+@pytest.mark.parametrize(("power_w", "tick_s"), [(0.0, 0.0), (50.0, 1.0)])
+def test_counters_that_stand_still_or_step_once_a_second_are_passed_over_with_the_reason(packages_of, power_w, tick_s):
+    packages_of(power_w, tick_s)
+    chosen = choose(Parameters(), CPU)
+    assert [meter.name for meter in chosen.scored] == ["estimate"]
+    assert "rapl not: rapl: the counter of package-0" in chosen.why
+    with pytest.raises(MeterError, match="package-0"):
+        choose(Parameters(meter="rapl"), CPU).scored[0].open()
 
 
 def test_a_meter_by_name_must_see_the_device():

@@ -9,7 +9,7 @@ import pytest
 
 from energylab.clock import ManualClock
 from energylab.errors import MeterError
-from energylab.meters.codecarbon import CodeCarbonMeter
+from energylab.meters.codecarbon import CodecarbonMeter
 from energylab.record import DeviceFacts
 
 UUIDS = ("GPU-a", "GPU-b")
@@ -54,7 +54,7 @@ def scripted(hardware, boards=UUIDS):
         made.append(ScriptedTracker(clock, hardware, **settings))
         return made[-1]
 
-    return clock, made, CodeCarbonMeter(boards, tracker=make, clock=clock)
+    return clock, made, CodecarbonMeter(boards, tracker=make, clock=clock)
 
 
 def test_boards_are_summed_in_joules():
@@ -78,6 +78,8 @@ def test_it_writes_nothing_sends_nothing_and_takes_no_setting_from_elsewhere():
     assert settings["emissions_endpoint"] is None
     assert settings["gpu_ids"] == list(UUIDS)
     assert settings["pue"] == 1.0
+    assert settings["rapl_prefer_psys"] is False  # the whole platform in place of the processor
+    assert settings["rapl_include_dram"] is False
     assert settings["allow_multiple_runs"] is True
 
 
@@ -113,14 +115,15 @@ def test_a_task_without_energy_is_an_error_not_a_zero():
 
 def test_one_meter_for_all_boards():
     devices = [DeviceFacts(name="H200", type="cuda", index=i, uuid=uuid) for i, uuid in enumerate(UUIDS)]
-    assert [meter.boards for meter in CodeCarbonMeter.for_devices(devices, None)] == [UUIDS]
+    assert [meter.boards for meter in CodecarbonMeter.for_devices(devices, None)] == [UUIDS]
 
 
 def test_the_real_tracker_on_this_machine(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CODECARBON_PUE", "9")  # a user's setting must not change an energy
+    for name in ("PUE", "RAPL_PREFER_PSYS", "RAPL_INCLUDE_DRAM"):  # a user's settings must not change an energy
+        monkeypatch.setenv(f"CODECARBON_{name}", "9")
     monkeypatch.setattr(socket.socket, "connect", lambda self, address: pytest.fail(f"it called {address}"))
-    with CodeCarbonMeter() as meter:
+    with CodecarbonMeter() as meter:
         before = meter.read()
         sum(range(3_000_000))
         after = meter.read()

@@ -8,6 +8,7 @@ from energylab.clock import ManualClock
 from energylab.devices import cpu_facts
 from energylab.errors import MeterError
 from energylab.meters.estimate import EstimateMeter, PowerModel
+from energylab.meters.processor import Company
 from energylab.parameters import Parameters
 
 
@@ -22,6 +23,22 @@ def test_energy_is_processor_time_under_the_model():
     # two busy cores at 10 W and two resting ones at 3 W, for 3 s
     assert after.energy_j - before.energy_j == pytest.approx(3 * (2 * 10 + 2 * 3))
     assert after.time_s - before.time_s == pytest.approx(3.0)
+
+
+def test_two_threads_of_a_core_draw_no_more_than_the_core():
+    clock, busy = ManualClock(), [0.0]
+    meter = EstimateMeter(PowerModel(core_w=12.0), cores=1, clock=clock, cpu_time=lambda: busy[0])
+    meter.open()
+    before = meter.read()
+    clock.sleep(5.0)
+    busy[0] += 10.0
+    assert meter.read().energy_j - before.energy_j == pytest.approx(60.0)
+
+
+def test_new_children_are_told(monkeypatch):
+    meter = EstimateMeter(company=Company(lambda: 1.0, switches=lambda: 0))
+    monkeypatch.setattr(meter._ours, "look", lambda: True)
+    assert meter.counters().marks == ("children_missed",)
 
 
 def test_a_fully_busy_machine_draws_its_design_power():

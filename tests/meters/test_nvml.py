@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pynvml
 import pytest
 from fake_nvml import FakeNvml, machine
 
 from energylab.errors import DeviceLostError, MeterError, MeterPermissionError
+from energylab.meters import nvml_library
 from energylab.meters.nvml import NvmlMeter
 from energylab.meters.replay import PowerTrace
 from energylab.record import DeviceFacts
@@ -50,7 +53,7 @@ def test_update_period_is_measured_when_opened_and_costs_little_waiting(tick_s):
 
 def test_a_counter_that_does_not_move_is_refused():
     clock, nvml = machine(tick_s=1e9)
-    with pytest.raises(MeterError, match="did not step twice within 3 s: it is stuck"):
+    with pytest.raises(MeterError, match="did not move within 3 s: see `nvidia-smi`"):
         NvmlMeter(0, nvml=nvml, clock=clock).open()
     assert nvml.started == 0
 
@@ -123,9 +126,16 @@ def test_a_starved_sampler_widens_the_bound():
 
 def test_neither_counter_nor_power_is_an_error_that_says_what_to_do():
     clock, nvml = machine(has_counter=False, has_instant=False)
-    with pytest.raises(MeterError, match="neither an energy counter nor .*Update the driver"):
+    with pytest.raises(MeterError, match="neither an energy counter nor .*A newer driver may help"):
         NvmlMeter(0, nvml=nvml, clock=clock).open()
     assert nvml.started == 0
+
+
+def test_a_jetson_is_not_told_to_update_its_driver():
+    clock, nvml = machine(name="Orin (nvgpu)", has_counter=False, has_instant=False)
+    with pytest.raises(MeterError, match="neither an energy counter nor .*tegrastats") as caught:
+        NvmlMeter(0, nvml=nvml, clock=clock).open()
+    assert "newer driver" not in str(caught.value)
 
 
 def test_a_board_in_slices_is_refused_with_the_reason():
@@ -172,6 +182,16 @@ def test_a_missing_driver_says_what_is_missing(code, says):
     nvml.fail("nvmlInit", code)
     with pytest.raises(MeterError, match=says):
         NvmlMeter(0, nvml=nvml).open()
+
+
+def test_another_makers_board_is_not_called_a_missing_driver_of_nvidia(tmp_path, monkeypatch):
+    (tmp_path / "kfd").touch()
+    monkeypatch.setattr(nvml_library, "_INSTEAD", {tmp_path / "kfd": nvml_library._INSTEAD[Path("/dev/kfd")]})
+    nvml = FakeNvml()
+    nvml.fail("nvmlInit", pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+    with pytest.raises(MeterError, match="the GPU here is AMD's .ROCm.") as caught:
+        NvmlMeter(0, nvml=nvml).open()
+    assert "no NVIDIA driver" not in str(caught.value)
 
 
 def test_a_board_lost_halfway():

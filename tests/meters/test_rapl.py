@@ -1,4 +1,4 @@
-"""RAPL on a powercap tree of files: unwrapping, packages, permissions."""
+"""RAPL on a powercap tree of files: turns and jumps of a counter, mirrored and dead zones, permissions."""
 
 from __future__ import annotations
 
@@ -6,41 +6,22 @@ import os
 from pathlib import Path
 
 import pytest
+from fake_rapl import RANGE_UJ, CountingClock, zone
 
-from energylab.clock import ManualClock
-from energylab.errors import MeterError, MeterPermissionError
+from energylab.errors import CounterJumpError, CounterStuckError, MeterError, MeterPermissionError
 from energylab.meters import rapl
+from energylab.meters.processor import Company
 from energylab.meters.rapl import RaplMeter, packages
 from energylab.record import DeviceFacts
 
-RANGE_UJ = 65_532_610_987
 CPU = [DeviceFacts(name="processor", type="cpu")]
 
 
-def zone(root: Path, folder: str, name: str, energy_uj: int = 0, limit_uw: int | None = None) -> Path:
-    path = root / folder
-    path.mkdir(parents=True)
-    (path / "name").write_text(f"{name}\n")
-    (path / "energy_uj").write_text(f"{energy_uj}\n")
-    (path / "max_energy_range_uj").write_text(f"{RANGE_UJ}\n")
-    if limit_uw is not None:
-        (path / "constraint_0_power_limit_uw").write_text(f"{limit_uw}\n")
-        (path / "constraint_1_power_limit_uw").write_text(f"{limit_uw * 2}\n")
-    return path
-
-
-class CountingClock(ManualClock):
-    """Moves the counter of a zone by its power, as time passes."""
-
-    def __init__(self, zones: dict[Path, float]) -> None:
-        super().__init__()
-        self.zones = zones
-
-    def sleep(self, seconds: float) -> None:
-        super().sleep(seconds)
-        for path, power_w in self.zones.items():
-            file = path / "energy_uj"
-            file.write_text(str((int(file.read_text()) + round(power_w * seconds * 1e6)) % RANGE_UJ))
+def opened(clock: CountingClock) -> RaplMeter:
+    meter = RaplMeter(next(iter(clock.zones)).parent, clock=clock)
+    meter.open()
+    meter._refresh.stop()  # the thread lives by the machine's clock; here every look is taken by hand
+    return meter
 
 
 @pytest.fixture
@@ -51,69 +32,147 @@ def two_packages(tmp_path):
     zone(tmp_path, "intel-rapl:0:1", "dram", 500)
     zone(tmp_path, "intel-rapl-mmio:0", "package-0", 1_000)
     zone(tmp_path, "intel-rapl:2", "psys", 9_000)
-    return tmp_path, CountingClock({first: 40.0, second: 60.0})
+    return CountingClock({first: 40.0, second: 60.0})
 
 
-def test_packages_are_counted_once_and_their_parts_not_at_all(two_packages):
-    root, _ = two_packages
-    assert [path.name for path in packages(root)] == ["intel-rapl:0", "intel-rapl:1"]
+def spent_j(meter: RaplMeter, clock: CountingClock, seconds: float) -> float:
+    """Return what the meter counts over some seconds, looked at every second as the thread does."""
+    before = meter.read()
+    for _ in range(round(seconds * 10)):
+        clock.sleep(0.1)
+        meter._look()
+    return meter.read().energy_j - before.energy_j
 
 
-def test_energy_is_the_sum_of_the_packages_in_joules(two_packages):
-    root, clock = two_packages
-    with RaplMeter(root, clock=clock) as meter:
-        before = meter.read()
-        clock.sleep(2.0)
-        after = meter.read()
-        assert after.energy_j - before.energy_j == pytest.approx(200.0)
-        assert meter.power_limit_w == pytest.approx(900.0)  # the short-term limit: bursts exceed the other
-        assert meter.device == "package-0+package-1"
-        assert meter.kind == "measured"
-        assert "memory not included" in meter.facts(scored=True).source
+def test_energy_is_the_sum_of_the_packages_and_their_parts_are_not_counted(two_packages):
+    meter = opened(two_packages)
+    assert [path.name for path in packages(meter.root)] == ["intel-rapl:0", "intel-rapl:1"]
+    assert spent_j(meter, two_packages, 2.0) == pytest.approx(200.0, rel=1e-3)
+    assert meter.power_limit_w == pytest.approx(900.0)  # the short-term limit: bursts exceed the other
+    assert meter.device == "package-0+package-1"
+    assert "memory not included" in meter.facts(scored=True).source
+
+
+def test_dies_that_show_one_counter_are_counted_once(tmp_path):
+    """Two dies of an AMD package: 139 W at rest where 69.5 are true."""
+    dies = [zone(tmp_path, f"intel-rapl:{die}", f"package-0-die-{die}", 7_000_000) for die in range(2)]
+    clock = CountingClock(dict.fromkeys(dies, 69.5))
+    meter = opened(clock)
+    assert spent_j(meter, clock, 4.0) / 4.0 == pytest.approx(69.5, rel=1e-3)
+    assert meter.device == "package-0-die-0"
+    assert "package-0-die-1 shows the counter of another zone" in meter.facts(scored=True).notes[0]
+
+
+def test_packages_of_the_same_power_that_began_apart_are_two(tmp_path):
+    both = [zone(tmp_path, f"intel-rapl:{i}", f"package-{i}", 5_000_000 * i) for i in range(2)]
+    clock = CountingClock(dict.fromkeys(both, 50.0))
+    assert spent_j(opened(clock), clock, 2.0) == pytest.approx(200.0, rel=1e-3)
 
 
 def test_a_counter_that_starts_again_goes_on_counting(tmp_path):
     path = zone(tmp_path, "intel-rapl:0", "package-0", RANGE_UJ - 30_000_000)
     clock = CountingClock({path: 50.0})
-    with RaplMeter(tmp_path, clock=clock) as meter:
-        start = meter.read()
-        total = 0.0
-        for seconds in (0.5, 1.0, 600.0, 700.0):  # twice round: 65 kJ at 50 W take 1,310 s
-            clock.sleep(seconds)
-            total += seconds
-            last = meter.read()
-        assert last.energy_j - start.energy_j == pytest.approx(50.0 * total)
+    assert spent_j(opened(clock), clock, 3.0) == pytest.approx(150.0, rel=1e-3)
 
 
-def test_the_counter_is_read_often_enough_to_see_every_turn():
-    assert rapl.REFRESH_S < RANGE_UJ / 1e6 / 1000 / 2  # half a turn at one kilowatt
+@pytest.mark.parametrize(
+    ("steps_j", "says"),
+    [
+        ((696.0, -696.0), "jumped"),  # was taken for a whole turn: 64,840 J
+        ((0.0, -9_000.0), "went back"),  # the counter starts again from near zero: was 56 kJ more
+    ],
+)
+def test_a_step_that_no_package_can_make_is_no_energy(tmp_path, steps_j, says):
+    path = zone(tmp_path, "intel-rapl:0", "package-0", 9_500_000_000, limit_uw=225_000_000)
+    clock = CountingClock({path: 68.0})
+    meter = opened(clock)
+    meter.read()
+    for step_j in steps_j:
+        clock.sleep(0.5)
+        clock.add(path, step_j)
+        meter._look()
+    with pytest.raises(CounterJumpError, match=says):
+        meter.read()
+    assert spent_j(meter, clock, 2.0) == pytest.approx(136.0, rel=1e-3)  # afterwards it is believed again
 
 
-def test_reading_at_a_steady_pace_is_a_thread_of_its_own(tmp_path, monkeypatch):
+def test_two_counters_in_turn_are_no_counter(tmp_path):
+    """A file that shows now one package, now another: was 186 kW."""
+    path = zone(tmp_path, "intel-rapl:0", "package-0", 20_000_000_000)
+    clock = CountingClock({path: 60.0})
+    meter = opened(clock)
+    meter.read()
+    for step_j in (9_000.0, -9_000.0, 9_000.0, -9_000.0):
+        clock.sleep(0.2)
+        clock.add(path, step_j)
+        with pytest.raises(CounterJumpError):
+            meter.read()
+
+
+def test_where_no_limit_is_told_the_working_power_serves(tmp_path):
+    path = zone(tmp_path, "intel-rapl:0", "package-0", 1_000)
+    clock = CountingClock({path: 68.0})
+    meter = opened(clock)
+    meter.believed_w = 2 * 68.0  # the protocol sets it after the warm-up
+    meter.read()
+    clock.sleep(1.0)
+    clock.add(path, 696.0)
+    with pytest.raises(CounterJumpError, match="more than 136 W can do"):
+        meter.read()
+
+
+def test_a_dead_package_does_not_hide_in_the_sum(two_packages):
+    first, second = two_packages.zones
+    two_packages.zones[second] = 0.0
+    with pytest.raises(CounterStuckError, match="counter of package-1 does not move"):
+        opened(two_packages)
+    two_packages.zones[second] = 60.0
+    meter = opened(two_packages)
+    two_packages.zones[first] = 0.0
+    meter.read()
+    two_packages.sleep(0.5)
+    with pytest.raises(CounterStuckError, match="counter of package-0 has stood still"):
+        meter.read()
+
+
+@pytest.mark.parametrize("tick_s", [1.0, 1e9])
+def test_a_counter_that_stands_still_or_steps_once_a_second_is_refused(tmp_path, tick_s):
     path = zone(tmp_path, "intel-rapl:0", "package-0")
-    monkeypatch.setattr(rapl, "REFRESH_S", 0.005)
-    meter = RaplMeter(tmp_path, clock=CountingClock({path: 50.0}))
+    with pytest.raises(CounterStuckError, match="does not move|stood still|stepped once"):
+        opened(CountingClock({path: 50.0}, tick_s))
+
+
+def test_the_thread_looks_often_and_keeps_what_it_saw(tmp_path, monkeypatch):
+    path = zone(tmp_path, "intel-rapl:0", "package-0", 8_000_000_000, limit_uw=225_000_000)
+    monkeypatch.setattr(rapl, "REFRESH_S", 0.002)
+    clock = CountingClock({path: 50.0})
+    meter = RaplMeter(tmp_path, clock=clock)
     meter.open()
-    deadline = 200
-    (tmp_path / "next").write_text(str(RANGE_UJ - 1))
-    (tmp_path / "next").replace(path / "energy_uj")  # whole at once, as the kernel shows it
-    while meter._zones[0].last_uj != RANGE_UJ - 1 and deadline:
-        deadline -= 1
-        meter._refresh._stop.wait(0.01)
-    assert deadline, "the thread never read the counter"
+    clock.add(path, 3_000.0)
+    for _ in range(5_000):
+        if meter._fault is not None:
+            break
+        meter._refresh._stop.wait(0.002)
+    with pytest.raises(CounterJumpError):
+        meter.read()
     meter.close()
 
 
+def test_the_counter_is_looked_at_often_enough_to_see_every_turn():
+    assert rapl.REFRESH_S < RANGE_UJ / 1e6 / rapl.MOST_W / 2  # half a turn at the most power of a package
+
+
+def test_the_load_by_others_is_told(tmp_path):
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/stat").write_text("cpu 500 0 100 9000 0 0 0 0 0 0\n")
+    meter = RaplMeter(tmp_path, company=Company(lambda: 2.0, root=tmp_path))
+    assert (meter.counters().own_s, meter.counters().others_s) == (2.0, pytest.approx(4.0))
+
+
 def test_a_machine_without_counters(tmp_path):
-    assert "shows no processor energy counter" in RaplMeter.why_not(CPU, tmp_path / "absent")
+    assert "shows no processor energy counter" in RaplMeter.unavailable(CPU, tmp_path / "absent")
     with pytest.raises(MeterError, match="no package zone"):
         RaplMeter(tmp_path / "absent").open()
-
-
-def test_dead_counters_are_refused(tmp_path):
-    zone(tmp_path, "intel-rapl:0", "package-0")
-    with pytest.raises(MeterError, match="do not move"):
-        RaplMeter(tmp_path, clock=ManualClock()).open()
 
 
 def test_a_counter_that_root_alone_may_read_names_the_command(tmp_path, monkeypatch):
@@ -123,7 +182,7 @@ def test_a_counter_that_root_alone_may_read_names_the_command(tmp_path, monkeypa
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(os, "access", lambda *args: False)
-    assert "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj" in RaplMeter.why_not(CPU, tmp_path)
+    assert "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj" in RaplMeter.unavailable(CPU, tmp_path)
     monkeypatch.setattr(Path, "read_text", refuse)
     with pytest.raises(MeterPermissionError, match="sudo chmod"):
         rapl._read(tmp_path / "intel-rapl:0" / "energy_uj")
@@ -137,7 +196,7 @@ def test_a_counter_that_holds_no_number_is_an_error_of_the_meter(tmp_path):
 
 
 def test_boards_are_not_seen(tmp_path):
-    assert "does not see the energy of a cuda device" in RaplMeter.why_not([DeviceFacts(name="H200", type="cuda")])
+    assert "does not see the energy of a cuda" in RaplMeter.unavailable([DeviceFacts(name="H200", type="cuda")])
 
 
 def test_reading_a_closed_meter_is_an_error(tmp_path):

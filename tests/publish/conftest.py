@@ -45,10 +45,10 @@ def study(tmp_path_factory):
 
 
 def _ranked(made):
-    """Give every model its place as a range of one to three ranks."""
+    """Give models ranks two by two: the first and second share theirs, and so on."""
     cohorts = []
     for cohort in made.cohorts:
-        ends = [(max(1, n - n % 2), n + 1) for n in range(len(cohort.models))]
+        ends = [(n - n % 2 + 1, n - n % 2 + 2) for n in range(len(cohort.models))]
         models = (model.model_copy(update={"ranks": end}) for model, end in zip(cohort.models, ends, strict=True))
         cohorts.append(cohort.model_copy(update={"models": tuple(models)}))
     return made.model_copy(update={"cohorts": tuple(cohorts)})

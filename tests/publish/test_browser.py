@@ -65,7 +65,7 @@ def shot(page, name):
 
 
 def rows(page):
-    return page.locator("section.cohort:visible tbody tr:visible")
+    return page.locator("main section.cohort:visible tbody tr:visible")
 
 
 def texts_of(cells):

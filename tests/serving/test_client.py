@@ -35,7 +35,7 @@ def ask():
 def test_a_reply_holds_text_counts_and_times(ask):
     reply, server = ask(Behaviour(first_s=0.05, token_s=0.02), new_tokens=6)
     assert (reply.query, reply.text) == (3, " 0 1 2 3 4 5")
-    assert (reply.input_tokens, reply.output_tokens, reply.pieces) == (7, 6, 6)
+    assert (reply.input_tokens, reply.output_tokens, reply.pieces) == (2, 6, 6)
     assert 0.05 <= reply.first_token_s < reply.latency_s - 5 * 0.02
     body = server.bodies[0]
     assert body["prompt"] == "How far?"

@@ -9,8 +9,7 @@ import time
 import pytest
 
 from energylab.errors import ServedError
-from energylab.serving.client import Reply
-from energylab.serving.load import ClosedLoop
+from energylab.serving.client import ClosedLoop, Reply
 
 
 class Model:

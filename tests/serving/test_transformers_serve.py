@@ -12,10 +12,9 @@ from energylab import measuring
 from energylab.energy import totals
 from energylab.errors import EnergylabError
 from energylab.parameters import Parameters
-from energylab.serving.launch import NEEDED, transformers_serve
-from energylab.serving.processes import ServerProcesses
+from energylab.serving.processes import NEEDED, ServerProcesses, transformers_serve
 from energylab.show import served_table
-from energylab.tasks.stored import store_random
+from energylab.tasks.served import store_random
 
 missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 pytestmark = [

@@ -13,7 +13,7 @@ import pytest
 from energylab.devices import cpu_facts
 from energylab.errors import BundleError, MeterError, ParameterError
 from energylab.measuring import Instruments
-from energylab.meters.codecarbon import CodeCarbonMeter
+from energylab.meters.codecarbon import CodecarbonMeter
 from energylab_portal.sealed import request as requests
 from energylab_portal.sealed import run as sealed
 from energylab_portal.sealed.inside import Service, as_text, mirror
@@ -39,7 +39,7 @@ def test_bundle_is_never_overwritten(tmp_path, model) -> None:
 
 
 def test_meter_that_watches_this_process_is_refused(tmp_path, model) -> None:
-    instruments = Instruments((cpu_facts(),), (CodeCarbonMeter(),), (), "chosen")
+    instruments = Instruments((cpu_facts(),), (CodecarbonMeter(),), (), "chosen")
     with pytest.raises(MeterError, match="not the container"):
         sealed.run(_asked(tmp_path, model), container=builders.StandIn(Service()), instruments=instruments)
 

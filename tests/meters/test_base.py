@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from energylab.clock import ManualClock
-from energylab.meters.probe import read_cost, step_times, update_period
+from energylab.errors import CounterStuckError
+from energylab.meters.base import read_cost, step_times, update_period
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
 
 
@@ -30,7 +31,8 @@ def test_a_counter_faster_than_the_polling_is_called_as_slow_as_the_polling():
 def test_a_counter_that_stands_still_has_no_period_and_takes_no_longer_than_the_cap():
     clock, meter = counter(1000.0)
     start_s = clock.now()
-    assert update_period(meter, cap_s=1.5) is None
+    with pytest.raises(CounterStuckError, match="did not move within 1.5 s"):
+        update_period(meter, cap_s=1.5)
     assert clock.now() - start_s == pytest.approx(1.5, abs=0.01)
 
 

@@ -1,0 +1,107 @@
+"""The processor: cores by affinity, threads and quotas; processor time of our processes and of everybody else's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from energylab.meters.processor import Company, ProcessTime, usable_cores
+
+V2, V1 = "0::/session.scope\n", "4:cpu,cpuacct:/docker/abc\n1:name=systemd:/docker/abc\n"
+
+
+def machine(root, siblings=(), cgroup="", **files):
+    """Write the parts of `proc` and `sys` that tell cores and quotas; in `files`, ``__`` stands for a folder."""
+    for cpu, thread in enumerate(siblings):
+        folder = root / f"sys/devices/system/cpu/cpu{cpu}/topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(f"{thread}\n")
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text(cgroup)
+    for name, text in files.items():
+        file = root / "sys/fs/cgroup" / name.replace("__", "/").replace("cpu_", "cpu.")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("facts", "cores"),
+    [
+        ({}, 4),
+        ({"siblings": ("0,2", "1,3", "0,2", "1,3")}, 2),  # two hardware threads of a core are not two cores
+        ({"cgroup": V2, "cpu_max": "150000 100000"}, 1.5),
+        ({"cgroup": V2, "session.scope__cpu_max": "50000 100000", "cpu_max": "max 100000"}, 0.5),
+        ({"cgroup": V2, "cpu_max": "max 100000"}, 4),
+        ({"cgroup": V1, "cpu__cpu_cfs_quota_us": "200000", "cpu__cpu_cfs_period_us": "100000"}, 2),
+        ({"cgroup": V1, "cpu__cpu_cfs_quota_us": "-1", "cpu__cpu_cfs_period_us": "100000"}, 4),
+    ],
+)
+def test_usable_cores(tmp_path, facts, cores):
+    assert usable_cores(range(4), machine(tmp_path, **facts)) == cores
+
+
+def test_this_machine():
+    assert 0 < usable_cores() <= os.cpu_count()
+
+
+def work(seconds):
+    """Return a program that uses `seconds` of processor time, prints a line, and waits to be told to end."""
+    loop = f"import sys, time\nwhile time.process_time() < {seconds}: pass\nprint('done', flush=True)\nsys.stdin.read()"
+    return subprocess.Popen([sys.executable, "-c", loop], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def test_work_in_child_processes_counts_while_they_live_and_after():
+    ours = ProcessTime()
+    ours.look()
+    before = ours()
+    child = work(0.2)
+    child.stdout.readline()
+    assert ours.look()  # it has worked before it was seen: the window in which it began lacks that, and is marked
+    living = ours()
+    assert living - before >= 0.2
+    child.communicate()
+    assert ours() - before >= 0.2  # it has ended, and its parent has waited for it
+    assert not ours.look()
+
+
+def test_a_child_that_begins_and_ends_between_two_looks_counts():
+    ours = ProcessTime()
+    before = ours()
+    work(0.1).communicate()
+    assert ours() - before >= 0.1
+
+
+def stat(root, busy_ticks, steal=0):
+    (root / "proc").mkdir(exist_ok=True)
+    (root / "proc/stat").write_text(f"cpu {busy_ticks} 0 0 99999 0 0 0 {steal} 0 0\ncpu0 1 1 1 1\n")
+
+
+def test_what_others_use_is_the_machines_busy_time_and_steal_without_ours(tmp_path):
+    own = [1.0]
+    company = Company(lambda: own[0], root=tmp_path, switches=lambda: 0)
+    stat(tmp_path, 300)
+    before = company.counters()
+    own[0] += 2.0
+    stat(tmp_path, 300 + 250, steal=100)
+    after = company.counters()
+    hz = os.sysconf("SC_CLK_TCK")
+    assert after.others_s - before.others_s == pytest.approx(350 / hz - 2.0)
+    assert after.marks == ()
+
+
+def test_a_kernel_that_hides_the_load_says_nothing(tmp_path):
+    assert Company(lambda: 1.0, root=tmp_path).counters().others_s is None
+
+
+def test_a_process_that_has_to_give_way_all_the_time_is_on_a_busy_machine(tmp_path):
+    own, switches = [1.0], [5]
+    company = Company(lambda: own[0], root=tmp_path, switches=lambda: switches[0])
+    company.counters()
+    own[0], switches[0] = 2.0, 5 + 250
+    assert company.counters().marks == ("busy_host",)
+    own[0], switches[0] = 3.0, 255 + 20
+    assert company.counters().marks == ()

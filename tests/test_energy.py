@@ -1,0 +1,151 @@
+"""One energy a session and a model: pooled over queries, aware of boards, with intervals that hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from energylab.energy import J_PER_WH, model_energies
+from energylab.errors import CohortError, DataError, ParameterError
+from energylab.statistics.uncertainty import mean_interval
+
+
+def table(energy_wh: np.ndarray, **columns) -> pd.DataFrame:
+    """Sessions of 1,000 queries: `energy_wh` holds models, boards (own ones) and sessions along its axes."""
+    models, boards, sessions = energy_wh.shape
+    model, board, session = (axis.ravel() for axis in np.indices(energy_wh.shape))
+    names = {
+        "model": [f"m{number:05d}" for number in model],
+        "board": [f"b{number}" for number in model * boards + board],
+        "session": (model * boards + board) * sessions + session,
+    }
+    return pd.DataFrame({"task": "t", "energy_j": energy_wh.ravel() * J_PER_WH, "queries": 1000, **names, **columns})
+
+
+def drawn(gain: np.ndarray, sessions: int, rng: np.random.Generator) -> np.ndarray:
+    """Models of a true 1 Wh on boards of these relative gains: sessions scatter by 1 %."""
+    return (1 + gain[..., None]) * (1 + 0.01 * rng.standard_normal((*gain.shape, sessions)))
+
+
+def test_a_run_that_ended_early_counts_by_its_queries():
+    rows = pd.DataFrame(
+        {
+            "task": "t",
+            "model": "m",
+            "session": "s",
+            "run": [0, 1],
+            "queries": [300, 15],
+            "energy_j": [300 * 90, 15 * 130],
+        }
+    )
+    (energy_wh,) = model_energies(rows).models["energy_wh"]
+    assert energy_wh * 3.6 == pytest.approx(91.904762)
+
+
+def test_phases_are_pooled_apart_and_added():
+    rows = pd.DataFrame(
+        {
+            "task": "t", "model": "m", "session": "s", "run": [0, 0, 1, 1], "phase": ["preprocess", "forward"] * 2,
+            "queries": [10, 10, 5, 5], "energy_j": [10.0, 100.0, 20.0, 80.0],
+        }
+    )  # fmt: skip
+    (energy_wh,) = model_energies(rows).models["energy_wh"]
+    assert energy_wh * 3.6 == pytest.approx(30 / 15 + 180 / 15)
+
+
+def test_a_session_without_a_total_is_left_out_and_counted():
+    found = model_energies(table(np.array([[[1.0, 1.1, np.nan]], [[np.nan] * 3]]))).models
+    assert found["energy_wh"].tolist() == pytest.approx([1.05, np.nan], nan_ok=True)
+    assert found["lost"].tolist() == [1, 3]
+    assert found["note"].str.startswith(("1 of 3 sessions unavailable", "3 of 3 sessions unavailable")).all()
+
+
+@pytest.mark.parametrize(("boards", "sessions"), [(1, 5), (2, 5), (4, 3), (2, 20)])
+def test_intervals_of_sessions_and_boards_hold_as_often_as_they_say(boards, sessions):
+    rng = np.random.default_rng(boards * 100 + sessions)
+    gain = 0.029 * (boards > 1) * rng.standard_normal((4000, boards))
+    models = model_energies(table(drawn(gain, sessions, rng))).models
+    held = ((models["repeatability_low"] <= 1) & (models["repeatability_high"] >= 1)).mean()
+    assert held == pytest.approx(0.95, abs=0.012)
+
+
+@pytest.mark.parametrize(("boards", "sessions"), [(1, 5), (2, 5), (4, 3)])
+def test_the_expanded_interval_holds_the_true_energy(boards, sessions):
+    rng = np.random.default_rng(9)
+    models = model_energies(table(drawn(rng.uniform(-0.05, 0.05, (4000, boards)), sessions, rng))).models
+    assert ((models["expanded_low"] <= 1) & (models["expanded_high"] >= 1)).mean() >= 0.945
+
+
+def test_two_sessions_of_two_per_cent_expand_by_the_gums_formula():
+    (model,) = model_energies(table(1 + np.array([[[-1, 1]]]) * 0.02 / np.sqrt(2))).models.itertuples()
+    own, gain = 0.02 / np.sqrt(2), 0.05 / np.sqrt(3)
+    df = (own**2 + gain**2) ** 2 / own**4  # Welch-Satterthwaite, one degree of freedom for the sessions: 26.7
+    assert df == pytest.approx(26.7, abs=0.1)
+    assert model.expanded_high - 1 == pytest.approx(2.053 * np.hypot(own, gain), rel=1e-3)
+    assert model.repeatability_high - 1 == pytest.approx(12.706 * own, rel=1e-4)
+
+
+def test_one_board_gives_students_interval():
+    sessions = np.array([1.0, 1.02, 0.99, 1.05])
+    (model,) = model_energies(table(sessions.reshape(1, 1, 4)), gain=0).models.itertuples()
+    expected = mean_interval(sessions)
+    assert (model.repeatability_low, model.repeatability_high) == pytest.approx((expected.low, expected.high))
+    assert (model.expanded_low, model.expanded_high) == pytest.approx((expected.low, expected.high))
+    assert model.note == ""
+
+
+def test_a_model_without_repeats_takes_the_spread_of_the_others_and_says_so():
+    energy_wh = np.array([[[1.0, 1.02, 0.98]], [[2.0, np.nan, np.nan]]])
+    models = model_energies(table(energy_wh).dropna(), noise=0.3).models.set_index("model")
+    assert models.loc["m00001", ["spread", "df"]].tolist() == ["pooled", 2]
+    assert models.loc["m00001", "relative_se"] == pytest.approx(0.02)
+    assert models.loc["m00001", "note"].startswith("one session: the spread between sessions is that of 1 repeated")
+
+
+def test_without_any_repeat_the_stated_noise_is_assumed_or_nothing_is_known():
+    one = table(np.ones((3, 1, 1)))
+    assert model_energies(one, noise=0.02).models["note"].str.contains("2 % between sessions is assumed").all()
+    unknown = model_energies(one).models
+    assert unknown["expanded_low"].isna().all()
+    assert (unknown["note"] == "no repeat: no interval").all()
+
+
+def test_what_tells_models_apart_leaves_the_boards_they_share_out():
+    rng = np.random.default_rng(4)
+    gains = np.array([0.95, 1.05]).reshape(1, 2, 1)
+    rows = table(gains * np.linspace(1, 2, 30).reshape(-1, 1, 1) * (1 + 0.004 * rng.standard_normal((30, 2, 4))))
+    rows["board"] = [f"b{number % 2}" for number in np.repeat(np.arange(60), 4)]
+    found = model_energies(rows)
+    assert found.models["session_se"].to_numpy() == pytest.approx(np.full(30, 0.004 / np.sqrt(8)), rel=0.15)
+    assert found.models["relative_se"].min() > 0.04
+    assert found.boards.groupby("board")["share"].sum().tolist() == [15.0, 15.0]
+
+
+def test_order_of_rows_shows_in_nothing():
+    rows = table(np.random.default_rng(3).uniform(1, 2, (20, 2, 3)))
+    shuffled = rows.sample(frac=1, random_state=1)
+    pd.testing.assert_frame_equal(model_energies(rows).models, model_energies(shuffled).models)
+
+
+@pytest.mark.parametrize("kinds", [["measured", None], [None, "measured"]])
+def test_a_kind_that_is_not_stated_is_not_borrowed(kinds):
+    rows = table(np.ones((2, 1, 1)), energy_kind=kinds)
+    with pytest.raises(CohortError, match="mixes energy_kind: measured, not stated"):
+        model_energies(rows)
+    (group,) = model_energies(rows[rows["energy_kind"].isna()]).groups
+    assert (group.energy_kind, group.device) == ("not stated", None)
+
+
+def test_what_may_not_be_added_is_refused():
+    rows = table(np.ones((1, 1, 2)))
+    with pytest.raises(DataError, match="twice"):
+        model_energies(pd.concat([rows, rows]).assign(run=0, phase="forward"))
+    with pytest.raises(CohortError, match="mixes phases"):
+        model_energies(rows.assign(run=0, phase=["forward", "call"]))
+    with pytest.raises(DataError, match="finite number above 0"):
+        model_energies(rows.assign(energy_j=0.0))
+    with pytest.raises(DataError, match="'FALSCH' is neither true nor false"):
+        model_energies(rows.assign(valid=["WAHR", "FALSCH"]).assign(valid=["true", "FALSCH"]))
+    with pytest.raises(ParameterError, match="noise=2"):
+        model_energies(rows, noise=2)
