@@ -318,7 +318,7 @@ class TestWithoutScript:
         first = page.get_by_role("table").first
         assert first.get_by_role("row").count() == 11
         assert first.get_by_role("rowheader").count() == 10
-        assert first.get_by_role("cell").count() == 10 * 4
+        assert first.get_by_role("cell").count() == 10 * 5
         page.get_by_role("link", name="Text generation").click()
         page.get_by_role("link", name="distilbert/distilgpt2").click()
         assert page.locator("h1").inner_text() == "distilbert/distilgpt2"
