@@ -2,7 +2,7 @@
 
     python benchmarks/faults.py [--jobs 120] [--kills 100] [--seed 1] [--folder DIR]
 
-Victims are drawn by the seed: the runner, the kernel, both at once, or the warm process that jobs are forked from.
+Victims are drawn by the seed: the runner, the kernel, both at once, or the process that executes the notebook.
 In the end every job must be done exactly once: no record half-written, lost or counted twice, no job measured again
 after its record was there, and no process left. The jobs are real notebooks through papermill with a stand-in for
 the measurement (`tests/builders.py`), so that many fit in little time.
@@ -32,10 +32,10 @@ import psutil
 from energylab import store
 from energylab.errors import RecordError
 from energylab.studies import plan as planning
-from energylab.studies.folder import StudyFolder
-from energylab.studies.processes import marked
+from energylab.studies.run import marked
+from energylab.studies.state import StudyFolder
 
-VICTIMS = ("runner", "kernel", "both", "forge")
+VICTIMS = ("runner", "kernel", "both", "job")
 JOB_S = 0.7
 GIVE_UP_S = 120.0
 
@@ -113,19 +113,18 @@ def wait_for_moment(runner: subprocess.Popen, victim: str, dice: random.Random) 
         time.sleep(dice.uniform(0.0, 6.0))
         return
     deadline = time.monotonic() + GIVE_UP_S
-    while runner.poll() is None and not named(runner, "energylab-kern") and time.monotonic() < deadline:
+    while runner.poll() is None and not kernels(runner) and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(dice.uniform(0.0, 3 * JOB_S))
-    while victim in ("kernel", "both") and runner.poll() is None and not named(runner, "energylab-kern"):
+    while victim in ("kernel", "both") and runner.poll() is None and not kernels(runner):
         time.sleep(0.002)
 
 
 def victims(runner: subprocess.Popen, victim: str) -> list[psutil.Process]:
     """Return the processes that `victim` stands for, as they are now."""
     here = [psutil.Process(runner.pid)]
-    kernels = named(runner, "energylab-kern")
-    forge = [p for p in children(runner) if p.ppid() == runner.pid]
-    return {"runner": here, "kernel": kernels, "both": kernels + here, "forge": forge}[victim]
+    jobs = [p for p in children(runner) if p.ppid() == runner.pid]
+    return {"runner": here, "kernel": kernels(runner), "both": kernels(runner) + here, "job": jobs}[victim]
 
 
 def children(runner: subprocess.Popen) -> list[psutil.Process]:
@@ -136,12 +135,12 @@ def children(runner: subprocess.Popen) -> list[psutil.Process]:
         return []
 
 
-def named(runner: subprocess.Popen, name: str) -> list[psutil.Process]:
-    """Return the runner's processes of one name."""
+def kernels(runner: subprocess.Popen) -> list[psutil.Process]:
+    """Return the kernels of the runner's jobs."""
     found = []
     for process in children(runner):
         try:
-            found += [process] if process.name() == name else []
+            found += [process] if "ipykernel_launcher" in process.cmdline() else []
         except psutil.NoSuchProcess:
             continue
     return found

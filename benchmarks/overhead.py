@@ -34,7 +34,7 @@ def loaded() -> Workload:
     """Load a small text generation model with random weights."""
     task = tasks.load_task(MODEL)
     rows, _ = task.load_rows()
-    task.load_model("cpu")
+    task.load("cpu")
     return TaskWorkload(task, rows)
 
 

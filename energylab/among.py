@@ -104,7 +104,7 @@ def scale(
         If there are too few peers, or nobody knows how sure the energy of one is.
     """
     from energylab.ratings.cohorts import summarise
-    from energylab.ratings.stars import THIN, rating
+    from energylab.ratings.rating import THIN, rating
 
     rows = _peers(table, cohort, model, model_class)
     one_board = (set(rows["board"].dropna()) | {board}) == {board}

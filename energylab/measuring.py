@@ -336,14 +336,14 @@ class TaskSubject:
 
     def load(self, devices: Sequence[DeviceFacts]) -> Workload:
         """Load what is asked onto the devices, and return it as a workload."""
-        self.model = self.task.load_model(torch_name(devices[0]))
+        self.model = self.task.load(torch_name(devices[0]))
         self.phases = tuple(self.task.phases)  # some tasks settle them by what kind of model was loaded
         self.data = self.data.model_copy(update=_of_queries(self.task.covariates(self.rows)))
         if isinstance(self.task, ServedTask):
             self._served = ServedWorkload(self.task, self.rows, self.task.parameters.max_relative_bound)
             return self._served
         check_torch_agrees(devices)
-        self.task.rehearse(self.rows)
+        self.task.warm_up_longest(self.rows)
         return TaskWorkload(self.task, self.rows)
 
     def task_facts(self) -> TaskFacts:
@@ -354,6 +354,7 @@ class TaskSubject:
             settings={**self.task.resolved_settings(), "runs": self.task.parameters.runs},
             overridden=self.task.overridden(),
             files=self.files,
+            deviations=self.task.deviations(),
         )
 
     def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:

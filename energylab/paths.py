@@ -7,7 +7,8 @@ from pathlib import Path
 
 from energylab.errors import EnergylabError, ParameterError
 
-_PACKAGED = Path(__file__).parent / "_params"
+_PACKAGE = Path(__file__).resolve().parent
+_PACKAGED = _PACKAGE / "_params"
 
 
 def params_root(explicit: str | os.PathLike | None = None, start: str | os.PathLike | None = None) -> Path:
@@ -43,11 +44,20 @@ def params_root(explicit: str | os.PathLike | None = None, start: str | os.PathL
         return folder
     here = Path(start if start is not None else Path.cwd()).resolve()
     candidates = [folder / "params" for folder in (here, *here.parents)]
-    candidates += [Path(__file__).resolve().parents[1] / "params", _PACKAGED]
+    candidates += [_PACKAGE.parent / "params", _PACKAGED]
     for folder in candidates:
         if (folder / "tasks").is_dir():
             return folder
     raise ParameterError(f"no params/ folder at {here} or above it; run inside the project or pass --params FOLDER")
+
+
+def shipped(name: str) -> Path:
+    """Return where a file that comes with this package lies: in its repository, else in the installed package.
+
+    ``notebooks/…`` and ``params/…`` are packed as ``_notebooks/…`` and ``_params/…``.
+    """
+    in_repository = _PACKAGE.parent / name
+    return in_repository if in_repository.is_file() else _PACKAGE / f"_{name}"
 
 
 def results_root(params: str | os.PathLike | None = None) -> Path:

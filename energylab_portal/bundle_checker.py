@@ -161,7 +161,7 @@ def _refusal(verdict: Mapping[str, Any]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Run the bundle checker of the portal whose folder is named first; die with the process that is named last."""
-    from energylab.studies.processes import die_with_parent
+    from energylab.studies.job import die_with_parent
 
     folder, params, parent = arguments
     die_with_parent(int(parent))

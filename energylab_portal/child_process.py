@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from energylab.errors import EnergylabError
-from energylab.studies.processes import describe_exit, die_with_parent
+from energylab.studies.job import describe_exit, die_with_parent
 
 #: Before the one line that is the answer; everything else a child prints is noise of libraries.
 _ANSWER = "ANSWER "

@@ -65,9 +65,8 @@ def worker(
     protocol: Annotated[
         str, typer.Option(help="How models are measured: a name in params/portal/, or a file.")
     ] = "published",
-    executor: Annotated[str, typer.Option(help="Where jobs run: local, slurm, or one that is registered.")] = "local",
+    executor: Annotated[str, typer.Option(help="Where jobs run: local or slurm.")] = "local",
     devices: Annotated[str, typer.Option(help="auto, cpu, or GPU indices or UUIDs; one worker process each.")] = "auto",
-    cold: Annotated[bool, typer.Option(help="Start every kernel from nothing, not from a warm process.")] = False,
     once: Annotated[bool, typer.Option(help="End when nothing is left to do.")] = False,
     lease: Annotated[
         float, typer.Option(min=2, help="Seconds after which a silent worker's work is another's.")
@@ -85,7 +84,6 @@ def worker(
         protocol,
         executor,
         devices,
-        cold,
         once,
         lease,
         work,

@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from energylab.errors import MeasurementError, StudyError
+from energylab.errors import MeasurementError, StudyError, unknown_name
+from energylab.files import write_whole
 from energylab.record import Record
-from energylab.studies import lock, plan, runner
-from energylab.studies.executors import EXECUTORS
-from energylab.studies.executors.base import Executor
-from energylab.studies.files import write_whole
-from energylab.studies.folder import JobState, StudyFolder
-from energylab.studies.plan import StudyFile
+from energylab.studies import commands as studies
+from energylab.studies import pack, plan
+from energylab.studies.plan import Plan
+from energylab.studies.run import Executor, run
+from energylab.studies.state import JobState, StudyFolder
 from energylab_portal.protocol import Protocol
 from energylab_portal.schema import Submission
 
-#: Makes the executor that runs a study; takes its file.
-MakeExecutor = Callable[[StudyFile], Executor]
+#: Makes the executor that runs a study.
+MakeExecutor = Callable[[Plan], Executor]
 
 
 class Interrupted(MeasurementError):
@@ -89,9 +88,9 @@ class Bench:
         )
         plan.check(planned, self.params)
         if executor is None:
-            planned = lock.apply(planned, lock.read(folder) or lock.fetch(planned, folder, self.params))
-            executor = self.executor(planned.study)
-        summary = runner.run(planned, folder, executor, params=self.params)
+            planned = plan.freeze(planned, folder.lock or pack.fetch(planned, folder, self.params))
+            executor = self.executor(planned)
+        summary = run(planned, folder, executor, params=self.params)
         if summary.interrupted:
             raise Interrupted("the worker was stopped; the submission goes back to the queue.")
         return [_valid(job.label, state, summary.refused.get(job, "")) for job, state in summary.states.items()]
@@ -103,7 +102,8 @@ def _valid(label: str, state: JobState, refused: str) -> Record:
     raise MeasurementError(f"{label}: {refused or state.reason or state.status}")
 
 
-def executor_maker(name: str, devices: str, cold: bool = False) -> MakeExecutor:
+def executor_maker(name: str, devices: str) -> MakeExecutor:
     """Return what makes the named executor for a study."""
-    kind: Any = EXECUTORS.get(name)
-    return lambda study: kind.from_study(study, devices, cold)
+    if name not in studies.EXECUTORS:
+        raise unknown_name("executor", name, studies.EXECUTORS)
+    return lambda planned: studies.executor_for(planned, name, devices)[0]

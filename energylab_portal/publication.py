@@ -21,8 +21,7 @@ from energylab import release, store
 from energylab.errors import ConflictError, PortalError
 from energylab.publish import leaderboard, text
 from energylab.record import Record
-from energylab.release import Release
-from energylab.release.choose import LARGEST
+from energylab.release import LARGEST, Release
 from energylab_portal import log
 from energylab_portal.database import Database
 from energylab_portal.schema import PublishedRelease, StoredRecord, Submission

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from energylab.errors import MeasurementError, SealError, StudyError
@@ -20,7 +21,7 @@ from energylab_portal.measuring import Bench, Interrupted
 from energylab_portal.schema import Submission
 from energylab_portal.sealed import docker
 from energylab_portal.sealed.container import Container, Plan
-from energylab_portal.sealed_executor import Orders, SealedExecutor
+from energylab_portal.sealed_executor import Orders, sealed
 
 #: How long a look at the daemon and the image is believed, in seconds: starting them is noticed soon.
 LOOK_AGAIN_S = 60.0
@@ -100,7 +101,7 @@ class SealedBench:
         Path(orders.data).mkdir(parents=True, exist_ok=True)
         Path(orders.data).chmod(0o755)
         try:
-            records = self.bench.run(submission, SealedExecutor(self.device, orders), own_code=True)
+            records = self.bench.run(submission, partial(sealed, devices=self.device, orders=orders), own_code=True)
         except Interrupted:
             raise  # what was fetched is of use to the next try
         except MeasurementError:

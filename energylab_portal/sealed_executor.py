@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from energylab.studies.executors.base import Ended
-from energylab.studies.executors.local import LocalExecutor
-from energylab.studies.folder import Outcome, StudyFolder
+from energylab.studies.run import Book, local
 from energylab_portal.protocol import Sealing
 from energylab_portal.sealed import leftovers
 
@@ -45,32 +42,18 @@ def variables(orders: Orders) -> dict[str, str]:
     }
 
 
-class SealedExecutor(LocalExecutor):
+def sealed(book: Book, devices: str, orders: Orders, sweep: Callable[[], object] = leftovers.sweep) -> None:
     """Run jobs here, one a device, each by a process that starts a sealed container and watches it.
 
     Parameters
     ----------
+    book : Book
     devices : str
-        As `LocalExecutor` takes them.
+        As `energylab.studies.run.local` takes them.
     orders : Orders
     sweep : callable
-        Takes away what dead processes left running.
+        Takes away the containers that dead processes left running: before anything starts, since they would be in
+        its energy, and whenever a job has ended.
     """
-
-    name = "sealed"
-    program = "energylab_portal.sealed_job"
-
-    def __init__(self, devices: str, orders: Orders, sweep: Callable[[], object] = leftovers.sweep) -> None:
-        super().__init__(devices, cold=True)
-        self._orders = orders
-        self._sweep = sweep
-
-    def open(self, folder: StudyFolder, environment: Mapping[str, str]) -> None:
-        self._sweep()  # of workers that were killed: their containers would be in this one's energy
-        super().open(folder, {**environment, **variables(self._orders)})
-
-    def _finish(self, item: Any, otherwise: Outcome) -> Ended:
-        """Close the attempt; a job that was killed leaves its container to us."""
-        ended = super()._finish(item, otherwise)
-        self._sweep()
-        return ended
+    sweep()
+    local(book, devices, "energylab_portal.sealed_job", variables(orders), after=sweep)

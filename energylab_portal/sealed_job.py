@@ -1,6 +1,6 @@
 """One attempt at one session of a model that brings its own code: measured from here, run in the sealed container.
 
-``python -m energylab_portal.sealed_job STUDY/JOB_ID/attempt-N PARENT`` is what `SealedExecutor` runs. No notebook is
+``python -m energylab_portal.sealed_job STUDY/JOB_ID/attempt-N PARENT`` is what the sealed executor runs. No notebook is
 executed: nothing that a stranger's model says is handed to one.
 """
 
@@ -18,8 +18,8 @@ from energylab.devices import resolve_devices
 from energylab.errors import EnergylabError, MeasurementError
 from energylab.parameters import Parameters
 from energylab.record import Record
-from energylab.studies.folder import Attempt, End, Outcome
-from energylab.studies.processes import die_with_parent
+from energylab.studies.job import die_with_parent
+from energylab.studies.state import Attempt, End, Outcome
 from energylab_portal.sealed import docker
 from energylab_portal.sealed.checks import of_the_work
 from energylab_portal.sealed.measure import Sealed, measure

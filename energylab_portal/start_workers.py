@@ -28,7 +28,6 @@ class Options:
     protocol: str = "published"
     executor: str = LOCAL
     devices: str = "auto"
-    cold: bool = False
     once: bool = False
     lease_s: float = 60.0
     work: Path | None = None
@@ -77,7 +76,7 @@ def worker(options: Options, device: str) -> Worker:
     bench = Bench(
         work=options.work or options.folder / "work",
         protocol=load(options.protocol, options.params),
-        executor=executor_maker(options.executor, named, options.cold),
+        executor=executor_maker(options.executor, named),
         params=options.params,
     )
     elsewhere = options.executor != LOCAL
@@ -90,5 +89,4 @@ def _command(options: Options) -> list[str]:
         "--folder": options.folder, "--protocol": options.protocol, "--executor": options.executor,
         "--lease": options.lease_s, "--work": options.work, "--params": options.params,
     }  # fmt: skip
-    words = [str(word) for name, value in given.items() if value is not None for word in (name, value)]
-    return [*words, "--cold"] if options.cold else words
+    return [str(word) for name, value in given.items() if value is not None for word in (name, value)]

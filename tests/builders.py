@@ -32,6 +32,13 @@ from energylab.record import (
     Window,
 )
 
+#: The measuring cell of a notebook.
+MEASURE = """\
+import energylab
+from energylab import measuring
+measuring.run(energylab.Parameters.from_notebook(dict(globals())))
+"""
+
 
 def window(run: int = 0, energy_j: float | None = 2.0, index: int = 0, **changes: Any) -> Window:
     """Build one window of 16 queries in phase ``forward``; without an energy it is invalid."""

@@ -53,7 +53,6 @@ def test_what_is_not_there_is_named(tmp_path):
     "where",
     [
         "energylab.meters:METERS",
-        "energylab.studies.executors:EXECUTORS",
         "energylab.ratings.schemes:REGISTRY",
     ],
 )

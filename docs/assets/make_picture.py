@@ -16,7 +16,7 @@ matplotlib.use("Agg")
 import energylab
 from energylab import published
 from energylab.figures import overview
-from energylab.ratings import moves
+from energylab.ratings import stability
 
 NOISE = 0.01
 
@@ -25,7 +25,7 @@ def main(folder: str | Path = Path(__file__).parent) -> list[Path]:
     """Write both pictures; return their paths."""
     table = published.load()
     stars = energylab.rate(table, "equal_width", noise=NOISE, seed=0)
-    left_out = moves.leave_one_out(table)
+    left_out = stability.leave_one_out(table)
     made = []
     for name, theme in (("light", overview.LIGHT), ("dark", overview.DARK)):
         figure = overview.overview(stars, left_out, theme)

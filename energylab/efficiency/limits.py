@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict
 
 from energylab.energy import totals
 from energylab.errors import MeasurementError
+from energylab.files import write_whole
 from energylab.record import EnergyKind, Record
 from energylab.studies import devices as device_names
-from energylab.studies.files import write_whole
 
 #: Side of the square matrices and bytes of the copied block: large enough to fill the device, small enough to be quick.
 SIDE = {"cuda": 8192, "cpu": 768}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from energylab.paths import results_root
 from energylab.record import Record
 from energylab.studies import devices as device_names
 from energylab.studies import plan as planning
-from energylab.studies import runner
-from energylab.studies.executors.local import LocalExecutor
-from energylab.studies.folder import StudyFolder
 from energylab.studies.plan import Job, Plan
+from energylab.studies.run import local
+from energylab.studies.run import run as run_jobs
+from energylab.studies.state import StudyFolder
 
 #: How each knob is named in a label; ``{}`` is its value.
 KNOBS = {
@@ -128,12 +129,7 @@ def plan(name: str, base: Mapping[str, Any], tried: Sequence[Setting], repeats: 
     """Return the sweep as a study of the benchmark notebook, every job's parameters checked."""
     study = {"title": f"What saves energy: {name}", "repeats": repeats, "parameters": dict(base)}
     study["include"] = [one.values for one in tried]
-    text = yaml.safe_dump(study, sort_keys=False)
-    parsed = planning.parse(text, name)
-    jobs, duplicates = planning.expand(parsed)
-    return Plan(
-        name, parsed, text, planning.order(jobs, parsed.seed), planning.find_notebook(parsed.notebook), duplicates
-    )
+    return planning.from_text(yaml.safe_dump(study, sort_keys=False), name)
 
 
 def run(
@@ -168,8 +164,7 @@ def run(
     planned = plan(name, base, tried, repeats)
     planning.check(planned)
     folder = StudyFolder(name, results or results_root())
-    executor = LocalExecutor(device_names.available(devices)[0])
-    runner.run(planned, folder, executor)
+    run_jobs(planned, folder, partial(local, devices=device_names.available(devices)[0]))
     states = folder.states(planned)
     records, missing = [], []
     for one in tried:

@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from energylab.errors import ParameterError
-from energylab.figures.ratings import STAR_COLOURS, groups_of, short, shown_probability, styled, swarm
-from energylab.ratings.moves import SURE
+from energylab.figures.ratings import STAR_COLOURS, groups_of, short, styled, swarm
+from energylab.ratings.rating import SURE
+from energylab.ratings.stability import shown_probability
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def overview(stars: pd.DataFrame, left_out: pd.DataFrame, theme: Theme = LIGHT) 
     stars : pandas.DataFrame
         From `energylab.rate` by equal width, with probabilities.
     left_out : pandas.DataFrame
-        From `energylab.ratings.moves.leave_one_out` of the same table.
+        From `energylab.ratings.stability.leave_one_out` of the same table.
     theme : Theme, default LIGHT
         For a light or a dark page.
 

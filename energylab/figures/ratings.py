@@ -15,8 +15,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from energylab.errors import ParameterError
-from energylab.ratings.moves import SURE
-from energylab.ratings.stars import PROBABILITIES
+from energylab.ratings.rating import SURE
+from energylab.ratings.stability import shown_probability
 
 #: One colour a number of stars: blue uses little, orange much; apart also for the colour-blind and in grey.
 STAR_COLOURS = {5: "#1f4e79", 4: "#5b93c7", 3: "#b8b3a5", 2: "#e3a04f", 1: "#b04a1f"}
@@ -174,7 +174,7 @@ def scales(stars: pd.DataFrame, left_out: pd.DataFrame) -> Figure:
     stars : pandas.DataFrame
         From `energylab.rate` by equal width; with probabilities, stars that are not sure are ringed.
     left_out : pandas.DataFrame
-        From `ratings.moves.leave_one_out` of the same table.
+        From `ratings.stability.leave_one_out` of the same table.
 
     Returns
     -------
@@ -223,11 +223,6 @@ def swarm(place: np.ndarray, width: float = 0.009, step: float = 0.13) -> np.nda
         free = [level for level in levels if all(abs(level - used) > step / 2 for used in near)]
         offset[dot] = free[0] if free else levels[dot % len(levels)]
     return offset
-
-
-def shown_probability(part: pd.DataFrame) -> np.ndarray:
-    """Probability of the shown star; NaN where unknown."""
-    return part[list(PROBABILITIES)].to_numpy()[np.arange(len(part)), part["stars"].to_numpy(dtype=int) - 1]
 
 
 def _holder(part: pd.DataFrame, left_out: pd.DataFrame) -> str:

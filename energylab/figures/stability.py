@@ -12,10 +12,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from energylab.errors import ParameterError
-from energylab.figures.ratings import STAR_COLOURS, groups_of, percent, short, shown_probability, styled
-from energylab.ratings.compare import rated_by
-from energylab.ratings.moves import SURE
-from energylab.ratings.order import Order
+from energylab.figures.ratings import STAR_COLOURS, groups_of, percent, short, styled
+from energylab.ratings.rating import SURE
+from energylab.ratings.stability import Order, rated_by, shown_probability
 
 INK = STAR_COLOURS[5]
 ACCENT = STAR_COLOURS[1]
@@ -74,7 +73,7 @@ def noise(swept: pd.DataFrame, boards: pd.DataFrame | None = None) -> Figure:
     Parameters
     ----------
     swept : pandas.DataFrame
-        From `ratings.moves.under_noise`, all models on one board.
+        From `ratings.stability.under_noise`, all models on one board.
     boards : pandas.DataFrame, optional
         The same with every model on a board of its own.
 
@@ -134,7 +133,7 @@ def left_out(table: pd.DataFrame, most: int = 20) -> Figure:
     Parameters
     ----------
     table : pandas.DataFrame
-        From `ratings.moves.leave_one_out`.
+        From `ratings.stability.leave_one_out`.
     most : int, default 20
         Largest number of models to show, those that move most stars.
 
@@ -180,7 +179,7 @@ def joining(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : pandas.DataFrame
-        From `ratings.moves.joins`.
+        From `ratings.stability.joins`.
 
     Returns
     -------
@@ -212,7 +211,7 @@ def schemes(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : pandas.DataFrame
-        From `ratings.compare.side_by_side` or `by_scheme`.
+        From `ratings.stability.side_by_side` or `by_scheme`.
 
     Returns
     -------
@@ -245,7 +244,7 @@ def ranks(order: Order) -> Figure:
     Parameters
     ----------
     order : Order
-        From `ratings.order.orders`.
+        From `ratings.stability.orders`.
 
     Returns
     -------
@@ -266,7 +265,7 @@ def ranks(order: Order) -> Figure:
         left.set(
             ylim=(len(names) - 0.5, -0.5),
             xlim=(0.3, len(names) + 0.7),
-            xlabel="rank (1 uses least) and its 95 % interval",
+            xlabel="rank (1 uses least) and its 95 % set",
         )
         left.set_title(f"{order.group.title}: ranks")
         left.grid(axis="x", color="0.9", linewidth=0.6)
@@ -277,5 +276,5 @@ def ranks(order: Order) -> Figure:
             order.pairwise.to_numpy(), vmin=0, vmax=1, cmap=palette, ax=right, xticklabels=False,
             yticklabels=False, cbar_kws={"shrink": 0.6, "label": "P(row uses less than column)"},
         )  # fmt: skip
-        right.set_title(f"every pair: Kendall's tau {order.tau:.3f} ({order.tau_low:.3f} to {order.tau_high:.3f})")
+        right.set_title(f"every pair: expected Kendall's tau {order.tau:.3f}")
     return figure

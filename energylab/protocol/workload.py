@@ -6,6 +6,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from energylab.clock import Clock
@@ -199,11 +200,11 @@ class TaskWorkload(Workload):
     def prepare(self, phase: str, queries: tuple[int, ...]) -> Batch:
         """Make one batch: rows for ``preprocess``, preprocessed inputs for every other phase."""
         rows = [self._rows[query] for query in queries]
-        return Batch(queries, rows if phase == "preprocess" else self._task.preprocess(rows))
+        return Batch(queries, rows if phase == "preprocess" else self._task.prepare(rows))
 
     def run(self, phase: str) -> Callable[[Any], Any]:
-        """Return the task's method named like the phase."""
-        return getattr(self._task, phase)
+        """Return the task's call of a phase."""
+        return partial(self._task.run, phase)
 
     def synchronize(self) -> None:
         """Wait for every device of the model."""
@@ -219,14 +220,14 @@ class TaskWorkload(Workload):
 
 
 def checked_phases(task: Task) -> tuple[str, ...]:
-    """Return the phases of a loaded task, each one that the protocol knows and the task can do.
+    """Return the phases of a loaded task, each one that the protocol knows.
 
     Raises
     ------
     UnknownNameError
         If a phase has another name; names the nearest.
     TaskError
-        If there is none, or the task has no method of that name.
+        If there is none.
     """
     kind = type(task).__name__
     if not task.phases:
@@ -234,6 +235,4 @@ def checked_phases(task: Task) -> tuple[str, ...]:
     for phase in task.phases:
         if phase not in PHASES:
             raise unknown_name("phase", phase, PHASES, hint=f"correct {kind}.phases")
-        if not callable(getattr(task, phase, None)):
-            raise TaskError(f"{kind}.phases names {phase!r}, and the class has no method {phase}(self, inputs)")
     return tuple(task.phases)

@@ -60,11 +60,12 @@ def release_make(
 ) -> None:
     """Rate one cohort a task and model class, and write it as a dated release; it is never overwritten."""
     from energylab import release
+    from energylab.studies.state import planned_roots
 
     earlier = None if previous is None else release.read(previous)
     made = release.make(
-        roots, name=name, date=date, scheme=scheme, cohort=cohort, address=address, noise=noise, gain=gain,
-        draws=draws, seed=seed, previous=earlier,
+        planned_roots(roots), name=name, date=date, scheme=scheme, cohort=cohort, address=address, noise=noise,
+        gain=gain, draws=draws, seed=seed, previous=earlier,
     )  # fmt: skip
     path = release.write(made, folder)
     for rated in made.cohorts:

@@ -15,16 +15,16 @@ from markupsafe import Markup
 
 from energylab.publish import emissions, label, model_page, page, text
 from energylab.publish.scale import Scale
-from energylab.ratings import THIN
+from energylab.ratings.rating import THIN
 from energylab.release import RatedCohort, RatedModel, Release, significant
 
 #: Columns of leaderboard.csv, in their order.
 CSV_COLUMNS = (
     "task", "model_class", "model", "energy_wh_per_1000_queries", "expanded_low_wh", "expanded_high_wh",
     "repeatability_low_wh", "repeatability_high_wh", "energy_kind", "official", "stars", "star_probability",
-    "p_star_1", "p_star_2", "p_star_3", "p_star_4", "p_star_5", "expected_stars", "rank_first", "rank_last",
+    "p_star_1", "p_star_2", "p_star_3", "p_star_4", "p_star_5", "expected_stars", "rank_low", "rank_high",
     "parameters", "dtype", "quantisation", "quality_metric", "quality", "output_tokens_per_1000_queries", "device",
-    "sessions", "note", "page",
+    "sessions", "marks", "note", "page",
 )  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def _table(cohort: RatedCohort, edges_id: str) -> Markup:
             rows=(_row(cohort, model, scale) for model in cohort.models),
             notes=_notes(cohort),
             metric=metric,
-            ranked=any(model.ranks for model in cohort.models),
+            ranked=any(model.rank_low for model in cohort.models),
             sizes=any(model.parameters for model in cohort.models),
             precisions=any(page.precision(model) for model in cohort.models),
         )
@@ -162,7 +162,7 @@ def _numbers(model: RatedModel) -> str:
     low, high = (model.expanded.low_wh, model.expanded.high_wh) if model.expanded else (None, None)
     numbers = (
         model.energy_wh, low, high, model.stars, model.star_probability, model.parameters, quality,
-        model.output_tokens, *(model.ranks or (None, None)),
+        model.output_tokens, model.rank_low, model.rank_high,
     )  # fmt: skip
     return " ".join("-" if number is None else f"{number:.6g}" for number in numbers)
 
@@ -177,7 +177,6 @@ def rows(release: Release) -> Iterator[dict[str, Any]]:
 def _facts(model: RatedModel) -> dict[str, Any]:
     """Return what the tables for programs say of one model."""
     quality = next(iter(model.quality), None)
-    ranks = model.ranks or (None, None)
     return {
         "model": model.model,
         "energy_wh_per_1000_queries": model.energy_wh,
@@ -189,8 +188,8 @@ def _facts(model: RatedModel) -> dict[str, Any]:
         "star_probability": model.star_probability,
         **{f"p_star_{n}": model.probabilities and model.probabilities[n - 1] for n in range(1, 6)},
         "expected_stars": model.expected_stars,
-        "rank_first": ranks[0],
-        "rank_last": ranks[1],
+        "rank_low": model.rank_low,
+        "rank_high": model.rank_high,
         "parameters": model.parameters,
         "dtype": model.dtype,
         "quantisation": model.quantisation,
@@ -198,6 +197,7 @@ def _facts(model: RatedModel) -> dict[str, Any]:
         "quality": quality and quality.value,
         "output_tokens_per_1000_queries": model.output_tokens,
         "sessions": len(model.sessions),
+        "marks": "; ".join(model.marks or ()) or None,
         "note": model.note or None,
         "page": f"models/{text.slug(model.model)}.html",
     }

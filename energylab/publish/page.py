@@ -115,10 +115,10 @@ def interval(model: RatedModel) -> str:
 
 def ranks(cohort: RatedCohort, model: RatedModel) -> str | None:
     """Return a model's rank as a range, "3–5 of 32"; None where its release carries none."""
-    if model.ranks is None:
+    if model.rank_low is None:
         return None
-    first, last = model.ranks
-    return f"{first if first == last else f'{first}–{last}'} of {len(cohort.models)}"
+    range_ = f"{model.rank_low}" if model.rank_low == model.rank_high else f"{model.rank_low}–{model.rank_high}"
+    return f"{range_} of {len(cohort.models)}"
 
 
 def repeated(model: RatedModel) -> bool:

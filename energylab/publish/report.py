@@ -253,7 +253,7 @@ def _row(cohort: RatedCohort, number: int, model: RatedModel) -> dict[str, Any]:
         "Size": text.count(model.parameters) if model.parameters else "",
         "Precision": page.precision(model),
         "Quality": f"{quality.metric} {quality.value:.3g}" if quality and quality.value is not None else "",
-        "Notes": "; ".join(filter(None, [model.note, *model.validity_notes])),
+        "Notes": "; ".join(filter(None, [*(model.marks or ()), model.note, *model.validity_notes])),
     }
 
 

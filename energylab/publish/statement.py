@@ -125,6 +125,8 @@ def _energy(release: Release, cohort: RatedCohort, model: RatedModel) -> Iterato
         yield "Repeatability", f"{low_high} Wh, {_scatter(cohort, model)}"
     elif not page.repeated(model):
         yield "Repeatability", "not known: not repeated"
+    if model.marks:
+        yield "Marked", "; ".join(model.marks)
     if cohort.assumption:
         yield "Assumed", cohort.assumption
     phases = [f"{p.phase} {text.figure(p.energy_wh)} Wh" for p in model.phases if p.scored and p.energy_wh is not None]

@@ -1,9 +1,8 @@
 """A dated rating of cohorts: made once from records, never overwritten, the only input of what is published."""
 
-from energylab.release.choose import LARGEST
-from energylab.release.compare import moves, since, to_rating
 from energylab.release.files import FOLDER, read, write
-from energylab.release.make import make
+from energylab.release.make import LARGEST, make
+from energylab.release.moves import moves, since, to_rating
 from energylab.release.schema import (
     METHODOLOGY_VERSION,
     NEVER_INCLUDED,

@@ -43,13 +43,7 @@ def available(spec: str = "auto") -> list[str]:
 
 
 def check_present(spec: str, nvml: Nvml | None = None) -> None:
-    """Refuse devices that this machine does not have: a job that is shown a GPU that is not there runs on the CPU.
-
-    Raises
-    ------
-    StudyError
-        Names the device, and those that are here.
-    """
+    """Refuse devices that this machine does not have: a job that is shown a GPU that is not there runs on the CPU."""
     names = available(spec)
     boards = _boards(nvml)
     for name in names:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
 from energylab import tasks
+from energylab.energy import J_PER_WH
 from energylab.errors import EnergylabError
 from energylab.record import Record
-from energylab.studies.folder import JobState
 from energylab.studies.plan import Job
-from energylab.studies.progress import spent_j
+from energylab.studies.state import JobState
 
 #: Mean power of a board at batch size 1, to turn a published energy into a time: an assumption, said where it is used.
 ASSUMED_POWER_W = 250.0
@@ -21,48 +21,32 @@ ASSUMED_POWER_W = 250.0
 #: Model sources whose shape is the published model's; random weights of one shape cost about the same.
 PUBLISHED_SHAPES = ("hub", "random")
 
-Session = tuple[float, float]  # duration in seconds, energy in joules
+#: Where figures come from, as people read it.
+BASES = {
+    "records": "estimated from records of the same jobs in this study",
+    "published": f"estimated from the published figure (one H100) of the model or its shape, and {ASSUMED_POWER_W:g} W",
+    "similar": "estimated from records of other models on the same task in this study",
+    "floor": "without an estimate; the time shown is a lower bound, loading left out",
+}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one job is likely to cost.
-
-    Attributes
-    ----------
-    time_s : float
-        Duration of the session.
-    energy_j : float or None
-        Energy of the session; None where nothing is known of it.
-    basis : str
-        ``records``: sessions of the same task, model and settings in this study; ``published``: the published figure
-        of the model or of the one whose shape it has, and `ASSUMED_POWER_W`; ``similar``: sessions of other models on
-        the same task in this study; ``floor``: no less than the protocol's windows, idle and warm-up take.
-    """
+    """What one job is likely to cost: seconds, joules (None where nothing is known), and which of `BASES` says so."""
 
     time_s: float
     energy_j: float | None
     basis: str
 
 
-def estimates(states: Mapping[Job, JobState]) -> dict[Job, Estimate]:
-    """Estimate every job of a study.
-
-    Parameters
-    ----------
-    states : mapping of Job to JobState
-        The plan's jobs, with the records there are.
-
-    Returns
-    -------
-    dict of Job to Estimate
-    """
+def estimates(states: Mapping[Job, JobState], on_gpu: bool) -> dict[Job, Estimate]:
+    """Estimate every job of a study, by its records so far, and on a GPU by published figures."""
     same, similar = _sessions(states, _setting), _sessions(states, lambda job: job.parameters.task)
-    published = published_j_per_query()
+    published = published_j_per_query() if on_gpu else {}
     return {job: _estimate(job, same, similar, published) for job in states}
 
 
-def _sessions(states: Mapping[Job, JobState], key: Callable[[Job], str]) -> dict[str, list[Session]]:
+def _sessions(states: Mapping[Job, JobState], key: Callable[[Job], str]) -> dict[str, list[tuple[float, float | None]]]:
     known = defaultdict(list)
     for job, state in states.items():
         if state.record is not None:
@@ -75,39 +59,24 @@ def _setting(job: Job) -> str:
     return job.parameters.model_copy(update={"repeat": 0}).job_id
 
 
-def _estimate(
-    job: Job,
-    same: Mapping[str, list[Session]],
-    similar: Mapping[str, list[Session]],
-    published: Mapping[tuple[str, str], float],
-) -> Estimate:
+def _estimate(job: Job, same: Mapping, similar: Mapping, published: Mapping[tuple[str, str], float]) -> Estimate:
     p = job.parameters
-    floor_s = floor_time_s(job)
+    windows_s = p.runs * phases(p.task, p.params) * p.window_s
+    floor_s = p.warm_up_min_s + 3 * p.idle_s + windows_s
     if sessions := same.get(_setting(job)):
         return _mean(sessions, "records")
-    if p.model_source in PUBLISHED_SHAPES and (p.task, p.model) in published:
+    if p.model_source in PUBLISHED_SHAPES and p.device != "cpu" and (p.task, p.model) in published:
         # queries that take less than a window are repeated until it is full
-        energy_j = max(published[p.task, p.model] * p.samples * p.runs, ASSUMED_POWER_W * windows_s(job))
-        return Estimate(energy_j / ASSUMED_POWER_W + floor_s - windows_s(job), energy_j, "published")
+        energy_j = max(published[p.task, p.model] * p.samples * p.runs, ASSUMED_POWER_W * windows_s)
+        return Estimate(energy_j / ASSUMED_POWER_W + floor_s - windows_s, energy_j, "published")
     if sessions := similar.get(p.task):
         return _mean(sessions, "similar")
     return Estimate(floor_s, None, "floor")
 
 
-def _mean(sessions: list[Session], basis: str) -> Estimate:
+def _mean(sessions: list[tuple[float, float]], basis: str) -> Estimate:
     time_s, energy_j = (statistics.fmean(values) for values in zip(*sessions, strict=True))
     return Estimate(time_s, energy_j, basis)
-
-
-def floor_time_s(job: Job) -> float:
-    """Return the time that the protocol takes at least: warm-up, three idle levels, a window a phase and run."""
-    return job.parameters.warm_up_min_s + 3 * job.parameters.idle_s + windows_s(job)
-
-
-def windows_s(job: Job) -> float:
-    """Return the time of a session's windows at least: one a phase and run."""
-    p = job.parameters
-    return p.runs * phases(p.task, p.params) * p.window_s
 
 
 @cache
@@ -128,6 +97,13 @@ def session_s(record: Record) -> float:
     return max(ends, default=0.0) + sum(level.duration_s for level in record.idle if level.level != "weights_resident")
 
 
+def spent_j(record: Record) -> float:
+    """Return all energy that a session is known to have used: windows, valid or not, warm-up and idle, in joules."""
+    parts = [window.energy_j for window in record.windows] + [level.energy_j for level in record.idle]
+    parts += [record.warm_up.energy_j] if record.warm_up else []
+    return sum(part for part in parts if part is not None)
+
+
 @cache
 def published_j_per_query() -> dict[tuple[str, str], float]:
     """Return the published energy of one query in joules by task and hub id; the mean where it was published twice."""
@@ -138,35 +114,26 @@ def published_j_per_query() -> dict[tuple[str, str], float]:
     return table.groupby(["task", "model"])["j"].mean().to_dict()
 
 
-@dataclass(frozen=True)
-class Total:
-    """The cost of several jobs.
-
-    Attributes
-    ----------
-    time_s : float
-        On one device at a time; divided by the devices it is a lower bound.
-    energy_j : float
-        Of the jobs whose energy is known.
-    unknown : int
-        Jobs whose energy is not.
-    by_basis : dict of str to int
-        Jobs by the basis of their estimate.
-    """
-
-    time_s: float
-    energy_j: float
-    unknown: int
-    by_basis: dict[str, int]
-
-
-def total(parts: Iterable[Estimate]) -> Total:
-    """Add up estimates."""
+def summary_lines(parts: Iterable[Estimate]) -> list[str]:
+    """Say what several jobs cost together, on one device at a time, and where the figures come from."""
     parts = list(parts)
-    bases = [part.basis for part in parts]
-    return Total(
-        time_s=sum(part.time_s for part in parts),
-        energy_j=sum(part.energy_j for part in parts if part.energy_j is not None),
-        unknown=sum(part.energy_j is None for part in parts),
-        by_basis={basis: bases.count(basis) for basis in dict.fromkeys(bases)},
-    )
+    known = [part.energy_j for part in parts if part.energy_j is not None]
+    bases = Counter(part.basis for part in parts)
+    about = "at least" if "floor" in bases else "about"
+    energy = [f"about {sum(known) / J_PER_WH / 1000:.3g} kWh"] if known else []
+    energy += [f"{jobs(len(parts) - len(known))} of unknown energy"] if len(known) < len(parts) else []
+    time_s = sum(part.time_s for part in parts)
+    total = f"{jobs(len(parts))} to do: {about} {format_time(time_s)} on one device at a time, {' and '.join(energy)}"
+    return [total, *(f"  {jobs(count)} {BASES[basis]}" for basis, count in bases.items())]
+
+
+def jobs(count: int) -> str:
+    """Write a number of jobs."""
+    return f"{count} job" if count == 1 else f"{count} jobs"
+
+
+def format_time(seconds: float) -> str:
+    """Write a duration as people say it."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -7,24 +7,55 @@ given to plain ``papermill`` leave the same record.
 from __future__ import annotations
 
 import base64
+import contextlib
+import ctypes
 import os
+import signal
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from energylab.studies.folder import Attempt, End, Outcome
-from energylab.studies.kernels import manager
-from energylab.studies.processes import describe_exit, die_with_parent
+from energylab.studies.state import Attempt, End, Outcome
+
+#: Environment variable that names the run's private folder for sockets; its path is short, as sockets' paths must be.
+RUNTIME = "ENERGYLAB_RUNTIME"
 
 #: Exit status of a process that lost its memory mapping; seen where a node's storage or shared memory failed.
 BUS_ERROR = (-7, 138)
+
+_PR_SET_PDEATHSIG = 1
+
+_EXITS: dict[int | None, str] = {
+    -9: "killed by signal 9: most often the machine ran out of memory",
+    -7: "killed by signal 7 (bus error): shared memory or a file system gave way",
+    138: "exit status 138 (bus error): shared memory or a file system gave way",
+    -11: "killed by signal 11 (segmentation fault)",
+    -15: "killed by signal 15: asked to end by its scheduler or a user",
+    137: "exit status 137: killed, most often for memory",
+    None: "it stopped answering",
+}
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel of Linux to kill this process when its parent, named by its id, dies; leave if it has already."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def describe_exit(status: int | None) -> str:
+    """Say in words how a process ended, from its exit status (negative: killed by that signal; None: unknown)."""
+    return _EXITS.get(status, f"killed by signal {-status}" if status and status < 0 else f"exit status {status}")
 
 
 def main(arguments: list[str]) -> int:
     """Run the attempt in the folder named by the first argument; die with the process named by the second, if any."""
     if len(arguments) > 1:
         die_with_parent(int(arguments[1]))
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that nothing is left behind
     attempt = Attempt(Path(arguments[0]))
     started = time.monotonic()
     end, reason = execute(attempt)
@@ -35,42 +66,57 @@ def main(arguments: list[str]) -> int:
 
 
 def execute(attempt: Attempt) -> tuple[End, str]:
-    """Execute the attempt's notebook.
-
-    Parameters
-    ----------
-    attempt : Attempt
-        Its request says which notebook, with which parameters.
-
-    Returns
-    -------
-    end : str
-        How it ended, see `energylab.studies.folder.End`.
-    reason : str
-        Why, in words; empty when it finished.
-    """
+    """Execute the attempt's notebook, and return how it ended and why, in words; empty when it finished."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
     request = attempt.request
     os.environ.update(request.environment)
-    with manager(_kernel_name(request.notebook)) as kernel:
+    with _kernel(request.notebook) as kernel:
         try:
             papermill.execute_notebook(
-                request.notebook,
-                str(attempt.notebook),
-                parameters=request.parameters,
-                progress_bar=False,
-                log_output=False,
-                stdout_file=sys.stdout,
-                stderr_file=sys.stderr,
-                km=kernel,
-            )
+                request.notebook, str(attempt.notebook), parameters=request.parameters, progress_bar=False,
+                log_output=False, stdout_file=sys.stdout, stderr_file=sys.stderr, km=kernel,
+            )  # fmt: skip
         except PapermillExecutionError as error:
             return "cell_error", f"{error.ename}: {error.evalue} (cell {error.exec_count})"
         except RuntimeError as error:  # nbclient: the kernel died or never answered
-            return _kernel_failure(attempt, kernel.provisioner.exit_status, error)
+            return _kernel_failure(attempt, kernel.exit_status, error)
     return "finished", ""
+
+
+@contextlib.contextmanager
+def _kernel(notebook: str) -> Iterator[Any]:
+    """Give a kernel manager that talks over Unix sockets in a private folder, and end its kernel afterwards.
+
+    Ports of parallel kernels are chosen before they are bound, so two starts can choose the same one; a private
+    folder cannot be shared by accident. nbclient starts the kernel.
+    """
+    import nbformat
+    from jupyter_client.manager import AsyncKernelManager
+    from jupyter_client.utils import run_sync
+
+    class Manager(AsyncKernelManager):
+        exit_status: int | None = None  # of the kernel, once it has ended
+
+        async def _async_is_alive(self) -> bool:
+            if self.has_kernel and self.provisioner.has_process:
+                self.exit_status = await self.provisioner.poll()
+            return await super()._async_is_alive()
+
+        is_alive = _async_is_alive
+
+    with tempfile.TemporaryDirectory(prefix="kernel-", dir=os.environ.get(RUNTIME), ignore_cleanup_errors=True) as path:
+        kernel = Manager(
+            kernel_name=nbformat.read(notebook, as_version=4).metadata.kernelspec.name,
+            transport="ipc",
+            connection_file=f"{path}/kernel.json",
+        )
+        try:
+            yield kernel
+        finally:
+            if kernel.has_kernel:
+                run_sync(kernel.shutdown_kernel)()
 
 
 def _kernel_failure(attempt: Attempt, status: int | None, error: RuntimeError) -> tuple[End, str]:
@@ -79,9 +125,7 @@ def _kernel_failure(attempt: Attempt, status: int | None, error: RuntimeError) -
     how = describe_exit(status)
     if cell is None:
         return "infrastructure", f"the kernel died before its first cell ({how}): {error}"
-    if status in BUS_ERROR:
-        return "infrastructure", f"the kernel died in cell {cell} ({how})"
-    return "kernel_died", f"the kernel died in cell {cell} ({how})"
+    return "infrastructure" if status in BUS_ERROR else "kernel_died", f"the kernel died in cell {cell} ({how})"
 
 
 def _last_started_cell(attempt: Attempt) -> int | None:
@@ -94,12 +138,6 @@ def _cells(notebook: Path) -> list[Any]:
     import nbformat
 
     return nbformat.read(notebook, as_version=4).cells if notebook.is_file() else []
-
-
-def _kernel_name(notebook: str) -> str:
-    import nbformat
-
-    return nbformat.read(notebook, as_version=4).metadata.kernelspec.name
 
 
 def save_figures(attempt: Attempt) -> list[Path]:

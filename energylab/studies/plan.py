@@ -1,4 +1,4 @@
-"""A study file, and the jobs it stands for: checked, identified and put in a random order."""
+"""A study file, and the jobs it stands for: checked, identified, put in a random order, held to frozen revisions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import random
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from energylab import tasks
 from energylab.errors import ParameterError, StudyError, unknown_name
+from energylab.files import read_yaml, write_whole
 from energylab.parameters import Parameters
-from energylab.paths import params_root
+from energylab.paths import params_root, shipped
+from energylab.record import Record
 from energylab.tasks.architectures import find_architecture
 
 #: Parameters that a job is given by its study, and that a study file may therefore not set.
@@ -39,7 +43,7 @@ class SlurmSettings(BaseModel):
     time_limit_min: int = Field(240, ge=1)  # of one job, in minutes
     cpus: int = Field(4, ge=1)  # processors a job
     memory_gb: int | None = Field(None, ge=1)  # memory a job; None: the cluster's default
-    max_parallel: int = Field(16, ge=1, description="jobs of the array that may run at once")
+    max_parallel: int = Field(16, ge=1, description="jobs of the study that may run at once")
     signal_delay_s: int = Field(90, ge=1, description="warning before the time limit, so that the job can be requeued")
     setup: tuple[str, ...] = Field((), description="shell lines before each job: modules, environment")
 
@@ -73,11 +77,12 @@ class Job:
     Attributes
     ----------
     id : str
-        Hash of what is measured; see `energylab.parameters.Parameters.job_id`.
+        Hash of what the study asks for, see `energylab.parameters.Parameters.job_id`; the name of its folder.
+        Freezing a revision does not change it.
     parameters : Parameters
-        All parameters, checked.
+        All parameters, checked; with the frozen revision where there is one.
     values : dict
-        The parameters the study states; the rest are the notebook's defaults.
+        The parameters that the notebook is given; the rest are its defaults.
     setting : str
         What tells it from the study's other jobs of its task and model; empty where there is nothing.
     """
@@ -94,6 +99,11 @@ class Job:
         parts = (self.parameters.task_name, self.parameters.model, self.setting, repeat)
         return " · ".join(part for part in parts if part)
 
+    def owns(self, record: Record) -> bool:
+        """Whether a record is of this job, measured at whichever revision of the model."""
+        at = self.parameters.model_copy(update={"revision": record.parameters.get("revision")})
+        return record.job_id in (self.id, self.parameters.job_id, at.job_id)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -109,31 +119,45 @@ class Plan:
         The file as it stands, kept beside the results.
     jobs : tuple of Job
         Ordered by repeat, and at random within one repeat.
-    notebook : pathlib.Path
-        The notebook that is executed.
     duplicates : tuple of Job
         Rows that stand for a job which another row plans already; they run once.
+    source : pathlib.Path or None
+        The file.
     """
 
     name: str
     study: StudyFile
     text: str
     jobs: tuple[Job, ...]
-    notebook: Path
     duplicates: tuple[Job, ...] = ()
+    source: Path | None = None
+
+    @cached_property
+    def notebook(self) -> Path:
+        """The notebook that is executed: here, in a folder above, in the repository, or in the installed package."""
+        here = Path.cwd()
+        for path in (*(folder / self.study.notebook for folder in (here, *here.parents)), shipped(self.study.notebook)):
+            if path.is_file():
+                return path.resolve()
+        raise StudyError(
+            f"notebook {self.study.notebook!r} is neither in {here} nor in a folder above; name it from where you are"
+        )
 
 
-def load(path: str | Path, name: str | None = None, params: str | Path | None = None) -> Plan:
+def load(path: str | Path, name: str | None = None, params: str | Path | None = None,
+         results: str | Path = "results") -> Plan:  # fmt: skip
     """Read a study file and plan its jobs.
 
     Parameters
     ----------
     path : path
-        The YAML file, or the name of one in ``params/studies/``.
+        The YAML file, or the name of one in ``params/studies/`` or of a study in `results`.
     name : str, optional
         Name of the study; the file's stem by default.
     params : path, optional
-        Folder laid out like ``params/``, passed on to every job.
+        Folder laid out like ``params/``.
+    results : path
+        Folder of all studies.
 
     Returns
     -------
@@ -143,19 +167,22 @@ def load(path: str | Path, name: str | None = None, params: str | Path | None = 
     Raises
     ------
     StudyError
-        If the file is missing, is not YAML or has an unknown or impossible key.
+        If the file is missing, is not YAML or has an unknown, doubled or impossible key.
     ParameterError
         If a parameter of some job is unknown, of a wrong type or not allowed.
     """
-    path = find(path, params)
-    name = name or path.stem
+    file = find(path, params, results)
+    name = name or (file.resolve().parent.name if file.name == "study.yaml" else file.stem)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise StudyError(f"study name {name!r}: use letters, digits, '.', '_' and '-', so that it can name a folder")
-    text = _text_of(path)
-    study = parse(text, path)
-    notebook = find_notebook(study.notebook)
+    return from_text(_text_of(file), name, file)
+
+
+def from_text(text: str, name: str, source: Path | None = None) -> Plan:
+    """Plan the jobs of a study from its text."""
+    study = parse(text, source or name)
     jobs, duplicates = expand(study)
-    return Plan(name, study, text, order(jobs, study.seed), notebook, duplicates)
+    return Plan(name, study, text, order(jobs, study.seed), duplicates, source)
 
 
 def check(plan: Plan, params: str | Path | None = None) -> None:
@@ -177,17 +204,20 @@ def check(plan: Plan, params: str | Path | None = None) -> None:
         find_architecture(model, params, folders[task])
 
 
-def find(path: str | Path, params: str | Path | None = None) -> Path:
-    """Return the study file for a path, or for a name in ``params/studies/``."""
-    path = Path(path)
-    if path.is_file():
-        return path
-    folder = params_root(params) / "studies"
-    named = folder / f"{path.name.removesuffix('.yaml')}.yaml"
-    if path.parent == Path() and named.is_file():
-        return named
-    known = [file.stem for file in folder.glob("*.yaml")] if folder.is_dir() else []
+def find(path: str | Path, params: str | Path | None = None, results: str | Path = "results") -> Path:
+    """Return the study file for a path, for a name in ``params/studies/``, or for a study that was run or unpacked."""
+    path, folder = Path(path), params_root(params) / "studies"
+    named = [folder / f"{path.name.removesuffix('.yaml')}.yaml", Path(results) / path.name / "study.yaml"]
+    for file in (path, *(named if path.parent == Path() else ())):
+        if file.is_file():
+            return file
+    known = sorted({file.stem for file in folder.glob("*.yaml")} | {f.parent.name for f in run_studies(results)})
     raise unknown_name("study", str(path), known, "pass the path of a study's YAML file, or one of these names")
+
+
+def run_studies(results: str | Path) -> list[Path]:
+    """Return the study files of all studies that have a folder."""
+    return sorted(Path(results).glob("*/study.yaml"))
 
 
 def _text_of(path: Path) -> str:
@@ -207,15 +237,12 @@ def parse(text: str, source: str | Path = "study") -> StudyFile:
     StudyError
         Names the file, the key and what is allowed.
     """
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise StudyError(f"{source}: not YAML: {error}") from error
+    content = read_yaml(text, source)
     if not isinstance(content, dict):
         raise StudyError(f"{source}: a study is a mapping with {', '.join(StudyFile.model_fields)}")
     unknown = [key for key in content if key not in StudyFile.model_fields]
     if unknown:
-        raise StudyError(f"{source}: {unknown_name('key', unknown[0], StudyFile.model_fields)}")
+        raise StudyError(f"{source}: {unknown_name('key', str(unknown[0]), StudyFile.model_fields)}")
     try:
         study = StudyFile.model_validate(content)
     except ValidationError as error:
@@ -232,21 +259,6 @@ def _explained(problem: Any) -> str:
     if isinstance(value, Mapping) and key in ("sweeps", "include", "exclude"):
         return f"{key}: a list of mappings, each under a dash (- task: …); this is one mapping"
     return f"{key}={value!r}: {problem['msg']}"
-
-
-def find_notebook(name: str) -> Path:
-    """Return the notebook called `name`: here or in a folder above, else in the repository this package is from.
-
-    Raises
-    ------
-    StudyError
-        If there is none.
-    """
-    here = Path.cwd()
-    for folder in (here, *here.parents, Path(__file__).resolve().parents[2]):
-        if (folder / name).is_file():
-            return (folder / name).resolve()
-    raise StudyError(f"notebook {name!r} is neither in {here} nor in a folder above; name it from where you are")
 
 
 def expand(study: StudyFile) -> tuple[list[Job], tuple[Job, ...]]:
@@ -350,10 +362,80 @@ def notebook_parameters(notebook: Path) -> set[str]:
     tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", ())]
     if not tagged:
         raise StudyError(f"{notebook}: no cell is tagged 'parameters', so nothing could be passed to it")
-    assigned = (
-        node
-        for node in ast.walk(ast.parse("".join(tagged[0]["source"])))
-        if isinstance(node, ast.Assign | ast.AnnAssign)
-    )
+    body = ast.walk(ast.parse("".join(tagged[0]["source"])))
+    assigned = [node for node in body if isinstance(node, ast.Assign | ast.AnnAssign)]
     targets = (t for node in assigned for t in (node.targets if isinstance(node, ast.Assign) else [node.target]))
     return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+class LockedModel(BaseModel):
+    """A model at the commit that was fetched."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    revision: str | None  # as the study asks for it
+    commit: str
+
+
+class LockedData(BaseModel):
+    """A task's data set at the commit that was fetched."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+    name: str
+    commit: str | None
+    digest: str  # of the rows used
+
+
+class Lock(BaseModel):
+    """The content of ``results/NAME/lock.yaml``: frozen revisions, at which jobs run offline."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    created_utc: datetime
+    energylab: str
+    models: tuple[LockedModel, ...] = ()
+    data: tuple[LockedData, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path) -> Lock | None:
+        """Return the lock in a file, or None when nothing was fetched."""
+        if not path.is_file():
+            return None
+        try:
+            return cls.model_validate(read_yaml(path.read_text(encoding="utf-8"), path))
+        except ValidationError as error:
+            raise StudyError(f"{path} is not a lock: {error}; fetch again") from error
+
+    def write(self, path: Path) -> None:
+        """Write the lock."""
+        write_whole(path, yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+
+
+def freeze(plan: Plan, lock: Lock | None) -> Plan:
+    """Return the plan with every hub model at its frozen commit; the jobs keep their ids.
+
+    Raises
+    ------
+    StudyError
+        If the study names a model that was not fetched.
+    """
+    if lock is None:
+        return plan
+    commits = {(entry.model, entry.revision): entry.commit for entry in lock.models}
+    return replace(plan, jobs=tuple(_frozen(job, commits) for job in plan.jobs))
+
+
+def _frozen(job: Job, commits: Mapping[tuple[str, str | None], str]) -> Job:
+    p = job.parameters
+    if p.model_source != "hub":
+        return job
+    if (p.model, p.revision) not in commits:
+        raise StudyError(
+            f"model {p.model!r} (revision {p.revision}) is not in lock.yaml; the study has changed, fetch again"
+        )
+    commit = commits[p.model, p.revision]
+    parameters = p.model_copy(update={"revision": commit})
+    return replace(job, parameters=parameters, values={**job.values, "revision": commit})

@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ class Bench:
         with self.theirs("its queries are loaded"):
             rows, _ = task.load_rows()
         with self.theirs("its model is loaded"):
-            task.load_model("cpu")
+            task.load("cpu")
         return task, rows
 
     @cached_property
@@ -103,11 +103,11 @@ class Bench:
 
     def inputs(self, rows: Sequence[Row]) -> Any:
         """Preprocess rows, as the protocol does outside the windows."""
-        return self.call("preprocess", self.task.preprocess, rows)
+        return self.call("prepare", self.task.prepare, rows)
 
     def run(self, phase: str, inputs: Any) -> Any:
         """Run one phase as the protocol does inside a window."""
-        return self.call(phase, getattr(self.task, phase), inputs)
+        return self.call(phase, partial(self.task.run, phase), inputs)
 
     def answers(self, inputs: Any, outputs: Any) -> list[Any]:
         """Read the answers of a batch."""

@@ -17,7 +17,7 @@ def look(bench: Bench) -> Iterator[Problem]:
     parameters = bench.parameters()
     with bench.theirs("it is created"), watched(bench.family, {}) as seen:
         bench.family(bench.settings, parameters)
-    mend = "move this work to load_rows, load_model or ready: they are called once a session, outside every window"
+    mend = "move this work to load_rows, load or ready: they are called once a session, outside every window"
     for what in dict.fromkeys(seen.foreign):
         yield Problem(f"creating the task {what}", mend)
     if seen.model_calls:

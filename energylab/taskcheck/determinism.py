@@ -26,8 +26,8 @@ def look(bench: Bench) -> Iterator[Problem]:
 
 def _loaded_again(bench: Bench, first: list) -> Iterator[Problem]:
     task, rows = bench.load()
-    inputs = task.preprocess(rows)
-    answers = bench.call("answers", task.answers, inputs, getattr(task, bench.last)(inputs))
+    inputs = task.prepare(rows)
+    answers = bench.call("answers", task.answers, inputs, task.run(bench.last, inputs))
     if not all(same(a, b) for a, b in zip(first, answers, strict=True)):
         said = f"loaded again with the same seed it answers differently: {_difference(first, answers)}"
         yield Problem(said, "draw random weights and anything else from parameters.seed")

@@ -70,7 +70,7 @@ def _passes(bench: Bench, calls: dict[str, tuple[int, int]]) -> Iterator[Problem
             yield Problem(f"{phase} ran the model {first} time(s), and {again} when called again", mend)
     if calls.get("generate", (NEW_TOKENS,))[0] < NEW_TOKENS:
         said = f"generate ran the model {calls['generate'][0]} time(s) for {NEW_TOKENS} new tokens"
-        yield Problem(said, "generate exactly new_tokens tokens, one pass each: energylab.tasks.generation does it")
+        yield Problem(said, "generate exactly new_tokens tokens, one pass each: Task.generation does it")
     if "prefill" in calls and calls["prefill"][0] >= calls.get("generate", (0,))[0] > 0:
         yield Problem("prefill runs the model as often as generate", "let prefill give the first token alone")
 

@@ -19,7 +19,7 @@ def look(bench: Bench) -> Iterator[Problem | Unseen]:
         return
     stated = bench.task.resolved_settings().get("new_tokens")
     if stated != NEW_TOKENS:
-        mend = "add new_tokens to the settings class and to resolved_settings(), as energylab.tasks.generation does"
+        mend = "add new_tokens to the settings class and to resolved_settings(), as Task.generation does"
         yield Problem(f"new_tokens={NEW_TOKENS} was asked for, resolved_settings() says {stated!r}", mend)
     for phase, each in (("prefill", 1), ("generate", NEW_TOKENS)):
         if phase in bench.task.phases:

@@ -13,7 +13,7 @@ from energylab.taskcheck.watch import watched
 ASKS = "nothing inside a window but the model's work: no file, no print, no log, no scoring, no gradients"
 
 #: Methods of a task that belong outside the windows.
-_OUTSIDE = ("answers", "score", "count", "covariates", "right_answers", "load_rows", "load_model", "extra")
+_OUTSIDE = ("answers", "score", "count", "covariates", "right_answers", "load_rows", "load", "extra")
 
 
 def look(bench: Bench) -> Iterator[Problem]:
@@ -45,20 +45,20 @@ def _methods(bench: Bench) -> dict[CodeType, str]:
 
 
 def _preparing(bench: Bench) -> dict[CodeType, str]:
-    """Return the code of what prepares inputs: tokenizers, and the task's own preprocess."""
+    """Return the code of what prepares inputs: tokenizers, and the task's own prepare."""
     from transformers import PreTrainedTokenizerBase
 
     found = {PreTrainedTokenizerBase.__call__.__code__: "tokenises", PreTrainedTokenizerBase.decode.__code__: "decodes"}
     for kind in bench.family.__mro__:
-        method = kind.__dict__.get("preprocess")
+        method = kind.__dict__.get("prepare")
         if hasattr(method, "__code__"):
-            found[method.__code__] = "calls preprocess()"
+            found[method.__code__] = "calls prepare()"
     return found
 
 
 def _mend(what: str, phase: str) -> str:
-    if "preprocess" in what or "tokenises" in what:
-        return f"{phase}(inputs) is given what preprocess made: use it, and prepare nothing again"
+    if "prepare" in what or "tokenises" in what:
+        return f"{phase}(inputs) is given what prepare made: use it, and prepare nothing again"
     if "()" in what or "decodes" in what:
         return f"return the model's outputs as they are; answers() and score() read them after the window of {phase}"
-    return "move this out of the phase: into load_model or ready before the windows, or answers after them"
+    return "move this out of the phase: into load or ready before the windows, or answers after them"

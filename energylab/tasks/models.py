@@ -335,25 +335,22 @@ def prepare(request: ModelRequest, auto_class: Callable[[Any], str], machine: Ma
     return Prepared(request, origin, config, auto, count, spread(skeleton, machine.devices(request.gpus)))
 
 
-def load_model(
-    request: ModelRequest,
-    auto_class: Callable[[Any], str],
-    may_miss: tuple[str, ...] = (),
-    machine: Machine | None = None,
-) -> Loaded:
-    """Prepare a model (see `prepare`) and load it onto its device or devices, in evaluation mode.
+def load_prepared(prepared: Prepared, may_miss: tuple[str, ...] = ()) -> Loaded:
+    """Load a prepared model onto its device or devices, in evaluation mode.
 
     Parameters
     ----------
+    prepared : Prepared
+        What `prepare` found.
     may_miss : tuple of str
         Parts of the architecture that the checkpoint may lack because the task does not use them.
 
     Raises
     ------
     ModelError
-        If `prepare` refuses it, or its weights are missing, broken, or those of another task.
+        If its weights are missing, broken, or those of another task.
     """
-    prepared = prepare(request, auto_class, machine)
+    request = prepared.request
     with quiet():
         if prepared.origin.folder is None:
             devices = list(dict.fromkeys(prepared.plan.values()))

@@ -55,7 +55,7 @@ class Service:
         """Load data and model."""
         self.task = tasks.load_task(Parameters.check(parameters))
         self.rows, data = self.task.load_rows()
-        model = self.task.load_model(device)
+        model = self.task.load(device)
         self.workload = TaskWorkload(self.task, self.rows)
         covariates = self.task.covariates(self.rows)
         gc.collect()

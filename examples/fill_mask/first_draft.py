@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from energylab.record import Quality
-from energylab.tasks.text import OnePass
+from energylab.tasks.text import TextTask
 
 BLANK = "___"
 
 
-class FirstDraft(OnePass):
+class FirstDraft(TextTask):
     """It gives answers, and still its energy would be wrong."""
 
     columns = ("text", "word")

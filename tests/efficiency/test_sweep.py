@@ -81,12 +81,12 @@ def test_a_static_cache_answers_alike_in_a_cohort_of_its_own():
     answers = []
     for cache in (None, "static"):
         task = load_task(energylab.Parameters.check({**BASE, "cache": cache, "samples": 4}))
-        task.load_model("cpu")
+        task.load("cpu")
         rows, _ = task.load_rows()
-        task.rehearse(rows)
+        task.warm_up_longest(rows)
         kept = getattr(task.model, "_previous_max_cache_length", None)
-        inputs = task.preprocess(rows[:1])
-        answers.append(task.answers(inputs, task.generate(inputs)))
+        inputs = task.prepare(rows[:1])
+        answers.append(task.answers(inputs, task.run("generate", inputs)))
         assert (kept is not None) == (cache == "static")
         assert (
             getattr(task.model, "_previous_max_cache_length", None) == kept

@@ -38,13 +38,13 @@ def test_quantised_weights_are_fewer_bytes():
 def test_the_shape_is_that_of_the_model(model):
     shape = shape_of(Parameters(task="text_generation", model=model, new_tokens=2))
     task = load_task(Parameters(task="text_generation", model=model, dtype="float32", new_tokens=2))
-    task.load_model("cpu")
+    task.load("cpu")
     linear = [part for name, part in task.model.named_modules() if isinstance(part, torch.nn.Linear)]
     weights = sum(part.weight.numel() for part in linear)
     norms = shape.body + shape.head - weights
     assert 0 <= norms < 0.02 * weights  # what the linear layers do not account for is norms
     assert shape.head == task.model.lm_head.weight.numel()
-    inputs = task.preprocess([{"text": "one two three"}])
+    inputs = task.prepare([{"text": "one two three"}])
     cache = task.model(**inputs, use_cache=True).past_key_values
     kept = sum(layer.keys.numel() + layer.values.numel() for layer in cache.layers)
     assert shape.kv_values == kept / inputs["input_ids"].shape[1]
@@ -56,10 +56,10 @@ def test_the_operations_are_those_the_library_counts():
     task = load_task(
         Parameters(task="text_generation", model="tiny-llama", dtype="float32", new_tokens=4, attention="eager")
     )
-    task.load_model("cpu")
-    inputs = task.preprocess([{"text": "one two three four five six"}])
+    task.load("cpu")
+    inputs = task.prepare([{"text": "one two three four five six"}])
     with FlopCounterMode(display=False) as counter:
-        task.generate(inputs)
+        task.run("generate", inputs)
     prompt = inputs["input_ids"].shape[1]
     made = record()
     windows = tuple(

@@ -8,7 +8,7 @@ import pytest
 from energylab.errors import MeasurementError
 from energylab.parameters import Parameters
 from energylab_portal.protocol import Sealing
-from energylab_portal.sealed_executor import Orders, SealedExecutor, variables
+from energylab_portal.sealed_executor import Orders, sealed, variables
 from energylab_portal.sealed_job import measure_whole
 
 COMMIT = "c" * 40
@@ -72,13 +72,12 @@ def test_a_job_has_a_hub_cache_of_its_own_without_a_token(tmp_path):
 
 
 def test_what_dead_workers_left_is_swept_before_anything_starts(tmp_path):
-    from energylab.studies.folder import StudyFolder
+    from collections import deque
+
+    from energylab.studies.run import Book, Summary
+    from energylab.studies.state import StudyFolder
 
     swept = []
-    folder = StudyFolder("study", tmp_path)
-    folder.path.mkdir()
-    orders = Orders(sealing=Sealing(), model="/m", data=str(tmp_path))
-    executor = SealedExecutor("cpu", orders, sweep=lambda: swept.append(True))
-    executor.open(folder, {})
-    executor.close()
+    book = Book(StudyFolder("study", tmp_path), deque(), [], {}, Summary(), lambda *event: None)
+    sealed(book, "cpu", Orders(sealing=Sealing(), model="/m", data=str(tmp_path)), sweep=lambda: swept.append(True))
     assert swept == [True]

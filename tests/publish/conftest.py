@@ -44,16 +44,6 @@ def study(tmp_path_factory):
     return _write(records, tmp_path_factory.mktemp("official"))
 
 
-def _ranked(made):
-    """Give models ranks two by two: the first and second share theirs, and so on."""
-    cohorts = []
-    for cohort in made.cohorts:
-        ends = [(n - n % 2 + 1, n - n % 2 + 2) for n in range(len(cohort.models))]
-        models = (model.model_copy(update={"ranks": end}) for model, end in zip(cohort.models, ends, strict=True))
-        cohorts.append(cohort.model_copy(update={"models": tuple(models)}))
-    return made.model_copy(update={"cohorts": tuple(cohorts)})
-
-
 @pytest.fixture(scope="session")
 def official(study):
     """The release of the official study."""
@@ -64,8 +54,7 @@ def official(study):
 @pytest.fixture(scope="session")
 def published():
     """The release of the published figures of February 2025."""
-    made = release.make(["published:2025-02"], name="published-2025-02", date="2025-02-28", noise=0.01, draws=2000)
-    return _ranked(made)
+    return release.make(["published:2025-02"], name="published-2025-02", date="2025-02-28", noise=0.01, draws=2000)
 
 
 @pytest.fixture(scope="session")

@@ -234,8 +234,8 @@ class TestComparison:
         page = open_page("published/index.html#task-image_captioning")
         boxes = rows(page).get_by_role("checkbox")
         panel = page.get_by_role("region", name="Comparison")
-        tied = next(n for n in range(9) if cohort.models[n].ranks[1] >= cohort.models[n + 1].ranks[0])
-        apart = next(n for n in range(9) if cohort.models[n].ranks[1] < cohort.models[n + 1].ranks[0])
+        tied = next(n for n in range(9) if cohort.models[n].rank_high >= cohort.models[n + 1].rank_low)
+        apart = next(n for n in range(9) if cohort.models[n].rank_high < cohort.models[n + 1].rank_low)
         for first, words in ((tied, "cannot be told apart"), (apart, "Their ranks do not meet")):
             boxes.nth(first).check()
             boxes.nth(first + 1).check()

@@ -1,34 +1,21 @@
-"""A folder with a fast fake study, the environment its notebooks need, and one warm process for all tests."""
+"""A folder with a fast fake study, and the environment its notebooks need."""
 
 from __future__ import annotations
 
 import json
-import os
+from functools import partial
 from pathlib import Path
 
 import builders
 import pytest
 
+from energylab import store
 from energylab.studies import plan as planning
-from energylab.studies.executors.local import LocalExecutor
-from energylab.studies.folder import StudyFolder
-from energylab.studies.forge_client import ForgeServer
+from energylab.studies.run import local as run_local
+from energylab.studies.state import Outcome, StudyFolder
 
 TESTS = Path(__file__).resolve().parents[1]
 TASK = {"task": "sentence_similarity", "model_source": "hub"}
-
-
-@pytest.fixture(scope="session")
-def forge(tmp_path_factory):
-    """A warm process whose kernels find the builders."""
-    runtime = tmp_path_factory.mktemp("forge")
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = f"{TESTS.parent}:{TESTS}"
-    server = ForgeServer(runtime, marker=str(runtime))
-    server.ensure()
-    yield server
-    server.close()
-    os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
 
 
 @pytest.fixture
@@ -65,6 +52,27 @@ def study(workplace):
 
 
 @pytest.fixture
-def local(forge):
-    """Return a function that makes a local executor on the shared warm process."""
-    return lambda devices="cpu", **options: LocalExecutor(devices, **{"forge": forge, **options})
+def local():
+    """Run jobs on this machine's CPU."""
+    return partial(run_local, devices="cpu")
+
+
+@pytest.fixture
+def instant():
+    """Return a function that makes an executor which writes records at once; some attempts fail before that."""
+
+    def make(failures: int = 0):
+        ends = iter([Outcome.now("infrastructure", "node lost")] * failures)
+
+        def execute(book):
+            while book.queue:
+                work = book.take()
+                attempt = work.begin("instant")
+                if (outcome := next(ends, None)) is None:
+                    store.write(builders.record(work.job.parameters), attempt.path)
+                    attempt.notebook.write_text("{}")
+                book.ended(work, attempt.close(outcome or Outcome.now("finished", duration_s=30.0)))
+
+        return execute
+
+    return make

@@ -12,7 +12,7 @@ from energylab.clock import ManualClock
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
 from energylab.studies import estimate
 from energylab.studies import plan as planning
-from energylab.studies.folder import JobState
+from energylab.studies.state import JobState
 
 SETTINGS = {"runs": 4, "window_s": 2.0, "idle_s": 3.0, "warm_up_min_s": 5.0, "samples": 10}
 
@@ -24,7 +24,7 @@ def states(tmp_path, **content):
 
 def test_without_a_figure_the_time_is_the_protocols_least(tmp_path):
     jobs = states(tmp_path, sweeps=[{"task": "sentence_similarity", "model": "nobody/knows"}])
-    (cost,) = estimate.estimates(jobs).values()
+    (cost,) = estimate.estimates(jobs, on_gpu=True).values()
     assert (cost.basis, cost.energy_j) == ("floor", None)
     assert cost.time_s == 5.0 + 3 * 3.0 + 4 * 2 * 2.0  # warm-up, idle levels, runs x (preprocess, forward) x window
 
@@ -32,7 +32,9 @@ def test_without_a_figure_the_time_is_the_protocols_least(tmp_path):
 def test_a_published_figure_scales_with_queries_and_runs(tmp_path, monkeypatch):
     published = {("sentence_similarity", "a"): 3600.0}
     monkeypatch.setattr(estimate, "published_j_per_query", lambda: published)
-    (cost,) = estimate.estimates(states(tmp_path, sweeps=[{"task": "sentence_similarity", "model": "a"}])).values()
+    (cost,) = estimate.estimates(
+        states(tmp_path, sweeps=[{"task": "sentence_similarity", "model": "a"}]), on_gpu=True
+    ).values()
     assert (cost.basis, cost.energy_j) == ("published", 3600.0 * 10 * 4)
     assert cost.time_s == pytest.approx(3600.0 * 10 * 4 / 250 + 5.0 + 3 * 3.0)  # at 250 W, after warm-up and idle
 
@@ -40,7 +42,7 @@ def test_a_published_figure_scales_with_queries_and_runs(tmp_path, monkeypatch):
 def test_short_query_sets_fill_their_windows_and_random_weights_cost_what_their_shape_costs(tmp_path, monkeypatch):
     monkeypatch.setattr(estimate, "published_j_per_query", lambda: {("sentence_similarity", "a"): 0.001})
     jobs = states(tmp_path, sweeps=[{"task": "sentence_similarity", "model": "a", "model_source": ["hub", "random"]}])
-    costs = list(estimate.estimates(jobs).values())
+    costs = list(estimate.estimates(jobs, on_gpu=True).values())
     assert [cost.basis for cost in costs] == ["published", "published"]
     assert [cost.energy_j for cost in costs] == [250 * 4 * 2 * 2.0] * 2  # runs x (preprocess, forward) x window
     assert [cost.time_s for cost in costs] == [5.0 + 3 * 3.0 + 4 * 2 * 2.0] * 2
@@ -49,7 +51,7 @@ def test_short_query_sets_fill_their_windows_and_random_weights_cost_what_their_
 def test_a_model_in_a_folder_has_no_published_figure(tmp_path, monkeypatch):
     monkeypatch.setattr(estimate, "published_j_per_query", lambda: {("sentence_similarity", "a"): 3600.0})
     jobs = states(tmp_path, sweeps=[{"task": "sentence_similarity", "model": "a", "model_source": "path"}])
-    assert [cost.basis for cost in estimate.estimates(jobs).values()] == ["floor"]
+    assert [cost.basis for cost in estimate.estimates(jobs, on_gpu=True).values()] == ["floor"]
 
 
 def test_records_of_other_repeats_are_believed_before_published_figures(tmp_path, monkeypatch):
@@ -58,7 +60,7 @@ def test_records_of_other_repeats_are_believed_before_published_figures(tmp_path
     measured = next(job for job in jobs if job.parameters.model == "a")
     record = builders.record(measured.parameters, energy_j=7.0)
     jobs[measured] = JobState("done", record=record)
-    costs = estimate.estimates(jobs)
+    costs = estimate.estimates(jobs, on_gpu=True)
     same = [cost for job, cost in costs.items() if job.parameters.model == "a"]
     assert {cost.basis for cost in same} == {"records"}
     assert {cost.energy_j for cost in same} == {7.0 * 4 + 1.0}  # windows and warm-up
@@ -67,16 +69,27 @@ def test_records_of_other_repeats_are_believed_before_published_figures(tmp_path
 
 
 def test_a_total_adds_what_is_known_and_counts_what_is_not():
-    parts = [estimate.Estimate(10.0, 5.0, "records"), estimate.Estimate(20.0, None, "floor")]
-    assert estimate.total(parts) == estimate.Total(30.0, 5.0, 1, {"records": 1, "floor": 1})
+    parts = [estimate.Estimate(10.0, 7.2e6, "records"), estimate.Estimate(60.0, None, "floor")]
+    assert estimate.summary_lines(parts) == [
+        "2 jobs to do: at least 1 min 10 s on one device at a time, about 2 kWh and 1 job of unknown energy",
+        "  1 job estimated from records of the same jobs in this study",
+        "  1 job without an estimate; the time shown is a lower bound, loading left out",
+    ]
+
+
+def test_on_a_processor_no_figure_of_a_gpu_is_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(estimate, "published_j_per_query", lambda: {("sentence_similarity", "a"): 3600.0})
+    jobs = states(tmp_path, sweeps=[{"task": "sentence_similarity", "model": "a"}])
+    assert [cost.basis for cost in estimate.estimates(jobs, on_gpu=False).values()] == ["floor"]
+    jobs = states(tmp_path, sweeps=[{"task": "sentence_similarity", "model": "a", "device": "cpu"}])
+    assert [cost.basis for cost in estimate.estimates(jobs, on_gpu=True).values()] == ["floor"]
 
 
 def test_most_of_the_published_study_has_a_figure():
     text = (Path(__file__).resolve().parents[2] / "params/studies/published-2025-02.yaml").read_text()
     jobs, _ = planning.expand(planning.parse(text))
-    costs = list(estimate.estimates({job: JobState("left") for job in jobs}).values())
-    total = estimate.total(costs)
-    assert total.by_basis["published"] >= 150
+    costs = list(estimate.estimates({job: JobState("left") for job in jobs}, on_gpu=True).values())
+    assert sum(cost.basis == "published" for cost in costs) >= 150
     heaviest = max(costs, key=lambda cost: cost.energy_j or 0.0)
     assert heaviest.energy_j == pytest.approx(3426.381777 * 3600 * 10)  # ten runs of the heaviest published model
 

@@ -190,9 +190,7 @@ def test_a_file_that_is_no_text_is_one_clear_error(tmp_path, content):
 
 def test_of_hundreds_of_architectures_an_error_lists_the_nearest():
     study = {"sweeps": [{"task": "sentence_similarity", "model": "tiny-brt", "model_source": "random"}]}
-    parsed = planning.parse(yaml.safe_dump(study))
-    jobs, _ = planning.expand(parsed)
-    planned = planning.Plan("x", parsed, "", tuple(jobs), planning.find_notebook(parsed.notebook))
+    planned = planning.from_text(yaml.safe_dump(study), "x")
     with pytest.raises(UnknownNameError, match=r"did you mean 'tiny-bert'.*tiny-bart.* and \d+ more") as caught:
         planning.check(planned)
     assert len(str(caught.value)) < 500
@@ -226,3 +224,16 @@ def test_jobs_of_one_model_say_what_tells_them_apart(tmp_path):
     assert len(labels) == 8
     plain = planning.load(builders.write_study(tmp_path, "y", sweeps=[sweep]))
     assert "text_generation · EleutherAI/pythia-14m" in {job.label for job in plain.jobs}
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_line():
+    with pytest.raises(StudyError, match=r"study: the key 'sweeps' stands twice, again in line 3; put both under one"):
+        planning.parse("title: x\nsweeps: [{task: a, model: m}]\nsweeps: [{task: b, model: m}]\n")
+    shared = "base: &base {task: a}\n"
+    with pytest.raises(StudyError, match="unknown key 'base'"):  # merging a mapping is not doubling it
+        planning.parse(shared + "sweeps: [{<<: *base, task: b, model: m}]")
+
+
+def test_a_notebook_that_comes_with_the_package_is_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert planning.load("quickstart").notebook.name == "01-benchmark.ipynb"

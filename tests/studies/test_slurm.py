@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
+from functools import partial
 
 import one_node_slurm
 import pytest
 
 from energylab.errors import StudyError
-from energylab.studies import runner
-from energylab.studies.executors import slurm
+from energylab.studies import slurm
 from energylab.studies.plan import SlurmSettings
+from energylab.studies.run import run
 
 pytestmark = pytest.mark.skipif(
     bool(one_node_slurm.missing()), reason=f"no Slurm on this machine: {', '.join(one_node_slurm.missing())} missing"
@@ -33,9 +35,9 @@ def queue(cluster, monkeypatch):
     wait_for(lambda: not cluster.run("squeue", "-h").stdout.strip())
 
 
-def executor(**changes):
+def executor(detach=False, **changes):
     settings = {"exclusive": False, "gres": "gpu", "cpus": 1, "time_limit_min": 10, "signal_delay_s": 20, **changes}
-    return slurm.SlurmExecutor(SlurmSettings(**settings), poll_s=0.3, patience_s=3)
+    return partial(slurm.slurm, settings=SlurmSettings(**settings), detach=detach, poll_s=0.3, patience_s=3)
 
 
 def wait_for(condition, timeout_s=60):
@@ -52,23 +54,23 @@ def by_model(states):
 def test_a_study_runs_as_an_array_one_job_a_device(study, queue, ledger, monkeypatch):
     monkeypatch.setenv("FAKE_SECONDS", "0.5")
     planned, folder = study(sweeps=[{"model": ["a", "b", "raise"]}, {"model": "w", "gpus": 2}])
-    states = by_model(runner.run(planned, folder, executor()).states)
+    states = by_model(run(planned, folder, executor()).states)
     ends = {model: state.status for model, state in states.items()}
     assert ends == {"a": "done", "b": "done", "w": "done", "raise": "failed"}
     last = {line["job"]: line["time_s"] for line in ledger("record")}
     held = [(x["time_s"], last.get(x["job"], x["time_s"]), set(x["devices"].split(","))) for x in ledger("begin")]
     assert sorted(len(devices) for *_, devices in held) == [1, 1, 1, 2]
     assert not [(x, y) for x in held for y in held if x is not y and x[2] & y[2] and x[0] < y[1] and y[0] < x[1]]
-    assert runner.run(planned, folder, executor()).attempts == 0
+    assert run(planned, folder, executor()).attempts == 0
 
 
 def test_a_detached_study_is_taken_up_not_submitted_again(study, queue, ledger, monkeypatch):
     monkeypatch.setenv("FAKE_SECONDS", "2")
     planned, folder = study(sweeps=[{"model": ["a", "b"]}])
-    first = runner.run(planned, folder, executor(), detach=True)
+    first = run(planned, folder, executor(detach=True))
     assert first.attempts == 2
     assert len(slurm.living(folder)) == 2
-    second = runner.run(planned, folder, executor())
+    second = run(planned, folder, executor())
     assert second.attempts == 0
     assert {state.status for state in second.states.values()} == {"done"}
     assert len(ledger("begin")) == 2
@@ -77,30 +79,25 @@ def test_a_detached_study_is_taken_up_not_submitted_again(study, queue, ledger, 
 def test_a_local_runner_leaves_jobs_in_slurm_alone(study, queue, local, ledger, monkeypatch):
     monkeypatch.setenv("FAKE_SECONDS", "3")
     planned, folder = study(sweeps=[{"model": ["a", "b"]}])
-    runner.run(planned, folder, executor(), limit=1, detach=True)
+    run(planned, folder, executor(detach=True), limit=1)
     wait_for(lambda: ledger("begin"))
-    summary = runner.run(planned, folder, local())
+    summary = run(planned, folder, local)
     assert summary.attempts == 1
-    runner.run(planned, folder, executor())
+    run(planned, folder, executor())
     assert {state.status for state in folder.states(planned).values()} == {"done"}
     assert len(ledger("begin")) == 2
 
 
-def test_cancelling_ends_the_jobs_and_leaves_them_to_do(study, queue, ledger):
+def test_cancelling_ends_the_jobs_and_leaves_them_to_do(study, queue, ledger, monkeypatch):
     planned, folder = study(sweeps=[{"model": ["hang-a", "hang-b", "hang-c"]}])
 
-    place = executor()
-    waited = []
-
-    def interrupted_wait(timeout_s):
+    def interrupt(seconds):
         wait_for(lambda: len(ledger("begin")) == 2)
-        waited.append(True)
         raise KeyboardInterrupt
 
-    place.wait = interrupted_wait
-    summary = runner.run(planned, folder, place)
+    monkeypatch.setattr(slurm.time, "sleep", interrupt)
+    summary = run(planned, folder, executor())
     assert summary.interrupted
-    assert waited
     assert [state.status for state in summary.states.values()] == ["left"] * 3
     assert slurm.living(folder) == {}
 
@@ -115,10 +112,10 @@ def test_a_preempted_job_is_requeued_by_slurm_and_measured_once(study, queue, le
             wait_for(lambda: ledger("begin"))
             queue.run("sbatch", "--partition=urgent", "--gres=gpu:2", "-o", "/dev/null", "--wrap", "sleep 3")
 
-    (state,) = runner.run(planned, folder, place, on_event=preempt).states.values()
+    (state,) = run(planned, folder, place, on_event=preempt).states.values()
     assert state.status == "done"
     assert state.attempts == 2
-    outcomes = [attempt.outcome for attempt in folder.job(planned.jobs[0].id).attempts()]
+    outcomes = [attempt.outcome for attempt in folder.job(planned.jobs[0]).attempts()]
     assert [outcome.end for outcome in outcomes] == ["infrastructure", "finished"]
     assert "preempted, or its node was lost" in outcomes[0].reason
     assert len(ledger("record")) == 1
@@ -133,9 +130,9 @@ def test_a_warning_before_the_time_limit_requeues_the_job(study, queue, ledger):
             (slurm_id,) = slurm.living(folder)
             queue.run("scancel", "--signal=USR2", slurm_id)
 
-    (state,) = runner.run(planned, folder, executor(), on_event=warn).states.values()
+    (state,) = run(planned, folder, executor(), on_event=warn).states.values()
     assert state.status == "done"
-    reasons = [attempt.outcome.reason for attempt in folder.job(planned.jobs[0].id).attempts()]
+    reasons = [attempt.outcome.reason for attempt in folder.job(planned.jobs[0]).attempts()]
     assert reasons == ["Slurm took the node: preemption or time limit", ""]
 
 
@@ -149,7 +146,7 @@ def test_a_node_that_dies_costs_one_attempt(study, queue, ledger):
             wait_for(lambda: queue.node_state() == "down")
             queue.start_node()
 
-    (state,) = runner.run(planned, folder, executor(), on_event=pull_the_plug).states.values()
+    (state,) = run(planned, folder, executor(), on_event=pull_the_plug).states.values()
     assert (state.status, state.attempts) == ("done", 2)
     assert len(ledger("record")) == 1
 
@@ -162,7 +159,7 @@ def test_a_job_that_is_cancelled_in_slurm_is_left_and_said(study, queue, ledger)
             wait_for(lambda: ledger("begin"))
             queue.run("scancel", *slurm.living(folder))
 
-    (state,) = runner.run(planned, folder, executor(), on_event=cancel).states.values()
+    (state,) = run(planned, folder, executor(), on_event=cancel).states.values()
     assert state.status == "left"
     assert "cancelled in Slurm" in state.reason
 
@@ -170,4 +167,30 @@ def test_a_job_that_is_cancelled_in_slurm_is_left_and_said(study, queue, ledger)
 def test_impossible_settings_are_refused_with_slurms_own_words(study, queue):
     planned, folder = study(sweeps=[{"model": "a"}])
     with pytest.raises(StudyError, match=r"Slurm refused the jobs: .*nowhere|Slurm refused the jobs"):
-        runner.run(planned, folder, executor(partition="nowhere"))
+        run(planned, folder, executor(partition="nowhere"))
+
+
+def test_ids_that_are_other_peoples_jobs_by_now_are_not_the_studys(study, queue):
+    planned, folder = study(sweeps=[{"model": "a"}])
+    folder.prepare(planned)
+    slurm_id = queue.run("sbatch", "--parsable", "--hold", "-o", "/dev/null", "--wrap", "sleep 1").stdout.strip()
+    noted = {slurm_id: {"job": planned.jobs[0].id, "name": "energylab-fake-0"}}
+    (folder.path / "slurm.json").write_text(json.dumps(noted))
+    assert slurm.living(folder) == slurm.waiting(folder) == {}
+    noted[slurm_id]["name"] = "wrap"
+    (folder.path / "slurm.json").write_text(json.dumps(noted))
+    assert slurm.living(folder) == {slurm_id: planned.jobs[0].id}
+
+
+def test_more_jobs_than_an_array_may_have_are_several_arrays(study, queue, monkeypatch):
+    planned, folder = study(sweeps=[{"model": ["a", "b", "c"]}])
+    monkeypatch.setattr(slurm, "array_size", lambda: 2)
+    summary = run(planned, folder, executor(detach=True, max_parallel=2))
+    assert summary.attempts == 3
+    assert len({slurm_id.split("_")[0] for slurm_id in slurm.living(folder)}) == 2
+    states = run(planned, folder, executor()).states
+    assert {state.status for state in states.values()} == {"done"}
+
+
+def test_the_size_of_an_array_is_slurms_own(queue):
+    assert slurm.array_size() == 1001

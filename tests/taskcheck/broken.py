@@ -19,7 +19,7 @@ from energylab.errors import TaskError
 from energylab.record import Quality
 from energylab.registry import import_file
 from energylab.tasks.base import Tokens
-from energylab.tasks.text_generation import TextGeneration
+from energylab.tasks.text import TextGeneration
 
 FillMask = import_file({example!r}).FillMask
 

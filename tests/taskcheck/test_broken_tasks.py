@@ -23,11 +23,11 @@ FILL_MASK = {
     },
     "phases": {
         "kept outputs": (
-            "def forward(self, inputs):\n"
+            "def call(self, phase, inputs):\n"
             "    kept = self.__dict__.setdefault('kept', {})\n"
             "    key = str(inputs['input_ids'].tolist())\n"
             "    if key not in kept:\n"
-            "        kept[key] = super().forward(inputs)\n"
+            "        kept[key] = super().call(phase, inputs)\n"
             "    return kept[key]",
             "forward ran the model 1 time.*and 0 when called again",
         ),
@@ -53,27 +53,34 @@ FILL_MASK = {
         "nothing rated": ("phases = ('preprocess',)", "no phase of .* is rated but preprocess"),
     },
     "window": {
-        "prints": ("def forward(self, inputs):\n    print('x')\n    return super().forward(inputs)", "forward prints"),
+        "prints": (
+            "def call(self, phase, inputs):\n    print('x')\n    return super().call(phase, inputs)",
+            "forward prints",
+        ),
         "opens": (
-            "def forward(self, inputs):\n    open(__file__).close()\n    return super().forward(inputs)",
+            "def call(self, phase, inputs):\n    open(__file__).close()\n    return super().call(phase, inputs)",
             "forward opens a file at broken.py line 15",
         ),
-        "sleeps": ("def forward(self, inputs):\n    time.sleep(0)\n    return super().forward(inputs)", "sleeps"),
+        "sleeps": (
+            "def call(self, phase, inputs):\n    time.sleep(0)\n    return super().call(phase, inputs)",
+            "sleeps",
+        ),
         "collects": (
-            "def forward(self, inputs):\n    gc.collect(0)\n    return super().forward(inputs)",
+            "def call(self, phase, inputs):\n    gc.collect(0)\n    return super().call(phase, inputs)",
             "collects garbage",
         ),
         "logs": (
-            "def forward(self, inputs):\n    logging.getLogger('x').error('y')\n    return super().forward(inputs)",
+            "def call(self, phase, inputs):\n    logging.getLogger('x').error('y')\n"
+            "    return super().call(phase, inputs)",
             "writes a log",
         ),
         "tokenises": (
-            "def forward(self, inputs):\n    self.processor(['x'])\n    return super().forward(inputs)",
+            "def call(self, phase, inputs):\n    self.processor(['x'])\n    return super().call(phase, inputs)",
             "forward tokenises",
         ),
         "reads its answers": (
-            "def forward(self, inputs):\n"
-            "    outputs = super().forward(inputs)\n"
+            "def call(self, phase, inputs):\n"
+            "    outputs = super().call(phase, inputs)\n"
             "    self.answers(inputs, outputs)\n"
             "    return outputs",
             r"forward calls answers\(\)",
@@ -83,13 +90,13 @@ FILL_MASK = {
             "preprocess prints",
         ),
         "gradients": (
-            "def forward(self, inputs):\n    return self.model(**inputs.to(self.device))",
+            "def call(self, phase, inputs):\n    return self.model(**inputs.to(self.device))",
             "records gradients",
         ),
     },
     "batches": {
         "no attention mask": (
-            "def forward(self, inputs):\n"
+            "def call(self, phase, inputs):\n"
             "    with torch.inference_mode():\n"
             "        return self.model(input_ids=inputs['input_ids'])",
             "change when it is in a batch",
@@ -175,11 +182,11 @@ FILL_MASK = {
             "were not scored: PydanticSerializationError.*torch.Tensor",
         ),
         "fails on the third": (
-            "def forward(self, inputs):\n"
+            "def call(self, phase, inputs):\n"
             "    self.seen = getattr(self, 'seen', 0) + 1\n"
             "    if self.parameters.meter == 'estimate':\n"
             "        raise TaskError('worn out')\n"
-            "    return super().forward(inputs)",
+            "    return super().call(phase, inputs)",
             "worn out",
         ),
     },

