@@ -48,7 +48,7 @@ def study(tmp_path_factory):
 def official(study):
     """The release of the official study."""
     address = "https://example.org/energy"
-    return _ranked(release.make([study], name="official-2026-03", date="2026-03-05", draws=2000, address=address))
+    return release.make([study], name="official-2026-03", date="2026-03-05", draws=2000, address=address)
 
 
 @pytest.fixture(scope="session")
