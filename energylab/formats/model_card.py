@@ -128,6 +128,6 @@ def _emissions(release: Release, cohort: RatedCohort, model: RatedModel, grid: G
     return {
         "emissions": significant(grid.grams(model.energy_wh), _DIGITS),
         "source": text.one_line(source),
-        "geographical_location": grid.where,
+        "geographical_location": grid.name,
         "hardware_used": _hardware(cohort),
     }
