@@ -21,12 +21,12 @@ from energylab import devices as machine_devices
 from energylab import meters as machine_meters
 from energylab import store, tasks
 from energylab.clock import Clock
-from energylab.devices import check_torch_agrees, torch_name
+from energylab.devices import check_torch_agrees, host_facts, torch_name
 from energylab.errors import MeasurementError, ParameterError, SealError
-from energylab.machine import host_facts
 from energylab.meters.base import Meter
 from energylab.parameters import FOLDERS, PROTOCOLS, Parameters
 from energylab.paths import results_root
+from energylab.protocol.published import PublishedWorkload
 from energylab.protocol.served import ServedWorkload
 from energylab.protocol.session import Session, run_session
 from energylab.protocol.settings import Settings
@@ -341,16 +341,31 @@ class TaskSubject:
         self.phases = tuple(self.task.phases)
 
     def load(self, devices: Sequence[DeviceFacts]) -> Workload:
-        """Load what is asked onto the devices, and return it as a workload."""
-        self.model = self.task.load(torch_name(devices[0]))
+        """Load what is asked onto the devices; under a published protocol, the workload loads its model later."""
+        protocol = self.task.parameters.protocol
+        if protocol != "steady" and isinstance(self.task, ServedTask):
+            raise ParameterError(
+                f"protocol={protocol!r} loads the model itself; measure an endpoint by protocol='steady'"
+            )
+        if protocol != "steady":
+            self.task.open(torch_name(devices[0]))
+            one_total = protocol == "published-2025-12"
+            workload = PublishedWorkload(self.task, self.rows, lambda: self._load_model(devices), one_total)
+            self.phases = workload.phases
+            return workload
+        self._load_model(devices)
         self.phases = tuple(self.task.phases)  # some tasks settle them by what kind of model was loaded
-        self.data = self.data.model_copy(update=_of_queries(self.task.covariates(self.rows)))
         if isinstance(self.task, ServedTask):
             self._served = ServedWorkload(self.task, self.rows, self.task.parameters.max_relative_bound)
             return self._served
-        check_torch_agrees(devices)
         self.task.warm_up_longest(self.rows)
         return TaskWorkload(self.task, self.rows)
+
+    def _load_model(self, devices: Sequence[DeviceFacts]) -> None:
+        self.model = self.task.load(torch_name(devices[0]))
+        self.data = self.data.model_copy(update=_of_queries(self.task.covariates(self.rows)))
+        if not isinstance(self.task, ServedTask):
+            check_torch_agrees(devices)
 
     def task_facts(self) -> TaskFacts:
         """Return what was asked, as used; after `load`."""
