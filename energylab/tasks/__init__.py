@@ -136,7 +136,7 @@ def foreign_files(name: str, family: type, params: str | Path | None = None) -> 
 
 def unused(parameters: Parameters, family: type[Task]) -> list[str]:
     """Return the parameters that are given, and that a family neither has as a setting nor names as its own."""
-    known = {*family.Settings.model_fields, *dir(family)}
+    known = {*family.Settings.model_fields, *(set(dir(family)) - set(dir(Task)))}
     return [name for name in OF_SOME_TASKS if getattr(parameters, name) is not None and name not in known]
 
 

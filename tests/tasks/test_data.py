@@ -29,7 +29,7 @@ def sample(folder, rows):
     (folder / "samples" / "mine" / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "samples" / "mine" / "about.yaml").write_text("licence: CC0-1.0\n")
     (folder / "tasks" / "mine.yaml").write_text(
-        "title: Mine\nversion: '1'\nfamily: energylab.tasks.sentence_similarity:SentenceSimilarity\n"
+        "title: Mine\nversion: '1'\nfamily: energylab.tasks.text:SentenceSimilarity\n"
         "samples: 2\nsample: ../samples/mine\n"
         "dataset: {id: a/b, columns: {}}\nsynthetic: {sentence1: {mean_tokens: 9}, sentence2: {mean_tokens: 9}}\n"
     )
@@ -66,7 +66,7 @@ def test_synthetic_rows_have_the_published_mean_length(name):
     words = [sum(len(re.findall(r"\w+|\.", text)) for text in row.values()) for row in rows]
     assert facts.source == "synthetic"
     if tokens is not None:
-        special = {"sentence_similarity": 4}.get(name, 0)  # two of them around every sentence
+        special = {"sentence_similarity": 3}.get(name, 0)  # around and between the sentences of a pair
         assert np.mean(words) + special == pytest.approx(tokens, rel=0.04)
     assert np.std(words) > 0.3 * np.mean(words)  # lengths vary
     again, _ = task.load_rows()
@@ -97,7 +97,7 @@ def test_words_have_the_frequencies_of_a_language():
         ([{"sentence1": "a", "sentence2": "b"}], "has 1 row(s), samples=2"),
         ([{"sentence1": "a", "sentence_2": "b"}] * 2, "no column 'sentence2'; did you mean 'sentence_2'?"),
         (
-            [{"sentence1": "a", "sentence2": "b"}, {"sentence1": "a", "sentence2": "  "}],
+            [{"sentence1": "a", "sentence2": "b"}, {"sentence1": "a", "sentence2": ""}],
             "row 1: column 'sentence2' is empty",
         ),
         ([{"sentence1": "a", "sentence2": None}] * 2, "holds NoneType, not text"),

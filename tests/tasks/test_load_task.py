@@ -16,7 +16,7 @@ def write(folder, name, text):
 WHOLE = """
 title: A task
 version: "1"
-family: energylab.tasks.text_generation:TextGeneration
+family: energylab.tasks.text:TextGeneration
 dataset: {id: someone/texts, columns: {text: text}}
 samples: 10
 new_tokens: 3
@@ -76,7 +76,7 @@ def test_the_yaml_of_an_outside_task_lies_beside_its_class(tmp_path, monkeypatch
         "from energylab.tasks.text import TextGeneration\nclass Haiku(TextGeneration):\n    pass\n"
     )
     (package / "haiku.yaml").write_text(
-        WHOLE.replace("family: energylab.tasks.text_generation:TextGeneration", "family: haiku.py:Haiku")
+        WHOLE.replace("family: energylab.tasks.text:TextGeneration", "family: haiku.py:Haiku")
     )
     facts = tmp_path / "outside_tasks-1.dist-info"
     facts.mkdir()
