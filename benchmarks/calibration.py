@@ -24,7 +24,7 @@ import pandas as pd
 from rate_rows import PUBLISHED, clustered_wilson, true_stars
 
 from energylab.ratings import rate
-from energylab.ratings.stars import PROBABILITIES
+from energylab.ratings.rating import PROBABILITIES
 
 SEED = 20250203
 SESSIONS = 3

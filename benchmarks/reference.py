@@ -13,7 +13,7 @@ import sys
 import energylab
 from energylab import published
 from energylab.errors import EnergylabError
-from energylab.published.ranks import rank_correlation
+from energylab.published import rank_correlation
 
 
 def main(folder: str = "") -> None:

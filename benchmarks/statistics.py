@@ -46,14 +46,14 @@ def probabilities(models: int, draws: int, scheme: str) -> dict:
     """Time the star probabilities of one group; called in a process of its own."""
     import numpy as np
 
+    from energylab.ratings.chances import chances
     from energylab.ratings.cohorts import Group
-    from energylab.ratings.probabilities import star_probabilities
     from energylab.ratings.schemes import get_scheme
     from energylab.ratings.uncertainty import stated
 
     energies = np.sort(_table(models)["energy_j"].to_numpy())
     uncertainty, group, rule = stated(models, 0.01), Group("summarization"), get_scheme(scheme)
-    return _timed(lambda: star_probabilities(energies, uncertainty, rule, group, draws, np.random.default_rng(0)))
+    return _timed(lambda: chances(energies, uncertainty, rule, group, draws, np.random.default_rng(0)))
 
 
 def rate(models: int, noise: float | None, draws: int) -> dict:

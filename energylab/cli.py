@@ -23,7 +23,7 @@ MODULES = {
     "statement": "energylab.publish.commands",
     "report": "energylab.publish.commands",
     "publish": "energylab.publish.commands",
-    "task": "energylab.taskcheck.commands",
+    "task": "energylab.taskcheck",
     "import": "energylab.formats.commands",
     "export": "energylab.formats.commands",
 }

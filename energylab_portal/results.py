@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from energylab.energy import WH_PER_1000_QUERIES, session_energy_j
 from energylab.errors import ConflictError
 from energylab.record import Record
 from energylab_portal.schema import StoredRecord
@@ -29,8 +30,7 @@ def attach(session: Session, submission_id: int, records: Sequence[Record]) -> N
 
 
 def _stored(submission_id: int, record: Record) -> StoredRecord:
-    from energylab.release.evidence import session_energy_wh  # brings pandas, which most starts do not need
-
+    energy_j = session_energy_j(record) if record.valid else None
     return StoredRecord(
         submission_id=submission_id,
         record_id=record.record_id,
@@ -38,7 +38,7 @@ def _stored(submission_id: int, record: Record) -> StoredRecord:
         task=record.task.name,
         model_class=record.model.model_class,
         energy_kind=record.energy_kind,
-        energy_wh=session_energy_wh(record),
+        energy_wh=None if energy_j is None else energy_j * WH_PER_1000_QUERIES,
         device=f"{len(record.devices)} x {record.devices[0].name}"[:200],
         valid=record.valid,
         reasons=", ".join(record.reasons),

@@ -10,12 +10,14 @@ import shutil
 import statistics
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from release_builders import record_of
 
 from energylab import published, release, store
 from energylab.errors import CohortError, ReleaseError
-from energylab.release.choose import number
+from energylab.release.make import number
 from energylab.release.schema import significant
 
 REPOSITORY = Path(__file__).parents[1]
@@ -60,8 +62,10 @@ class TestPublished:
 
     def test_committed_release_is_what_is_made(self):
         made = release.make(["published:2025-02"], name="published-2025-02", date="2025-02-28", noise=0.01)
-        committed = REPOSITORY / "results" / "releases" / "published-2025-02.json"
-        assert made.to_bytes() == committed.read_bytes()
+        assert release.read("published-2025-02") == made
+        later = release.make(["published:2025-12"], name="published-2025-12", date="2025-12-31", noise=0.01,
+                             previous=made)  # fmt: skip
+        assert release.read("published-2025-12").to_bytes() == later.to_bytes()
 
     def test_is_not_official_and_names_its_source(self, table_of):
         made = release.make(["published:2025-02"], name="p", date="2025-02-28", draws=0)
@@ -194,20 +198,30 @@ class TestFiles:
         assert release.read(path).to_bytes() == path.read_bytes()
         assert hashlib.sha256(path.read_bytes()).hexdigest() == first.digest()
 
+    def test_a_release_of_schema_1_is_read_and_keeps_its_digest(self):
+        path = REPOSITORY / "tests" / "fixtures" / "releases" / "schema-1.json"
+        old = release.read(path)
+        assert (old.schema_version, old.cohorts[0].models[0].rank_low) == (1, None)
+        assert old.digest() == "5b220c4eb61a039c783f295a4243d48b114189b8becf400b30ea8179bf9b3c55"
+
+    def test_shipped_releases_are_found_from_any_folder(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        sizes = [len(list(release.read(f"published-{date}").rated())) for date in published.names()]
+        assert sizes == [166, 206]
+
     def test_found_by_name_from_a_folder_below(self, tmp_path, made, monkeypatch):
         release.write(made({"a": 1, "b": 2}), tmp_path / "results" / "releases")
         (tmp_path / "notebooks").mkdir()
         monkeypatch.chdir(tmp_path / "notebooks")
         assert release.read("own-1").name == "own-1"
-        with pytest.raises(ReleaseError, match="known: own-1"):
+        with pytest.raises(ReleaseError, match="known: own-1, published-2025-02, published-2025-12"):
             release.read("own-2")
 
     @pytest.mark.parametrize(
         ("spoil", "says"),
         [
             (lambda text: text[: len(text) // 2], "truncated or not JSON"),
-            (lambda text: text.replace('"schema_version": 1', '"schema_version": 99').replace(
-                '"schema_version":1', '"schema_version":99'), "newer than"),
+            (lambda text: text.replace('"schema_version": 2', '"schema_version": 99'), "newer than"),
             (lambda text: '{"hello": 1}', "is not a release"),
             (lambda text: text.replace('"stars": 5', '"stars": 7'), "is not a release"),
         ],
@@ -256,7 +270,31 @@ class TestMoves:
         assert (move.model, move.stars_before, move.stars_now) == ("b", 5, 3)
         assert "its energy went from 2 to 5 Wh (+150 %)" in move.why
 
-    def test_same_star_outside_its_interval(self, made):
+    def test_equal_truths_seldom_differ(self, tmp_path):
+        """Five sessions of CV 2 % before and after: 5 % of the models seem to differ, not 12 %."""
+        rng, releases = np.random.default_rng(2), []
+        for name in ("before", "now"):
+            energy_j = np.repeat(np.geomspace(10, 1e6, 300), 5) * (1 + 0.02 * rng.standard_normal(1500))
+            table = pd.DataFrame({"task": "t", "model": np.repeat([f"m{m}" for m in range(300)], 5),
+                                  "energy_j": energy_j, "queries": 1, "session": range(1500)})  # fmt: skip
+            table.to_csv(tmp_path / f"{name}.csv", index=False)
+            releases.append(release.make([tmp_path / f"{name}.csv"], name=name, date="2026-01-02", draws=0, gain=0.0))
+        differ = [move for move in release.moves(*releases) if "both figures' uncertainty" in move.why]
+        assert 0.025 < len(differ) / 300 < 0.08
+
+    def test_a_gain_is_shared_by_sessions_of_one_board_alone(self, tmp_path):
+        def of(board, factor):
+            for model, energy_wh in (("a", 1.0), ("b", 5.0 * factor), ("c", 10.0)):
+                for session in range(3):
+                    record = record_of(model, energy_wh, session, spread=0.001, board=board)
+                    store.write(record, tmp_path / f"{board}-{factor}" / f"{model}{session}")
+            return release.make([tmp_path / f"{board}-{factor}"], name="r", date="2026-01-02", draws=0)
+
+        before = of("GPU-0", 1.0)
+        assert [move.model for move in release.moves(before, of("GPU-0", 1.03))] == ["b"]
+        assert release.moves(before, of("GPU-1", 1.03)) == ()
+
+    def test_same_star_beyond_both_uncertainties(self, made):
         before = made({"a": 1.0, "b": 2.0, "c": 10.0})
         (move,) = release.moves(before, made({"a": 1.0, "b": 2.7, "c": 10.0}, name="own-2"))
         assert (move.what, move.stars_now) == ("same star", 5)

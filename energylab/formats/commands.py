@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from energylab.publish.options import Country, GridIntensity, ModelName, ReleaseName, WhichClass, WhichTask
+from energylab.publish.commands import Country, GridIntensity, ModelName, ReleaseName, WhichClass, WhichTask
 
 export = typer.Typer(help="Write figures as other people's files.", no_args_is_help=True)
 
@@ -57,11 +57,11 @@ def export_card(
     """Write the metadata of a Hugging Face model card: model-index, with the energy of inference."""
     from energylab import release as releases
     from energylab.formats.model_card import model_card
-    from energylab.publish import carbon, labels
+    from energylab.publish import emissions, page
 
     made = releases.read(release)
-    cohort, rated = labels.find(made, model, task, model_class)
-    _write(model_card(made, cohort, rated, carbon.intensity(country, grid_intensity)), output)
+    cohort, rated = page.find(made, model, task, model_class)
+    _write(model_card(made, cohort, rated, emissions.grid_of(country, grid_intensity)), output)
 
 
 @export.command("table")
@@ -112,7 +112,7 @@ def _write(text: str, output: Path | None) -> None:
 def report(found: Iterable) -> Iterable[str]:
     """Yield what was imported: by file its format, unit and figures, then what is missing."""
     from energylab.formats import Imported
-    from energylab.publish.units import plural
+    from energylab.publish.text import plural
 
     sessions = [each for each in found if isinstance(each, Imported)]
     for source in dict.fromkeys(each.source for each in sessions):
@@ -125,8 +125,7 @@ def report(found: Iterable) -> Iterable[str]:
 
 
 def _file(source: str, sessions: list) -> Iterable[str]:
-    from energylab.publish.names import one_line
-    from energylab.publish.units import plural
+    from energylab.publish.text import one_line, plural
 
     origin = sessions[0].record.extra["import"]
     yield f"{one_line(source)}: {sessions[0].format}, {plural(len(sessions), 'session')}"
@@ -142,8 +141,7 @@ def _file(source: str, sessions: list) -> Iterable[str]:
 
 def _session(each) -> Iterable[str]:
     from energylab.formats.common import RATED
-    from energylab.publish.names import one_line
-    from energylab.publish.units import KIND_WORDS
+    from energylab.publish.text import KIND_WORDS, one_line
 
     record, rated, left_out = each.record, each.rated, each.record.extra["import"]["left_out"]
     place = f" (class {record.model.model_class})" if record.model.model_class else ""

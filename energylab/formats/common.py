@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from energylab.energy import J_PER_WH
+from energylab.energy import J_PER_WH, WH_PER_1000_QUERIES
 from energylab.errors import FormatError, unknown_name
 from energylab.record import SCORED_PHASES, DeviceFacts, HostFacts
 
@@ -450,4 +450,4 @@ def totals(session: Session) -> tuple[Total, ...]:
 
 
 def _wh(session: Session, values_j: list[float]) -> float | None:
-    return fmean(values_j) / session.queries * 1000 / J_PER_WH if values_j else None
+    return fmean(values_j) / session.queries * WH_PER_1000_QUERIES if values_j else None

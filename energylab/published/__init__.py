@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.resources
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from energylab.energy import J_PER_WH
 from energylab.errors import unknown_name
@@ -11,32 +14,28 @@ from energylab.errors import unknown_name
 if TYPE_CHECKING:
     import pandas as pd
 
+_NAMES = ("2025-02", "2025-12")
 
-_FILES = {"2025-02": "ai_energy_score_2025-02"}
+#: What `beside` has to say when there is nothing.
+NOTHING_BESIDE = (
+    "No record of a published model here yet: `results/reference` holds none. Measure one "
+    "(`notebooks/01-benchmark.ipynb`, or the study `params/studies/published-2025-02.yaml`) and name its folder in "
+    "`results`."
+)
 
 
 def names() -> list[str]:
-    """Return the dates of the published studies that are shipped."""
-    return sorted(_FILES)
+    """Return the dates of the published tables that are shipped, oldest first."""
+    return list(_NAMES)
 
 
 def source(name: str = "2025-02") -> dict[str, Any]:
-    """Return where a published table comes from and what its figures mean.
+    """Return where a published table comes from and what its figures mean, as written beside it.
 
     Parameters
     ----------
     name : str, default "2025-02"
-        Date of the study; see `names`.
-
-    Returns
-    -------
-    dict
-        Title, origin, conditions, known peculiarities and what is missing, as written beside the table.
-
-    Raises
-    ------
-    UnknownNameError
-        If no study of that name is shipped.
+        Date of the table; see `names`.
     """
     import yaml
 
@@ -46,54 +45,51 @@ def source(name: str = "2025-02") -> dict[str, Any]:
 def source_in_words(name: str = "2025-02") -> str:
     """Return `source` as Markdown, for a page that shows the table."""
     facts = source(name)
-    conditions = (
-        f"{facts['queries']:,} queries, mean of {facts['runs']} runs, batch size {facts['batch_size']}, "
-        f"{facts['device']} (several for class C)"
-    )
-    lines = [
-        f"**{facts['title']}** ({facts['origin']}; method: {facts['method']}). {conditions}.",
-        "",
-        "Not published:",
-    ]
-    lines += [f"- {item}" for item in facts["not_published"]]
-    lines += ["", "Peculiar:"]
-    lines += [f"- {item}" for item in facts["peculiarities"]]
+    conditions = f"{facts['queries']:,} queries, batch size {facts['batch_size']}, {facts['device']}"
+    lines = [f"**{facts['title']}** ({facts['origin']}; method: {facts['method']}). {conditions}."]
+    for heading, items in (("Not published", facts["not_published"]), ("Peculiar", facts["peculiarities"])):
+        lines += ["", f"{heading}:", *(f"- {item}" for item in items)]
     return "\n".join(lines)
 
 
 def load(name: str = "2025-02") -> pd.DataFrame:
-    """Return a published study as a tidy table, ready for `energylab.rate`.
+    """Return a published table as a tidy table, ready for `energylab.rate`.
 
     Parameters
     ----------
     name : str, default "2025-02"
-        Date of the study; see `names`.
+        Date of the table; see `names`.
 
     Returns
     -------
     pandas.DataFrame
         One row per published entry, in published order, with the columns of `energylab.read` that the source
-        answers (``energy_j`` for ``queries`` = 1,000 queries) and three more: ``hub_id``, ``energy_wh`` (Wh
-        per 1,000 queries, as published) and ``published_stars`` (Int64, missing where none was to be had). A
-        model that is listed twice keeps two entries, the later ones named ``MODEL (entry 2)``.
+        answers (``energy_j`` for ``queries`` = 1,000 queries) and four more: ``hub_id``, ``energy_wh`` (Wh
+        per 1,000 queries, as published), ``published_stars`` (Int64, missing where none was to be had) and
+        ``first_release``. A model that is listed twice keeps two entries, the later ones named ``MODEL (entry 2)``.
 
     Raises
     ------
     UnknownNameError
-        If no study of that name is shipped.
+        If no table of that date is shipped.
     """
     import pandas as pd
 
     facts = source(name)
     with _resource(name, ".csv").open(encoding="utf-8") as file:
-        raw = pd.read_csv(file, dtype={"published_stars": "Int64"}, keep_default_na=False, na_values=[""])
-    entry = raw.groupby(["task", "model_class", "model"], dropna=False).cumcount() + 1
-    several_gpus = raw["model_class"] == "C"
+        raw = pd.read_csv(file, keep_default_na=False, na_values=[""])
+    hub_id = raw["hub_id"] if "hub_id" in raw else raw["model"].where(raw["task"] != "image_captioning")
+    first = raw["first_release"] if "first_release" in raw else pd.Series(name, index=raw.index)
+    model = hub_id.fillna(raw["model"])
+    entry = raw.assign(model=model).groupby(["task", "model_class", "model"], dropna=False).cumcount() + 1
+    carried = first == _NAMES[0]  # by the first version of the method, under the conditions of the first table
+    several_gpus = (raw["model_class"] == "C") | (raw["task"] == "reasoning")
+    stars = raw["published_stars"] if "published_stars" in raw else pd.Series(pd.NA, index=raw.index)
     return pd.DataFrame(
         {
             "task": raw["task"],
-            "task_version": facts["task_version"],
-            "model": raw["model"].where(entry == 1, raw["model"] + " (entry " + entry.astype(str) + ")"),
+            "task_version": pd.Series(facts["task_version"], index=raw.index, dtype="string").where(carried),
+            "model": model.where(entry == 1, model + " (entry " + entry.astype(str) + ")"),
             "model_class": raw["model_class"].astype("string"),
             "model_source": "hub",
             "data_source": "hub",
@@ -106,16 +102,33 @@ def load(name: str = "2025-02") -> pd.DataFrame:
             "device": facts["device"],
             "gpus": pd.Series(1, index=raw.index, dtype="Int64").mask(several_gpus),
             "session": [f"published-{name}/{row}" for row in range(1, len(raw) + 1)],
-            "dtype": raw["task"].map(facts["dtype"]).fillna(facts["dtype"]["other"]),
+            "dtype": raw["task"].map(facts["dtype"]).fillna(facts["dtype"]["other"]).where(carried),
             "batch_size": facts["batch_size"],
             "valid": True,
             "reasons": "",
             "cohort": f"published-{name}",
-            "hub_id": raw["model"].where(raw["task"] != "image_captioning"),
+            "hub_id": hub_id,
             "energy_wh": raw["gpu_wh_per_1000_queries"],
-            "published_stars": raw["published_stars"],
+            "published_stars": stars.astype("Int64"),
+            "first_release": first,
         }
     )
+
+
+def deviations() -> pd.DataFrame:
+    """Return what cannot be asked as the published runner asked it, from the tasks' files: task, models, what, why."""
+    import pandas as pd
+    import yaml
+
+    from energylab.paths import params_root
+
+    files = sorted((params_root() / "tasks").glob("*.yaml"))
+    rows = [
+        {**each, "task": file.stem.replace("_", " "), "models": ", ".join(each.get("models", ["all"]))}
+        for file in files
+        for each in yaml.safe_load(file.read_text(encoding="utf-8")).get("deviations", [])
+    ]
+    return pd.DataFrame(rows, columns=["task", "models", "what", "why"]).set_index("task")
 
 
 def agreement(stars: pd.DataFrame, name: str = "2025-02") -> pd.DataFrame:
@@ -126,7 +139,7 @@ def agreement(stars: pd.DataFrame, name: str = "2025-02") -> pd.DataFrame:
     stars : pandas.DataFrame
         ``energylab.rate(published.load(name))``.
     name : str, default "2025-02"
-        Date of the study.
+        Date of the table.
 
     Returns
     -------
@@ -137,13 +150,14 @@ def agreement(stars: pd.DataFrame, name: str = "2025-02") -> pd.DataFrame:
     """
     import pandas as pd
 
-    both = stars.merge(load(name)[["task", "model", "published_stars"]], on=["task", "model"], validate="one_to_one")
-    published = both["published_stars"].notna()
+    published = load(name)[["task", "model_class", "model", "published_stars"]]
+    both = stars.merge(published, on=["task", "model_class", "model"], validate="one_to_one")
+    starred = both["published_stars"].notna()
     counted = both[["task", "model_class"]].assign(
         models=1,
-        published=published.astype(int),
-        equal=(published & (both["stars"] == both["published_stars"])).fillna(False).astype(int),
-        first=(~published & both["stars"].notna()).astype(int),
+        published=starred.astype(int),
+        equal=(starred & (both["stars"] == both["published_stars"])).fillna(False).astype(int),
+        first=(~starred & both["stars"].notna()).astype(int),
     )
     table = counted.groupby(["task", "model_class"], dropna=False, as_index=False).sum()
     total = table[["models", "published", "equal", "first"]].sum()
@@ -158,7 +172,7 @@ def beside(stars: pd.DataFrame, name: str = "2025-02") -> pd.DataFrame:
     stars : pandas.DataFrame
         From `energylab.rate`, of any cohorts.
     name : str, default "2025-02"
-        Date of the study.
+        Date of the table.
 
     Returns
     -------
@@ -168,24 +182,15 @@ def beside(stars: pd.DataFrame, name: str = "2025-02") -> pd.DataFrame:
         when its hub id is, or the part of it after the owner: a random-weights stand-in of an architecture is
         named like that, and its cohort says that it is one. Empty when there is none.
     """
-    published = load(name)
-    published = published.assign(key=_bare(published["hub_id"])).dropna(subset=["hub_id"])
-    own = stars.assign(key=_bare(stars["model"])).drop(columns=["model_class"])
-    both = own.merge(published[["task", "key", "hub_id", "energy_wh"]], on=["task", "key"], suffixes=("", "_published"))
+    published = load(name).dropna(subset=["hub_id"])
+    published = published.assign(key=_bare(published["hub_id"]), published_wh=published["energy_wh"])
+    own = stars.assign(key=_bare(stars["model"]), own_wh=stars["energy_wh"]).dropna(subset=["own_wh"])
+    both = own.merge(published[["task", "key", "hub_id", "published_wh"]], on=["task", "key"])
     owned = both["model"].astype(str).str.contains("/")
-    both = both[~owned | (both["model"] == both["hub_id"])].dropna(subset=["energy_wh"])
-    both = both.rename(columns={"energy_wh_published": "published_wh", "energy_wh": "own_wh"})
-    both["ratio"] = both["own_wh"] / both["published_wh"]
+    both = both[~owned | (both["model"] == both["hub_id"])]
+    both = both.assign(ratio=both["own_wh"] / both["published_wh"]).reset_index(drop=True)
     columns = ["task", "model", "published_wh", "own_wh", "expanded_low", "expanded_high", "ratio"]
-    return both[[*columns, "energy_kind", "cohort"]].reset_index(drop=True)
-
-
-#: What `beside` has to say when there is nothing.
-NOTHING_BESIDE = (
-    "No record of a published model here yet: `results/reference` holds none. Measure one "
-    "(`notebooks/01-benchmark.ipynb`, or the study `params/studies/published-2025-02.yaml`) and name its folder in "
-    "`results`."
-)
+    return both[[*columns, "energy_kind", "cohort"]]
 
 
 def own_records(results: str = "") -> pd.DataFrame:
@@ -200,11 +205,6 @@ def own_records(results: str = "") -> pd.DataFrame:
     -------
     pandas.DataFrame
         As `energylab.read`; empty when `results` is not named and there are no reference records.
-
-    Raises
-    ------
-    RecordError
-        If `results` is named and does not exist.
     """
     from energylab.paths import params_root
     from energylab.store import read
@@ -220,6 +220,75 @@ def _bare(models: pd.Series) -> pd.Series:
 
 
 def _resource(name: str, suffix: str) -> Any:
-    if name not in _FILES:
-        raise unknown_name("published study", name, _FILES)
-    return importlib.resources.files(__name__).joinpath(_FILES[name] + suffix)
+    if name not in _NAMES:
+        raise unknown_name("published table", name, _NAMES)
+    return importlib.resources.files(__name__).joinpath(f"ai_energy_score_{name}{suffix}")
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """Agreement of two orders within tasks.
+
+    Attributes
+    ----------
+    value : float or None
+        From -1 (opposite order) to 1 (same order); None when no task has two models.
+    low, high : float or None
+        Interval over models drawn anew; None when no task has three models.
+    models, tasks : int
+        How many models in how many tasks took part: those of tasks with two models or more.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    models: int
+    tasks: int
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "rank correlation with the published figures: none, no task has two models to order"
+        interval = "" if self.low is None else f" (95 % interval {self.low:.2f} to {self.high:.2f})"
+        return (
+            f"rank correlation with the published figures, pooled within tasks: {self.value:.2f}{interval}, "
+            f"{self.models} models in {self.tasks} tasks"
+        )
+
+
+def rank_correlation(
+    beside: pd.DataFrame, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> RankCorrelation:
+    """Correlate the ranks of own and published figures, comparing models within their task alone.
+
+    Ranks are taken within each task, scaled to its number of models and centred, then correlated over all tasks
+    together: a large spread between tasks cannot feign agreement. With one task it is Spearman's correlation.
+
+    Parameters
+    ----------
+    beside : pandas.DataFrame
+        From `beside`: ``task, published_wh, own_wh``.
+    level : float, default 0.95
+        Probability of the percentile interval.
+    resamples, seed : int
+        Times the models of each task are drawn anew, and the seed of it.
+    """
+    groups = [part[["published_wh", "own_wh"]].to_numpy(float) for _, part in beside.groupby("task") if len(part) > 1]
+    value = _pooled(groups)
+    low = high = None
+    if value is not None and any(len(group) > 2 for group in groups):
+        rng = np.random.default_rng(seed)
+        draws = [_pooled([rng.choice(group, len(group)) for group in groups]) for _ in range(resamples)]
+        tail = (1 - level) / 2
+        low, high = np.quantile([draw for draw in draws if draw is not None], [tail, 1 - tail]).tolist()
+    return RankCorrelation(value, low, high, sum(map(len, groups)), len(groups))
+
+
+def _pooled(groups: list[np.ndarray]) -> float | None:
+    """Correlate centred, scaled ranks over all groups; None when either side does not vary."""
+    from scipy.stats import rankdata
+
+    if not groups:
+        return None
+    ranks = np.concatenate([(rankdata(group, axis=0) - (len(group) + 1) / 2) / len(group) for group in groups])
+    spread = np.sqrt((ranks**2).sum(axis=0))
+    return float((ranks[:, 0] * ranks[:, 1]).sum() / spread.prod()) if spread.all() else None

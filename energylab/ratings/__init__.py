@@ -1,8 +1,8 @@
-"""Ratings: cohorts, bands, stars, and how sure a star is."""
+"""Ratings: bands, stars, how sure a star is, and what moves it."""
 
 from __future__ import annotations
 
-from energylab.ratings.schemes import STARS, Bands, Group, Scheme, stars_for
-from energylab.ratings.stars import Rating, rate, rating
+from energylab.ratings.rating import Rating, rate, rating
+from energylab.ratings.schemes import STARS, Bands, Scheme, stars_for
 
-__all__ = ["STARS", "Bands", "Group", "Rating", "Scheme", "rate", "rating", "stars_for"]
+__all__ = ["STARS", "Bands", "Rating", "Scheme", "rate", "rating", "stars_for"]

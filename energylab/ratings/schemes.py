@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from energylab.errors import DataError
+from energylab.errors import DataError, ParameterError
+from energylab.paths import params_root
 from energylab.ratings.cohorts import Group
 from energylab.registry import Registry
 
 #: Most stars there are; the lowest band earns them.
 STARS = 5
+_SHARES = np.arange(1, STARS) / STARS
 
 #: An energy within this relative distance above an edge still belongs to the lower band.
 TIE = 1e-9
+
+#: In place of edges where a group has nothing to rate.
+NO_ENERGY = "not rated: no model of its group has an energy"
 
 
 class Scheme(Protocol):
@@ -57,9 +67,16 @@ class Scheme(Protocol):
         ...
 
 
-class _Relative:
-    """What schemes share whose edges come from the models themselves."""
+@dataclass(frozen=True)
+class EqualWidth:
+    """The published scheme: five bands of equal width between the lowest and the highest energy.
 
+    References
+    ----------
+    AI Energy Score, https://huggingface.github.io/AIEnergyScore/
+    """
+
+    name: ClassVar[str] = "equal_width"
     version: ClassVar[str] = "1"
     relative: ClassVar[bool] = True
 
@@ -71,25 +88,13 @@ class _Relative:
             return "not rated: all models of its group have the same energy"
         return ""
 
-
-@dataclass(frozen=True)
-class EqualWidth(_Relative):
-    """The published scheme: five bands of equal width between the lowest and the highest energy.
-
-    References
-    ----------
-    AI Energy Score, https://huggingface.github.io/AIEnergyScore/
-    """
-
-    name: ClassVar[str] = "equal_width"
-
     def __call__(self, energies_wh: np.ndarray, group: Group) -> np.ndarray:
         """Return the edges; see `Scheme`."""
         return _between(energies_wh.min(axis=-1), energies_wh.max(axis=-1))
 
 
 @dataclass(frozen=True)
-class LogWidth(_Relative):
+class LogWidth(EqualWidth):
     """Five bands of equal ratio: one heavy model no longer decides everybody's stars."""
 
     name: ClassVar[str] = "log_width"
@@ -100,20 +105,132 @@ class LogWidth(_Relative):
 
 
 @dataclass(frozen=True)
-class Quantiles(_Relative):
+class Quantiles(EqualWidth):
     """Every band holds a fifth of the models: the rule in words, "the most efficient 20 %"."""
 
     name: ClassVar[str] = "quantiles"
 
     def __call__(self, energies_wh: np.ndarray, group: Group) -> np.ndarray:
         """Return the edges; see `Scheme`. Linear interpolation between order statistics."""
-        shares = np.arange(1, STARS) / STARS
-        return np.moveaxis(np.quantile(energies_wh, shares, axis=-1), 0, -1)
+        return np.moveaxis(np.quantile(energies_wh, _SHARES, axis=-1), 0, -1)
 
 
 def _between(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    shares = np.arange(1, STARS) / STARS
-    return low[..., None] + (high - low)[..., None] * shares
+    return low[..., None] + (high - low)[..., None] * _SHARES
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FixedBands(_Part):
+    """The edges of one task and model class, in Wh per 1,000 queries, ascending."""
+
+    task: str
+    model_class: str | None = None
+    edges_wh: tuple[float, float, float, float]
+
+    @model_validator(mode="after")
+    def _ascending(self) -> FixedBands:
+        if not (self.edges_wh[0] > 0 and all(np.diff(self.edges_wh) > 0)):
+            raise ValueError(f"edges_wh of {self.task} must be positive and ascend, not {self.edges_wh}")
+        return self
+
+
+class ReferenceFile(_Part):
+    """A file of fixed bands: what it holds for, where it comes from, and the edges."""
+
+    version: str
+    source: str
+    device: str | None  # the device model the bands hold for; null for any
+    bands: tuple[FixedBands, ...]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Fixed reference bands: models that join or leave move nobody's star.
+
+    Parameters
+    ----------
+    path : path, optional
+        A file like ``params/ratings/reference-2025-02.yaml``, which is the default: the edges that the published
+        energies of February 2025 gave by equal width. Opened when first asked, not before.
+    """
+
+    path: str | os.PathLike | None = None
+    name: ClassVar[str] = "reference"
+    relative: ClassVar[bool] = False
+
+    @property
+    def version(self) -> str:
+        """Version of the file."""
+        return self.file.version
+
+    @cached_property
+    def file(self) -> ReferenceFile:
+        """The checked content of the file; ParameterError if it is missing or not one of reference bands."""
+        return read_reference(self.path or params_root() / "ratings" / "reference-2025-02.yaml")
+
+    def refusal(self, energies_wh: np.ndarray, group: Group) -> str:
+        """Say why a group earns no stars: another device, or a task the file does not know."""
+        if None not in (self.file.device, group.device) and group.device != self.file.device:
+            return f"not rated: bands of {self.version} hold for {self.file.device}, this cohort ran on {group.device}"
+        return "" if self._edges(group) else f"not rated: {self.version} has no bands for {group.title}"
+
+    def __call__(self, energies_wh: np.ndarray, group: Group) -> np.ndarray:
+        """Return the file's edges for the group, whatever its energies; see `Scheme`."""
+        edges = self._edges(group)
+        if edges is None:
+            raise ParameterError(f"{self.version} has no bands for {group.title}; ask `refusal` first")
+        return np.broadcast_to(np.asarray(edges), (*energies_wh.shape[:-1], STARS - 1))
+
+    def _edges(self, group: Group) -> tuple[float, ...] | None:
+        of_group = {(part.task, part.model_class): part.edges_wh for part in self.file.bands}
+        return of_group.get((group.task, group.model_class))
+
+
+def read_reference(path: str | os.PathLike) -> ReferenceFile:
+    """Read and check a file of reference bands; one ParameterError names its first fault."""
+    import yaml
+
+    try:
+        return ReferenceFile.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ParameterError(f"cannot read reference bands {path}: {error.strerror}") from error
+    except (ValidationError, yaml.YAMLError) as error:
+        fault = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        where = ".".join(map(str, fault["loc"])) or "file"
+        raise ParameterError(f"{path} is not a file of reference bands: {where}: {fault['msg']}") from error
+
+
+def freeze(bands: Iterable[Bands], version: str, source: str, device: str | None) -> str:
+    """Return the text of a file that fixes the bands of a rating.
+
+    Parameters
+    ----------
+    bands : iterable of Bands
+        ``rating(df).bands``; groups without edges are left out.
+    version : str
+        Name of the fixed bands, with a date: ``reference-2025-02``.
+    source : str
+        One sentence on where the energies come from.
+    device : str or None
+        The device model the energies were measured on.
+
+    Returns
+    -------
+    str
+        YAML, which `Reference` reads.
+    """
+    import yaml
+
+    content: dict[str, Any] = {"version": version, "source": source, "device": device, "bands": []}
+    for part in (part for part in bands if part.edges_wh):
+        # Twelve digits drop the rounding of binary fractions, far below a tie's tolerance.
+        edges_wh = [float(f"{edge:.12g}") for edge in part.edges_wh]
+        named = {} if part.model_class is None else {"model_class": part.model_class}
+        content["bands"].append({"task": part.task, **named, "edges_wh": edges_wh})
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
 
 
 REGISTRY = Registry(
@@ -122,20 +239,14 @@ REGISTRY = Registry(
         "equal_width": "energylab.ratings.schemes:EqualWidth",
         "log_width": "energylab.ratings.schemes:LogWidth",
         "quantiles": "energylab.ratings.schemes:Quantiles",
-        "reference": "energylab.ratings.reference:Reference",
+        "reference": "energylab.ratings.schemes:Reference",
     },
     group="energylab.schemes",
 )
 
 
 def get_scheme(scheme: str | Scheme) -> Scheme:
-    """Return the scheme called `scheme`, or `scheme` itself when it already is one.
-
-    Raises
-    ------
-    UnknownNameError
-        If no scheme has that name.
-    """
+    """Return a scheme by its name, ``module:Class`` or ``file.py:Class``; a scheme is returned as it is."""
     return REGISTRY.get(scheme)() if isinstance(scheme, str) else scheme
 
 
@@ -168,24 +279,30 @@ class Bands:
     reason: str = ""
 
 
+def make_bands(scheme: Scheme, group: Group, energies_wh: np.ndarray) -> Bands:
+    """Make the bands of a group; without edges, and with the reason, when it earns no stars."""
+    reason = scheme.refusal(energies_wh, group) if energies_wh.size else NO_ENERGY
+    edges = () if reason else tuple(map(float, scheme(energies_wh, group)))
+    key = (scheme.name, scheme.version, group.cohort, group.task, group.model_class)
+    return Bands(*key, edges, energies_wh.size, reason)
+
+
 def count_stars(energies_wh: np.ndarray, edges_wh: np.ndarray) -> np.ndarray:
-    """Return the stars of finite energies between edges.
+    """Return STARS minus the number of edges that lie below each energy, ties included.
 
     Parameters
     ----------
     energies_wh : ndarray, shape (..., models)
-        Wh per 1,000 queries.
+        Finite, Wh per 1,000 queries.
     edges_wh : ndarray, shape (..., STARS - 1)
         Ascending edges of each leading row.
 
     Returns
     -------
     ndarray of int8, shape (..., models)
-        STARS minus the number of edges that lie below; an energy within `TIE` (relative) above an edge counts
-        as below it, so a tie earns the higher number of stars.
     """
     stars = np.full(energies_wh.shape, STARS, dtype=np.int8)
-    for edge in np.moveaxis(edges_wh, -1, 0):
+    for edge in np.moveaxis(np.asarray(edges_wh), -1, 0):
         stars -= energies_wh > (edge * (1 + TIE))[..., None]
     return stars
 

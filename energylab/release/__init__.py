@@ -1,8 +1,8 @@
 """A dated rating of cohorts: made once from records, never overwritten, the only input of what is published."""
 
-from energylab.release.compare import moves, since
 from energylab.release.files import FOLDER, read, write
-from energylab.release.make import make
+from energylab.release.make import LARGEST, make
+from energylab.release.moves import moves, since, to_rating
 from energylab.release.schema import (
     METHODOLOGY_VERSION,
     NEVER_INCLUDED,
@@ -24,6 +24,7 @@ from energylab.release.schema import (
 
 __all__ = [
     "FOLDER",
+    "LARGEST",
     "METHODOLOGY_VERSION",
     "NEVER_INCLUDED",
     "Interval",
@@ -44,5 +45,6 @@ __all__ = [
     "read",
     "significant",
     "since",
+    "to_rating",
     "write",
 ]

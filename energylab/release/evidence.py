@@ -2,80 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from energylab.energy import WH_PER_1000_QUERIES, PhaseTotal, totals
+from energylab import store
+from energylab.energy import WH_PER_1000_QUERIES, PhaseTotal, session_energy_j, totals
 from energylab.parameters import Parameters
-from energylab.record import SCORED_PHASES, Record
-from energylab.release.schema import (
-    Machine,
-    PhaseFigure,
-    QualityFigure,
-    SessionFacts,
-    WindowPoint,
-    significant,
-)
+from energylab.record import SCORED_PHASES, Quality, Record, Window
+from energylab.release.schema import Machine, PhaseFigure, QualityFigure, SessionFacts, WindowPoint, significant
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _DRAWN = 4  # significant digits of what is only drawn
 
+#: A model among its peers: task, model class (empty for none), name.
+Key = tuple[str, str, str]
 
-def session_energy_wh(record: Record) -> float | None:
-    """Return a session's energy in Wh per 1,000 queries: scored phases summed, runs averaged.
 
-    Returns
-    -------
-    float or None
-        None when a scored phase of some run is unavailable: never a mean of the survivors.
-    """
-    runs: dict[int, list[PhaseTotal]] = {}
-    for total in totals(record):
-        if total.phase in SCORED_PHASES:
-            runs.setdefault(total.run, []).append(total)
-    if not record.valid or not runs or any(total.energy_j is None for run in runs.values() for total in run):
-        return None
-    return fmean(sum(total.energy_j / total.queries for total in run) for run in runs.values()) * WH_PER_1000_QUERIES
+@dataclass
+class Evidence:
+    """Records by model, oldest first, and the machines they ran on, each once."""
+
+    records: Mapping[Key, list[Record]]
+    machines: list[Machine] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> Evidence:
+        """Read again, whole, the records that a tidy table's rows came from."""
+        if "path" not in table or "session" not in table:
+            return cls({})
+        from_record = table["path"].astype("string").str.endswith(".json").fillna(False)
+        paths = table.loc[from_record, ["path", "session"]].drop_duplicates()["path"]
+        found: dict[Key, list[Record]] = {}
+        read = (store.read_record(Path(path)) for path in paths)
+        for record in sorted(read, key=lambda record: (record.created_utc, record.record_id)):
+            found.setdefault((record.task.name, record.model.model_class or "", record.model.name), []).append(record)
+        return cls(found)
+
+    def behind(self, key: Key) -> list[Record]:
+        """Return the records of one model, oldest first; none for figures from a table."""
+        return self.records.get(key, [])
+
+    def imported_from(self) -> tuple[str, ...]:
+        """Return the files that imported records came from: format, name and sha256 of each, once."""
+        origins = [record.extra.get("import") for behind in self.records.values() for record in behind]
+        found = {f"{each['format']}: {each['file']}, sha256 {each['sha256']}." for each in origins if each}
+        return tuple(sorted(found))
+
+    def session(self, record: Record) -> SessionFacts:
+        """Return one session as a release names it."""
+        facts = machine(record)
+        if facts not in self.machines:
+            self.machines.append(facts)
+        energy_j = session_energy_j(record) if record.valid else None
+        return SessionFacts(
+            record_id=record.record_id,
+            digest=record.digest(),
+            job_id=record.job_id,
+            repeat=record.repeat,
+            created_utc=record.created_utc,
+            energy_wh=None if energy_j is None else significant(energy_j * WH_PER_1000_QUERIES),
+            queries=record.queries,
+            runs=record.protocol.runs,
+            valid=record.valid,
+            reasons=record.reasons,
+            machine=self.machines.index(facts),
+            parameters=repeatable(record),
+            windows=tuple(_window_point(window) for window in record.windows),
+        )
 
 
 def machine(record: Record) -> Machine:
     """Return the machine a session ran on."""
+    host, scored = record.host, [meter for meter in record.meters if meter.scored]
     return Machine(
         devices=tuple(device.name or "device not stated" for device in record.devices),
         boards=tuple(sorted(device.uuid for device in record.devices if device.uuid)),
         driver=record.devices[0].driver,
-        meters=tuple(
-            sorted({f"{meter.name}: {meter.source} ({meter.kind})" for meter in record.meters if meter.scored})
-        ),
-        processor=record.host.processor,
-        cores=record.host.cores,
-        memory_bytes=record.host.memory_bytes,
-        system=record.host.system,
-        python=record.host.python,
-        packages=dict(sorted(record.host.packages.items())),
-        git_commit=record.host.git_commit,
+        meters=tuple(sorted({f"{meter.name}: {meter.source} ({meter.kind})" for meter in scored})),
+        packages=dict(sorted(host.packages.items())),
         energylab_version=record.energylab_version,
         protocol_version=record.protocol.version,
-    )
-
-
-def session_facts(record: Record, machine_index: int) -> SessionFacts:
-    """Return one session as a release names it."""
-    energy_wh = session_energy_wh(record)
-    return SessionFacts(
-        record_id=record.record_id,
-        digest=record.digest(),
-        job_id=record.job_id,
-        repeat=record.repeat,
-        created_utc=record.created_utc,
-        energy_wh=None if energy_wh is None else significant(energy_wh),
-        queries=record.queries,
-        runs=record.protocol.runs,
-        valid=record.valid,
-        reasons=record.reasons,
-        machine=machine_index,
-        parameters=repeatable(record),
-        windows=tuple(_window_point(window) for window in record.windows),
+        **{name: getattr(host, name) for name in ("processor", "cores", "memory_bytes", "system", "python")},
+        git_commit=host.git_commit,
     )
 
 
@@ -89,7 +102,7 @@ def repeatable(record: Record) -> dict[str, Any]:
     return {name: identity[name] for name in sorted(identity) if name in always or identity[name] != defaults[name]}
 
 
-def _window_point(window: Any) -> WindowPoint:
+def _window_point(window: Window) -> WindowPoint:
     power_w = window.mean_power_w
     return WindowPoint(
         run=window.run,
@@ -104,60 +117,57 @@ def _window_point(window: Any) -> WindowPoint:
 
 def phase_figures(records: Sequence[Record]) -> tuple[PhaseFigure, ...]:
     """Return the phases of a model over its sessions, in the order they ran."""
-    parts = [total for record in records if record.valid for total in totals(record)]
-    names = dict.fromkeys(total.phase for record in records for total in totals(record))
-    return tuple(_phase_figure(name, [t for t in parts if t.phase == name], records) for name in names)
+    every = {record.record_id: totals(record) for record in records}
+    names = dict.fromkeys(total.phase for parts in every.values() for total in parts)
+    valid = [every[record.record_id] for record in records if record.valid]
+    return tuple(
+        _phase_figure(name, [[t for t in parts if t.phase == name] for parts in valid], records) for name in names
+    )
 
 
-def _phase_figure(phase: str, totals: Sequence[PhaseTotal], records: Iterable[Record]) -> PhaseFigure:
+def _phase_figure(phase: str, sessions: Sequence[Sequence[PhaseTotal]], records: Sequence[Record]) -> PhaseFigure:
     windows = [window for record in records for window in record.windows if window.phase == phase]
     invalid = [window for window in windows if not window.valid]
-    energy_wh = _mean_wh(totals, lambda total: total.energy_j)
-    timed = energy_wh is not None and all(total.duration_s for total in totals)
+    parts = [total for session in sessions for total in session]
+    energy_wh = _mean_wh(sessions, lambda total: total.energy_j)
+    timed = energy_wh is not None and all(total.duration_s for total in parts)
     return PhaseFigure(
         phase=phase,
         scored=phase in SCORED_PHASES,
         energy_wh=energy_wh,
-        bound_wh=_mean_wh(totals, lambda total: total.bound_j),
-        mean_power_w=_mean_power_w(totals) if timed else None,
+        bound_wh=_mean_wh(sessions, lambda total: total.bound_j),
+        mean_power_w=significant(sum(t.energy_j for t in parts) / sum(t.duration_s for t in parts)) if timed else None,
         windows=len(windows),
         invalid_windows=len(invalid),
         reasons=tuple(sorted({reason for window in invalid for reason in window.reasons})),
     )
 
 
-def _mean_power_w(totals: Sequence[PhaseTotal]) -> float:
-    return significant(sum(total.energy_j for total in totals) / sum(total.duration_s for total in totals))
-
-
-def _mean_wh(totals: Sequence[PhaseTotal], of: Callable[[PhaseTotal], float | None]) -> float | None:
-    values = [of(total) for total in totals]
-    if not values or any(value is None for value in values):
+def _mean_wh(sessions: Sequence[Sequence[PhaseTotal]], of: Callable[[PhaseTotal], float | None]) -> float | None:
+    """Return the mean over sessions of what is pooled over each session's queries, as the rated energy is."""
+    sessions = [session for session in sessions if session]
+    if not sessions or any(of(total) is None for session in sessions for total in session):
         return None
-    return significant(fmean(v / t.queries for v, t in zip(values, totals, strict=True)) * WH_PER_1000_QUERIES)
+    pooled = [sum(map(of, session)) / sum(total.queries for total in session) for session in sessions]
+    return significant(fmean(pooled) * WH_PER_1000_QUERIES)
 
 
 def output_tokens(records: Sequence[Record]) -> float | None:
     """Return a model's output tokens per 1,000 queries; None where no scored phase counts them."""
-    shares = [
-        1000.0 * total.output_tokens / total.queries
-        for record in records
-        for total in totals(record)
-        if total.phase in SCORED_PHASES and total.output_tokens
-    ]
+    parts = [total for record in records for total in totals(record) if total.phase in SCORED_PHASES]
+    shares = [1000.0 * total.output_tokens / total.queries for total in parts if total.output_tokens]
     return significant(fmean(shares)) if shares else None
 
 
 def quality_figures(records: Sequence[Record]) -> tuple[QualityFigure, ...]:
     """Return each metric's mean over sessions; without a value where it would be meaningless."""
-    metrics: dict[str, list[Any]] = {}
-    for record in records:
-        for quality in record.quality:
-            metrics.setdefault(quality.metric, []).append(quality)
+    metrics: dict[str, list[Quality]] = {}
+    for quality in (quality for record in records for quality in record.quality):
+        metrics.setdefault(quality.metric, []).append(quality)
     return tuple(_quality_figure(metric, found) for metric, found in metrics.items())
 
 
-def _quality_figure(metric: str, found: Sequence[Any]) -> QualityFigure:
+def _quality_figure(metric: str, found: Sequence[Quality]) -> QualityFigure:
     values = [quality.value for quality in found]
     known = not any(value is None for value in values)
     why = next((quality.meaningless for quality in found if quality.meaningless), None)

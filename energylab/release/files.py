@@ -1,9 +1,12 @@
-"""Releases on disk: written once, never overwritten, read with one clear error."""
+"""Releases on disk: written once, never overwritten, found by name from any folder, read with one clear error."""
 
 from __future__ import annotations
 
+import importlib.resources
+import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -60,7 +63,7 @@ def write(release: Release, folder: str | os.PathLike = FOLDER) -> Path:
 
 
 def read(path: str | os.PathLike) -> Release:
-    """Read a release: a file, or the name of one in ``results/releases``, here or in a folder above.
+    """Read a release: a file, or a name in ``results/releases`` here or in a folder above, or of a shipped one.
 
     Raises
     ------
@@ -71,7 +74,8 @@ def read(path: str | os.PathLike) -> Release:
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise ReleaseError(f"cannot read release {path}: {error.strerror}{_known()}") from error
+        names = ", ".join(sorted({file.stem for folder in _folders() for file in folder.glob("*.json")}))
+        raise ReleaseError(f"cannot read release {path}: {error.strerror}; known: {names}") from error
     try:
         return Release.model_validate_json(text)
     except ValidationError as error:
@@ -87,19 +91,13 @@ def _find(path: str | os.PathLike) -> Path:
     return next((file for file in named if file.is_file()), path)
 
 
-def _folders() -> list[Path]:
+def _folders() -> Iterator[Path]:
     here = Path.cwd()
-    return [folder / FOLDER for folder in (here, *here.parents)]
-
-
-def _known() -> str:
-    names = sorted({path.stem for folder in _folders() for path in folder.glob("*.json")})
-    return f"; known: {', '.join(names)}" if names else "; make one with `energylab release make`"
+    yield from (folder / FOLDER for folder in (here, *here.parents))
+    yield Path(str(importlib.resources.files("energylab.published")))
 
 
 def _what_is_wrong(text: bytes, error: ValidationError) -> str:
-    import json
-
     try:
         content = json.loads(text)
     except ValueError as fault:

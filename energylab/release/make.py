@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pydantic
 
 from energylab import published, store
-from energylab.errors import ReleaseError
-from energylab.ratings import Bands, Rating, rating
-from energylab.ratings.schemes import Scheme, get_scheme
+from energylab.errors import CohortError, ReleaseError
+from energylab.ratings.cohorts import Group
+from energylab.ratings.rating import PROBABILITIES, Rating, rating
+from energylab.ratings.schemes import Bands, Scheme, get_scheme, make_bands, stars_for
 from energylab.record import Record
 from energylab.release import evidence
-from energylab.release.choose import choose
-from energylab.release.compare import since
-from energylab.release.peers import without_extremes
+from energylab.release.evidence import Evidence, Key
+from energylab.release.moves import since
 from energylab.release.schema import (
     Interval,
     LeftOut,
@@ -25,15 +28,16 @@ from energylab.release.schema import (
     RatedCohort,
     RatedModel,
     Release,
+    WithoutPeer,
     significant,
 )
-from energylab.release.shelf import Key, Shelf
+from energylab.table import difference
 
-if TYPE_CHECKING:
-    import pandas as pd
+#: In place of a cohort's number: the one with most models.
+LARGEST = "largest"
 
 _PUBLISHED = "published:"
-_ASSUMED = " assumed"  # how `energylab.ratings` ends the note on noise that was stated, not learnt
+_ASSUMED = " assumed"  # how a rating ends the note on noise that was stated, not learnt
 
 #: What a release takes from a table's columns, beside the energy.
 _FACTS = ("task_version", "device", "parameters", "dtype", "quality_metric", "quality")
@@ -90,21 +94,20 @@ def make(
     kept, left_out = choose(table, cohort)
     options = {"noise": noise, "gain": gain, "draws": draws, "seed": seed}
     rated = rating(kept, scheme, **options)
-    shelf = Shelf.of(kept)
-    cohorts, unrated = _cohorts(rated, _facts(kept), shelf, get_scheme(scheme))
+    found = Evidence.of(kept)
+    cohorts, unrated = _cohorts(rated, _facts(kept), found, get_scheme(scheme))
     if not cohorts:
         raise ReleaseError("no model has an energy: nothing can be rated; see `energylab.read(...)` for the reasons")
-    first = rated.bands[0]
     release = _checked(
         name=name,
         date=date,
-        scheme=first.scheme,
-        scheme_version=first.version,
+        scheme=rated.bands[0].scheme,
+        scheme_version=rated.bands[0].version,
         options=options,
         address=address,
-        sources=(*sources, *shelf.imported_from()),
+        sources=(*sources, *found.imported_from()),
         cohorts=cohorts,
-        machines=tuple(shelf.machines),
+        machines=tuple(found.machines),
         left_out=(*left_out, *unrated),
     )
     return release if previous is None else release.model_copy(update={"previous": since(previous, release)})
@@ -122,8 +125,6 @@ def _checked(**fields: Any) -> Release:
 
 def _read(roots: Sequence[str | os.PathLike]) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read the tidy table of all roots, and name the sources of published figures."""
-    import pandas as pd
-
     if not roots:
         raise ReleaseError("nothing to rate: name a record, a folder of records, a CSV or published:2025-02")
     dates = [str(root).removeprefix(_PUBLISHED) for root in roots if str(root).startswith(_PUBLISHED)]
@@ -134,22 +135,52 @@ def _read(roots: Sequence[str | os.PathLike]) -> tuple[pd.DataFrame, tuple[str, 
     return pd.concat(tables, ignore_index=True), sources
 
 
-def _facts(table: pd.DataFrame) -> Mapping[Key, dict[str, Any]]:
-    """Return what a table says of each model beside its energy: the first value of each column that has one."""
-    import pandas as pd
+def number(key: str) -> str:
+    """Return a cohort's number: eight hex digits of its key's sha256."""
+    return hashlib.sha256(key.encode()).hexdigest()[:8]
 
-    keys = [table["task"], _text(table, "model_class"), table["model"]]
-    known = table.reindex(columns=list(_FACTS)).astype(object)
-    known["output_tokens"] = pd.to_numeric(_column(table, "output_tokens")).where(lambda tokens: tokens > 0)
-    known["output_tokens"] *= 1000.0 / table["queries"]
-    grouped = known.groupby(keys, dropna=False, sort=False)
-    first = grouped.first().assign(output_tokens=grouped["output_tokens"].mean())
-    return first.astype(object).where(first.notna(), None).to_dict("index")
+
+def choose(table: pd.DataFrame, wanted: str | None) -> tuple[pd.DataFrame, list[LeftOut]]:
+    """Keep one cohort of each task and model class; `wanted` as in `make`. Name what is left out."""
+    if "cohort" not in table:
+        return table, []
+    keep, left_out = table["task"].notna() & False, []
+    for (task, _), part in table.groupby([table["task"], _text(table, "model_class")], sort=True):
+        sizes = part.groupby(part["cohort"].fillna(""))["model"].nunique()
+        chosen = sizes.index[0] if len(sizes) == 1 else _pick(str(task), sizes, wanted)
+        inside = part["cohort"].fillna("") == chosen
+        keep |= inside.reindex(table.index, fill_value=False)
+        left_out += _left_out(part[~inside], chosen)
+    return table[keep], left_out
+
+
+def _pick(task: str, sizes: pd.Series, wanted: str | None) -> str:
+    if wanted == LARGEST:
+        return min(sizes.index, key=lambda key: (-sizes[key], number(key)))
+    matching = [key for key in sizes.index if wanted and number(key).startswith(wanted)]
+    if len(matching) == 1:
+        return matching[0]
+    listed = "\n".join(f"  {number(key)}: {n} models, {difference(key, sizes.index)}" for key, n in sizes.items())
+    problem = f"cohort {wanted!r} is not among those" if wanted else "there are several cohorts"
+    raise CohortError(
+        f"{problem} of {task}, and a release rates one:\n{listed}\nchoose with --cohort NUMBER or --cohort {LARGEST}"
+    )
+
+
+def _left_out(rows: pd.DataFrame, chosen: str) -> list[LeftOut]:
+    columns = [name for name in ("task", "model", "session", "cohort") if name in rows]
+    return [
+        LeftOut(
+            task=row["task"],
+            model=row["model"],
+            record_id=None if pd.isna(row.get("session")) else row["session"],
+            why=f"of another cohort: {difference(row['cohort'] or '', [chosen])}",
+        )
+        for row in rows[columns].drop_duplicates().sort_values(columns[:3]).to_dict("records")
+    ]
 
 
 def _column(table: pd.DataFrame, name: str) -> pd.Series:
-    import pandas as pd
-
     return table[name] if name in table else pd.Series(None, index=table.index, dtype=object)
 
 
@@ -158,8 +189,19 @@ def _text(table: pd.DataFrame, name: str) -> pd.Series:
     return _column(table, name).astype("string").replace("NA", "").fillna("").astype(object)
 
 
+def _facts(table: pd.DataFrame) -> Mapping[Key, dict[str, Any]]:
+    """Return what a table states of each model beside its energy: the first value of each column that has one."""
+    keys = [table["task"], _text(table, "model_class"), table["model"].astype(str)]
+    known = table.reindex(columns=list(_FACTS)).astype(object)
+    known["output_tokens"] = pd.to_numeric(_column(table, "output_tokens")).where(lambda tokens: tokens > 0)
+    known["output_tokens"] *= 1000.0 / table["queries"]
+    grouped = known.groupby(keys, dropna=False, sort=False)
+    first = grouped.first().assign(output_tokens=grouped["output_tokens"].mean())
+    return first.astype(object).where(first.notna(), None).to_dict("index")
+
+
 def _cohorts(
-    rated: Rating, facts: Mapping[Key, dict[str, Any]], shelf: Shelf, scheme: Scheme
+    rated: Rating, facts: Mapping[Key, dict[str, Any]], found: Evidence, scheme: Scheme
 ) -> tuple[tuple[RatedCohort, ...], list[LeftOut]]:
     """Return the rated cohorts in order of task and class, and the models without an energy."""
     stars, classes = rated.stars, _text(rated.stars, "model_class")
@@ -168,20 +210,20 @@ def _cohorts(
         wanted = (bands.cohort, bands.task, bands.model_class or "")
         part = stars[(stars["cohort"] == wanted[0]) & (stars["task"] == wanted[1]) & (classes == wanted[2])]
         lost = part[part["energy_wh"].isna()]
-        unrated += [LeftOut(task=r.task, model=r.model, record_id=None, why=r.note) for r in lost.itertuples()]
+        unrated += [LeftOut(task=r.task, model=str(r.model), record_id=None, why=r.note) for r in lost.itertuples()]
         part = part[part["energy_wh"].notna()]
         if len(part):
-            cohorts.append(_cohort(bands, part, facts, shelf, scheme))
+            cohorts.append(_cohort(bands, part.assign(model=part["model"].astype(str)), facts, found, scheme))
     return tuple(cohorts), unrated
 
 
 def _cohort(
-    bands: Bands, part: pd.DataFrame, facts: Mapping[Key, dict[str, Any]], shelf: Shelf, scheme: Scheme
+    bands: Bands, part: pd.DataFrame, facts: Mapping[Key, dict[str, Any]], found: Evidence, scheme: Scheme
 ) -> RatedCohort:
     keys = [(bands.task, bands.model_class or "", model) for model in part["model"]]
     kind, device = str(part["energy_kind"].iloc[0]), _shared(facts, keys, "device")
-    without = without_extremes(list(part["model"]), part["energy_wh"].to_numpy(), bands, scheme, device)
-    notes = part["note"].iloc[0].split("; ")
+    without = without_extremes(part[part["rank"].notna()], bands, scheme, device)
+    notes = "; ".join(part["note"]).split("; ")
     return RatedCohort(
         task=bands.task,
         task_version=_shared(facts, keys, "task_version"),
@@ -189,20 +231,21 @@ def _cohort(
         cohort=bands.cohort,
         energy_kind=kind,
         device=device,
-        not_official=_not_official(kind, [shelf.behind(key) for key in keys]),
+        not_official=_not_official(kind, [found.behind(key) for key in keys]),
         assumption=next((note.removesuffix(_ASSUMED) for note in notes if note.endswith(_ASSUMED)), ""),
         edges_wh=tuple(map(significant, bands.edges_wh)) or None,
         edges_reason=bands.reason,
         models=tuple(
-            _model(star, facts[key], shelf.behind(key), peers, shelf)
-            for star, key, peers in zip(part.to_dict("records"), keys, without, strict=True)
+            _model(star, facts[key], found.behind(key), without.get(key[2], ()), found)
+            for star, key in zip(part.to_dict("records"), keys, strict=True)
         ),
     )
 
 
 def _shared(facts: Mapping[Key, dict[str, Any]], keys: Sequence[Key], name: str) -> str | None:
-    """Return what the models of a cohort share, as text; None where none of them says."""
-    return next((str(facts[key][name]) for key in keys if facts[key][name] is not None), None)
+    """Return what all models of a cohort state alike, as text; None where one of them does not."""
+    stated = {facts[key][name] for key in keys}
+    return str(stated.pop()) if len(stated) == 1 and None not in stated else None
 
 
 def _not_official(kind: str, records: Sequence[Sequence[Record]]) -> tuple[str, ...]:
@@ -214,11 +257,32 @@ def _not_official(kind: str, records: Sequence[Sequence[Record]]) -> tuple[str, 
     return tuple(sorted(why))
 
 
+def without_extremes(
+    part: pd.DataFrame, bands: Bands, scheme: Scheme, device: str | None
+) -> dict[str, tuple[WithoutPeer, ...]]:
+    """Return the stars every model would have without the lightest and without the heaviest other one.
+
+    Empty where the cohort earns no stars, or two models are all there are.
+    """
+    models, energies_wh = part["model"].tolist(), part["energy_wh"].to_numpy()
+    if not bands.edges_wh or len(models) < 3:
+        return {}
+    found: dict[str, list[WithoutPeer]] = {model: [] for model in models}
+    group = Group(task=bands.task, cohort=bands.cohort, model_class=bands.model_class, device=device)
+    for role, left in (("lightest", 0), ("heaviest", len(models) - 1)):
+        others = np.delete(np.arange(len(models)), left)
+        stars = stars_for(energies_wh[others], make_bands(scheme, group, energies_wh[others]))
+        for place, count in zip(others, stars, strict=True):
+            found[models[place]].append(WithoutPeer(peer=models[left], role=role, stars=_whole(count)))
+    return {model: tuple(each) for model, each in found.items()}
+
+
 def _model(
-    star: dict[str, Any], facts: dict[str, Any], records: list[Record], without: tuple, shelf: Shelf
+    star: dict[str, Any], facts: dict[str, Any], records: list[Record], without: tuple, found: Evidence
 ) -> RatedModel:
     latest = records[-1].model if records else None
     tokens = evidence.output_tokens(records) if records else facts["output_tokens"]
+    shares = [star[name] for name in PROBABILITIES]
     return RatedModel(
         model=star["model"],
         revision=latest and latest.revision,
@@ -231,34 +295,33 @@ def _model(
         repeatability=_interval(star["repeatability_low"], star["repeatability_high"]),
         expanded=_interval(star["expanded_low"], star["expanded_high"]),
         stars=_whole(star["stars"]),
-        probabilities=_probabilities(star),
-        expected_stars=None if _missing(star["expected_stars"]) else significant(star["expected_stars"], 6),
+        probabilities=None if any(map(pd.isna, shares)) else tuple(round(share, 6) for share in shares),
+        expected_stars=_rounded(star["expected_stars"]),
+        rank=_whole(star["rank"]),
+        rank_low=_whole(star["rank_low"]),
+        rank_high=_whole(star["rank_high"]),
+        p_next=_rounded(star["p_next"]),
+        df=_rounded(star["df"]),
+        marks=tuple(filter(None, star["marks"].split(", "))),
         note=star["note"],
         without=without,
-        output_tokens=None if tokens is None else significant(tokens),
+        output_tokens=_rounded(tokens, 12),
         quality=evidence.quality_figures(records) if records else _quality(facts),
         phases=evidence.phase_figures(records),
-        sessions=tuple(evidence.session_facts(record, shelf.machine(record)) for record in records),
+        sessions=tuple(map(found.session, records)),
     )
 
 
-def _missing(value: Any) -> bool:
-    import pandas as pd
-
-    return bool(pd.isna(value))
-
-
 def _whole(value: Any) -> int | None:
-    return None if _missing(value) else int(value)
+    return None if pd.isna(value) else int(value)
+
+
+def _rounded(value: Any, digits: int = 6) -> float | None:
+    return None if pd.isna(value) else significant(float(value), digits)
 
 
 def _interval(low: float, high: float) -> Interval | None:
-    return None if _missing(low) else Interval(low_wh=significant(low), high_wh=significant(high))
-
-
-def _probabilities(star: dict[str, Any]) -> tuple[float, ...] | None:
-    shares = [star[f"p_star_{count}"] for count in range(1, 6)]
-    return None if any(map(_missing, shares)) else tuple(round(share, 6) for share in shares)
+    return None if pd.isna(low) else Interval(low_wh=significant(low), high_wh=significant(high))
 
 
 def _quality(facts: dict[str, Any]) -> tuple[QualityFigure, ...]:

@@ -12,10 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from energylab.record import EnergyKind, NonNegative
 
-RELEASE_SCHEMA_VERSION = 1
+RELEASE_SCHEMA_VERSION = 2
+
+#: What models have since version 2.
+_SINCE_2 = {"df", "rank", "rank_low", "rank_high", "p_next", "marks"}
 
 #: Version of how records become a rating and a page; the text is in the report's method section.
-METHODOLOGY_VERSION = "1"
+METHODOLOGY_VERSION = "2"
 
 #: What no figure contains, said once on every page.
 NEVER_INCLUDED = "CPU and host (unless shown apart), cooling, fans and the building’s overhead (PUE)"
@@ -119,6 +122,12 @@ class RatedModel(_Frozen):
     stars: Star | None
     probabilities: tuple[Probability, Probability, Probability, Probability, Probability] | None  # of 1 … 5 stars
     expected_stars: float | None
+    rank: Annotated[int, Field(ge=1)] | None = None  # 1 uses least; these six are None in releases of schema 1
+    rank_low: Annotated[int, Field(ge=1)] | None = None  # 95 % confidence set for all ranks of the cohort at once
+    rank_high: Annotated[int, Field(ge=1)] | None = None
+    p_next: Probability | None = None  # probability that it truly uses less than the next model of the cohort
+    df: Positive | None = None  # degrees of freedom of the repeatability interval; None: nothing was repeated
+    marks: tuple[str, ...] | None = None  # what must be said beside the figure: busy host, truncated input …
     note: str = ""
     without: tuple[WithoutPeer, ...] = ()
     output_tokens: Positive | None = None  # per 1,000 queries
@@ -232,7 +241,7 @@ class Release(_Frozen):
     is in here.
     """
 
-    schema_version: Literal[1] = RELEASE_SCHEMA_VERSION
+    schema_version: Literal[1, 2] = RELEASE_SCHEMA_VERSION
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     date: dt.date
     methodology_version: str = METHODOLOGY_VERSION
@@ -263,7 +272,8 @@ class Release(_Frozen):
 
     def to_bytes(self) -> bytes:
         """Encode the release as its file holds it: one field a line, in the schema's order, UTF-8."""
-        return (self.model_dump_json(indent=1) + "\n").encode()
+        later = {"cohorts": {"__all__": {"models": {"__all__": _SINCE_2}}}} if self.schema_version == 1 else None
+        return (self.model_dump_json(indent=1, exclude=later) + "\n").encode()
 
     def digest(self) -> str:
         """Return the sha256 of the release's file, as ``sha256sum NAME.json`` prints it."""

@@ -43,7 +43,7 @@ def load_task(parameters: Parameters) -> Task:
     TaskError
         If the task's file is not what its class expects, or the task has no use for a parameter that is given.
     """
-    family, settings = load_settings(parameters.task, parameters.params)
+    family, settings = load_settings(parameters.task, parameters.params, parameters.protocol)
     for name in unused(parameters, family):
         raise TaskError(
             f"{name}={getattr(parameters, name)!r} is for {OF_SOME_TASKS[name]}; task {parameters.task!r} has no use "
@@ -62,7 +62,9 @@ def load_task(parameters: Parameters) -> Task:
     return ServedTask(task, parameters)
 
 
-def load_settings(name: str, params: str | Path | None = None) -> tuple[type[Task], TaskSettings]:
+def load_settings(
+    name: str, params: str | Path | None = None, protocol: str = "steady"
+) -> tuple[type[Task], TaskSettings]:
     """Read the settings of one task, and import its class.
 
     Parameters
@@ -71,6 +73,8 @@ def load_settings(name: str, params: str | Path | None = None) -> tuple[type[Tas
         A file name in ``params/tasks/`` without ``.yaml``, an entry point, or the path of a YAML file.
     params : path, optional
         A folder laid out like ``params/``.
+    protocol : str
+        The measuring protocol, under which some published settings differ.
 
     Returns
     -------
@@ -86,6 +90,7 @@ def load_settings(name: str, params: str | Path | None = None) -> tuple[type[Tas
     """
     file = find_file(name, params)
     values = _read(file, params)
+    values |= (values.get("protocols") or {}).get(protocol, {})
     named = str(values.get("family", ""))
     if ":" not in named:
         raise TaskError(

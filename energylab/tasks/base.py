@@ -1,26 +1,48 @@
-"""What every task is: settings as data, and a small class that says how to load, ask and score."""
+"""What a task is: settings as data, and a class that loads a model, prepares queries, runs phases and scores answers.
+
+A task class has four methods, each with a default that a family completes by a small hook:
+
+``load(device)``
+    Read the processor, then the model.
+``prepare(rows)``
+    Turn rows into model inputs on the CPU: the phase ``preprocess``.
+``run(phase, inputs)``
+    Copy the inputs to the device and make one call of the model. Nothing else runs inside a window.
+``score(answers, rows)``
+    Judge the answers, outside the windows.
+
+A protocol calls them in this order: `load_rows`, `check`, `load`, then outside the windows ``inputs = prepare(rows)``
+and inside them ``run(phase, inputs)``. `published` protocols use `open`, `prepare_all` and `fetch` instead of
+`prepare`. The outputs of `run` are small: what counting and scoring need, and nothing else is kept.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from energylab.errors import TaskError
+from energylab.errors import ModelError, TaskError
 from energylab.parameters import Parameters
 from energylab.record import DataFacts, DeviceFacts, ModelFacts, Quality
 
 Row = dict[str, Any]  # one row of a data set: the task's columns
 
+SHORT_CALLS = 10  # warm-up calls of the published runner after one full call
 
-class DatasetSettings(BaseModel):
-    """The published data set of a task."""
+
+class Plain(BaseModel):
+    """Base of settings: frozen, no unknown field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetSettings(Plain):
+    """The published data set of a task."""
 
     id: str  # on the hub
     split: str = "train"  # of the data set
@@ -29,28 +51,46 @@ class DatasetSettings(BaseModel):
     columns: dict[str, str]  # the task's column name -> the data set's
 
 
-class TaskSettings(BaseModel):
-    """``params/tasks/NAME.yaml``: the published settings of a task. Families add fields by subclassing."""
+class Deviation(Plain):
+    """Something that is not asked of a model as the published runner asks it; such a record is not official."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    what: str  # the difference, in one sentence
+    why: str  # why it stands
+    models: tuple[str, ...] = ()  # model types it concerns; empty: all
+    protocols: tuple[str, ...] = ()  # protocols it concerns; empty: all
+
+
+class Sampling(Plain):
+    """How tokens are drawn; a task without it decodes greedily."""
+
+    temperature: float = Field(gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(50, ge=0)
+
+
+class TaskSettings(Plain):
+    """``params/tasks/NAME.yaml``: the published settings of a task. Families add fields by subclassing."""
 
     name: str  # the file's, without .yaml
     title: str  # for people
-    version: str  # moves with every change of a published setting
-    family: str  # the class: module:Class, or FILE.py:Class beside the YAML file
+    version: str  # moves with every change of the work
+    family: str  # the task's class: module:Class, or file.py:Class beside the YAML file
     dataset: DatasetSettings | None = None  # the published data; None: there is none, and data_source "hub" is refused
     samples: int = Field(ge=1)  # queries of one run
     runs: int = Field(10, ge=1)  # runs of one session
     batch_size: int = Field(1, ge=1)  # queries a batch
-    dtype: str = "float32"  # precision
+    dtype: str = "float32"  # precision; "checkpoint": as stored
     quantisation: str | None = None  # None: as the checkpoint
     attention: str | None = None  # None: the library's choice
+    attention_of: dict[str, str] = {}  # model type -> attention the published runner's library used
     compile: bool = False  # torch.compile the model
     cache: Literal["static"] | None = None  # of keys and values, where a task decodes
     model_classes: dict[Literal["A", "B", "C"], float | None] | None = None  # largest parameter count, None: no limit
     sample: Path | None = None  # folder of the sample data; in the file, relative to it
     check_models: tuple[str, ...] = ()  # small architectures on which `energylab task check` tries the task
     architectures: Path | None = None  # folder of architecture families beyond those in params/; relative to the file
+    deviations: tuple[Deviation, ...] = ()  # from the published work
+    protocols: dict[str, dict[str, Any]] = {}  # protocol name -> settings that differ under it
 
     @field_validator("model_classes")
     @classmethod
@@ -71,46 +111,93 @@ class Tokens:
 class Task(ABC):
     """One task, ready to be loaded. Creating one touches no disk, no device and no network.
 
-    The protocol calls, in this order: `load_rows`, `load_model`, then for every window and outside it
-    ``inputs = preprocess(rows)``, and inside it the method named like the phase: ``preprocess(rows)``,
-    ``forward(inputs)``, ``prefill(inputs)``, ``generate(inputs)`` or ``call(inputs)``. Nothing else runs inside a
-    window, so these methods do the model's work alone. Counting and scoring come after the windows.
-
     Attributes
     ----------
     phases : tuple of str
-        The phases this family measures, in order.
-    Settings : type
-        The settings class of the family.
-    columns : tuple of str
-        Columns every row has; references come last.
+        What is measured, in order; settled for good by `open`, since some follow from the kind of model.
+    columns, references : tuple of str
+        Columns of a row; references are those that only scoring needs, and a data set may lack them.
+    may_miss : tuple of str
+        Parts of a model that a checkpoint may lack because the task does not use them.
     may_cache : bool
         Whether the parameter ``cache`` means something to this family.
+    model, processor, config, origin, facts
+        What was loaded, after `load`; processor, config and origin after `open`.
     """
 
-    phases: ClassVar[tuple[str, ...]]
+    phases: ClassVar[tuple[str, ...]] = ("preprocess", "forward")
     columns: ClassVar[tuple[str, ...]]
-    Settings: ClassVar[type[TaskSettings]] = TaskSettings
+    references: ClassVar[tuple[str, ...]] = ()
+    may_miss: ClassVar[tuple[str, ...]] = ()
     may_cache: ClassVar[bool] = False
+    Settings: ClassVar[type[TaskSettings]] = TaskSettings
+
+    model: Any = None
+    processor: Any = None
+    config: Any = None
+    origin: Any = None
+    facts: ModelFacts | None = None
+    device: str | None = None
+    scored: bool = False  # whether every row has its references, after `load_rows`
+    _prepared: Any = None
 
     def __init__(self, settings: TaskSettings, parameters: Parameters) -> None:
         self.settings = settings
         self.parameters = parameters
-        self.device: str | None = None
+
+    # ---- hooks of a family
+
+    def auto_class(self, config: Any) -> str:
+        """Return the name of the transformers Auto class that serves this task for a configuration."""
+        raise TaskError(f"{type(self).__name__} names no model class: write auto_class(config)")
+
+    @abstractmethod
+    def check_row(self, row: Row) -> str | None:
+        """Return what makes a row unusable (no text, a corrupt picture), or None."""
+
+    @abstractmethod
+    def synthesise(self, count: int, seed: int) -> list[Row]:
+        """Make up `count` rows with the published distribution of lengths or sizes."""
+
+    @abstractmethod
+    def answers(self, inputs: Any, outputs: Any) -> list[Any]:
+        """Turn the outputs of the last phase into one plain answer a query, outside the windows."""
+
+    def read_processor(self) -> Any:
+        """Return the tokenizer or processor that belongs to the model."""
+        raise TaskError(f"{type(self).__name__} reads no processor: write read_processor()")
+
+    def fit(self) -> dict[str, Any]:
+        """Settle what follows from configuration and processor: phases, longest input. Returns facts for the record."""
+        return {}
+
+    def ready(self) -> dict[str, Any]:
+        """Finish loading with the model at hand. Returns facts for the record."""
+        return {}
+
+    def open_row(self, row: Row, folder: Path) -> Row:
+        """Replace file names in a row of the sample data by what the files hold; nothing to do for text."""
+        return row
+
+    def keep(self, outputs: Any) -> Any:
+        """Return the small part of a forward pass that scoring needs; the rest is dropped at once."""
+        return outputs.logits
+
+    # ---- settings
 
     @property
     def batch_size(self) -> int:
         """Queries a batch: the parameter, or the task's published value."""
         return self.parameters.batch_size or self.settings.batch_size
 
-    @property
-    def dtype(self) -> str:
-        """Precision: the parameter, or the task's published value."""
-        return self.parameters.dtype or self.settings.dtype
+    def given(self, *names: str) -> dict[str, Any]:
+        """Return parameters by name, the task's published value in place of one that is not given."""
+        return {name: getattr(self.parameters, name) or getattr(self.settings, name) for name in names}
 
     def resolved_settings(self) -> dict[str, Any]:
-        """Return every setting that takes part, as used (families add theirs)."""
-        return {"samples": self.parameters.samples, "batch_size": self.batch_size, "dtype": self.dtype}
+        """Return every setting that takes part, as used."""
+        used = self.given("batch_size", "dtype", "quantisation", "attention", "compile")
+        return {"samples": self.parameters.samples, **used}
 
     def overridden(self) -> tuple[str, ...]:
         """Return the names of resolved settings that differ from the published ones."""
@@ -118,7 +205,22 @@ class Task(ABC):
         used = {**self.resolved_settings(), "runs": self.parameters.runs}
         return tuple(sorted(name for name, value in used.items() if name in published and published[name] != value))
 
-    @abstractmethod
+    def deviations(self) -> tuple[str, ...]:
+        """Return what is not asked as published of the loaded model, under the protocol in use."""
+        kind = getattr(self.config, "model_type", None)
+        return tuple(
+            one.what
+            for one in self.settings.deviations
+            if (not one.models or kind in one.models) and (not one.protocols or self.protocol in one.protocols)
+        )
+
+    @property
+    def protocol(self) -> str:
+        """Name of the measuring protocol."""
+        return self.parameters.protocol
+
+    # ---- rows
+
     def load_rows(self) -> tuple[list[Row], DataFacts]:
         """Load the queries from the parameter's data source.
 
@@ -127,9 +229,27 @@ class Task(ABC):
         DataError
             If a column is missing, a row is unusable, or there are fewer rows than ``samples``.
         """
+        from energylab.tasks import data
 
-    def check(self, device: str, facts: Sequence[DeviceFacts]) -> int | None:  # noqa: B027 - not every task has a model
-        """Refuse by name, before anything is loaded or any device is touched, what cannot be done.
+        required = self.inputs_of_a_row()
+        rows, facts = data.load_rows(
+            self.settings, self.parameters, required, self.synthesise, self.check_row, self.open_row, self.is_empty
+        )
+        self.scored = all(row.get(column) is not None for column in self.references for row in rows)
+        return rows, facts
+
+    def inputs_of_a_row(self) -> list[str]:
+        """Return the columns that the model is asked with."""
+        return [column for column in self.columns if column not in self.references]
+
+    def is_empty(self, row: Row) -> bool:
+        """Whether the published runner leaves a row out before it counts: one of its inputs is the empty text."""
+        return any(row.get(column) == "" for column in self.inputs_of_a_row())
+
+    # ---- loading
+
+    def check(self, device: str, facts: Sequence[DeviceFacts]) -> int | None:
+        """Refuse by name, before a weight is read or a device is touched, what cannot be done.
 
         Parameters
         ----------
@@ -148,35 +268,201 @@ class Task(ABC):
         ModelError
             Names every option the devices lack, or says why the model does not fit.
         """
+        from energylab.tasks.machine import Machine
 
-    @abstractmethod
-    def load_model(self, device: str) -> ModelFacts:
-        """Load the model onto `device` from the parameter's model source.
+        request = self.request(device)
+        self._prepared = self.find(request, Machine.described(request.device, facts))
+        return self._prepared.count
+
+    def request(self, device: str) -> Any:
+        """Say which model is wanted in what shape; precision and attention may follow from its configuration."""
+        from energylab.tasks import models
+
+        settings = self.settings
+        request = models.ModelRequest.of(self.parameters, settings, device)
+        if request.dtype != "checkpoint" and not (settings.attention_of and request.attention is None):
+            return request
+        config = models.read_config(models.locate(request))
+        stored = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
+        return replace(
+            request,
+            dtype=stored if request.dtype == "checkpoint" else request.dtype,
+            attention=request.attention or settings.attention_of.get(config.model_type),
+        )
+
+    def find(self, request: Any, machine: Any = None) -> Any:
+        """Find a model and refuse what cannot be done with it; see `energylab.tasks.models.prepare`."""
+        from energylab.tasks import models
+
+        return models.prepare(request, self.auto_class, machine)
+
+    def open(self, device: str) -> dict[str, Any]:
+        """Read configuration and processor, all that `prepare` needs; no weight is read. Returns facts."""
+        if self._prepared is None:
+            self._prepared = self.find(self.request(device))
+        if self.processor is None:
+            self.origin, self.config = self._prepared.origin, self._prepared.config
+            self.processor = self.read_processor()
+        return self.fit()
+
+    def load(self, device: str) -> ModelFacts:
+        """Load processor and model onto `device` from the parameter's model source.
 
         Raises
         ------
         ModelError
             If it is missing, gated, of another task, or does not fit the device.
         """
+        said = self.open(device)
+        loaded = self.build(self._prepared)
+        self.device, self.model = self._prepared.request.device, loaded.model
+        self.facts = loaded.facts
+        settings = {**loaded.facts.settings, **said, **self.ready()}
+        self.facts = loaded.facts.model_copy(update={"settings": settings})
+        return self.facts
 
-    def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
-        """Return what is known of every query beforehand, by name: one value a row.
+    def build(self, prepared: Any) -> Any:
+        """Load the model; a family whose model is no transformers model replaces this."""
+        from energylab.tasks import models
 
-        Called after `load_model`, since a count of tokens needs the model's tokenizer.
-        """
-        return {}
+        return models.load_prepared(prepared, self.may_miss)
 
-    def rehearse(self, rows: Sequence[Row]) -> None:  # noqa: B027 - most tasks have nothing that depends on the longest row
-        """Bring about, outside every window, what depends on the queries: memory, compiled code. After `load_model`."""
+    # ---- queries
 
     @abstractmethod
-    def preprocess(self, rows: Sequence[Row]) -> Any:
-        """Turn rows into model inputs, on the CPU: the ``preprocess`` phase."""
+    def prepare(self, rows: Sequence[Row]) -> Any:
+        """Turn rows into model inputs, on the CPU: the phase ``preprocess``."""
+
+    @abstractmethod
+    def features(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
+        """Return what the published runner's map makes of rows: every model input as one unpadded value a row."""
+
+    def prepare_all(self, rows: Sequence[Row]) -> Any:
+        """Preprocess a whole set as the published runner does: a filter, then one batched map into an Arrow table.
+
+        Needs `open`, not `load`: the published runner does it before the model is on its device.
+        """
+        import datasets
+
+        wanted = self.inputs_of_a_row()
+        table = datasets.Dataset.from_list([{column: row[column] for column in wanted} for row in rows])
+        with _uncached():
+            table = table.filter(self._wanted)
+            mapped = table.map(self._mapped, batched=True, writer_batch_size=50, remove_columns=wanted)
+        return mapped.with_format("torch")
+
+    def _wanted(self, row: Row) -> bool:
+        return not self.is_empty(row)
+
+    def _mapped(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        names = list(columns)
+        return self.features([dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)])
+
+    def fetch(self, table: Any, queries: Sequence[int]) -> Any:
+        """Read the inputs of one batch from `prepare_all`'s table: inside the loop, as the published runner does."""
+        if len(queries) > 1:
+            raise TaskError(
+                f"batch_size={len(queries)}: a published protocol asks one query at a time; set batch_size=1"
+            )
+        return table[queries[0] : queries[0] + 1]
+
+    # ---- phases
+
+    def run(self, phase: str, inputs: Any) -> Any:
+        """Do one phase on one batch: rows for ``preprocess``, what `prepare` or `fetch` returned for the others."""
+        if phase == "preprocess":
+            return self.prepare(inputs)
+        return self.call(phase, inputs)
+
+    def call(self, phase: str, inputs: Any) -> Any:
+        """Make one call of the model; a family whose batch takes several, or none, replaces this."""
+        return self.ask(inputs, self.generation(phase))
+
+    def ask(self, tensors: Any, generation: dict[str, Any] | None) -> Any:
+        """Copy tensors to the device, and run the model on them once: forward, or with settings to generate."""
+        import torch
+
+        from energylab.tasks.models import moved
+
+        with torch.inference_mode():
+            here = moved(tensors, self.device, self.model.dtype)
+            return self.keep(self.model(**here)) if generation is None else self.model.generate(**here, **generation)
+
+    # ---- tokens
+
+    @property
+    def new_tokens(self) -> int | None:
+        """Tokens to generate a query: the parameter, or the task's published value; None where none are."""
+        return self.parameters.new_tokens or getattr(self.settings, "new_tokens", None)
+
+    def generation(self, phase: str, new_tokens: int | None = None) -> dict[str, Any] | None:
+        """Return what a phase tells the library's ``generate``; None for a forward pass.
+
+        Exactly so many tokens, greedily, with one beam, as the published runner asks. Everything else is as the
+        checkpoint says: penalties, suppressed tokens, languages.
+        """
+        if phase not in ("prefill", "generate"):
+            return None
+        tokens = 1 if phase == "prefill" else new_tokens or self.new_tokens
+        cache = self.given("cache")["cache"] if self.may_cache else None
+        return {
+            "num_return_sequences": 1, "max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": False,
+            "use_cache": True, "num_beams": 1, **({"cache_implementation": cache} if cache else {}),
+        }  # fmt: skip
+
+    def check_new_tokens(self, phase: str, found: int) -> None:
+        """Refuse any number of new tokens a query but the stated one.
+
+        Raises
+        ------
+        TaskError
+            If `found` is not one for ``prefill``, `new_tokens` for ``generate``.
+        """
+        stated = 1 if phase == "prefill" else self.new_tokens
+        if found != stated:
+            raise TaskError(f"{phase}: the model generated {found} token(s) a query, {stated} were asked for")
+
+    def run_short(self, inputs: Any) -> None:
+        """Make one short call, of which the published protocol's warm-up has `SHORT_CALLS` after a full one."""
+        if self.phases[-1] == "generate":
+            self.ask(inputs, self.generation("generate", new_tokens=2))
+        else:
+            self.run(self.phases[-1], inputs)
+
+    def warm_up_longest(self, rows: Sequence[Row]) -> None:
+        """Allocate and compile for the longest batch before measuring, where either depends on it. After `load`."""
+        if not (self.given("compile")["compile"] or self.may_cache and self.given("cache")["cache"]):
+            return
+        lengths = next(iter(self.covariates(rows).values()), [0] * len(rows))
+        longest = sorted(range(len(rows)), key=lambda row: -lengths[row])[: self.batch_size]
+        inputs = self.prepare([rows[row] for row in longest])
+        for phase in [
+            phase for phase in self.phases if phase != "preprocess"
+        ] * 2:  # the second call runs compiled code
+            self.run(phase, inputs)
+        self.synchronize()
+
+    def synchronize(self) -> None:
+        """Wait until the model's devices have finished: called at the edges of every window.
+
+        They alone: to ask another one would start a context there, and disturb whoever measures on it.
+        """
+        if not (self.device and self.device.startswith("cuda")):
+            return
+        import torch
+
+        first = int(self.device.partition(":")[2] or 0)
+        for index in range(first, first + self.parameters.gpus):
+            torch.cuda.synchronize(index)
+
+    # ---- after the windows
+
+    def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
+        """Return what is known of every query beforehand, by name: one value a row, the length first. After `load`."""
+        return {}
 
     def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
-        """Count the tokens of one batch after its window; checks that exactly the stated number was generated.
-
-        `inputs` are the model's inputs, for the phase ``preprocess`` too: those it made.
+        """Count the tokens of one batch; checks that exactly the stated number was generated.
 
         Raises
         ------
@@ -185,39 +471,9 @@ class Task(ABC):
         """
         return Tokens()
 
-    def keep(self, phase: str, outputs: Any) -> Any:
-        """Return what of a batch's outputs is kept until its window ends, for `count` and `answers`: ids, a label.
-
-        Called inside the window, so it waits for no device. All else is dropped at once. Only ``prefill``, ``generate``
-        and the last phase of the first run keep anything; elsewhere `count` gets None.
-        """
-        return outputs
-
-    def marks(self, phase: str, rows: Sequence[Row]) -> tuple[str, ...]:
-        """Return the marks of a window over these rows, after it: of `energylab.protocol.validity.MARKS`."""
-        return ()
-
-    # ---- what the published protocols ask for beside the phases
-
-    def load_processor_alone(self, device: str) -> None:
-        """Load what `preprocess` needs without the model: published protocols preprocess first."""
-        raise TaskError(f"{type(self).__name__} cannot preprocess before its model is loaded; use protocol=steady")
-
-    def preprocess_set(self, rows: Sequence[Row]) -> Any:
-        """Preprocess the whole set by a filter and one batched map; returns the set `fetch` takes queries from."""
-        return [self.preprocess([row]) for row in rows]
-
-    def fetch(self, prepared: Any, queries: tuple[int, ...]) -> Any:
-        """Return stored queries as the model's inputs: inside the window, before the phase is called with them."""
-        return prepared[queries[0]]
-
-    def short_call(self, phase: str) -> Callable[[Any], Any]:
-        """Return the warm-up's short call: two tokens, two denoising steps; else the phase itself."""
-        return getattr(self, phase)
-
-    @abstractmethod
-    def answers(self, inputs: Any, outputs: Any) -> list[Any]:
-        """Turn the outputs of the last phase into one plain answer a query, outside the windows."""
+    def finite(self, inputs: Any, outputs: Any) -> bool:
+        """Whether the outputs of one batch are finite numbers; called once a query, outside the windows."""
+        return all_finite(outputs)
 
     @abstractmethod
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[Quality, ...]:
@@ -228,21 +484,86 @@ class Task(ABC):
 
         `energylab task check` scores them, to see that `score` tells right from wrong.
         """
-        return None
+        return [row[self.references[0]] for row in rows] if len(self.references) == 1 else None
 
     def extra(self, answers: Sequence[Any]) -> dict[str, Any]:
         """Return what the record should hold of the answers beside their quality, by name."""
         return {}
 
-    def synchronize(self) -> None:
-        """Wait until the model's devices have finished: called at the edges of every window.
+    def no_quality(self, metric: str, rows: Sequence[Row]) -> Quality | None:
+        """Say why quality would be meaningless here; None when it can be scored."""
+        if self.facts is None:
+            raise TaskError("quality is scored after load")
+        absent = [column for column in self.references if any(row.get(column) is None for row in rows)]
+        if not self.facts.real_weights:
+            return unscored(metric, rows, "the model has random weights")
+        if self.parameters.data_source == "synthetic":
+            return unscored(metric, rows, "synthetic queries have no right answers")
+        if absent:
+            return unscored(metric, rows, f"the data has no reference column {', '.join(absent)}")
+        return None
 
-        They alone: to ask another one would start a context there, and be a stranger to whoever measures on it.
-        """
-        if not (self.device and self.device.startswith("cuda")):
-            return
-        import torch
 
-        first = int(self.device.partition(":")[2] or 0)
-        for index in range(first, first + self.parameters.gpus):
-            torch.cuda.synchronize(index)
+def unscored(metric: str, rows: Sequence[Row], why: str) -> Quality:
+    """Return a quality without a value, and why."""
+    return Quality(metric=metric, value=None, queries=len(rows), meaningless=why)
+
+
+def all_finite(outputs: Any) -> bool:
+    """Whether every floating-point tensor among a phase's outputs holds finite numbers alone."""
+    import torch
+
+    if isinstance(outputs, dict):
+        outputs = list(outputs.values())
+    if isinstance(outputs, list | tuple):
+        return all(all_finite(one) for one in outputs)
+    if isinstance(outputs, torch.Tensor) and outputs.is_floating_point():
+        return bool(torch.isfinite(outputs).all())
+    return True
+
+
+def longest_input(config: Any, tokenizer: Any, reserved: int = 0) -> int | None:
+    """Return how many tokens the published runner lets in: the configuration's positions, else 512, less `reserved`.
+
+    No limit of the tokenizer counts. Positions that begin after the padding's id leave that many fewer, where the
+    runner itself would fail.
+
+    Raises
+    ------
+    ModelError
+        If fewer than one token of the input would fit.
+    """
+    limit = getattr(config, "max_position_embeddings", PUBLISHED_LIMIT)
+    if limit is None:
+        return tokenizer.model_max_length if tokenizer.model_max_length < 1_000_000 else None
+    if config.model_type in OFFSET_POSITIONS and getattr(config, "position_embedding_type", "absolute") == "absolute":
+        limit -= (config.pad_token_id if config.pad_token_id is not None else 1) + 1
+    if limit <= reserved:
+        raise ModelError(f"{limit} positions leave no room for a prompt beside {reserved} new tokens; lower new_tokens")
+    return limit - reserved
+
+
+#: Longest input where a configuration names none.
+PUBLISHED_LIMIT = 512
+
+#: Model types whose positions begin after the id of the padding: RoBERTa and its relatives.
+OFFSET_POSITIONS = {
+    "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer", "mpnet", "xmod",
+    "esm", "data2vec-text", "ibert", "luke", "markuplm", "lilt", "layoutlmv3", "altclip",
+}  # fmt: skip
+
+
+class _uncached:  # noqa: N801 - reads as a verb where it is used
+    """Inside, datasets caches no result: a second session must do the work again."""
+
+    def __enter__(self) -> None:
+        import datasets
+
+        self._before = datasets.is_caching_enabled()
+        datasets.disable_caching()
+
+    def __exit__(self, *_: Any) -> None:
+        import datasets
+
+        if self._before:
+            datasets.enable_caching()

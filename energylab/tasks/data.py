@@ -25,6 +25,7 @@ def load_rows(
     synthesise: Callable[[int, int], list[Row]],
     check: Callable[[Row], str | None],
     open_row: Callable[[Row, Path], Row] = lambda row, folder: row,
+    is_empty: Callable[[Row], bool] = lambda row: False,
 ) -> tuple[list[Row], DataFacts]:
     """Load the first ``samples`` queries from the data source that the parameters name.
 
@@ -42,6 +43,8 @@ def load_rows(
         ``check(row)`` returns what makes a row unusable, or None.
     open_row : callable, optional
         ``open_row(row, folder)`` replaces file names in a sample's row by what the files hold.
+    is_empty : callable, optional
+        ``is_empty(row)`` says that a row of the published set is left out before counting.
 
     Returns
     -------
@@ -59,7 +62,7 @@ def load_rows(
     elif parameters.data_source == "sample":
         rows, facts = _sample(settings, parameters.samples, open_row)
     else:
-        rows, facts = _published(settings, parameters.samples, required)
+        rows, facts = _published(settings, parameters.samples, required, is_empty)
     _check(rows, facts["name"], required, parameters.samples, check)
     return rows, DataFacts(source=parameters.data_source, digest=digest(rows), queries=len(rows), **facts)
 
@@ -123,8 +126,10 @@ def json_lines(file: Path) -> list[Row]:
     return rows
 
 
-def _published(settings: TaskSettings, count: int, required: Sequence[str]) -> tuple[list[Row], dict[str, Any]]:
-    """Load the first `count` rows of the published data at one commit; rows with an empty text do not count."""
+def _published(
+    settings: TaskSettings, count: int, required: Sequence[str], is_empty: Callable[[Row], bool]
+) -> tuple[list[Row], dict[str, Any]]:
+    """Load the first `count` rows of the published data at one commit; empty rows do not count."""
     import datasets
     from datasets.exceptions import DatasetsError
 
@@ -145,7 +150,7 @@ def _published(settings: TaskSettings, count: int, required: Sequence[str]) -> t
     wanted = {column: name for column, name in source.columns.items() if name in table.column_names}
     table = _still_encoded(table.select_columns(list(wanted.values())))
     rows = ({column: _file(row[name]) for column, name in wanted.items()} for row in table)
-    whole = (row for row in rows if not any(row[column] in ("", None) for column in required))
+    whole = (row for row in rows if not is_empty(row))
     facts = {
         "name": source.id,
         "revision": source.revision,

@@ -1,33 +1,227 @@
-"""Diffusion pipelines: their components as data, built with random weights or loaded from a folder or the hub."""
+"""Image generation by diffusion pipelines, built with random weights or loaded from a folder or the hub."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import json
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from energylab.errors import ModelError
+from pydantic import Field
+
+from energylab.errors import ModelError, TaskError
+from energylab.record import Quality
 from energylab.tasks import hub, models
+from energylab.tasks.base import Row, Tokens, unscored
 from energylab.tasks.machine import Machine, refuse_options, refuse_size
+from energylab.tasks.text import TextSettings, TextTask
 from energylab.tasks.tokenizers import local_tokenizer
+
+
+class ImageGenerationSettings(TextSettings):
+    """Settings of image generation."""
+
+    diffusion_steps: int = Field(ge=1)  # denoising steps of one picture
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What one call of the pipeline gave."""
+
+    images: list[Any]  # one a prompt
+    evaluations: int  # how often the denoiser ran
+    steps: int  # how often it was asked to
+
+
+class ImageGeneration(TextTask):
+    """A pipeline turns each prompt into one picture, with the size and the guidance of its own defaults.
+
+    The only phase is ``call``, as published: the pipeline tokenises inside it. The starting noise of a prompt comes
+    from a seed of its own, so that a picture does not depend on what else is in its batch.
+    """
+
+    Settings = ImageGenerationSettings
+    phases = ("call",)
+    columns = ("prompt",)
+
+    evaluations: int = 0
+
+    @property
+    def diffusion_steps(self) -> int:
+        """Denoising steps a picture: the parameter, or the task's published value."""
+        return self.parameters.diffusion_steps or self.settings.diffusion_steps
+
+    @property
+    def quality_model(self) -> str | None:
+        """The CLIP model that scores pictures, where one is given."""
+        return self.parameters.quality_model
+
+    def resolved_settings(self) -> dict[str, Any]:
+        """Return every setting that takes part, as used."""
+        return {**super().resolved_settings(), "diffusion_steps": self.diffusion_steps}
+
+    # ---- loading
+
+    def find(self, request: models.ModelRequest, machine: Machine | None = None) -> models.Prepared:
+        """Find a pipeline and refuse what cannot be done with it."""
+        return prepare_pipeline(request, machine)
+
+    def build(self, prepared: models.Prepared) -> models.Loaded:
+        """Load the pipeline."""
+        return load_pipeline(prepared)
+
+    def read_processor(self) -> None:
+        """Read nothing: the pipeline has its own tokenizers."""
+
+    def fit(self) -> dict[str, Any]:
+        """Settle nothing: one phase, and the limits are the pipeline's."""
+        return {}
+
+    def ready(self) -> dict[str, Any]:
+        """Count how often the denoiser runs, and silence what the pipeline would print inside a window."""
+        import torch
+        from diffusers.utils import logging
+
+        logging.set_verbosity_error()
+        self.processor = self.model.tokenizer
+        longest = self.processor.model_max_length
+        self.max_input_tokens = longest if longest < 1_000_000 else None  # longer prompts are cut off
+        denoiser(self.model).register_forward_pre_hook(torch.compiler.disable(self._tick))
+        return {"scheduler": type(self.model.scheduler).__name__, "diffusion_steps": self.diffusion_steps}
+
+    def _tick(self, *_: Any) -> None:
+        self.evaluations += 1
+
+    # ---- queries and phase
+
+    def texts(self, rows: Sequence[Row]) -> list[str]:
+        """Return the prompts."""
+        return [row["prompt"] for row in rows]
+
+    def prepare(self, rows: Sequence[Row]) -> list[str]:
+        """Return the prompts: the pipeline does the rest itself, inside ``call``."""
+        return self.texts(rows)
+
+    def prepare_all(self, rows: Sequence[Row]) -> list[Row]:
+        """Drop empty prompts; the published runner preprocesses none."""
+        return [row for row in rows if not self.is_empty(row)]
+
+    def fetch(self, table: list[Row], queries: Sequence[int]) -> list[str]:
+        """Return the prompts of one batch."""
+        return self.prepare([table[query] for query in queries])
+
+    def call(self, phase: str, inputs: list[str]) -> Drawn:
+        """Draw one picture a prompt."""
+        return self.draw(inputs, self.diffusion_steps)
+
+    def run_short(self, inputs: list[str]) -> None:
+        """Draw in two steps, for the published protocol's warm-up."""
+        self.draw(inputs, steps=2)
+
+    def draw(self, prompts: list[str], steps: int) -> Drawn:
+        """Draw one picture a prompt in so many steps."""
+        import torch
+
+        before = self.evaluations
+        noise = [torch.Generator("cpu").manual_seed(_seed(prompt, self.parameters.seed)) for prompt in prompts]
+        images = self.model(prompts, num_inference_steps=steps, generator=noise).images
+        return Drawn(images, self.evaluations - before, steps)
+
+    # ---- after the windows
+
+    def finite(self, inputs: list[str], outputs: Drawn) -> bool:
+        """Whether pictures were made of finite numbers: the library turns others into black ones."""
+        return all(image.getextrema() != ((0, 0),) * len(image.getbands()) for image in outputs.images)
+
+    def count(self, phase: str, inputs: list[str], outputs: Drawn) -> Tokens:
+        """Check that every prompt has a picture, and that the denoiser ran once a step.
+
+        Raises
+        ------
+        TaskError
+            If a picture is missing, or the pipeline took another number of steps.
+        """
+        scheduler = self.model.scheduler
+        if scheduler.num_inference_steps != self.diffusion_steps or outputs.evaluations != len(scheduler.timesteps):
+            raise TaskError(
+                f"the denoiser ran {outputs.evaluations} times for {scheduler.num_inference_steps} steps "
+                f"({len(scheduler.timesteps)} times to visit), {self.diffusion_steps} steps were asked for"
+            )
+        if len(outputs.images) != len(inputs):
+            raise TaskError(f"{len(inputs)} prompts gave {len(outputs.images)} pictures")
+        return Tokens()
+
+    def answers(self, inputs: list[str], outputs: Drawn) -> list[Any]:
+        """Return the pictures."""
+        return outputs.images
+
+    def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[Quality, ...]:
+        """Mean CLIP score, where a CLIP model is given by the parameter ``quality_model``.
+
+        References
+        ----------
+        J. Hessel et al., "CLIPScore" (2021), without its factor of 2.5: 100 times the cosine, at least 0.
+        """
+        metric = "clip_score"
+        meaningless = self.no_quality(metric, rows)
+        if meaningless is not None:
+            return (meaningless,)
+        if self.quality_model is None:
+            return (unscored(metric, rows, "no CLIP model was given to score with; name one by quality_model"),)
+        value = clip_score(self.quality_model, answers, self.texts(rows))
+        details = {"quality_model": self.quality_model}
+        return (Quality(metric=metric, value=value, queries=len(rows), details=details),)
+
+
+def clip_score(model: str, images: Sequence[Any], prompts: Sequence[str]) -> float:
+    """Return the mean of 100 times the cosine, at least 0, between pictures and their prompts.
+
+    `model` is a folder or hub id.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be had, or is no CLIP model.
+    """
+    import torch
+    from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
+
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        commit = hub.resolve_commit(model, None, "model", ModelError)
+        patterns = (*models.SMALL_FILES, "*.safetensors")
+        folder = hub.snapshot(model, commit, "model", patterns, ModelError)
+    origin = models.Origin(model, folder)
+    with models.quiet():
+        clip = origin.read(CLIPModel.from_pretrained, "CLIP weights").eval()
+        look = origin.read(AutoImageProcessor.from_pretrained, "image processor", backend="pil")
+        read = origin.read(AutoTokenizer.from_pretrained, "tokenizer")
+    values = []
+    for image, prompt in zip(images, prompts, strict=True):
+        words = read([prompt], truncation=True, max_length=clip.config.text_config.max_position_embeddings)
+        with torch.inference_mode():
+            pixels = look(images=image, return_tensors="pt")["pixel_values"]
+            output = clip(pixel_values=pixels, **{name: torch.tensor(ids) for name, ids in words.items()})
+        values.append(max(float((output.image_embeds * output.text_embeds).sum()), 0.0))
+    return 100.0 * sum(values) / len(values)
+
+
+def _seed(prompt: str, seed: int) -> int:
+    """Return the seed of a prompt's starting noise: its own, the same in every batch."""
+    return (zlib.crc32(prompt.encode()) + seed) % 2**31
+
+
+# ---- pipelines
 
 
 @dataclass(frozen=True)
 class Component:
-    """One part of a pipeline: its class, and the values of its configuration.
-
-    Attributes
-    ----------
-    kind : type
-        A class of diffusers or transformers.
-    values : dict
-        What its configuration holds.
-    """
+    """One part of a pipeline: its class of diffusers or transformers, and the values of its configuration."""
 
     kind: type
     values: dict[str, Any]
@@ -46,52 +240,20 @@ class Component:
         return self.kind.from_config(dict(self.values))
 
 
-def load_pipeline(request: models.ModelRequest, machine: Machine | None = None) -> models.Loaded:
-    """Load a text-to-image pipeline onto its device.
-
-    As with other models, what can be refused is refused before any weight is read.
-
-    Parameters
-    ----------
-    request : ModelRequest
-        Which pipeline, in what shape, and where to.
-    machine : Machine, optional
-        What the machine can do; looked up when not given.
+def prepare_pipeline(request: models.ModelRequest, machine: Machine | None = None) -> models.Prepared:
+    """Find a text-to-image pipeline and refuse, before any weight is read, what cannot be done with it.
 
     Returns
     -------
-    Loaded
-        ``model`` is the pipeline, ``config`` its configuration.
+    Prepared
+        Its configuration is the pipeline's parts by name.
 
     Raises
     ------
     ModelError
         If it is missing, gated, no text-to-image pipeline, or beyond the machine.
     """
-    origin, components, count = prepare_pipeline(request, machine or Machine.detect(request.device))
-    with models.quiet(), _quiet_diffusers():
-        pipeline = _random(request, origin, components) if origin.folder is None else _stored(request, origin)
-    pipeline.set_progress_bar_config(disable=True)
-    if request.compile:
-        denoiser(pipeline).compile()
-    facts = models.describe(request, origin, _Networks(pipeline), count)
-    facts = facts.model_copy(update={"architecture": type(pipeline).__name__})
-    return models.Loaded(pipeline, pipeline.config, origin, facts)
-
-
-def prepare_pipeline(request: models.ModelRequest, machine: Machine) -> tuple[models.Origin, dict[str, Component], int]:
-    """Find a pipeline and refuse, before any weight is read, what cannot be done with it.
-
-    Returns
-    -------
-    (Origin, dict of str to Component, int)
-        Where it is, its parts, and the number of its parameters.
-
-    Raises
-    ------
-    ModelError
-        If it is missing, gated, no text-to-image pipeline, or beyond the machine.
-    """
+    machine = machine or Machine.detect(request.device)
     _refuse(request)
     refuse_options(machine, request.dtype, None, None, request.compile, request.gpus)
     origin = models.locate(request)
@@ -99,7 +261,21 @@ def prepare_pipeline(request: models.ModelRequest, machine: Machine) -> tuple[mo
         components = read_components(origin)
         count = count_parameters(origin, components)
     refuse_size(machine, origin.name, count, request.dtype, request.gpus)
-    return origin, components, count
+    return models.Prepared(request, origin, components, None, count, {})
+
+
+def load_pipeline(prepared: models.Prepared) -> models.Loaded:
+    """Load a prepared pipeline onto its device."""
+    request, origin = prepared.request, prepared.origin
+    with models.quiet(), _quiet_diffusers():
+        random = origin.folder is None
+        pipeline = _random(request, origin, prepared.config) if random else _stored(request, origin)
+    pipeline.set_progress_bar_config(disable=True)
+    if request.compile:
+        denoiser(pipeline).compile()
+    facts = models.describe(request, origin, _Networks(pipeline), prepared.count)
+    facts = facts.model_copy(update={"architecture": type(pipeline).__name__})
+    return models.Loaded(pipeline, pipeline.config, origin, facts)
 
 
 def denoiser(pipeline: Any) -> Any:

@@ -7,38 +7,91 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
-from energylab.errors import ModelError, TaskError
+from pydantic import Field
+
+from energylab.errors import ModelError, ParameterError, TaskError, nearest
 from energylab.record import Quality
-from energylab.tasks import models
-from energylab.tasks.base import Row, Tokens
-from energylab.tasks.machine import Machine
-from energylab.tasks.text_generation import TextGeneration
-from energylab.tasks.thinking import PLAIN, Thinking, ThinkingLevel, find_thinking
+from energylab.tasks.architectures import architectures
+from energylab.tasks.base import Plain, Row, Tokens
+from energylab.tasks.text import TextGeneration
 
 #: Stands in for the chat template that models with random weights have not got.
 LOCAL_TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+
+
+class ThinkingLevel(Plain):
+    """One setting of the switch: whatever of these a family uses."""
+
+    template: dict[str, Any] = {}  # arguments of the chat template: {enable_thinking: true}, {reasoning_effort: high}
+    system: str | None = None  # a system prompt
+    prefix: str = ""  # text the answer is made to begin with: <think>
+    thinks: bool = True  # whether the model thinks at this level: an answer that never ends thinking is unfinished
+
+
+class Thinking(Plain):
+    """``options: {thinking: …}`` of a family or a model in ``params/architectures/``: how a model is told to think."""
+
+    default: str  # the level used when the parameter ``thinking`` is not given
+    levels: dict[str, ThinkingLevel] = Field(min_length=1)  # by name
+    end: str | None = None  # what the model writes between thinking and answer; None where it does not say
+
+    def level(self, name: str | None, model: str) -> tuple[str, ThinkingLevel]:
+        """Return the level called `name`, or the default one.
+
+        Raises
+        ------
+        ParameterError
+            If the family has no such level; names the nearest.
+        """
+        chosen = self.default if name is None else name
+        if chosen not in self.levels:
+            match = nearest(chosen, self.levels)
+            meant = f"; did you mean {match!r}?" if match else "."
+            raise ParameterError(f"thinking={chosen!r} for model {model!r}{meant} Allowed: {', '.join(self.levels)}")
+        return chosen, self.levels[chosen]
+
+
+#: A model that no family describes: its chat template as it is.
+PLAIN = Thinking(default="template", levels={"template": ThinkingLevel()})
+
+
+def find_thinking(model: str, model_type: str, params: str | None = None) -> Thinking:
+    """Return how a model is told to think: by its own row, else by the family of its type, else `PLAIN`."""
+    known = architectures(params)
+    if model in known:
+        stated = known[model].options.get("thinking")
+    else:
+        related = (row.family_options for row in known.values() if row.model_type == model_type)
+        stated = next((options["thinking"] for options in related if "thinking" in options), None)
+    return Thinking.model_validate(stated) if stated else PLAIN
 
 
 class Reasoning(TextGeneration):
     """A chat model thinks and answers, as it is told by its family's switch (``thinking``), until it is done.
 
     A model with real weights ends by itself, at most after ``new_tokens`` tokens. Random weights know no end, so with
-    them exactly ``new_tokens`` are generated. Energy an output token follows from the tokens counted; those spent
-    thinking are counted apart where the family says what ends them.
+    them exactly ``new_tokens`` are generated. Tokens spent thinking are counted apart where the family says what ends
+    them.
 
     Attributes
     ----------
     level : str
-        The thinking level in use, after `load_model`.
+        The thinking level in use, after `open`.
     """
 
     columns = ("text", "reference")
     references = ("reference",)
 
-    level: str = PLAIN.default
     thinking: Thinking = PLAIN
+    level: str = PLAIN.default
     chosen: ThinkingLevel = PLAIN.levels[PLAIN.default]
-    open_ended: bool = False
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether the model ends by itself: it has real weights."""
+        return self.parameters.model_source != "random"
+
+    # ---- settings
 
     def resolved_settings(self) -> dict[str, Any]:
         """Return every setting that takes part, as used."""
@@ -53,37 +106,39 @@ class Reasoning(TextGeneration):
         other = ["thinking"] if asked not in (None, self.thinking.default) else []
         return tuple(sorted([*super().overridden(), *other]))
 
-    def refuse(self, request: models.ModelRequest, machine: Machine) -> int:
-        """Refuse a model before it is loaded, a level of thinking that its family has not got among the reasons."""
-        prepared = models.prepare(request, self.auto_class, machine)
-        name = prepared.origin.repo or prepared.origin.name
-        find_thinking(name, prepared.config.model_type, self.parameters.params).level(self.parameters.thinking, name)
-        return prepared.count
+    # ---- loading
 
-    def load_processor(self, loaded: models.Loaded) -> Any:
+    def find(self, request: Any, machine: Any = None) -> Any:
+        """Find a model, and the level of thinking that is asked for."""
+        prepared = super().find(request, machine)
+        name = prepared.origin.repo or prepared.origin.name
+        self.thinking = find_thinking(name, prepared.config.model_type, self.parameters.params)
+        self.level, self.chosen = self.thinking.level(self.parameters.thinking, name)
+        return prepared
+
+    def read_processor(self) -> Any:
         """Read the model's own tokenizer with its chat template, or make one for a random model."""
-        tokenizer = super().load_processor(loaded)
-        if loaded.origin.architecture is not None:
+        tokenizer = super().read_processor()
+        if self.origin.architecture is not None:
             tokenizer.chat_template = LOCAL_TEMPLATE
+        if tokenizer.chat_template is None:
+            raise ModelError(
+                f"model {self.origin.name!r} has no chat template: it is no chat model; choose task='text_generation'"
+            )
         return tokenizer
 
-    def ready(self, loaded: models.Loaded) -> dict[str, Any]:
-        """Find the family's switch, and let a model with real weights end by itself."""
-        self.open_ended = loaded.facts.real_weights
-        said = super().ready(loaded)
-        name = loaded.origin.repo or loaded.origin.name
-        self.thinking = find_thinking(name, loaded.config.model_type, self.parameters.params)
-        self.level, self.chosen = self.thinking.level(self.parameters.thinking, name)
-        if self.processor.chat_template is None:
-            raise ModelError(f"model {name!r} has no chat template: it is no chat model; choose task='text_generation'")
-        return {**said, "thinking": self.level, "open_ended": self.open_ended}
+    def fit(self) -> dict[str, Any]:
+        """Settle the longest input; name the level."""
+        return {**super().fit(), "thinking": self.level, "open_ended": self.open_ended}
 
-    def decoding_settings(self, checkpoint: Any, new_tokens: int) -> Any:
-        """Return greedy settings; open-ended ones have no least length, except that prefill gives one token."""
-        settings = super().decoding_settings(checkpoint, new_tokens)
-        if self.open_ended and new_tokens > 1:
-            settings.min_new_tokens = None
+    def generation(self, phase: str, new_tokens: int | None = None) -> dict[str, Any] | None:
+        """Return what a phase tells ``generate``; open-ended answers have no least length."""
+        settings = super().generation(phase, new_tokens)
+        if settings is not None and self.open_ended and phase != "prefill":
+            settings["min_new_tokens"] = None
         return settings
+
+    # ---- queries
 
     def texts(self, rows: Sequence[Row]) -> list[str]:
         """Put every question into the chat template, with the switch set."""
@@ -105,8 +160,9 @@ class Reasoning(TextGeneration):
 
     def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
         """Count tokens up to each query's end; refuse more than the stated number."""
-        if phase != "generate" or not self.open_ended:
+        if phase not in ("generate", "call") or not self.open_ended:
             return super().count(phase, inputs, outputs)
+        inputs = self.batch(inputs) if phase == "call" else inputs
         ids = self.new_ids(inputs, outputs)
         if ids.shape[1] > self.new_tokens:
             raise TaskError(
@@ -116,6 +172,7 @@ class Reasoning(TextGeneration):
 
     def answers(self, inputs: Any, outputs: Any) -> list[dict[str, Any]]:
         """Return for every query its text after thinking, and the tokens spent on each part."""
+        inputs = self.batch(inputs) if self.settings.whole else inputs
         return [self._split(ids) for ids in self._ended(self.new_ids(inputs, outputs))]
 
     def score(self, answers: Sequence[dict[str, Any]], rows: Sequence[Row]) -> tuple[Quality, ...]:
@@ -147,7 +204,7 @@ class Reasoning(TextGeneration):
 
     def _ended(self, ids: Any) -> list[list[int]]:
         """Cut every row after its first end token: what follows is padding."""
-        ends = self.decoding[1].eos_token_id
+        ends = self.model.generation_config.eos_token_id
         stop = set(ends if isinstance(ends, list) else [ends])
         rows = ids.tolist()
         lengths = [next((n + 1 for n, token in enumerate(row) if token in stop), len(row)) for row in rows]

@@ -22,7 +22,7 @@ from energylab.tasks import load_task
 from energylab.tasks.base import Row, Task, Tokens
 from energylab.tasks.models import quiet
 from energylab.tasks.reasoning import Reasoning
-from energylab.tasks.text_generation import TextGeneration
+from energylab.tasks.text import TextGeneration
 
 #: Programs told by their command line, their owner's name in the list of models, or both.
 PROGRAMS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama.cpp", "llama-server": "llama.cpp"}
@@ -120,7 +120,7 @@ class ServedTask(Task):
         self._models()
         self._thinking()
 
-    def load_model(self, device: str) -> ModelFacts:
+    def load(self, device: str) -> ModelFacts:
         """Reserve the server for this session, and find out how it gives exactly the stated number of tokens.
 
         Raises
@@ -175,17 +175,33 @@ class ServedTask(Task):
         """Return what is sent for every row."""
         return [row["text"] for row in rows]
 
-    def preprocess(self, rows: Sequence[Row]) -> Any:
+    def prepare(self, rows: Sequence[Row]) -> Any:
         """Return the prompts: the server tokenises."""
         return self.prompts(rows)
 
-    def generate(self, inputs: Sequence[str]) -> list[Reply]:
+    def call(self, phase: str, inputs: Sequence[str]) -> list[Reply]:
         """Ask all prompts at once and wait for every answer. Windows ask under a steady load instead."""
         return asked_together(self.client, inputs)
 
     def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
         """Return the length of every prompt in bytes: its tokens are known to the server alone."""
         return {"input_bytes": tuple(float(len(prompt.encode())) for prompt in self.prompts(rows))}
+
+    def check_row(self, row: Row) -> str | None:
+        """Judge a row as the family does."""
+        return self.family.check_row(row)
+
+    def synthesise(self, count: int, seed: int) -> list[Row]:
+        """Make up rows as the family does."""
+        return self.family.synthesise(count, seed)
+
+    def features(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
+        """Preprocess nothing: the server tokenises."""
+        return {"prompt": self.prompts(rows)}
+
+    def finite(self, inputs: Any, outputs: Any) -> bool:
+        """Take a server's answers as they are: it does not tell its logits."""
+        return True
 
     def check_reply(self, reply: Reply) -> None:
         """Refuse an answer with another number of tokens than stated, or whose prompt came from a cache."""
@@ -239,7 +255,7 @@ class ServedTask(Task):
 
     def _thinking(self) -> tuple[dict[str, Any], str | None]:
         """Return what the thinking switch adds to a request, and the system prompt it needs."""
-        from energylab.tasks.thinking import find_thinking
+        from energylab.tasks.reasoning import find_thinking
 
         p = self.parameters
         if p.thinking is None:
@@ -372,7 +388,7 @@ def store_random(model: str, folder: str | Path, task: str = "text_generation", 
         Precision of the stored weights.
     """
     loaded = load_task(Parameters.check({"task": task, "model": model, "dtype": dtype, "new_tokens": 1}))
-    loaded.load_model("cpu")
+    loaded.load("cpu")
     folder = Path(folder)
     try:
         with quiet():

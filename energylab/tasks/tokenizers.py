@@ -1,10 +1,7 @@
-"""Tokenizers for models with random weights: made on the spot, with the model's own vocabulary size and special ids.
+"""Tokenizers for models with random weights, with the model's own vocabulary size and special ids.
 
-A random model has no files, hence no tokenizer. Its energy depends on how many tokens a text becomes and on the size
-of the embedding and output matrices, so the stand-in must have realistic lengths and ids that span the vocabulary.
-It is a real tokenizer of the same algorithm (WordPiece for the BERT kin, byte-level BPE for the others), trained in
-a second on packaged word lists: the lexicon of common words with their frequencies, and ten thousand rarer ones. Known
-words become one token and others several, as with published tokenizers. The rest of the vocabulary is filled up with
+Energy depends on how many tokens a text becomes and on the size of the vocabulary. So the stand-in is a real tokenizer
+of the family's algorithm, trained in a second on packaged word lists; the rest of the vocabulary is filled up with
 entries that never occur, so that every id the model can generate decodes.
 """
 
@@ -35,27 +32,7 @@ _TRAINING_WORDS = 20_000
 
 
 def local_tokenizer(config: Any, kind: str | None, padding_side: str = "right") -> Any:
-    """Make a tokenizer for a model configuration.
-
-    Parameters
-    ----------
-    config : transformers.PretrainedConfig
-        Gives vocabulary size, special ids and longest input.
-    kind : {"wordpiece", "roberta", "gpt", "llama", "t5"}
-        Algorithm and special tokens of the family.
-    padding_side : {"right", "left"}
-        Where batches are padded.
-
-    Returns
-    -------
-    transformers.PreTrainedTokenizerFast
-        Its length equals the configuration's vocabulary size.
-
-    Raises
-    ------
-    ModelError
-        If `kind` is not known or the vocabulary is too small for an alphabet.
-    """
+    """Make a tokenizer of a kind in `KINDS` for a model configuration, padding batches on one side."""
     from transformers import PreTrainedTokenizerFast
 
     if kind not in KINDS:
@@ -78,17 +55,19 @@ def local_tokenizer(config: Any, kind: str | None, padding_side: str = "right") 
     )
 
 
+def usable_padding(config: Any, tokenizer: Any) -> int | None:
+    """Return an id that a batch may be padded with: one of the vocabulary; None where the tokenizer has none."""
+    size = getattr(config, "vocab_size", None) or len(tokenizer)
+    wanted = [tokenizer.pad_token_id, tokenizer.eos_token_id]
+    return next((token for token in wanted if token is not None and 0 <= token < size), None)
+
+
 def _special_ids(config: Any, kind: str) -> dict[str, int]:
     """Place special tokens at the ids the model's configuration expects; the rest at free ids."""
-    roles = [
-        "pad",
-        "unk",
-        *(role for role in ("bos", "eos", "cls", "sep") if f"<{role}>" in " ".join(KINDS[kind])),
-    ]
-    if "eos" not in roles and kind != "wordpiece":
-        roles.append("eos")
-    if kind in _MASKED:
-        roles.append("mask")
+    marks = " ".join(KINDS[kind])
+    roles = ["pad", "unk", *(role for role in ("bos", "eos", "cls", "sep") if f"<{role}>" in marks)]
+    roles += [] if "eos" in roles or kind == "wordpiece" else ["eos"]
+    roles += ["mask"] if kind in _MASKED else []
     ids: dict[str, int] = {}
     for role in roles:
         wanted = getattr(config, f"{role}_token_id", None)
@@ -96,10 +75,7 @@ def _special_ids(config: Any, kind: str) -> dict[str, int]:
         if isinstance(wanted, int) and 0 <= wanted < config.vocab_size and wanted not in ids.values():
             ids[f"<{role}>"] = wanted
     free = (number for number in range(config.vocab_size) if number not in ids.values())
-    for role in roles:
-        if f"<{role}>" not in ids:
-            ids[f"<{role}>"] = next(free)
-    return ids
+    return ids | {f"<{role}>": next(free) for role in roles if f"<{role}>" not in ids}
 
 
 @lru_cache(maxsize=4)

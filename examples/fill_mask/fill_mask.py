@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from energylab.errors import ModelError
 from energylab.record import Quality
-from energylab.tasks.text import OnePass
+from energylab.tasks.text import TextTask
 
 BLANK = "___"
 
 
-class FillMask(OnePass):
+class FillMask(TextTask):
     """A text with one blank goes through the encoder once; the likeliest word at the blank is the answer."""
 
     columns = ("text", "word")
     references = ("word",)
     head_class = "AutoModelForMaskedLM"
 
-    def ready(self, loaded):
+    def fit(self):
         """Refuse a model that has no token for a blank."""
         if self.processor.mask_token is None:
-            raise ModelError(f"model {loaded.origin.name!r} has no mask token: it was not trained to fill in words")
-        return super().ready(loaded)
+            raise ModelError(f"model {self.origin.name!r} has no mask token: it was not trained to fill in words")
+        return super().fit()
 
     def check_row(self, row):
         """Refuse a text without a blank, or with several."""
@@ -42,7 +42,7 @@ class FillMask(OnePass):
 
     def answers(self, inputs, outputs):
         """Return the likeliest word at each blank; nothing where the blank was cut off with the end of its text."""
-        likeliest = outputs.logits.argmax(dim=-1).cpu()
+        likeliest = outputs.argmax(dim=-1).cpu()
         blanks = inputs["input_ids"].cpu() == self.processor.mask_token_id
         return [self.processor.decode(ids[at]).strip() for ids, at in zip(likeliest, blanks, strict=True)]
 

@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 
 import energylab
 from energylab import published
-from energylab.ratings import moves
+from energylab.ratings import stability
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 _LINK = re.compile(r"(?:\]\(|src=\"|srcset=\")([^)\"#\s]+)")
@@ -90,10 +90,10 @@ def test_what_the_readme_says_of_the_picture_is_so():
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     table = published.load()
     stars = energylab.rate(table, noise=0.01, seed=0)
-    left_out = moves.leave_one_out(table).set_index("model")
-    unsure = moves.sureness(stars).iloc[-1]["unsure"]
-    assert unsure == 9
-    assert "Nine stars are right with less than 95 % probability" in text
+    left_out = stability.leave_one_out(table).set_index("model")
+    unsure = stability.sureness(stars).iloc[-1]["unsure"]
+    assert unsure == 8
+    assert "Eight stars are right with less than 95 % probability" in text
     assert f"The {len(table)} published models" in text
     phi = left_out.loc["microsoft/phi-4"]
     assert f"without `phi-4`, {phi['changed']} of {phi['others']} others would change stars" in text

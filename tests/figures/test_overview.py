@@ -9,8 +9,8 @@ from matplotlib.colors import to_rgba
 
 import energylab
 from energylab.errors import ParameterError
-from energylab.figures.overview import DARK, LIGHT, _apart, overview
-from energylab.ratings import moves
+from energylab.figures.ratings import DARK, LIGHT, _apart, overview
+from energylab.ratings import stability
 
 ENERGIES = {"one": [1, 2, 3, 4.01, 11], "two": [5, 7.5, 30]}  # 3 lies at a fifth of one's range, 4.01 clear of it
 
@@ -31,7 +31,7 @@ def rated():
             for number, joules in enumerate(energies)
         ]
     )
-    return energylab.rate(table, noise=0.02, draws=2000), moves.leave_one_out(table)
+    return energylab.rate(table, noise=0.02, draws=2000), stability.leave_one_out(table)
 
 
 @pytest.fixture(params=[LIGHT, DARK], ids=["light", "dark"])

@@ -10,7 +10,7 @@ mpl.use("Agg")
 import energylab  # noqa: E402
 from energylab.errors import ParameterError  # noqa: E402
 from energylab.figures import stability  # noqa: E402
-from energylab.ratings import compare  # noqa: E402
+from energylab.ratings import stability as ratings_stability  # noqa: E402
 
 SURE = pd.DataFrame({"task": "t", "model": list("abcdefg"), "energy_j": [1, 2, 3, 5, 7, 9, 11.5], "queries": 1.0})
 
@@ -45,5 +45,5 @@ def test_stars_without_a_probability_are_refused():
 
 
 def test_a_scheme_that_rates_nobody_says_so():
-    figure = stability.schemes(compare.by_scheme(SURE, ("equal_width", "reference")))
+    figure = stability.schemes(ratings_stability.by_scheme(SURE, ("equal_width", "reference")))
     assert figure.axes[0].get_title(loc="left") == "reference: rates none of them"

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 import energylab
 from energylab import release, show, store
 from energylab.cli import app
+from energylab.energy import WH_PER_1000_QUERIES, session_energy_j
 from energylab.errors import FormatError, UnknownNameError
 from energylab.figures import windows
 from energylab.formats import Asked, import_files
-from energylab.release.evidence import session_energy_wh
 
 TASK = Asked(task="text_generation")
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
@@ -129,7 +129,7 @@ def test_command_says_unit_totals_and_what_is_missing(repeated, write, tmp_path)
     assert "not stated, and left open: created_utc, task.version" in done.output
     assert "1 new record" in done.output
     done = run("import", path, *words, "--leave-out-invalid")
-    assert "org/m, text_generation: 51.875 Wh per 1,000 queries (imported: somebody else’s figures)" in done.output
+    assert "org/m, text_generation: 51.875 Wh per 1,000 queries (imported" in done.output
     assert "2 runs were left out, as asked" in done.output
 
 
@@ -146,5 +146,5 @@ def test_commands_export(tmp_path):
     assert run("export", "table", tmp_path / "study", "--output", tmp_path / "t").exit_code == 0
     assert run("export", "submission", tmp_path / "study/0", "--output", tmp_path / "s.zip").exit_code == 0
     done = run("import", tmp_path / "s.zip", "--output", tmp_path / "imported")
-    assert f"{session_energy_wh(record):.6g} Wh per 1,000 queries" in done.output
+    assert f"{session_energy_j(record) * WH_PER_1000_QUERIES:.6g} Wh per 1,000 queries" in done.output
     assert "agrees with" in done.output

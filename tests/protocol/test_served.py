@@ -225,7 +225,7 @@ def test_a_served_task_can_be_asked_by_itself(measure):
     _, server = measure()
     values = {"task": "text_generation", "model": "tiny", "model_source": "endpoint", "endpoint": server.endpoint}
     task = load_task(Parameters.check({**values, "new_tokens": 5, "samples": 2}))
-    task.load_model("cpu")
+    task.load("cpu")
     rows, _ = task.load_rows()
-    assert task.answers(None, task.generate(task.preprocess(rows))) == [" 0 1 2 3 4"] * 2
+    assert task.answers(None, task.run("generate", task.prepare(rows))) == [" 0 1 2 3 4"] * 2
     task.close()

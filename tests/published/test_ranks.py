@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from energylab.published.ranks import rank_correlation
+from energylab.published import rank_correlation
 
 
 def table(**tasks):

@@ -1,16 +1,21 @@
 """Bands of every scheme, ties at an edge, and stars within given bands."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-from energylab.errors import DataError, UnknownNameError
+from energylab import published
+from energylab.errors import DataError, ParameterError, UnknownNameError
+from energylab.ratings import rate, rating
 from energylab.ratings.cohorts import Group
-from energylab.ratings.schemes import TIE, Bands, count_stars, get_scheme, stars_for
+from energylab.ratings.schemes import TIE, Bands, Reference, count_stars, freeze, get_scheme, read_reference, stars_for
 
 GROUP = Group("summarization")
+FILE = Path(__file__).parents[2] / "params" / "ratings" / "reference-2025-02.yaml"
 
 
 def published_rule(energy, lowest, highest):
@@ -83,3 +88,77 @@ def test_stars_within_bands_refuse_what_is_no_energy(energy):
 def test_unknown_scheme_names_the_nearest():
     with pytest.raises(UnknownNameError, match="equal_width"):
         get_scheme("equal_widths")
+
+
+def test_the_file_is_what_the_published_table_gives():
+    facts = published.source()
+    content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    bands = rating(published.load(), draws=0).bands
+    assert yaml.safe_load(freeze(bands, content["version"], content["source"], facts["device"])) == content
+
+
+def test_fixed_bands_give_the_published_stars():
+    df = published.load()
+    both = rate(df, Reference(FILE), draws=0).merge(df, on=["task", "model"]).dropna(subset=["published_stars"])
+    assert (both["stars"] == both["published_stars"]).sum() == 156
+
+
+def test_a_model_that_joins_or_leaves_moves_nobody():
+    df = published.load()
+    whole = rate(df, Reference(FILE), draws=0).set_index(["task", "model"])["stars"]
+    part = rate(df.iloc[::3], Reference(FILE), draws=0).set_index(["task", "model"])["stars"]
+    assert part.equals(whole.reindex(part.index))
+
+
+def test_a_single_model_is_rated_by_fixed_bands():
+    df = pd.DataFrame({"task": ["summarization"], "model": "x", "energy_j": 3600.0, "queries": 1000})
+    assert rate(df, Reference(FILE))["stars"].tolist() == [5]
+
+
+def test_a_gain_shared_by_all_moves_stars_of_fixed_bands():
+    df = pd.DataFrame({"task": ["summarization"], "model": "x", "energy_j": 7.6 * 3600, "queries": 1000})
+    p = rate(df, Reference(FILE), noise=1e-6, gain=0.05)
+    assert 0.4 < p["p_star_5"][0] < 0.6
+
+
+def test_another_device_or_an_unknown_task_is_not_rated():
+    df = pd.DataFrame(
+        {"task": ["summarization", "reasoning"], "model": "x", "energy_j": 1.0, "queries": 1, "device": ["CPU", None]}
+    )
+    notes = rate(df, Reference(FILE)).set_index("task")["note"]
+    assert "hold for NVIDIA H100 80GB HBM3, this cohort ran on CPU" in notes["summarization"]
+    assert "has no bands for reasoning" in notes["reasoning"]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("version: x\nsource: y\ndevice: z\nbands: [{task: t, edges_wh: [4, 3, 2, 1]}]", "must be positive and ascend"),
+        ("version: x\nsource: y\ndevice: z\nbands: [{task: t, edges_wh: [1, 2, 3]}]", "bands.0.edges_wh"),
+        ("version: x\nsource: y\nbands: []", "device"),
+        ("a: [", "not a file of reference bands"),
+        ("- 1", "not a file of reference bands"),
+    ],
+)
+def test_a_faulty_file_is_named_with_its_fault(tmp_path, text, fault):
+    path = tmp_path / "bands.yaml"
+    path.write_text(text)
+    with pytest.raises(ParameterError, match=fault):
+        read_reference(path)
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(ParameterError, match="nowhere.yaml"):
+        rate(published.load(), Reference("nowhere.yaml"))
+
+
+def test_a_scheme_of_ones_own_is_named_by_its_file(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "from energylab.ratings.schemes import EqualWidth\n"
+        "class Half(EqualWidth):\n"
+        "    name = 'half'\n"
+        "    def __call__(self, energies_wh, group):\n"
+        "        return super().__call__(energies_wh, group) / 2\n"
+    )
+    df = pd.DataFrame({"task": "t", "model": list("abc"), "energy_j": [3600.0, 7000.0, 21600.0], "queries": 1000})
+    assert rate(df, f"{tmp_path / 'own.py'}:Half")["stars"].tolist() == [5, 3, 1]

@@ -15,20 +15,20 @@ def answer(order: dict) -> dict:
         if order["what"] == "rows":
             rows, facts = task.load_rows()
             return {"rows": rows, "facts": facts.model_dump()}
-        facts = task.load_model("cpu")
+        facts = task.load("cpu")
         if order["what"] == "answers":
             return {"facts": facts.model_dump(), **answers(task)}
     except EnergylabError as error:
         return {"error": type(error).__name__, "message": str(error)}
     weights = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in task.model.parameters())).hexdigest()
-    inputs = task.preprocess([{"text": "A short text."}])
-    new = task.new_ids(inputs, task.generate(inputs)).tolist() if hasattr(task, "new_ids") else None
+    inputs = task.prepare([{"text": "A short text."}])
+    new = task.new_ids(inputs, task.run("generate", inputs)).tolist() if hasattr(task, "new_ids") else None
     return {"facts": facts.model_dump(), "weights": weights, "new_ids": new}
 
 
 def answers(task) -> dict:
     rows, facts = task.load_rows()
-    inputs = task.preprocess(rows)
+    inputs = task.prepare(rows)
     outputs = getattr(task, task.phases[-1])(inputs)
     given = task.answers(inputs, outputs)
     quality = [one.model_dump() for one in task.score(given, rows)]

@@ -41,7 +41,7 @@ def stored(folder, architecture, auto, **changes):
 def loaded(task, model, samples=4, **more):
     made = load_task(Parameters(task=task, model=model, model_source="path", samples=samples, dtype="float32", **more))
     rows, _ = made.load_rows()
-    made.load_model("cpu")
+    made.load("cpu")
     return made, rows
 
 
@@ -52,9 +52,9 @@ def test_text_generation_is_the_pipelines(architecture, tmp_path):
     pipeline = transformers.pipeline("text-generation", model=folder, device="cpu", dtype=torch.float32)
     settings = transformers.GenerationConfig(max_new_tokens=10, min_new_tokens=10, do_sample=False)
     for row in rows:
-        inputs = task.preprocess([row])
+        inputs = task.prepare([row])
         said = pipeline(row["text"], generation_config=settings, return_full_text=False)[0]["generated_text"]
-        assert task.answers(inputs, task.generate(inputs)) == [said]
+        assert task.answers(inputs, task.run("generate", inputs)) == [said]
 
 
 def test_a_checkpoints_own_sampling_and_penalties_are_set_aside(tmp_path):
@@ -64,10 +64,10 @@ def test_a_checkpoints_own_sampling_and_penalties_are_set_aside(tmp_path):
         do_sample=True, temperature=2.0, top_k=5, repetition_penalty=5.0, max_new_tokens=3, num_beams=4, eos_token_id=0
     )
     own.save_pretrained(folder)
-    inputs = plain.preprocess(rows)
-    expected = plain.generate(inputs)
+    inputs = plain.prepare(rows)
+    expected = plain.run("generate", inputs)
     task, _ = loaded("text_generation", folder)
-    found = task.generate(inputs)
+    found = task.run("generate", inputs)
     assert torch.equal(found, expected)
     assert task.count("generate", inputs, found).output == 40
 
@@ -78,11 +78,11 @@ def test_text_classification_is_the_pipelines(architecture, tmp_path):
     task, rows = loaded("text_classification", folder, samples=16)
     pipeline = transformers.pipeline("text-classification", model=folder, device="cpu", dtype=torch.float32)
     for row, said in zip(rows, pipeline([row["text"] for row in rows], top_k=None), strict=True):
-        inputs = task.preprocess([row])
-        scores = task.forward(inputs).logits.softmax(-1)[0]
+        inputs = task.prepare([row])
+        scores = task.run("forward", inputs).logits.softmax(-1)[0]
         named = {task.model.config.id2label[n]: float(score) for n, score in enumerate(scores)}
         assert named == pytest.approx({answer["label"]: answer["score"] for answer in said}, abs=1e-6)
-        assert task.answers(inputs, task.forward(inputs)) == [said[0]["label"]]
+        assert task.answers(inputs, task.run("forward", inputs)) == [said[0]["label"]]
 
 
 @pytest.mark.parametrize("architecture", ["tiny-distilbert", "tiny-roberta"])
@@ -105,8 +105,8 @@ def test_question_answering_finds_the_best_span_there_is(architecture, tmp_path)
             if kinds[a] == kinds[b] == 1
         ]
         _, first, last = max(spans)
-        inputs = task.preprocess([row])
-        assert task.answers(inputs, task.forward(inputs)) == [(offsets[first][0], offsets[last][1])]
+        inputs = task.prepare([row])
+        assert task.answers(inputs, task.run("forward", inputs)) == [(offsets[first][0], offsets[last][1])]
 
 
 PROMPTS = {
@@ -128,9 +128,11 @@ def test_encoder_decoders_answer_as_the_documented_call(task_name, architecture,
     for row in rows:
         ids = tokenizer(prompt.format_map(row), return_tensors="pt", truncation=True, max_length=512).input_ids
         said = model.generate(ids, max_new_tokens=10, min_new_tokens=10, do_sample=False, num_beams=1)
-        inputs = task.preprocess([row])
-        assert task.answers(inputs, task.generate(inputs)) == tokenizer.batch_decode(said, skip_special_tokens=True)
-        assert task.count("prefill", inputs, task.prefill(inputs)).output == 1
+        inputs = task.prepare([row])
+        assert task.answers(inputs, task.run("generate", inputs)) == tokenizer.batch_decode(
+            said, skip_special_tokens=True
+        )
+        assert task.count("prefill", inputs, task.run("prefill", inputs)).output == 1
 
 
 def test_a_model_that_answers_in_words_needs_a_prompt(tmp_path):
@@ -146,8 +148,8 @@ def test_reasoning_is_the_chat_pipelines(tmp_path):
     for row in rows:
         settings = transformers.GenerationConfig(max_new_tokens=12, do_sample=False)
         said = pipeline([{"role": "user", "content": row["text"]}], generation_config=settings)
-        inputs = task.preprocess([row])
-        answer = task.answers(inputs, task.generate(inputs))[0]
+        inputs = task.prepare([row])
+        answer = task.answers(inputs, task.run("generate", inputs))[0]
         assert answer["text"].strip() == said[0]["generated_text"][-1]["content"].strip()
 
 
@@ -163,7 +165,7 @@ def test_similarity_with_other_poolings_is_their_librarys(tmp_path):
         model.save(str(folder))
         task, rows = loaded("sentence_similarity", str(folder))
         expected = model.encode(task.texts(rows), normalize_embeddings=True)
-        assert np.abs(task.forward(task.preprocess(rows)).numpy() - expected).max() < 1e-5
+        assert np.abs(task.run("forward", task.prepare(rows)).numpy() - expected).max() < 1e-5
 
 
 def test_a_similarity_model_with_a_part_that_is_not_computed_is_refused(tmp_path):

@@ -66,18 +66,18 @@ def loaded(task, model, params=None, new_tokens=None):
     values = {"task": task, "model": model, "params": params, "new_tokens": new_tokens}
     made = load_task(Parameters(dtype="float32", samples=8, **values))
     rows, _ = made.load_rows()
-    made.load_model("cpu")
+    made.load("cpu")
     return made, rows
 
 
 @pytest.mark.parametrize("family", SMALL)
 def test_generated_tokens_do_not_depend_on_the_batch(family, small):
     task, rows = loaded("text_generation", f"small-{family}", small)
-    alone = [task.preprocess([row]) for row in rows]
-    together = task.preprocess(rows)
+    alone = [task.prepare([row]) for row in rows]
+    together = task.prepare(rows)
     assert len({inputs["input_ids"].shape[1] for inputs in alone}) > 4  # else nothing would be padded
-    single = [task.generate(inputs) for inputs in alone]
-    batch = task.generate(together)
+    single = [task.run("generate", inputs) for inputs in alone]
+    batch = task.run("generate", together)
     new = task.new_ids(together, batch)
     assert torch.equal(torch.cat([task.new_ids(i, o) for i, o in zip(alone, single, strict=True)]), new)
     assert len(set(map(tuple, new.tolist()))) > 4  # the prompts do matter
@@ -104,9 +104,9 @@ def test_generated_tokens_do_not_depend_on_the_batch(family, small):
 def test_answers_do_not_depend_on_the_batch(task_name, model):
     task, rows = loaded(task_name, model, new_tokens=None if task_name == "sentence_similarity" else 12)
     last = task.phases[-1]
-    alone = [task.preprocess([row]) for row in rows]
+    alone = [task.prepare([row]) for row in rows]
     single = [getattr(task, last)(inputs) for inputs in alone]
-    together = task.preprocess(rows)
+    together = task.prepare(rows)
     batch = getattr(task, last)(together)
     answers = [answer for i, o in zip(alone, single, strict=True) for answer in task.answers(i, o)]
     expected = task.answers(together, batch)

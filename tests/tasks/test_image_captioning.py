@@ -17,7 +17,7 @@ MODELS = ["tiny-blip", "tiny-git", "tiny-pix2struct", "tiny-blip-2", "tiny-blip-
 def loaded(**values):
     task = load_task(Parameters(task="image_captioning", **{"new_tokens": 5, **values}))
     rows, _ = task.load_rows()
-    facts = task.load_model("cpu")
+    facts = task.load("cpu")
     return task, rows, facts
 
 
@@ -25,8 +25,8 @@ def loaded(**values):
 def test_captions_are_those_of_the_documented_call(model):
     """The model's pages show: image processor, then ``generate`` on what it returns."""
     task, rows, _ = loaded(model=model, samples=2)
-    inputs = task.preprocess(rows)
-    mine = task.answers(inputs, task.generate(inputs))
+    inputs = task.prepare(rows)
+    mine = task.answers(inputs, task.run("generate", inputs))
     for row, text in zip(rows, mine, strict=True):
         pixels = task.image_processor(images=Image.open(io.BytesIO(row["image"])).convert("RGB"), return_tensors="pt")
         ids = task.model.generate(**pixels, do_sample=False, num_beams=1, min_new_tokens=5, max_new_tokens=5)
@@ -36,10 +36,10 @@ def test_captions_are_those_of_the_documented_call(model):
 @pytest.mark.parametrize("model", MODELS)
 def test_exactly_the_stated_number_of_tokens_is_generated(model):
     task, rows, _ = loaded(model=model, samples=3)
-    inputs = task.preprocess(rows)
+    inputs = task.prepare(rows)
     assert task.count("preprocess", inputs, inputs).output is None
-    assert task.count("prefill", inputs, task.prefill(inputs)).output == 3
-    outputs = task.generate(inputs)
+    assert task.count("prefill", inputs, task.run("prefill", inputs)).output == 3
+    outputs = task.run("generate", inputs)
     assert task.count("generate", inputs, outputs).output == 15
     with pytest.raises(TaskError, match="4 token"):
         task.count("generate", inputs, [ids[:, :-1] for ids in outputs])
@@ -53,19 +53,19 @@ def test_the_decoder_runs_once_a_token(model):
     inner = inner or getattr(task.model, "decoder", None) or task.model
     runs = []
     inner.get_output_embeddings().register_forward_hook(lambda *_: runs.append(1))
-    inputs = task.preprocess(rows)
-    task.generate(inputs)
+    inputs = task.prepare(rows)
+    task.run("generate", inputs)
     assert len(runs) == 5
-    task.prefill(inputs)
+    task.run("prefill", inputs)
     assert len(runs) == 6
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_batch_answers_as_its_queries_one_by_one(model):
     task, rows, _ = loaded(model=model, samples=8, data_source="synthetic", dtype="float32")
-    whole = task.preprocess(rows)
-    outputs = task.generate(whole)
-    alone = [task.generate(task.preprocess([row])) for row in rows]
+    whole = task.prepare(rows)
+    outputs = task.run("generate", whole)
+    alone = [task.run("generate", task.prepare([row])) for row in rows]
     assert torch.equal(torch.cat([one[0] for one in alone]), _ordered(whole, outputs))
     assert task.count("generate", whole, outputs).output == 8 * task.new_tokens
 
@@ -83,9 +83,9 @@ def test_a_stored_model_is_loaded_captions_and_is_scored(tmp_path):
     again, rows, facts = loaded(model=str(tmp_path), model_source="path", samples=2)
     assert facts.real_weights
     assert facts.architecture == "BlipForConditionalGeneration"
-    inputs = again.preprocess(rows)
-    outputs = again.generate(inputs)
-    assert torch.equal(outputs[0], task.generate(inputs)[0])
+    inputs = again.prepare(rows)
+    outputs = again.run("generate", inputs)
+    assert torch.equal(outputs[0], task.run("generate", inputs)[0])
     # the documented way, from the files alone
     reader, model = AutoProcessor.from_pretrained(tmp_path), BlipForConditionalGeneration.from_pretrained(tmp_path)
     pixels = reader(images=[Image.open(io.BytesIO(row["image"])).convert("RGB") for row in rows], return_tensors="pt")
@@ -100,11 +100,11 @@ def test_a_stored_model_is_loaded_captions_and_is_scored(tmp_path):
 
 def test_random_weights_have_no_quality():
     task, rows, _ = loaded(model="tiny-git", samples=2)
-    inputs = task.preprocess(rows)
-    assert "random weights" in task.score(task.answers(inputs, task.generate(inputs)), rows)[0].meaningless
+    inputs = task.prepare(rows)
+    assert "random weights" in task.score(task.answers(inputs, task.run("generate", inputs)), rows)[0].meaningless
 
 
 @pytest.mark.parametrize("model", ["tiny-bert", "tiny-vit", "tiny-gpt2"])
 def test_a_model_that_captions_nothing_is_refused(model):
     with pytest.raises(ModelError, match=model):
-        load_task(Parameters(task="image_captioning", model=model)).load_model("cpu")
+        load_task(Parameters(task="image_captioning", model=model)).load("cpu")

@@ -10,7 +10,7 @@ from PIL import Image
 from energylab.errors import DataError, ModelError, TaskError
 from energylab.parameters import Parameters
 from energylab.tasks import load_task
-from energylab.tasks.image_generation import clip_score
+from energylab.tasks.diffusion import clip_score
 from energylab.tasks.tokenizers import local_tokenizer
 
 MODELS = ["tiny-stable-diffusion", "tiny-latent-consistency", "tiny-stable-diffusion-xl", "tiny-pixart"]
@@ -19,7 +19,7 @@ MODELS = ["tiny-stable-diffusion", "tiny-latent-consistency", "tiny-stable-diffu
 def loaded(**values):
     task = load_task(Parameters(task="image_generation", **{"diffusion_steps": 2, **values}))
     rows, _ = task.load_rows()
-    facts = task.load_model("cpu")
+    facts = task.load("cpu")
     return task, rows, facts
 
 
@@ -55,8 +55,8 @@ def test_the_stated_steps_are_taken_and_counted(model):
     task, rows, facts = loaded(model=model, samples=2, diffusion_steps=3)
     assert task.phases == ("call",)
     assert facts.settings["diffusion_steps"] == 3
-    inputs = task.preprocess(rows)
-    drawn = task.call(inputs)
+    inputs = task.prepare(rows)
+    drawn = task.run("call", inputs)
     assert drawn.evaluations == len(task.model.scheduler.timesteps)
     task.count("call", inputs, drawn)
     with pytest.raises(TaskError, match=f"ran {drawn.evaluations - 1} times"):
@@ -71,8 +71,8 @@ def test_the_stated_steps_are_taken_and_counted(model):
 @pytest.mark.parametrize("model", MODELS)
 def test_a_batch_draws_as_its_prompts_one_by_one(model):
     task, rows, _ = loaded(model=model, samples=8, dtype="float32")
-    together = task.call(task.preprocess(rows)).images
-    alone = [task.call(task.preprocess([row])).images[0] for row in rows]
+    together = task.run("call", task.prepare(rows)).images
+    alone = [task.run("call", task.prepare([row])).images[0] for row in rows]
     assert np.abs(pixels(together) - pixels(alone)).max() <= 1  # one level of 255, from the order of sums
     assert len({image.tobytes() for image in alone}) == 8
 
@@ -84,14 +84,14 @@ def test_a_stored_pipeline_draws_as_the_documented_call(pipeline_folder):
     assert facts.real_weights
     assert facts.architecture == "StableDiffusionPipeline"
     assert facts.dtype == "float32"
-    inputs = task.preprocess(rows)
+    inputs = task.prepare(rows)
     reference = DiffusionPipeline.from_pretrained(pipeline_folder)
     reference.set_progress_bar_config(disable=True)
-    from energylab.tasks.image_generation import _seed
+    from energylab.tasks.diffusion import _seed
 
     noise = [torch.Generator().manual_seed(_seed(prompt, 0)) for prompt in inputs]
     expected = reference(inputs, num_inference_steps=2, generator=noise).images
-    assert np.array_equal(pixels(task.call(inputs).images), pixels(expected))
+    assert np.array_equal(pixels(task.run("call", inputs).images), pixels(expected))
     random, _, random_facts = loaded(model="tiny-stable-diffusion", samples=2)
     assert facts.parameters == random_facts.parameters
     assert facts.weights_bytes == 4 * facts.parameters
@@ -99,11 +99,11 @@ def test_a_stored_pipeline_draws_as_the_documented_call(pipeline_folder):
 
 def test_the_seed_changes_the_noise():
     first, rows, _ = loaded(model="tiny-stable-diffusion", samples=1)
-    inputs = first.preprocess(rows)
-    drawn = pixels(first.call(inputs).images)
-    assert np.array_equal(drawn, pixels(first.call(inputs).images))
+    inputs = first.prepare(rows)
+    drawn = pixels(first.run("call", inputs).images)
+    assert np.array_equal(drawn, pixels(first.run("call", inputs).images))
     first.parameters = first.parameters.model_copy(update={"seed": 1})
-    assert not np.array_equal(drawn, pixels(first.call(inputs).images))
+    assert not np.array_equal(drawn, pixels(first.run("call", inputs).images))
 
 
 def test_the_precision_reaches_every_network():
@@ -118,7 +118,7 @@ def test_the_precision_reaches_every_network():
 def test_quality_is_stated_only_with_a_clip_model(pipeline_folder, clip_folder):
     path = {"model": str(pipeline_folder), "model_source": "path", "samples": 2}
     task, rows, _ = loaded(**path)
-    images = task.call(task.preprocess(rows)).images
+    images = task.run("call", task.prepare(rows)).images
     unscored = task.score(images, rows)[0]
     assert unscored.value is None
     assert "quality_model" in unscored.meaningless
@@ -151,19 +151,19 @@ def test_a_quality_model_that_is_no_clip_model_is_refused(pipeline_folder):
 @pytest.mark.parametrize("model", ["tiny-bert", "tiny-vit"])
 def test_an_architecture_that_is_no_pipeline_is_refused(model):
     with pytest.raises(ModelError, match="no diffusion pipeline"):
-        load_task(Parameters(task="image_generation", model=model)).load_model("cpu")
+        load_task(Parameters(task="image_generation", model=model)).load("cpu")
 
 
 def test_a_folder_that_is_no_pipeline_is_refused(tmp_path, pipeline_folder):
     parameters = Parameters(task="image_generation", model=str(tmp_path), model_source="path")
     with pytest.raises(ModelError, match=r"no model_index\.json"):
-        load_task(parameters).load_model("cpu")
+        load_task(parameters).load("cpu")
     index = json.loads((pipeline_folder / "model_index.json").read_text())
     (tmp_path / "model_index.json").write_text(json.dumps(index | {"unet": ["diffusers", "NoSuchModel"]}))
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet" / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="NoSuchModel"):
-        load_task(parameters).load_model("cpu")
+        load_task(parameters).load("cpu")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_folder_that_is_no_pipeline_is_refused(tmp_path, pipeline_folder):
 def test_what_a_pipeline_does_not_take_is_refused_by_name(values, said):
     parameters = Parameters(task="image_generation", model="tiny-stable-diffusion", **values)
     with pytest.raises(ModelError, match=said):
-        load_task(parameters).load_model("cpu")
+        load_task(parameters).load("cpu")
 
 
 def test_a_pipeline_too_large_for_the_machine_is_refused():

@@ -14,7 +14,7 @@ from transformers import pipeline
 from energylab.errors import DataError, ModelError
 from energylab.parameters import Parameters
 from energylab.tasks import load_task
-from energylab.tasks.object_detection import mean_average_precision
+from energylab.tasks.vision import mean_average_precision
 
 PARAMS = Path(__file__).parents[2] / "params"
 CLASSIFIERS = ["tiny-vit", "tiny-convnext", "tiny-resnet", "tiny-swin"]
@@ -24,13 +24,13 @@ DETECTORS = ["tiny-detr", "tiny-yolos"]
 def loaded(**values):
     task = load_task(Parameters(**values))
     rows, data = task.load_rows()
-    facts = task.load_model("cpu")
+    facts = task.load("cpu")
     return task, rows, data, facts
 
 
 def answers(task, rows):
-    inputs = task.preprocess(rows)
-    return task.answers(inputs, task.forward(inputs))
+    inputs = task.prepare(rows)
+    return task.answers(inputs, task.run("forward", inputs))
 
 
 def stored(task, folder, names=None):
@@ -57,8 +57,8 @@ def params_with_rows(folder, task, rows):
 def test_classification_answers_as_the_librarys_pipeline(model):
     task, rows, _, _ = loaded(task="image_classification", model=model, samples=3)
     reference = pipeline("image-classification", model=task.model, image_processor=task.image_processor, device="cpu")
-    inputs = task.preprocess(rows)
-    (logits,) = task.forward(inputs)
+    inputs = task.prepare(rows)
+    (logits,) = task.run("forward", inputs)
     for row, mine, answer in zip(rows, logits.softmax(-1), task.answers(inputs, [logits]), strict=True):
         best = reference(Image.open(io.BytesIO(row["image"])).convert("RGB"), top_k=1)[0]
         assert best["label"] == answer
@@ -87,9 +87,9 @@ def test_detection_answers_as_the_librarys_pipeline(model):
 def test_a_batch_answers_as_its_queries_one_by_one(name, model):
     """Synthetic pictures differ in size, so a detector's batch falls into groups."""
     task, rows, _, _ = loaded(task=name, model=model, samples=8, data_source="synthetic", dtype="float32")
-    whole = task.preprocess(rows)
+    whole = task.prepare(rows)
     assert whole.queries == 8
-    together = task.answers(whole, task.forward(whole))
+    together = task.answers(whole, task.run("forward", whole))
     for row, mine in zip(rows, together, strict=True):
         (alone,) = answers(task, [row])
         if name == "image_classification":
@@ -101,7 +101,7 @@ def test_a_batch_answers_as_its_queries_one_by_one(name, model):
 
 def test_a_detectors_batch_falls_into_groups_of_equal_size():
     task, rows, _, _ = loaded(task="object_detection", model="tiny-detr", samples=6, data_source="synthetic")
-    inputs = task.preprocess(rows)
+    inputs = task.prepare(rows)
     assert sorted(len(group.positions) for group in inputs.groups) == [2, 4]  # two of the three sizes are 4:3
     assert sorted(position for group in inputs.groups for position in group.positions) == list(range(6))
     assert {size[::-1] for size in inputs.sizes} == {(640, 480), (800, 600), (1280, 720)}
@@ -110,9 +110,9 @@ def test_a_detectors_batch_falls_into_groups_of_equal_size():
 def test_forward_leaves_the_inputs_as_they_were():
     """The same inputs are measured again and again: they stay on the host, in their own precision."""
     task, rows, _, _ = loaded(task="image_classification", model="tiny-vit", dtype="bfloat16", samples=2)
-    inputs = task.preprocess(rows)
+    inputs = task.prepare(rows)
     before = {name: tensor.clone() for name, tensor in inputs.groups[0].tensors.items()}
-    first, second = task.forward(inputs)[0], task.forward(inputs)[0]
+    first, second = task.run("forward", inputs)[0], task.run("forward", inputs)[0]
     assert torch.equal(first, second)
     assert first.dtype == torch.bfloat16
     for name, tensor in inputs.groups[0].tensors.items():
@@ -221,7 +221,7 @@ def test_wrong_references_are_found_before_anything_is_measured(tmp_path):
 @pytest.mark.parametrize("model", ["tiny-bert", "tiny-whisper"])
 def test_a_model_of_another_task_is_refused(name, model):
     with pytest.raises(ModelError, match=model):
-        load_task(Parameters(task=name, model=model)).load_model("cpu")
+        load_task(Parameters(task=name, model=model)).load("cpu")
 
 
 def test_a_stored_model_without_the_tasks_head_is_refused(tmp_path):
@@ -231,7 +231,7 @@ def test_a_stored_model_without_the_tasks_head_is_refused(tmp_path):
     AutoModel.from_config(task.model.config).save_pretrained(tmp_path)
     task.image_processor.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="classifier"):
-        load_task(Parameters(task="image_classification", model=str(tmp_path), model_source="path")).load_model("cpu")
+        load_task(Parameters(task="image_classification", model=str(tmp_path), model_source="path")).load("cpu")
 
 
 def test_synthetic_pictures_have_the_stated_sizes_and_come_from_the_seed():

@@ -73,7 +73,7 @@ def test_the_yaml_of_an_outside_task_lies_beside_its_class(tmp_path, monkeypatch
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "haiku.py").write_text(
-        "from energylab.tasks.text_generation import TextGeneration\nclass Haiku(TextGeneration):\n    pass\n"
+        "from energylab.tasks.text import TextGeneration\nclass Haiku(TextGeneration):\n    pass\n"
     )
     (package / "haiku.yaml").write_text(
         WHOLE.replace("family: energylab.tasks.text_generation:TextGeneration", "family: haiku.py:Haiku")

@@ -12,7 +12,7 @@ from energylab.errors import ModelError
 from energylab.parameters import Parameters
 from energylab.tasks import diffusion, load_task, models
 from energylab.tasks.architectures import architectures
-from energylab.tasks.images import load_image_processor
+from energylab.tasks.vision import image_processor
 
 TASKS = ("image_classification", "object_detection", "speech_recognition", "image_generation", "image_captioning")
 KNOWN = {name: one for name, one in architectures().items() if set(one.tasks) & set(TASKS)}
@@ -102,7 +102,7 @@ def test_the_image_processor_gives_what_the_network_takes(name):
     architecture = KNOWN[name]
     config = architecture.build_config()
     origin = models.Origin(name, None, architecture=architecture)
-    processor = load_image_processor(models.Loaded(None, config, origin, None))
+    processor = image_processor(origin, config)
     assert type(processor).__name__.endswith("Pil")  # no torchvision needed
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8))
     height, width = processor(images=picture, return_tensors="pt")["pixel_values"].shape[-2:]

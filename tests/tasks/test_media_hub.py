@@ -22,7 +22,7 @@ def files_of(folder):
 
 def stored(task_name, model, folder):
     task = load_task(Parameters(task=task_name, model=model))
-    task.load_model("cpu")
+    task.load("cpu")
     task.model.save_pretrained(folder)
     for part in (getattr(task, "image_processor", None), getattr(task, "extractor", None), task.processor):
         if part is not None and task_name != "image_generation":

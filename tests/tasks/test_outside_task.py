@@ -97,16 +97,16 @@ def test_architectures_of_ones_own_lie_beside_the_task(tmp_path):
     family = {"family": "mine", "model_type": "bert", "tokenizer": "wordpiece", "models": [row]}
     (tmp_path / "shapes" / "mine.yaml").write_text(yaml.safe_dump(family))
     task = load_task(Parameters(task=variant(tmp_path, architectures="shapes"), model="my-bert", samples=2))
-    assert task.load_model("cpu").name == "my-bert"
+    assert task.load("cpu").name == "my-bert"
     task.load_rows()
     with pytest.raises(UnknownNameError, match="did you mean 'my-bert'"):
-        load_task(Parameters(task=task.parameters.task, model="my-bertt")).load_model("cpu")
+        load_task(Parameters(task=task.parameters.task, model="my-bertt")).load("cpu")
 
 
 def test_a_folder_of_architectures_that_is_not_there_is_named(tmp_path):
     task = load_task(Parameters(task=variant(tmp_path, architectures="nowhere"), model="tiny-bert"))
     with pytest.raises(ModelError, match="nowhere is not a folder"):
-        task.load_model("cpu")
+        task.load("cpu")
 
 
 def test_without_a_published_data_set_hub_data_is_refused():
@@ -142,15 +142,15 @@ def test_a_phase_that_the_protocol_does_not_know_is_refused_before_anything_is_m
 
 def test_a_model_without_a_mask_token_is_refused():
     with pytest.raises(EnergylabError):
-        load_task(Parameters(task=TASK, model="tiny-gpt2")).load_model("cpu")
+        load_task(Parameters(task=TASK, model="tiny-gpt2")).load("cpu")
 
 
 def test_a_made_up_text_has_one_blank_and_a_cut_one_no_answer():
     task = load_task(Parameters(task=TASK, model="tiny-bert", data_source="synthetic", samples=5))
     rows, _ = task.load_rows()
-    task.load_model("cpu")
+    task.load("cpu")
     assert all(row["text"].count("___") == 1 for row in rows)
     task.max_input_tokens = 4
     long = [{"text": "One two three four five six seven eight ___."}]
-    inputs = task.preprocess(long)
-    assert task.answers(inputs, task.forward(inputs)) == [""]
+    inputs = task.prepare(long)
+    assert task.answers(inputs, task.run("forward", inputs)) == [""]

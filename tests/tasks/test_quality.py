@@ -100,7 +100,7 @@ def test_the_last_number_of_a_text(text, number):
 def test_bits_per_byte_of_a_uniform_model_is_the_entropy_of_its_tokens():
     task = load_task(Parameters(task="text_generation", model="tiny-gpt2", dtype="float32", samples=4))
     rows, _ = task.load_rows()
-    task.load_model("cpu")
+    task.load("cpu")
     task.facts = task.facts.model_copy(update={"real_weights": True})
     with torch.no_grad():
         task.model.lm_head.weight.zero_()  # every token equally likely

@@ -9,7 +9,7 @@ from energylab.parameters import Parameters
 from energylab.record import ModelFacts
 from energylab.tasks import load_task
 from energylab.tasks.architectures import find_architecture
-from energylab.tasks.thinking import PLAIN, find_thinking
+from energylab.tasks.reasoning import PLAIN, find_thinking
 from energylab.tasks.tokenizers import local_tokenizer
 
 #: Shows all that a template may be told, the way the families' own templates use it.
@@ -33,7 +33,7 @@ def stored(folder, architecture="tiny-qwen3", template=TEMPLATE):
 def loaded(folder, **more):
     values = {"model": folder, "model_source": "path", "samples": 2, "new_tokens": 16, **more}
     task = load_task(Parameters(task="reasoning", **values))
-    task.load_model("cpu")
+    task.load("cpu")
     return task, task.load_rows()[0]
 
 
@@ -120,7 +120,7 @@ def test_an_answer_without_thinking_is_all_answer(folder):
 
 def test_tokens_are_counted_up_to_each_querys_end(folder):
     task, rows = loaded(folder, new_tokens=8)
-    inputs = task.preprocess(rows)
+    inputs = task.prepare(rows)
     end = task.decoding[1].eos_token_id
     new = torch.tensor([[7, 8, end, 0, 0, 0, 0, 0], [7] * 8])
     outputs = torch.cat([inputs["input_ids"], new], dim=1)
@@ -128,16 +128,16 @@ def test_tokens_are_counted_up_to_each_querys_end(folder):
     assert [answer["answer_tokens"] + answer["thinking_tokens"] for answer in task.answers(inputs, outputs)] == [3, 8]
     with pytest.raises(TaskError, match="9 tokens a query, at most 8"):
         task.count("generate", inputs, torch.cat([outputs, new[:, :1]], dim=1))
-    assert task.count("prefill", inputs, task.prefill(inputs)).output == 2
+    assert task.count("prefill", inputs, task.run("prefill", inputs)).output == 2
 
 
 def test_a_real_model_may_end_before_the_limit(folder):
     """The end token is made the likeliest, so that generation stops at once."""
     task, rows = loaded(folder, new_tokens=8)
-    inputs = task.preprocess(rows)
-    first = task.prefill(inputs)[:, -1]
+    inputs = task.prepare(rows)
+    first = task.run("prefill", inputs)[:, -1]
     task.decoding[1].eos_token_id = first.unique().tolist()
-    outputs = task.generate(inputs)
+    outputs = task.run("generate", inputs)
     assert task.new_ids(inputs, outputs).shape[1] == 1
     assert task.count("generate", inputs, outputs).output == 2
 
@@ -145,11 +145,11 @@ def test_a_real_model_may_end_before_the_limit(folder):
 def test_random_weights_give_exactly_the_stated_number():
     task = load_task(Parameters(task="reasoning", model="tiny-qwen3", samples=2, new_tokens=6))
     rows, _ = task.load_rows()
-    facts = task.load_model("cpu")
+    facts = task.load("cpu")
     assert facts.settings["open_ended"] is False
-    inputs = task.preprocess(rows)
-    assert task.count("generate", inputs, task.generate(inputs)).output == 12
-    assert task.extra(task.answers(inputs, task.generate(inputs))) == {"thinking_tokens": None}
+    inputs = task.prepare(rows)
+    assert task.count("generate", inputs, task.run("generate", inputs)).output == 12
+    assert task.extra(task.answers(inputs, task.run("generate", inputs))) == {"thinking_tokens": None}
 
 
 def test_the_published_limit_is_8192_tokens():

@@ -104,7 +104,7 @@ def test_a_server_without_a_cache_is_asked_the_prompts_as_they_are(start):
 def test_an_answer_from_the_cache_is_a_failed_query_where_the_cache_counts_as_off(start):
     server = start()
     task = load_task(Parameters.check(values(server)))
-    task.load_model("cpu")
+    task.load("cpu")
     task.close()
     task.prompt_cache = "off"
     task.check_reply(reply(cached=10))

@@ -14,7 +14,7 @@ from transformers import pipeline
 from energylab.errors import DataError, ModelError, TaskError
 from energylab.parameters import Parameters
 from energylab.tasks import load_task
-from energylab.tasks.audio import babble, decode_audio, duration_s
+from energylab.tasks.speech import babble, decode_audio, duration_s
 
 PARAMS = Path(__file__).parents[2] / "params"
 SAMPLE = PARAMS / "samples" / "speech_recognition"
@@ -25,7 +25,7 @@ IN_WORDS = ["tiny-whisper", "tiny-speech-to-text"]
 def loaded(**values):
     task = load_task(Parameters(task="speech_recognition", **{"new_tokens": 6, **values}))
     rows, _ = task.load_rows()
-    facts = task.load_model("cpu")
+    facts = task.load("cpu")
     return task, rows, facts
 
 
@@ -69,8 +69,8 @@ def test_ctc_answers_as_the_librarys_pipeline(model):
     reference = pipeline(
         "automatic-speech-recognition", model=task.model, tokenizer=task.processor, feature_extractor=task.extractor
     )
-    inputs = task.preprocess(rows)
-    for row, mine in zip(rows, task.answers(inputs, task.forward(inputs)), strict=True):
+    inputs = task.prepare(rows)
+    for row, mine in zip(rows, task.answers(inputs, task.run("forward", inputs)), strict=True):
         clip = {"raw": decode_audio(row["audio"]), "sampling_rate": 16_000}
         assert reference(clip)["text"] == mine
         assert mine
@@ -80,7 +80,7 @@ def test_ctc_answers_as_the_librarys_pipeline(model):
 def test_encoder_decoders_answer_as_the_documented_call(model):
     """Features by the extractor, then ``generate`` with plain arguments, as the models' pages show."""
     task, rows, _ = loaded(model=model, samples=2)
-    mine = task.answers(task.preprocess(rows), task.generate(task.preprocess(rows)))
+    mine = task.answers(task.prepare(rows), task.run("generate", task.prepare(rows)))
     for row, text in zip(rows, mine, strict=True):
         clip = decode_audio(row["audio"])
         features = task.extractor(clip, sampling_rate=16_000, return_tensors="pt")
@@ -90,24 +90,24 @@ def test_encoder_decoders_answer_as_the_documented_call(model):
 
 def test_greedy_decoding_is_the_argmax_of_the_logits():
     task, rows, _ = loaded(model="tiny-speech-to-text", samples=1)
-    inputs = task.preprocess(rows)
+    inputs = task.prepare(rows)
     ids = torch.tensor([[task.model.config.decoder_start_token_id]])
     for _ in range(6):
         with torch.no_grad():
             logits = task.model(**inputs.groups[0].tensors, decoder_input_ids=ids).logits[:, -1].clone()
         logits[:, task.model.config.eos_token_id] = -torch.inf  # it must not stop early
         ids = torch.cat([ids, logits.argmax(-1, keepdim=True)], dim=1)
-    assert torch.equal(task.generate(inputs)[0], ids)
+    assert torch.equal(task.run("generate", inputs)[0], ids)
 
 
 @pytest.mark.parametrize("model", CTC + IN_WORDS)
 def test_a_batch_answers_as_its_queries_one_by_one(model):
     task, rows, _ = loaded(model=model, samples=8, dtype="float32")
-    whole = task.preprocess(rows)
+    whole = task.prepare(rows)
     outputs = last(task, whole)
     together = task.answers(whole, outputs)
     counted = task.count(task.phases[-1], whole, outputs)
-    alone = [task.preprocess([row]) for row in rows]
+    alone = [task.prepare([row]) for row in rows]
     answered = [last(task, one) for one in alone]
     assert [task.answers(one, output)[0] for one, output in zip(alone, answered, strict=True)] == together
     singles = [task.count(task.phases[-1], one, output) for one, output in zip(alone, answered, strict=True)]
@@ -116,20 +116,20 @@ def test_a_batch_answers_as_its_queries_one_by_one(model):
 
 def test_padding_a_masked_batch_changes_no_frame():
     task, rows, _ = loaded(model="tiny-hubert", samples=3)
-    whole = task.preprocess(rows)
+    whole = task.prepare(rows)
     assert len(whole.groups) == 1
-    (together,) = task.forward(whole)
+    (together,) = task.run("forward", whole)
     for position, row in enumerate(rows):
-        (alone,) = task.forward(task.preprocess([row]))
+        (alone,) = task.run("forward", task.prepare([row]))
         assert torch.allclose(alone[0], together[position, : alone.shape[1]], atol=1e-5)
 
 
 @pytest.mark.parametrize("model", IN_WORDS)
 def test_exactly_the_stated_number_of_tokens_is_generated(model):
     task, rows, _ = loaded(model=model, samples=2, new_tokens=9)
-    inputs = task.preprocess(rows)
-    assert task.count("prefill", inputs, task.prefill(inputs)).output == 2
-    outputs = task.generate(inputs)
+    inputs = task.prepare(rows)
+    assert task.count("prefill", inputs, task.run("prefill", inputs)).output == 2
+    outputs = task.run("generate", inputs)
     assert task.count("generate", inputs, outputs).output == 18
     with pytest.raises(TaskError, match="8 token"):
         task.count("generate", inputs, [ids[:, :-1] for ids in outputs])
@@ -140,7 +140,7 @@ def test_a_multilingual_whisper_detects_the_language_as_the_real_one():
     task, rows, _ = loaded(model="tiny-whisper", samples=1)
     runs = []
     task.model.model.encoder.register_forward_hook(lambda *_: runs.append(1))
-    task.generate(task.preprocess(rows))
+    task.run("generate", task.prepare(rows))
     assert len(runs) == 2
 
 
@@ -154,8 +154,8 @@ def test_a_whisper_out_of_words_does_not_begin_again():
     task.model.proj_out.bias.data[650] = 1.0  # beyond no_timestamps_token_id: a timestamp
     runs = []
     task.model.model.decoder.register_forward_hook(lambda *_: runs.append(1))
-    inputs = task.preprocess(rows)
-    outputs = task.generate(inputs)
+    inputs = task.prepare(rows)
+    outputs = task.run("generate", inputs)
     assert task.count("generate", inputs, outputs).output == task.new_tokens
     assert len(runs) == task.new_tokens + 1  # and one to detect the language
 
@@ -164,11 +164,11 @@ def test_nothing_is_logged_while_a_model_answers(caplog):
     import logging
 
     task, rows, _ = loaded(model="tiny-whisper", samples=2)
-    inputs = task.preprocess(rows)
+    inputs = task.prepare(rows)
     root = logging.getLogger("transformers")
     root.addHandler(caplog.handler)
     try:
-        task.generate(inputs)
+        task.run("generate", inputs)
     finally:
         root.removeHandler(caplog.handler)
     assert caplog.records == []
@@ -200,8 +200,8 @@ def test_answers_that_are_scored_stop_where_the_model_stops():
     task.model.lm_head.bias.data.zero_()
     task.model.lm_head.bias.data[task.model.config.eos_token_id] = 2.0  # it would stop at once
     task.model.lm_head.bias.data[50] = 1.0  # or else say this
-    inputs = task.preprocess(rows)
-    forced = task.generate(inputs)
+    inputs = task.prepare(rows)
+    forced = task.run("generate", inputs)
     assert forced[0][0, 1:].tolist() == [50] * 12
     said = task.processor.decode([50] * 12).strip()
     assert task.answers(inputs, forced) == [said]
@@ -228,8 +228,8 @@ def test_a_checkpoint_of_the_first_days_is_loaded(tmp_path):
     assert any("weight_g" in name for name in renamed)
     save_file(renamed, tmp_path / "model.safetensors", {"format": "pt"})
     again, rows, facts = loaded(model=folder, model_source="path", samples=1)
-    inputs = task.preprocess(rows)
-    assert torch.allclose(again.forward(inputs)[0], task.forward(inputs)[0], atol=1e-6)
+    inputs = task.prepare(rows)
+    assert torch.allclose(again.run("forward", inputs)[0], task.run("forward", inputs)[0], atol=1e-6)
     assert facts.real_weights
 
 
@@ -247,8 +247,8 @@ def test_a_model_trained_only_to_listen_is_refused(tmp_path):
 
 def test_random_weights_have_no_quality():
     task, rows, _ = loaded(model="tiny-hubert", samples=2)
-    inputs = task.preprocess(rows)
-    assert "random weights" in task.score(task.answers(inputs, task.forward(inputs)), rows)[0].meaningless
+    inputs = task.prepare(rows)
+    assert "random weights" in task.score(task.answers(inputs, task.run("forward", inputs)), rows)[0].meaningless
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_a_clip_without_sound_is_refused_by_its_row(tmp_path, clip, said):
 @pytest.mark.parametrize("model", ["tiny-bert", "tiny-vit", "tiny-gpt2"])
 def test_a_model_that_hears_nothing_is_refused(model):
     with pytest.raises(ModelError, match="does not recognise speech"):
-        load_task(Parameters(task="speech_recognition", model=model)).load_model("cpu")
+        load_task(Parameters(task="speech_recognition", model=model)).load("cpu")
 
 
 def test_more_tokens_than_the_decoder_has_places_are_refused():

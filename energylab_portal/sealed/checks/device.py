@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from energylab.protocol.checks import failure_reasons, state_reasons
 from energylab.protocol.settings import Settings
+from energylab.protocol.validity import failure_reasons, state_reasons
 from energylab_portal.sealed.checks.base import judged, undecided, valid_windows
 from energylab_portal.sealed.statement import ClosedRun
 from energylab_portal.sealed.verdict import Check

@@ -211,7 +211,7 @@ class Hostile(Task):
         digest = hashlib.sha256(repr(rows).encode()).hexdigest()
         return rows, DataFacts(name="attempts", source="given", digest=digest, queries=len(rows))
 
-    def load_model(self, device):
+    def load(self, device):
         """There is no model."""
         self._done: dict[str, str] = {}
         return ModelFacts(name="hostile", source="path", parameters=500, dtype="float16", weights_bytes=1000)

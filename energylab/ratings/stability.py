@@ -1,0 +1,564 @@
+"""What moves a star: noise, boards, models that leave or join, another scheme, another way to count, a new release."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import optimize
+
+from energylab.errors import DataError, ParameterError, unknown_name
+from energylab.ratings.chances import chances, pairwise, rank_sets
+from energylab.ratings.cohorts import Group
+from energylab.ratings.rating import PROBABILITIES, SURE, Peers, Rating, check_options, peers_of, rate, rating
+from energylab.ratings.schemes import Bands, Scheme, count_stars, get_scheme, stars_for
+from energylab.ratings.uncertainty import stated
+
+KEYS = ["task", "model_class", "model"]
+_UNKNOWN = "no star has a probability: repeat the sessions, or rate with noise=0.01 for 1 %"
+
+
+def neat(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
+    """Return a table as a page shows it: tasks in words and in front, fixed decimals, empty where nothing is known."""
+    shown = table.rename(columns={"model_class": "class"}).astype(object)
+    for name in table.select_dtypes("float"):
+        shown[name] = [f"{value:.{digits}f}" for value in table[name]]
+    shown = shown.where(table.notna().to_numpy(), "")
+    shown["task"] = shown["task"].str.replace("_", " ")
+    return shown.set_index("task").rename_axis(index=None, columns="task")
+
+
+def shown_probability(stars: pd.DataFrame) -> np.ndarray:
+    """Probability of the shown star of rated models; NaN where unknown."""
+    return stars[list(PROBABILITIES)].to_numpy()[np.arange(len(stars)), stars["stars"].to_numpy(dtype=int) - 1]
+
+
+def sureness(stars: pd.DataFrame) -> pd.DataFrame:
+    """Count the stars of each group that are not sure.
+
+    Parameters
+    ----------
+    stars : pandas.DataFrame
+        From `rate`, with probabilities.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per group and a last one for all: ``task, model_class, models`` (with a star), ``unsure`` (shown star
+        below a probability of `SURE`), ``expected_wrong`` (sum of the probabilities that the shown star is not the
+        true one), ``least_sure``, ``p_least``.
+    """
+    shown = stars[stars["stars"].notna() & stars["p_star_1"].notna()]
+    if shown.empty:
+        raise ParameterError(_UNKNOWN)
+    shown = shown.assign(p_shown=shown_probability(shown))
+    rows = [_sureness_of(part) for _, part in shown.groupby(["cohort", *KEYS[:2]], dropna=False, sort=False)]
+    total = {**_sureness_of(shown), "task": "all", "model_class": pd.NA}
+    return pd.DataFrame([*rows, total]).astype({"model_class": "string"})
+
+
+def _sureness_of(part: pd.DataFrame) -> dict[str, object]:
+    least = part.loc[part["p_shown"].idxmin()]
+    return {
+        "task": part["task"].iloc[0],
+        "model_class": part["model_class"].iloc[0],
+        "models": len(part),
+        "unsure": int((part["p_shown"] < SURE).sum()),
+        "expected_wrong": float((1 - part["p_shown"]).sum()),
+        "least_sure": least["model"],
+        "p_least": float(least["p_shown"]),
+    }
+
+
+def under_noise(
+    df: pd.DataFrame,
+    noises: Sequence[float] = (0.001, 0.01, 0.02, 0.05),
+    scheme: str | Scheme = "equal_width",
+    *,
+    gain: float = 0.0,
+    own_boards: bool = False,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Ask what a stated noise would do to each star, whatever the table knows of its own.
+
+    Parameters
+    ----------
+    df, scheme, draws, seed
+        As in `rating.rating`.
+    noises : sequence of float
+        Relative standard errors of every figure.
+    gain : float, default 0.0
+        Largest relative gain error of a board's sensor.
+    own_boards : bool, default False
+        Whether every model ran on a board of its own; otherwise all share one, and its gain moves no star of a
+        relative scheme.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per noise and model: ``noise, task, model_class, model, cohort, stars``, the probabilities, and
+        ``p_flip``, the probability that the shown star is not the true one.
+    """
+    check_options(gain=gain, draws=draws)
+    scheme, parts = get_scheme(scheme), []
+    for peers, names, stars in _rated(df, scheme):
+        for noise in noises:
+            check_options(noise=noise)
+            uncertainty = stated(peers.rows.size, noise, gain, own_boards)
+            p, _ = chances(peers.energies_wh, uncertainty, scheme, peers.group, draws, peers.rng(seed))
+            part = _keys(peers, names).assign(stars=stars, **dict(zip(PROBABILITIES, p.T, strict=True)))
+            parts.append(part.assign(noise=noise, p_flip=1 - p[np.arange(len(p)), stars - 1]))
+    table = pd.concat(parts, ignore_index=True)
+    return table[["noise", *(name for name in table if name != "noise")]]
+
+
+def most_doubtful(swept: pd.DataFrame, most: int = 10) -> pd.DataFrame:
+    """Return the models whose stars noise moves most: ``p_flip`` of `under_noise`, one column a noise."""
+    keys = [*KEYS, "cohort", "stars"]
+    wide = swept.assign(model_class=swept["model_class"].fillna("")).pivot(index=keys, columns="noise", values="p_flip")
+    top = wide.loc[wide.sum(axis=1).sort_values(ascending=False, kind="stable").index[:most]].droplevel("cohort")
+    top.columns = [f"{100 * noise:g} %" for noise in top.columns]
+    return top.reset_index()
+
+
+def doubtful_by_noise(one_board: pd.DataFrame, own_boards: pd.DataFrame) -> pd.DataFrame:
+    """Count, noise by noise, stars that are not sure and stars to expect wrong; both tables from `under_noise`."""
+    flips = {"all on one board": one_board, "every model on its own board": own_boards}
+    counted = {
+        title: swept.groupby("noise")["p_flip"].agg(doubtful=lambda p: int((p > 1 - SURE).sum()), wrong="sum").round(1)
+        for title, swept in flips.items()
+    }
+    table = pd.concat(counted, axis=1)
+    return table.set_axis([f"{100 * noise:g} %" for noise in table.index]).rename_axis("noise of each figure")
+
+
+def leave_one_out(df: pd.DataFrame, scheme: str | Scheme = "equal_width") -> pd.DataFrame:
+    """Leave out each model in turn, and count whose stars change: who holds up the scale?
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per model left out, in the order of `rate`: ``task, model_class, model, cohort, energy_wh, stars,
+        others`` (models that remain), ``changed`` (of these, how many get another star), ``gained, lost`` (stars in
+        all); missing where the others alone earn no stars.
+    """
+    scheme, parts = get_scheme(scheme), []
+    for peers, names, stars in _rated(df, scheme):
+        moved = np.concatenate([*_without_each(peers, scheme, stars)])
+        counts = {
+            "changed": np.abs(np.sign(moved)).sum(axis=1),
+            "gained": np.clip(moved, 0, None).sum(axis=1),
+            "lost": np.clip(-moved, 0, None).sum(axis=1),
+        }
+        whole = {name: pd.array(values, dtype="Float64").astype("Int64") for name, values in counts.items()}
+        part = _keys(peers, names).assign(energy_wh=peers.energies_wh, stars=stars, others=peers.rows.size - 1)
+        parts.append(part.assign(**whole))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _without_each(peers: Peers, scheme: Scheme, stars: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield, for blocks of models left out, the change of every other model's stars; NaN where not rated."""
+    models = peers.rows.size
+    block = max(1, 2_000_000 // models)
+    for start in range(0, models, block):
+        left_out = np.arange(start, min(start + block, models))
+        others = np.arange(models - 1) + (np.arange(models - 1) >= left_out[:, None])
+        energies = peers.energies_wh[others]
+        change = (count_stars(energies, scheme(energies, peers.group)) - stars[others]).astype(float)
+        # Only equal energies, or a single one, can be refused: ask of those alone.
+        for row in np.flatnonzero(energies.min(axis=1) == energies.max(axis=1)):
+            if scheme.refusal(energies[row], peers.group):
+                change[row] = np.nan
+        yield change
+
+
+def joins(
+    df: pd.DataFrame, factors: Sequence[float] = (0.5, 1.0, 1.5, 2.0, 5.0, 10.0), scheme: str | Scheme = "equal_width"
+) -> pd.DataFrame:
+    """Let one more model join each group, and count whose stars change though nothing was measured anew.
+
+    Parameters
+    ----------
+    df, scheme
+        As in `rating.rating`.
+    factors : sequence of float
+        Energy of the joining model, as a multiple of the group's highest.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per factor and group: ``factor, task, model_class, cohort, models, changed, share``.
+    """
+    scheme, rows = get_scheme(scheme), []
+    if not all(np.isfinite(factor) and factor > 0 for factor in factors):
+        raise ParameterError(f"factors={factors!r}: give positive multiples of the highest energy")
+    for peers, names, stars in _rated(df, scheme):
+        key = _keys(peers, names).iloc[0].drop("model").to_dict()
+        for factor in factors:
+            joined = np.append(peers.energies_wh, factor * peers.energies_wh.max())
+            changed = int(np.count_nonzero(count_stars(joined, scheme(joined, peers.group))[:-1] != stars))
+            rows.append({"factor": factor, **key, "models": len(stars), "changed": changed})
+    table = pd.DataFrame(rows).astype({"model_class": "string"})
+    return table.assign(share=table["changed"] / table["models"])
+
+
+def margins(df: pd.DataFrame, scheme: str | Scheme = "equal_width") -> pd.DataFrame:
+    """Return how near each model stands to the edge of its band, the bands held where they are.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per model: ``task, model_class, model, cohort, energy_wh, stars, edge_wh`` (the nearest) and
+        ``margin``: the relative change of its energy that reaches the edge, negative for one below it.
+    """
+    scheme, parts = get_scheme(scheme), []
+    for peers, names, stars in _rated(df, scheme):
+        edges = np.asarray(scheme(peers.energies_wh, peers.group))
+        change = edges / peers.energies_wh[:, None] - 1
+        nearest = np.abs(change).argmin(axis=1)
+        part = _keys(peers, names).assign(energy_wh=peers.energies_wh, stars=stars, edge_wh=edges[nearest])
+        parts.append(part.assign(margin=change[np.arange(len(change)), nearest]))
+    return pd.concat(parts, ignore_index=True)
+
+
+def resolvable_ratio(gain: float = 0.05, level: float = 0.95) -> float:
+    """Return by what factor two figures from two boards must differ before their order is sure.
+
+    With gains g uniform on ±gain, independent, two models of measured ratio q are in the right order with
+    probability ``1 - ((1 + gain) - q (1 - gain))² / (8 q gain²)``; without gain error, 1.
+    """
+    check_options(gain=gain, level=level)
+    if level <= 0.5:
+        raise ParameterError(f"level={level!r}: two equal figures are in the right order with probability 0.5 already")
+    low, high = 1 - gain, 1 + gain
+    if gain == 0:
+        return 1.0
+    return float(optimize.brentq(lambda q: 1 - (high - q * low) ** 2 / (8 * q * gain**2) - level, 1.0, high / low))
+
+
+def _rated(df: pd.DataFrame, scheme: Scheme) -> Iterator[tuple[Peers, np.ndarray, np.ndarray]]:
+    """Yield every group that earns stars, with its models' names and stars."""
+    found = 0
+    for peers, names in peers_of(df):
+        if peers.rows.size and not scheme.refusal(peers.energies_wh, peers.group):
+            found += 1
+            stars = count_stars(peers.energies_wh, scheme(peers.energies_wh, peers.group))
+            yield peers, names, stars.astype(np.int64)
+    if not found:
+        raise ParameterError(f"no group of this table earns stars by {scheme.name}; see the notes of `rate`")
+
+
+def _keys(peers: Peers, names: np.ndarray) -> pd.DataFrame:
+    group = peers.group
+    keys = {"task": group.task, "model_class": group.model_class or pd.NA, "model": names, "cohort": group.cohort}
+    return pd.DataFrame(keys).astype({"task": "string", "model_class": "string", "cohort": "string"})
+
+
+@dataclass(frozen=True)
+class Order:
+    """How sure the order of one group's models is.
+
+    Attributes
+    ----------
+    group : Group
+        What they share.
+    table : pandas.DataFrame
+        One row per model by energy: ``model, energy_wh, rank`` (1 uses least), ``rank_low, rank_high`` (confidence
+        set for all ranks at once), ``p_next`` (probability that it truly uses less than the next model).
+    pairwise : pandas.DataFrame
+        Probability that the model of the row truly uses less than that of the column; the diagonal is NaN.
+    tau : float
+        Kendall's tau to expect between the list and the true order.
+    """
+
+    group: Group
+    table: pd.DataFrame
+    pairwise: pd.DataFrame
+    tau: float
+
+
+def orders(
+    df: pd.DataFrame,
+    *,
+    noise: float | None = None,
+    gain: float = 0.05,
+    draws: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[Order, ...]:
+    """Say how sure the order of the models is, one group of at least two models at a time; options as in `rating`.
+
+    Time and memory grow with the square of a group's size.
+    """
+    check_options(noise=noise, gain=gain, draws=draws, level=level)
+    known = [(peers, names) for peers, names in peers_of(df, noise, gain) if peers.uncertainty and len(names) > 1]
+    if not known or draws < 1:
+        raise ParameterError("nothing to redraw: repeat the sessions, or state a noise, and ask for at least one draw")
+    return tuple(_order(peers, names, draws, seed, level) for peers, names in known)
+
+
+def _order(peers: Peers, names: np.ndarray, draws: int, seed: int, level: float) -> Order:
+    probability = pairwise(peers.energies_wh, peers.uncertainty, draws, peers.rng(seed))
+    low, high = rank_sets(peers.energies_wh, peers.uncertainty, level)
+    above = probability[np.triu_indices(len(names), 1)]
+    facts = {"model": names, "energy_wh": peers.energies_wh, "rank": np.arange(1, len(names) + 1)}
+    sets = {"rank_low": low, "rank_high": high, "p_next": np.append(np.diagonal(probability, 1), np.nan)}
+    named = pd.DataFrame(probability, index=names, columns=names)
+    return Order(peers.group, pd.DataFrame({**facts, **sets}), named, float(2 * above.mean() - 1))
+
+
+def order_summary(found: tuple[Order, ...]) -> pd.DataFrame:
+    """Sum orders up, one row a group.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``task, model_class, models, doubtful_pairs`` (of neighbours whose order is less probable than `SURE`),
+        ``widest_rank`` (most ranks that a range holds), ``tau``.
+    """
+    rows = [
+        {
+            "task": each.group.task,
+            "model_class": each.group.model_class,
+            "models": len(each.table),
+            "doubtful_pairs": int((each.table["p_next"] < SURE).sum()),
+            "widest_rank": int((each.table["rank_high"] - each.table["rank_low"]).max()) + 1,
+            "tau": each.tau,
+        }
+        for each in found
+    ]
+    return pd.DataFrame(rows).astype({"model_class": "string"})
+
+
+def side_by_side(ratings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Set the stars of several ratings of the same models beside each other.
+
+    Parameters
+    ----------
+    ratings : mapping of str to pandas.DataFrame
+        A name for each table of `rate`; the first is what the others are compared with. Models that occur in several
+        cohorts of a table are told apart by them: then all tables need the same cohorts.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per task, class and model, in the order of the first: ``task, model_class, model``, ``cohort`` where it
+        is needed to tell models apart, one column of stars a rating (Int64, missing where it has none), and
+        ``changed``: how many of the others give another number of stars than the first.
+    """
+    if not ratings:
+        raise ParameterError("no rating to compare; pass {'name': rate(df), …}")
+    doubled = next(((name, stars) for name, stars in ratings.items() if stars.duplicated(KEYS).any()), None)
+    if doubled and len({frozenset(stars["cohort"]) for stars in ratings.values()}) > 1:
+        model = doubled[1].loc[doubled[1].duplicated(KEYS), "model"].iloc[0]
+        raise ParameterError(
+            f"rating {doubled[0]!r} holds {model!r} in several cohorts, and the ratings are not of the same cohorts; "
+            "rate one cohort at a time"
+        )
+    keys = [*KEYS, "cohort"] if doubled else KEYS
+    table = pd.concat([stars.set_index(keys)["stars"].rename(name) for name, stars in ratings.items()], axis=1)
+    others = table.iloc[:, 1:]
+    table["changed"] = others.ne(table.iloc[:, 0], axis=0).fillna(False).sum(axis=1).astype(int)
+    return table.reset_index()
+
+
+def by_scheme(
+    df: pd.DataFrame, schemes: Sequence[str | Scheme] = ("equal_width", "log_width", "quantiles", "reference")
+) -> pd.DataFrame:
+    """Rate a table by several schemes; the first is what the others are compared with. See `side_by_side`."""
+    named = {scheme if isinstance(scheme, str) else scheme.name: rate(df, scheme, draws=0) for scheme in schemes}
+    return side_by_side(named)
+
+
+def rated_by(table: pd.DataFrame) -> list[str]:
+    """Return the names of the ratings in a table of `side_by_side`, in their order."""
+    return [name for name in table.columns if name not in (*KEYS, "cohort", "changed")]
+
+
+def scheme_changes(table: pd.DataFrame) -> pd.DataFrame:
+    """Count models that both rate and stars that changed, for each rating of `side_by_side` after the first."""
+    first, *others = rated_by(table)
+    both = {other: table.dropna(subset=[first, other]) for other in others}
+    counts = {other: (len(part), int((part[first] != part[other]).sum())) for other, part in both.items()}
+    return pd.DataFrame.from_dict(counts, orient="index", columns=["models", "changed"])
+
+
+def per_output_token(df: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with output tokens in place of queries: `rate` then gives Wh per 1,000 output tokens.
+
+    The tokens of a run are those of its scored phases, and divide the energy of all of them. A row with neither run
+    nor phase is a run of its own. Only models that generate tokens are kept.
+    """
+    tokens = _column(df, "output_tokens", "rate records of a task that generates text")
+    scored = df["scored"].astype(bool) if "scored" in df.columns else pd.Series(True, index=df.index)
+    named = [df[name].notna() for name in ("run", "phase") if name in df.columns]
+    alone = ~pd.concat(named, axis=1).any(axis=1) if named else pd.Series(True, index=df.index)
+    own_run = pd.Series(np.where(alone, np.arange(len(df)), -1), index=df.index)
+    run = [df[name] for name in (*KEYS, "cohort", "session", "run") if name in df.columns]
+    total = tokens.where(scored).groupby([*run, own_run], dropna=False).transform("sum")
+    return df.assign(queries=total)[total > 0]
+
+
+def without_idle(df: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with the resting device's share taken off: energy minus idle power times duration.
+
+    NaN where nothing above 0 is left, since then it is within the meter's error.
+    """
+    idle_w = _column(df, "idle_power_w", "rate records of sessions that measured their idle levels")
+    duration_s = _column(df, "duration_s", "rate records, which hold durations")
+    above = df["energy_j"].astype(float) - idle_w * duration_s
+    return df.assign(energy_j=above.where(above > 0))
+
+
+def _column(df: pd.DataFrame, name: str, instead: str) -> pd.Series:
+    if name not in df.columns or df[name].isna().all():
+        raise DataError(f"the table has no {name}; {instead}")
+    return df[name].astype(float)
+
+
+def treatments(df: pd.DataFrame, scheme: str | Scheme = "equal_width") -> pd.DataFrame:
+    """Count the stars that hang on how energy is counted: per token, without idle, in batches.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per treatment: ``treatment, models`` (rated both ways), ``changed`` (stars that differ), ``reason``
+        (why nothing is known, empty otherwise).
+    """
+    rows = []
+    for name, treat in (("energy per output token", per_output_token), ("idle energy taken off", without_idle)):
+        try:
+            rows.append(_changed(name, df, treat(df), scheme, [*KEYS, "cohort"]))
+        except DataError as error:
+            rows.append({"treatment": name, "models": 0, "changed": 0, "reason": str(error)})
+    sizes = sorted(df["batch_size"].dropna().unique()) if "batch_size" in df.columns else []
+    if len(sizes) < 2:
+        reason = "all models were measured at one batch size; measure them at another too"
+        rows.append({"treatment": "batch size", "models": 0, "changed": 0, "reason": reason})
+    for size in sizes[1:]:
+        parts = (df[df["batch_size"] == each] for each in (sizes[0], size))
+        rows.append(_changed(f"batch size {size:g} in place of {sizes[0]:g}", *parts, scheme, KEYS))
+    return pd.DataFrame(rows)
+
+
+def _changed(
+    name: str, before: pd.DataFrame, after: pd.DataFrame, scheme: str | Scheme, keys: list[str]
+) -> dict[str, object]:
+    rated = [rate(part, scheme, draws=0) for part in (before, after)]
+    if any(part.duplicated(keys).any() for part in rated):
+        raise ParameterError(f"{name}: a model occurs in several cohorts; compare one cohort at a time")
+    known = [part.dropna(subset=["energy_wh"])[[*keys, "energy_wh"]] for part in rated]
+    common = known[0].merge(known[1], on=keys)[keys]  # a model that drops out moves the scale: that is no treatment
+    first, second = (_only(part, common, scheme) for part in rated)
+    both = first.merge(second, on=keys, suffixes=("", "_after")).dropna(subset=["stars", "stars_after"])
+    changed = int((both["stars"] != both["stars_after"]).sum())
+    return {"treatment": name, "models": len(both), "changed": changed, "reason": ""}
+
+
+def _only(rated: pd.DataFrame, models: pd.DataFrame, scheme: str | Scheme) -> pd.DataFrame:
+    """Rate some of the models again, as if there were no others."""
+    kept = rated.merge(models, on=list(models.columns))
+    if kept.empty:
+        return kept[[*models.columns, "stars"]]
+    energies = kept[[*models.columns, "energy_kind"]].assign(energy_j=kept["energy_wh"] * 3.6, queries=1)
+    return rate(energies, scheme, draws=0)[[*models.columns, "stars"]]
+
+
+def drift(before: Rating, after: Rating) -> pd.DataFrame:
+    """Compare two ratings star by star.
+
+    A changed star is traced: ``own energy`` if the new energy moves it within the old bands, ``scale`` if the new
+    bands move the old energy, ``both`` or ``either`` if both or neither do so alone.
+
+    Parameters
+    ----------
+    before, after : Rating
+        Two ratings, each with one cohort a task and model class (the device may differ).
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per task, class and model of either: ``task, model_class, model, energy_before_wh, energy_after_wh,
+        stars_before, stars_after, move`` (``joined``, ``left``, ``same``, ``up``, ``down``, ``now rated``, ``no
+        longer rated``, ``not rated``), ``why`` (for ``up`` and ``down``) and ``p_after``, the probability of the new
+        star.
+    """
+    parts = [_side(one, suffix) for one, suffix in ((before, "before"), (after, "after"))]
+    both = parts[0].merge(parts[1], on=KEYS, how="outer", indicator="side")
+    both["move"] = [_move(row) for row in both.itertuples()]
+    bands = tuple({(part.task, part.model_class): part for part in one.bands} for one in (before, after))
+    both["why"] = [_why(row, *bands) if row.move in ("up", "down") else "" for row in both.itertuples()]
+    order = ["energy_before_wh", "energy_after_wh", "stars_before", "stars_after", "move", "why", "p_after"]
+    return both.sort_values([*KEYS[:2], "energy_after_wh", "model"], ignore_index=True)[[*KEYS, *order]]
+
+
+def _side(rated: Rating, suffix: str) -> pd.DataFrame:
+    stars = rated.stars
+    if stars.duplicated(KEYS).any():
+        model = stars.loc[stars.duplicated(KEYS), "model"].iloc[0]
+        raise ParameterError(f"the rating {suffix} holds {model!r} in several cohorts; rate one cohort at a time")
+    p = stars[list(PROBABILITIES)].to_numpy()[np.arange(len(stars)), stars["stars"].fillna(1).to_numpy(dtype=int) - 1]
+    named = {"energy_wh": f"energy_{suffix}_wh", "stars": f"stars_{suffix}", "p": f"p_{suffix}"}
+    return stars[[*KEYS, "energy_wh", "stars"]].assign(p=p).rename(columns=named)
+
+
+def _move(row) -> str:
+    if row.side != "both":
+        return "left" if row.side == "left_only" else "joined"
+    rated = pd.notna(row.stars_before), pd.notna(row.stars_after)
+    if all(rated):
+        difference = row.stars_after - row.stars_before
+        return "up" if difference > 0 else "down" if difference < 0 else "same"
+    return {(True, False): "no longer rated", (False, True): "now rated"}.get(rated, "not rated")
+
+
+def _why(row, before: dict[tuple, Bands], after: dict[tuple, Bands]) -> str:
+    group = (row.task, None if pd.isna(row.model_class) else row.model_class)
+    own = stars_for(row.energy_after_wh, before[group])[0] != row.stars_before
+    scale = stars_for(row.energy_before_wh, after[group])[0] != row.stars_before
+    reasons = {(True, False): "own energy", (False, True): "scale", (True, True): "both", (False, False): "either"}
+    return reasons[own, scale]
+
+
+def drift_summary(moved: pd.DataFrame) -> pd.DataFrame:
+    """Count the moves of `drift` in each task and class, and of the changed stars those that the scale alone moved."""
+    counts = moved.assign(by_scale=moved["why"] == "scale")
+    kinds = ["joined", "left", "same", "up", "down"]
+    for kind in kinds:
+        counts[kind] = counts["move"] == kind
+    table = counts.groupby(KEYS[:2], dropna=False)[[*kinds, "by_scale"]].sum().reset_index()
+    total = {**table[[*kinds, "by_scale"]].sum().to_dict(), "task": "all", "model_class": pd.NA}
+    return pd.concat([table, pd.DataFrame([total]).astype({"model_class": "string"})], ignore_index=True)
+
+
+def joining(df: pd.DataFrame, model: str | None = None, scheme: str | Scheme = "equal_width") -> pd.DataFrame:
+    """Show the drift that one model causes, as if it had joined last.
+
+    Parameters
+    ----------
+    df, scheme
+        As in `rate`.
+    model : str, optional
+        The newcomer; the heaviest of the largest group by default.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `drift`, of the newcomer's own group; of several cohorts, the one with most models of its task.
+    """
+    if model is not None and model not in set(df["model"]):
+        raise unknown_name("model", model, df["model"].unique())
+    rated = rate(df, scheme, draws=0).dropna(subset=["stars"])
+    size = rated.groupby(["cohort", *KEYS[:2]], dropna=False)["model"].transform("size")
+    own = rated if model is None else rated[rated["model"] == model]
+    own = own[size.loc[own.index] == size.loc[own.index].max()]
+    if own.empty:
+        raise ParameterError(f"{model or 'no model'} earns no star by this scheme; see the notes of `rate`")
+    newest = own.loc[own["energy_wh"].idxmax()]
+    df = df[df["cohort"] == newest["cohort"]] if "cohort" in df else df
+    moved = drift(rating(df[df["model"] != newest["model"]], scheme, draws=0), rating(df, scheme, draws=0))
+    newcomer = moved[moved["model"] == newest["model"]]
+    return moved.merge(newcomer[KEYS[:2]].drop_duplicates(), on=KEYS[:2])

@@ -1,0 +1,342 @@
+"""Speech recognition: write down what is said, by a CTC model or an encoder-decoder."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from energylab.errors import DataError, ModelError
+from energylab.record import Quality
+from energylab.tasks import models
+from energylab.tasks.base import Plain, Row, Task, TaskSettings, Tokens, all_finite, unscored
+from energylab.tasks.decoding import count_new, free_texts, given_tokens
+from energylab.tasks.media import Group, Inputs, grouped, in_order, open_file, read_processor
+from energylab.tasks.synthetic import draw_sizes
+from energylab.tasks.tokenizers import local_tokenizer
+from energylab.tasks.vision import alone
+
+RATE_HZ = 16_000
+SHORTEST_S = 0.025  # one window of a speech model's first layers
+
+
+class DurationSettings(Plain):
+    """Lengths of synthetic clips: log-normal, as the lengths of utterances roughly are."""
+
+    mean_s: float = Field(gt=0)  # mean length in seconds
+    spread: float = Field(0.0, ge=0)  # standard deviation of the logarithm of the length
+    longest_s: float = Field(30.0, gt=0)  # no clip is longer
+
+
+class SpeechSettings(TaskSettings):
+    """Settings of speech recognition."""
+
+    new_tokens: int = Field(ge=1)  # of encoder-decoders; a CTC model has none
+    synthetic: DurationSettings  # lengths of synthetic clips
+
+
+class SpeechRecognition(Task):
+    """A clip goes through an encoder; a CTC head names every frame, or a decoder writes exactly `new_tokens` tokens.
+
+    The phases follow from the model: ``forward`` for CTC, ``prefill`` and ``generate`` for an encoder-decoder. Decoding
+    the file and resampling are part of ``preprocess``. Whisper generates as its checkpoint says: language, task and
+    timestamps, which may start a second pass over the clip; its tokens are counted, not checked.
+    """
+
+    Settings = SpeechSettings
+    phases = ("preprocess", "prefill", "generate")
+    columns = ("audio", "text")
+    references = ("text",)
+    may_miss = ("masked_spec_embed",)  # only training masks; published wav2vec 2.0 checkpoints lack it
+
+    extractor: Any = None
+    pads: bool = False  # whether clips of different length go to the model together
+    prompt_length: int = 0  # tokens at the head of an output that were given; measured by one trial
+
+    @property
+    def ctc(self) -> bool:
+        """Whether the model names frames instead of writing text."""
+        return "forward" in self.phases
+
+    # ---- loading
+
+    def auto_class(self, config: Any) -> str:
+        """CTC where the library has it for the configuration, an encoder-decoder otherwise."""
+        from transformers import MODEL_FOR_CTC_MAPPING, MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
+
+        if type(config) in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING:
+            return "AutoModelForSpeechSeq2Seq"
+        if type(config) in MODEL_FOR_CTC_MAPPING:
+            return "AutoModelForCTC"
+        raise ModelError(
+            f"a model of type {config.model_type!r} does not recognise speech; choose a CTC model (wav2vec2, HuBERT) "
+            "or an encoder-decoder (Whisper, speech-to-text)"
+        )
+
+    def read_processor(self) -> Any:
+        """Read feature extractor and tokenizer, or make them for a random model."""
+        from transformers import AutoFeatureExtractor, AutoTokenizer
+
+        self.phases = ("preprocess", *(("prefill", "generate") if self.config.is_encoder_decoder else ("forward",)))
+        architecture = self.origin.architecture
+        values = architecture.options.get("feature_extractor", {}) if architecture is not None else {}
+        loader = AutoFeatureExtractor.from_pretrained
+        self.extractor = read_processor(self.origin, self.config, loader, "feature extractor", values)
+        if architecture is None:
+            return self.origin.read(AutoTokenizer.from_pretrained, "tokenizer")
+        if self.ctc:
+            return character_tokenizer(self.config.vocab_size)
+        return local_tokenizer(self.config, architecture.tokenizer)
+
+    def ready(self) -> dict[str, Any]:
+        """See that the decoder has room, and how many given tokens an output begins with; nothing to do for CTC."""
+        if self.ctc:
+            masked = getattr(self.extractor, "return_attention_mask", False)
+            self.pads = bool(masked) and hasattr(self.model, "_get_feat_extract_output_lengths")
+            return {"decoding": "ctc, best path", "pads_batches": self.pads}
+        longest = getattr(self.config, "max_target_positions", None)
+        if longest is not None and self.new_tokens + 4 > longest:  # the decoder's prompt has up to four tokens
+            raise ModelError(
+                f"model {self.origin.name!r} writes at most {longest} tokens with its prompt; lower new_tokens"
+            )
+        if self.origin.architecture is not None and "generation" in self.origin.architecture.options:
+            _say_languages(self.model.generation_config, **self.origin.architecture.options["generation"])
+        self.prompt_length = given_tokens(self, {"audio": blank()})
+        return {"new_tokens": self.new_tokens}
+
+    def resolved_settings(self) -> dict[str, Any]:
+        """Return every setting that takes part, as used."""
+        return {**super().resolved_settings(), "new_tokens": self.new_tokens}
+
+    # ---- rows
+
+    def open_row(self, row: Row, folder: Path) -> Row:
+        """Replace the name of a clip by what the file holds."""
+        return open_file(row, "audio", folder)
+
+    def check_row(self, row: Row) -> str | None:
+        """Refuse a clip that is missing, broken or too short."""
+        if not isinstance(row["audio"], bytes):
+            return f"column 'audio' holds {type(row['audio']).__name__}, not an encoded clip"
+        try:
+            decode_audio(row["audio"])
+        except DataError as error:
+            return str(error)
+        return None
+
+    def synthesise(self, count: int, seed: int) -> list[Row]:
+        """Make clips of the stated lengths, with the rhythm of speech and no words."""
+        import numpy as np
+
+        rng = np.random.default_rng(seed)
+        lengths = self.settings.synthetic
+        seconds = draw_sizes(rng, count, lengths.mean_s, lengths.spread, lengths.longest_s)
+        return [{"audio": babble(rng, max(length, 0.2))} for length in seconds]
+
+    def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
+        """Measure the length of every clip in seconds, and what of it a model with a fixed window cuts off."""
+        seconds = [duration_s(row["audio"]) for row in rows]
+        window_s = getattr(self.extractor, "chunk_length", None) or float("inf")
+        return {
+            "audio_s": tuple(min(length, window_s) for length in seconds),
+            "truncated_s": tuple(max(length - window_s, 0.0) for length in seconds),
+        }
+
+    # ---- queries
+
+    def prepare(self, rows: Sequence[Row]) -> Inputs:
+        """Decode and resample every clip, and make the model's features of it.
+
+        A batch is padded only where the model masks the padding exactly: a CTC model whose extractor gives a mask.
+        """
+        rate_hz = self.extractor.sampling_rate
+        clips = [decode_audio(row["audio"], rate_hz) for row in rows]
+        if self.pads:
+            return Inputs((Group(tuple(range(len(clips))), self._features(clips, rate_hz)),))
+        return grouped([self._features([clip], rate_hz) for clip in clips])
+
+    def _features(self, clips: Sequence[Any], rate_hz: int) -> dict[str, Any]:
+        fixed = {} if hasattr(self.extractor, "chunk_length") else {"padding": True}
+        return self.extractor(list(clips), sampling_rate=rate_hz, return_tensors="pt", **fixed).data
+
+    def features(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
+        """Preprocess clips one by one, each of its own length."""
+        return alone([self.prepare([row]) for row in rows])
+
+    def _wanted(self, row: Row) -> bool:
+        """Decode a clip to look at it, as the published runner's filter does."""
+        return len(decode_audio(row["audio"])) > 0
+
+    def fetch(self, table: Any, queries: Sequence[int]) -> Inputs:
+        """Read one clip's inputs from the table."""
+        return Inputs((Group((0,), super().fetch(table, queries)),))
+
+    def call(self, phase: str, inputs: Inputs) -> list[Any]:
+        """Ask the model once a shape; returns what is kept for each."""
+        return [self.ask(group.tensors, self.generation(phase)) for group in inputs.groups]
+
+    def ask(self, tensors: Any, generation: dict[str, Any] | None) -> Any:
+        """Ask the model once; Whisper remarks on its own settings at every call, which nobody needs to read."""
+        with models.quiet():
+            return super().ask(tensors, generation)
+
+    # ---- after the windows
+
+    def count(self, phase: str, inputs: Inputs, outputs: Any) -> Tokens:
+        """Count the new tokens: checked where one pass over the clip gives them all; a CTC model has none."""
+        if self.ctc or self.config.model_type != "whisper":
+            return count_new(self, phase, inputs, outputs)
+        if phase not in ("prefill", "generate"):
+            return Tokens()
+        return Tokens(output=sum(len(ids) * (ids.shape[1] - self.prompt_length) for ids in outputs))
+
+    def finite(self, inputs: Inputs, outputs: Any) -> bool:
+        """Whether the logits are finite; those of generated tokens are computed once more."""
+        import torch
+
+        if self.ctc:
+            return all_finite(outputs)
+        batches = zip(inputs.groups, outputs, strict=True)
+        with torch.inference_mode():
+            return all(all_finite(self.ask({**g.tensors, "decoder_input_ids": ids[:, :2]}, None)) for g, ids in batches)
+
+    def answers(self, inputs: Inputs, outputs: Any) -> list[str]:
+        """Return the transcript of every clip."""
+        if not self.ctc:
+            return in_order(inputs, free_texts(self, inputs, outputs))
+        texts = [self._best_path(group, logits) for group, logits in zip(inputs.groups, outputs, strict=True)]
+        return in_order(inputs, texts)
+
+    def _best_path(self, group: Any, logits: Any) -> list[str]:
+        """Collapse the most likely character of every frame that is not padding."""
+        ids = logits.argmax(-1).cpu()
+        mask = group.tensors.get("attention_mask")
+        if mask is None:
+            return self.processor.batch_decode(ids)
+        frames = self.model._get_feat_extract_output_lengths(mask.sum(-1)).tolist()
+        return [self.processor.decode(row[:count]) for row, count in zip(ids, frames, strict=True)]
+
+    def score(self, answers: Sequence[str], rows: Sequence[Row]) -> tuple[Quality, ...]:
+        """Word error rate over all clips, in lower case and without punctuation; lower is better.
+
+        References
+        ----------
+        The normalisation is the basic one of A. Radford et al., "Robust Speech Recognition via Large-Scale Weak
+        Supervision" (2022), appendix C.
+        """
+        metric = "wer"
+        meaningless = self.no_quality(metric, rows)
+        if meaningless is not None:
+            return (meaningless,)
+        import jiwer
+        from transformers.models.whisper.english_normalizer import BasicTextNormalizer
+
+        plain = BasicTextNormalizer()
+        pairs = [(plain(row["text"]).strip(), plain(answer).strip()) for row, answer in zip(rows, answers, strict=True)]
+        spoken = [pair for pair in pairs if pair[0]]
+        if not spoken:
+            return (unscored(metric, rows, "the references hold no word"),)
+        references, hypotheses = (list(column) for column in zip(*spoken, strict=True))
+        value = float(jiwer.wer(references, hypotheses))
+        details = {"references_without_words": len(pairs) - len(spoken)}
+        return (Quality(metric=metric, value=value, queries=len(rows), details=details),)
+
+
+def character_tokenizer(size: int) -> Any:
+    """Make a CTC tokenizer: the 32 characters of English models, and unused ones up to the vocabulary's size."""
+    from transformers import Wav2Vec2CTCTokenizer
+
+    first = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ"]
+    names = [*first, *(chr(0xE000 + number) for number in range(max(size - len(first), 0)))][:size]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "vocab.json"
+        file.write_text(json.dumps({name: number for number, name in enumerate(names)}), encoding="utf-8")
+        return Wav2Vec2CTCTokenizer(str(file))
+
+
+def _say_languages(settings: Any, languages: dict[str, int] | None = None, **values: Any) -> None:
+    """Give a random Whisper the special ids of the real one, so that it detects the language as the real one does."""
+    for name, value in values.items():
+        setattr(settings, name, value)
+    if languages is not None:
+        settings.lang_to_id = {f"<|{number}|>": languages["first"] + number for number in range(languages["count"])}
+
+
+def decode_audio(encoded: bytes, rate_hz: int = RATE_HZ) -> Any:
+    """Decode a clip of any format that libsndfile reads to one channel of float32 samples at one rate.
+
+    Raises
+    ------
+    DataError
+        If it is no sound, cut short, empty, shorter than a model's window, or holds values that are no numbers.
+    """
+    import numpy as np
+    import soundfile
+
+    try:
+        samples, found_hz = soundfile.read(io.BytesIO(encoded), dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise DataError(f"the clip ({len(encoded)} bytes) cannot be decoded: {error}") from error
+    if _cut_short(encoded):
+        raise DataError(f"the clip ({len(encoded)} bytes) is cut short: its header states more")
+    if len(samples) < SHORTEST_S * found_hz:
+        raise DataError(f"the clip lasts {len(samples) / found_hz:.3f} s, less than the {SHORTEST_S:g} s a model needs")
+    if not np.isfinite(samples).all():
+        raise DataError("the clip holds samples that are no finite numbers")
+    mono = samples.mean(axis=1)
+    if found_hz == rate_hz:
+        return mono
+    import soxr
+
+    return soxr.resample(mono, found_hz, rate_hz)
+
+
+def _cut_short(encoded: bytes) -> bool:
+    """Whether a WAV file ends before its header says: the library would read what is left, and a model do less work.
+
+    A file written to a pipe states no length, which is 0 or all ones.
+    """
+    stated = int.from_bytes(encoded[4:8], "little")
+    return encoded[:4] == b"RIFF" and stated not in (0, 2**32 - 1) and stated + 7 > len(encoded)  # 8, less a pad byte
+
+
+def duration_s(encoded: bytes) -> float:
+    """Return the length of a clip in seconds, from its header."""
+    import soundfile
+
+    return float(soundfile.info(io.BytesIO(encoded)).duration)
+
+
+def babble(rng: Any, seconds: float) -> bytes:
+    """Make a clip with the rhythm and the spectrum of speech, and no words.
+
+    FLAC, 16 kHz, one channel: harmonics of a wandering pitch, four syllables a second, a little noise.
+    """
+    import numpy as np
+    import soundfile
+
+    count = round(seconds * RATE_HZ)
+    time_s = np.arange(count) / RATE_HZ
+    pitch_hz = rng.uniform(90, 220) * (1 + 0.15 * np.sin(2 * np.pi * rng.uniform(0.2, 0.6) * time_s))
+    turns = np.cumsum(pitch_hz) / RATE_HZ
+    harmonics = np.arange(1, 25)[:, None]
+    phases = 2 * np.pi * (harmonics * np.arange(4096) / 4096 + rng.uniform(size=harmonics.shape))
+    period = (np.sin(phases) / harmonics).sum(axis=0)  # of the voice: looked up, not computed for every sample
+    voice = period[(turns % 1.0 * len(period)).astype(int)]
+    syllables = np.sin(np.pi * 4.0 * time_s + rng.uniform(0, np.pi)) ** 2
+    samples = 0.1 * voice * syllables + 0.005 * rng.normal(size=count)
+    file = io.BytesIO()
+    soundfile.write(file, samples.clip(-1, 1).astype(np.float32), RATE_HZ, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
+
+
+def blank() -> bytes:
+    """Return a second of babble."""
+    import numpy as np
+
+    return babble(np.random.default_rng(0), 1.0)
