@@ -14,11 +14,12 @@ import statistics
 import time
 from collections.abc import Callable
 
+from energylab.protocol.bench import Bench, Block
+
 from energylab import tasks
 from energylab.clock import Clock
 from energylab.meters.estimate import EstimateMeter
 from energylab.parameters import Parameters
-from energylab.protocol.bench import Bench, Block
 from energylab.protocol.settings import Settings
 from energylab.protocol.window import measure_window
 from energylab.protocol.workload import FunctionWorkload, TaskWorkload, Workload

@@ -185,6 +185,7 @@ class DeviceState(_Frozen):
     thermal_fraction: float | None = None  # share of the window slowed by temperature
     power_brake_fraction: float | None = None  # share of the window slowed by an external power brake
     hardware_slowdown_fraction: float | None = None  # share of the window slowed by the hardware itself
+    others_fraction: float | None = None  # share of a processor's busy time that other processes had
     cotenants: tuple[int, ...] = ()  # process ids of others on the device
 
 
@@ -369,6 +370,8 @@ class Record(_Frozen):
             del content["data"]["truncated_queries"], content["data"]["truncated_tokens"]
             for window in content["windows"]:
                 del window["marks"]
+                for state in window["states"]:
+                    del state["others_fraction"]
         return hashlib.sha256(canonical_json(content)).hexdigest()
 
 

@@ -115,7 +115,7 @@ WINDOWS = (
     Column("input_tokens", "float64", "tokens", "Tokens read in one replication."),
     Column("output_tokens", "float64", "tokens", "Tokens written in one replication."),
     Column("valid", "bool", "", "Whether the window can be believed."),
-    Column("reasons", "str", "", "Why not, separated by commas; see `energylab.protocol.checks.REASONS`."),
+    Column("reasons", "str", "", "Why not, separated by commas; see `energylab.protocol.validity.REASONS`."),
     Column("marks", "str", "", "What must be said beside a valid window, separated by commas."),
     _SHARED["energy_kind"],
 )  # fmt: skip

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from energylab.errors import BundleError, ConflictError
-from energylab.publish.names import one_line
+from energylab.publish.text import one_line
 from energylab.record import Record
 from energylab_portal import child, log, operator
 from energylab_portal.database import Database

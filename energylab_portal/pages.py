@@ -17,8 +17,8 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from energylab.errors import EnergylabError, NotThereError, unknown_name
-from energylab.publish import pages as leaderboard_pages
-from energylab.publish import units
+from energylab.publish import page as leaderboard_pages
+from energylab.publish import text as text_of
 from energylab.release import Release
 from energylab_portal import log, operator, publication
 from energylab_portal.guards import PICTURE_POLICY, client_of
@@ -61,7 +61,7 @@ def home(request: Request) -> Response:
 
 
 def _board(board: str, release: Release) -> dict[str, Any]:
-    bands = sorted({text for text in map(leaderboard_pages.band, release.cohorts) if text})
+    bands = leaderboard_pages.bands(release.cohorts)
     return {"kind": board, "path": f"/{publication.BOARDS[board]}/", "release": release, "bands": bands}
 
 
@@ -395,7 +395,7 @@ def publish(request: Request, csrf: Text = "", name: Text = "", date: Text = "")
     def do() -> str:
         made = publication.publish(portal.database, portal.settings, name, date)
         left = f" Left out: {'; '.join(made.left_out)}" if made.left_out else ""
-        models, new = units.plural(made.models, "model"), units.plural(len(made.published), "submission")
+        models, new = text_of.plural(made.models, "model"), text_of.plural(len(made.published), "submission")
         return f"{' and '.join(made.releases)}: on show now, {models}, {new} new.{left}"
 
     return _doing(request, do)

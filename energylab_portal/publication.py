@@ -20,8 +20,11 @@ from sqlalchemy.orm import Session
 
 from energylab import release, store
 from energylab.errors import ConflictError, EnergylabError, PortalError
-from energylab.publish import labels, leaderboard, units
-from energylab.publish.names import one_line
+from energylab.publish import label as labels
+from energylab.publish import leaderboard
+from energylab.publish import page as ratings_page
+from energylab.publish import text as text_of
+from energylab.publish.text import one_line
 from energylab.publish.textfit import width
 from energylab.record import Record
 from energylab.release import LARGEST, RatedCohort, RatedModel, Release
@@ -186,7 +189,7 @@ def _record(database: Database, made: dict[str, Release], rated: dict[str, Rated
                     name=one.name, board=board, date=str(one.date), digest=one.digest(), made_s=now, models=models
                 )
             )
-            log.note(session, None, now, ACTOR, f"release {one.name} published: {units.plural(models, 'model')}")
+            log.note(session, None, now, ACTOR, f"release {one.name} published: {text_of.plural(models, 'model')}")
         if not published:
             raise PortalError(f"nothing new could be rated: {'; '.join(left_out)}")
     shown = [one for board, one in made.items() if any(name in published for name in _names(rated[board]))]
@@ -243,20 +246,19 @@ class Pictures:
 
     def __init__(self, release: Release) -> None:
         self.release = release
-        self._labels = labels.Labels(release)
         self.label = lru_cache(maxsize=512)(self._label)
         self.badge = lru_cache(maxsize=2048)(self._badge)
 
     def find(self, model: str, task: str | None, size_class: str | None) -> tuple[RatedCohort, RatedModel] | None:
         """Return the one rating that a model's name, task and class mean; None when there is none, or several."""
         try:
-            return labels.find(self.release, model, task, size_class)
+            return ratings_page.find(self.release, model, task, size_class)
         except EnergylabError:
             return None
 
     def _label(self, model: str, task: str | None, size_class: str | None) -> str | None:
         found = self.find(model, task, size_class)
-        return None if found is None else self._labels.svg(*found)
+        return None if found is None else labels.svg(self.release, *found)
 
     def _badge(self, model: str, task: str | None, size_class: str | None) -> str | None:
         found = self.find(model, task, size_class)
@@ -265,7 +267,7 @@ class Pictures:
         cohort, rated = found
         stars = "no stars" if rated.stars is None else "★" * rated.stars + "☆" * (5 - rated.stars)
         official = "" if cohort.official else ", unofficial"
-        words = f"{stars} {units.figure(rated.energy_wh)} Wh per 1,000, {cohort.energy_kind}{official}"
+        words = f"{stars} {text_of.figure(rated.energy_wh)} Wh per 1,000, {cohort.energy_kind}{official}"
         colour = _UNOFFICIAL if not cohort.official else _UNRATED if rated.stars is None else _RATED
         return _draw(one_line(words), labels.describe(self.release, cohort, rated), colour)
 

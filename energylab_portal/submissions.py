@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from energylab import tasks
 from energylab.errors import ConflictError, NotThereError, PortalError, unknown_name
-from energylab.publish.names import one_line
+from energylab.publish.text import one_line
 from energylab.record import canonical_json
 from energylab_portal import log
 from energylab_portal.database import Database

@@ -21,7 +21,9 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 
 from energylab import __version__
 from energylab.errors import ConflictError, EnergylabError, NotThereError
-from energylab.publish import labels, names, pages, units
+from energylab.publish import label as labels
+from energylab.publish import page as pages
+from energylab.publish import text as text_of
 from energylab_portal import log, publication
 from energylab_portal.database import Database
 from energylab_portal.guards import Guards
@@ -103,9 +105,9 @@ class Portal:
         ]
         return [
             {
-                "title": units.cohort_title(cohort.task, cohort.model_class),
+                "title": text_of.cohort_title(cohort.task, cohort.model_class),
                 "words": labels.describe(pictures.release, cohort, model),
-                "page": f"{models}/{names.slug(model.model)}.html#{names.anchor(cohort.key)}",
+                "page": f"{models}/{text_of.slug(model.model)}.html#{text_of.anchor(cohort.key)}",
                 **{kind: _picture(kind, model.model, cohort.task, cohort.model_class) for kind in ("label", "badge")},
             }
             for cohort, model in found

@@ -9,14 +9,17 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from energylab.efficiency.words import BASE, OPTIMISED, SERVED, SHARES
 from energylab.figures.variance import BLUE, GREEN, GREY, ORANGE, finished, round_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TRACKS = {BASE: ("o", BLUE), OPTIMISED: ("D", ORANGE), SERVED: ("s", GREEN)}
+#: Marker and colour of each track, in the order in which a table has them.
+TRACKS = (("o", BLUE), ("D", ORANGE), ("s", GREEN))
+
+#: Parts of a query's energy, columns ``…_j`` of the table, in the order in which they are drawn.
+PARTS = {"static": GREY, "memory": BLUE, "arithmetic": GREEN, "rest": "0.8"}
 
 
 def energy_against_wait(frame: pd.DataFrame) -> Figure:
@@ -25,7 +28,7 @@ def energy_against_wait(frame: pd.DataFrame) -> Figure:
     Parameters
     ----------
     frame : pandas.DataFrame
-        As `energylab.efficiency.pareto.front` returns it.
+        As `energylab.efficiency.compare` returns it.
 
     Returns
     -------
@@ -34,7 +37,9 @@ def energy_against_wait(frame: pd.DataFrame) -> Figure:
     """
     figure, axes = plt.subplots(figsize=(9, 5.2), layout="constrained")
     usual = frame["new_tokens"].iloc[0]
-    handles = [_point(axes, number, row, usual) for number, row in enumerate(frame.reset_index().to_dict("records"), 1)]
+    styles = dict(zip(dict.fromkeys(frame["track"]), TRACKS, strict=False))
+    rows = frame.reset_index().to_dict("records")
+    handles = [_point(axes, number, row, usual, *styles[row["track"]]) for number, row in enumerate(rows, 1)]
     front = frame[frame["front"] & (frame["new_tokens"] == usual)].sort_values("latency_s")
     (line,) = axes.plot(front["latency_s"], front["energy_j"], color=GREY, linewidth=1, linestyle="--", zorder=1)
     kind = " and ".join(sorted(set(frame["energy_kind"])))
@@ -58,8 +63,7 @@ def energy_against_wait(frame: pd.DataFrame) -> Figure:
     return finished(figure)
 
 
-def _point(axes: Axes, number: int, row: dict, usual: float):
-    marker, colour = TRACKS[row["track"]]
+def _point(axes: Axes, number: int, row: dict, usual: float, marker: str, colour: str):
     inside = colour if row["new_tokens"] == usual else "white"
     error = None if pd.isna(row["half_width_j"]) else min(row["half_width_j"], 0.95 * row["energy_j"])
     axes.errorbar(row["latency_s"], row["energy_j"], yerr=error, color=colour, linewidth=0.8, capsize=2, zorder=2)
@@ -90,12 +94,11 @@ def paid_for(frame: pd.DataFrame) -> Figure | None:
     known = frame[frame["least_j"].notna()]
     if known.empty:
         return None
-    colours = dict(zip(SHARES, [GREY, BLUE, GREEN, "0.8"], strict=True))
     figure, axes = plt.subplots(figsize=(9, 0.9 + 0.38 * len(known)), layout="constrained")
     left = pd.Series(0.0, index=known.index)
-    for name in SHARES:
+    for name, colour in PARTS.items():
         part = known[f"{name}_j"].clip(lower=0)  # a part below zero is within the calibration's error
-        axes.barh(known.index, part, left=left, color=colours[name], label=name, height=0.7)
+        axes.barh(known.index, part, left=left, color=colour, label=name, height=0.7)
         left += part
     axes.plot(
         known["least_j"],

@@ -130,7 +130,9 @@ class ServedWorkload(TaskWorkload):
         self._loop.start([query for batch in batches for query in batch.queries])
         self._loop.wait(self._loop.slots)
 
-    def work_through(self, phase: str, batches: Sequence[Batch], clock: Clock, window_s: float) -> Work:
+    def work_through(
+        self, phase: str, batches: Sequence[Batch], clock: Clock, window_s: float, keep: bool = True
+    ) -> Work:
         """Let the load run over whole repetitions of the block, at least `window_s` long, until they are balanced."""
         queries = [query for batch in batches for query in batch.queries]
         start_s, client_s, before = clock.now(), time.process_time(), len(self._loop.wait(0).replies)

@@ -3,26 +3,84 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
-from dataclasses import replace
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from energylab.errors import MeterError
+from energylab.clock import Clock
+from energylab.errors import MeterError, SealError
 from energylab.meters.base import DeviceCounters, Meter, Reading, wait_for_tick
-from energylab.protocol.bench import Bench, Block
-from energylab.protocol.checks import (
-    MeterSpan,
-    device_state,
-    failure_reasons,
-    span_reasons,
-    state_reasons,
-)
-from energylab.protocol.workload import Batch, Work, failures_of
-from energylab.record import DeviceState, MeterReadings, QueryFailure, Window
+from energylab.protocol import validity
+from energylab.protocol.settings import Settings
+from energylab.protocol.validity import MeterSpan
+from energylab.protocol.workload import Batch, Work, Workload, failures_of
+from energylab.record import DeviceState, MeterReadings, Window
 from energylab.tasks.base import Tokens
 
 #: Time between two readings while waiting for a step of the counter.
 POLL_S = 0.001
+
+#: Two readings of one scored meter around one window; None in place of one that failed.
+Edge = tuple[Reading | None, Reading | None]
+
+
+@dataclass
+class Bench:
+    """Everything one session measures with; the last five fill as the session learns them."""
+
+    workload: Workload
+    scored: Sequence[Meter]  # open meters that give the energy: one a device, or one for all
+    extra: Sequence[Meter]  # open meters that watch the same windows
+    settings: Settings
+    clock: Clock  # the meters' clock
+    origin_s: float  # time the session's times are counted from
+    rng: random.Random
+    idle_w: dict[str, float] = field(default_factory=dict)  # device -> power without context
+    rest_w: dict[str, float] = field(default_factory=dict)  # device -> power at rest with the model loaded
+    pace_s: dict[str, float] = field(default_factory=dict)  # phase -> seconds a query, from the warm-up
+    size_b: dict[str, float] = field(default_factory=dict)  # phase -> bytes of a query's inputs in memory
+    believed_w: dict[str, float] = field(default_factory=dict)  # phase -> largest power where no limit is told
+    work_w: float | None = None  # mean power while working, from the warm-up
+    edges: list[tuple[Edge, ...]] = field(default_factory=list)  # of every window, the scored meters' readings
+
+    @property
+    def meters(self) -> list[Meter]:
+        """Scored meters last: they are read closest to the work."""
+        return [*self.extra, *self.scored]
+
+    @property
+    def step_s(self) -> float:
+        """Longest time a change of power may stay unseen: step and latency of the slowest scored meter."""
+        return max((meter.update_period_s or 0.0) + meter.latency_s for meter in self.scored)
+
+    @property
+    def stepped(self) -> bool:
+        """Whether a scored counter moves in visible steps."""
+        return any(meter.update_period_s for meter in self.scored)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The queries of one planned window; `keep` whether its outputs are answers to be read."""
+
+    run: int
+    phase: str
+    number: int
+    queries: tuple[int, ...]
+    keep: bool = False
+
+
+@dataclass
+class _Seen:
+    """What was seen of a window beside its readings."""
+
+    work: Work
+    spans: Sequence[MeterSpan] = ()
+    states: Sequence[DeviceState] = ()
+    tokens: Mapping[str, int | None] = field(default_factory=dict)
+    reasons: Sequence[str] = ()
+    marks: Sequence[str] = ()
 
 
 def measure_window(bench: Bench, block: Block, index: int, attempt: int) -> tuple[Window, list[tuple[Batch, Any]]]:
@@ -42,59 +100,39 @@ def measure_window(bench: Bench, block: Block, index: int, attempt: int) -> tupl
     window : Window
         Valid, or invalid with its reasons.
     answered : list of (Batch, outputs)
-        What the model returned in the first replication.
+        What the model returned in the first replication, where it was kept.
     """
-    batches, failures = _prepare(bench, block)
-    if failures:
+    batches, work = _prepare(bench, block)
+    if work.failures:
         bench.edges.append(())
-        return _unstarted(bench, block, failures, index, attempt), []
-    on_tick = _edges_on_tick(bench, block)
+        return _window(bench, block, index, attempt, _Seen(work)), []
     before = _counters(bench)
+    on_tick = _edges_on_tick(bench, block)
     _lead_in(bench, block.phase, batches, on_tick)
     gc.collect()
     gc.disable()  # a collection inside the window would be charged to the model
     try:
-        bench.workload.begin(block.phase, batches)
-        spans, work = _between_readings(bench, block.phase, batches, on_tick)
+        seen = _between_readings(bench, block, batches, on_tick)
     finally:
         gc.enable()
         bench.workload.end()
-    bench.edges.append(tuple((span.start, span.stop) for span in spans[-len(bench.scored) :]))
-    tokens, failures = _count(bench, block.phase, batches, work)
-    work.failures += failures
-    window = _judge(bench, block, spans, work, _states(bench, before, spans), index, attempt, tokens)
-    return window, list(zip(batches, work.outputs, strict=False))
+    bench.edges.append(tuple((span.start, span.stop) for span in seen.spans[-len(bench.scored) :]))
+    after = _counters(bench)
+    seen.states = _states(bench, before, after, seen.spans)
+    seen.marks = [mark for found in after.values() if found is not None for mark in found.marks]
+    seen.tokens = _count(bench, block.phase, batches, seen.work)
+    window = _window(bench, block, index, attempt, seen)
+    return window, list(zip(batches, seen.work.outputs, strict=False)) if block.keep else []
 
 
-def _prepare(bench: Bench, block: Block) -> tuple[list[Batch], list[QueryFailure]]:
-    batches, failures = [], []
-    for queries in bench.workload.cut(block.queries):
+def _prepare(bench: Bench, block: Block) -> tuple[list[Batch], Work]:
+    batches, work = [], Work()
+    for queries in bench.workload.cut(block.queries, block.phase):
         try:
             batches.append(bench.workload.prepare(block.phase, queries))
         except Exception as error:  # noqa: BLE001 - kept with the query, and makes the window invalid
-            failures += failures_of(queries, error)
-    return batches, failures
-
-
-def _unstarted(bench: Bench, block: Block, failures: list[QueryFailure], index: int, attempt: int) -> Window:
-    """The window of a block whose inputs could not be made: it has no reading."""
-    return Window(
-        index=index,
-        run=block.run,
-        phase=block.phase,
-        block=block.number,
-        attempt=attempt,
-        queries=block.queries,
-        replications=0,
-        start_s=bench.clock.now() - bench.origin_s,
-        duration_s=0.0,
-        meters=(),
-        energy_j=None,
-        bound_j=None,
-        failures=tuple(failures),
-        valid=False,
-        reasons=tuple(failure_reasons(failures)),
-    )
+            work.failures += failures_of(queries, error)
+    return batches, work
 
 
 def _edges_on_tick(bench: Bench, block: Block) -> bool:
@@ -111,14 +149,10 @@ def _edges_on_tick(bench: Bench, block: Block) -> bool:
         return True
     batch_s = bench.pace_s.get(block.phase, 0.0) * bench.workload.batch_size
     planned_s = max(settings.window_s, bench.pace_s.get(block.phase, 0.0) * len(block.queries))
-    ratio = max((meter.edge_power_w() or 0.0) for meter in bench.scored) / _usual_power_w(bench)
+    usual_w = bench.work_w or max([*bench.idle_w.values(), 1.0])
+    ratio = max((meter.edge_power_w() or 0.0) for meter in bench.scored) / usual_w
     too_loose = 2 * bench.step_s / planned_s * max(ratio, 1.0) > settings.max_relative_bound
     return too_loose or batch_s > settings.window_s / 4
-
-
-def _usual_power_w(bench: Bench) -> float:
-    """Mean power while working, as the warm-up saw it; the idle power, or 1 W, where that is unknown."""
-    return bench.work_w or max([*bench.idle_w.values(), 1.0])
 
 
 def _lead_in(bench: Bench, phase: str, batches: Sequence[Batch], on_tick: bool) -> None:
@@ -143,22 +177,26 @@ def _lead_in(bench: Bench, phase: str, batches: Sequence[Batch], on_tick: bool) 
         position += 1
 
 
-def _between_readings(
-    bench: Bench, phase: str, batches: Sequence[Batch], on_tick: bool
-) -> tuple[list[MeterSpan], Work]:
-    meters = bench.meters
+def _between_readings(bench: Bench, block: Block, batches: Sequence[Batch], on_tick: bool) -> _Seen:
+    try:
+        bench.workload.begin(block.phase, batches)
+    except SealError:  # broken rules end the session
+        raise
+    except Exception as error:  # noqa: BLE001 - what was measured before is kept
+        return _Seen(Work(failures=failures_of(block.queries, error)))
+    meters, clock = bench.meters, bench.clock
     edge_power = [meter.edge_power_w() if meter.kind != "estimated" else None for meter in meters]
-    bench.workload.synchronize()
-    starts = [_read(meter, on_tick and meter.update_period_s) for meter in meters]
-    if on_tick and bench.settings.dither:  # a start locked to the counter's steps would alias with a periodic load
-        bench.clock.sleep(bench.rng.random() * bench.step_s)
-    begun_s = bench.clock.now()
-    work = bench.workload.work_through(phase, batches, bench.clock, bench.settings.window_s)
-    work_s = bench.clock.now() - begun_s
-    stops = [_read(meter, on_tick and meter.update_period_s) for meter in reversed(meters)][::-1]
-    edges = zip(meters, starts, stops, edge_power, strict=True)
-    spans = [_span(meter, start, stop, power, on_tick) for meter, start, stop, power in edges]
-    return [replace(span, waiting_j=_waiting_j(bench, span, work_s)) for span in spans] if on_tick else spans, work
+    stopped_s = clock.stopped_s()
+    starts = [_read(meter, on_tick) for meter in meters]
+    begun_s = clock.now()
+    work = bench.workload.work_through(block.phase, batches, clock, bench.settings.window_s, block.keep)
+    work_s = clock.now() - begun_s
+    stops = [_read(meter, on_tick) for meter in reversed(meters)][::-1]
+    reasons = ["process_stopped"] if clock.stopped_s() > stopped_s else []
+    spans = [_span(*edge, on_tick) for edge in zip(meters, starts, stops, edge_power, strict=True)]
+    if on_tick:
+        spans = [replace(span, waiting_j=_waiting_j(bench, span, work_s)) for span in spans]
+    return _Seen(work, spans, reasons=reasons)
 
 
 def _waiting_j(bench: Bench, span: MeterSpan, work_s: float) -> float:
@@ -167,10 +205,12 @@ def _waiting_j(bench: Bench, span: MeterSpan, work_s: float) -> float:
     return 0.0 if None in (span.duration_s, rest_w) else max(span.duration_s - work_s, 0.0) * rest_w
 
 
-def _read(meter: Meter, on_tick: object) -> Reading | MeterError:
+def _read(meter: Meter, on_tick: bool) -> Reading | MeterError:
     """Read a meter; an error is kept as the reading, so that the window can say what happened."""
     try:
-        return wait_for_tick(meter, timeout_s=5 * meter.update_period_s, poll_s=POLL_S) if on_tick else meter.read()
+        if on_tick and meter.update_period_s:
+            return wait_for_tick(meter, timeout_s=5 * meter.update_period_s, poll_s=POLL_S)
+        return meter.read()
     except MeterError as error:
         return error
 
@@ -178,16 +218,16 @@ def _read(meter: Meter, on_tick: object) -> Reading | MeterError:
 def _span(meter: Meter, start, stop, power_before: float | None, on_tick: bool) -> MeterSpan:
     errors = [reading for reading in (start, stop) if isinstance(reading, MeterError)]
     step_s = POLL_S if on_tick and meter.update_period_s else (meter.update_period_s or 0.0)
-    seen = [power for power in (power_before, None if errors else meter.edge_power_w()) if power is not None]
+    powers = [power for power in (power_before, None if errors else meter.edge_power_w()) if power is not None]
     if not errors and stop.time_s > start.time_s:
-        seen.append((stop.energy_j - start.energy_j) / (stop.time_s - start.time_s))
+        powers.append((stop.energy_j - start.energy_j) / (stop.time_s - start.time_s))
     return MeterSpan(
         meter=meter,
         start=None if isinstance(start, MeterError) else start,
         stop=None if isinstance(stop, MeterError) else stop,
         error=errors[0] if errors else None,
         edge_error_s=step_s + meter.latency_s,
-        edge_power_w=max(seen) if seen else None,
+        edge_power_w=max(powers, default=None),
     )
 
 
@@ -201,44 +241,54 @@ def _counters(bench: Bench) -> dict[str, DeviceCounters | None]:
     return found
 
 
-def _states(bench: Bench, before: dict, spans: Sequence[MeterSpan]) -> list[DeviceState]:
-    after = _counters(bench)
+def _states(bench: Bench, before: dict, after: dict, spans: Sequence[MeterSpan]) -> list[DeviceState]:
     durations = {span.meter.device: span.duration_s or 0.0 for span in spans}
     return [
-        device_state(device, before[device], after[device], durations[device])
+        validity.device_state(device, before[device], after[device], durations.get(device, 0.0))
         for device in after
         if before[device] is not None and after[device] is not None
     ]
 
 
-def _count(
-    bench: Bench, phase: str, batches: Sequence[Batch], work: Work
-) -> tuple[dict[str, int | None], list[QueryFailure]]:
+def _count(bench: Bench, phase: str, batches: Sequence[Batch], work: Work) -> dict[str, int | None]:
     """Count tokens of the first replication; a wrong count is a failed query, and one unknown leaves no sum."""
     counts: list[Tokens] = []
-    failures = []
     for batch, outputs in zip(batches, work.outputs, strict=False):
         try:
             counts.append(bench.workload.count(phase, batch, outputs))
         except Exception as error:  # noqa: BLE001 - kept with the query, and makes the window invalid
-            failures += failures_of(batch.queries, error)
+            work.failures += failures_of(batch.queries, error)
     sides = {side: [getattr(counted, side) for counted in counts] for side in ("input", "output")}
-    return {side: sum(each) if each and None not in each else None for side, each in sides.items()}, failures
+    return {side: sum(each) if each and None not in each else None for side, each in sides.items()}
 
 
-def _judge(bench, block: Block, spans, work: Work, states, index: int, attempt: int, tokens) -> Window:
-    scored = [span for span in spans if any(span.meter is meter for meter in bench.scored)]
-    reasons = failure_reasons(work.failures) + work.reasons
+def _judge(bench: Bench, phase: str, seen: _Seen) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the reasons not to believe a window, and its marks: each once, in order."""
+    settings, published = bench.settings, bench.settings.protocol != "steady"
+    scored = [span for span in seen.spans if any(span.meter is meter for meter in bench.scored)]
+    reasons = [*validity.failure_reasons(seen.work.failures), *seen.work.reasons, *seen.reasons]
+    marks = list(seen.marks)
     for span in scored:
-        reasons += span_reasons(span, bench.idle_w.get(span.meter.device), block.phase, bench.settings)
-    for state in states:
-        reasons += state_reasons(state, bench.settings)
-    judged = {state.device for state in states}
+        idle_w = bench.idle_w.get(span.meter.device) if validity.floored(span.meter, phase) else None
+        reasons += validity.span_reasons(span, settings, idle_w, bench.believed_w.get(phase))
+        if span.error is None and validity.loose(span, settings):
+            (marks if published else reasons).append("few_ticks" if published else "too_few_ticks")
+    estimated = all(meter.kind == "estimated" for meter in bench.scored)
+    for state in seen.states:
+        reasons += validity.state_reasons(state, settings, estimated)
+        marks += ["busy_host"] if estimated and validity.busy(state, settings) else []
+    judged = {state.device for state in seen.states}
     if any(span.error is None and span.meter.device not in judged for span in scored):
         reasons.append("state_unknown")
-    whole = all(span.error is None for span in scored)
-    first = scored[0]
-    bounds = [span.bound_j for span in scored]
+    return tuple(dict.fromkeys(reasons)), tuple(dict.fromkeys(marks))
+
+
+def _window(bench: Bench, block: Block, index: int, attempt: int, seen: _Seen) -> Window:
+    """Write the window down; one whose inputs could not be made, or whose work did not begin, has no reading."""
+    reasons, marks = _judge(bench, block.phase, seen)
+    scored = seen.spans[-len(bench.scored) :]
+    begun = next((span.start.time_s for span in scored if span.start), bench.clock.now())
+    energies, bounds = ([getattr(span, name) for span in scored] for name in ("energy_j", "bound_j"))
     return Window(
         index=index,
         run=block.run,
@@ -246,29 +296,29 @@ def _judge(bench, block: Block, spans, work: Work, states, index: int, attempt: 
         block=block.number,
         attempt=attempt,
         queries=block.queries,
-        replications=work.replications,
-        start_s=(first.start.time_s if first.start else bench.clock.now()) - bench.origin_s,
-        duration_s=max((span.duration_s or 0.0) for span in scored),
-        meters=tuple(_readings(span) for span in spans),
-        energy_j=sum(span.stop.energy_j - span.start.energy_j for span in scored) if whole else None,
-        bound_j=sum(bounds) if all(bound is not None for bound in bounds) else None,
-        input_tokens=tokens["input"],
-        output_tokens=tokens["output"],
-        states=tuple(states),
-        failures=tuple(work.failures),
+        replications=seen.work.replications,
+        start_s=begun - bench.origin_s,
+        duration_s=max([span.duration_s or 0.0 for span in scored], default=0.0),
+        meters=tuple(_readings(span) for span in seen.spans),
+        energy_j=sum(energies) if scored and None not in energies else None,
+        bound_j=sum(bounds) if scored and None not in bounds else None,
+        input_tokens=seen.tokens.get("input"),
+        output_tokens=seen.tokens.get("output"),
+        states=tuple(seen.states),
+        failures=tuple(seen.work.failures),
         valid=not reasons,
-        reasons=tuple(dict.fromkeys(reasons)),
+        reasons=reasons,
+        marks=marks,
     )
 
 
 def _readings(span: MeterSpan) -> MeterReadings:
-    known = span.error is None
     step_s = span.meter.update_period_s
     return MeterReadings(
         meter=span.meter.name,
         device=span.meter.device,
-        energy_j=span.stop.energy_j - span.start.energy_j if known else None,
+        energy_j=span.energy_j,
         bound_j=span.bound_j,
-        ticks=int(span.duration_s / step_s) if known and step_s else None,
+        ticks=int(span.duration_s / step_s) if span.error is None and step_s else None,
         max_power_w=span.edge_power_w,
     )

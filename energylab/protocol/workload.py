@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,18 +14,13 @@ from energylab.errors import TaskError, unknown_name
 from energylab.record import PHASES, QueryFailure
 from energylab.tasks.base import Row, Task, Tokens
 
+#: Phases whose outputs are the token ids that are counted after the window; others are dropped unless answers are read.
+COUNTED = ("prefill", "generate", "total")
+
 
 @dataclass(frozen=True)
 class Batch:
-    """Queries that are asked together.
-
-    Attributes
-    ----------
-    queries : tuple of int
-        Indices of the queries.
-    inputs : object
-        What the phase is called with.
-    """
+    """Queries that are asked together, by index, and what the phase is called with."""
 
     queries: tuple[int, ...]
     inputs: Any
@@ -33,22 +28,10 @@ class Batch:
 
 @dataclass
 class Work:
-    """What running a block left: outputs of its first replication, and what went wrong.
+    """What running a block left, and what went wrong; `reasons` are of `energylab.protocol.validity.REASONS`."""
 
-    Attributes
-    ----------
-    replications : int
-        Times the whole block was run.
-    outputs : list
-        Outputs of each batch in the first of them.
-    failures : list of QueryFailure
-        Queries that raised.
-    reasons : list of str
-        Further reasons, of `energylab.protocol.checks.REASONS`, why the window cannot be used.
-    """
-
-    replications: int = 0
-    outputs: list[Any] = field(default_factory=list)
+    replications: int = 0  # times the whole block was run
+    outputs: list[Any] = field(default_factory=list)  # of each batch in the first of them; None where not kept
     failures: list[QueryFailure] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
 
@@ -83,7 +66,7 @@ class Workload(ABC):
     continuous: bool = False
     least_batches: int = 1
 
-    def cut(self, queries: Sequence[int]) -> list[tuple[int, ...]]:
+    def cut(self, queries: Sequence[int], phase: str = "") -> list[tuple[int, ...]]:
         """Cut queries into batches, in order."""
         return [tuple(queries[i : i + self.batch_size]) for i in range(0, len(queries), self.batch_size)]
 
@@ -111,22 +94,29 @@ class Workload(ABC):
     def begin(self, phase: str, batches: Sequence[Batch]) -> None:  # noqa: B027 - only for continuous work
         """Begin continuous work on a block, and return once it is steady, or once a query has failed."""
 
-    def work_through(self, phase: str, batches: Sequence[Batch], clock: Clock, window_s: float) -> Work:
-        """Run all batches, again and again until `window_s` has passed: whole repetitions only. The window's work."""
+    def work_through(
+        self, phase: str, batches: Sequence[Batch], clock: Clock, window_s: float, keep: bool = True
+    ) -> Work:
+        """Run all batches, again and again until `window_s` has passed: whole repetitions only. The window's work.
+
+        Outputs are dropped as they come, so that they take no memory of the device; those of the first repetition are
+        kept where they are asked for, or are token ids.
+        """
         work, start = Work(), clock.now()
+        keep = keep or phase in COUNTED
         done = 0  # batches of the present repetition
         try:
-            for outputs in self.run_all(phase, batches):
-                work.outputs.append(outputs)
-                done += 1
-            self.synchronize()
-            work.replications = 1
-            while clock.now() - start < window_s:
-                done = 0
-                for _ in self.run_all(phase, batches, keep=False):
+            while True:
+                for outputs in self.run_all(phase, batches, keep=keep):
+                    if work.replications == 0:
+                        work.outputs.append(outputs if keep else None)
                     done += 1
+                outputs = None
                 self.synchronize()
                 work.replications += 1
+                if clock.now() - start >= window_s:
+                    return work
+                done, keep = 0, False
         except Exception as error:  # noqa: BLE001 - whatever a query raises is kept, and makes the window invalid
             work.failures += failures_of(batches[min(done, len(batches) - 1)].queries, error)
         return work
@@ -138,25 +128,22 @@ class Workload(ABC):
         """Let go of what the workload holds; called when the session ends."""
 
     def count(self, phase: str, batch: Batch, outputs: Any) -> Tokens:
-        """Count the tokens of one batch, after the window."""
+        """Count the tokens of one batch, after the window; `outputs` is None where they were not kept."""
         return Tokens()
 
     def answers(self, batch: Batch, outputs: Any) -> dict[int, Any]:
         """Return one plain answer for each query of a batch of the last phase, after the window."""
         return {}
 
+    def finite(self, batch: Batch, outputs: Any) -> bool:
+        """Whether the outputs of a batch of the last phase are finite numbers, after the window."""
+        return True
+
 
 class FunctionWorkload(Workload):
     """Any function of one query, as the single phase ``call``.
 
-    Parameters
-    ----------
-    fn : callable
-        Called with one query.
-    queries : sequence
-        Its queries.
-    boards : sequence of int
-        The CUDA devices that are watched, as torch counts: waited for at the edges of a window.
+    `boards` are the CUDA devices that are watched, as torch counts: waited for at the edges of a window.
     """
 
     phases = ("call",)
@@ -211,24 +198,29 @@ class TaskWorkload(Workload):
         self._task.synchronize()
 
     def count(self, phase: str, batch: Batch, outputs: Any) -> Tokens:
-        """Count by the task, from the model's inputs: what ``preprocess`` returned, or the phase was called with."""
-        return self._task.count(phase, outputs if phase == "preprocess" else batch.inputs, outputs)
+        """Count by the task, from the model's inputs; those that ``preprocess`` made are gone."""
+        return Tokens() if phase == "preprocess" else self._task.count(phase, batch.inputs, outputs)
 
     def answers(self, batch: Batch, outputs: Any) -> dict[int, Any]:
         """Answer by the task."""
         return dict(zip(batch.queries, self._task.answers(batch.inputs, outputs), strict=True))
 
+    def finite(self, batch: Batch, outputs: Any) -> bool:
+        """Judge by the task."""
+        return self._task.finite(batch.inputs, outputs)
+
+
+def size_of(inputs: Any) -> int:
+    """Return the bytes that a batch's inputs take in memory, as far as arrays, tensors and texts tell."""
+    if isinstance(inputs, Mapping):
+        return sum(size_of(value) for value in inputs.values())
+    if isinstance(inputs, list | tuple):
+        return sum(size_of(value) for value in inputs)
+    return getattr(inputs, "nbytes", None) or (len(inputs) if isinstance(inputs, str | bytes) else 0)
+
 
 def checked_phases(task: Task) -> tuple[str, ...]:
-    """Return the phases of a loaded task, each one that the protocol knows.
-
-    Raises
-    ------
-    UnknownNameError
-        If a phase has another name; names the nearest.
-    TaskError
-        If there is none.
-    """
+    """Return the phases of a loaded task, each one that the protocol knows; a wrong one names the nearest."""
     kind = type(task).__name__
     if not task.phases:
         raise TaskError(f"{kind}.phases is empty; name what is measured, of: {', '.join(PHASES)}")

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from energylab import tasks
+from energylab.devices import PACKAGES, package_versions
 from energylab.errors import EnergylabError
-from energylab.machine import PACKAGES, package_versions
 from energylab.parameters import Parameters
 from energylab.protocol.workload import TaskWorkload
 from energylab_portal.sealed.lines import HELLO, Line
@@ -93,9 +93,9 @@ class Service:
                 gc.enable()
         return {"done": done}
 
-    def do_count(self, phase: str, batch: int, outputs: int) -> dict[str, Any]:
+    def do_count(self, phase: str, batch: int, outputs: int | None) -> dict[str, Any]:
         """Count the tokens of one batch."""
-        counted = self.workload.count(phase, self._batches[batch], self._outputs[outputs])
+        counted = self.workload.count(phase, self._batches[batch], self._outputs.get(outputs))
         return {"input": counted.input, "output": counted.output}
 
     def do_answers(self, batch: int, outputs: int) -> dict[str, Any]:

@@ -172,7 +172,8 @@ class RemoteWorkload(Workload):
 
     def count(self, phase: str, batch: Batch, outputs: Any) -> Tokens:
         """Have the tokens of one batch counted."""
-        facts = {"phase": phase, "batch": batch.inputs.number, "outputs": outputs.number}
+        kept = None if outputs is None else outputs.number
+        facts = {"phase": phase, "batch": batch.inputs.number, "outputs": kept}
         counted = asked(self._questions, Counted, "count", **facts)
         return Tokens(counted.input, counted.output)
 

@@ -90,6 +90,8 @@ class WatchedMeter(Meter):
         """Return what the device says of itself; the work's own processes share it with nobody."""
         with self._lock:
             found = self.inner.counters()
+        if self.kind != "estimated":  # the work is in a container, whose processor time this meter takes for others'
+            found = replace(found, others_s=None)
         if not found.cotenants:
             return found
         return replace(found, cotenants=tuple(pid for pid in found.cotenants if pid not in self._ours()))
@@ -110,7 +112,8 @@ class WatchedMeter(Meter):
             if self._calls % self._every and not last:
                 return
             try:
-                state, reading = self.inner.counters(), self.inner.read()
+                state = DeviceCounters() if self.inner.of_processor else self.inner.counters()
+                reading = self.inner.read()
             except MeterError:
                 self.missed += 1  # a hole: where there are too many, the timeline is refused
                 return

@@ -22,7 +22,7 @@ from energylab_portal import log
 from energylab_portal.database import Database
 from energylab_portal.leases import LeaseLost, Leases
 from energylab_portal.settings import Settings, Vault
-from energylab_portal.submissions import Desk, OpenSubmission
+from energylab_portal.submissions import OpenSubmission, SubmissionQueue
 from energylab_portal.tables import Event
 
 
@@ -91,7 +91,7 @@ def database(server):
 def desk(database, tmp_path):
     settings = Settings(tmp_path / "portal")
     settings.prepare()
-    return Desk(database, Vault.open(settings.folder)[0], settings)
+    return SubmissionQueue(database, Vault.open(settings.folder)[0], settings)
 
 
 def take(desk, model="org/model", key=None):

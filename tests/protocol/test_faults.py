@@ -10,8 +10,9 @@ from energylab.energy import phase_totals
 from energylab.errors import DeviceLostError, MeterError, MeterPermissionError
 from energylab.meters.base import DeviceCounters, Reading
 from energylab.meters.replay import ReplayMeter
+from energylab.protocol import session as protocol_session
 from energylab.protocol.session import run_session
-from energylab.protocol.workload import FunctionWorkload
+from energylab.protocol.workload import Batch, FunctionWorkload
 from energylab.tasks.base import Tokens
 
 
@@ -237,20 +238,22 @@ class OutOfMemoryError(RuntimeError):
         (MemoryError("no more"), "out_of_memory"),
     ],
 )
-def test_a_query_that_always_raises_ends_without_a_total(bench, error, reason):
+def test_a_query_that_always_raises_costs_the_totals_and_not_what_else_is_measured(bench, error, reason):
     def raise_on_seven(query):
         if query == 7:
             raise error
 
-    session = bench(query=raise_on_seven).run()
+    session = bench(query=raise_on_seven, settings=replace(bench().settings, window_s=1.5)).run()
     assert not session.valid
     assert not session.warm_up.steady
     assert "query 7" in session.warm_up.reason
-    assert "query 7" in session.reasons[0]
+    assert ["query 7" in why for why in session.reasons] == [True, True]  # one block of each run
     failed = [window for window in session.windows if not window.valid]
-    assert len(failed) == 3
+    assert len(failed) == 2 * 3
     assert all(window.reasons[0] == reason and window.failures[0].query == 7 for window in failed)
-    assert all(7 not in window.queries for window in session.windows if window.valid)
+    good = [window for window in session.windows if window.valid]
+    assert {query for window in good for query in window.queries} | {*failed[0].queries} == {*range(20)}
+    assert [total.energy_j for total in phase_totals(session.windows)] == [None, None]
 
 
 def test_a_query_that_raises_once_is_measured_again(bench):
@@ -322,3 +325,115 @@ def test_permission_denied_when_opened_is_raised(bench):
     meter.open = refuse
     with pytest.raises(MeterPermissionError, match="chmod"):
         run_session(lambda: None, [meter], made.settings, clock=made.clock)
+
+
+def test_blocks_that_fail_in_a_row_end_the_session(bench):
+    session = bench(counters=lambda: DeviceCounters(cotenants=(4242,)), queries=100).run()
+    assert len(session.reasons) == 3
+    assert len(session.windows) == 3 * 3
+    assert session.idle[0].power_w is None
+    assert session.idle[0].reasons == ("co_tenant",)  # an idle level passes the checks of a window
+
+
+def test_a_process_that_was_stopped_makes_its_window_invalid(bench):
+    start, _ = second_window(bench)
+    made, stopped = [], []
+
+    def stop_once(query):
+        if made[0].clock.now() > start + 0.2 and not stopped:
+            stopped.append(query)
+            made[0].clock.stop(3.0)
+
+    made.append(bench(query=stop_once))
+    assert hit(made[0].run()).reasons == ("process_stopped",)
+
+
+def test_a_jump_of_a_counter_whose_board_tells_no_limit(bench):
+    start, stop = second_window(bench)
+    made = bench(power_limit_w=None, fault=During(stop - 0.01, stop, lambda r: Reading(r.energy_j + 4000.0, r.time_s)))
+    assert hit(made.run()).reasons == ("above_power_limit",)
+
+
+class BusyProcessor(Processor):
+    """A counter of a processor on which others use half a core from the second window on."""
+
+    def counters(self):
+        now = self.clock.now()
+        return DeviceCounters(own_s=now, others_s=0.5 * max(now - self.busy_from_s, 0.0))
+
+
+def busy_session(bench, kind):
+    start, _ = second_window(bench)
+    made = bench()
+    meter = BusyProcessor(made.board, made.clock, power_limit_w=700.0)
+    meter.kind, meter.busy_from_s = kind, start
+    workload = FunctionWorkload(made.work, range(made.queries))
+    return run_session(lambda: workload, [meter], made.settings, clock=made.clock)
+
+
+def test_others_on_the_processor_spoil_a_measurement_and_mark_an_estimate(bench):
+    measured = busy_session(bench, "measured")
+    assert not measured.valid
+    assert measured.windows[0].valid
+    assert {window.reasons for window in measured.windows[1:]} == {("co_tenant",)}
+    estimated = busy_session(bench, "estimated")
+    assert estimated.valid
+    assert [window.marks for window in estimated.windows[:2]] == [(), ("busy_host",)]
+    assert estimated.windows[1].states[0].others_fraction == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_an_idle_level_of_a_counter_that_jumps_is_unknown(bench):
+    made = bench(fault=lambda r: Reading(r.energy_j + (1e6 if r.time_s > 0.5 else 0.0), r.time_s))
+    session = made.run()
+    assert (session.idle[0].power_w, session.idle[0].reasons) == (None, ("above_power_limit",))
+
+
+def test_outputs_that_are_not_finite_are_marked_in_every_run(bench):
+    class NotFinite(FunctionWorkload):
+        def finite(self, batch, outputs):
+            return batch.queries[0] != 7
+
+    made = bench(settings=replace(bench().settings, window_s=1.5))
+    session = run_session(
+        lambda: NotFinite(made.work, range(made.queries)), [made.meter()], made.settings, clock=made.clock
+    )
+    assert session.valid
+    assert all((window.marks == ("not_finite",)) == (7 in window.queries) for window in session.windows)
+
+
+def test_outputs_are_dropped_as_they_come_but_for_the_answers_of_the_first_run(bench):
+    class Output:
+        alive = most = 0
+
+        def __init__(self):
+            Output.alive += 1
+            Output.most = max(Output.most, Output.alive)
+
+        def __del__(self):
+            Output.alive -= 1
+
+    made = bench(settings=replace(bench().settings, window_s=7.0))
+    workload = FunctionWorkload(lambda query: made.work(query) and Output() or Output(), range(made.queries))
+    work = workload.work_through(
+        "call", [workload.prepare("call", (i,)) for i in range(made.queries)], made.clock, 20.0, keep=False
+    )
+    assert work.replications == 3
+    assert Output.most <= 2  # the present one, and the one before it
+    assert work.outputs == [None] * made.queries
+
+
+def test_large_inputs_are_not_all_held_in_memory(bench, monkeypatch):
+    class Pictures(FunctionWorkload):
+        most = 0
+
+        def prepare(self, phase, queries):
+            return Batch(queries, {"pixel_values": bytes(1000), "query": queries[0]})
+
+    monkeypatch.setattr(protocol_session, "BLOCK_BYTES", 4_000)
+    made = bench()
+    workload = Pictures(lambda inputs: made.work(inputs["query"]), range(made.queries))
+    session = run_session(lambda: workload, [made.meter()], made.settings, clock=made.clock)
+    assert session.valid
+    assert max(len(window.queries) for window in session.windows) == 4
+    assert [total.queries for total in phase_totals(session.windows)] == [20, 20]
+    assert all(window.duration_s >= made.settings.window_s for window in session.windows)

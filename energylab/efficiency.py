@@ -1,0 +1,654 @@
+"""What saves energy for one model on one device: a sweep, the device's own limits, the Pareto front, and advice.
+
+``python -m energylab.efficiency FILE DEVICE DTYPES WINDOW_S`` measures the limits in a process of its own, so that no
+notebook holds a context on the board while others measure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from energylab.energy import PhaseTotal, energy_j_per_query, scored_totals, session_energy_j, totals
+from energylab.errors import MeasurementError, ModelError
+from energylab.files import write_whole
+from energylab.parameters import NotebookParameters, Parameters
+from energylab.paths import results_root
+from energylab.record import EnergyKind, Record
+from energylab.statistics.uncertainty import mean_interval
+from energylab.studies import devices as device_names
+from energylab.studies import plan as planning
+from energylab.studies.run import local
+from energylab.studies.run import run as run_jobs
+from energylab.studies.state import StudyFolder
+from energylab.table import cohort_key
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Tracks of settings: figures of one track may be compared without reserve.
+BASE, OPTIMISED, SERVED = "as loaded", "optimised", "served"
+
+#: How each knob is named in a label; ``{}`` is its value.
+KNOBS = {
+    "batch_size": "batch {}",
+    "dtype": "{}",
+    "quantisation": "{}",
+    "attention": "{} attention",
+    "new_tokens": "{} new tokens",
+    "cache": "{} cache",
+    "compile": "compiled",
+    "concurrency": "{} at once",
+}
+
+#: Lists of the notebook: its parameter, the knob it turns, and the kind of its values.
+LISTS = {
+    "batch_sizes": ("batch_size", int),
+    "dtypes": ("dtype", str),
+    "quantisations": ("quantisation", str),
+    "attentions": ("attention", str),
+    "output_lengths": ("new_tokens", int),
+}
+
+#: Parameters handed on to every session as they are.
+HANDED_ON = (
+    "model", "model_source", "data_source", "samples", "runs", "window_s", "idle_s", "warm_up_min_s", "warm_up_max_s",
+    "max_relative_bound", "meter",
+)  # fmt: skip
+
+#: Parts of a query's energy, and what to do when one is the largest.
+PARTS = {
+    "static": "power at rest, for as long as the answer takes: keep the device busy (batch), or finish sooner",
+    "memory": "reading the weights, once a token and batch: read fewer bytes (narrower weights), or batch",
+    "arithmetic": "the model's own multiplications: use a narrower precision, fewer tokens, or a smaller model",
+    "rest": "launching small steps and waiting between: cut the overhead (static cache, torch.compile), or batch",
+}
+
+#: Metrics of quality of which less is better.
+LESS_IS_BETTER = ("bits_per_byte",)
+
+#: Side of the square matrices and bytes of the copied block: large enough to fill the device, small enough to be quick.
+SIDE = {"cuda": 8192, "cpu": 768}
+BLOCK_BYTES = {"cuda": 2 << 30, "cpu": 128 << 20}
+
+NAN = float("nan")
+
+
+class EfficiencyParameters(NotebookParameters):
+    """What notebook 07 can be told. Lists are text, their values separated by commas; an empty one is not tried."""
+
+    model: str = Field("tiny-llama", description="architecture name, folder or hub id of a decoder")
+    model_source: str = Field("random", description="random | path | hub; quantisation needs stored weights")
+    data_source: str = Field("sample", description="hub | sample | synthetic")
+    name: str = Field("efficiency", description="name of the study: its records are kept in results/NAME")
+    devices: str = Field("auto", description="auto | cpu | a GPU by index or UUID: one device is used")
+    dtype: str = Field("float32", description="precision of the base; text generation is published in float16")
+    new_tokens: int = Field(16, ge=1, description="length of the base's answers, in tokens")
+    batch_sizes: str = Field("8", description="queries a batch; the base asks one at a time")
+    dtypes: str = Field("bfloat16", description="further precisions")
+    quantisations: str = Field("", description="int8, fp8, bitsandbytes-4bit …")
+    attentions: str = Field(
+        "eager", description="eager, sdpa, flash_attention_2 …; the base takes the library's choice"
+    )
+    output_lengths: str = Field("4", description="further lengths of answers, in tokens")
+    concurrencies: str = Field(
+        "", description="requests at once on `transformers serve`, e.g. 1,4,16; empty: no server"
+    )
+    compile: bool = Field(False, description="torch.compile in the optimised track; a GPU compiles without being asked")
+    samples: int = Field(8, ge=1, description="queries of one run; 100 or more for a real model")
+    runs: int = Field(3, ge=2, description="runs of each session: two or more, to tell differences from noise")
+    repeats: int = Field(1, ge=1, description="sessions of each setting: 3 for intervals between sessions")
+    window_s: float = Field(0.1, gt=0, description="shortest window in seconds; 10 where a counter ticks every 100 ms")
+    idle_s: float = Field(0.1, gt=0, description="seconds each idle level is observed; 10 on a GPU")
+    warm_up_min_s: float = Field(0.1, ge=0, description="shortest warm-up in seconds; 10 on a GPU")
+    warm_up_max_s: float = Field(0.5, gt=0, description="longest warm-up in seconds; 300 on a GPU")
+    max_relative_bound: float = Field(0.05, gt=0, lt=1, description="largest error bound of a window, relative")
+    calibration_s: float = Field(0.2, gt=0, description="window of the device's limits in seconds; 5 on a GPU")
+    meter: str = Field("auto", description="auto | nvml | rapl | estimate …: the meter that is scored")
+
+    @field_validator("batch_sizes", "output_lengths", "concurrencies")
+    @classmethod
+    def _counts(cls, text: str) -> str:
+        if any(not part.isdecimal() or int(part) < 1 for part in listed(text)):
+            raise ValueError(f"every value of {text!r} must be a whole number of 1 or more, separated by commas")
+        return text
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """The parameters of the base's session."""
+        own = {"task": "text_generation", "dtype": self.dtype, "new_tokens": self.new_tokens, "batch_size": 1}
+        return own | {name: getattr(self, name) for name in HANDED_ON}
+
+    @property
+    def tried(self) -> list[Setting]:
+        """The settings of the sweep."""
+        knobs = {knob: [kind(part) for part in listed(getattr(self, name))] for name, (knob, kind) in LISTS.items()}
+        return settings(self.base, knobs, self.compile)
+
+
+def listed(text: str) -> list[str]:
+    """Read a notebook's list: values separated by commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting that was tried: what differs from the base in words and as parameters, and its track."""
+
+    label: str
+    knob: str  # the parameter that differs; joined by + where several do, "base" for none
+    track: str  # BASE, OPTIMISED or SERVED
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What came of a sweep: the settings that were measured, the base first, and those that were not, with reasons."""
+
+    records: tuple[tuple[Setting, tuple[Record, ...]], ...]
+    missing: tuple[tuple[Setting, str], ...]
+
+
+def settings(base: Mapping[str, Any], knobs: Mapping[str, Sequence[Any]], compiled: bool = False) -> list[Setting]:
+    """Return the settings of a sweep: the base, every knob turned alone, and the optimised track.
+
+    `compiled`: that track asks for ``torch.compile`` where a fixed cache does not bring it by itself.
+    """
+    found = [Setting("base", "base", BASE, {})]
+    for knob, values in knobs.items():
+        found += [_setting({knob: value}) for value in values if value != base.get(knob)]
+    faster = {"cache": "static"} | ({"compile": True} if compiled else {})
+    found.append(_setting(faster, OPTIMISED))
+    largest = max(knobs.get("batch_size", ()), default=0)
+    if largest > (base.get("batch_size") or 1):
+        found.append(_setting({**faster, "batch_size": largest}, OPTIMISED))
+    return found
+
+
+def _setting(values: dict[str, Any], track: str = BASE) -> Setting:
+    label = ", ".join(KNOBS[name].format(value) for name, value in values.items())
+    return Setting(label, "+".join(values), track, values)
+
+
+def plan(name: str, base: Mapping[str, Any], tried: Sequence[Setting], repeats: int = 1) -> planning.Plan:
+    """Return a sweep as a study of the benchmark notebook, every job's parameters checked."""
+    study = {"title": f"What saves energy: {name}", "repeats": repeats, "parameters": dict(base)}
+    study["include"] = [one.values for one in tried]
+    return planning.from_text(yaml.safe_dump(study, sort_keys=False), name)
+
+
+def check(namespace: Mapping[str, Any]) -> EfficiencyParameters:
+    """Check the notebook's parameters and those of every session, before anything is measured."""
+    asked = EfficiencyParameters.from_notebook(namespace)
+    plan(asked.name, asked.base, asked.tried, asked.repeats)
+    return asked
+
+
+def measure(asked: EfficiencyParameters) -> Sweep:
+    """Measure every setting that has no record yet; with `concurrencies`, those of a server too."""
+    inside = _run(asked, asked.name, asked.base, asked.tried)
+    loads = [_setting({"concurrency": int(part)}, SERVED) for part in listed(asked.concurrencies)]
+    if not loads:
+        return inside
+    with _endpoint(asked) as (endpoint, name):
+        served = {key: value for key, value in asked.base.items() if key != "batch_size"}
+        served |= {"model": name, "model_source": "endpoint", "endpoint": endpoint}
+        behind = _run(asked, f"{asked.name}-served", served, loads)
+    return Sweep((*inside.records, *behind.records), (*inside.missing, *behind.missing))
+
+
+def _run(asked: EfficiencyParameters, name: str, base: Mapping[str, Any], tried: Sequence[Setting]) -> Sweep:
+    """Measure settings one after the other on one device, as a study of that name, and read all its records."""
+    planned, folder = plan(name, base, tried, asked.repeats), StudyFolder(name, results_root())
+    planning.check(planned)
+    run_jobs(planned, folder, partial(local, devices=device_names.available(asked.devices)[0]))
+    states = folder.states(planned)
+    records, missing = [], []
+    for one in tried:
+        wanted = {**base, **one.values, "repeat": 0}
+        found = [state for job, state in states.items() if {**job.values, "repeat": 0} == wanted]
+        measured = tuple(state.record for state in found if state.measured)
+        records += [(one, measured)] if measured else []
+        missing += [(one, state.reason or state.status) for state in found if not state.measured]
+    return Sweep(tuple(records), tuple(missing))
+
+
+@contextlib.contextmanager
+def _endpoint(asked: EfficiencyParameters) -> Iterator[tuple[str, str]]:
+    """Serve the model with ``transformers serve``, and yield the endpoint and the name it knows the model by."""
+    from energylab.serving.processes import transformers_serve
+    from energylab.tasks.served import store_random
+
+    folder = results_root() / asked.name / "model"
+    random = asked.model_source == "random"
+    served = str(store_random(asked.model, folder, dtype=asked.dtype)) if random else asked.model
+    with transformers_serve(served, "--continuous-batching", "--dtype", asked.dtype) as endpoint:
+        yield endpoint, served
+
+
+class Cost(BaseModel):
+    """What one operation, or one byte, costs at full speed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    per_s: float  # operations or bytes a second
+    j: float  # joules of one, all power included
+    above_rest_j: float  # joules of one above what the device draws at rest
+
+
+class Limits(BaseModel):
+    """The measured limits of one device."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: str  # its name
+    energy_kind: EnergyKind  # of all its energies
+    rest_w: float  # power at rest, with a context
+    flop: dict[str, Cost]  # of a floating-point operation, by precision
+    byte: Cost  # of a byte read or written
+
+
+def measure_limits(
+    dtypes: Sequence[str], device: str = "auto", window_s: float = 0.5, meters: Any = None, size: Any = None
+) -> Limits:
+    """Measure the limits of a device by a large product, a large copy and rest, as every other figure is measured.
+
+    `size` gives other sizes than `SIDE` and `BLOCK_BYTES`: ``{"side": …, "bytes": …}``.
+
+    Raises
+    ------
+    MeasurementError
+        If a window was not valid, or the device's power at rest is unknown.
+    """
+    import energylab
+    from energylab.devices import resolve_devices, torch_name
+
+    where = torch_name(resolve_devices(device, 1)[0])
+    kind = where.partition(":")[0]
+    size = {"side": SIDE[kind], "bytes": BLOCK_BYTES[kind], **(size or {})}
+
+    def run(fn: Callable[[Any], Any]) -> Record:
+        record = energylab.measure(
+            fn=fn, queries=[0], meters=meters, device=device, runs=3, window_s=window_s, idle_s=min(window_s, 2.0),
+            warm_up_min_s=window_s / 2, warm_up_max_s=4 * window_s,
+        )  # fmt: skip
+        if not record.valid:
+            raise MeasurementError(f"the limits of {record.devices[0].name} are unknown: {'; '.join(record.reasons)}")
+        return record
+
+    copied = run(_copy(size["bytes"], where))
+    rest_w = next((level.power_w for level in copied.idle if level.level == "weights_resident"), None)
+    if rest_w is None:
+        raise MeasurementError(f"the power of {copied.devices[0].name} at rest is unknown; lengthen window_s")
+    flop = {dtype: cost(run(_product(size["side"], dtype, where)), 2 * size["side"] ** 3, rest_w) for dtype in dtypes}
+    byte = cost(copied, 2 * size["bytes"], rest_w)  # read and written
+    return Limits(device=copied.devices[0].name, energy_kind=copied.energy_kind, rest_w=rest_w, flop=flop, byte=byte)
+
+
+def cost(record: Record, amount: float, rest_w: float) -> Cost:
+    """Return what each of `amount` operations or bytes of a record's one query cost."""
+    energy_j, seconds = session_energy_j(record), _seconds(record)
+    above_j = max(energy_j - rest_w * seconds, 0.0)  # a device cannot give energy back: noise about an idle power
+    return Cost(per_s=amount / seconds, j=energy_j / amount, above_rest_j=above_j / amount)
+
+
+def _product(side: int, dtype: str, device: str) -> Callable[[Any], Any]:
+    import torch
+
+    left, right = (torch.randn(side, side, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
+    out = torch.empty_like(left)
+    return lambda _: torch.mm(left, right, out=out)
+
+
+def _copy(size: int, device: str) -> Callable[[Any], Any]:
+    import torch
+
+    source = torch.ones(size, device=device, dtype=torch.uint8)
+    target = torch.empty_like(source)
+    return lambda _: target.copy_(source)
+
+
+def calibrate(asked: EfficiencyParameters) -> Limits:
+    """Measure the device's limits in every precision of the sweep, after the sweep, or read those measured before."""
+    file = results_root() / asked.name / "limits.json"
+    dtypes = list(dict.fromkeys([asked.dtype, *listed(asked.dtypes)]))
+    known = Limits.model_validate_json(file.read_bytes()) if file.is_file() else None
+    if known and set(dtypes) <= known.flop.keys():
+        return known
+    lease = (device_names.available(asked.devices)[0],)
+    target = "cpu" if lease == (device_names.CPU,) else "cuda"
+    command = [sys.executable, "-m", __name__, str(file), target, ",".join(dtypes), str(asked.calibration_s)]
+    shown = {**os.environ, **device_names.environment(lease)}
+    done = subprocess.run(command, env=shown, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MeasurementError(f"the device's limits could not be measured:\n{done.stderr.strip()[-1500:]}")
+    return Limits.model_validate_json(file.read_bytes())
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a decoder's shape its least work depends on."""
+
+    body: int  # weights every token passes: all but the table of embeddings and the output layer
+    head: int  # weights of the output layer, needed once for each new token
+    parameters: int  # all of them
+    kv_values: int  # numbers kept of each token: keys and values of all layers
+    attention_flop: int  # operations for each pair of tokens in attention, all layers
+
+
+def shape_of(parameters: Parameters) -> Shape:
+    """Return the shape of a decoder, from its configuration alone; a mixture of experts has none."""
+    from transformers import AutoModelForCausalLM
+
+    from energylab.tasks import load_settings, models
+
+    _, task = load_settings(parameters.task, parameters.params)
+    origin = models.locate(models.ModelRequest.of(parameters, task, "cpu"))
+    config = models.read_config(origin)
+    skeleton = models.build_skeleton(config, AutoModelForCausalLM, origin)
+    text = config.get_text_config(decoder=True)
+    if any(getattr(text, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")):
+        raise ModelError(f"model {origin.name!r} is a mixture of experts: how much of it works depends on the token")
+    table, head = (
+        layer.weight.numel() for layer in (skeleton.get_input_embeddings(), skeleton.get_output_embeddings())
+    )
+    total = skeleton.num_parameters()
+    body = total - table - (0 if getattr(text, "tie_word_embeddings", False) else head)
+    layers, heads = text.num_hidden_layers, text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // heads
+    keys = getattr(text, "num_key_value_heads", None) or heads
+    return Shape(body, head, total, 2 * layers * keys * width, 4 * layers * heads * width)
+
+
+def least_work(shape: Shape, record: Record) -> tuple[float, float] | None:
+    """Return the operations and the bytes read of one query at least; None where its tokens are not known.
+
+    Two operations a weight and token (a multiplication and an addition) [1]_; the prompt passes the body at once, and
+    the output layer works for new tokens alone. The weights are read once for the prompt and once for every further
+    token, shared by the batch. Norms, activations, and writing are left out: it is a lower bound.
+
+    References
+    ----------
+    .. [1] Kaplan et al. (2020), Scaling Laws for Neural Language Models, https://arxiv.org/abs/2001.08361, section 2.1.
+    """
+    total = next((one for one in totals(record) if one.phase == "generate"), None)
+    if total is None or not total.input_tokens or not total.output_tokens:
+        return None
+    prompt, new = total.input_tokens / total.queries, total.output_tokens / total.queries
+    batch = record.task.settings.get("concurrency") or record.task.settings.get("batch_size") or 1
+    batch = batch if record.model.source == "endpoint" else min(batch, total.queries)
+    fed = prompt + new - 1
+    flop = 2 * shape.body * fed + 2 * shape.head * new + shape.attention_flop * fed * (fed + 1) / 2
+    value_bytes = 4 if record.model.dtype in (None, "float32") else 2
+    weight_bytes = (record.model.weights_bytes or shape.parameters * value_bytes) / shape.parameters
+    cached = shape.kv_values * value_bytes * sum(prompt + step for step in range(1, round(new)))
+    return flop, new * (shape.body + shape.head) * weight_bytes / batch + cached
+
+
+def compare(asked: EfficiencyParameters, sweep: Sweep, limits: Limits) -> pd.DataFrame:
+    """Return the table of all settings with the Pareto front marked; see `table` and `front`."""
+    from energylab.tasks.models import quiet_imports
+
+    if not sweep.records or sweep.records[0][0].knob != "base":
+        reasons = {one.label: why for one, why in sweep.missing}
+        raise ModelError(f"the base was not measured: {reasons.get('base')}")
+    try:
+        with quiet_imports():
+            shape = shape_of(Parameters.check(asked.base))
+    except ModelError as error:
+        warnings.warn(f"how far figures are from the device's limits is not known: {error}", stacklevel=2)
+        shape = None
+    return front(table(sweep, limits, shape))
+
+
+def table(sweep: Sweep, limits: Limits, shape: Shape | None) -> pd.DataFrame:
+    """Return one row a setting that was measured, the mean over its sessions, all figures of one query.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by label: ``knob, track, sessions, new_tokens, energy_j``, ``half_width_j`` (95 %, between sessions,
+        or the runs of a single one), ``token_j``, ``latency_s`` (until the whole answer), ``tokens_per_s``, ``quality,
+        quality_metric``, ``least_j`` (the device's own limit for this work), ``times_least``, and ``static_j,
+        memory_j, arithmetic_j, rest_j``, which add up to ``energy_j``; NaN where unknown. ``energy_kind, cohort``.
+    """
+    import pandas as pd
+
+    return pd.DataFrame([_row(*measured, limits, shape) for measured in sweep.records]).set_index("setting")
+
+
+def _row(setting: Setting, records: Sequence[Record], limits: Limits, shape: Shape | None) -> dict[str, Any]:
+    import pandas as pd
+
+    sessions = pd.DataFrame([_session(record, limits, shape) for record in records])
+    first, spread = records[0], sessions["energy_j"] if len(records) > 1 else _run_energies(records[0])
+    quality = first.quality[0] if first.quality else None
+    return {
+        "setting": setting.label,
+        "knob": setting.knob,
+        "track": setting.track,
+        "sessions": len(records),
+        **sessions.mean().to_dict(),
+        "half_width_j": mean_interval(spread).half_width if len(spread) > 1 else NAN,
+        "token_j": sessions["energy_j"].mean() / sessions["new_tokens"].mean(),
+        "quality": NAN if quality is None or quality.value is None else quality.value,
+        "quality_metric": quality.metric if quality else None,
+        "energy_kind": first.energy_kind,
+        "cohort": cohort_key(first),
+    }
+
+
+def _run_energies(record: Record) -> list[float]:
+    runs: dict[int, list[PhaseTotal]] = {}
+    for total in scored_totals(record):
+        runs.setdefault(total.run, []).append(total)
+    return [energy_j_per_query(parts) for parts in runs.values()]
+
+
+def _seconds(record: Record, phase: str | None = None) -> float:
+    """Return the seconds a query takes in one phase, or in all that are scored."""
+    parts = [total for total in scored_totals(record) if phase in (None, total.phase)]
+    return sum(total.duration_s / total.queries for total in parts) / len({total.run for total in parts})
+
+
+def _session(record: Record, limits: Limits, shape: Shape | None) -> dict[str, float]:
+    """Return one session's figures of a query.
+
+    Static is the power at rest times the time taken. Memory and arithmetic are the least work at the device's measured
+    cost above rest. What is left is paid for something else: launching, waiting while the clocks are up, work
+    beyond the least. The least adds reading and arithmetic at full speed, one after the other, all power included.
+    """
+    energy_j, seconds = session_energy_j(record), _seconds(record, "generate")
+    made = [total for total in scored_totals(record) if total.phase == "generate"]
+    new = sum(total.output_tokens for total in made) / sum(total.queries for total in made)
+    served = record.extra.get("serving")  # its users' wait; else a query waits for the batch it is in
+    batch = min(record.task.settings.get("batch_size") or 1, record.queries)
+    figures = {"new_tokens": new, "energy_j": energy_j, "tokens_per_s": new / seconds}
+    figures["latency_s"] = served["latency_s"]["mean"] if served else seconds * batch
+    work = shape and least_work(shape, record)
+    flop = limits.flop.get(record.model.dtype or "")
+    if work is None or flop is None:
+        return figures | dict.fromkeys(("least_j", "times_least", *(f"{name}_j" for name in PARTS)), NAN)
+    least_j = work[0] * flop.j + work[1] * limits.byte.j
+    known = {
+        "static_j": limits.rest_w * _seconds(record),
+        "memory_j": work[1] * limits.byte.above_rest_j,
+        "arithmetic_j": work[0] * flop.above_rest_j,
+    }
+    rest = {"rest_j": energy_j - sum(known.values())}
+    return figures | {"least_j": least_j, "times_least": energy_j / least_j} | known | rest
+
+
+def front(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mark the Pareto front of a sweep's table in a column ``front``: what no other setting beats.
+
+    Settings compete with those that give as many new tokens: a shorter answer is other work. Quality counts where it is
+    known for both; answers of unknown quality compete on energy and wait alone.
+    """
+    rows = frame.to_dict("records")
+    return frame.assign(front=[not any(_beats(other, one) for other in rows) for one in rows])
+
+
+def _beats(other: dict[str, Any], one: dict[str, Any]) -> bool:
+    if other is one or other["new_tokens"] != one["new_tokens"]:
+        return False
+    pairs = [(other[name], one[name]) for name in ("energy_j", "latency_s")]
+    if not math.isnan(other["quality"]) and not math.isnan(one["quality"]):
+        sign = 1 if one["quality_metric"] in LESS_IS_BETTER else -1
+        pairs.append((sign * other["quality"], sign * one["quality"]))
+    return all(theirs <= ours for theirs, ours in pairs) and any(theirs < ours for theirs, ours in pairs)
+
+
+def shown(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the table as people read it: few digits, units in the names, what is unknown left empty."""
+    import pandas as pd
+
+    def digits(value: float, form: str = ".3g") -> str:
+        return "" if math.isnan(value) else f"{value:,.0f}" if value >= 1000 else format(value, form)
+
+    pairs = zip(frame["energy_j"], frame["half_width_j"], strict=True)
+    plus_minus = "\u00a0±\u00a0"  # kept on one line with the figures beside it
+    shares = {name: (frame[f"{name}_j"] / frame["energy_j"]).map(lambda s: digits(s, ".0%")) for name in PARTS}
+    first = {track: frame[(frame["track"] == SERVED) == (track == SERVED)].iloc[0] for track in set(frame["track"])}
+    changes = [row["energy_j"] / first[row["track"]]["energy_j"] - 1 for _, row in frame.iterrows()]
+    tell = [differs(row, first[row["track"]]) for _, row in frame.iterrows()]
+    columns = {
+        "track": frame["track"],
+        "J a query": [
+            digits(energy) + ("" if math.isnan(half) else f"{plus_minus}{digits(half, '.2g')}")
+            for energy, half in pairs
+        ],
+        "against its base": [
+            f"{one:+.0%}" if sure else "no clear change" for one, sure in zip(changes, tell, strict=True)
+        ],
+        "J a token": frame["token_j"].map(digits),
+        "wait, s": frame["latency_s"].map(digits),
+        "tokens/s": frame["tokens_per_s"].map(digits),
+        "quality": frame["quality"].map(digits).replace("", "not\u00a0known"),
+        "times the device's least": frame["times_least"].map(digits),
+        **shares,
+        "front": frame["front"].map({True: "yes", False: ""}),
+        "kind": frame["energy_kind"],
+    }
+    return pd.DataFrame(columns, index=frame.index)
+
+
+def _changed(change: float, sure: bool) -> str:
+    return "" if change == 0 else f"{change:+.0%}" if sure else "no clear change"
+
+
+def limits_table(limits: Limits) -> pd.DataFrame:
+    """Tabulate the device's limits in units people know: picojoules, and billions a second."""
+    import pandas as pd
+
+    costs = {f"one operation in {dtype}": cost for dtype, cost in limits.flop.items()} | {"one byte": limits.byte}
+    rows = {
+        name: {
+            "pJ": f"{one.j * 1e12:.4g}",
+            "pJ above rest": f"{one.above_rest_j * 1e12:.4g}",
+            "10⁹ a second": f"{one.per_s / 1e9:.4g}",
+        }
+        for name, one in costs.items()
+    }
+    frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis(limits.device)
+    return frame.assign(**{"power at rest": f"{limits.rest_w:.4g} W", "kind": limits.energy_kind})
+
+
+def missing_table(sweep: Sweep) -> pd.DataFrame | str:
+    """Tabulate what could not be measured, and why."""
+    import pandas as pd
+
+    if not sweep.missing:
+        return "Every setting was measured."
+    return pd.DataFrame([{"setting": one.label, "reason": why} for one, why in sweep.missing]).set_index("setting")
+
+
+def advice(frame: pd.DataFrame) -> str:
+    """Say in one paragraph of Markdown what saves energy on this model and device.
+
+    `frame` is what `compare` returns; its first row is the base.
+    """
+    base, *others = frame.reset_index().to_dict("records")
+    inside = [base, *(row for row in others if row["track"] != SERVED)]
+    sentences = [_opening(base), _length(inside), _choice(base, inside), *_cautions(frame)]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _opening(base: dict[str, Any]) -> str:
+    text = f"As loaded, a query costs **{base['energy_j']:.3g} J** and its answer takes {base['latency_s']:.3g} s"
+    if math.isnan(base["times_least"]):
+        return f"{text}; how far that is from this device's limit is not known."
+    shares = {name: base[f"{name}_j"] / base["energy_j"] for name in PARTS}
+    largest = max(shares, key=shares.get)
+    return (
+        f"{text}: **{base['times_least']:.3g} times** what this device needs to read each weight once a token and to "
+        f"do the arithmetic once, at full speed. Most of it, {shares[largest]:.0%}, is {PARTS[largest]}."
+    )
+
+
+def _length(rows: Sequence[dict[str, Any]]) -> str:
+    """Say what a token more costs, from the shortest and the longest answer of the base."""
+    rows = sorted((row for row in rows if row["knob"] in ("base", "new_tokens")), key=lambda row: row["new_tokens"])
+    short, long = rows[0], rows[-1]
+    if len(rows) < 2 or not differs(short, long):
+        return ""
+    more = (long["energy_j"] - short["energy_j"]) / (long["new_tokens"] - short["new_tokens"])
+    return f"Each further token of an answer costs {more:.2g} J."
+
+
+def _choice(base: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+    """Name the cheapest setting for users who do not mind waiting, and for those who do."""
+    best = sorted(
+        (row for row in rows if row["new_tokens"] == base["new_tokens"] and row["front"]),
+        key=lambda row: row["energy_j"],
+    )
+    if not best or not differs(base, best[0]):
+        return "Of all that was tried, nothing saves energy for certain: keep the model as it is loaded."
+    quick = next((row for row in best if row["latency_s"] <= 1.05 * base["latency_s"]), base)
+    named = [f"**{row['setting']}** and save {1 - row['energy_j'] / base['energy_j']:.0%}" for row in (best[0], quick)]
+    text = f"**Do this:** where answers may take {best[0]['latency_s']:.2g} s, run with {named[0]}"
+    if quick is best[0]:
+        return f"{text}; nobody waits longer for it."
+    now = f"run with {named[1]}" if differs(base, quick) else "nothing that was tried saves energy for certain"
+    return f"{text}; where they must come no later than now, {now}."
+
+
+def differs(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two energies differ by more than their 95 % half-widths, added in squares; unknown ones count as 5 %."""
+    widths = [
+        0.05 * row["energy_j"] if math.isnan(row["half_width_j"]) else row["half_width_j"] for row in (one, other)
+    ]
+    return abs(one["energy_j"] - other["energy_j"]) > math.hypot(*widths)
+
+
+def _cautions(frame: pd.DataFrame) -> Iterator[str]:
+    kinds = sorted(set(frame["energy_kind"]))
+    if frame["sessions"].min() < 2:
+        yield "**These are single sessions**, which drift with the machine: set repeats=3 before acting on them."
+    if kinds != ["measured"]:
+        yield f"Energy here is **{' and '.join(kinds)}**: compare it on this machine only."
+    if frame["quality"].isna().all():
+        yield "Quality is unknown here (random weights, or a server's): check it before using a narrower precision."
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure the limits, and write them to the file that is named."""
+    file, device, dtypes, window_s = arguments
+    limits = measure_limits(dtypes.split(","), device, float(window_s))
+    write_whole(Path(file), limits.model_dump_json(indent=1))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

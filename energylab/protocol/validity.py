@@ -1,0 +1,209 @@
+"""Whether a window can be believed: every reason why not, and every mark of one that can, by name.
+
+A new reason is one line in `REASONS` and one in the function below that sees it: `span_reasons` (what a counter said),
+`state_reasons` (what a device said), `failure_reasons` (what queries raised).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from energylab.errors import CounterJumpError, CounterStuckError, DeviceLostError, MeterError, MeterPermissionError
+from energylab.meters.base import DeviceCounters, Meter, Reading
+from energylab.protocol.settings import Settings
+from energylab.record import DeviceState, QueryFailure
+
+#: Every reason a window or an idle level can be invalid for, and what it means.
+REASONS = {
+    "counter_stuck": "the counter did not step during the window",
+    "counter_jumped": "the counter stepped further, or backward, than the device can have made it",
+    "negative_energy": "the counter went backwards",
+    "counter_reset": "the counter started again from zero",
+    "zero_reading": "the counter read exactly zero",
+    "above_power_limit": "the mean power is above the board's limit, or above all that was seen in the warm-up",
+    "below_idle": "the mean power is below the idle power",
+    "too_few_ticks": "the error bound is too wide for the stated precision: lengthen window_s",
+    "device_lost": "the device stopped answering",
+    "permission_denied": "the counter may not be read",
+    "meter_failed": "the meter failed",
+    "state_unknown": "the device could not be asked for heat, slowdowns and other processes",
+    "co_tenant": "another process was on the device",
+    "process_stopped": "this process was stopped, or got no processor, for a second or longer",
+    "thermal_slowdown": "the device slowed down because of heat",
+    "power_brake": "the device slowed down because of an external power brake",
+    "hardware_slowdown": "the device's hardware slowed it down",
+    "query_failed": "a query raised an error",
+    "not_steady": "the load on the server did not settle: more or less work was done than is credited",
+    "out_of_memory": "a query ran out of memory",
+    "server_running": "a server had its model on the device before the session began",
+}
+
+#: What is said of a valid window wherever its figure stands.
+MARKS = {
+    "busy_host": "other processes used the processor too: the estimate depends on their load",
+    "children_missed": "a child process began in the window and outlived it: its processor time is not counted",
+    "few_ticks": "the error bound is wider than max_relative_bound: the protocol does not lengthen windows",
+    "not_finite": "outputs of the model are not finite numbers (NaN or infinity)",
+    "truncated": "inputs were cut to what the model takes in",
+}
+
+#: Reasons that no further try can change: the session ends with what it has.
+HOPELESS = ("device_lost", "permission_denied", "counter_stuck")
+
+
+@dataclass(frozen=True)
+class MeterSpan:
+    """What one meter gave for one window: two readings, or the error in their place."""
+
+    meter: Meter
+    start: Reading | None
+    stop: Reading | None
+    error: MeterError | None
+    edge_error_s: float  # longest time an edge can be off
+    edge_power_w: float | None  # largest power seen around the edges
+    waiting_j: float = 0.0  # at most: what the device drew at rest, while the edges waited for a step of the counter
+
+    @property
+    def duration_s(self) -> float | None:
+        """Time between the two readings, in seconds."""
+        return None if self.start is None or self.stop is None else self.stop.time_s - self.start.time_s
+
+    @property
+    def energy_j(self) -> float | None:
+        """Difference of the two readings, in joules."""
+        return None if self.error is not None else self.stop.energy_j - self.start.energy_j
+
+    @property
+    def bound_j(self) -> float | None:
+        """Largest modelled error of the queries' energy: that of reading, and what was drawn while no query ran."""
+        return None if self.reading_bound_j is None else self.reading_bound_j + self.waiting_j
+
+    @property
+    def reading_bound_j(self) -> float | None:
+        """Largest modelled error of reading: at each edge one step (plus latency) at the largest power, and two quanta.
+
+        None for estimates: their error is not that of reading a counter.
+        """
+        if self.meter.kind == "estimated" or self.edge_power_w is None or self.error is not None:
+            return None
+        return 2 * self.edge_error_s * self.edge_power_w + 2 * self.meter.quantum_j
+
+
+def meter_reason(error: MeterError) -> str:
+    """Name the reason behind a meter's error."""
+    known = {
+        DeviceLostError: "device_lost",
+        MeterPermissionError: "permission_denied",
+        CounterStuckError: "counter_stuck",
+        CounterJumpError: "counter_jumped",
+    }
+    return next((reason for kind, reason in known.items() if isinstance(error, kind)), "meter_failed")
+
+
+def span_reasons(
+    span: MeterSpan, settings: Settings, idle_w: float | None = None, believed_w: float | None = None
+) -> list[str]:
+    """Return every reason not to believe one scored meter's difference.
+
+    Parameters
+    ----------
+    span : MeterSpan
+    settings : Settings
+        The tolerances.
+    idle_w : float, optional
+        Least power of the device under this phase.
+    believed_w : float, optional
+        Largest power that is believed where the device tells no limit.
+    """
+    if span.error is not None:
+        return [meter_reason(span.error)]
+    if span.stop.energy_j == 0 and span.start.energy_j > 0:
+        return ["zero_reading"]
+    limit_w = span.meter.power_limit_w or believed_w
+    if span.energy_j < 0:
+        # after a reset the counter holds at most what the device can have drawn since
+        most_j = (limit_w or float("inf")) * span.duration_s
+        return ["counter_reset" if span.stop.energy_j <= min(most_j, span.start.energy_j / 2) else "negative_energy"]
+    if span.energy_j == 0:  # an estimate of no processor time is no failure
+        return [] if span.meter.kind == "estimated" else ["counter_stuck"]
+    bound_j = span.reading_bound_j or 0.0
+    least_w, most_w = ((span.energy_j + sign * bound_j) / span.duration_s for sign in (-1, 1))
+    reasons = []
+    if limit_w is not None and least_w > limit_w * (1 + settings.power_tolerance):
+        reasons.append("above_power_limit")
+    if idle_w is not None and most_w < idle_w * (1 - settings.idle_tolerance):
+        reasons.append("below_idle")
+    return reasons
+
+
+def loose(span: MeterSpan, settings: Settings) -> bool:
+    """Whether the error of reading is too wide for the stated precision."""
+    return bool(span.energy_j) and (span.reading_bound_j or 0.0) / span.energy_j > settings.max_relative_bound
+
+
+def floored(meter: Meter, phase: str) -> bool:
+    """Whether idle power is a floor under this phase: on a GPU that the phase works on.
+
+    Preprocessing works on the host, and what a processor draws at rest is that of every other process, too: it may end
+    before the first window.
+    """
+    return phase not in ("preprocess", "total") and not meter.of_processor
+
+
+def device_state(device: str, before: DeviceCounters, after: DeviceCounters, duration_s: float) -> DeviceState:
+    """Turn what a device said before and after a window into its state across it."""
+
+    def grown(field: str) -> float | None:
+        first, last = getattr(before, field), getattr(after, field)
+        return None if first is None or last is None else max(last - first, 0.0)
+
+    def share(field: str) -> float | None:
+        seconds = grown(field)
+        return None if seconds is None or duration_s <= 0 else min(seconds / duration_s, 1.0)
+
+    return DeviceState(
+        device=device,
+        temperature_c=after.temperature_c,
+        sm_clock_mhz=after.sm_clock_mhz,
+        memory_clock_mhz=after.memory_clock_mhz,
+        power_cap_fraction=share("power_cap_s"),
+        thermal_fraction=share("thermal_s"),
+        power_brake_fraction=share("power_brake_s"),
+        hardware_slowdown_fraction=share("hardware_slowdown_s"),
+        others_fraction=_others(grown("own_s"), grown("others_s")),
+        cotenants=tuple(sorted({*before.cotenants, *after.cotenants})),
+    )
+
+
+def _others(own_s: float | None, others_s: float | None) -> float | None:
+    """Return others' part of the processor time, less what the kernel's hundredths of a second can add."""
+    if own_s is None or others_s is None:
+        return None
+    others_s = max(others_s - 0.04, 0.0)
+    return others_s / (own_s + others_s) if own_s + others_s > 0 else 0.0
+
+
+def state_reasons(state: DeviceState, settings: Settings, estimated: bool = False) -> list[str]:
+    """Return the reasons a device's state gives; the software power cap is not one: it is normal near the limit.
+
+    What others do on a processor is in a measurement of it; an estimate counts this session alone, and is marked.
+    """
+    slowed = {
+        "thermal_slowdown": state.thermal_fraction,
+        "power_brake": state.power_brake_fraction,
+        "hardware_slowdown": state.hardware_slowdown_fraction,
+    }
+    reasons = [name for name, share in slowed.items() if share is not None and share > settings.slowdown_tolerance]
+    shared = state.cotenants or (busy(state, settings) and not estimated)
+    return reasons + (["co_tenant"] if shared else [])
+
+
+def busy(state: DeviceState, settings: Settings) -> bool:
+    """Whether other processes used more of the processor's time than is tolerated."""
+    return (state.others_fraction or 0.0) > settings.others_tolerance
+
+
+def failure_reasons(failures: Sequence[QueryFailure]) -> list[str]:
+    """Return the reasons failed queries give."""
+    return sorted({"out_of_memory" if failure.error == "OutOfMemoryError" else "query_failed" for failure in failures})
