@@ -187,6 +187,8 @@ def _between_readings(bench: Bench, block: Block, batches: Sequence[Batch], on_t
     meters, clock = bench.meters, bench.clock
     edge_power = [meter.edge_power_w() if meter.kind != "estimated" else None for meter in meters]
     stopped_s = clock.stopped_s()
+    for meter in meters:  # the first reading after a pause costs ten times the next one, and ends inside the window
+        _read(meter, False)
     starts = [_read(meter, on_tick) for meter in meters]
     begun_s = clock.now()
     work = bench.workload.work_through(block.phase, batches, clock, bench.settings.window_s, block.keep)
