@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 
 import energylab
 from energylab import published
-from energylab.figures import overview
+from energylab.figures import ratings as figures
 from energylab.ratings import stability
 
 NOISE = 0.01
@@ -27,8 +27,8 @@ def main(folder: str | Path = Path(__file__).parent) -> list[Path]:
     stars = energylab.rate(table, "equal_width", noise=NOISE, seed=0)
     left_out = stability.leave_one_out(table)
     made = []
-    for name, theme in (("light", overview.LIGHT), ("dark", overview.DARK)):
-        figure = overview.overview(stars, left_out, theme)
+    for name, theme in (("light", figures.LIGHT), ("dark", figures.DARK)):
+        figure = figures.overview(stars, left_out, theme)
         made.append(Path(folder) / f"published-stars-{name}.svg")
         with matplotlib.rc_context({"svg.hashsalt": "energylab"}):  # the same names inside the file every time
             figure.savefig(made[-1], transparent=True, metadata={"Date": None, "Creator": None})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,7 +12,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from energylab.errors import ParameterError
@@ -86,16 +86,8 @@ def plot(stars: pd.DataFrame) -> Figure:
     matplotlib.figure.Figure
         One panel a group, the lowest energy on top. Thin line: repeatability interval; broad line: expanded
         interval. The axis is logarithmic where energies span more than a factor of 20.
-
-    Raises
-    ------
-    ParameterError
-        If no model has an energy.
     """
-    panels = [(title, part.dropna(subset=["energy_wh"])) for title, part in groups_of(stars)]
-    panels = [(title, part) for title, part in panels if len(part)]
-    if not panels:
-        raise ParameterError("no model of this table has an energy; see its notes")
+    panels = _panels(stars, "energy_wh", "no model of this table has an energy; see its notes")
     columns = _columns(panels, 1 if len(panels) < 3 else 2)
     height = max(sum(len(part) + 4.5 for _, part in column) for column in columns) * 0.2 + 0.4
     with styled():
@@ -103,6 +95,15 @@ def plot(stars: pd.DataFrame) -> Figure:
         for side, column in zip(np.atleast_1d(figure.subfigures(1, len(columns))), columns, strict=True):
             _draw_column(side, column)
     return figure
+
+
+def _panels(stars: pd.DataFrame, needed: str, none: str) -> list[tuple[str, pd.DataFrame]]:
+    """Return title and rows of every group, of models that have what is needed."""
+    panels = [(title, part.dropna(subset=[needed])) for title, part in groups_of(stars)]
+    panels = [(title, part) for title, part in panels if len(part)]
+    if not panels:
+        raise ParameterError(none)
+    return panels
 
 
 def _columns(panels: list, count: int) -> list[list]:
@@ -166,54 +167,6 @@ def percent(p: float) -> str:
     return "> 99 %" if p > 0.99 else f"{100 * p:.0f} %"
 
 
-def scales(stars: pd.DataFrame, left_out: pd.DataFrame) -> Figure:
-    """Show where the models of each group stand on its equal-width scale, and which one holds it up.
-
-    Parameters
-    ----------
-    stars : pandas.DataFrame
-        From `energylab.rate` by equal width; with probabilities, stars that are not sure are ringed.
-    left_out : pandas.DataFrame
-        From `ratings.stability.leave_one_out` of the same table.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One row a group: the five bands, one dot a model, and in words what leaving out the heaviest would change.
-    """
-    panels = [(title, part.dropna(subset=["stars"])) for title, part in groups_of(stars)]
-    panels = [(title, part) for title, part in panels if len(part)]
-    with styled():
-        figure, axes = plt.subplots(figsize=(11, 0.58 * len(panels) + 1.5), layout="constrained")
-        for star, colour in STAR_COLOURS.items():
-            axes.axvspan((5 - star) / 5, (6 - star) / 5, color=colour, alpha=0.13, linewidth=0)
-            axes.text(
-                (5.5 - star) / 5, -0.75, "★" * star, ha="center", va="center", color=TEXT_COLOURS[star], fontsize=10
-            )
-        for row, (_, part) in enumerate(panels):
-            _draw_scale(axes, row, part)
-            axes.text(1.03, row, _holder(part, left_out), va="center", fontsize=7.5, color="0.25", linespacing=1.25)
-        axes.set_yticks(range(len(panels)), [f"{title} ({len(part)})" for title, part in panels])
-        axes.set(ylim=(len(panels) - 0.4, -1.15), xlim=(-0.015, 1.015))
-        axes.set_xticks(np.linspace(0, 1, 6), ["lowest", "20 %", "40 %", "60 %", "80 %", "highest"])
-        kinds = " and ".join(sorted(stars["energy_kind"].unique()))
-        axes.set_xlabel(f"place between the lowest and the highest energy of the task, {kinds} (models in brackets)")
-        axes.tick_params(length=0)
-        axes.legend(handles=_scale_legend(stars), loc="upper left", bbox_to_anchor=(0, -0.75 / len(panels)), ncols=3)
-        sns.despine(figure, left=True, bottom=True)
-    return figure
-
-
-def _draw_scale(axes: Axes, row: int, part: pd.DataFrame) -> None:
-    energy = part["energy_wh"].to_numpy()
-    place = (energy - energy.min()) / (energy.max() - energy.min())
-    colours = [STAR_COLOURS[star] for star in part["stars"]]
-    axes.scatter(place, row + swarm(place), color=colours, s=26, edgecolor="white", linewidth=0.6, zorder=3)
-    unsure = shown_probability(part) < SURE
-    axes.scatter(place[unsure], row + swarm(place)[unsure], s=72, facecolor="none", edgecolor="#111111", zorder=4)
-    axes.axhline(row + 0.5, color="white", linewidth=1.5, zorder=1)
-
-
 def swarm(place: np.ndarray, width: float = 0.009, step: float = 0.13) -> np.ndarray:
     """Move dots that would lie on each other apart, up and down in turn, within a row."""
     levels = step * np.array([0, -1, 1, -2, 2, -3, 3])
@@ -225,40 +178,8 @@ def swarm(place: np.ndarray, width: float = 0.009, step: float = 0.13) -> np.nda
     return offset
 
 
-def _holder(part: pd.DataFrame, left_out: pd.DataFrame) -> str:
-    heaviest = part.iloc[-1]
-    row = left_out[(left_out["task"] == heaviest["task"]) & (left_out["model"] == heaviest["model"])].iloc[0]
-    if pd.isna(row["changed"]):
-        return f"{short(heaviest['model'])}\nwithout it there is no scale"
-    others = "another star" if row["changed"] == 1 else "other stars"
-    return f"{short(heaviest['model'])}\nwithout it {row['changed']} of {row['others']} get {others}"
-
-
-def _scale_legend(stars: pd.DataFrame) -> list[Line2D]:
-    dot = {"marker": "o", "linestyle": "none", "markerfacecolor": "0.4", "markeredgecolor": "white", "markersize": 6}
-    handles = [Line2D([], [], label="a model", **dot)]
-    if stars["p_star_1"].notna().any():
-        ring = {**dot, "markerfacecolor": "none", "markeredgecolor": "#111111", "markersize": 9}
-        handles.append(
-            Line2D([], [], label=f"a star that is right with less than {100 * SURE:.0f} % probability", **ring)
-        )
-    handles.append(Line2D([], [], linestyle="none", label="at the right: the model that holds up the scale"))
-    return handles
-
-
 def distribution(stars: pd.DataFrame) -> Figure:
-    """Show how many models of each group hold how many stars.
-
-    Parameters
-    ----------
-    stars : pandas.DataFrame
-        From `energylab.rate`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One bar a group and one for all, split by stars.
-    """
+    """Show how many models of each group hold how many stars: one bar a group of `energylab.rate`, and one for all."""
     counts = pd.DataFrame(
         {title: part["stars"].value_counts().reindex(range(5, 0, -1), fill_value=0) for title, part in groups_of(stars)}
     ).T
@@ -283,3 +204,117 @@ def distribution(stars: pd.DataFrame) -> Figure:
         axes.legend(ncols=5, loc="lower left", bbox_to_anchor=(0, 1.0), handlelength=1, columnspacing=1.2)
         sns.despine(figure, left=True)
     return figure
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of one background, itself transparent: text read first and beside it, stars, bands, rims of dots."""
+
+    ink: str
+    quiet: str
+    stars: dict[int, str]
+    band: float
+    edge: str
+
+
+LIGHT = Theme("#1b2529", "#5a666d", STAR_COLOURS, 0.15, "#ffffff")
+DARK = Theme(
+    "#e6edf3", "#9aa7b2", {5: "#58a6f0", 4: "#9ccaf5", 3: "#c9c4b6", 2: "#f0b25c", 1: "#f0794f"}, 0.17, "#11161c"
+)
+
+_ROW_IN = 0.5  # height of a group
+_WIDTH_IN = 8.6
+
+
+def overview(stars: pd.DataFrame, left_out: pd.DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Draw all groups of a rated table, one row each, at the width of a page.
+
+    Parameters
+    ----------
+    stars : pandas.DataFrame
+        From `energylab.rate` by equal width, with probabilities.
+    left_out : pandas.DataFrame
+        From `energylab.ratings.stability.leave_one_out` of the same table.
+    theme : Theme, default LIGHT
+        For a light or a dark page.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A dot a model at its place between the lowest and the highest energy of its group, coloured by its stars;
+        stars that are right with less than 95 % probability are ringed and say so; at the right the heaviest model,
+        and how many others change stars without it.
+    """
+    panels = _panels(stars, "stars", "no model of this table has stars; see its notes")
+    with styled():
+        figure, axes = plt.subplots(figsize=(_WIDTH_IN, _ROW_IN * len(panels) + 1.25))
+        _draw_bands(axes, theme, len(panels))
+        for row, (title, part) in enumerate(panels):
+            _draw_row(axes, row, part, theme)
+            _write_row(axes, row, title, part, left_out, theme)
+        _finish(axes, len(panels), stars, theme)
+        figure.subplots_adjust(left=0.185, right=0.735, top=0.985, bottom=0.9 / figure.get_figheight())
+    plt.close(figure)  # nothing is left behind in pyplot
+    return figure
+
+
+def _draw_bands(axes: Axes, theme: Theme, rows: int) -> None:
+    for star, colour in theme.stars.items():
+        axes.axvspan((5 - star) / 5, (6 - star) / 5, color=colour, alpha=theme.band, linewidth=0)
+        axes.text((5.5 - star) / 5, -0.85, "★" * star, ha="center", va="center", color=colour, fontsize=10.5)
+    for row in range(rows - 1):
+        axes.axhline(row + 0.5, color=theme.quiet, linewidth=0.4, alpha=0.5)
+
+
+def _draw_row(axes: Axes, row: int, part: pd.DataFrame, theme: Theme) -> None:
+    energy = part["energy_wh"].to_numpy()
+    place = (energy - energy.min()) / (energy.max() - energy.min())
+    height = row + swarm(place, width=0.018, step=0.125) - 0.06
+    colours = [theme.stars[star] for star in part["stars"]]
+    axes.scatter(place, height, color=colours, s=24, edgecolor=theme.edge, linewidth=0.6, zorder=3)
+    probability = shown_probability(part)
+    unsure = np.flatnonzero(probability < SURE)
+    axes.scatter(place[unsure], height[unsure], s=74, facecolor="none", edgecolor=theme.ink, linewidth=1.1, zorder=4)
+    for x, share in zip(_apart(place[unsure]), probability[unsure], strict=True):
+        axes.text(
+            x, row + 0.36, f"{100 * share:.0f} %", ha="center", va="center", fontsize=8, color=theme.ink, zorder=5
+        )
+
+
+def _apart(places: np.ndarray, least: float = 0.08) -> np.ndarray:
+    """Move ascending places apart to the least distance, each run of neighbours about its own middle."""
+    moved = places.copy()
+    for _ in range(20 * len(places)):  # each step halves what is lacking
+        lacking = np.clip(least - np.diff(moved), 0, None) / 2
+        moved[:-1] -= lacking
+        moved[1:] += lacking
+    return moved
+
+
+def _write_row(axes: Axes, row: int, title: str, part: pd.DataFrame, left_out: pd.DataFrame, theme: Theme) -> None:
+    axes.text(-0.03, row, title, ha="right", va="center", fontsize=9, color=theme.ink)
+    axes.text(-0.03, row + 0.36, f"{len(part)} models", ha="right", va="center", fontsize=7.5, color=theme.quiet)
+    heaviest = part.iloc[-1]
+    same = (left_out["task"] == heaviest["task"]) & (left_out["model"] == heaviest["model"])
+    same &= left_out["model_class"].fillna("") == ("" if pd.isna(heaviest["model_class"]) else heaviest["model_class"])
+    found = left_out[same].iloc[0]
+    changed = "without it: no scale" if pd.isna(found["changed"]) else (
+        f"without it, {found['changed']} of {found['others']} change"
+    )  # fmt: skip
+    axes.text(1.03, row - 0.16, short(heaviest["model"], 26), va="center", fontsize=9, color=theme.ink)
+    axes.text(1.03, row + 0.24, changed, va="center", fontsize=8, color=theme.quiet)
+
+
+def _finish(axes: Axes, rows: int, stars: pd.DataFrame, theme: Theme) -> None:
+    kinds = " and ".join(sorted(stars["energy_kind"].unique()))
+    axes.set(ylim=(rows - 0.35, -1.25), xlim=(-0.015, 1.015), yticks=[])
+    axes.set_xticks([0, 1], ["lowest energy\nof the task", "highest energy\nof the task"])
+    axes.tick_params(length=0, labelsize=8.5, labelcolor=theme.quiet)
+    axes.text(1.03, -0.85, "who holds up the scale", va="center", fontsize=8.5, color=theme.quiet)
+    sure = f"{100 * SURE:.0f} % or more"
+    at = {"xycoords": ("axes fraction", "axes fraction"), "textcoords": "offset points", "va": "center"}
+    axes.annotate(
+        f"○ a star that is right with the probability below it;\nall others: {sure}. Energy: {kinds}",
+        (0.5, 0), (0, -22), ha="center", fontsize=8.5, color=theme.ink, linespacing=1.35, **at,
+    )  # fmt: skip
+    sns.despine(ax=axes, left=True, bottom=True)

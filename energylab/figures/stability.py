@@ -20,34 +20,14 @@ INK = STAR_COLOURS[5]
 ACCENT = STAR_COLOURS[1]
 
 
-def unsure(stars: pd.DataFrame, below: float = SURE, least: int = 5) -> Figure:
-    """Show the probability of every number of stars of the models whose star is not sure.
-
-    Parameters
-    ----------
-    stars : pandas.DataFrame
-        From `energylab.rate`, with probabilities.
-    below : float, default 0.95
-        Only models whose shown star is less probable than this.
-    least : int, default 5
-        Where all stars are surer than that, so many of the least sure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One bar a model, the least sure on top.
-
-    Raises
-    ------
-    ParameterError
-        If no star has a probability.
-    """
+def unsure(stars: pd.DataFrame, least: int = 5) -> Figure:
+    """Show the probability of every number of stars where the shown one of `rate` is not sure, or the least sure."""
     known = stars.dropna(subset=["stars", "p_star_1"])
     known = known.assign(p_shown=shown_probability(known)) if len(known) else known.assign(p_shown=[])
     if known.empty:
         raise ParameterError("no star has a probability: repeat the sessions, or rate with noise=0.01 for 1 %")
     known = known.sort_values("p_shown", kind="stable")
-    part = known.head(int((known["p_shown"] < below).sum()) or least)
+    part = known.head(int((known["p_shown"] < SURE).sum()) or least)
     with styled():
         figure, axes = plt.subplots(figsize=(8.5, 0.27 * len(part) + 1.0), layout="constrained")
         left = np.zeros(len(part))
@@ -68,21 +48,7 @@ def unsure(stars: pd.DataFrame, below: float = SURE, least: int = 5) -> Figure:
 
 
 def noise(swept: pd.DataFrame, boards: pd.DataFrame | None = None) -> Figure:
-    """Show how many stars would be wrong at each noise.
-
-    Parameters
-    ----------
-    swept : pandas.DataFrame
-        From `ratings.stability.under_noise`, all models on one board.
-    boards : pandas.DataFrame, optional
-        The same with every model on a board of its own.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Left: expected number of wrong stars against noise. Right: the share of models of each group whose star is
-        wrong, at each noise.
-    """
+    """Show how many stars would be wrong at each noise, and in which groups; tables from `stability.under_noise`."""
     with styled():
         figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), width_ratios=(1, 1.5), layout="constrained")
         _draw_expected(left, swept, INK, "all on one board", (8, -12))
@@ -128,21 +94,7 @@ def _heatmap(axes: Axes, values: pd.DataFrame, texts: pd.DataFrame, top: float |
 
 
 def left_out(table: pd.DataFrame, most: int = 20) -> Figure:
-    """Show who holds up the scale: stars that others gain or lose when a model is left out.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `ratings.stability.leave_one_out`.
-    most : int, default 20
-        Largest number of models to show, those that move most stars.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One bar a model that moves any star; lost stars to the left, gained to the right; in figures, how many of
-        the other models get another number of stars.
-    """
+    """Show who holds up the scale: stars that others gain or lose without a model of `stability.leave_one_out`."""
     part = table[table["changed"].fillna(0) > 0]
     total = (part["gained"] + part["lost"]).sort_values(ascending=False, kind="stable")
     part = part.loc[total.index].head(most)
@@ -174,18 +126,7 @@ def _group(row) -> str:
 
 
 def joining(table: pd.DataFrame) -> Figure:
-    """Show how many stars change when one more model joins, by how heavy it is.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `ratings.stability.joins`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Groups down, the joining model's energy across; share of the models that get another star.
-    """
+    """Show the share of models that get another star when one more joins; table from `stability.joins`."""
     with styled():
         wide = pd.DataFrame({title: part.set_index("factor")["share"] for title, part in groups_of(table)}).T
         counts = pd.DataFrame({title: part.set_index("factor")["changed"] for title, part in groups_of(table)}).T
@@ -205,19 +146,30 @@ def joining(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def drift(moved: pd.DataFrame) -> Figure:
+    """Show every star that changed from one rating to the next, with its new probability; from `stability.drift`."""
+    part = moved[moved["move"].isin(["up", "down"])].iloc[::-1]
+    with styled():
+        figure, axes = plt.subplots(figsize=(8.5, 0.25 * len(part) + 1.0), layout="constrained")
+        for row, model in enumerate(part.itertuples()):
+            colour = STAR_COLOURS[model.stars_after]
+            arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.6, "shrinkA": 4, "shrinkB": 1}
+            axes.annotate("", (model.stars_after, row), (model.stars_before, row), arrowprops=arrow)
+            axes.plot(model.stars_before, row, "o", color=STAR_COLOURS[model.stars_before], markersize=5)
+            sure = "" if np.isnan(model.p_after) else percent(model.p_after)
+            axes.text(5.25, row, f"{sure}  {model.why}", va="center", fontsize=7.5, color="0.3")
+        axes.set_yticks(range(len(part)), [f"{short(row.model)} · {_group(row)}" for row in part.itertuples()])
+        axes.set_xticks(range(1, 6), ["★" * star for star in range(1, 6)])
+        axes.set(xlim=(0.8, 5.2), ylim=(-0.6, len(part) - 0.4))
+        axes.set_title("stars before and after; at the right the probability of the new star, and what moved it")
+        axes.grid(axis="x", color="0.92")
+        axes.tick_params(length=0)
+        sns.despine(ax=axes, left=True, bottom=True)
+    return figure
+
+
 def schemes(table: pd.DataFrame) -> Figure:
-    """Show how the stars of other schemes stand against those of the first.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `ratings.stability.side_by_side` or `by_scheme`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One square a scheme: models by their stars in the first scheme (down) and in the other (across).
-    """
+    """Show the stars of other ratings against those of the first; table from `stability.side_by_side`."""
     first, *others = rated_by(table)
     with styled():
         figure, every = plt.subplots(
@@ -239,19 +191,7 @@ def schemes(table: pd.DataFrame) -> Figure:
 
 
 def ranks(order: Order) -> Figure:
-    """Show the rank of every model of a group with its interval, and the order of every pair.
-
-    Parameters
-    ----------
-    order : Order
-        From `ratings.stability.orders`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Left: rank and interval. Right: probability that the model of the row truly uses less than that of the
-        column.
-    """
+    """Show the range of every model's rank, and the probability that each row's model uses less than each column's."""
     names = [short(model, 28) for model in order.table["model"]]
     size = max(3.2, 0.2 * len(names) + 1.0)
     with styled():

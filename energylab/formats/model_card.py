@@ -1,4 +1,6 @@
-"""A Hugging Face model card's metadata: ``model-index`` with the energy, and ``co2_eq_emissions``.
+"""A Hugging Face model card's metadata: ``model-index`` with energy and emissions of inference as results.
+
+The hub's field ``co2_eq_emissions`` is of training, and is left alone.
 
 References
 ----------
@@ -10,9 +12,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from energylab.formats.ask import HUB_TASKS
-from energylab.publish import names, units
-from energylab.publish.carbon import Intensity
+from energylab.formats.common import HUB_TASKS
+from energylab.publish import text
+from energylab.publish.emissions import Grid
 from energylab.release import RatedCohort, RatedModel, Release, significant
 from energylab.table import key_facts
 
@@ -20,7 +22,7 @@ _DIGITS = 6
 _UNSTATED = "not stated"
 
 
-def model_card(release: Release, cohort: RatedCohort, model: RatedModel, grid: Intensity) -> str:
+def model_card(release: Release, cohort: RatedCohort, model: RatedModel, grid: Grid) -> str:
     """Return the block that goes on top of a model's ``README.md``.
 
     Parameters
@@ -40,15 +42,11 @@ def model_card(release: Release, cohort: RatedCohort, model: RatedModel, grid: I
     """
     from huggingface_hub import ModelCardData
 
-    data = ModelCardData(
-        model_name=names.one_line(model.model),
-        eval_results=_results(release, cohort, model),
-        co2_eq_emissions=_emissions(release, cohort, model, grid),
-    )
+    data = ModelCardData(model_name=text.one_line(model.model), eval_results=_results(release, cohort, model, grid))
     return f"---\n{data.to_yaml()}\n---\n"
 
 
-def _results(release: Release, cohort: RatedCohort, model: RatedModel) -> list[Any]:
+def _results(release: Release, cohort: RatedCohort, model: RatedModel, grid: Grid) -> list[Any]:
     """Return the energy, the stars and the quality as results of one task on one data set."""
     from huggingface_hub import EvalResult
 
@@ -61,6 +59,7 @@ def _results(release: Release, cohort: RatedCohort, model: RatedModel) -> list[A
             "metric_args": _args(release, cohort, model),
         }
     ]
+    metrics.append(_emissions(model, grid))
     if model.stars is not None:
         metrics.append(
             {
@@ -85,9 +84,9 @@ def _shared(release: Release, cohort: RatedCohort) -> dict[str, Any]:
     name = data.partition(" ")[2] if data.startswith(("hub ", "sample ", "synthetic ", "given ")) else data
     return {
         "task_type": hub_names.get(cohort.task, cohort.task.replace("_", "-")),
-        "task_name": names.one_line(units.cohort_title(cohort.task, cohort.model_class)),
-        "dataset_type": names.one_line(name or _UNSTATED),
-        "dataset_name": names.one_line(name or _UNSTATED),
+        "task_name": text.one_line(text.cohort_title(cohort.task, cohort.model_class)),
+        "dataset_type": text.one_line(name or _UNSTATED),
+        "dataset_name": text.one_line(name or _UNSTATED),
         "source_name": f"energylab release {release.name}, {release.date}",
         "source_url": release.address or f"urn:sha256:{release.digest()}",
     }
@@ -103,31 +102,26 @@ def _args(release: Release, cohort: RatedCohort, model: RatedModel) -> dict[str,
         "precision": model.dtype,
         "quantisation": model.quantisation,
         "official": cohort.official,
-        "not_official": list(map(names.one_line, cohort.not_official)) or None,
+        "not_official": list(map(text.one_line, cohort.not_official)) or None,
         "release_sha256": release.digest(),
     }
     return {name: value for name, value in found.items() if value is not None}
 
 
 def _star_args(release: Release, cohort: RatedCohort, model: RatedModel) -> dict[str, Any]:
-    sure = {} if model.star_probability is None else {"probability": units.percent(model.star_probability)}
+    sure = {} if model.star_probability is None else {"probability": text.percent(model.star_probability)}
     return {"scheme": f"{release.scheme} {release.scheme_version}", "models": len(cohort.models), **sure}
 
 
 def _hardware(cohort: RatedCohort) -> str:
-    return names.one_line(key_facts(cohort.cohort).get("device") or cohort.device or _UNSTATED)
+    return text.one_line(key_facts(cohort.cohort).get("device") or cohort.device or _UNSTATED)
 
 
-def _emissions(release: Release, cohort: RatedCohort, model: RatedModel, grid: Intensity) -> dict[str, Any]:
-    """Return the emissions of 1,000 queries; what the grid and the energy are stands in their source."""
-    source = (
-        f"inference, not training: 1,000 queries of {units.task_title(cohort.task)} at "
-        f"{units.figure(model.energy_wh)} Wh ({cohort.energy_kind}, energylab release {release.name}) and "
-        f"{grid.g_per_kwh:.4g} g CO2e per kWh ({grid.source})"
-    )
+def _emissions(model: RatedModel, grid: Grid) -> dict[str, Any]:
+    """Return the emissions of 1,000 queries as a result; the grid that is assumed stands beside them."""
     return {
-        "emissions": significant(grid.grams(model.energy_wh), _DIGITS),
-        "source": names.one_line(source),
-        "geographical_location": grid.where,
-        "hardware_used": _hardware(cohort),
+        "metric_type": "co2_eq_inference",
+        "metric_name": "Emissions of 1,000 queries in g CO2e, inference alone",
+        "metric_value": significant(grid.grams(model.energy_wh), _DIGITS),
+        "metric_args": {"g_per_kwh": grid.g_per_kwh, "grid": text.one_line(grid.name), "source": grid.source},
     }

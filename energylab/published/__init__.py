@@ -115,6 +115,22 @@ def load(name: str = "2025-02") -> pd.DataFrame:
     )
 
 
+def deviations() -> pd.DataFrame:
+    """Return what cannot be asked as the published runner asked it, from the tasks' files: task, models, what, why."""
+    import pandas as pd
+    import yaml
+
+    from energylab.paths import params_root
+
+    files = sorted((params_root() / "tasks").glob("*.yaml"))
+    rows = [
+        {**each, "task": file.stem.replace("_", " "), "models": ", ".join(each.get("models", ["all"]))}
+        for file in files
+        for each in yaml.safe_load(file.read_text(encoding="utf-8")).get("deviations", [])
+    ]
+    return pd.DataFrame(rows, columns=["task", "models", "what", "why"]).set_index("task")
+
+
 def agreement(stars: pd.DataFrame, name: str = "2025-02") -> pd.DataFrame:
     """Set re-derived stars beside the published ones.
 

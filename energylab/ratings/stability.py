@@ -124,6 +124,17 @@ def most_doubtful(swept: pd.DataFrame, most: int = 10) -> pd.DataFrame:
     return top.reset_index()
 
 
+def doubtful_by_noise(one_board: pd.DataFrame, own_boards: pd.DataFrame) -> pd.DataFrame:
+    """Count, noise by noise, stars that are not sure and stars to expect wrong; both tables from `under_noise`."""
+    flips = {"all on one board": one_board, "every model on its own board": own_boards}
+    counted = {
+        title: swept.groupby("noise")["p_flip"].agg(doubtful=lambda p: int((p > 1 - SURE).sum()), wrong="sum").round(1)
+        for title, swept in flips.items()
+    }
+    table = pd.concat(counted, axis=1)
+    return table.set_axis([f"{100 * noise:g} %" for noise in table.index]).rename_axis("noise of each figure")
+
+
 def leave_one_out(df: pd.DataFrame, scheme: str | Scheme = "equal_width") -> pd.DataFrame:
     """Leave out each model in turn, and count whose stars change: who holds up the scale?
 
@@ -510,6 +521,17 @@ def _why(row, before: dict[tuple, Bands], after: dict[tuple, Bands]) -> str:
     scale = stars_for(row.energy_before_wh, after[group])[0] != row.stars_before
     reasons = {(True, False): "own energy", (False, True): "scale", (True, True): "both", (False, False): "either"}
     return reasons[own, scale]
+
+
+def drift_summary(moved: pd.DataFrame) -> pd.DataFrame:
+    """Count the moves of `drift` in each task and class, and of the changed stars those that the scale alone moved."""
+    counts = moved.assign(by_scale=moved["why"] == "scale")
+    kinds = ["joined", "left", "same", "up", "down"]
+    for kind in kinds:
+        counts[kind] = counts["move"] == kind
+    table = counts.groupby(KEYS[:2], dropna=False)[[*kinds, "by_scale"]].sum().reset_index()
+    total = {**table[[*kinds, "by_scale"]].sum().to_dict(), "task": "all", "model_class": pd.NA}
+    return pd.concat([table, pd.DataFrame([total]).astype({"model_class": "string"})], ignore_index=True)
 
 
 def joining(df: pd.DataFrame, model: str | None = None, scheme: str | Scheme = "equal_width") -> pd.DataFrame:

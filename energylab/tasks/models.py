@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 import importlib.resources
+import json
 import logging
 import pickle
+import re
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +43,6 @@ SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.vocab", "*.bp
 
 #: Weights, in the order in which they are looked for.
 WEIGHT_FILES = ("model.safetensors", "model-*.safetensors"), ("pytorch_model.bin", "pytorch_model-*.bin")
-
-#: Files of which a tokenizer has one at least.
-TOKENIZER_FILES = (
-    "tokenizer.json", "vocab.*", "*.model", "tokenizer*.py", "tokenizer_config.json", "merges.txt", "*.bpe",
-)  # fmt: skip
 
 #: What the libraries raise for files that are missing, broken or of another kind.
 LIBRARY_ERRORS = (
@@ -127,17 +125,18 @@ class Origin:
         ModelError
             If the files are missing, broken or not what the loader expects.
         """
-        if what == "tokenizer" and not any(next(self.folder.glob(name), None) for name in TOKENIZER_FILES):
-            raise ModelError(
-                f"model {self.name!r}: {self.folder} holds no tokenizer (tokenizer.json, vocab.txt, …); save the "
-                "model's own there: tokenizer.save_pretrained(folder)"
-            )
         try:
-            return loader(str(self.folder), trust_remote_code=self.trust_remote_code, **kwargs)
+            part = loader(str(self.folder), trust_remote_code=self.trust_remote_code, **kwargs)
         except EnergylabError:
             raise
         except Exception as error:  # noqa: BLE001 - on broken files of strangers the libraries raise anything
             raise ModelError(explain(self, what, error)) from error
+        if what == "tokenizer" and len(part) <= len(part.all_special_ids):  # without files the library makes it up
+            raise ModelError(
+                f"model {self.name!r}: {self.folder} holds no vocabulary (tokenizer.json, vocab.txt, …); save the "
+                "model's own there: tokenizer.save_pretrained(folder)"
+            )
+        return part
 
 
 @dataclass(frozen=True)
@@ -192,8 +191,8 @@ def locate(request: ModelRequest) -> Origin:
 def read_config(origin: Origin) -> Any:
     """Return the transformers configuration of a located model.
 
-    ``null`` stands in older files where the present classes want the default (``"dilation": null`` of DETR); such a
-    value is left out.
+    ``null`` stands in older files for a switch that is off (``"dilation": null`` of DETR), which the present classes
+    refuse: the switch then has its default.
     """
     from transformers import AutoConfig
 
@@ -202,22 +201,25 @@ def read_config(origin: Origin) -> Any:
     try:
         return origin.read(AutoConfig.from_pretrained, "configuration")
     except ModelError:
-        config = _config_without_nulls(origin)
-        if config is None:
+        values = _switches_set(origin)
+        if values is None:
             raise
-        return config
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "config.json").write_text(json.dumps(values), encoding="utf-8")
+        return replace(origin, folder=Path(folder)).read(AutoConfig.from_pretrained, "configuration")
 
 
-def _config_without_nulls(origin: Origin) -> Any:
-    """Build a configuration from its file's values that are not null; None where that does not help."""
-    from transformers import AutoConfig, PretrainedConfig
+def _switches_set(origin: Origin) -> dict[str, Any] | None:
+    """Return a configuration's values without the switches that are null; None where there is none."""
+    from transformers import CONFIG_MAPPING
 
     try:
-        values, _ = PretrainedConfig.get_config_dict(str(origin.folder))
-        given = {name: value for name, value in values.items() if value is not None}
-        return AutoConfig.for_model(given.pop("model_type"), **given) if given != values else None
+        values = json.loads((origin.folder / "config.json").read_text(encoding="utf-8"))
+        defaults = CONFIG_MAPPING[values["model_type"]]()
     except LIBRARY_ERRORS:
         return None
+    off = {name for name, value in values.items() if value is None and isinstance(getattr(defaults, name, None), bool)}
+    return {name: value for name, value in values.items() if name not in off} if off else None
 
 
 def fetch_weights(origin: Origin) -> None:
@@ -247,7 +249,7 @@ def _folder(name: str) -> Path:
 
 def explain(origin: Origin, what: str, error: Exception) -> str:
     """Say in one sentence why a part of a model (`what`) could not be loaded."""
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    text = " ".join(re.sub(r"\x1b\[\w+", "", str(error)).split())[:300]
     if "trust_remote_code" in str(error):
         return (
             f"model {origin.name!r} brings code of its own; read it, and if you trust it pass trust_remote_code=True "
@@ -258,8 +260,14 @@ def explain(origin: Origin, what: str, error: Exception) -> str:
             f"model {origin.name!r}: {', '.join(absent)} in {origin.folder} stands for a large file that was not "
             "fetched (a Git LFS pointer); run `git lfs pull` there"
         )
-    if isinstance(error, pickle.UnpicklingError | EOFError) or "pickle" in text.lower():
-        text = f"a weight file is broken or no pickle of tensors ({text}); fetch it again, or use safetensors"
+    if "requires the timm library" in text:
+        text = "it is built with timm: pip install 'energylab[timm]' (timm and torchvision)"
+    elif "Weights only load failed" in text:
+        text = "a weight file holds more than tensors, which would run its author's code; use safetensors"
+    elif what == "weights" and isinstance(error, pickle.UnpicklingError | EOFError | LookupError):
+        text = f"a weight file is broken ({type(error).__name__}); fetch it again"
+    elif " " not in text:
+        text = f"{type(error).__name__} {text}"
     return f"model {origin.name!r}: its {what} cannot be loaded: {text}"
 
 

@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgba
 
 import energylab
 from energylab.errors import ParameterError
-from energylab.figures.overview import DARK, LIGHT, _apart, overview
+from energylab.figures.ratings import DARK, LIGHT, _apart, overview
 from energylab.ratings import stability
 
 ENERGIES = {"one": [1, 2, 3, 4.01, 11], "two": [5, 7.5, 30]}  # 3 lies at a fifth of one's range, 4.01 clear of it

@@ -8,7 +8,7 @@ import energylab
 from energylab import published, release
 from energylab.errors import FormatError
 from energylab.formats import Asked, import_files
-from energylab.publish import pages
+from energylab.publish import page as pages
 
 IMAGES = Asked(task="image_generation")
 
@@ -61,7 +61,7 @@ def test_published_table_gives_the_published_stars_and_carries_its_band(tmp_path
     made = release.make([tmp_path / "out"], name="imported", date="2026-03-01", draws=0)
     assert {cohort.energy_kind for cohort in made.cohorts} == {"imported"}
     assert all("energy is imported, not measured" in cohort.not_official for cohort in made.cohorts)
-    assert all(pages.band(cohort).startswith("Imported: somebody else") for cohort in made.cohorts)
+    assert all(pages.band(cohort).startswith("Imported figures, not measured here") for cohort in made.cohorts)
     assert made.sources[0].startswith("leaderboard: published.csv, sha256 ")
 
 
@@ -75,10 +75,10 @@ def test_a_model_that_is_listed_twice_keeps_both_figures(write, tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("model,energy_wh_per_1000_queries\na,1.0,2.0\n", "row 2: has not as many cells"),
+        ("model,energy_wh_per_1000_queries\na,1.0,2.0\n", "row 2: 3 cells where the header has 2"),
         ("model,energy_wh_per_1000_queries\na,many\n", "row 2: energy_wh_per_1000_queries='many' is not a finite"),
         ("model,energy_wh_per_1000_queries,class\na,1.0,D\n", "class 'D' is not known; allowed: A, B, C"),
-        ("model,watt\na,1.0\n", "needs no import: .energylab release make"),
+        ("model,watt\na,1.0\n", "A table of your own.* needs no import"),
         ("model,energy_wh_per_1000_queries\n,1.0\n", "does not name the model"),
     ],
 )
