@@ -16,7 +16,7 @@ from energylab.meters.base import DeviceCounters, Meter, Reading
 
 
 class PowerTrace:
-    """A recorded power trace in watts over strictly increasing times, linear in between and constant beyond its ends."""
+    """A recorded power trace in watts over increasing times, linear in between and constant beyond its ends."""
 
     def __init__(self, times_s: Sequence[float], power_w: Sequence[float]) -> None:
         if len(times_s) != len(power_w) or not times_s:
