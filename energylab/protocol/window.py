@@ -84,23 +84,9 @@ class _Seen:
 
 
 def measure_window(bench: Bench, block: Block, index: int, attempt: int) -> tuple[Window, list[tuple[Batch, Any]]]:
-    """Measure one block of queries once.
+    """Measure one block of queries once: the window, and what the model returned where that is kept.
 
-    Parameters
-    ----------
-    bench : Bench
-        The session's meters, workload and settings.
-    block : Block
-        What to run.
-    index, attempt : int
-        Position of the window in the session; number of the try.
-
-    Returns
-    -------
-    window : Window
-        Valid, or invalid with its reasons.
-    answered : list of (Batch, outputs)
-        What the model returned in the first replication, where it was kept.
+    `index` is the position of the window in the session, `attempt` the number of the try.
     """
     batches, work = _prepare(bench, block)
     if work.failures:
