@@ -1,6 +1,6 @@
 """How much energy a session takes until its star is decided among measured peers, and how often that star is right.
 
-    python benchmarks/energy_to_star.py [--task summarization] [--probability 0.95]
+    python benchmarks/energy_to_star.py [--task summarization] [--models 8] [--probability 0.95]
 
 Each model of a published group is measured on a replayed board with the published energies' ratios: in two sessions of
 ten runs as a peer, then once more among the others with ``star_probability`` and ``peers``, as a study's settings or
@@ -23,7 +23,7 @@ from energylab.clock import ManualClock
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
 from energylab.record import Record
 
-RUNS, QUERIES, POWER_W = 10, 200, 300.0
+RUNS, QUERIES, POWER_W = 10, 100, 300.0
 SESSION_CV, RUN_CV, QUERY_CV = 0.006, 0.004, 0.5
 
 
@@ -58,10 +58,12 @@ def main() -> int:
     """Print one line a model, then the summary."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", default="summarization")
+    parser.add_argument("--models", type=int, default=8, help="of the group, evenly from lightest to heaviest")
     parser.add_argument("--probability", type=float, default=0.95)
     options = parser.parse_args()
     table = published.load()
     energy = table[table["task"] == options.task].set_index("model")["energy_wh"].sort_values()
+    energy = energy.iloc[np.unique(np.linspace(0, len(energy) - 1, options.models).astype(int))]
     seconds = 0.2 * energy / energy.min()
     edges = np.linspace(seconds.min(), seconds.max(), 6)[1:-1]
     shares, right, undecided = [], 0, 0
