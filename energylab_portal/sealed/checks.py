@@ -396,7 +396,7 @@ def power_limit_w(record: Record, meter: MeterFacts) -> float | None:
     if meter.kind != "estimated":
         return next((one.power_limit_w for one in record.devices if one.uuid == meter.device), None)
     cores, core_w = record.devices[0].settings.get("usable_cores"), record.parameters["cpu_core_w"]
-    return core_w * cores if isinstance(cores, int) and 0 < cores < 10_000 else None
+    return core_w * cores if isinstance(cores, int | float) and 0 < cores < 10_000 else None
 
 
 def pace(run: ClosedRun, record: Record) -> Check:

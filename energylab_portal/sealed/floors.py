@@ -52,7 +52,7 @@ def time(run: ClosedRun, record: Record) -> checks.Check:
         bytes_per_s, operations_per_s = like.bytes_per_s * boards, like.operations_per_s * boards
     else:
         cores = device.settings.get("usable_cores")
-        count = cores if isinstance(cores, int) and 0 < cores < 10_000 else 10_000
+        count = cores if isinstance(cores, int | float) and 0 < cores < 10_000 else 10_000
         bytes_per_s, operations_per_s = PROCESSOR_BYTES_PER_S, CORE_OPERATIONS_PER_S * count
     problems, looked = [], 0
     for total, read_bytes, operations in _work(run, record):

@@ -15,7 +15,7 @@ from energylab.devices import cpu_facts
 from energylab.errors import BundleError, EnergylabError, MeterError, ParameterError
 from energylab.measuring import Instruments
 from energylab.meters.base import DeviceCounters, Reading
-from energylab.meters.codecarbon import CodeCarbonMeter
+from energylab.meters.codecarbon import CodecarbonMeter
 from energylab_portal.sealed import bundle
 from energylab_portal.sealed import run as sealed
 from energylab_portal.sealed.derive import checked_alias, weight_count
@@ -43,7 +43,7 @@ def test_bundle_is_never_overwritten(tmp_path, model) -> None:
 
 
 def test_meter_that_watches_this_process_is_refused(tmp_path, model) -> None:
-    instruments = Instruments((cpu_facts(),), (CodeCarbonMeter(),), (), "chosen")
+    instruments = Instruments((cpu_facts(),), (CodecarbonMeter(),), (), "chosen")
     with pytest.raises(MeterError, match="not the container"):
         sealed.run(_asked(tmp_path, model), container=builders.StandIn(Service()), instruments=instruments)
 
