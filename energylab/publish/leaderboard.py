@@ -13,7 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from energylab.publish import emissions, label, model_page, page, text
+from energylab.publish import budget, emissions, label, model_page, page, text
 from energylab.publish.scale import Scale
 from energylab.ratings.rating import THIN
 from energylab.release import RatedCohort, RatedModel, Release, significant
@@ -64,6 +64,8 @@ def build(
         "icon.svg": page.source("leaderboard/icon.svg").encode(),
         "style.css": _style(release).encode(),
         "leaderboard.js": page.source("leaderboard/leaderboard.js").encode(),
+        "budget.html": _budget(release).encode(),
+        "budget.js": page.source("leaderboard/budget.js").encode(),
         "leaderboard.json": to_json(release),
         "leaderboard.csv": to_csv(release),
         "release.json": release.to_bytes(),
@@ -108,6 +110,13 @@ def index_html(release: Release, home: str | None = None) -> str:
         kinds=sorted({cohort.energy_kind for cohort in release.cohorts}),
         grids=emissions.grids(),
     )
+
+
+def _budget(release: Release) -> str:
+    return page.render(
+        "leaderboard/budget.html.j2", release=release, digest=release.digest(), root="", grids=emissions.grids(),
+        bands=page.bands(release.cohorts), days=budget.DAYS_A_YEAR, left_out=budget.LEFT_OUT,
+    )  # fmt: skip
 
 
 def _table(cohort: RatedCohort, edges_id: str) -> Markup:
