@@ -24,7 +24,8 @@ CSV_COLUMNS = (
     "repeatability_low_wh", "repeatability_high_wh", "energy_kind", "official", "stars", "star_probability",
     "p_star_1", "p_star_2", "p_star_3", "p_star_4", "p_star_5", "expected_stars", "rank_low", "rank_high",
     "parameters", "dtype", "quantisation", "quality_metric", "quality", "output_tokens_per_1000_queries", "device",
-    "sessions", "marks", "note", "page",
+    "sessions", "wh_per_1000_right", "wh_per_1000_right_low", "wh_per_1000_right_high", "standby_w", "marks", "note",
+    "page",
 )  # fmt: skip
 
 
@@ -132,6 +133,7 @@ def _table(cohort: RatedCohort, edges_id: str) -> Markup:
             notes=_notes(cohort),
             metric=metric,
             ranked=any(model.rank_low for model in cohort.models),
+            right=next((model.per_right.unit for model in cohort.models if model.per_right), None),
             sizes=any(model.parameters for model in cohort.models),
             precisions=any(page.precision(model) for model in cohort.models),
         )
@@ -206,6 +208,10 @@ def _facts(model: RatedModel) -> dict[str, Any]:
         "quality": quality and quality.value,
         "output_tokens_per_1000_queries": model.output_tokens,
         "sessions": len(model.sessions),
+        "wh_per_1000_right": model.per_right and model.per_right.energy_wh,
+        "wh_per_1000_right_low": model.per_right and model.per_right.low_wh,
+        "wh_per_1000_right_high": model.per_right and model.per_right.high_wh,
+        "standby_w": model.standby and model.standby.power_w,
         "marks": "; ".join(model.marks or ()) or None,
         "note": model.note or None,
         "page": f"models/{text.slug(model.model)}.html",
