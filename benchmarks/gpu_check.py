@@ -32,10 +32,9 @@ from typing import Any
 
 import energylab
 from energylab.clock import Clock
-from energylab.devices import resolve_devices
+from energylab.devices import host_facts, resolve_devices
 from energylab.energy import totals
 from energylab.errors import EnergylabError
-from energylab.machine import host_facts
 from energylab.meters.base import step_times, wait_for_tick
 from energylab.meters.nvml import NvmlMeter
 from energylab.meters.sampler import PowerIntegrator

@@ -1,5 +1,4 @@
-"""Which devices a session runs on: ``device`` and ``gpus`` parameters, and ``CUDA_VISIBLE_DEVICES``, resolved
-to facts.
+"""The devices a session runs on and the machine around them, as facts; probed when asked, never at import.
 
 Resolving asks the driver's library (NVML), not CUDA, so that it creates no context on a board: the idle level
 "no context" can still be observed afterwards.
@@ -7,39 +6,40 @@ Resolving asks the driver's library (NVML), not CUDA, so that it creates no cont
 
 from __future__ import annotations
 
+import math
 import os
+import platform
+import subprocess
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from energylab.errors import DeviceLostError, MeterError, MeterPermissionError, ParameterError, unknown_name
-from energylab.machine import processor_name
 from energylab.meters.board import in_host_namespace
 from energylab.meters.nvml_library import MIG_REFUSED, Nvml, board_users, in_mig_mode, text
 from energylab.meters.processor import usable_cores
 from energylab.parameters import Parameters
-from energylab.record import DeviceFacts
+from energylab.record import DeviceFacts, HostFacts
 from energylab.serving.processes import ServerProcesses
+
+#: Packages whose version can change an energy, a query or a score.
+PACKAGES = (
+    "energylab", "torch", "transformers", "diffusers", "accelerate", "tokenizers", "datasets", "timm", "bitsandbytes",
+    "flash-attn", "triton", "numpy", "scikit-learn", "pillow", "nvidia-ml-py", "nvidia-cuda-runtime",
+    "nvidia-cudnn-cu13", "nvidia-cudnn-cu12", "codecarbon", "zeus", "papermill",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Board:
-    """An NVIDIA board as the driver lists it.
+    """An NVIDIA board as the driver lists it."""
 
-    Attributes
-    ----------
-    index : int
-        Its number for NVML and ``nvidia-smi``: PCI order.
-    uuid : str
-        ``GPU-…``, the same in every process and after every reboot.
-    name : str
-        Product name.
-    """
-
-    index: int
-    uuid: str
-    name: str
+    index: int  # its number for NVML and nvidia-smi: PCI order
+    uuid: str  # GPU-…, the same in every process and after every reboot
+    name: str  # product name
 
 
 def list_boards(nvml: Nvml) -> tuple[Board, ...]:
@@ -56,25 +56,10 @@ def list_boards(nvml: Nvml) -> tuple[Board, ...]:
 
 
 def visible_boards(boards: Sequence[Board], environ: Mapping[str, str]) -> tuple[Board, ...]:
-    """Apply ``CUDA_VISIBLE_DEVICES``: the boards CUDA will show, in the order it numbers them.
+    """Apply ``CUDA_VISIBLE_DEVICES`` to all boards: those CUDA will show, in the order torch numbers them.
 
-    Parameters
-    ----------
-    boards : sequence of Board
-        All boards, in PCI order.
-    environ : mapping
-        Environment; index, full UUID and unique UUID prefix forms are understood. ``-1`` ends the list.
-
-    Returns
-    -------
-    tuple of Board
-        Position in it is the index torch uses.
-
-    Raises
-    ------
-    ParameterError
-        If an entry names no board, several, one twice, or a MIG slice; or if indices are ambiguous because
-        boards of different kinds are present and CUDA, unlike NVML, would number the fastest first.
+    Indices, UUIDs and unique prefixes of UUIDs are understood. Refused are a board named twice, a MIG slice, and
+    indices among boards of different kinds, which CUDA, unlike NVML, numbers by speed.
 
     References
     ----------
@@ -130,16 +115,11 @@ def resolve_devices(
     Parameters
     ----------
     device : str
-        ``auto`` (a GPU that torch can use, else the CPU), ``cpu``, ``cuda``, or ``cuda:INDEX`` as torch
-        numbers them.
+        ``auto`` (a GPU that torch can use, else the CPU), ``cpu``, ``cuda``, or ``cuda:INDEX`` as torch numbers them.
     gpus : int
         Number of boards the model is spread over: the first `gpus` visible ones.
-    environ : mapping, optional
-        Environment that ``CUDA_VISIBLE_DEVICES`` is read from; the process's by default.
-    nvml : module, optional
-        Stands in for ``pynvml``.
-    cuda_count : callable, optional
-        Returns the number of devices torch can use; asks torch by default.
+    environ, nvml, cuda_count : optional
+        Stand in for the process's environment, ``pynvml``, and the number of devices torch can use.
 
     Returns
     -------
@@ -149,13 +129,18 @@ def resolve_devices(
     Raises
     ------
     ParameterError
-        If there is no such device, fewer than `gpus`, or a MIG slice.
+        If there is no such device, fewer than `gpus`, a MIG slice, or a GPU that is not NVIDIA's.
     """
     kind, index = _wanted(device)
     environ = os.environ if environ is None else environ
     if kind == "cpu":
         return _cpu_only(gpus)
     count = (cuda_count or _torch_cuda_count)()
+    if count and (other := _other_maker()):
+        if kind == "cuda":
+            raise ParameterError(f"device={device!r}: {other}; use device=cpu")
+        warnings.warn(f"the session runs on the CPU: {other}", stacklevel=2)
+        return _cpu_only(gpus)
     if count == 0 and kind == "auto":
         _warn_of_unused_boards(environ, nvml)
         return _cpu_only(gpus)
@@ -183,22 +168,8 @@ def server_devices(
 ) -> tuple[DeviceFacts, ...]:
     """Return the devices a server works on.
 
-    Parameters
-    ----------
-    processes : ServerProcesses
-        The server's.
-    device : str
-        ``auto``: the boards on which the server has a context, else the processor; ``cpu``; ``cuda:N``: `gpus` boards
-        from number N on, as ``nvidia-smi`` numbers them, where the driver does not say who uses a board.
-    gpus : int
-        How many boards the server is said to work on.
-    nvml : module, optional
-        Stands in for ``pynvml``.
-
-    Raises
-    ------
-    ParameterError
-        If the server works on another number of boards, or the driver names processes that cannot be compared.
+    `device` is ``auto`` (the boards on which the server has a context, else the processor), ``cpu``, or ``cuda:N``:
+    `gpus` boards from number N on, as ``nvidia-smi`` numbers them, where the driver does not say who uses a board.
     """
     kind, first = _wanted(device)
     if kind == "cpu":
@@ -248,13 +219,7 @@ def torch_name(device: DeviceFacts) -> str:
 
 
 def check_torch_agrees(devices: Sequence[DeviceFacts]) -> None:
-    """Check that torch computes on the very boards the meter watches; call it once the model is loaded.
-
-    Raises
-    ------
-    MeterError
-        If a board's UUID differs between CUDA and NVML: every joule would be another board's.
-    """
+    """Check, once the model is loaded, that torch computes on the very boards the meter watches, by their UUIDs."""
     import torch
 
     for device in (device for device in devices if device.type == "cuda" and device.uuid):
@@ -297,6 +262,16 @@ def _torch_cuda_count() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
+def _other_maker() -> str | None:
+    """Say so where torch's GPU is not NVIDIA's: torch calls an AMD board a CUDA device, too."""
+    import torch
+
+    built = torch.version.hip
+    return (
+        f"torch {torch.__version__} is built for AMD GPUs (ROCm {built}), and only NVIDIA's are read" if built else None
+    )
+
+
 def _why_no_cuda() -> str:
     import torch
 
@@ -333,13 +308,7 @@ def _cuda_devices(chosen: Sequence[int], environ: Mapping[str, str], nvml: Any) 
 
 
 def board_facts(nvml: Nvml, board: Board, torch_index: int) -> DeviceFacts:
-    """Describe one board; `nvml` must be started.
-
-    Raises
-    ------
-    ParameterError
-        If the board is split into MIG slices.
-    """
+    """Describe one board, which must not be split into MIG slices; `nvml` must be started."""
     handle = nvml.call("nvmlDeviceGetHandleByIndex", board.index)
     if in_mig_mode(nvml, handle):
         raise ParameterError(f"board {board.index} ({board.name}, {board.uuid}) is in MIG mode: {MIG_REFUSED}")
@@ -373,8 +342,7 @@ def _watts(milliwatts: int | None) -> float | None:
 def _clock_policy(nvml: Nvml, handle: Any) -> str | None:
     """Tell whether the application clock is off its default; None where the board has none.
 
-    NVML has no getter for locked clocks (``nvidia-smi -lgc``): those show in the clocks of every window
-    instead.
+    NVML has no getter for locked clocks (``nvidia-smi -lgc``): those show in the clocks of every window instead.
     """
     sm = nvml.constant("NVML_CLOCK_SM")
     now = nvml.optional("nvmlDeviceGetApplicationsClock", handle, sm)
@@ -382,3 +350,81 @@ def _clock_policy(nvml: Nvml, handle: Any) -> str | None:
     if now is None or default is None:
         return None
     return "default" if now == default else f"application clock {now} MHz (default {default} MHz)"
+
+
+def host_facts(root: str | os.PathLike = "/") -> HostFacts:
+    """Describe this machine and its software; facts that cannot be had (no git, no ``/proc``) are None.
+
+    `root` is that of the file system that ``proc`` and the container's marks are read from.
+    """
+    import psutil
+
+    commit, dirty = git_state(Path(__file__).resolve())
+    return HostFacts(
+        processor=processor_name(root),
+        cores=max(math.ceil(usable_cores()), 1),
+        memory_bytes=psutil.virtual_memory().total,
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        packages=package_versions(PACKAGES),
+        container=in_container(root),
+        git_commit=commit,
+        git_dirty=dirty,
+    )
+
+
+def processor_name(root: str | os.PathLike = "/") -> str:
+    """Return the processor's marketing name, or its architecture where the kernel tells none (some Arm)."""
+    cpuinfo = Path(root) / "proc/cpuinfo"
+    lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.is_file() else []
+    fields = dict(part.split(":", 1) for part in reversed(lines) if ":" in part)
+    named = {key.strip(): value.strip() for key, value in fields.items()}
+    known = (named.get(key) for key in ("model name", "Hardware", "cpu model", "cpu"))
+    return next((name for name in known if name), None) or platform.processor() or platform.machine()
+
+
+def package_versions(names: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those of `names` that are installed; an absent package has no entry."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # absent is an answer: the entry is left out
+            continue
+    return found
+
+
+def in_container(root: str | os.PathLike = "/", environ: Mapping[str, str] | None = None) -> bool | None:
+    """Tell by the marks that engines leave whether this process is in a container; None where there is no ``/proc``."""
+    root, environ = Path(root), os.environ if environ is None else environ
+    if any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv", ".singularity.d")):
+        return True
+    if any(name in environ for name in ("container", "KUBERNETES_SERVICE_HOST", "APPTAINER_NAME", "SINGULARITY_NAME")):
+        return True
+    group = root / "proc/1/cgroup"
+    if not group.is_file():
+        return None
+    return any(word in group.read_text() for word in ("docker", "kubepods", "containerd", "lxc", "libpod"))
+
+
+def git_state(file: Path) -> tuple[str | None, bool | None]:
+    """Return the commit that a file of the program belongs to, and whether its repository has uncommitted changes.
+
+    A file that git does not track (an installed copy inside somebody's repository) has no commit.
+    """
+    folder = file.parent
+    if _git(folder, "ls-files", "--error-unmatch", file.name) is None:
+        return None, None
+    commit = _git(folder, "rev-parse", "HEAD")
+    status = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return commit, None if status is None else bool(status)
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    # A slow network file system must not hold a session up: no answer in time counts as no git.
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -6,14 +6,17 @@ import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from energylab.devices import all_devices, cpu_facts
+from energylab.devices import all_devices, cpu_facts, host_facts
 from energylab.errors import EnergylabError, MeterError, MeterPermissionError
-from energylab.machine import host_facts
 from energylab.meters import METERS, auto_order
 from energylab.meters.base import DeviceCounters, Meter
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts, HostFacts
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 #: The order in which meters are shown; those of other packages follow.
 ORDER = ("nvml", "rapl", "codecarbon", "estimate")
@@ -24,60 +27,32 @@ SHOWN = ("energylab", "torch", "transformers", "diffusers", "codecarbon", "nvidi
 
 @dataclass(frozen=True)
 class MeterFinding:
-    """One meter on this machine, opened and read.
+    """One meter on this machine, opened and read; or why it cannot be used."""
 
-    Attributes
-    ----------
-    name, device, source : str
-        As in the record.
-    kind : str or None
-        Kind of its energy; None when it cannot be used.
-    update_period_s, read_cost_s : float or None
-        Measured time between two steps, and time of one read, in seconds.
-    problem : str or None
-        Why it cannot be used.
-    denied : bool
-        Whether the problem is a missing permission.
-    """
-
-    name: str
+    name: str  # these three as in the record
     device: str
     source: str = ""
-    kind: str | None = None
-    update_period_s: float | None = None
-    read_cost_s: float | None = None
+    kind: str | None = None  # of its energy; None: it cannot be used
+    update_period_s: float | None = None  # time between two steps
+    read_cost_s: float | None = None  # time of one read
     counters: DeviceCounters = DeviceCounters()
-    problem: str | None = None
-    denied: bool = False
+    problem: str | None = None  # why it cannot be used
+    denied: bool = False  # by a missing permission
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything `energylab doctor` found.
+    """Everything `energylab doctor` found."""
 
-    Attributes
-    ----------
-    devices : tuple of DeviceFacts
-        What a session would run on.
-    meters : tuple of MeterFinding
-        Every kind of meter, whether it works or not.
-    host : HostFacts
-        The machine and its software.
-    problems : tuple of str
-        What stands in the way, each with what to do about it.
-    follows : tuple of str
-        What it means for a measurement made here.
-    """
-
-    devices: tuple[DeviceFacts, ...]
-    meters: tuple[MeterFinding, ...]
+    devices: tuple[DeviceFacts, ...]  # that a session would run on
+    meters: tuple[MeterFinding, ...]  # every kind, whether it works or not
     host: HostFacts
-    problems: tuple[str, ...]
-    follows: tuple[str, ...]
+    problems: tuple[str, ...]  # what stands in the way, each with what to do about it
+    follows: tuple[str, ...]  # what it means for a measurement made here
 
 
 def report(devices: Sequence[DeviceFacts] | None = None, meters: Sequence[Meter] | None = None) -> Report:
-    """Look at the devices, open every meter, read it, and close it again.
+    """Look at the devices, open every meter, read it, and close it again; what does not work is a finding.
 
     Parameters
     ----------
@@ -85,11 +60,6 @@ def report(devices: Sequence[DeviceFacts] | None = None, meters: Sequence[Meter]
         Devices to judge; the visible ones by default.
     meters : sequence of Meter, optional
         Meters to try; all that see these devices by default, and the others with the reason why not.
-
-    Returns
-    -------
-    Report
-        Nothing is raised for what does not work: it is a finding.
     """
     problems: list[str] = []
     if devices is None:
@@ -155,20 +125,20 @@ def _follows(devices: Sequence[DeviceFacts], found: Sequence[MeterFinding]) -> l
         return ["energy cannot be measured here: no meter works"]
     first = chosen[0]
     if first.kind == "measured":
-        said = [
+        lines = [
             f"energy here will be measured ({first.name}); with hub weights and published settings it can be official"
         ]
     else:
-        said = [f"energy here will be {first.kind} ({first.name}); it cannot be official"]
+        lines = [f"energy here will be {first.kind} ({first.name}); it cannot be official"]
     periods = [finding.update_period_s for finding in chosen if finding.update_period_s]
     if periods:
         window_s = 2 * max(periods) / Parameters().max_relative_bound
-        said.append(f"windows of {window_s:.2g} s or more keep the counter's steps below 5 % of the energy")
+        lines.append(f"windows of {window_s:.2g} s or more keep the counter's steps below 5 % of the energy")
     for finding in found:
         if finding.counters.cotenants:
             pids = ", ".join(map(str, finding.counters.cotenants))
-            said.append(f"other processes are on {finding.device} ({pids}): windows would be invalid until they end")
-    return said
+            lines.append(f"other processes are on {finding.device} ({pids}): windows would be invalid until they end")
+    return lines
 
 
 def _scored(devices: Sequence[DeviceFacts], found: Sequence[MeterFinding]) -> list[MeterFinding]:
@@ -181,19 +151,7 @@ def _scored(devices: Sequence[DeviceFacts], found: Sequence[MeterFinding]) -> li
 
 
 def render(findings: Report, width: int = 100) -> str:
-    """Lay the report out on one screen.
-
-    Parameters
-    ----------
-    findings : Report
-    width : int, default 100
-        Columns of the screen.
-
-    Returns
-    -------
-    str
-        Plain text.
-    """
+    """Lay the report out as plain text on one screen of `width` columns."""
     from rich.console import Console
 
     console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
@@ -212,17 +170,17 @@ def render(findings: Report, width: int = 100) -> str:
     return console.file.getvalue()
 
 
-def _device_table(devices: Sequence[DeviceFacts]):
+def _device_table(devices: Sequence[DeviceFacts]) -> Table:
     table = _table("device", "name", "identity", "power limit", "clocks", "ECC", "driver")
     for device in devices:
         name = "cpu" if device.index is None else f"{device.type}:{device.index}"
         limit = "" if device.power_limit_w is None else f"{device.power_limit_w:g} W"
-        ecc = "" if device.ecc is None else ("on" if device.ecc else "off")
+        ecc = {None: "", True: "on", False: "off"}[device.ecc]
         table.add_row(name, device.name, device.uuid or "", limit, device.clock_policy or "", ecc, device.driver or "")
     return table
 
 
-def _meter_table(found: Sequence[MeterFinding]):
+def _meter_table(found: Sequence[MeterFinding]) -> Table:
     table = _table("meter", "energy is", "steps every", "a read costs", "reads")
     for finding in found:
         kind = finding.kind or "not here"
@@ -231,7 +189,7 @@ def _meter_table(found: Sequence[MeterFinding]):
     return table
 
 
-def _table(*columns: str):
+def _table(*columns: str) -> Table:
     from rich import box
     from rich.table import Table
 

@@ -246,11 +246,15 @@ class ModelEnergies:
     boards : pandas.DataFrame
         ``row`` (into `models`), ``board``, ``share`` of the model's energy; empty when the table names no boards.
         The gain of a board is common to all models that ran on it.
+    sessions : pandas.DataFrame
+        ``row`` (into `models`), ``board, energy_wh, runs``, and ``run_se``: the relative standard error that its runs
+        give a session's energy.
     """
 
     groups: tuple[Group, ...]
     models: pd.DataFrame
     boards: pd.DataFrame
+    sessions: pd.DataFrame
 
 
 def model_energies(
@@ -315,7 +319,8 @@ def model_energies(
     shares = pd.DataFrame({"row": np.argsort(order)[boards["of_model"]], "board": at_board})
     shares["share"] = 1.0 / models["boards"].to_numpy()[shares["row"]]
     named = "board" in rows and rows["board"].notna().any()
-    return ModelEnergies(groups, models, shares if named else shares.iloc[:0])
+    sessions.insert(0, "row", np.argsort(order)[sessions.pop("of_model")])
+    return ModelEnergies(groups, models, shares if named else shares.iloc[:0], sessions)
 
 
 def _check_options(noise: float | None, gain: float, level: float) -> None:

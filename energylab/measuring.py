@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
 import energylab
-from energylab import among, store, tasks
 from energylab import devices as machine_devices
 from energylab import meters as machine_meters
+from energylab import store, tasks
 from energylab.clock import Clock
-from energylab.devices import check_torch_agrees, torch_name
+from energylab.devices import check_torch_agrees, host_facts, torch_name
 from energylab.errors import MeasurementError, ParameterError, SealError
-from energylab.machine import host_facts
 from energylab.meters.base import Meter
 from energylab.parameters import FOLDERS, PROTOCOLS, Parameters
 from energylab.paths import results_root
@@ -33,11 +32,15 @@ from energylab.protocol.session import Session, run_session
 from energylab.protocol.settings import Settings
 from energylab.protocol.workload import FunctionWorkload, TaskWorkload, Workload
 from energylab.record import DataFacts, DeviceFacts, ModelFacts, ProtocolFacts, Quality, Record, TaskFacts, board_name
-from energylab.stopping import PrecisionStop, SessionStop, StarStop
+from energylab.statistics import stopping
+from energylab.statistics.stopping import StopRule
 from energylab.table import cohort_key
 from energylab.tasks import data
 from energylab.tasks.models import quiet_imports
 from energylab.tasks.served import ServedTask
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def measure(
@@ -141,7 +144,7 @@ def check(namespace: Mapping[str, Any]) -> Parameters:
     machine_meters.choose(parameters, found)
     task.check(torch_name(found[0]), found)
     if parameters.peers is not None:
-        among.read_peers(parameters.peers)
+        stopping.read_peers(parameters.peers)
     store.check_folder(output_folder(parameters))
     return parameters
 
@@ -278,26 +281,28 @@ def _loaded(subject: Any, parameters: Parameters, instruments: Instruments, sett
     }
 
 
-def _stop_rule(subject: Any, parameters: Parameters, instruments: Instruments) -> SessionStop | None:
+def _stop_rule(subject: Any, parameters: Parameters, instruments: Instruments) -> StopRule | None:
     """Return the rule that may end the session early; None for all runs."""
-    if parameters.precision_target is not None:
-        return PrecisionStop(parameters.precision_target, lambda: subject.data)
-    if parameters.star_probability is None:
+    target, probability, peers = parameters.precision_target, parameters.star_probability, parameters.peers
+    if target is None and probability is None:
         return None
-    table = among.read_peers(parameters.peers)
+    if peers is None:
+        return StopRule(target, lambda: subject.data.queries)
+    table = stopping.read_peers(peers)
 
-    def scale() -> among.Scale:
+    def comparable(model: str | None) -> pd.DataFrame:
         loaded = _loaded(subject, parameters, instruments, Settings.of(parameters))
-        return among.scale(
-            table,
-            cohort=cohort_key(SimpleNamespace(**loaded, missing=())),
-            model=subject.model.name,
-            model_class=subject.model.model_class,
-            board=board_name(instruments.devices),
-            probability=parameters.star_probability,
-        )
+        key = cohort_key(SimpleNamespace(**loaded, missing=()))
+        return stopping.comparable_rows(table, key, subject.model.model_class, without=model)
 
-    return StarStop(parameters.star_probability, scale, lambda: subject.data)
+    if target is not None:
+        return StopRule(target, lambda: subject.data.queries, shared=lambda: stopping.shared_of(comparable(None)))
+    board = board_name(instruments.devices)
+    return StopRule(
+        probability,
+        lambda: subject.data.queries,
+        scale=lambda: stopping.scale_of(comparable(subject.model.name), board, probability),
+    )
 
 
 def _of_answers(subject: Any, session: Session) -> tuple[tuple[Quality, ...], dict[str, Any]]:

@@ -169,7 +169,9 @@ class Parameters(NotebookParameters):
         lt=1,
         description="stop when the star among `peers` is right with this probability; None: all runs",
     )
-    peers: str | None = Field(None, description="folder of records of the same cohort, for star_probability")
+    peers: str | None = Field(
+        None, description="folder of records of the same cohort: whose scale a star is on, and how far sessions differ"
+    )
     seed: int = Field(0, ge=0, description="order of queries, synthetic data, dithered window starts")
     repeat: int = Field(0, ge=0, description="number of this session among those of the same setting")
     attempt: int = Field(0, ge=0, description="number of this try among those of the same job")
@@ -208,9 +210,10 @@ class Parameters(NotebookParameters):
     def _consistent(self) -> Parameters:
         if self.star_probability is not None and self.precision_target is not None:
             raise ValueError("precision_target and star_probability are two reasons to stop: give one of them")
-        if (self.star_probability is None) != (self.peers is None):
-            missing = "peers" if self.peers is None else "star_probability"
-            raise ValueError(f"star_probability and peers belong together: {missing} is missing")
+        if self.star_probability is not None and self.peers is None:
+            raise ValueError("star_probability needs peers=, the folder of a study to be rated among")
+        if self.peers is not None and self.star_probability is None and self.precision_target is None:
+            raise ValueError("peers= is for star_probability or precision_target: give one of them, or take it out")
         if self.warm_up_max_s < self.warm_up_min_s:
             raise ValueError(f"warm_up_max_s={self.warm_up_max_s:g} is below warm_up_min_s={self.warm_up_min_s:g}")
         if self.revision is not None and self.model_source != "hub":

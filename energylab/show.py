@@ -350,7 +350,7 @@ def _of_stop(record: Record) -> str:
     if stop.details.get("unmetered_parts"):
         text += f" and {stop.details['unmetered_parts']} parts whose energy is unknown"
     half = (stop.high_j - stop.low_j) / 2 / stop.energy_j_per_query
-    whose = "of the mean over sessions" if stop.details.get("between_cv") else "of this session's mean alone"
+    whose = "of the mean over sessions" if stop.details.get("shared_cv") else "of this session's mean alone"
     text += f". Its {100 * stop.level:.3g} % interval {whose}, which holds however often one looked, is ±{half:.1%}."
     if not stop.details.get("stars"):
         return text

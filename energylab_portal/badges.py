@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 from energylab.errors import EnergylabError
-from energylab.publish import labels, names, units
+from energylab.publish import label as labels
+from energylab.publish import page as ratings_page
+from energylab.publish import text
 from energylab.publish.textfit import width
 from energylab.release import RatedCohort, RatedModel, Release
 from energylab_portal.rendering import page
@@ -26,20 +28,19 @@ class Pictures:
 
     def __init__(self, release: Release) -> None:
         self.release = release
-        self._labels = labels.Labels(release)
         self.label = lru_cache(maxsize=512)(self._label)
         self.badge = lru_cache(maxsize=2048)(self._badge)
 
     def find(self, model: str, task: str | None, size_class: str | None) -> tuple[RatedCohort, RatedModel] | None:
         """Return the one rating that a model's name, task and class mean; None when there is none, or several."""
         try:
-            return labels.find(self.release, model, task, size_class)
+            return ratings_page.find(self.release, model, task, size_class)
         except EnergylabError:
             return None
 
     def _label(self, model: str, task: str | None, size_class: str | None) -> str | None:
         found = self.find(model, task, size_class)
-        return None if found is None else self._labels.svg(*found)
+        return None if found is None else labels.svg(self.release, *found)
 
     def _badge(self, model: str, task: str | None, size_class: str | None) -> str | None:
         found = self.find(model, task, size_class)
@@ -79,7 +80,7 @@ def unrated() -> str:
 def _words(cohort: RatedCohort, model: RatedModel) -> str:
     stars = "no stars" if model.stars is None else "★" * model.stars + "☆" * (5 - model.stars)
     official = "" if cohort.official else ", unofficial"
-    return names.one_line(f"{stars} {units.figure(model.energy_wh)} Wh per 1,000, {cohort.energy_kind}{official}")
+    return text.one_line(f"{stars} {text.figure(model.energy_wh)} Wh per 1,000, {cohort.energy_kind}{official}")
 
 
 def _colour(cohort: RatedCohort, model: RatedModel) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from energylab.errors import ConflictError
-from energylab.publish.names import one_line
+from energylab.publish.text import one_line
 from energylab.record import Record
 from energylab_portal import child_process, keys, log, results
 from energylab_portal.database import Database

@@ -9,7 +9,7 @@ from typing import Any
 
 from energylab.errors import EnergylabError, ModelError
 from energylab.parameters import Parameters
-from energylab.publish import units
+from energylab.publish import text
 from energylab.tasks import hub
 from energylab.tasks.models import SMALL_FILES
 from energylab_portal import child_process, own_files
@@ -200,7 +200,7 @@ def fits(question: Mapping[str, Any], task: str, commit: str) -> str:
         return f"{task}: {where}"
     size_class = model_class(count, asked.settings.model_classes)
     told = f", class {size_class}" if size_class else ""
-    return f"{task}: {units.count(count)} parameters{told}; {where}"
+    return f"{task}: {text.count(count)} parameters{told}; {where}"
 
 
 def _count(task: Any) -> int | None:

@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from energylab.errors import ConflictError, NotThereError, PortalError
-from energylab.publish.names import one_line
+from energylab.publish.text import one_line
 from energylab_portal import log
 from energylab_portal.database import Database
 from energylab_portal.schema import EnrolledKey, Submission

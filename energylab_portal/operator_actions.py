@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from energylab.errors import ConflictError, PortalError
-from energylab.publish.names import visible
+from energylab.publish.text import visible
 from energylab_portal import log
 from energylab_portal.database import Database
 from energylab_portal.leases import FREE

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from starlette.responses import RedirectResponse, Response
 
 from energylab.errors import EnergylabError, unknown_name
-from energylab.publish import units
+from energylab.publish import text
 from energylab_portal import keys, log, operator_actions, publication
 from energylab_portal.request_context import (
     OPERATOR,
@@ -162,7 +162,7 @@ def publish(
         made = publication.publish(portal.database, portal.settings, name, date)
         left = f" Left out: {'; '.join(made.left_out)}" if made.left_out else ""
         shown = " and ".join(made.releases)
-        models, new = units.plural(made.models, "model"), units.plural(len(made.published), "submission")
+        models, new = text.plural(made.models, "model"), text.plural(len(made.published), "submission")
         return f"{shown}: on show now, {models}, {new} new.{left}"
 
     return _doing(request, do)

@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from energylab.errors import EnergylabError, NotThereError
-from energylab.publish import pages as leaderboard_pages
+from energylab.publish import page as leaderboard_pages
 from energylab.release import Release
 from energylab_portal import badges, publication, rendering, submission_rules
 from energylab_portal.guards import PICTURE_POLICY
@@ -38,7 +38,7 @@ def home(request: Request) -> Response:
 
 
 def _board(board: str, release: Release) -> dict[str, Any]:
-    bands = sorted({text for text in map(leaderboard_pages.band, release.cohorts) if text})
+    bands = leaderboard_pages.bands(release.cohorts)
     return {"kind": board, "path": f"/{publication.BOARDS[board]}/", "release": release, "bands": bands}
 
 

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from energylab import release, store
 from energylab.errors import ConflictError, PortalError
-from energylab.publish import leaderboard, units
+from energylab.publish import leaderboard, text
 from energylab.record import Record
 from energylab.release import LARGEST, Release
 from energylab_portal import log
@@ -167,7 +167,7 @@ def _record(database: Database, made: dict[str, Release], rated: dict[str, Rated
                     name=one.name, board=board, date=str(one.date), digest=one.digest(), made_s=now, models=models
                 )
             )
-            log.note(session, None, now, ACTOR, f"release {one.name} published: {units.plural(models, 'model')}")
+            log.note(session, None, now, ACTOR, f"release {one.name} published: {text.plural(models, 'model')}")
         if not published:
             raise PortalError(f"nothing new could be rated: {'; '.join(left_out)}")
     shown = [one for board, one in made.items() if any(name in published for name in _names(rated[board]))]

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from energylab.publish import pages
+from energylab.publish import page as pages
 from energylab_portal.sealed.statement import ATTESTATION_VERSION, ATTESTATIONS
 from energylab_portal.states import WORDS, way
 

@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from energylab.errors import EnergylabError
-from energylab.publish import labels, names, units
+from energylab.publish import label as labels
+from energylab.publish import text
 from energylab_portal import log, own_code, publication
 from energylab_portal.badges import Pictures
 from energylab_portal.database import Database
@@ -92,9 +93,9 @@ class Portal:
         ]
         return [
             {
-                "title": units.cohort_title(cohort.task, cohort.model_class),
+                "title": text.cohort_title(cohort.task, cohort.model_class),
                 "words": labels.describe(pictures.release, cohort, model),
-                "page": f"{models}/{names.slug(model.model)}.html#{names.anchor(cohort.key)}",
+                "page": f"{models}/{text.slug(model.model)}.html#{text.anchor(cohort.key)}",
                 **{kind: _picture(kind, model.model, cohort.task, cohort.model_class) for kind in ("label", "badge")},
             }
             for cohort, model in found

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from energylab.errors import PortalError, UnknownNameError, unknown_name
-from energylab.publish.names import one_line
+from energylab.publish.text import one_line
 from energylab_portal.sealed.statement import ATTESTATION_VERSION, ATTESTATIONS
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 
 from energylab.errors import ConflictError, EnergylabError, StudyError
-from energylab.publish.names import visible
+from energylab.publish.text import visible
 from energylab.record import Record
 from energylab.studies import devices as device_names
 from energylab_portal import child_process, log, own_code, results

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from energylab.publish.options import Country, GridIntensity, ModelName, ReleaseName, WhichClass, WhichTask
+from energylab.publish.commands import Country, GridIntensity, ModelName, ReleaseName, WhichClass, WhichTask
 
 export = typer.Typer(help="Write figures as other people's files.", no_args_is_help=True)
 
@@ -58,11 +58,11 @@ def export_card(
     """Write the metadata of a Hugging Face model card: model-index and co2_eq_emissions."""
     from energylab import release as releases
     from energylab.formats.model_card import model_card
-    from energylab.publish import carbon, labels
+    from energylab.publish import emissions, page
 
     made = releases.read(release)
-    cohort, rated = labels.find(made, model, task, model_class)
-    _write(model_card(made, cohort, rated, carbon.intensity(country, grid_intensity)), output)
+    cohort, rated = page.find(made, model, task, model_class)
+    _write(model_card(made, cohort, rated, emissions.grid_of(country, grid_intensity)), output)
 
 
 @export.command("table")
@@ -120,27 +120,27 @@ def _said(found: Iterable) -> Iterable[str]:
 
 
 def _file(source: str, sessions: list) -> Iterable[str]:
-    from energylab.publish import names, units
+    from energylab.publish import text
 
     origin = sessions[0].record.extra["import"]
-    yield f"{names.one_line(source)}: {sessions[0].format}, {units.plural(len(sessions), 'session')}"
-    yield f"  unit: {origin['unit']}, by {names.one_line(origin['unit_proof'])}"
+    yield f"{text.one_line(source)}: {sessions[0].format}, {text.plural(len(sessions), 'session')}"
+    yield f"  unit: {origin['unit']}, by {text.one_line(origin['unit_proof'])}"
     for each in sessions:
         yield from _session(each)
     lacking = Counter(name for each in sessions for name in each.record.missing)
     everywhere = [name for name, count in lacking.items() if count == len(sessions)]
     yield f"  not stated, and left open: {', '.join(everywhere)}"
     for note in dict.fromkeys(note for each in sessions for note in each.record.extra["import"]["notes"]):
-        yield f"  note: {names.one_line(note)}"
+        yield f"  note: {text.one_line(note)}"
 
 
 def _session(each) -> Iterable[str]:
     from energylab.formats.totals import RATED
-    from energylab.publish import names
+    from energylab.publish import text
 
     record, rated = each.record, each.rated
     place = f" (class {record.model.model_class})" if record.model.model_class else ""
-    yield f"  {names.one_line(record.model.name)}, {record.task.name}{place}: {_figure(each)}"
+    yield f"  {text.one_line(record.model.name)}, {record.task.name}{place}: {_figure(each)}"
     for total in each.totals:
         if total.invalid:
             what = "rated energy" if total.phase == RATED else total.phase
@@ -155,13 +155,13 @@ def _session(each) -> Iterable[str]:
 
 
 def _figure(each) -> str:
-    from energylab.publish import units
+    from energylab.publish import text
 
     if not each.record.valid:
-        return f"no figure ({units.KIND_WORDS['imported']}): {each.record.reasons[0]}"
+        return f"no figure ({text.KIND_WORDS['imported']}): {each.record.reasons[0]}"
     rated = each.rated
     value = rated.without_wh if each.record.extra["import"]["left_out"] else rated.with_wh
-    return f"{_wh(value)} per 1,000 queries ({units.KIND_WORDS['imported']})"
+    return f"{_wh(value)} per 1,000 queries ({text.KIND_WORDS['imported']})"
 
 
 def _wh(value: float | None) -> str:

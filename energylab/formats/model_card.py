@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from energylab.formats.ask import HUB_TASKS
-from energylab.publish import names, units
-from energylab.publish.carbon import Intensity
+from energylab.publish import text
+from energylab.publish.emissions import Grid
 from energylab.release import RatedCohort, RatedModel, Release, significant
 from energylab.table import key_facts
 
@@ -20,7 +20,7 @@ _DIGITS = 6
 _UNSTATED = "not stated"
 
 
-def model_card(release: Release, cohort: RatedCohort, model: RatedModel, grid: Intensity) -> str:
+def model_card(release: Release, cohort: RatedCohort, model: RatedModel, grid: Grid) -> str:
     """Return the block that goes on top of a model's ``README.md``.
 
     Parameters
@@ -41,7 +41,7 @@ def model_card(release: Release, cohort: RatedCohort, model: RatedModel, grid: I
     from huggingface_hub import ModelCardData
 
     data = ModelCardData(
-        model_name=names.one_line(model.model),
+        model_name=text.one_line(model.model),
         eval_results=_results(release, cohort, model),
         co2_eq_emissions=_emissions(release, cohort, model, grid),
     )
@@ -85,9 +85,9 @@ def _shared(release: Release, cohort: RatedCohort) -> dict[str, Any]:
     name = data.partition(" ")[2] if data.startswith(("hub ", "sample ", "synthetic ", "given ")) else data
     return {
         "task_type": hub_names.get(cohort.task, cohort.task.replace("_", "-")),
-        "task_name": names.one_line(units.cohort_title(cohort.task, cohort.model_class)),
-        "dataset_type": names.one_line(name or _UNSTATED),
-        "dataset_name": names.one_line(name or _UNSTATED),
+        "task_name": text.one_line(text.cohort_title(cohort.task, cohort.model_class)),
+        "dataset_type": text.one_line(name or _UNSTATED),
+        "dataset_name": text.one_line(name or _UNSTATED),
         "source_name": f"energylab release {release.name}, {release.date}",
         "source_url": release.address or f"urn:sha256:{release.digest()}",
     }
@@ -103,31 +103,31 @@ def _args(release: Release, cohort: RatedCohort, model: RatedModel) -> dict[str,
         "precision": model.dtype,
         "quantisation": model.quantisation,
         "official": cohort.official,
-        "not_official": list(map(names.one_line, cohort.not_official)) or None,
+        "not_official": list(map(text.one_line, cohort.not_official)) or None,
         "release_sha256": release.digest(),
     }
     return {name: value for name, value in found.items() if value is not None}
 
 
 def _star_args(release: Release, cohort: RatedCohort, model: RatedModel) -> dict[str, Any]:
-    sure = {} if model.star_probability is None else {"probability": units.percent(model.star_probability)}
+    sure = {} if model.star_probability is None else {"probability": text.percent(model.star_probability)}
     return {"scheme": f"{release.scheme} {release.scheme_version}", "models": len(cohort.models), **sure}
 
 
 def _hardware(cohort: RatedCohort) -> str:
-    return names.one_line(key_facts(cohort.cohort).get("device") or cohort.device or _UNSTATED)
+    return text.one_line(key_facts(cohort.cohort).get("device") or cohort.device or _UNSTATED)
 
 
-def _emissions(release: Release, cohort: RatedCohort, model: RatedModel, grid: Intensity) -> dict[str, Any]:
+def _emissions(release: Release, cohort: RatedCohort, model: RatedModel, grid: Grid) -> dict[str, Any]:
     """Return the emissions of 1,000 queries; what the grid and the energy are stands in their source."""
     source = (
-        f"inference, not training: 1,000 queries of {units.task_title(cohort.task)} at "
-        f"{units.figure(model.energy_wh)} Wh ({cohort.energy_kind}, energylab release {release.name}) and "
+        f"inference, not training: 1,000 queries of {text.task_title(cohort.task)} at "
+        f"{text.figure(model.energy_wh)} Wh ({cohort.energy_kind}, energylab release {release.name}) and "
         f"{grid.g_per_kwh:.4g} g CO2e per kWh ({grid.source})"
     )
     return {
         "emissions": significant(grid.grams(model.energy_wh), _DIGITS),
-        "source": names.one_line(source),
-        "geographical_location": grid.where,
+        "source": text.one_line(source),
+        "geographical_location": grid.name,
         "hardware_used": _hardware(cohort),
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from energylab import store
 from energylab.errors import FormatError, unknown_name
-from energylab.publish.names import csv_text
+from energylab.publish.text import csv_text
 from energylab.table import TIDY
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from pathlib import Path
 from energylab.errors import MissingExtraError, ReleaseError
 
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_FIXED = ("--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 _LIMIT_S = 120
 _SCALE = 4  # pixels of a PNG for one of the label's units
 
@@ -30,34 +31,24 @@ def print_pdf(page: Path, output: Path) -> Path:
     ReleaseError
         If Chromium fails or takes more than two minutes.
     """
-    _run(page, output, "--no-pdf-header-footer", f"--print-to-pdf={output.resolve()}")
-    return output
+    return _run(page, output, "--no-pdf-header-footer", f"--print-to-pdf={output.resolve()}")
 
 
-def label_pdf(svg: str, output: Path, width: int, height: int) -> Path:
-    """Print a label as a PDF of its own size; see `print_pdf`."""
-    with _framed(svg, f"@page {{ size: {width}px {height}px; margin: 0 }}") as page:
-        return print_pdf(Path(page.name), output)
+def label(svg: str, output: Path, width: int, height: int, pdf: bool) -> Path:
+    """Draw a label as PDF of its own size, or as PNG of four pixels to a unit; see `print_pdf`."""
+    style = f"@page {{ size: {width}px {height}px; margin: 0 }} body {{ margin: 0 }} svg {{ display: block }}"
+    with tempfile.TemporaryDirectory(prefix="energylab-label-") as folder:
+        page = Path(folder) / "label.html"
+        page.write_text(f'<!doctype html><meta charset="utf-8"><style>{style}</style>{svg}', encoding="utf-8")
+        if pdf:
+            return print_pdf(page, output)
+        return _run(
+            page, output, f"--window-size={width},{height}", f"--force-device-scale-factor={_SCALE}",
+            "--hide-scrollbars", "--default-background-color=00000000", f"--screenshot={output.resolve()}",
+        )  # fmt: skip
 
 
-def label_png(svg: str, output: Path, width: int, height: int) -> Path:
-    """Draw a label as PNG, four pixels to a unit; see `print_pdf`."""
-    size = (f"--window-size={width},{height}", f"--force-device-scale-factor={_SCALE}")
-    with _framed(svg, "") as page:
-        _run(Path(page.name), output, *size, "--hide-scrollbars", "--default-background-color=00000000",
-             f"--screenshot={output.resolve()}")  # fmt: skip
-    return output
-
-
-def _framed(svg: str, style: str):
-    page = tempfile.NamedTemporaryFile("w", suffix=".html", encoding="utf-8")  # noqa: SIM115 - callers close it
-    style += " body { margin: 0 } svg { display: block }"
-    page.write(f'<!doctype html><meta charset="utf-8"><style>{style}</style>{svg}')
-    page.flush()
-    return page
-
-
-def _run(page: Path, output: Path, *options: str) -> None:
+def _run(page: Path, output: Path, *options: str) -> Path:
     program = find()
     if program is None:
         raise MissingExtraError(
@@ -66,21 +57,13 @@ def _run(page: Path, output: Path, *options: str) -> None:
         )
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)
+    root = ("--no-sandbox",) if os.geteuid() == 0 else ()  # Chromium's sandbox refuses to run as root
     with tempfile.TemporaryDirectory(prefix="energylab-chromium-") as profile:
-        fixed = (
-            "--headless",
-            "--disable-gpu",
-            "--no-first-run",
-            "--disable-background-networking",
-            f"--user-data-dir={profile}",
-        )
-        root = ("--no-sandbox",) if os.geteuid() == 0 else ()  # Chromium's sandbox refuses to run as root
+        command = [program, *_FIXED, f"--user-data-dir={profile}", *root, *options, page.resolve().as_uri()]
         try:
-            done = subprocess.run(
-                [program, *fixed, *root, *options, page.resolve().as_uri()],
-                capture_output=True, text=True, timeout=_LIMIT_S, check=False,
-            )  # fmt: skip
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ReleaseError(f"{program} could not make {output}: {error}") from error
     if done.returncode != 0 or not output.is_file():
         raise ReleaseError(f"{program} could not make {output}: {done.stderr.strip()[-500:] or 'no reason given'}")
+    return output

@@ -9,10 +9,18 @@ from typing import Annotated
 
 import typer
 
-from energylab.publish.options import Country, GridIntensity, ModelName, ReleaseName, WhichClass, WhichTask
-
 releases = typer.Typer(help="Rate records into a release, and compare releases.", no_args_is_help=True)
 leaderboards = typer.Typer(help="Turn a release into pages.", no_args_is_help=True)
+
+ReleaseName = Annotated[str, typer.Argument(metavar="RELEASE", help="A release's file, or a name in results/releases.")]
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="The model's name in the release.")]
+WhichTask = Annotated[str | None, typer.Option("--task", help="Where the model is rated for several tasks.")]
+WhichClass = Annotated[str | None, typer.Option("--model-class", help="Where it is rated in several classes.")]
+Country = Annotated[str | None, typer.Option("--country", help="Grid to assume, FRA or France; default: the world's.")]
+GridIntensity = Annotated[
+    float | None, typer.Option("--grid-intensity", help="Grams of CO2e a kWh, in place of a table's.")
+]
+Address = Annotated[str | None, typer.Option(help="Web address of the leaderboard, for the QR codes.")]
 
 
 class Format(StrEnum):
@@ -27,10 +35,8 @@ def mount(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.add_typer(releases, name="release")
     app.add_typer(leaderboards, name="leaderboard")
-    app.command("label")(label)
-    app.command("statement")(statement)
-    app.command("report")(report)
-    app.command("publish")(publish)
+    for command in (label, statement, report, publish):
+        app.command(command.__name__)(command)
 
 
 @releases.command("make")
@@ -44,7 +50,7 @@ def release_make(
         str, typer.Option(help="equal_width, log_width, quantiles, reference, or file.py:Class.")
     ] = "equal_width",
     cohort: Annotated[str | None, typer.Option(help="Number of a cohort where there are several, or: largest.")] = None,
-    address: Annotated[str | None, typer.Option(help="Web address of the leaderboard, for the QR codes.")] = None,
+    address: Address = None,
     noise: Annotated[float | None, typer.Option(help="Noise assumed where nothing was repeated: 0.01 is 1 %.")] = None,
     gain: Annotated[float, typer.Option(help="Largest relative error of a board's sensor.")] = 0.05,
     draws: Annotated[int, typer.Option(help="Redraws for the probabilities of stars.")] = 10_000,
@@ -80,12 +86,12 @@ def release_compare(old: ReleaseName, new: ReleaseName) -> None:
 
 
 def _print_moves(moves: tuple) -> None:
-    from energylab.publish import names, units
+    from energylab.publish import text
 
     for move in moves:
-        where = units.cohort_title(move.task, move.model_class)
+        where = text.cohort_title(move.task, move.model_class)
         stars = f"{move.stars_before or '-'} to {move.stars_now or '-'} stars"
-        typer.echo(f"{move.what}: {names.one_line(move.model)} ({where}), {stars}: {move.why}")
+        typer.echo(f"{move.what}: {text.one_line(move.model)} ({where}), {stars}: {move.why}")
     if not moves:
         typer.echo("nothing moved: the same models and stars")
 
@@ -114,11 +120,11 @@ def label(
 ) -> None:
     """Draw the label of one model."""
     from energylab import release as releases_
-    from energylab.publish import labels
+    from energylab.publish import label as labels
+    from energylab.publish import page
 
     made = releases_.read(release)
-    cohort, rated = labels.find(made, model, task, model_class)
-    typer.echo(labels.write(made, cohort, rated, format.value, output))
+    typer.echo(labels.write(made, *page.find(made, model, task, model_class), format.value, output))
 
 
 def statement(
@@ -132,12 +138,12 @@ def statement(
 ) -> None:
     """Write the one-page disclosure of a model, as HTML and Markdown, for policy and purchasing."""
     from energylab import release as releases_
-    from energylab.publish import carbon, labels
+    from energylab.publish import emissions, page
     from energylab.publish import statement as statements
 
     made = releases_.read(release)
-    cohort, rated = labels.find(made, model, task, model_class)
-    for path in statements.write(made, cohort, rated, carbon.intensity(country, grid_intensity), output):
+    grid = emissions.grid_of(country, grid_intensity)
+    for path in statements.write(made, *page.find(made, model, task, model_class), grid, output):
         typer.echo(path)
 
 
@@ -148,21 +154,23 @@ def report(
 ) -> None:
     """Render the report of a release as one self-contained page; nothing is measured again."""
     from energylab import release as releases_
-    from energylab.publish import render
+    from energylab.publish import report as reports
 
     made = releases_.read(release)
-    typer.echo(render.report(made, output or Path("reports") / f"{made.name}.html", pdf))
+    typer.echo(reports.write(made, output or Path("reports") / f"{made.name}.html", pdf))
 
 
 def publish(
     study: Annotated[Path, typer.Argument(help="A study's folder of records: results/NAME.")],
     output: Annotated[Path | None, typer.Option(help="Folder to write; by default published/ in the study's.")] = None,
+    cohort: Annotated[str, typer.Option(help="Number of a cohort where there are several, or: largest.")] = "largest",
+    address: Address = None,
 ) -> None:
     """Release what a study measured, with its leaderboard and its report."""
     from energylab.publish.study import publish_study
 
-    made = publish_study(study, output or study / "published")
+    made = publish_study(study, output or study / "published", cohort, address)
     typer.echo(f"release     {made.release_file}\nleaderboard {made.leaderboard}\nreport      {made.report}")
     for (task, why), count in Counter((left.task, left.why) for left in made.release.left_out).items():
         records = "record" if count == 1 else "records"
-        typer.echo(f"left out    {task}: {count} {records} {why}; rate them with `energylab release make --cohort`")
+        typer.echo(f"left out    {task}: {count} {records} {why}; rate them with `energylab publish --cohort`")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -10,13 +13,19 @@ from typing import Any
 
 from markupsafe import Markup
 
-from energylab.publish import grid, model_page, names, pages, tables, units
-from energylab.publish.folder import replace_folder
-from energylab.publish.labels import Labels
-from energylab.publish.scale import Ladder, Scale
+from energylab.publish import emissions, label, model_page, page, text
+from energylab.publish.scale import Scale
 from energylab.ratings.rating import THIN
-from energylab.ratings.uncertainty import POOLED
-from energylab.release import RatedCohort, RatedModel, Release
+from energylab.release import RatedCohort, RatedModel, Release, significant
+
+#: Columns of leaderboard.csv, in their order.
+CSV_COLUMNS = (
+    "task", "model_class", "model", "energy_wh_per_1000_queries", "expanded_low_wh", "expanded_high_wh",
+    "repeatability_low_wh", "repeatability_high_wh", "energy_kind", "official", "stars", "star_probability",
+    "p_star_1", "p_star_2", "p_star_3", "p_star_4", "p_star_5", "expected_stars", "rank_low", "rank_high",
+    "parameters", "dtype", "quantisation", "quality_metric", "quality", "output_tokens_per_1000_queries", "device",
+    "sessions", "marks", "note", "page",
+)  # fmt: skip
 
 
 def build(
@@ -48,95 +57,85 @@ def build(
     Raises
     ------
     ReleaseError
-        If `folder` holds something that is not a leaderboard.
+        If `folder` holds something that is not a leaderboard, or cannot be written.
     """
-    files = {**_files(release, home), **model_page.record_files(release, records)}
+    files = {
+        "index.html": index_html(release, home).encode(),
+        "icon.svg": page.source("leaderboard/icon.svg").encode(),
+        "style.css": _style(release).encode(),
+        "leaderboard.js": page.source("leaderboard/leaderboard.js").encode(),
+        "leaderboard.json": to_json(release),
+        "leaderboard.csv": to_csv(release),
+        "release.json": release.to_bytes(),
+        **model_page.record_files(release, records),
+    }
     if with_labels:
-        files.update(Labels(release).files())
-    site = model_page.Site(release, frozenset(files))
-    replace_folder(Path(folder), _all_files(files, site), marker="leaderboard.json")
+        files.update(label.files(release))
+    page.replace_folder(Path(folder), _all(files, release), marker="leaderboard.json")
     return Path(folder) / "index.html"
 
 
-def _all_files(files: dict[str, bytes], site: model_page.Site) -> Iterator[tuple[str, bytes]]:
+def _all(files: dict[str, bytes], release: Release) -> Iterator[tuple[str, bytes]]:
     yield from files.items()
-    yield from site.pages()
-
-
-def _files(release: Release, home: str | None = None) -> dict[str, bytes]:
-    return {
-        "index.html": index_html(release, home).encode(),
-        "icon.svg": pages.source("leaderboard/icon.svg").encode(),
-        "style.css": _style(release).encode(),
-        "leaderboard.js": pages.source("leaderboard/leaderboard.js").encode(),
-        "leaderboard.json": tables.to_json(release),
-        "leaderboard.csv": tables.to_csv(release),
-        "release.json": release.to_bytes(),
-    }
+    yield from model_page.pages(release, frozenset(files))
 
 
 def _style(release: Release) -> str:
     """Return the style sheet: the one of all releases, and where the bands' edges stand in this one's tables."""
     rules = [_edge_rule(f"e{number}", cohort) for number, cohort in enumerate(release.cohorts) if cohort.edges_wh]
-    return pages.source("leaderboard/style.css") + "".join(rules)
+    return page.source("leaderboard/style.css") + "".join(rules)
 
 
 def _edge_rule(table: str, cohort: RatedCohort) -> str:
-    lines = (f"linear-gradient(var(--edge), var(--edge)) {x}% 0 / 1px 100% no-repeat" for x in Ladder(cohort).edges)
+    lines = (f"linear-gradient(var(--edge), var(--edge)) {x}% 0 / 1px 100% no-repeat" for x in Scale(cohort).edges)
     return f".{table} td.bar svg {{ background: {', '.join(lines)}; }}\n"
 
 
 def index_html(release: Release, home: str | None = None) -> str:
     """Return the page of all tables; see `build`."""
-    return pages.render(
+    numbered = groupby(enumerate(release.cohorts), key=lambda pair: pair[1].task)
+    return page.render(
         "leaderboard/index.html.j2",
         release=release,
         digest=release.digest(),
         root="",
         home=home,
-        total=sum(len(cohort.models) for cohort in release.cohorts),
-        cohorts=release.cohorts,
-        bands=sorted({text for text in map(pages.band, release.cohorts) if text}),
+        bands=page.bands(release.cohorts),
         tasks=[
-            (task, [{"size": len(cohort.models), "table": _table(cohort, f"e{number}")} for number, cohort in group])
-            for task, group in groupby(enumerate(release.cohorts), key=lambda numbered: numbered[1].task)
+            (task, [(cohort, _table(cohort, f"e{number}")) for number, cohort in group]) for task, group in numbered
         ],
-        precisions=sorted({tables.precision(model) for _, model in release.rated()} - {""}),
+        precisions=sorted({page.precision(model) for _, model in release.rated()} - {""}),
         kinds=sorted({cohort.energy_kind for cohort in release.cohorts}),
-        grids=grid.grids(),
-        grid_source=grid.source(),
+        grids=emissions.grids(),
     )
 
 
 def _table(cohort: RatedCohort, edges_id: str) -> Markup:
-    ladder = Ladder(cohort)
+    scale = Scale(cohort)
     metric = next((quality.metric for model in cohort.models for quality in model.quality), None)
     return Markup(  # noqa: S704 - the template escapes what it prints
-        pages.render(
+        page.render(
             "leaderboard/table.html.j2",
             cohort=cohort,
             edges_id=edges_id,
-            ticks=ladder.ticks,
-            edges=ladder.edges,
-            rows=(_row(cohort, model, ladder.scale) for model in cohort.models),
-            notes=_warning(cohort),
+            scale=scale,
+            rows=(_row(cohort, model, scale) for model in cohort.models),
+            notes=_notes(cohort),
             metric=metric,
+            ranked=any(model.rank_low for model in cohort.models),
             sizes=any(model.parameters for model in cohort.models),
-            precisions=any(tables.precision(model) for model in cohort.models),
+            precisions=any(page.precision(model) for model in cohort.models),
         )
     )
 
 
-def _warning(cohort: RatedCohort) -> str:
+def _notes(cohort: RatedCohort) -> str:
+    """Say what holds for a whole table, once."""
     if cohort.edges_wh is None:
         return f"No stars: {cohort.edges_reason}."
-    thin = f"Only {units.plural(len(cohort.models), 'model')}: a star means little here." if is_thin(cohort) else ""
-    assumed = (
-        f"Nothing was repeated: intervals and probabilities assume a {cohort.assumption}." if cohort.assumption else ""
-    )
-    pooled = any(POOLED in model.note for model in cohort.models)
-    few = "Few sessions: a bar rests on its model’s own, a probability on the scatter of the whole table."
-    return " ".join(filter(None, (thin, assumed, few if pooled else "")))
+    thin = f"Only {text.plural(len(cohort.models), 'model')}: a star means little here." if is_thin(cohort) else ""
+    assumed = f"Not repeated: intervals and probabilities assume a {cohort.assumption}." if cohort.assumption else ""
+    return " ".join(filter(None, (thin, assumed)))
 
 
 def is_thin(cohort: RatedCohort) -> bool:
@@ -145,22 +144,15 @@ def is_thin(cohort: RatedCohort) -> bool:
 
 
 def _row(cohort: RatedCohort, model: RatedModel, scale: Scale) -> dict[str, Any]:
-    start, length, centre = scale.bar(model)
     quality = next(iter(model.quality), None)
     return {
+        "model": model,
         "numbers": _numbers(model),
-        "href": f"models/{names.slug(model.model)}.html",
-        "name": model.model,
-        "stars": model.stars,
-        "probability": "" if model.star_probability is None else units.percent(model.star_probability),
-        "energy": units.figure(model.energy_wh),
-        "interval": tables.interval(model),
-        "start": start,
-        "length": length,
-        "centre": centre,
+        "href": f"models/{text.slug(model.model)}.html",
+        "bar": scale.bar(model),
+        "ranks": page.ranks(cohort, model),
         "quality": "–" if quality is None or quality.value is None else f"{quality.value:.3g}",
-        "size": units.count(model.parameters) if model.parameters else "–",
-        "precision": tables.precision(model) or "–",
+        "precision": page.precision(model) or "–",
     }
 
 
@@ -169,6 +161,91 @@ def _numbers(model: RatedModel) -> str:
     quality = next((quality.value for quality in model.quality), None)
     low, high = (model.expanded.low_wh, model.expanded.high_wh) if model.expanded else (None, None)
     numbers = (
-        model.energy_wh, low, high, model.stars, model.star_probability, model.parameters, quality, model.output_tokens,
+        model.energy_wh, low, high, model.stars, model.star_probability, model.parameters, quality,
+        model.output_tokens, model.rank_low, model.rank_high,
     )  # fmt: skip
     return " ".join("-" if number is None else f"{number:.6g}" for number in numbers)
+
+
+def rows(release: Release) -> Iterator[dict[str, Any]]:
+    """Yield one flat row a model, with the columns `CSV_COLUMNS`; None where there is no value."""
+    for cohort, model in release.rated():
+        shared = {name: getattr(cohort, name) for name in ("task", "model_class", "energy_kind", "official", "device")}
+        yield {**shared, **_facts(model)}
+
+
+def _facts(model: RatedModel) -> dict[str, Any]:
+    """Return what the tables for programs say of one model."""
+    quality = next(iter(model.quality), None)
+    return {
+        "model": model.model,
+        "energy_wh_per_1000_queries": model.energy_wh,
+        "expanded_low_wh": model.expanded and model.expanded.low_wh,
+        "expanded_high_wh": model.expanded and model.expanded.high_wh,
+        "repeatability_low_wh": model.repeatability and model.repeatability.low_wh,
+        "repeatability_high_wh": model.repeatability and model.repeatability.high_wh,
+        "stars": model.stars,
+        "star_probability": model.star_probability,
+        **{f"p_star_{n}": model.probabilities and model.probabilities[n - 1] for n in range(1, 6)},
+        "expected_stars": model.expected_stars,
+        "rank_low": model.rank_low,
+        "rank_high": model.rank_high,
+        "parameters": model.parameters,
+        "dtype": model.dtype,
+        "quantisation": model.quantisation,
+        "quality_metric": quality and quality.metric,
+        "quality": quality and quality.value,
+        "output_tokens_per_1000_queries": model.output_tokens,
+        "sessions": len(model.sessions),
+        "marks": "; ".join(model.marks or ()) or None,
+        "note": model.note or None,
+        "page": f"models/{text.slug(model.model)}.html",
+    }
+
+
+def to_csv(release: Release) -> bytes:
+    """Return the leaderboard as CSV; text that a spreadsheet would take for a formula gets an apostrophe."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for row in rows(release):
+        cells = (row[column] for column in CSV_COLUMNS)
+        writer.writerow([text.csv_text(cell) if isinstance(cell, str) else _rounded(cell) for cell in cells])
+    return out.getvalue().encode()
+
+
+def to_json(release: Release) -> bytes:
+    """Return the leaderboard as JSON: the release's name, and its cohorts with one line a model."""
+    head = {
+        "release": release.name,
+        "date": release.date.isoformat(),
+        "scheme": release.scheme,
+        "scheme_version": release.scheme_version,
+        "methodology_version": release.methodology_version,
+        "release_sha256": release.digest(),
+        "unit": "Wh per 1,000 queries",
+        "not_included": page.not_in_figures(release),
+    }
+    cohorts = ",\n".join(map(_json_cohort, release.cohorts))
+    return f'{_compact(head)[:-1]},\n"cohorts":[\n{cohorts}\n]}}\n'.encode()
+
+
+def _json_cohort(cohort: RatedCohort) -> str:
+    facts = ("task", "model_class", "energy_kind", "device", "official", "not_official", "edges_wh")
+    head = {name: getattr(cohort, name) for name in facts}
+    rows = ({name: value for name, value in _facts(model).items() if value is not None} for model in cohort.models)
+    models = ",\n".join(map(_compact, rows))
+    return f'{_compact(head)[:-1]},"models":[\n{models}\n]}}'
+
+
+def _rounded(value: Any) -> Any:
+    """Round figures to six significant digits; the release beside the tables holds them whole."""
+    if isinstance(value, dict):
+        return {name: _rounded(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(each) for each in value]
+    return significant(value, 6) if isinstance(value, float) else value
+
+
+def _compact(value: dict[str, Any]) -> str:
+    return json.dumps(_rounded(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))

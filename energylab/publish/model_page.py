@@ -4,126 +4,85 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from energylab import store
-from energylab.publish import advice, grid, labels, names, pages, repeat, timeline, units
-from energylab.publish.scale import Ladder
-from energylab.release import RatedModel, Release
+from energylab.publish import label, page, text
+from energylab.publish.scale import Scale
+from energylab.release import RatedCohort, RatedModel, Release, SessionFacts, WindowPoint
 
 _PEERS = 3  # shown on either side
+_WIDTH, _HEIGHT, _LEAST = 1000.0, 60.0, 1.5  # of the drawing of windows, and its narrowest bar
+_LEVELS = 5
 
 
 def record_files(release: Release, roots: Iterable[str | os.PathLike]) -> dict[str, bytes]:
-    """Return the records that the release names, as files to download; only those whose digest is the stated one.
-
-    Parameters
-    ----------
-    release : Release
-    roots : iterable of path
-        Searched for records.
-
-    Returns
-    -------
-    dict of str to bytes
-        ``records/ID.json`` to the record's canonical JSON.
-    """
+    """Return the records behind a release that lie under `roots` and have the right digest, by their file's name."""
     wanted = {session.record_id: session.digest for _, model in release.rated() for session in model.sessions}
     roots = list(roots)
     found = store.read_records(*roots) if roots else ()
     return {
-        record_file(record.record_id): record.model_dump_json(indent=1).encode()
+        _record_file(record.record_id): record.model_dump_json(indent=1).encode()
         for _, record in found
         if wanted.get(record.record_id) == record.digest()
     }
 
 
-def record_file(record_id: str) -> str:
-    """Return the name of a record's file in the leaderboard's folder."""
-    return f"records/{names.slug(record_id)}.json"
+def _record_file(record_id: str) -> str:
+    return f"records/{text.slug(record_id)}.json"
 
 
-@dataclass(frozen=True)
-class Site:
-    """All model pages of a release.
-
-    Attributes
-    ----------
-    release : Release
-    files : frozenset of str
-        Names of the labels and records that lie in the folder; only these are linked.
-    """
-
-    release: Release
-    files: frozenset[str]
-
-    def pages(self) -> Iterator[tuple[str, bytes]]:
-        """Yield every page's name and content."""
-        shared = {
-            "release": self.release,
-            "digest": self.release.digest(),
-            "root": "../",
-            "grid_source": grid.source(),
-        }
-        rated: dict[str, list[dict[str, Any]]] = {}
-        for cohort in self.release.cohorts:
-            ladder = Ladder(cohort)
-            strokes = "".join(f"M{10 * place:g} 0v12" for place in ladder.places)
-            for rank, model in enumerate(cohort.models, start=1):
-                rated.setdefault(model.model, []).append(self._part(ladder, rank, model, strokes))
-        for name, parts in rated.items():
-            bands = sorted({text for text in (pages.band(part["cohort"]) for part in parts) if text})
-            html = pages.render("leaderboard/model.html.j2", name=name, parts=parts, bands=bands, **shared)
-            yield f"models/{names.slug(name)}.html", html.encode()
-
-    def _part(self, ladder: Ladder, rank: int, model: RatedModel, strokes: str) -> dict[str, Any]:
-        cohort = ladder.cohort
-        start, length, centre = ladder.scale.bar(model)
-        return {
-            "cohort": cohort,
-            "model": model,
-            "rank": rank,
-            "ladder": ladder,
-            "strokes": strokes,
-            "start": start,
-            "length": length,
-            "centre": centre,
-            "label": self._existing(labels.file_name(cohort, model)),
-            "advice": advice.what_would_change(cohort, model),
-            "peers": _peers(ladder, rank),
-            "phases": _phases(model),
-            "strips": [timeline.strip(session) for session in model.sessions if timeline.timed(session)],
-            "sessions": [self._session(session) for session in model.sessions],
-            "command": repeat.command(model),
-        }
-
-    def _session(self, session: Any) -> dict[str, Any]:
-        return {
-            "facts": session,
-            "machine": self.release.machines[session.machine],
-            "file": self._existing(record_file(session.record_id)),
-        }
-
-    def _existing(self, name: str) -> str | None:
-        return name if name in self.files else None
+def pages(release: Release, files: frozenset[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield every model page's name and content; only labels and records among `files` are linked."""
+    shared = {"release": release, "digest": release.digest(), "root": "../"}
+    parts: dict[str, list[dict[str, Any]]] = {}
+    for cohort in release.cohorts:
+        scale = Scale(cohort)
+        for place, model in enumerate(cohort.models):
+            parts.setdefault(model.model, []).append(_part(release, files, scale, place, model))
+    for name, own in parts.items():
+        bands = page.bands(part["cohort"] for part in own)
+        html = page.render("leaderboard/model.html.j2", name=name, parts=own, bands=bands, **shared)
+        yield f"models/{text.slug(name)}.html", html.encode()
 
 
-def _peers(ladder: Ladder, rank: int) -> list[dict[str, Any]]:
-    models = ladder.cohort.models
-    near = range(max(0, rank - 1 - _PEERS), min(len(models), rank + _PEERS))
-    shown = sorted({0, *near, len(models) - 1})
-    own = models[rank - 1].energy_wh
+def _part(release: Release, files: frozenset[str], scale: Scale, place: int, model: RatedModel) -> dict[str, Any]:
+    cohort = scale.cohort
+    drawn = label.file_name(cohort, model)
+    return {
+        "cohort": cohort,
+        "model": model,
+        "place": place + 1,
+        "scale": scale,
+        "bar": scale.bar(model),
+        "label": drawn if drawn in files else None,
+        "advice": what_would_change(cohort, model),
+        "peers": _peers(scale, place),
+        "phases": _phases(model),
+        "strips": [_strip(session) for session in model.sessions if _timed(session)],
+        "sessions": [
+            (session, release.machines[session.machine], _record_file(session.record_id) in files)
+            for session in model.sessions
+        ],
+        "record_file": _record_file,
+        "command": page.repeat_command(model),
+    }
+
+
+def _peers(scale: Scale, place: int) -> list[dict[str, Any]]:
+    models = scale.cohort.models
+    near = range(max(0, place - _PEERS), min(len(models), place + _PEERS + 1))
     return [
         {
-            "rank": place + 1,
-            "model": models[place],
-            "href": f"{names.slug(models[place].model)}.html#{names.anchor(ladder.cohort.key)}",
-            "ratio": units.ratio(models[place].energy_wh / own),
-            "bar": ladder.scale.bar(models[place]),
-            "self": place == rank - 1,
+            "model": models[at],
+            "number": at + 1,
+            "ranks": page.ranks(scale.cohort, models[at]),
+            "href": f"{text.slug(models[at].model)}.html#{text.anchor(scale.cohort.key)}",
+            "ratio": text.figure(models[at].energy_wh / models[place].energy_wh),
+            "bar": scale.bar(models[at]),
+            "self": at == place,
         }
-        for place in shown
+        for at in sorted({0, *near, len(models) - 1})
     ]
 
 
@@ -135,3 +94,67 @@ def _phases(model: RatedModel) -> list[dict[str, Any]]:
         {"phase": phase, "share": known[phase.phase] / total_wh if phase.phase in known else None}
         for phase in model.phases
     ]
+
+
+def what_would_change(cohort: RatedCohort, model: RatedModel) -> list[str]:
+    """Return one sentence for each thing that would move a model's star; a missing star is explained."""
+    if model.stars is None or cohort.edges_wh is None:
+        return [f"Not rated: {model.note or cohort.edges_reason}."]
+    sentences = []
+    if model.stars < _LEVELS:
+        edge = cohort.edges_wh[_LEVELS - 1 - model.stars]
+        sentences.append(
+            f"With {100 * (1 - edge / model.energy_wh):.3g} % less energy, at most {text.figure(edge)} Wh per 1,000 "
+            f"queries, it would have {text.plural(model.stars + 1, 'star')}, the other models unchanged."
+        )
+    if model.stars > 1:
+        edge = cohort.edges_wh[_LEVELS - model.stars]
+        sentences.append(
+            f"With {100 * (edge / model.energy_wh - 1):.3g} % more, above {text.figure(edge)} Wh per 1,000 queries, it "
+            f"would fall to {text.plural(model.stars - 1, 'star')}."
+        )
+    without = (_without(model, peer.peer, peer.role, peer.stars) for peer in model.without)
+    return [*sentences, *_doubt(model), *without]
+
+
+def _doubt(model: RatedModel) -> list[str]:
+    """Say how often the star would change: the sum over all other stars, so that it adds up with the star's own."""
+    if model.star_probability is None:
+        return []
+    if model.star_probability > 0.99:  # where `percent` too gives up counting
+        return ["Measuring the whole table again would change its star in less than 1 of 100 cases."]
+    others = [(share, n) for n, share in enumerate(model.probabilities, start=1) if n != model.stars and share > 0]
+    likely = "; ".join(f"{text.plural(n, 'star')}: {text.percent(share)}" for share, n in sorted(others, reverse=True))
+    changes = text.percent(1 - model.star_probability)
+    return [f"Measuring the whole table again would change its star in {changes} of cases ({likely})."]
+
+
+def _without(model: RatedModel, peer: str, role: str, stars: int | None) -> str:
+    outcome = f"it would have {text.plural(stars, 'star')}" if stars else "no star could be given"
+    outcome = "its star would stay" if stars == model.stars else outcome
+    return f"Without the {role} model of the table, {peer}, {outcome}."
+
+
+def _timed(session: SessionFacts) -> bool:
+    """Say whether the windows' times are known; imported files often do not state them."""
+    return bool(session.windows) and all(None not in (w.start_s, w.duration_s) for w in session.windows)
+
+
+def _strip(session: SessionFacts) -> dict[str, Any]:
+    """Return one session's windows over time, as bars of mean power: x, y, width, height, class and title of each."""
+    begin = min(window.start_s for window in session.windows)
+    seconds = max(window.start_s + window.duration_s for window in session.windows) - begin
+    most_w = max((window.mean_power_w or 0.0 for window in session.windows), default=0.0)
+    bars = [_bar(window, begin, seconds or 1.0, most_w or 1.0) for window in session.windows]
+    return {"session": session, "seconds": seconds, "most_w": most_w, "bars": bars}
+
+
+def _bar(window: WindowPoint, begin: float, seconds: float, most_w: float) -> tuple:
+    x = round(_WIDTH * (window.start_s - begin) / seconds, 1)
+    width = round(max(_WIDTH * window.duration_s / seconds, _LEAST), 1)
+    if not window.valid or window.mean_power_w is None:
+        why = ", ".join(window.reasons) or "no power"
+        return x, 0.0, width, _HEIGHT, "bad", f"run {window.run}, {window.phase}: invalid ({why})"
+    height = round(_HEIGHT * window.mean_power_w / most_w, 1)
+    title = f"run {window.run}, {window.phase}: {window.mean_power_w:.3g} W for {window.duration_s:.3g} s"
+    return x, round(_HEIGHT - height, 1), width, height, "ok", title

@@ -1,17 +1,22 @@
-"""The report's parts: a release in words, tables and figures, one method a part; its notebook calls one a cell."""
+"""The report of a release: words, tables and figures for notebook 05, and that notebook rendered as one page."""
 
 from __future__ import annotations
 
 import base64
+import io
 import os
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
+import pandas as pd
+from IPython.display import HTML
+from markupsafe import Markup, escape
 
-from energylab.publish import drawing, pages, repeat, units
+from energylab.errors import ReleaseError
+from energylab.publish import chromium, page, text
 from energylab.publish.leaderboard import is_thin
-from energylab.publish.tables import interval, precision
 from energylab.release import RatedCohort, RatedModel, Release, read, to_rating
 
 if TYPE_CHECKING:
@@ -19,24 +24,12 @@ if TYPE_CHECKING:
 
 _SURE = 0.95
 
-#: Columns of a cohort's table that are left out where no model has a value.
-_OPTIONAL = (
-    ("Sessions", "sessions"), ("Size", "size"), ("Precision", "precision"), ("Quality", "quality"), ("Notes", "notes"),
-)  # fmt: skip
-
-
-class Shown:
-    """A part of the report: HTML in a notebook's output and in the report."""
-
-    def __init__(self, html: str) -> None:
-        self._html = html
-
-    def _repr_html_(self) -> str:
-        return self._html
+#: Text stays text, in the reader's fonts.
+_SVG = {"svg.hashsalt": "energylab", "svg.fonttype": "none", "text.parse_math": False, "font.size": 9.0}
 
 
 class Report:
-    """A release, part by part. Tables and figures are numbered in the order in which they are first asked for.
+    """A release, part by part, each as a notebook shows it.
 
     Parameters
     ----------
@@ -46,171 +39,260 @@ class Report:
 
     def __init__(self, release: Release | str | os.PathLike) -> None:
         self.release = release if isinstance(release, Release) else read(release)
-        self._numbers: dict[str, dict[str, int]] = {"Table": {}, "Figure": {}}
 
-    def opening(self) -> Shown:
+    def opening(self) -> HTML:
         """Say what this is: name, date, scheme, and what keeps it from being official."""
-        bands = sorted({text for text in map(pages.band, self.release.cohorts) if text})
-        return self._part("opening", bands=bands, digest=self.release.digest())
+        bands = page.bands(self.release.cohorts)
+        return HTML(page.render("report-opening.html.j2", release=self.release, bands=bands))
 
-    def summary(self) -> Shown:
+    def summary(self) -> HTML:
         """Say the main results in a few sentences, counted from the release."""
-        return self._part("summary", sentences=_summary(self.release))
+        items = Markup("").join(Markup("<li>{}</li>").format(text.one_line(found)) for found in _summary(self.release))
+        return HTML(f"<ul>{items}</ul>")
 
-    def cohorts(self) -> Shown:
+    def cohorts(self) -> HTML:
         """Show one row a cohort: what was rated, on what, and how far apart its models are."""
         rows = [
             {
-                "cohort": cohort,
-                "title": units.cohort_title(cohort.task, cohort.model_class),
-                "lightest": cohort.models[0],
-                "heaviest": cohort.models[-1],
-                "ratio": units.ratio(cohort.models[-1].energy_wh / cohort.models[0].energy_wh),
-                "unsure": len(_unsure(cohort)),
-                "thin": is_thin(cohort),
+                "Cohort": text.cohort_title(cohort.task, cohort.model_class),
+                "Models": f"{len(cohort.models)}{' (few)' if is_thin(cohort) else ''}",
+                "Energy is": cohort.energy_kind,
+                "Device": cohort.device or "not stated",
+                "Lightest": f"{cohort.models[0].model}, {text.figure(cohort.models[0].energy_wh)}",
+                "Heaviest": f"{cohort.models[-1].model}, {text.figure(cohort.models[-1].energy_wh)}",
+                "Ratio": text.figure(cohort.models[-1].energy_wh / cohort.models[0].energy_wh),
+                "Stars below 95 %": len(_unsure(cohort.models)),
             }
             for cohort in self.release.cohorts
         ]
-        return self._part("cohorts", table=self._number("Table", "cohorts"), rows=rows)
+        return _table(rows, "Cohorts: the models that were compared with each other. Energies in Wh per 1,000 queries.")
 
-    def star_counts(self) -> Shown:
-        """Draw how the stars of each cohort are distributed; nothing where no star was given."""
+    def star_counts(self) -> HTML:
+        """Draw how the stars of each cohort are distributed; says so where no star was given."""
         from energylab.figures import ratings as figures
 
         if not any(model.stars for _, model in self.release.rated()):
-            return self._part("unrated")
+            return HTML("<p>No model of this release has a star; each cohort below says why.</p>")
         caption = "The stars of each cohort: share of its rated models, with their number."
-        return self._figure("star_counts", caption, lambda: figures.distribution(to_rating(self.release).stars))
+        return _figure(lambda: figures.distribution(to_rating(self.release).stars), caption)
 
-    def models(self) -> Shown:
+    def models(self) -> HTML:
         """Show each cohort's figure and table of models."""
-        return Shown("".join(self._cohort(cohort) for cohort in self.release.cohorts))
+        return HTML("".join(_cohort(cohort) for cohort in self.release.cohorts))
 
-    def moved(self) -> Shown:
+    def moved(self) -> HTML:
         """Show what moved since the previous release, and what was read and not rated."""
-        return self._part(
-            "moved", moved=self._number("Table", "moved", self.release.previous and self.release.previous.moves),
-            left_out=self._number("Table", "left_out", self.release.left_out),
-        )  # fmt: skip
+        previous, parts = self.release.previous, []
+        if previous is None:
+            parts.append("<p>This release follows no other: there is nothing to compare it with.</p>")
+        elif previous.moves:
+            since = f"What moved since {previous.name} ({text.day(previous.date)})."
+            parts.append(_table([_move(move) for move in previous.moves], since).data)
+        else:
+            parts.append(f"<p>Nothing moved since {escape(previous.name)} ({text.day(previous.date)}).</p>")
+        if self.release.left_out:
+            rows = [
+                {"Task": left.task, "Model": left.model, "Record": left.record_id or "–", "Why": left.why}
+                for left in self.release.left_out
+            ]
+            parts.append(_table(rows, "Read, but not rated here.").data)
+        return HTML("".join(parts))
 
-    def method(self) -> Shown:
+    def method(self) -> HTML:
         """Say how figures, intervals and stars were made, with this release's settings."""
         assumptions = sorted({cohort.assumption for cohort in self.release.cohorts if cohort.assumption})
-        return self._part("method", assumptions=assumptions)
+        return HTML(page.render("report-method.html.j2", release=self.release, assumptions=assumptions))
 
-    def machines(self) -> Shown:
+    def machines(self) -> HTML:
         """Show the machines and the software that ran."""
-        machines = self.release.machines
-        return self._part("machines", table=self._number("Table", "machines", machines))
-
-    def sessions(self) -> Shown:
-        """Show every session: record, job, model, machine, energy and digest."""
         rows = [
-            {"model": model, "title": units.cohort_title(cohort.task, cohort.model_class), "session": session}
+            {
+                "Devices": ", ".join([*machine.devices, *machine.boards]),
+                "Driver": machine.driver or "–",
+                "Meters": "; ".join(machine.meters),
+                "Host": f"{machine.processor or 'processor not stated'}; {machine.system or 'system not stated'}",
+                "Software": ", ".join(
+                    [
+                        f"energylab {machine.energylab_version}",
+                        *(f"{n} {v}" for n, v in sorted(machine.packages.items())),
+                    ]
+                ),
+            }
+            for machine in self.release.machines
+        ]
+        return _table(rows, "Machines, and the software that ran on them.", "No machine is on record.")
+
+    def sessions(self) -> HTML:
+        """Show every session: record, job, machine, energy and digest."""
+        rows = [
+            {
+                "Cohort": text.cohort_title(cohort.task, cohort.model_class),
+                "Model": model.model,
+                "Record": session.record_id,
+                "Date": str(session.created_utc.date()),
+                "Energy": "invalid" if session.energy_wh is None else text.figure(session.energy_wh),
+                "sha256": session.digest,
+            }
             for cohort, model in self.release.rated()
             for session in model.sessions
         ]
-        return self._part("sessions", table=self._number("Table", "sessions", rows), rows=rows)
+        return _table(rows, "Every session, in Wh per 1,000 queries.", "No session is on record.")
 
-    def again(self) -> Shown:
+    def again(self) -> HTML:
         """Show the commands that make this report, and its first measurement, again."""
-        command = next(filter(None, (repeat.command(model) for _, model in self.release.rated())), None)
-        return self._part("again", command=command, digest=self.release.digest())
-
-    def _cohort(self, cohort: RatedCohort) -> str:
-        from energylab.figures import release as figures
-
-        title = units.cohort_title(cohort.task, cohort.model_class)
-        caption = (
-            f"{title}: energy per 1,000 queries with its expanded 95 % interval, on a logarithmic scale; dashed, the "
-            "edges between star bands; right, the probability of each number of stars."
-        )
-        figure = self._figure(f"figure {cohort.key}", caption, lambda: figures.cohort(cohort))
-        table = self._number("Table", f"table {cohort.key}")
-        shared = _shared_notes(cohort)
-        rows = [_row(rank, model, shared) for rank, model in enumerate(cohort.models, start=1)]
-        part = self._part(
-            "cohort",
-            cohort=cohort,
-            title=title,
-            shared=shared,
-            figure=Markup(figure._repr_html_()),  # noqa: S704 - our own template's
-            table=table,
-            rows=rows,
-            optional=[(title, column) for title, column in _OPTIONAL if any(row[column] for row in rows)],
-        )
-        return part._repr_html_()
-
-    def _figure(self, key: str, caption: str, draw: Callable[[], Figure]) -> Shown:
-        """Draw under fixed settings, and embed the drawing so that nothing in it can act on the page."""
-        import matplotlib.pyplot as plt
-
-        with plt.rc_context(drawing.SETTINGS):
-            svg = drawing.to_svg(draw())
-        encoded = base64.b64encode(svg.encode()).decode()
-        return self._part("figure", number=self._number("Figure", key), caption=caption, encoded=encoded)
-
-    def _number(self, what: str, key: str, content: Any = True) -> int | None:
-        """Return the number of a table or figure; None, and no number used, where it would be empty."""
-        numbers = self._numbers[what]
-        return numbers.setdefault(key, len(numbers) + 1) if content else None
-
-    def _part(self, template: str, **values: Any) -> Shown:
-        return Shown(pages.render(f"report/{template}.html.j2", release=self.release, **values))
+        first = next(filter(None, (page.repeat_command(model) for _, model in self.release.rated())), None)
+        commands = [f"energylab report results/releases/{self.release.name}.json", *([first] if first else [])]
+        blocks = (Markup("<pre><code>{}</code></pre>").format(text.visible(command)) for command in commands)
+        return HTML("".join(blocks))
 
 
-def _shared_notes(cohort: RatedCohort) -> list[str]:
-    """Return the notes that all models of a cohort have, to be said once."""
-    notes = [_notes(model) for model in cohort.models]
-    return [note for note in notes[0] if all(note in other for other in notes)]
+def write(release: Release, output: str | os.PathLike, pdf: bool = False) -> Path:
+    """Execute the report's notebook on a release and write it as one HTML file. Nothing is measured.
+
+    Parameters
+    ----------
+    release : Release
+    output : path
+        The HTML file to write.
+    pdf : bool, default False
+        Print a PDF beside it, by Chromium.
+
+    Raises
+    ------
+    ReleaseError
+        If the file cannot be written.
+    MissingExtraError
+        If a PDF is asked for and there is no Chromium.
+    """
+    written = page.write(Path(output), render(release))
+    if pdf:
+        chromium.print_pdf(written, written.with_suffix(".pdf"))
+    return written
 
 
-def _notes(model: RatedModel) -> list[str]:
-    return [*filter(None, model.note.split("; ")), *model.validity_notes]
+def render(release: Release) -> str:
+    """Return a release's report as one self-contained page."""
+    import nbformat
+    import papermill
+    from nbconvert import HTMLExporter
+
+    with tempfile.TemporaryDirectory(prefix="energylab-report-") as folder:
+        source, executed = Path(folder) / "release.json", Path(folder) / "report.ipynb"
+        source.write_bytes(release.to_bytes())
+        papermill.execute_notebook(
+            str(notebook("05-report")), str(executed), {"release": str(source)},
+            kernel_name="python3", cwd=folder, progress_bar=False,
+        )  # fmt: skip
+        shown = nbformat.read(executed, as_version=4)
+    shown.cells = [cell for cell in shown.cells if "notebook-only" not in cell.metadata.get("tags", [])]
+    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
+    exporter.exclude_anchor_links = True
+    body, _ = exporter.from_notebook_node(shown)
+    title = f"Energy ratings of AI models: report of release {release.name}, {text.day(release.date)}"
+    return page.render("report.html.j2", title=title, body=Markup(body))  # noqa: S704 - escaped part by part
 
 
-def _row(rank: int, model: RatedModel, shared: list[str]) -> dict[str, Any]:
+def notebook(name: str) -> Path:
+    """Return a notebook: the repository's this package is imported from, or the copy in the package."""
+    package = Path(__file__).resolve().parents[1]
+    candidates = (package.parent / "notebooks" / f"{name}.ipynb", package / "_notebooks" / f"{name}.ipynb")
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None:
+        raise ReleaseError(f"{name}.ipynb is missing from this installation; install energylab again")
+    return found
+
+
+def _table(rows: list[dict[str, Any]], caption: str, empty: str = "Nothing.") -> HTML:
+    if not rows:
+        return HTML(f"<p>{empty}</p>")
+    frame = pd.DataFrame(rows).map(lambda value: text.one_line(value) if isinstance(value, str) else value)
+    with pd.option_context("display.max_colwidth", None):
+        table = frame.to_html(index=False, border=0, na_rep="–")
+    return HTML(f'<p class="caption">{escape(text.one_line(caption))}</p><div class="scroll">{table}</div>')
+
+
+def _figure(draw: Callable[[], Figure], caption: str) -> HTML:
+    """Draw under fixed settings, and embed the drawing so that nothing in it can act on the page."""
+    import matplotlib.pyplot as plt
+
+    out = io.StringIO()
+    with plt.rc_context(_SVG):
+        figure = draw()
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+    encoded = base64.b64encode(out.getvalue().encode()).decode()
+    picture = Markup('<figure><img src="data:image/svg+xml;base64,{0}" alt="{1}"><figcaption>{1}</figcaption></figure>')
+    return HTML(picture.format(encoded, text.one_line(caption)))
+
+
+def _cohort(cohort: RatedCohort) -> str:
+    from energylab.figures import release as figures
+
+    title = text.cohort_title(cohort.task, cohort.model_class)
+    caption = (
+        f"{title}: energy per 1,000 queries with its expanded 95 % interval, on a logarithmic scale; dashed, the "
+        "edges between star bands; right, the probability of each number of stars."
+    )
+    rows = [_row(cohort, number, model) for number, model in enumerate(cohort.models, start=1)]
+    kept = [name for name in rows[0] if any(row[name] not in ("", "–") for row in rows)]
+    table = _table([{name: row[name] for name in kept} for row in rows], f"{title}. Energy in Wh per 1,000 queries.")
+    head = page.render("report-cohort.html.j2", cohort=cohort, title=title)
+    return head + _figure(lambda: figures.cohort(cohort), caption).data + table.data
+
+
+def _row(cohort: RatedCohort, number: int, model: RatedModel) -> dict[str, Any]:
     quality = next(iter(model.quality), None)
     return {
-        "rank": rank,
-        "model": model,
-        "interval": interval(model),
-        "sessions": str(len(model.sessions) or ""),
-        "size": units.count(model.parameters) if model.parameters else "",
-        "precision": precision(model),
-        "quality": f"{quality.metric} {quality.value:.3g}" if quality and quality.value is not None else "",
-        "notes": "; ".join(note for note in _notes(model) if note not in shared),
+        "Rank": page.ranks(cohort, model) or str(number),
+        "Model": model.model,
+        "Energy": text.figure(model.energy_wh),
+        "95 % interval": page.interval(model),
+        "Stars": model.stars or "–",
+        "Probability": "–" if model.star_probability is None else text.percent(model.star_probability),
+        "Sessions": len(model.sessions) or "",
+        "Size": text.count(model.parameters) if model.parameters else "",
+        "Precision": page.precision(model),
+        "Quality": f"{quality.metric} {quality.value:.3g}" if quality and quality.value is not None else "",
+        "Notes": "; ".join(filter(None, [*(model.marks or ()), model.note, *model.validity_notes])),
     }
 
 
-def _unsure(cohort: RatedCohort) -> list[RatedModel]:
-    return [m for m in cohort.models if m.star_probability is not None and m.star_probability < _SURE]
+def _move(move: Any) -> dict[str, str]:
+    return {
+        "Cohort": text.cohort_title(move.task, move.model_class),
+        "Model": move.model,
+        "What": move.what,
+        "Stars": f"{move.stars_before or '–'} → {move.stars_now or '–'}",
+        "Why": move.why,
+    }
+
+
+def _unsure(models: tuple[RatedModel, ...] | list[RatedModel]) -> list[RatedModel]:
+    return [m for m in models if m.star_probability is not None and m.star_probability < _SURE]
 
 
 def _summary(release: Release) -> list[str]:
-    rated = list(release.rated())
-    starred = [model for _, model in rated if model.stars is not None]
-    five = sum(model.stars == 5 for model in starred)
+    rated = [model for _, model in release.rated()]
+    starred = [model for model in rated if model.stars is not None]
     sentences = [
-        f"{units.plural(len(rated), 'model')} in {units.plural(len(release.cohorts), 'cohort')} are rated by the "
-        f"scheme {release.scheme.replace('_', ' ')}; {len(starred)} have stars, and {five} of these have five."
+        f"{text.plural(len(rated), 'model')} in {text.plural(len(release.cohorts), 'cohort')} are rated by the scheme "
+        f"{release.scheme.replace('_', ' ')}; {len(starred)} have stars, and "
+        f"{sum(model.stars == 5 for model in starred)} of these have five."
     ]
     known = [model for model in starred if model.star_probability is not None]
     if known:
-        unsure = [model for model in known if model.star_probability < _SURE]
         least = min(known, key=lambda model: model.star_probability)
         sentences.append(
-            f"{len(unsure)} of {len(known)} stars have a probability below 95 %; the least sure is that of "
-            f"{least.model}, with {units.percent(least.star_probability)}."
+            f"{len(_unsure(known))} of {len(known)} stars have a probability below 95 %; the least sure is that of "
+            f"{least.model}, with {text.percent(least.star_probability)}."
         )
     else:
         sentences.append("No star has a probability: nothing was repeated, and no noise was stated.")
-    held = [(cohort, _held_up(cohort)) for cohort in release.cohorts]
-    cohort, moved = max(held, key=lambda pair: pair[1] / len(pair[0].models))
-    if moved:
+    cohort = max(release.cohorts, key=lambda cohort: _held_up(cohort) / len(cohort.models))
+    if _held_up(cohort):
         sentences.append(
-            f"The scale hangs on single models: in {units.cohort_title(cohort.task, cohort.model_class)}, leaving out "
-            f"{cohort.models[-1].model} alone would change the stars of {moved} of the other "
+            f"The scale hangs on single models: in {text.cohort_title(cohort.task, cohort.model_class)}, leaving out "
+            f"{cohort.models[-1].model} alone would change the stars of {_held_up(cohort)} of the other "
             f"{len(cohort.models) - 1} models."
         )
     return sentences

@@ -9,21 +9,13 @@ from pathlib import Path
 
 from energylab import release, store
 from energylab.errors import ReleaseError
-from energylab.publish import leaderboard, render
+from energylab.publish import leaderboard, report
 from energylab.release import LARGEST, Release
-from energylab.studies.state import planned_roots
 
 
 @dataclass(frozen=True)
 class Published:
-    """Where a study's pages are.
-
-    Attributes
-    ----------
-    release : Release
-    release_file, leaderboard, report : pathlib.Path
-        The release, the leaderboard's first page, the report.
-    """
+    """What a study published: the release, its file, the leaderboard's first page and the report."""
 
     release: Release
     release_file: Path
@@ -31,11 +23,15 @@ class Published:
     report: Path
 
 
-def publish_study(records_folder: str | os.PathLike, out_folder: str | os.PathLike) -> Published:
+def publish_study(
+    records_folder: str | os.PathLike,
+    out_folder: str | os.PathLike,
+    cohort: str = LARGEST,
+    address: str | None = None,
+) -> Published:
     """Release what a study measured, and build its leaderboard and report.
 
-    Of several cohorts of one task and class the one with most models is rated; the others are named as left out. The
-    release is dated by its newest record, so that the same records give the same pages.
+    The release is dated by its newest record, so that the same records give the same release.
 
     Parameters
     ----------
@@ -43,11 +39,10 @@ def publish_study(records_folder: str | os.PathLike, out_folder: str | os.PathLi
         The study's folder of records; its name is the release's, followed by the date.
     out_folder : path
         ``releases/NAME.json``, ``leaderboard/`` and ``report.html`` are written into it.
-
-    Returns
-    -------
-    Published
-        What was made, and where it is.
+    cohort : str, default "largest"
+        Which cohort is rated where a task and class has several: its number, or the one with most models.
+    address : str, optional
+        Web address of the leaderboard, for the QR codes.
 
     Raises
     ------
@@ -58,16 +53,16 @@ def publish_study(records_folder: str | os.PathLike, out_folder: str | os.PathLi
     newest = max((record.created_utc for _, record in store.read_records(records_folder)), default=None)
     if newest is None:
         raise ReleaseError(f"{records_folder} holds no record; run the study first")
-    date = newest.date()
     study = re.sub(r"[^A-Za-z0-9._-]+", "-", records_folder.resolve().name).strip("-._") or "study"
-    made = release.make(planned_roots([records_folder]), name=f"{study[:80]}-{date}", date=date, cohort=LARGEST)
+    name = f"{study[:80]}-{newest.date()}"
+    made = release.make([records_folder], name=name, date=newest.date(), cohort=cohort, address=address)
     file = release.write(made.model_copy(update={"name": _free_name(made, out_folder)}), out_folder / "releases")
     made = release.read(file)
     return Published(
         release=made,
         release_file=file,
         leaderboard=leaderboard.build(made, out_folder / "leaderboard", [records_folder]),
-        report=render.report(made, out_folder / "report.html"),
+        report=report.write(made, out_folder / "report.html"),
     )
 
 

@@ -1,20 +1,14 @@
-"""Fitting a name into a box without knowing the reader's font: widths are those of a wide one."""
+"""Fit a name into a box without knowing the reader's font: widths are those of DejaVu Sans Bold, a wide one."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
-# Advance widths of printable ASCII in DejaVu Sans Bold, hundredths of the font size: of the sans-serif fonts that
-# systems substitute, the widest, so that what fits here fits everywhere.
-_ASCII_BOLD = (
-    35, 46, 52, 84, 70, 100, 87, 31, 46, 46, 52, 84, 38, 42, 38, 37, 70, 70, 70,
-    70, 70, 70, 70, 70, 70, 70, 40, 40, 84, 84, 84, 58, 100, 77, 76, 73, 83, 68,
-    68, 82, 84, 37, 37, 77, 64, 100, 84, 85, 73, 85, 77, 72, 68, 81, 77, 110, 77,
-    72, 73, 46, 37, 46, 84, 50, 50, 67, 72, 59, 72, 68, 44, 72, 71, 34, 34, 67,
-    34, 104, 71, 69, 72, 72, 49, 60, 48, 71, 65, 92, 65, 65, 58, 71, 37, 71, 84,
-)  # fmt: skip
+_EM = 100  # font size that widths are taken at
 _LINE = 1.16  # height of a line, in font sizes
 _STEP = 0.5
 _BREAK_AFTER = re.compile(r"(?<=[/\-_.:\s])")
@@ -22,16 +16,7 @@ _BREAK_AFTER = re.compile(r"(?<=[/\-_.:\s])")
 
 @dataclass(frozen=True)
 class Fitted:
-    """Text that fits its box.
-
-    Attributes
-    ----------
-    lines : tuple of str
-    size : float
-        Font size, in the box's unit.
-    right_to_left : bool
-        Whether the text's first strong character is written from right to left.
-    """
+    """Text that fits its box: lines, font size in the box's unit, and whether it reads from right to left."""
 
     lines: tuple[str, ...]
     size: float
@@ -43,35 +28,35 @@ class Fitted:
         return round(self.size * _LINE, 2)
 
 
-def width(text: str) -> float:
-    """Return an upper estimate of `text`'s width in font sizes, for any common sans-serif font in bold."""
-    return sum(map(_advance, text))
+@cache
+def _font():
+    """Return the font that Matplotlib ships; it is the widest that systems take for sans-serif."""
+    import matplotlib
+    from PIL import ImageFont
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans-Bold.ttf", _EM)
 
 
+@cache
 def _advance(mark: str) -> float:
-    if " " <= mark <= "~":
-        return _ASCII_BOLD[ord(mark) - 32] / 100
     if unicodedata.combining(mark) or mark in "\u200c\u200d\ufe0e\ufe0f":
         return 0.0
-    wide = unicodedata.east_asian_width(mark) in "WF" or ord(mark) >= 0x1F000
-    return 1.25 if ord(mark) >= 0x1F000 else 1.02 if wide else 0.85
+    if ord(mark) >= 0x1F000:  # emoji
+        return 1.25
+    if unicodedata.east_asian_width(mark) in "WF":
+        return 1.02
+    return max(_font().getlength(mark) / _EM, 0.0 if mark.isascii() else 0.85)  # another font may be wider there
+
+
+def width(text: str) -> float:
+    """Return an upper estimate of `text`'s width in font sizes."""
+    return sum(map(_advance, text))
 
 
 def fit(text: str, box_width: float, box_height: float, largest: float, smallest: float) -> Fitted:
     """Wrap and shrink `text` until it fits; text too long at the smallest size loses its middle.
 
-    Parameters
-    ----------
-    text : str
-        One paragraph.
-    box_width, box_height : float
-    largest, smallest : float
-        Font sizes to try, from large to small.
-
-    Returns
-    -------
-    Fitted
-        Broken after ``/ - _ . :`` and spaces where that fits, else anywhere.
+    Lines break after ``/ - _ . :`` and spaces where that fits, else anywhere.
     """
     size = largest
     while size >= smallest:
@@ -114,23 +99,13 @@ def wrap(text: str, room: float) -> list[str]:
 
 def _cut(line: str, room: float) -> int:
     """Return how many characters of `line` fit, at least one, never parting a mark from its base."""
-    total, cut = 0.0, 0
-    for position, mark in enumerate(line):
-        total += _advance(mark)
-        if total > room:
-            break
-        cut = position + 1
+    cut = next((n for n in range(len(line), 1, -1) if width(line[:n]) <= room), 1)
     while 1 < cut < len(line) and _advance(line[cut]) == 0.0:
         cut -= 1
-    return max(cut, 1)
+    return cut
 
 
 def right_to_left(text: str) -> bool:
     """Return whether the first strong character of `text` is written from right to left."""
-    for mark in text:
-        direction = unicodedata.bidirectional(mark)
-        if direction in ("R", "AL"):
-            return True
-        if direction == "L":
-            return False
-    return False
+    directions = (unicodedata.bidirectional(mark) for mark in text)
+    return next((direction != "L" for direction in directions if direction in ("L", "R", "AL")), False)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from energylab import tasks
+from energylab.devices import PACKAGES, package_versions
 from energylab.errors import EnergylabError
-from energylab.machine import PACKAGES, package_versions
 from energylab.parameters import Parameters
 from energylab.protocol.workload import TaskWorkload
 from energylab_portal.sealed.lines import Line

@@ -19,7 +19,7 @@ from energylab.energy import WH_PER_1000_QUERIES, session_energy_j, totals
 from energylab.errors import FormatError, UnknownNameError
 from energylab.formats import Asked, Checked, import_files, study_table, submission
 from energylab.formats.model_card import model_card
-from energylab.publish import carbon, labels
+from energylab.publish import emissions, page
 from energylab.table import COLUMNS
 
 HOSTILE = "a: [b]\n---\n<script>{{x}}\u202e#"
@@ -40,7 +40,7 @@ def made(study):
 
 
 def card_of(made, name, **grid):
-    return model_card(made, *labels.find(made, name), carbon.intensity(**grid))
+    return model_card(made, *page.find(made, name), emissions.grid_of(**grid))
 
 
 def test_card_is_what_the_hub_reads(made):

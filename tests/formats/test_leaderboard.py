@@ -8,7 +8,7 @@ import energylab
 from energylab import published, release
 from energylab.errors import FormatError
 from energylab.formats import Asked, import_files
-from energylab.publish import pages
+from energylab.publish import page as pages
 
 IMAGES = Asked(task="image_generation")
 
@@ -61,7 +61,7 @@ def test_published_table_gives_the_published_stars_and_carries_its_band(tmp_path
     made = release.make([tmp_path / "out"], name="imported", date="2026-03-01", draws=0)
     assert {cohort.energy_kind for cohort in made.cohorts} == {"imported"}
     assert all("energy is imported, not measured" in cohort.not_official for cohort in made.cohorts)
-    assert all(pages.band(cohort).startswith("Imported: somebody else") for cohort in made.cohorts)
+    assert all(pages.band(cohort).startswith("Imported figures, not measured here") for cohort in made.cohorts)
     assert made.sources[0].startswith("leaderboard: published.csv, sha256 ")
 
 

@@ -1,0 +1,86 @@
+"""From energy to emissions: the carbon intensity of a grid is an assumption, stated with its source."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+
+from energylab.errors import ParameterError, unknown_name
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Carbon intensity of one electricity grid.
+
+    Attributes
+    ----------
+    code : str
+        ISO 3166-1 alpha-3, ``WORLD``, or empty for a value of one's own.
+    name : str
+        Of the country.
+    g_per_kwh : float
+        Grams of CO2 equivalent a kilowatt-hour.
+    source : str
+        Who says so.
+    """
+
+    code: str
+    name: str
+    g_per_kwh: float
+    source: str
+
+    def grams(self, energy_wh: float) -> float:
+        """Return the emissions of an energy in Wh, in grams of CO2 equivalent."""
+        return energy_wh / 1000 * self.g_per_kwh
+
+
+@cache
+def grids() -> tuple[Grid, ...]:
+    """Return the world's average, then every country of CodeCarbon's table, by name.
+
+    References
+    ----------
+    CodeCarbon's tables ``global_energy_mix.json`` (Our World in Data) and ``carbon_intensity_per_source.json`` (IEA,
+    Global energy and CO2 status report 2019).
+    """
+    from codecarbon.input import DataSource
+
+    tables, by = DataSource(), f"as in CodeCarbon {version('codecarbon')}"
+    average = float(tables.get_carbon_intensity_per_source_data()["world_average"])
+    countries = [
+        Grid(code, row["country_name"], float(row["carbon_intensity"]), f"Our World in Data {row['year']}, {by}")
+        for code, row in tables.get_global_energy_mix_data().items()
+        if row.get("carbon_intensity") is not None
+    ]
+    return (Grid("WORLD", "World average", average, f"IEA 2019, {by}"), *sorted(countries, key=lambda grid: grid.name))
+
+
+def grid_of(country: str | None = None, g_per_kwh: float | None = None) -> Grid:
+    """Return the grid to assume.
+
+    Parameters
+    ----------
+    country : str, optional
+        Three-letter code (ISO 3166-1 alpha-3) or name; the world's average by default.
+    g_per_kwh : float, optional
+        A value of one's own, in place of the tabulated one.
+
+    Raises
+    ------
+    ParameterError
+        If the value is not a number of at least 0.
+    UnknownNameError
+        If no intensity is tabulated for the country; names the nearest.
+    """
+    if g_per_kwh is not None:
+        if not (math.isfinite(g_per_kwh) and g_per_kwh >= 0):
+            raise ParameterError(f"grid intensity {g_per_kwh!r}: must be grams of CO2e a kWh, at least 0")
+        return Grid("", country or "place not stated", float(g_per_kwh), "stated by whoever made this page")
+    asked = (country or "WORLD").casefold()
+    found = next((grid for grid in grids() if asked in (grid.code.casefold(), grid.name.casefold())), None)
+    if found is None:
+        known = {name: None for grid in grids() for name in (grid.code, grid.name)}
+        raise unknown_name("country", country, known, "a name or three-letter code; or state --grid-intensity yourself")
+    return found

@@ -1,0 +1,224 @@
+"""What all pages share: the template engine, the words about a cohort, and the folder they are written to."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tempfile
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from energylab.errors import ReleaseError, unknown_name
+from energylab.publish import text
+from energylab.release import NEVER_INCLUDED, RatedCohort, RatedModel, Release
+
+#: Of energies that are the processor's own.
+BESIDE_PROCESSOR = (
+    "memory, accelerators and the rest of the host (the energy is the processor’s own), "
+    "cooling, fans and the building’s overhead (PUE)"
+)
+UNKNOWN = "not known, since the hardware behind the figures is not stated"
+
+#: What no interval of an estimate covers.
+MODEL_ERROR = "the error of the power model behind the estimate, which may be wrong by a factor of two"
+
+
+def _printed(value: Any) -> Any:
+    """Make every printed text visible; markup made by our own templates is left as it is."""
+    return text.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _breakable(name: str) -> Markup:
+    """Return a name as text that a narrow cell breaks between its words, not within them."""
+    return Markup(re.sub(r"(?<=[/_-])(?=\w)", "<wbr>", str(escape(text.one_line(name)))))  # noqa: S704 - escaped
+
+
+@cache
+def environment() -> Environment:
+    """Return the engine: strict about missing values, escaping everything, reading this package's templates."""
+    engine = Environment(
+        loader=PackageLoader("energylab.publish", "templates"), autoescape=True, undefined=StrictUndefined,
+        finalize=_printed, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    shared = ("anchor", "count", "day", "figure", "month", "percent", "plural", "slug", "span", "task_title")
+    engine.filters.update({name: getattr(text, name) for name in shared})
+    engine.filters.update(line=text.one_line, breakable=_breakable, md=text.markdown_text)
+    engine.globals.update(
+        MODEL_ERROR=MODEL_ERROR, not_in_figures=not_in_figures, not_included=not_included, band=band,
+        class_sizes=text.CLASS_SIZES, kind_words=text.KIND_WORDS, cohort_title=text.cohort_title, interval=interval,
+        estimated=any_estimated, ranks=ranks, repeated=repeated,
+    )  # fmt: skip
+    return engine
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template of this package."""
+    return environment().get_template(template).render(**values)
+
+
+def source(template: str) -> str:
+    """Return a template's text as it is: style sheets and scripts that go beside a page."""
+    return environment().loader.get_source(environment(), template)[0]
+
+
+def band(cohort: RatedCohort) -> str | None:
+    """Return what the band across an unofficial page says; None for an official cohort."""
+    if cohort.official:
+        return None
+    if cohort.energy_kind == "imported":
+        return "Imported figures, not measured here."
+    return f"Not for publication: {'; '.join(cohort.not_official)}."
+
+
+def bands(cohorts: Iterable[RatedCohort]) -> list[str]:
+    """Return the bands of several cohorts, each text once."""
+    return sorted({found for found in map(band, cohorts) if found})
+
+
+def not_included(release: Release, cohort: RatedCohort) -> str:
+    """Return what the energies of a cohort do not contain, as it follows "not included:"."""
+    if cohort.device in (None, "", "not stated"):
+        return UNKNOWN
+    machines = {session.machine for model in cohort.models for session in model.sessions}
+    own = any(release.machines[number].processor == cohort.device for number in machines)
+    return BESIDE_PROCESSOR if own else NEVER_INCLUDED
+
+
+def not_in_figures(release: Release) -> str:
+    """Return what is not in a release's figures, by hardware where that differs."""
+    found: dict[str, list[str]] = {}
+    for cohort in release.cohorts:
+        devices = found.setdefault(not_included(release, cohort), [])
+        device = cohort.device or "hardware that is not stated"
+        devices += [device] if device not in devices else []
+    if len(found) == 1:
+        return next(iter(found))
+    return "; ".join(f"on {', '.join(devices)}: {what}" for what, devices in found.items())
+
+
+def any_estimated(release: Release) -> bool:
+    """Return whether a release holds an estimated energy, whose interval must be read with care."""
+    return any(cohort.energy_kind == "estimated" for cohort in release.cohorts)
+
+
+def interval(model: RatedModel) -> str:
+    """Return a model's expanded interval as text, or a dash where there is none."""
+    if model.expanded is None:
+        return "–"
+    return text.span(model.expanded.low_wh, model.expanded.high_wh, model.energy_wh)
+
+
+def ranks(cohort: RatedCohort, model: RatedModel) -> str | None:
+    """Return a model's rank as a range, "3–5 of 32"; None where its release carries none."""
+    if model.rank_low is None:
+        return None
+    range_ = f"{model.rank_low}" if model.rank_low == model.rank_high else f"{model.rank_low}–{model.rank_high}"
+    return f"{range_} of {len(cohort.models)}"
+
+
+def repeated(model: RatedModel) -> bool:
+    """Return whether a model was measured in more than one valid session, so that its scatter is known."""
+    return sum(session.valid for session in model.sessions) > 1
+
+
+def precision(model: RatedModel) -> str:
+    """Return a model's precision, and its quantisation where it has one."""
+    return " ".join(part for part in (model.dtype, model.quantisation) if part)
+
+
+def repeat_command(model: RatedModel) -> str | None:
+    """Return the papermill command that repeats a model's first session; None where no session has parameters."""
+    parameters = next((session.parameters for session in model.sessions if session.parameters), None)
+    if parameters is None:
+        return None
+    words = ["papermill", "notebooks/01-benchmark.ipynb", "repeated.ipynb"]
+    for name, value in sorted(parameters.items()):
+        if value is not None:  # text is passed raw, so that a revision like 5607e12 stays text
+            words += ["-r" if isinstance(value, str) else "-p", name, str(value)]
+    return shlex.join([*words, "-r", "output_folder", "results/repeated"])
+
+
+def find(
+    release: Release, name: str, task: str | None = None, model_class: str | None = None
+) -> tuple[RatedCohort, RatedModel]:
+    """Return the one cohort and model of a release that a name means.
+
+    Raises
+    ------
+    UnknownNameError
+        If no model has that name; names the nearest.
+    ReleaseError
+        If the name is rated more than once, or not in that task and class.
+    """
+    named = [(cohort, model) for cohort, model in release.rated() if model.model == name]
+    if not named:
+        raise unknown_name("model", name, {model.model for _, model in release.rated()})
+    found = [pair for pair in named if task in (None, pair[0].task) and model_class in (None, pair[0].model_class)]
+    if len(found) != 1:
+        where = ", ".join(text.cohort_title(cohort.task, cohort.model_class) for cohort, _ in named)
+        raise ReleaseError(f"model {name!r} is rated in: {where}; choose one with --task and --model-class")
+    return found[0]
+
+
+def write(path: Path, content: str) -> Path:
+    """Write one page.
+
+    Raises
+    ------
+    ReleaseError
+        If the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise ReleaseError(f"cannot write {path}: {error.strerror}; choose another place") from error
+    return path
+
+
+def replace_folder(folder: Path, files: Iterable[tuple[str, bytes]], marker: str) -> None:
+    """Write files to a new folder beside `folder`, then put it in its place: whole, or as it was.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Made if need be. An existing one is replaced only if it is empty or holds `marker`.
+    files : iterable of (str, bytes)
+        Names relative to the folder, and contents.
+    marker : str
+        Name of a file by which an earlier folder of the same kind is known.
+
+    Raises
+    ------
+    ReleaseError
+        If `folder` holds other things, or cannot be written.
+    """
+    if folder.exists() and not (folder / marker).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ReleaseError(f"{folder} holds other files and no {marker}; choose an empty or new folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:
+            fresh = Path(place) / "fresh"
+            for name, content in files:
+                (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+                (fresh / name).write_bytes(content)
+            _swap(fresh, folder, Path(place) / "earlier")
+    except OSError as error:
+        raise ReleaseError(f"cannot write {folder}: {error.strerror}; free space or choose another folder") from error
+
+
+def _swap(fresh: Path, folder: Path, earlier: Path) -> None:
+    """Put `fresh` in the place of `folder`; the old one goes back if that fails."""
+    if folder.exists():
+        folder.rename(earlier)
+    try:
+        fresh.rename(folder)
+    except OSError:
+        if earlier.exists():
+            earlier.rename(folder)
+        raise

@@ -1,0 +1,414 @@
+"""The one rule that may end a session early: for a relative precision, or for one star among measured peers.
+
+Its unit is a block of queries, measured once in a run. Given what all blocks of a session share, they are independent:
+their interval holds after every block at once. Where whole runs were measured, each on all queries, which queries a
+block holds is no error any more: the interval of the runs may be narrower. What all share (the session's own deviation,
+and that of its runs) no number of blocks can show: its spread comes from repeated sessions, or is stated, and is added.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import optimize, special
+
+from energylab import store
+from energylab.energy import WH_PER_1000_QUERIES, ModelEnergies, energy_j_per_query, model_energies, phase_totals
+from energylab.errors import CohortError, StatisticsError
+from energylab.record import SCORED_PHASES, StopFacts, Window
+from energylab.statistics.uncertainty import GAIN_ERROR
+from energylab.table import key_facts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Relative spread that the blocks of one session share, where no repeated session tells it.
+SHARED_CV = 0.01
+
+#: Blocks before the rule may end a session: of fewer, a skewed one is not seen yet.
+LEAST_BLOCKS = 5
+
+#: Whole runs before their interval is looked at.
+LEAST_RUNS = 3
+
+#: Blocks, and runs, at which their interval is as short as it can be; it holds at any number.
+TUNED_BLOCKS, TUNED_RUNS = 20, 5
+
+#: Peers that make a scale: with fewer a star says nothing.
+LEAST_PEERS = 2
+
+BANDS = 5
+
+#: Coverage of the interval whose relative half-width is asked for.
+PRECISION_LEVEL = 0.95
+
+
+def block_intervals(
+    energy_j: ArrayLike, queries: ArrayLike, alpha: float, tuned: int = TUNED_BLOCKS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the energy per query after every block, and the half-width of an interval that holds at all of them.
+
+    For Gaussian blocks of unknown spread the likelihood ratio of "the mean is m" against a mixture of other means is a
+    martingale under m, and depends on the data by the t statistic alone; by Ville's inequality it ever exceeds 1/alpha
+    with a probability of at most alpha. Solved for t it gives ``k² = df · (A - 1)/(1 - A/ratio)`` with
+    ``A = (ratio/alpha²)^(1/(df + 1))``.
+
+    Parameters
+    ----------
+    energy_j : array_like of shape (..., n)
+        Energy of each block, in measured order.
+    queries : array_like of shape (n,)
+        Queries of each block.
+    alpha : float
+        Probability that the interval ever fails.
+    tuned : int
+        Number of blocks at which it is shortest.
+
+    Returns
+    -------
+    mean, half_width : ndarray of shape (..., n)
+        In joules per query; infinite while there is no interval.
+
+    References
+    ----------
+    Lai (1976), On confidence sequences, Annals of Statistics 4, 265-280; Wang, Ramdas (2025), Anytime-valid t-tests and
+    confidence sequences for Gaussian means with unknown variance, Sequential Analysis 44, 56-110.
+    """
+    energy, weight = np.asarray(energy_j, float), np.asarray(queries, float)
+    total, count = np.cumsum(weight), np.arange(1, weight.size + 1)
+    first = energy[..., :1] / weight[0]  # sums of differences from the first block keep their digits
+    each = energy / weight - first
+    mean = np.cumsum(each * weight, axis=-1) / total
+    squares = np.maximum(np.cumsum(weight * each**2, axis=-1) - total * mean**2, 0.0)
+    df = count - 1.0
+    ratio = 1 + (_best_ratio(tuned - 1.0, alpha) - 1) * count / tuned
+    with np.errstate(divide="ignore", invalid="ignore"):
+        half = _multiplier(df, ratio, alpha) * np.sqrt(squares / df / total)
+    return mean + first, np.where(df > 0, half, np.inf)
+
+
+def _multiplier(df: np.ndarray, ratio: np.ndarray, alpha: float) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        power = np.where(df > 0, np.exp(np.log(ratio / alpha**2) / (df + 1)), np.inf)
+        square = df * (power - 1) / (1 - power / ratio)
+        return np.where((df > 0) & (power < ratio), np.sqrt(np.abs(square)), np.inf)
+
+
+@lru_cache(maxsize=64)
+def _best_ratio(df: float, alpha: float) -> float:
+    """Return the width of the mixture that makes the interval shortest at `df` degrees of freedom."""
+    found = optimize.minimize_scalar(
+        lambda log_excess: np.log(_multiplier(np.array(df), 1 + np.exp(log_excess), alpha)),
+        bounds=(np.log(4 / alpha ** (2 / df)), np.log(1e4 / alpha ** (4 / df))),
+        method="bounded",
+    )
+    return 1 + float(np.exp(found.x))
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all blocks of a session share: its own deviation and that of its runs.
+
+    Attributes
+    ----------
+    cv : float
+        Its relative spread, an upper bound where it was estimated.
+    note : str
+        Where it comes from.
+    """
+
+    cv: float = SHARED_CV
+    note: str = f"a spread of {SHARED_CV:.0%} between sessions is assumed: none was repeated"
+
+
+def shared_spread(energies: ModelEnergies, alpha: float) -> Shared:
+    """Bound the spread between sessions and between their runs from measured ones; it fails with probability `alpha`.
+
+    Sessions of one model on one board give the first, the runs within each the second; without repeated sessions the
+    first is `SHARED_CV`.
+    """
+    complete = energies.sessions.dropna(subset="energy_wh")
+    on_board = complete.groupby(["row", "board"])["energy_wh"]
+    deviation = complete["energy_wh"] / on_board.transform("mean") - 1
+    repeated = on_board.transform("size") > 1
+    session_df = int(repeated.sum() - repeated.groupby([complete["row"], complete["board"]]).any().sum())
+    runs = complete[complete["runs"] > 1]
+    run_df = int((runs["runs"] - 1).sum())
+    run = _bound(float((runs["run_se"] ** 2 * runs["runs"] * (runs["runs"] - 1)).sum()), run_df, alpha / 2)
+    if not session_df:
+        return Shared(float(np.hypot(SHARED_CV, np.sqrt(run))))
+    session = _bound(float((deviation**2).sum()), session_df, alpha / 2)
+    cv = float(np.sqrt(session + run))
+    return Shared(cv, f"a spread of {cv:.2%} between sessions and runs, bounded from {session_df} repeats")
+
+
+def _bound(squares: float, df: int, alpha: float) -> float:
+    """Upper bound of a variance from a sum of squares; 0 where there is none."""
+    return squares / (2 * special.gammaincinv(df / 2, alpha)) if df else 0.0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a session must know of its peers to ask which star its model earns.
+
+    Attributes
+    ----------
+    lowest, highest : tuple of float
+        Ends between which the lowest and the highest energy of the peers lie, in joules per query.
+    gain : float
+        Largest relative gain error of the sensors, where not all ran on one board.
+    peers : int
+        Models on the scale, without this one.
+    shared : Shared
+        As the peers' repeats bound it.
+    notes : tuple of str
+        What a reader must know of it.
+    """
+
+    lowest: tuple[float, float]
+    highest: tuple[float, float]
+    gain: float
+    peers: int
+    shared: Shared
+    notes: tuple[str, ...] = ()
+
+    def stars(self, low: float, high: float) -> tuple[int, ...]:
+        """Return every number of stars that an energy between `low` and `high` joules per query may earn, ascending.
+
+        The bands are of equal width between the extremes of the peers *and* the model itself.
+        """
+        most = BANDS - _edges_below(max(low, 0.0) * (1 - self.gain), self.lowest[1], self.highest[1])
+        fewest = BANDS - _edges_below(high * (1 + self.gain), self.lowest[0], self.highest[0])
+        return tuple(range(fewest, most + 1))
+
+
+def _edges_below(energy: float, lowest: float, highest: float) -> int:
+    """Count the band edges below an energy, on the scale that it makes with the extremes of the others."""
+    least, most = min(energy, lowest), max(energy, highest)
+    place = 1.0 if energy >= highest and energy > lowest else (energy - least) / (most - least) if most > least else 0.0
+    return int(np.clip(np.ceil(place * BANDS * (1 - 1e-9)) - 1, 0, BANDS - 1))
+
+
+def read_peers(root: str | os.PathLike) -> pd.DataFrame:
+    """Return the tidy table of measured peers; refuse a folder without records."""
+    table = store.read(root)
+    if table.empty or "cohort" not in table:
+        raise CohortError(f"peers={os.fspath(root)!r} holds no records; name the folder of a study that was measured")
+    return table
+
+
+def comparable_rows(
+    table: pd.DataFrame, cohort: str, model_class: str | None, without: str | None = None
+) -> pd.DataFrame:
+    """Return the rows of a cohort and class, but those of one model; name what differs where there is none."""
+    classes = table["model_class"].astype("string").fillna("")
+    rows = table[(table["cohort"] == cohort) & (classes == (model_class or "")) & (table["model"] != without)]
+    if rows.empty:
+        others = [key for key in table["cohort"].dropna().unique() if key != cohort]
+        nearest = min((_difference(cohort, key) for key in others), key=len, default=["model class, or no other model"])
+        raise CohortError(f"peers hold no model that may be compared with this one; what differs: {'; '.join(nearest)}")
+    return rows
+
+
+def _difference(key: str, other: str) -> list[str]:
+    facts, others = key_facts(key), key_facts(other)
+    differing = [name for name in facts if facts[name] != others.get(name)]
+    return [f"{name} is {facts[name]} here, {others.get(name, 'not stated')} there" for name in differing]
+
+
+def scale_of(rows: pd.DataFrame, board: str, probability: float, gain: float = GAIN_ERROR) -> Scale:
+    """Make the scale of a session's peers.
+
+    The star is right with `probability` if the session's interval and those of all peers hold at once: the peers have
+    half of the error together (Bonferroni), the extremes being any of them. A peer of a single session takes the spread
+    between sessions, never its own runs' alone. Records on other boards bring the gain of their sensors in.
+
+    Raises
+    ------
+    StatisticsError
+        If there are too few peers.
+    """
+    one_board = set(rows["board"].dropna()) <= {board}
+    error = (1 - probability) / 2
+    shared = shared_spread(model_energies(rows), _BOUND * error)
+    level = 1 - error / rows["model"].nunique()
+    found = model_energies(rows, noise=shared.cv, gain=0.0 if one_board else gain, level=level).models
+    rated = found.dropna(subset="energy_wh")
+    if len(rated) < LEAST_PEERS:
+        raise StatisticsError(
+            f"{len(rated)} peers have an energy; a scale needs at least {LEAST_PEERS} beside this model"
+        )
+    low, high = (rated[f"expanded_{end}"].to_numpy() / WH_PER_1000_QUERIES for end in ("low", "high"))
+    lost = sorted(found.loc[found["energy_wh"].isna(), "model"])
+    notes = [f"without an energy, and so not on the scale: {', '.join(lost)}"] if lost else []
+    notes += [] if one_board else [f"several boards: sensor gains of ±{gain:.0%} are counted"]
+    ends = (float(low.min()), float(high.min())), (float(low.max()), float(high.max()))
+    return Scale(*ends, 0.0 if one_board else gain, len(rated), shared, tuple(notes))
+
+
+#: How the error of the session's own interval is shared out: its blocks, its whole runs, its own deviation, and the
+#: bound of that deviation's spread.
+_BLOCKS, _RUNS, _DEVIATION, _BOUND = 0.4, 0.1, 0.375, 0.125
+
+
+def shared_of(rows: pd.DataFrame) -> Shared:
+    """Bound what the blocks of a session share from the repeated sessions of its cohort."""
+    return shared_spread(model_energies(rows), _BOUND * (1 - PRECISION_LEVEL))
+
+
+@dataclass(frozen=True)
+class OwnInterval:
+    """Interval of the mean energy over sessions from the blocks of one, which holds at every look at once.
+
+    Attributes
+    ----------
+    error : float
+        Probability that it fails.
+    shared : Shared
+        What the blocks share.
+    """
+
+    error: float
+    shared: Shared
+
+    def __call__(self, energy_j: ArrayLike, queries: ArrayLike, population: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and half-width in joules per query after every block.
+
+        Parameters
+        ----------
+        energy_j : array_like of shape (..., n)
+            Energy of each block, in measured order.
+        queries : array_like of shape (n,)
+            Queries of each block.
+        population : int
+            Queries of a whole run.
+        """
+        mean, half = block_intervals(energy_j, queries, _BLOCKS * self.error)
+        ends = np.flatnonzero(np.cumsum(queries) % population == 0)
+        if len(ends) >= LEAST_RUNS:
+            runs_j = np.diff(np.cumsum(energy_j, axis=-1)[..., ends], axis=-1, prepend=0.0)
+            _, of_runs = block_intervals(runs_j, np.full(len(ends), population), _RUNS * self.error, TUNED_RUNS)
+            late = ends[LEAST_RUNS - 1 :]
+            half[..., late] = np.minimum(half[..., late], of_runs[..., LEAST_RUNS - 1 :])
+        return mean, half + self.least * np.abs(mean)
+
+    @property
+    def least(self) -> float:
+        """Relative half-width that is left however many blocks are measured."""
+        return float(special.ndtri(1 - _DEVIATION * self.error / 2)) * self.shared.cv
+
+
+class StopRule:
+    """Ends a session when its figure is known well enough; called after every block with its windows, one a phase.
+
+    Parameters
+    ----------
+    target : float
+        Relative half-width of the 95 % interval; with `scale`, the probability that the decided star is right.
+    population : callable
+        Returns the queries of a whole run. This and the next two are asked at the first block, when the data and the
+        session's cohort are known.
+    shared : callable
+        Returns what the blocks of a session share.
+    scale : callable, optional
+        Returns the scale of the peers: the session ends when one star is left.
+    """
+
+    def __init__(
+        self,
+        target: float,
+        population: Callable[[], int],
+        shared: Callable[[], Shared] = Shared,
+        scale: Callable[[], Scale] | None = None,
+    ) -> None:
+        self.target = target
+        self._population = population
+        self._shared, self._make_scale = shared, scale
+        self._scale: Scale | None = None
+        self._interval: OwnInterval | None = None
+        self._energy_j: list[float] = []
+        self._queries: list[int] = []
+
+    @property
+    def level(self) -> float:
+        """Coverage of the session's own interval."""
+        return PRECISION_LEVEL if self._make_scale is None else (1 + self.target) / 2
+
+    def __call__(self, unit: Mapping[str, Window]) -> str | None:
+        """Take in one block; return the reason to stop, or None."""
+        if self._interval is None:
+            self._scale = self._make_scale() if self._make_scale else None
+            self._interval = OwnInterval(1 - self.level, self._scale.shared if self._scale else self._shared())
+        scored = [window for phase, window in unit.items() if phase in SCORED_PHASES]
+        self._energy_j.append(sum(window.energy_j / window.replications for window in scored))
+        self._queries.append(len(scored[0].queries))
+        return self._reason()
+
+    def ends(self) -> tuple[float, float] | None:
+        """Return the ends of the interval so far in joules per query; None while there are too few blocks."""
+        if len(self._queries) < LEAST_BLOCKS:
+            return None
+        paths = self._interval(self._energy_j, self._queries, self._population())
+        mean, half = (float(path[-1]) for path in paths)
+        return (mean - half, mean + half) if np.isfinite(half) else None
+
+    def _reason(self) -> str | None:
+        ends = self.ends()
+        if ends is None:
+            return None
+        if self._scale:
+            stars = self._scale.stars(*ends)
+            return f"star decided: {stars[0]}" if len(stars) == 1 else None
+        width = (ends[1] - ends[0]) / (ends[1] + ends[0])
+        within = width <= self.target
+        return f"relative half-width {width:.3%} is within the target of {self.target:.3%}" if within else None
+
+    def facts(self, session: Any) -> StopFacts:
+        """Return what was asked, and the figure that is certified: the one that `energylab.energy` gives the record."""
+        ends = self.ends()
+        parts = [*session.idle, session.warm_up, *session.windows]
+        details = {"shared_cv": self._interval.shared.cv if self._interval else None}
+        return StopFacts(
+            rule="star" if self._make_scale else "precision",
+            target=self.target,
+            reached=session.stopped is not None,
+            reason=session.stopped or self._why_not(ends),
+            energy_j_per_query=energy_j_per_query(
+                total for total in phase_totals(session.windows) if total.phase in SCORED_PHASES
+            ),
+            low_j=ends[0] if ends else None,
+            high_j=ends[1] if ends else None,
+            level=self.level,
+            units=len(self._queries),
+            spent_j=sum(part.energy_j for part in parts if part.energy_j is not None),
+            details=details | self._details(ends) | {"unmetered_parts": sum(part.energy_j is None for part in parts)},
+        )
+
+    def _why_not(self, ends: tuple[float, float] | None) -> str:
+        if ends is None:
+            return f"fewer than {LEAST_BLOCKS} blocks were measured"
+        if self._scale:
+            return "several stars are left"
+        least = self._interval.least
+        width = (ends[1] - ends[0]) / (ends[1] + ends[0])
+        beyond = f"; no single session comes below {least:.1%}: repeat it" if least >= self.target else ""
+        return f"relative half-width {width:.3%}{beyond}"
+
+    def _details(self, ends: tuple[float, float] | None) -> dict[str, Any]:
+        if self._scale is None:
+            return {"notes": [self._interval.shared.note] if self._interval else []}
+        scale = self._scale
+        return {
+            "stars": list(scale.stars(*ends)) if ends else None,
+            "peers": scale.peers,
+            "lowest_j": list(scale.lowest),
+            "highest_j": list(scale.highest),
+            "gain": scale.gain,
+            "notes": [*scale.notes, scale.shared.note],
+        }

@@ -1,0 +1,136 @@
+"""The label: everything it must say, inside its margins, whatever the name."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from xml.etree import ElementTree
+
+import pytest
+
+from energylab.errors import MissingExtraError, ReleaseError, UnknownNameError
+from energylab.publish import chromium, label, page
+from energylab.publish.textfit import width
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def drawn(release, cohort, model):
+    return ElementTree.fromstring(label.svg(release, cohort, model))
+
+
+def texts(root):
+    return ["".join(text.itertext()) for text in root.iter(f"{SVG}text")]
+
+
+def test_says_everything(official):
+    cohort = official.cohorts[0]
+    model = cohort.models[2]
+    root = drawn(official, cohort, model)
+    said = " | ".join(texts(root))
+    for part in ("org/model-2", "Text generation, class A", f"{model.stars} of 5 stars", "rank 3", "9.00",
+                 "Wh per 1,000 queries", "measured", "95 %", "NVIDIA H100 80GB HBM3", "March 2026",
+                 "Release official-2026-03", "Scheme equal width", "Not included: host, cooling, PUE"):  # fmt: skip
+        assert part in said
+    assert "NOT FOR PUBLICATION" not in said
+    assert root.find(f"{SVG}title").text == "Energy label of org/model-2"
+    assert "9.00 Wh per 1,000 queries" in root.find(f"{SVG}desc").text
+
+
+def test_as_many_stars_are_filled_as_are_given(published):
+    cohort = next(cohort for cohort in published.cohorts if cohort.key == "text_generation-A")
+    assert {model.stars for model in cohort.models} == {1, 2, 3, 4, 5}
+    for model in cohort.models:
+        filled = [star.get("fill") for star in drawn(published, cohort, model).iter(f"{SVG}polygon")]
+        assert [colour == "#0a6a62" for colour in filled] == [n < model.stars for n in range(5)]
+
+
+def test_unofficial_labels_carry_a_band(published, hostile):
+    assert "IMPORTED FIGURES, NOT MEASURED HERE" in texts(drawn(published, *next(published.rated())))
+    said = " ".join(texts(drawn(hostile, *next(hostile.rated()))))
+    assert "NOT FOR PUBLICATION: estimated energy, random weights" in said
+
+
+def test_all_text_is_inside_the_margin(published, official, hostile):
+    longest = sorted(published.rated(), key=lambda rated: len(rated[1].model))[-15:]
+    for release, rated in ((published, longest), (official, official.rated()), (hostile, hostile.rated())):
+        for cohort, model in rated:
+            for text in drawn(release, cohort, model).iter(f"{SVG}text"):
+                check_inside(text)
+
+
+def check_inside(text):
+    size = float(text.get("font-size") or 0)
+    spans = [(float(span.get("font-size")), span.text) for span in text.iter(f"{SVG}tspan")]
+    long = sum(part * width(words) for part, words in spans) + 6 if spans else size * width(text.text or "")
+    x = float(text.get("x"))
+    anchor = text.get("text-anchor", "start")
+    left = {"start": x, "middle": x - long / 2, "end": x - long}[anchor]
+    if x == 244 and anchor == "start":  # written from right to left
+        left = x - long
+    assert left >= 15.9, (left, text.text)
+    assert left + long <= 244.1, (left + long, text.text)
+    assert 16 <= float(text.get("y")) <= 348
+
+
+def test_hostile_names_are_text_and_nothing_outside_is_referred_to(hostile, hostile_names):
+    titles = set()
+    for cohort, model in hostile.rated():
+        svg = label.svg(hostile, cohort, model)
+        titles.add(ElementTree.fromstring(svg).find(f"{SVG}title").text)
+        assert not re.search(r"<(image|script|style|use|a|foreignObject)\b", svg)
+        assert not re.search(r"\b(href|src|style|on\w+)\s*=", re.sub(r">[^<]*<", "><", svg))
+        assert "url(" not in svg
+    assert {"Energy label of <script>alert(1)</script>", "Energy label of safe/⟨U+202E⟩gnp.exe"} <= titles
+    assert len(titles) == len(hostile_names)
+
+
+def test_arabic_starts_at_the_right_margin(hostile, hostile_names):
+    cohort, model = page.find(hostile, hostile_names["arabic"])
+    line = next(text for text in drawn(hostile, cohort, model).iter(f"{SVG}text") if "نموذج" in (text.text or ""))
+    assert line.get("x") == "244"
+
+
+class TestCode:
+    def test_says_the_address_or_what_proves_the_label(self, official, published):
+        said = label.qr_text(official, official.cohorts[0].models[0])
+        assert re.fullmatch(r"https://example\.org/energy/models/org-model-0-[0-9a-f]{8}\.html", said)
+        said = label.qr_text(published, published.cohorts[0].models[0])
+        assert said.startswith("energylab release published-2025-02 models/")
+        assert said.endswith(published.digest()[:16])
+
+    @pytest.mark.skipif(
+        shutil.which("zbarimg") is None or chromium.find() is None,
+        reason="zbarimg (zbar-tools) or Chromium is not here",
+    )
+    def test_a_scanner_reads_it(self, official, tmp_path):
+        cohort, model = next(official.rated())
+        png = label.write(official, cohort, model, "png", tmp_path / "label.png")
+        read = subprocess.run(["zbarimg", "-q", "--raw", str(png)], capture_output=True, text=True, check=True)
+        assert read.stdout.strip() == label.qr_text(official, model)
+
+
+def test_a_name_that_is_not_there_and_one_that_is_rated_twice(published):
+    with pytest.raises(UnknownNameError, match="did you mean 'openai-community/gpt2'"):
+        page.find(published, "openai-comunity/gpt2")
+    with pytest.raises(ReleaseError, match="Question answering, Summarization"):
+        page.find(published, "google-t5/t5-base")
+    assert page.find(published, "google-t5/t5-base", task="summarization")[0].task == "summarization"
+
+
+def test_without_chromium_the_way_out_is_named(official, tmp_path, monkeypatch):
+    monkeypatch.setattr(chromium, "find", lambda: None)
+    with pytest.raises(MissingExtraError, match="apt-get install chromium"):
+        label.write(official, *next(official.rated()), "png", tmp_path / "label.png")
+
+
+@pytest.mark.skipif(chromium.find() is None, reason="Chromium is not installed")
+def test_png_and_pdf(official, tmp_path):
+    from PIL import Image
+
+    png = label.write(official, *next(official.rated()), "png", tmp_path / "label.png")
+    assert Image.open(png).size == (1040, 1456)
+    pdf = label.write(official, *next(official.rated()), "pdf", tmp_path / "label.pdf").read_bytes()
+    box = re.search(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", pdf)
+    assert [float(side) * 96 / 72 for side in box.groups()] == pytest.approx([260, 364], abs=1)

@@ -1,0 +1,256 @@
+"""The one stopping rule: its interval holds at every look, and what it certifies is what the record publishes."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import energylab
+from energylab import show, store
+from energylab.clock import ManualClock
+from energylab.energy import J_PER_WH, model_energies, session_energy_j
+from energylab.errors import CohortError, ParameterError, StatisticsError
+from energylab.meters.replay import ReplayMeter, SimulatedBoard
+from energylab.parameters import Parameters
+from energylab.statistics import stopping
+from energylab.statistics.stopping import LEAST_BLOCKS, OwnInterval, Scale, Shared, StopRule, block_intervals
+
+SETTINGS = {"window_s": 5.0, "runs": 4, "warm_up_max_s": 60.0}
+RUNS, BLOCKS = 10, 20
+
+
+def measure(name, seconds, folder=None, seed=0, queries=60, spread=0.2, **parameters):
+    """Measure a function of that name that takes `seconds` a query at 300 W, give or take `spread`."""
+    clock = ManualClock()
+    board = SimulatedBoard(clock, 50.0)
+    meter = ReplayMeter(board, clock, power_limit_w=700.0)
+    rng = random.Random(f"{name}/{seed}")
+    lengths = np.array([rng.uniform(1 - spread, 1 + spread) for _ in range(queries)])
+    lengths *= seconds / lengths.mean()
+
+    def work(query):
+        board.work(lengths[query] * rng.uniform(0.99, 1.01), 300.0)
+
+    work.__qualname__ = name
+    asked = {**SETTINGS, "seed": seed, **parameters}
+    return energylab.measure(
+        fn=work, queries=range(queries), meters=[meter], clock=clock, output_folder=folder, **asked
+    )
+
+
+@pytest.fixture(scope="module")
+def peers(tmp_path_factory):
+    root = tmp_path_factory.mktemp("peers")
+    for name, seconds in (("light", 1.0), ("middle", 3.0), ("heavy", 6.0)):
+        for session in range(3):
+            measure(name, seconds, root / name / str(session), seed=session)
+    return root
+
+
+def test_a_session_ends_when_its_star_is_decided(peers):
+    found = measure("new", 3.5, star_probability=0.9, peers=str(peers))
+    stop = found.stop
+    assert (stop.rule, stop.reached, stop.reason) == ("star", True, "star decided: 3")
+    assert stop.details["stars"] == [3]  # (3.5 - 1)/(6 - 1) = 0.5: the third of five bands
+    assert stop.details["peers"] == 3
+    assert "bounded from 6 repeats" in stop.details["notes"][0]
+    assert len(found.windows) < len(measure("new", 3.5).windows) / 3
+    spent = sum(w.energy_j for w in found.windows) + found.warm_up.energy_j + sum(i.energy_j for i in found.idle)
+    assert stop.spent_j == pytest.approx(spent)
+    assert "Among 3 peers it has **3 stars**, right with 90%" in show.trust(found)
+
+
+def test_a_model_on_an_edge_runs_to_the_end_and_keeps_both_stars(peers):
+    stop = measure("new", 3.0, star_probability=0.9, peers=str(peers)).stop  # 0.4: the edge between four and three
+    assert (stop.reached, stop.reason, stop.details["stars"]) == (False, "several stars are left", [3, 4])
+
+
+def test_a_few_blocks_promise_nothing(peers):
+    stop = measure("new", 6.5, queries=2, runs=2, star_probability=0.9, peers=str(peers)).stop
+    assert stop.units < LEAST_BLOCKS
+    assert (stop.low_j, stop.details["stars"]) == (None, None)
+    assert stop.energy_j_per_query is not None
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_a_session_certified_is_what_record_table_and_rating_say(tmp_path, seed):
+    rng = random.Random(seed)
+    spread, queries = rng.uniform(0.1, 0.9), rng.randint(40, 90)
+    record = measure(
+        "new", 3.0, tmp_path, seed, queries, spread, precision_target=rng.choice([0.06, 0.1, 0.2]), runs=10
+    )
+    assert record.stop.reached
+    whole = [window for window in record.windows if window.run == 0]
+    assert record.windows[-1].run > 0 or len(whole) <= queries  # some end within a run
+    (model,) = model_energies(store.read(tmp_path)).models.itertuples()
+    certified = record.stop.energy_j_per_query
+    assert certified == session_energy_j(record)
+    assert model.energy_wh * J_PER_WH / 1000 == pytest.approx(certified, rel=1e-12)
+    assert record.stop.low_j < certified < record.stop.high_j
+
+
+def test_a_target_below_what_one_session_can_show_runs_to_the_end_and_says_so():
+    stop = measure("new", 3.0, precision_target=0.01).stop
+    assert not stop.reached
+    assert "no single session comes below 2.4%: repeat it" in stop.reason
+
+
+def test_repeated_sessions_tell_how_far_sessions_differ(peers):
+    stated = measure("new", 3.0, precision_target=0.05, runs=10).stop
+    learnt = measure("new", 3.0, precision_target=0.05, runs=10, peers=str(peers)).stop
+    assert stated.details["shared_cv"] == 0.01
+    assert "is assumed" in stated.details["notes"][0]
+    assert 0 < learnt.details["shared_cv"] != 0.01
+    assert "bounded from 6 repeats" in learnt.details["notes"][0]
+
+
+def drawn(sessions, seed, *, session=0.0, run=0.0, window=0.0, drift=0.0):
+    """Energy of every block, all sessions beside one another, of a true 1 J a query; deviations are relative."""
+    rng = np.random.default_rng(seed)
+    of_session = session * rng.standard_normal((sessions, 1, 1))
+    of_run = run * rng.standard_normal((sessions, RUNS, 1))
+    of_window = window * rng.standard_normal((sessions, RUNS, BLOCKS))
+    trend = drift * np.linspace(-0.5, 0.5, RUNS * BLOCKS).reshape(1, RUNS, BLOCKS)
+    return (1 + of_session + of_run + of_window + trend).reshape(sessions, -1)
+
+
+@pytest.mark.parametrize(
+    "effects",
+    [
+        {"window": 0.008},
+        {"run": 0.004, "window": 0.008},
+        {"run": 0.004, "window": 0.002},
+        {"session": 0.008, "run": 0.004, "window": 0.008},
+        {"session": 0.008, "run": 0.006, "window": 0.05},
+        {"session": 0.005, "run": 0.004, "window": 0.008, "drift": 0.005},
+    ],
+)
+def test_the_interval_holds_at_every_look_and_at_the_stop(effects):
+    energy = drawn(2000, 7, **effects)
+    mean, half = OwnInterval(0.05, Shared(0.01))(energy, np.ones(RUNS * BLOCKS), BLOCKS)
+    held = np.abs(mean - 1) <= half
+    assert held.all(axis=1).mean() >= 0.94
+    asked = half / mean <= (0.06 if effects["window"] > 0.01 else 0.03)
+    stopped = asked[:, LEAST_BLOCKS - 1 :].any(axis=1)
+    at = np.argmax(asked[:, LEAST_BLOCKS - 1 :], axis=1) + LEAST_BLOCKS - 1
+    assert held[np.arange(len(at)), at][stopped].mean() >= 0.94
+
+
+def test_whole_runs_owe_nothing_to_the_choice_of_queries():
+    rng = np.random.default_rng(2)
+    energy = rng.lognormal(0, 0.8, (200, 1, BLOCKS)) * (1 + 0.004 * rng.standard_normal((200, RUNS, BLOCKS)))
+    truth = energy.mean(axis=(1, 2))
+    mean, half = OwnInterval(0.05, Shared(0.0))(energy.reshape(200, -1), np.ones(RUNS * BLOCKS), BLOCKS)
+    assert np.median(half[:, -1] / mean[:, -1]) < 0.005 < 0.05 < np.median(half[:, -2] / mean[:, -2])
+    assert (np.abs(mean[:, -1] - truth) <= half[:, -1]).mean() > 0.97
+
+
+def test_without_a_shared_spread_windows_of_one_run_would_claim_too_much():
+    mean, half = block_intervals(drawn(500, 1, run=0.004, window=0.002), np.ones(RUNS * BLOCKS), 0.05)
+    assert (np.abs(mean - 1) <= half).all(axis=1).mean() < 0.5
+
+
+def test_the_rule_is_the_interval_block_by_block(peers):
+    record = measure("new", 3.0, precision_target=0.1, runs=10)
+    blocks = [(window.energy_j / window.replications, len(window.queries)) for window in record.windows]
+    mean, half = OwnInterval(0.05, Shared())(*zip(*blocks, strict=True), 60)
+    within = np.flatnonzero(half / mean <= 0.1)
+    assert within[within >= LEAST_BLOCKS - 1][0] == len(blocks) - 1
+    assert record.stop.high_j == pytest.approx(mean[-1] + half[-1])
+
+
+def table(energies_j, sessions=3, cv=0.01, **columns):
+    rng = np.random.default_rng(0)
+    rows = [
+        {"task": "t", "model": name, "model_class": None, "cohort": "a=1; b=2", "session": f"{name}{s}", "run": 0,
+         "phase": "forward", "queries": 1, "energy_j": energy_j * (1 + cv * rng.standard_normal()), "board": "X"}
+        for name, energy_j in energies_j.items() for s in range(sessions)
+    ]  # fmt: skip
+    return pd.DataFrame(rows).assign(**columns)
+
+
+ENERGIES = {"l": 10.0, "m": 20.0, "h": 60.0}
+
+
+def scale(rows, board="X", **other) -> Scale:
+    own = {"cohort": "a=1; b=2", "model_class": None, "without": "own", **other}
+    return stopping.scale_of(stopping.comparable_rows(rows, **own), board, 0.9)
+
+
+def test_the_star_is_right_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    right = []
+    for _ in range(150):
+        truth = np.exp(rng.uniform(1, 3, 7))
+        rows = table(dict(zip("abcdef", truth[:6], strict=True)))
+        rows["energy_j"] = rows["model"].map(dict(zip("abcdef", truth, strict=False)))
+        rows["energy_j"] *= 1 + 0.02 * rng.standard_normal(len(rows))
+        found = scale(rows)
+        session = truth[6] * (1 + 0.02 * rng.standard_normal()) * (1 + 0.03 * rng.standard_normal(30))
+        mean, half = (path[-1] for path in OwnInterval(0.05, found.shared)(session, np.ones(30), 1000))
+        edges = np.linspace(truth.min(), truth.max(), 6)[1:-1]
+        right.append(5 - int(np.sum(truth[6] > edges * (1 + 1e-9))) in found.stars(mean - half, mean + half))
+    assert np.mean(right) >= 0.9
+
+
+def test_peers_of_one_session_take_the_spread_between_sessions():
+    alone = scale(table(ENERGIES, sessions=1))
+    assert "a spread of 1% between sessions is assumed" in alone.shared.note
+    low, high = alone.highest
+    assert (high - low) / (high + low) > 2 * 0.01  # a level for three peers at once, not for a run's own spread
+
+
+def test_the_spread_between_sessions_is_an_upper_bound():
+    assert 0.02 < scale(table(ENERGIES, sessions=6, cv=0.02)).shared.cv < 0.08
+
+
+def test_records_of_the_model_itself_and_without_an_energy_are_no_peers():
+    rows = table({**ENERGIES, "own": 900.0})
+    rows.loc[rows["model"] == "m", "energy_j"] = np.nan
+    found = scale(rows)
+    assert (found.peers, found.highest[1] < 400) == (2, True)
+    assert "without an energy, and so not on the scale: m" in found.notes
+
+
+def test_other_boards_bring_their_gains_in():
+    here, there = scale(table(ENERGIES)), scale(table(ENERGIES), board="Y")
+    assert (here.gain, there.gain) == (0.0, 0.05)
+    assert there.highest[0] < here.highest[0] < here.highest[1] < there.highest[1]
+    assert "several boards" in there.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "own", "error", "match"),
+    [
+        (table(ENERGIES), {"cohort": "a=1; b=3"}, CohortError, "b is 3 here, 2 there"),
+        (table(ENERGIES), {"model_class": "B"}, CohortError, "model class"),
+        (table({"l": 1.0}), {}, StatisticsError, "1 peers have an energy; a scale needs at least 2"),
+    ],
+)
+def test_peers_that_make_no_scale_are_refused(rows, own, error, match):
+    with pytest.raises(error, match=match):
+        scale(rows, **own)
+
+
+def test_what_does_not_belong_together_is_refused(tmp_path):
+    with pytest.raises(ParameterError, match="star_probability needs peers="):
+        Parameters.check({"star_probability": 0.95})
+    with pytest.raises(ParameterError, match="peers= is for star_probability or precision_target"):
+        Parameters.check({"peers": "results/x"})
+    with pytest.raises(ParameterError, match="two reasons"):
+        Parameters.check({"star_probability": 0.95, "peers": "results/x", "precision_target": 0.02})
+    with pytest.raises(CohortError, match="holds no records"):
+        stopping.read_peers(tmp_path)
+
+
+def test_where_the_peers_lie_is_no_part_of_the_job():
+    ids = {Parameters.check({"star_probability": 0.9, "peers": where}).job_id for where in ("a", "b")}
+    assert len(ids) == 1
+    assert ids != {Parameters.check({}).job_id}
+
+
+def test_a_rule_that_was_never_asked_has_nothing_to_certify():
+    assert StopRule(0.1, lambda: 1).ends() is None
