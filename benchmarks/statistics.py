@@ -46,13 +46,12 @@ def probabilities(models: int, draws: int, scheme: str) -> dict:
     """Time the star probabilities of one group; called in a process of its own."""
     import numpy as np
 
-    from energylab.ratings.chances import chances
-    from energylab.ratings.cohorts import Group
+    from energylab.energy import Group
+    from energylab.ratings.chances import Uncertainty, chances
     from energylab.ratings.schemes import get_scheme
-    from energylab.ratings.uncertainty import stated
 
     energies = np.sort(_table(models)["energy_j"].to_numpy())
-    uncertainty, group, rule = stated(models, 0.01), Group("summarization"), get_scheme(scheme)
+    uncertainty, group, rule = Uncertainty.stated(models, 0.01), Group("summarization"), get_scheme(scheme)
     return _timed(lambda: chances(energies, uncertainty, rule, group, draws, np.random.default_rng(0)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from coverage_rows import autoregressive, row
-from energylab.ratings.cohorts import Group
+from energylab.energy import Group
 from energylab.ratings.schemes import EqualWidth, count_stars
 from energylab.statistics.anytime import anytime_terms
 from energylab.statistics.cohort_stop import judge, measure_next, split_error

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from energylab import published
-from energylab.ratings.cohorts import Group
+from energylab.energy import Group
 from energylab.ratings.schemes import EqualWidth, count_stars
 
 

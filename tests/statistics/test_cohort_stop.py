@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from energylab.energy import Group
 from energylab.errors import StatisticsError
-from energylab.ratings.cohorts import Group
 from energylab.ratings.schemes import EqualWidth, count_stars
 from energylab.statistics.cohort_stop import hopeless, judge, measure_next, split_error
 from energylab.statistics.evidence import Evidence, Part
