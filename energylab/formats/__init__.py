@@ -1,11 +1,11 @@
 """Other people's files, in and out: one module a format.
 
 In: `import_files` turns reports, summaries and tables of other programs into records of energy kind `imported`, in
-cohorts of their own. Out: a model card's metadata, a study as a table with its data dictionary, and the archive that
+cohorts of their own. Out: a model card's metadata, records as a table with its data dictionary, and the archive that
 the AI Energy Score portal takes.
 """
 
-from energylab.formats.importing import READERS, Checked, Imported, import_files
-from energylab.formats.session import Asked, Measure, Session
+from energylab.formats.common import Asked
+from energylab.formats.importing import Checked, Imported, formats, import_files
 
-__all__ = ["READERS", "Asked", "Checked", "Imported", "Measure", "Session", "import_files"]
+__all__ = ["Asked", "Checked", "Imported", "formats", "import_files"]

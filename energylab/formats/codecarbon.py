@@ -1,5 +1,8 @@
 """CodeCarbon's ``emissions.csv``: one row a tracked run, energies in kWh, without model, task or number of queries.
 
+``flush()`` writes a row of the same ``run_id`` again and again, each the sum so far: the last one is the run. Tasks of
+one tracker share a ``run_id`` too, and their energies do not grow: each is a part of the work, a cohort of its own.
+
 References
 ----------
 https://docs.codecarbon.io, output: ``EmissionsData`` of CodeCarbon 3.3.
@@ -7,20 +10,33 @@ https://docs.codecarbon.io, output: ``EmissionsData`` of CodeCarbon 3.3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from itertools import groupby, pairwise
 
 from energylab.errors import FormatError
-from energylab.formats import ask
-from energylab.formats.ai_energy_score import time_of
-from energylab.formats.session import Asked, Measure, Session
-from energylab.formats.source import Source
-from energylab.formats.units import Unit, settle
+from energylab.formats.common import (
+    Asked,
+    DeviceCount,
+    Measure,
+    Number,
+    Part,
+    Session,
+    Text,
+    Time,
+    Unit,
+    Whole,
+    model_name,
+    parse,
+    query_count,
+    rated_component,
+    settle,
+    task_name,
+)
+from energylab.formats.importing import Format, Source
 from energylab.record import DeviceFacts, HostFacts
 
 #: Columns of the energies, by component.
 ENERGIES = {"gpu": "gpu_energy", "cpu": "cpu_energy", "ram": "ram_energy", "total": "energy_consumed"}
-
-_NEEDED = frozenset({*ENERGIES.values(), "duration", "run_id"})
 
 #: How far power x time may be from energy: CodeCarbon averages power over its own samples.
 _POWER_AGREES = 0.2
@@ -28,121 +44,156 @@ _POWER_AGREES = 0.2
 #: How far the parts may be from their sum.
 _SUM_AGREES = 1e-3
 
-
-class CodeCarbon:
-    """Reader of ``emissions.csv``."""
-
-    name = "codecarbon"
-    title = "CodeCarbon emissions.csv"
-
-    def recognises(self, source: Source) -> bool:
-        """Say whether a file is such a table."""
-        return source.columns >= _NEEDED
-
-    def read(self, source: Source, asked: Asked) -> list[Session]:
-        """Return one session a row; model, task and queries are asked for."""
-        places = [f"{source.name}, row {number}" for number in range(2, len(source.rows) + 2)]
-        energies = [
-            {part: ask.number(row[column], column, where) for part, column in ENERGIES.items()}
-            for row, where in zip(source.rows, places, strict=True)
-        ]
-        unit = settle(_unit(source, energies, places), asked.unit, source.name)
-        component = ask.component(asked, {part: [each[part] for each in energies] for part in ENERGIES}, source.name)
-        return [
-            _session(row, energy, unit, component, asked, source, where)
-            for row, energy, where in zip(source.rows, energies, places, strict=True)
-        ]
-
-
-def _unit(source: Source, energies: list[dict[str, float | None]], places: list[str]) -> Unit:
-    """Return kWh, CodeCarbon's unit, with what the rows show of it; refuses rows that contradict themselves."""
-    proofs = []
-    for row, energy, where in zip(source.rows, energies, places, strict=True):
-        parts = [energy[part] for part in ("gpu", "cpu", "ram")]
-        if None not in (*parts, energy["total"]) and abs(sum(parts) - energy["total"]) > _SUM_AGREES * abs(
-            energy["total"]
-        ):
-            raise FormatError(
-                f"{where}: gpu_energy + cpu_energy + ram_energy is {sum(parts):g}, and energy_consumed "
-                f"{energy['total']:g}; the row contradicts itself"
-            )
-        proofs.append(_power_agrees(row, energy, where))
-    agreeing = sum(1 for proof in proofs if proof)
-    shown = f"; in {agreeing} of {len(proofs)} rows energy over duration in kWh is the stated power" if agreeing else ""
-    return Unit("kWh", f"CodeCarbon's unit, by its column names{shown}")
-
-
-def _power_agrees(row: Mapping[str, str], energy: Mapping[str, float | None], where: str) -> bool:
-    """Say whether some component's energy over time is the power that the row states, in kWh."""
-    seconds = ask.number(row["duration"], "duration", where)
-    for part in ("gpu", "cpu", "ram"):
-        power_w = ask.number(row.get(f"{part}_power"), f"{part}_power", where)
-        if seconds and power_w and energy[part] and abs(energy[part] * 3.6e6 / seconds / power_w - 1) < _POWER_AGREES:
-            return True
-    return False
-
-
-def _session(
-    row: Mapping[str, str], energy: Mapping[str, float | None], unit: Unit, component: str, asked: Asked,
-    source: Source, where: str,
-) -> Session:  # fmt: skip
-    joules = {part: None if value is None else unit.joules(value) for part, value in energy.items()}
-    devices, counted = _devices(row, component, where)
-    measure = Measure(
-        energy_j=joules[component],
-        duration_s=ask.number(row["duration"], "duration", where) or None,
-        others={part: value for part, value in joules.items() if part != component and value is not None},
-    )
-    return Session(
-        model=ask.model(asked, _model(row, asked, source), where),
-        task=ask.task(asked, None, where),
-        queries=ask.queries(asked, None, where),
-        runs=({"total": measure},),
-        unit=unit,
-        meter=("codecarbon", f"column {ENERGIES[component]}"),
-        component=component,
-        row=f"run {row['run_id']}, row {where.rpartition(' ')[2]}",
-        devices=devices,
-        devices_counted=counted,
-        protocol={"tracking_mode": row["tracking_mode"]} if row.get("tracking_mode") else {},
-        host=_host(row, where),
-        created_utc=time_of(row.get("timestamp")),
-        notes=("everything between the tracker's start and stop is in the energy, loading included if it was tracked",),
-        extra={"codecarbon": {name: row[name] for name in _KEPT if row.get(name)}},
-    )
-
-
 #: Columns that are kept as they are.
 _KEPT = ("project_name", "run_id", "emissions", "country_iso_code", "region", "cloud_provider", "cloud_region", "pue")
 
-
-def _model(row: Mapping[str, str], asked: Asked, source: Source) -> str | None:
-    if asked.model_column is None:
-        return None
-    if asked.model_column not in row:
-        raise FormatError(f"{source.name} has no column {asked.model_column!r}; it has {', '.join(sorted(row))}")
-    return row[asked.model_column]
+_NOTE = "everything between the tracker's start and stop is in the energy, loading included if it was tracked"
 
 
-def _devices(row: Mapping[str, str], component: str, where: str) -> tuple[tuple[DeviceFacts, ...], bool]:
-    """Return the devices; CodeCarbon writes several as ``2 x NAME``."""
-    if component != "gpu":
-        return (DeviceFacts(name=row.get("cpu_model") or None, type="cpu" if component == "cpu" else "other"),), True
-    name, _, rest = (row.get("gpu_model") or "").partition(" x ")
-    name = rest if name.isdigit() and rest else row.get("gpu_model") or None
-    count = ask.devices(row.get("gpu_count"), "gpu_count", where)
-    kind = "cuda" if name and name.startswith(("NVIDIA", "Tesla", "GeForce", "Quadro")) else "other"
-    return tuple(DeviceFacts(name=name, type=kind) for _ in range(count or 1)), bool(count)
+class Row(Part):
+    """One row of the table."""
+
+    run_id: str
+    task_name: Text = None
+    timestamp: Time = None
+    duration: Number
+    gpu_energy: Number
+    cpu_energy: Number
+    ram_energy: Number
+    energy_consumed: Number
+    gpu_power: Number = None
+    cpu_power: Number = None
+    ram_power: Number = None
+    gpu_count: DeviceCount = None
+    gpu_model: Text = None
+    cpu_count: Whole = None
+    cpu_model: Text = None
+    ram_total_size: Number = None
+    os: Text = None
+    python_version: Text = None
+    codecarbon_version: Text = None
+    tracking_mode: Text = None
+
+    def energy(self, component: str) -> float | None:
+        """Return the energy of a component in kWh."""
+        return getattr(self, ENERGIES[component])
+
+    def contradiction(self) -> str:
+        """Return how the parts and their sum disagree, or an empty text."""
+        parts, total = [self.energy(part) for part in ("gpu", "cpu", "ram")], self.energy_consumed
+        if None in (*parts, total) or abs(sum(parts) - total) <= _SUM_AGREES * abs(total):
+            return ""
+        return f"gpu_energy + cpu_energy + ram_energy is {sum(parts):g}, and energy_consumed {total:g}"
+
+    def power_agrees(self) -> bool:
+        """Say whether some component's energy over time is the power that the row states, in kWh."""
+        powers = [(self.energy(part), getattr(self, f"{part}_power")) for part in ("gpu", "cpu", "ram")]
+        return any(
+            self.duration and power and energy and abs(energy * 3.6e6 / self.duration / power - 1) < _POWER_AGREES
+            for energy, power in powers
+        )
 
 
-def _host(row: Mapping[str, str], where: str) -> HostFacts:
-    gib = ask.number(row.get("ram_total_size"), "ram_total_size", where)
-    version = row.get("codecarbon_version")
-    return HostFacts(
-        processor=row.get("cpu_model") or None,
-        cores=ask.whole(row.get("cpu_count"), "cpu_count", where),
-        memory_bytes=round(gib * 2**30) if gib else None,
-        system=row.get("os") or None,
-        python=row.get("python_version") or None,
-        packages={"codecarbon": version} if version else {},
+def read(source: Source, asked: Asked) -> list[Session]:
+    """Return one session a run, or a task of one; model, task and queries are asked for."""
+    rows = [(where, parse(Row, cells, where)) for where, cells in source.rows]
+    for where, row in rows:
+        if contradiction := row.contradiction():
+            raise FormatError(f"{where}: {contradiction}; the row contradicts itself")
+    agreeing = sum(row.power_agrees() for _, row in rows)
+    shown = f"; in {agreeing} of {len(rows)} rows energy over duration in kWh is the stated power" if agreeing else ""
+    unit = settle(Unit("kWh", f"CodeCarbon's unit, by its column names{shown}"), asked.unit, source.name)
+    component = rated_component(asked, {part: [row.energy(part) for _, row in rows] for part in ENERGIES}, source.name)
+    if asked.model_column is not None and asked.model_column not in source.columns:
+        known = ", ".join(sorted(source.columns))
+        raise FormatError(f"{source.name} has no column {asked.model_column!r}; it has {known}")
+    cells = dict(source.rows)
+    return [_session(row, cells[where], where, several, unit, component, asked) for where, row, several in _runs(rows)]
+
+
+def _runs(rows: list[tuple[str, Row]]) -> list[tuple[str, Row, bool]]:
+    """Return the rows that stand for a run: of sums that grow under one id the last, of separate tasks each."""
+    found = []
+    for _, group in groupby(sorted(rows, key=lambda each: each[1].run_id), key=lambda each: each[1].run_id):
+        same = list(group)
+        growing = all(_grows(before, after) for (_, before), (_, after) in pairwise(same))
+        last = [same[-1]] if growing else same
+        found += [(where, row, len(last) > 1 or row.task_name is not None) for where, row in last]
+    order = {where: number for number, (where, _) in enumerate(rows)}
+    return sorted(found, key=lambda each: order[each[0]])
+
+
+def _grows(before: Row, after: Row) -> bool:
+    """Say whether a row is the same tracker's sum some time on, not another task of it."""
+    pairs = [(before.duration, after.duration), *((before.energy(p), after.energy(p)) for p in ENERGIES)]
+    return before.task_name == after.task_name and all((old or 0.0) <= (new or 0.0) for old, new in pairs)
+
+
+def _session(
+    row: Row, cells: dict[str, str], where: str, several: bool, unit: Unit, component: str, asked: Asked
+) -> Session:
+    joules = {part: unit.joules(row.energy(part)) for part in ENERGIES}
+    devices, counted, note = _devices(row, component)
+    part = (row.task_name or where.rpartition(", ")[2]) if several else ""
+    return Session(
+        model=model_name(asked, cells[asked.model_column] if asked.model_column else None, where),
+        task=task_name(asked, None, where),
+        queries=query_count(asked, None, where),
+        runs=(
+            {
+                "total": Measure(
+                    energy_j=joules[component],
+                    duration_s=row.duration or None,
+                    others={part: j for part, j in joules.items() if part != component and j is not None},
+                )
+            },
+        ),
+        unit=unit,
+        meter=("codecarbon", f"column {ENERGIES[component]}"),
+        component=component,
+        row=f"run {row.run_id}, {where.rpartition(', ')[2]}",
+        run_id=f"{row.run_id} {part}".strip(),
+        part=part,
+        devices=devices,
+        devices_counted=counted,
+        protocol={"tracking_mode": row.tracking_mode} if row.tracking_mode else {},
+        host=HostFacts(
+            processor=row.cpu_model,
+            cores=row.cpu_count,
+            memory_bytes=round(row.ram_total_size * 2**30) if row.ram_total_size else None,
+            system=row.os,
+            python=row.python_version,
+            packages={"codecarbon": row.codecarbon_version} if row.codecarbon_version else {},
+        ),
+        created_utc=row.timestamp,
+        notes=tuple(filter(None, (_NOTE, note))),
+        extra={"codecarbon": {name: cells[name] for name in _KEPT if cells.get(name)}},
     )
+
+
+def _devices(row: Row, component: str) -> tuple[tuple[DeviceFacts, ...], bool, str]:
+    """Return the devices, whether their number is stated, and what to note of them.
+
+    CodeCarbon writes several equal GPUs as ``2 x NAME``, and unlike ones with nothing between them: where one ends
+    cannot be told, so their names are not stated.
+    """
+    if component != "gpu":
+        return (DeviceFacts(name=row.cpu_model, type="cpu" if component == "cpu" else "other"),), True, ""
+    count, name, note = row.gpu_count or 1, row.gpu_model, ""
+    if name and len(re.findall(r"\d+ x ", name)) > 1:
+        name, note = None, f"unlike GPUs, whose names cannot be told apart: {name}"
+    elif name and (found := re.fullmatch(r"(\d+) x (.+)", name)):
+        name = found[2]
+    kind = "cuda" if name and name.startswith(("NVIDIA", "Tesla", "GeForce", "Quadro")) else "other"
+    return (
+        tuple(DeviceFacts(name=name, type=kind if name else "not stated") for _ in range(count)),
+        bool(row.gpu_count),
+        note,
+    )
+
+
+def _recognises(source: Source) -> bool:
+    return source.columns >= {*ENERGIES.values(), "duration", "run_id"}
+
+
+FORMATS = (Format("codecarbon", "CodeCarbon emissions.csv", _recognises, read),)

@@ -30,18 +30,17 @@ def import_(
     component: Annotated[
         str | None, typer.Option(help="Whose energy is rated: gpu (default), cpu, ram, total.")
     ] = None,
-    model_column: Annotated[str | None, typer.Option(help="Column of a CSV that names the model.")] = None,
+    model_column: Annotated[str | None, typer.Option(help="Column of a table that names the model.")] = None,
     cohort: Annotated[str | None, typer.Option(help="A name that sets these records apart from others.")] = None,
-    leave_out_invalid: Annotated[bool, typer.Option(help="Leave runs with an invalid measure out, said.")] = False,
-    format: Annotated[str | None, typer.Option(help="A name, or file.py:Class; by default the file shows it.")] = None,
+    leave_out_invalid: Annotated[bool, typer.Option(help="Drop invalid runs and list them in the record.")] = False,
+    format: Annotated[str | None, typer.Option(help="Name of the format; by default the file shows it.")] = None,
     output: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("results/imported"),
 ) -> None:
     """Read other programs' reports and tables into records of their own cohort, energy kind `imported`."""
     from energylab import formats
 
     asked = formats.Asked(unit, task, model, model_class, queries, component, model_column, cohort, leave_out_invalid)
-    found = formats.import_files(files, output, asked, format)
-    for line in _said(found):
+    for line in report(formats.import_files(files, output, asked, format)):
         typer.echo(line)
 
 
@@ -55,7 +54,7 @@ def export_card(
     grid_intensity: GridIntensity = None,
     output: Annotated[Path | None, typer.Option(help="File to write; by default the terminal.")] = None,
 ) -> None:
-    """Write the metadata of a Hugging Face model card: model-index and co2_eq_emissions."""
+    """Write the metadata of a Hugging Face model card: model-index, with the energy of inference."""
     from energylab import release as releases
     from energylab.formats.model_card import model_card
     from energylab.publish import emissions, page
@@ -68,13 +67,18 @@ def export_card(
 @export.command("table")
 def export_table(
     roots: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders of records: results/NAME.")],
-    output: Annotated[Path, typer.Option(help="Folder to write to.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write to; by default the CSV goes to the terminal.")
+    ] = None,
     format: Annotated[list[str] | None, typer.Option(help="csv or parquet; both by default.")] = None,
     name: Annotated[str, typer.Option(help="Name of the files.")] = "table",
 ) -> None:
-    """Write a study as CSV and Parquet, with a data dictionary of every column."""
+    """Write all records of a study as one tidy table, CSV and Parquet, with a data dictionary of every column."""
     from energylab.formats import study_table
 
+    if output is None:
+        typer.echo(study_table.csv_of(study_table.read(roots)), nl=False)
+        return
     for path in study_table.write(roots, output, tuple(format or study_table.FORMATS), name):
         typer.echo(path)
 
@@ -105,9 +109,10 @@ def _write(text: str, output: Path | None) -> None:
     typer.echo(output)
 
 
-def _said(found: Iterable) -> Iterable[str]:
+def report(found: Iterable) -> Iterable[str]:
     """Yield what was imported: by file its format, unit and figures, then what is missing."""
     from energylab.formats import Imported
+    from energylab.publish.text import plural
 
     sessions = [each for each in found if isinstance(each, Imported)]
     for source in dict.fromkeys(each.source for each in sessions):
@@ -116,57 +121,46 @@ def _said(found: Iterable) -> Iterable[str]:
         if not isinstance(each, Imported):
             yield f"{each.source}: agrees with {each.report}, which is the session"
     new = sum(each.new for each in sessions)
-    yield f"{new} new records" + (f", {len(sessions) - new} were there already" if new < len(sessions) else "")
+    yield plural(new, "new record") + (f", {len(sessions) - new} there already" if new < len(sessions) else "")
 
 
 def _file(source: str, sessions: list) -> Iterable[str]:
-    from energylab.publish import text
+    from energylab.publish.text import one_line, plural
 
     origin = sessions[0].record.extra["import"]
-    yield f"{text.one_line(source)}: {sessions[0].format}, {text.plural(len(sessions), 'session')}"
-    yield f"  unit: {origin['unit']}, by {text.one_line(origin['unit_proof'])}"
+    yield f"{one_line(source)}: {sessions[0].format}, {plural(len(sessions), 'session')}"
+    yield f"  unit: {origin['unit']}, by {one_line(origin['unit_proof'])}"
     for each in sessions:
         yield from _session(each)
     lacking = Counter(name for each in sessions for name in each.record.missing)
     everywhere = [name for name, count in lacking.items() if count == len(sessions)]
     yield f"  not stated, and left open: {', '.join(everywhere)}"
     for note in dict.fromkeys(note for each in sessions for note in each.record.extra["import"]["notes"]):
-        yield f"  note: {text.one_line(note)}"
+        yield f"  note: {one_line(note)}"
 
 
 def _session(each) -> Iterable[str]:
-    from energylab.formats.totals import RATED
-    from energylab.publish import text
+    from energylab.formats.common import RATED
+    from energylab.publish.text import KIND_WORDS, one_line
 
-    record, rated = each.record, each.rated
+    record, rated, left_out = each.record, each.rated, each.record.extra["import"]["left_out"]
     place = f" (class {record.model.model_class})" if record.model.model_class else ""
-    yield f"  {text.one_line(record.model.name)}, {record.task.name}{place}: {_figure(each)}"
-    for total in each.totals:
-        if total.invalid:
-            what = "rated energy" if total.phase == RATED else total.phase
-            yield (
-                f"    {what}: {total.invalid} of {total.measures} measures are zero, negative or otherwise invalid; "
-                f"with them {_wh(total.with_wh)}, without them {_wh(total.without_wh)}{_shift(total)}"
-            )
+    value = _wh(rated.without_wh if left_out else rated.with_wh)
+    figure = f"{value} per 1,000 queries ({KIND_WORDS['imported']})"
+    none = "" if record.valid else f"no figure ({KIND_WORDS['imported']}): {record.reasons[0]}"
+    yield f"  {one_line(record.model.name)}, {record.task.name}{place}: {none or figure}"
+    for total in [total for total in each.totals if total.invalid]:
+        what = "rated energy" if total.phase == RATED else total.phase
+        shift = "" if total.shift is None else f" ({100 * total.shift:+.1f} % from the invalid ones)"
+        yield (
+            f"    {what}: {total.invalid} of {total.measures} measures are zero, negative or otherwise invalid; "
+            f"with them {_wh(total.with_wh)}, without them {_wh(total.without_wh)}{shift}"
+        )
     if rated.invalid and not record.valid:
-        yield "    the record is invalid and is not rated; --leave-out-invalid keeps the other runs and says so"
-    if record.extra["import"]["left_out"]:
-        yield f"    {len(record.extra['import']['left_out'])} runs were left out, as asked"
-
-
-def _figure(each) -> str:
-    from energylab.publish import text
-
-    if not each.record.valid:
-        return f"no figure ({text.KIND_WORDS['imported']}): {each.record.reasons[0]}"
-    rated = each.rated
-    value = rated.without_wh if each.record.extra["import"]["left_out"] else rated.with_wh
-    return f"{_wh(value)} per 1,000 queries ({text.KIND_WORDS['imported']})"
+        yield "    the record is invalid and is not rated; --leave-out-invalid keeps the other runs and lists these"
+    if left_out:
+        yield f"    {len(left_out)} runs were left out, as asked"
 
 
 def _wh(value: float | None) -> str:
     return "no figure" if value is None else f"{value:.6g} Wh"
-
-
-def _shift(total) -> str:
-    return "" if total.shift is None else f" ({100 * total.shift:+.1f} % from the invalid ones)"

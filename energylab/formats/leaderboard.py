@@ -13,14 +13,28 @@ https://huggingface.co/spaces/AIEnergyScore/Leaderboard, files ``data/energy/TAS
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter, defaultdict
 
 from energylab import published
 from energylab.errors import FormatError
-from energylab.formats import ask
-from energylab.formats.session import Asked, Measure, Session
-from energylab.formats.source import Source
-from energylab.formats.units import JOULES, Unit, named, settle
+from energylab.formats.common import (
+    JOULES,
+    Asked,
+    Measure,
+    Number,
+    Part,
+    Session,
+    Text,
+    Unit,
+    Whole,
+    model_class,
+    model_name,
+    parse,
+    settle,
+    task_name,
+    unit_named,
+)
+from energylab.formats.importing import Format, Source
 
 #: Queries that a leaderboard's energy is of.
 QUERIES = 1000
@@ -35,45 +49,58 @@ _NAMED = re.compile(r"(?:^|_)(?P<unit>wh|kwh|j)_per_1000(?:_queries)?$")
 _UNNAMED = "total_gpu_energy"
 
 
-class Leaderboard:
-    """Reader of a leaderboard's table."""
+class Row(Part):
+    """One row of the table, its energy under one name."""
 
-    name = "leaderboard"
-    title = "leaderboard CSV (model and total_gpu_energy, or an energy column that names its unit)"
+    energy: Number
+    task: Text = None
+    model_class: Text = None
+    energy_score: Whole = None
 
-    def recognises(self, source: Source) -> bool:
-        """Say whether a file is such a table."""
-        return "model" in source.columns and _column(source) is not None
 
-    def read(self, source: Source, asked: Asked) -> list[Session]:
-        """Return one session a row; a model that is listed twice keeps both figures, under two names."""
-        column = _column(source)
-        unit = _unit(source, column, asked)
-        seen: dict[tuple, int] = {}
-        return [self._row(n, row, column, unit, asked, source, seen) for n, row in enumerate(source.rows, start=2)]
-
-    def _row(
-        self, number: int, row: Mapping[str, str], column: str, unit: Unit, asked: Asked, source: Source, seen: dict
-    ) -> Session:
-        where = f"{source.name}, row {number}"
-        name = ask.model(Asked(model=None), row[asked.model_column or "model"], where)
-        task = ask.task(asked, row.get("task") or None, where)
-        model_class = _model_class(row, where)
-        entry = seen[task, model_class, name] = seen.get((task, model_class, name), 0) + 1
-        value = ask.number(row[column], column, where)
-        stars = ask.whole(row.get("energy_score") or row.get("published_stars"), "energy_score", where)
-        return Session(
-            model=name if entry == 1 else f"{name} (entry {entry})",
-            task=task,
-            queries=QUERIES,
-            runs=({"total": Measure(None if value is None else unit.joules(value))},),
-            unit=unit,
-            meter=("leaderboard", f"column {column}, per 1,000 queries"),
-            row=f"row {number}",
-            facts={"model_class": model_class},
-            notes=("a leaderboard's figure: of how many queries and runs it is the mean is not stated",),
-            extra={} if stars is None else {"stated_stars": stars},
+def read(source: Source, asked: Asked) -> list[Session]:
+    """Return one session a row; a model that is listed twice with two figures keeps both, under two names."""
+    column, name = _column(source), asked.model_column or "model"
+    if name not in source.columns:
+        raise FormatError(f"{source.name} has no column {name!r}; it has {', '.join(sorted(source.columns))}")
+    rows = [(where, _row(cells, column, where), cells[name]) for where, cells in source.rows]
+    unit = _unit(source.name, column, [(row, model) for _, row, model in rows], asked)
+    seen: dict[tuple, list[float | None]] = defaultdict(list)
+    sessions = []
+    for where, row, listed in rows:
+        task, size = task_name(asked, row.task, where), model_class(row.model_class, where)
+        model = model_name(Asked(), listed, where)
+        entries = seen[task, size, model]
+        entries += [] if row.energy in entries else [row.energy]
+        number = entries.index(row.energy) + 1
+        sessions.append(
+            Session(
+                model=model if number == 1 else f"{model} (entry {number})",
+                task=task,
+                queries=QUERIES,
+                runs=({"total": Measure(unit.joules(row.energy))},),
+                unit=unit,
+                meter=("leaderboard", f"column {column}, per 1,000 queries"),
+                row=where.rpartition(", ")[2],
+                facts={"model_class": size},
+                notes=("a leaderboard's figure: of how many queries and runs it is the mean is not stated",),
+                extra={} if row.energy_score is None else {"stated_stars": row.energy_score},
+            )
         )
+    return sessions
+
+
+def _row(cells: dict[str, str], column: str, where: str) -> Row:
+    stars = cells.get("energy_score") or cells.get("published_stars")
+    size = cells.get("model_class") or cells.get("class")
+    try:
+        return parse(
+            Row, {"energy": cells[column], "task": cells.get("task"), "model_class": size, "energy_score": stars}, where
+        )
+    except FormatError as error:
+        raise FormatError(
+            str(error).replace(": energy=", f": {column}=").replace(": stars=", ": energy_score=")
+        ) from None
 
 
 def _column(source: Source) -> str | None:
@@ -82,41 +109,35 @@ def _column(source: Source) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _model_class(row: Mapping[str, str], where: str) -> str | None:
-    """Return a row's model class; empty and ``NA`` mean that the task has none."""
-    text = (row.get("model_class") or row.get("class") or "").strip()
-    if text.upper() in ("", "NA", "N/A"):
-        return None
-    if text.upper() not in ("A", "B", "C"):
-        raise FormatError(f"{where}: class {text!r} is not known; allowed: A, B, C, or nothing")
-    return text.upper()
-
-
-def _unit(source: Source, column: str, asked: Asked) -> Unit:
-    match = _NAMED.search(column)
-    if match:
-        name = named(match["unit"])
-        return settle(Unit(name, f"column name {column}"), asked.unit, source.name)
+def _unit(where: str, column: str, rows: list[tuple[Row, str]], asked: Asked) -> Unit:
+    if match := _NAMED.search(column):
+        return settle(Unit(unit_named(match["unit"]), f"column name {column}"), asked.unit, where)
     why = f"column {column} says no unit, and too few of its models stand with the same energy in the published table"
-    return settle(_by_published(source, column), asked.unit, source.name, why)
+    return settle(_by_published(rows), asked.unit, where, why)
 
 
-def _by_published(source: Source, column: str) -> Unit | None:
+def _by_published(rows: list[tuple[Row, str]]) -> Unit | None:
     """Return the unit in which the table's models have their published energies; None unless enough do in one unit."""
-    known = {name: set() for name in published.load()["model"]}
-    for name, energy_j in published.load()[["model", "energy_j"]].itertuples(index=False):
-        known[name].add(energy_j)
-    shared: dict[str, int] = {}
-    matched: dict[str, int] = dict.fromkeys(JOULES, 0)
-    for number, row in enumerate(source.rows, start=2):
-        value = ask.number(row[column], column, f"{source.name}, row {number}")
-        if value is None or value <= 0 or row["model"] not in known:
-            continue
-        shared[row["model"]] = number
-        for unit, joules in JOULES.items():
-            matched[unit] += any(abs(value * joules / energy_j - 1) <= _SAME for energy_j in known[row["model"]])
-    best = max(matched, key=matched.__getitem__)
-    if matched[best] < _ENOUGH or 2 * matched[best] < len(shared):
+    known = published.load().groupby("model")["energy_j"].agg(set).to_dict()
+    shared = [(row.energy, known[model]) for row, model in rows if row.energy and model in known]
+    matched = Counter(
+        unit
+        for unit, joules in JOULES.items()
+        for value, energies_j in shared
+        if any(abs(value * joules / energy_j - 1) <= _SAME for energy_j in energies_j)
+    )
+    best, count = matched.most_common(1)[0] if matched else ("", 0)
+    if count < _ENOUGH or 2 * count < len(shared):
         return None
-    how = f"{matched[best]} of the {len(shared)} models it shares with the published table of 2025-02 have that energy"
-    return Unit(best, f"{how} in {best}")
+    how = (
+        f"{count} of the {len(shared)} models it shares with the published table of 2025-02 have that energy in {best}"
+    )
+    return Unit(best, how)
+
+
+def _recognises(source: Source) -> bool:
+    return "model" in source.columns and _column(source) is not None
+
+
+_TITLE = "leaderboard CSV (model and total_gpu_energy, or an energy column that names its unit)"
+FORMATS = (Format("leaderboard", _TITLE, _recognises, read),)

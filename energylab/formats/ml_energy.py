@@ -1,25 +1,38 @@
-"""ML.ENERGY's result files: what its leaderboard shows (of today and of 2023 to 2025), and its benchmark's raw results.
+"""ML.ENERGY's result files: what its leaderboard shows, and its benchmark's raw results.
 
-The leaderboard's files state joules in their field names (``energy_per_request_joules``, ``Energy/req (J)``), as a
-mean a request, image or video. Raw results say no unit; energy over time then shows it.
+The leaderboard's files state joules in their field names (``energy_per_request_joules``), as a mean a request, image or
+video; a task's file and a model's file hold the same runs. Raw results say no unit; energy over time then shows it.
 
 References
 ----------
-https://github.com/ml-energy/leaderboard, ``public/data``; https://github.com/ml-energy/leaderboard-v2, ``data``;
-https://github.com/ml-energy/benchmark, ``docs/analyzing-results.md``, ``mlenergy/benchmark/llm/benchmark.py`` and
-``diffusion/benchmark.py``.
+https://github.com/ml-energy/leaderboard, ``public/data``; https://github.com/ml-energy/benchmark,
+``docs/analyzing-results.md``, ``mlenergy/benchmark/llm/benchmark.py`` and ``diffusion/benchmark.py``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
 from typing import Any
 
-from energylab.formats import ask
-from energylab.formats.session import Asked, Measure, Session
-from energylab.formats.source import Source
-from energylab.formats.units import Unit, by_power, settle
+from energylab.formats.common import (
+    Asked,
+    DeviceCount,
+    Loose,
+    Measure,
+    Number,
+    Part,
+    Session,
+    Text,
+    Unit,
+    Whole,
+    by_power,
+    model_name,
+    parse,
+    query_count,
+    settle,
+    task_name,
+)
+from energylab.formats.importing import Format, Source
 from energylab.record import DeviceFacts
 
 _AVERAGE = "a mean per query: of how many queries it is the mean is not stated"
@@ -30,57 +43,104 @@ _SETTINGS = (
     "inference_steps", "tensor_parallel", "expert_parallel", "data_parallel", "ring_degree", "ulysses_degree",
 )  # fmt: skip
 
-_PER_QUERY = re.compile(r"energy_per_(request|image|video|generation)_joules")
-
-
-class Configurations:
-    """Reader of the leaderboard's task and model files: one energy a configuration."""
-
-    name = "ml-energy"
-    title = "ML.ENERGY leaderboard data (public/data/tasks/*.json, public/data/models/*.json)"
-
-    def recognises(self, source: Source) -> bool:
-        """Say whether a file is such data."""
-        content = source.json
-        rows = content.get("configurations") if isinstance(content, dict) else None
-        return isinstance(rows, list) and bool(rows) and _field(rows[0]) is not None
-
-    def read(self, source: Source, asked: Asked) -> list[Session]:
-        """Return one session a configuration."""
-        rows = source.json["configurations"]
-        return [self._session(n, {**_shared(source.json), **row}, source, asked) for n, row in enumerate(rows)]
-
-    def _session(self, number: int, row: Mapping[str, Any], source: Source, asked: Asked) -> Session:
-        where = f"{source.name}, configuration {number}"
-        field = _field(row)
-        settings = {**row, **ask.mapping(row.get("parallelization"), "parallelization", where)}
-        unit = settle(Unit("J", f"field name {field}"), asked.unit, where)
-        return Session(
-            model=ask.model(asked, row.get("model_id"), where),
-            task=ask.task(asked, row.get("task"), where),
-            queries=1,
-            runs=({_phase(field): _mean(row[field], field, unit, where)},),
-            unit=unit,
-            meter=("zeus", field),
-            row=f"configuration {number}",
-            facts={"parameters": _parameters(row, where), "dtype": row.get("weight_precision")},
-            settings=_settings(settings),
-            notes=(_AVERAGE,),
-            extra={"ml_energy": {name: row[name] for name in _KEPT if name in row}},
-            **_devices(row.get("gpu_model"), row.get("num_gpus"), where),
-        )
-
-
 #: Fields that are kept as they are.
 _KEPT = (
     "avg_power_watts", "avg_output_len", "avg_batch_size", "energy_per_token_joules", "median_itl_ms",
     "output_throughput_tokens_per_sec", "batch_latency_s", "activated_params_billions", "architecture", "nickname",
 )  # fmt: skip
 
+_PER_QUERY = re.compile(r"energy_per_(request|image|video|generation)_joules")
 
-def _shared(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a file says of all of its configurations."""
-    return {name: value for name, value in content.items() if not isinstance(value, (list, dict))}
+
+class Configuration(Part):
+    """One configuration of the leaderboard's data, with what its file says of all of them."""
+
+    energy: Number
+    model_id: Text = None
+    task: Text = None
+    gpu_model: Text = None
+    num_gpus: DeviceCount = None
+    total_params_billions: Number = None
+    weight_precision: Text = None
+    parallelization: Loose = {}
+
+
+class Served(Part):
+    """A served model's raw result, in steady state."""
+
+    model_id: Text
+    steady_state_energy: Number
+    steady_state_duration: Number
+    steady_state_energy_per_token: Number = None
+    completed: Whole = None
+    num_prompts: Whole = None
+    total_input_tokens: Whole = None
+    total_output_tokens: Whole = None
+    num_gpus: DeviceCount = None
+    gpu_model: Text = None
+    max_num_seqs: Whole = None
+    seed: Whole = None
+
+
+class Iteration(Part):
+    """One batch of a diffusion model."""
+
+    time: Number = None
+    gpu_energy: dict[str, Number] = {}
+
+    def measure(self) -> Measure:
+        """Return the energy over the GPUs in the file's unit, as if joules.
+
+        A GPU without a figure leaves the sum unknown; one that read zero or less beside others would hide in it.
+        """
+        values = list(self.gpu_energy.values())
+        known = bool(values) and None not in values
+        lost = [reason for value in values for reason in Measure(value).checked().reasons] if known else []
+        return Measure(sum(values) if known else None, self.time or None, reasons=tuple(dict.fromkeys(lost)))
+
+
+class Drawn(Part):
+    """A diffusion model's raw result."""
+
+    model_id: Text
+    total_energy: Number
+    total_time: Number = None
+    total_images: Whole = None
+    batch_size: Whole = None
+    height: Whole = None
+    width: Whole = None
+    seed: Whole = None
+    iteration_energy_measurements: list[Iteration] | None = None
+
+
+def read_configurations(source: Source, asked: Asked) -> list[Session]:
+    """Return one session a configuration."""
+    shared = {name: value for name, value in source.json.items() if not isinstance(value, (list, dict))}
+    rows = source.json["configurations"]
+    return [_configuration(n, row, shared, source, asked) for n, row in enumerate(rows)]
+
+
+def _configuration(number: int, row: Any, shared: dict[str, Any], source: Source, asked: Asked) -> Session:
+    where = f"{source.name}, configuration {number}"
+    field = _field(row) or _field(source.json["configurations"][0])
+    row = {**shared, **(row if isinstance(row, dict) else {})}
+    found = parse(Configuration, {**row, "energy": row.get(field)}, where)
+    unit = settle(Unit("J", f"field name {field}"), asked.unit, where)
+    billions = found.total_params_billions
+    return Session(
+        model=model_name(asked, found.model_id, where),
+        task=task_name(asked, found.task, where),
+        queries=1,
+        runs=({"call" if "image" in field or "video" in field else "generate": Measure(unit.joules(found.energy))},),
+        unit=unit,
+        meter=("zeus", field),
+        row=f"configuration {number}",
+        facts={"parameters": None if billions is None else round(billions * 1e9), "dtype": found.weight_precision},
+        settings=_settings({**row, **found.parallelization}),
+        notes=(_AVERAGE,),
+        extra={"ml_energy": {name: row[name] for name in _KEPT if name in row}},
+        **_devices(found.gpu_model, found.num_gpus),
+    )
 
 
 def _field(row: Any) -> str | None:
@@ -89,211 +149,93 @@ def _field(row: Any) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _phase(field: str) -> str:
-    """Return the phase that an energy covers: a served request is prefill and decode, which is generate here."""
-    return "call" if "image" in field or "video" in field else "generate"
-
-
-def _mean(value: Any, field: str, unit: Unit, where: str) -> Measure:
-    energy = ask.number(value, field, where)
-    return Measure(None if energy is None else unit.joules(energy))
-
-
-def _settings(row: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(row: dict[str, Any]) -> dict[str, Any]:
     found = {name: row[name] for name in _SETTINGS if row.get(name) is not None}
     if "batch_size" not in found and "max_num_seqs" in found:
         found["batch_size"] = found["max_num_seqs"]  # the server's limit of requests at a time
     return found
 
 
-def _parameters(row: Mapping[str, Any], where: str) -> int | None:
-    billions = ask.number(row.get("total_params_billions"), "total_params_billions", where)
-    return None if billions is None else round(billions * 1e9)
+def _devices(name: str | None, count: int | None) -> dict[str, Any]:
+    device = DeviceFacts(name=name, type="cuda" if name else "not stated")
+    return {"devices": (device,) * (count or 1), "devices_counted": bool(count)}
 
 
-def _devices(name: Any, count: Any, where: str) -> dict[str, Any]:
-    number = ask.devices(count, "number of GPUs", where)
-    device = DeviceFacts(name=name if isinstance(name, str) else None, type="cuda" if name else "not stated")
-    return {"devices": (device,) * (number or 1), "devices_counted": bool(number)}
-
-
-class Titled:
-    """Reader of the leaderboard's files of 2023 to 2025: one configuration a file, units in the field names."""
-
-    name = "ml-energy-v2"
-    title = "ML.ENERGY leaderboard data of 2023 to 2025 (one JSON file a configuration)"
-
-    _FIELD = re.compile(r"Energy/(req|request|image|video) \(J\)")
-
-    def recognises(self, source: Source) -> bool:
-        """Say whether a file is such data."""
-        content = source.json
-        return isinstance(content, dict) and "Model" in content and any(map(self._FIELD.fullmatch, content))
-
-    def read(self, source: Source, asked: Asked) -> list[Session]:
-        """Return the one session; the task is in the file's folder only, so it is asked for."""
-        content, where = source.json, source.name
-        field = next(name for name in content if self._FIELD.fullmatch(name))
-        unit = settle(Unit("J", f"field name {field!r}"), asked.unit, where)
-        tensor, pipeline = (ask.whole(content.get(name), name, where) for name in ("TP", "PP"))
-        gpus = tensor * pipeline if tensor and pipeline else None
-        batch = ask.whole(content.get("Batch size", content.get("Max BS (reqs)")), "batch size", where)
-        stated = {
-            "batch_size": batch,
-            "tensor_parallel": tensor,
-            "inference_steps": content.get("Denoising steps"),
-            "num_frames": content.get("Frames"),
-        }
-        return [
-            Session(
-                model=ask.model(asked, content["Model"], where),
-                task=ask.task(asked, None, where),
-                queries=1,
-                runs=({_phase(field): _mean(content[field], field, unit, where)},),
-                unit=unit,
-                meter=("zeus", field),
-                settings={name: value for name, value in stated.items() if value is not None},
-                notes=(_AVERAGE,),
-                extra={"ml_energy": content},
-                **_devices(content.get("GPU"), gpus, where),
-            )
-        ]
-
-
-class Results:
-    """Reader of the benchmark's ``results.json``: of a served model in steady state, or of a diffusion model."""
-
-    name = "ml-energy-results"
-    title = "ML.ENERGY benchmark results (results.json)"
-
-    def recognises(self, source: Source) -> bool:
-        """Say whether a file is such a result."""
-        content = source.json
-        served = {"model_id", "steady_state_energy", "steady_state_duration"}
-        drawn = {"model_id", "total_energy", "num_iterations"}
-        return isinstance(content, dict) and (served <= set(content) or drawn <= set(content))
-
-    def read(self, source: Source, asked: Asked) -> list[Session]:
-        """Return the one session of a result."""
-        return [_served(source, asked) if "steady_state_energy" in source.json else _drawn(source, asked)]
+def read_results(source: Source, asked: Asked) -> list[Session]:
+    """Return the one session of a raw result."""
+    read = _served if "steady_state_energy" in source.json else _drawn
+    return [read(source, asked)]
 
 
 def _served(source: Source, asked: Asked) -> Session:
     """Return a served model's session: steady-state energy per token times the tokens of all completed requests."""
-    content, where = source.json, source.name
-    energy, seconds, completed, tokens, wanted = (
-        ask.number(content.get(name), name, where)
-        for name in ("steady_state_energy", "steady_state_duration", "completed", "total_output_tokens", "num_prompts")
+    found, where = parse(Served, source.json, source.name), source.name
+    proved = by_power(
+        [(found.steady_state_energy, found.steady_state_duration)], found.num_gpus or 1, "steady_state_energy"
     )
-    per_token = ask.number(content.get("steady_state_energy_per_token"), "steady_state_energy_per_token", where)
-    gpus = ask.whole(content.get("num_gpus"), "num_gpus", where)
-    proved = by_power([(energy or 0.0, seconds or 0.0)], gpus or 1, "steady_state_energy")
     why = "nothing in the file names a unit, and energy over time fits none or several"
     unit = settle(proved, asked.unit, where, why)
-    known = None not in (per_token, tokens)
-    lost = wanted is not None and completed is not None and completed < wanted
+    per_token, tokens = found.steady_state_energy_per_token, found.total_output_tokens
+    lost = None not in (found.num_prompts, found.completed) and found.completed < found.num_prompts
     measure = Measure(
-        energy_j=unit.joules(per_token * tokens) if known else None,
-        input_tokens=ask.whole(content.get("total_input_tokens"), "total_input_tokens", where),
-        output_tokens=None if tokens is None else int(tokens),
+        energy_j=None if None in (per_token, tokens) else unit.joules(per_token * tokens),
+        input_tokens=found.total_input_tokens,
+        output_tokens=tokens,
         reasons=("failed_query",) if lost else (),
     )
+    steady = {"steady_state_energy": found.steady_state_energy, "steady_state_duration": found.steady_state_duration}
     return Session(
-        model=ask.model(asked, content["model_id"], where),
-        task=ask.task(asked, None, where),
-        queries=ask.queries(asked, None if completed is None else int(completed), where),
+        model=model_name(asked, found.model_id, where),
+        task=task_name(asked, None, where),
+        queries=query_count(asked, found.completed, where),
         runs=({"generate": measure},),
         unit=unit,
         meter=("zeus", "steady_state_energy_per_token x total_output_tokens"),
-        settings=_settings({**content, "batch_size": content.get("max_num_seqs")}),
-        seed=ask.whole(content.get("seed"), "seed", where),
+        settings=_settings({**source.json, "batch_size": found.max_num_seqs}),
+        seed=found.seed,
         notes=("energy per token of the steady state, applied to all tokens of all completed requests",),
-        extra={"ml_energy": {"steady_state_energy": energy, "steady_state_duration": seconds}},
-        **_devices(content.get("gpu_model"), gpus, where),
+        extra={"ml_energy": steady},
+        **_devices(found.gpu_model, found.num_gpus),
     )
 
 
 def _drawn(source: Source, asked: Asked) -> Session:
     """Return a diffusion model's session: every iteration is one batch, a run of as many queries."""
-    content, where = source.json, source.name
-    iterations = content.get("iteration_energy_measurements") or []
-    parts = [_iteration(each, n, where) for n, each in enumerate(iterations)]
-    total = ask.number(content["total_energy"], "total_energy", where)
-    images = ask.whole(content.get("total_images"), "total_images", where)
-    gpus = len(ask.mapping(iterations[0].get("gpu_energy"), "gpu_energy", where)) if iterations else None
-    timed = [
-        *((energy, seconds) for energy, seconds, reasons in parts if energy and not reasons),
-        (total or 0.0, ask.number(content.get("total_time"), "total_time", where) or 0.0),
-    ]
-    unit = settle(by_power(timed, gpus or 1, "energy"), asked.unit, where, "nothing in the file names a unit")
-    batch = ask.whole(content.get("batch_size"), "batch_size", where)
-    runs: Iterable[Measure] = (
-        Measure(None if energy is None else unit.joules(energy), seconds or None, reasons=reasons)
-        for energy, seconds, reasons in parts
-    )
-    if not parts:
-        runs = (Measure(None if total is None else unit.joules(total), timed[-1][1] or None),)
+    found, where = parse(Drawn, source.json, source.name), source.name
+    iterations = found.iteration_energy_measurements or []
+    parts = [each.measure() for each in iterations] or [Measure(found.total_energy, found.total_time or None)]
+    gpus = len(iterations[0].gpu_energy) if iterations else None
+    timed = [(part.energy_j, part.duration_s) for part in parts if not part.reasons]
+    proved = by_power([*timed, (found.total_energy, found.total_time)], gpus or 1, "energy")
+    unit = settle(proved, asked.unit, where, "nothing in the file names a unit")
     return Session(
-        model=ask.model(asked, content["model_id"], where),
-        task=ask.task(asked, None, where),
-        queries=ask.queries(asked, batch if parts else images, where),
-        runs=tuple({"call": measure} for measure in runs),
+        model=model_name(asked, found.model_id, where),
+        task=task_name(asked, None, where),
+        queries=query_count(asked, found.batch_size if iterations else found.total_images, where),
+        runs=tuple(
+            {"call": Measure(unit.joules(part.energy_j), part.duration_s, reasons=part.reasons)} for part in parts
+        ),
         unit=unit,
-        meter=("zeus", "iteration_energy_measurements" if parts else "total_energy"),
-        settings=_settings({**content, "image_height": content.get("height"), "image_width": content.get("width")}),
-        seed=ask.whole(content.get("seed"), "seed", where),
-        **_devices(None, gpus, where),
+        meter=("zeus", "iteration_energy_measurements" if iterations else "total_energy"),
+        settings=_settings({**source.json, "image_height": found.height, "image_width": found.width}),
+        seed=found.seed,
+        **_devices(None, gpus),
     )
 
 
-def _iteration(each: Any, number: int, where: str) -> tuple[float | None, float, tuple[str, ...]]:
-    """Return an iteration's energy over its GPUs, its seconds, and why it is invalid.
-
-    A GPU without a figure leaves the sum unknown; one that read zero or less beside others would hide in it.
-    """
-    place = f"{where}, iteration {number}"
-    boards = ask.mapping(ask.mapping(each, "iteration", place).get("gpu_energy"), "gpu_energy", place)
-    energies = [ask.number(value, "gpu_energy", place) for value in boards.values()]
-    seconds = ask.number(each.get("time"), "time", place) or 0.0
-    if not energies or None in energies:
-        return None, seconds, ()
-    lost = [reason for energy in energies for reason in Measure(energy).checked().reasons]
-    return sum(energies), seconds, tuple(dict.fromkeys(lost))
+def _is_data(source: Source) -> bool:
+    rows = source.json.get("configurations") if isinstance(source.json, dict) else None
+    return isinstance(rows, list) and bool(rows) and _field(rows[0]) is not None
 
 
-class Table:
-    """Reader of the leaderboard's tables of 2023: ``model,throughput,response_length,latency,energy``."""
+def _is_result(source: Source) -> bool:
+    served = {"model_id", "steady_state_energy", "steady_state_duration"}
+    drawn = {"model_id", "total_energy", "num_iterations"}
+    return isinstance(source.json, dict) and (served <= set(source.json) or drawn <= set(source.json))
 
-    name = "ml-energy-2023"
-    title = "ML.ENERGY leaderboard CSV of 2023 (model, response_length, latency, energy)"
 
-    _NEEDED = frozenset({"model", "response_length", "latency", "energy"})
-
-    def recognises(self, source: Source) -> bool:
-        """Say whether a file is such a table."""
-        return source.columns >= self._NEEDED
-
-    def read(self, source: Source, asked: Asked) -> list[Session]:
-        """Return one session a row: the mean of a request, answered alone on one GPU."""
-        places = [f"{source.name}, row {number}" for number in range(2, len(source.rows) + 2)]
-        values = [
-            tuple(ask.number(row[name], name, where) for name in ("energy", "latency"))
-            for row, where in zip(source.rows, places, strict=True)
-        ]
-        proved = by_power([pair for pair in values if None not in pair], 1, "energy")
-        unit = settle(
-            proved, asked.unit, source.name, "column energy says no unit, and energy over latency fits none or several"
-        )
-        return [
-            Session(
-                model=ask.model(Asked(), row["model"], where),
-                task=ask.task(asked, None, where),
-                queries=1,
-                runs=({"generate": Measure(None if energy is None else unit.joules(energy), seconds)},),
-                unit=unit,
-                meter=("zeus", "column energy"),
-                row=where.rpartition(", ")[2],
-                notes=(_AVERAGE,),
-            )
-            for row, (energy, seconds), where in zip(source.rows, values, places, strict=True)
-        ]
+_TITLE = "ML.ENERGY leaderboard data (public/data/tasks/*.json, public/data/models/*.json)"
+FORMATS = (
+    Format("ml-energy", _TITLE, _is_data, read_configurations),
+    Format("ml-energy-results", "ML.ENERGY benchmark results (results.json)", _is_result, read_results),
+)

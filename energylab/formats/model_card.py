@@ -1,4 +1,6 @@
-"""A Hugging Face model card's metadata: ``model-index`` with the energy, and ``co2_eq_emissions``.
+"""A Hugging Face model card's metadata: ``model-index`` with energy and emissions of inference as results.
+
+The hub's field ``co2_eq_emissions`` is of training, and is left alone.
 
 References
 ----------
@@ -10,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from energylab.formats.ask import HUB_TASKS
+from energylab.formats.common import HUB_TASKS
 from energylab.publish import text
 from energylab.publish.emissions import Grid
 from energylab.release import RatedCohort, RatedModel, Release, significant
@@ -40,15 +42,11 @@ def model_card(release: Release, cohort: RatedCohort, model: RatedModel, grid: G
     """
     from huggingface_hub import ModelCardData
 
-    data = ModelCardData(
-        model_name=text.one_line(model.model),
-        eval_results=_results(release, cohort, model),
-        co2_eq_emissions=_emissions(release, cohort, model, grid),
-    )
+    data = ModelCardData(model_name=text.one_line(model.model), eval_results=_results(release, cohort, model, grid))
     return f"---\n{data.to_yaml()}\n---\n"
 
 
-def _results(release: Release, cohort: RatedCohort, model: RatedModel) -> list[Any]:
+def _results(release: Release, cohort: RatedCohort, model: RatedModel, grid: Grid) -> list[Any]:
     """Return the energy, the stars and the quality as results of one task on one data set."""
     from huggingface_hub import EvalResult
 
@@ -61,6 +59,7 @@ def _results(release: Release, cohort: RatedCohort, model: RatedModel) -> list[A
             "metric_args": _args(release, cohort, model),
         }
     ]
+    metrics.append(_emissions(model, grid))
     if model.stars is not None:
         metrics.append(
             {
@@ -118,16 +117,11 @@ def _hardware(cohort: RatedCohort) -> str:
     return text.one_line(key_facts(cohort.cohort).get("device") or cohort.device or _UNSTATED)
 
 
-def _emissions(release: Release, cohort: RatedCohort, model: RatedModel, grid: Grid) -> dict[str, Any]:
-    """Return the emissions of 1,000 queries; what the grid and the energy are stands in their source."""
-    source = (
-        f"inference, not training: 1,000 queries of {text.task_title(cohort.task)} at "
-        f"{text.figure(model.energy_wh)} Wh ({cohort.energy_kind}, energylab release {release.name}) and "
-        f"{grid.g_per_kwh:.4g} g CO2e per kWh ({grid.source})"
-    )
+def _emissions(model: RatedModel, grid: Grid) -> dict[str, Any]:
+    """Return the emissions of 1,000 queries as a result; the grid that is assumed stands beside them."""
     return {
-        "emissions": significant(grid.grams(model.energy_wh), _DIGITS),
-        "source": text.one_line(source),
-        "geographical_location": grid.name,
-        "hardware_used": _hardware(cohort),
+        "metric_type": "co2_eq_inference",
+        "metric_name": "Emissions of 1,000 queries in g CO2e, inference alone",
+        "metric_value": significant(grid.grams(model.energy_wh), _DIGITS),
+        "metric_args": {"g_per_kwh": grid.g_per_kwh, "grid": text.one_line(grid.name), "source": grid.source},
     }

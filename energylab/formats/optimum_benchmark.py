@@ -14,16 +14,40 @@ https://github.com/huggingface/optimum-benchmark: ``trackers/energy.py``, ``scen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from statistics import fmean
 from typing import Any
 
 from energylab.errors import FormatError
-from energylab.formats import ask, optimum_facts
-from energylab.formats.session import Asked, Measure, Session
-from energylab.formats.source import Source
-from energylab.formats.units import Unit, named, settle
+from energylab.formats.common import (
+    CLOSE,
+    COMPONENTS,
+    NO_HOST,
+    Asked,
+    DeviceCount,
+    Loose,
+    Measure,
+    Number,
+    Part,
+    Session,
+    Text,
+    Unit,
+    Whole,
+    model_name,
+    parse,
+    query_count,
+    rated_component,
+    settle,
+    task_name,
+    unit_named,
+)
+from energylab.formats.importing import Format, Source
+from energylab.record import DeviceFacts, HostFacts
 
 NAME = "optimum-benchmark"
+
+#: What a report of this workbench's own says of itself, beside its phases.
+OWN = "energylab"
 
 #: Targets of a report, by the phase they are here; the scenarios spell preprocessing in two ways.
 PHASES = {
@@ -40,26 +64,121 @@ PHASES = {
 #: A sum of prefill and decode so small against them is a difference that began as zero.
 _ROUNDING = 1e-9
 
-#: How far a mean may be from its parts, and a number of queries from a whole one, before a report contradicts itself.
-_CLOSE = 1e-6
+#: Packages whose versions the configuration's environment states.
+_PACKAGES = ("optimum_benchmark", "transformers", "accelerate", "diffusers", "optimum", "timm", "peft")
 
 
-class OptimumBenchmark:
-    """Reader of ``benchmark_report.json``, and of ``benchmark.json``, which holds the configuration too."""
+class Energy(Part):
+    """An energy by component; repeats may stand inside it."""
 
-    name = NAME
-    title = "optimum-benchmark report (benchmark_report.json, benchmark.json)"
+    unit: str | None = None
+    cpu: Number = None
+    ram: Number = None
+    gpu: Number = None
+    total: Number = None
+    measures: list[Energy] | None = None
 
-    def recognises(self, source: Source) -> bool:
-        """Say whether a file is such a report."""
-        report = _report(source.json)
-        targets = [report[name] for name in PHASES if name in report] if isinstance(report, dict) else []
-        energies = [target.get("energy") for target in targets if isinstance(target, dict)]
-        return any(isinstance(energy, dict) and "gpu" in energy for energy in energies)
 
-    def read(self, source: Source, asked: Asked) -> list[Session]:
-        """Return the one session of a report."""
-        return [_session(source, asked)]
+class Efficiency(Part):
+    """Samples or tokens per energy."""
+
+    unit: Text = None
+    value: Number = None
+
+
+class Latency(Part):
+    """Seconds, one value a repeat."""
+
+    unit: Text = None
+    values: list[Number] | None = None
+
+
+class Target(Part):
+    """One phase of a report."""
+
+    energy: Energy | None = None
+    latency: Latency | None = None
+    efficiency: Efficiency | None = None
+    measures: list[Energy] | None = None
+
+    def repeats(self) -> list[Energy]:
+        """Return the energies of the repeats, beside the mean or inside it; the one energy where there are none."""
+        return self.measures or self.energy.measures or [self.energy]
+
+    def count(self, *units: str) -> int | None:
+        """Return the whole number that an efficiency in one of some units is of, over the energy of all components."""
+        efficiency, total = self.efficiency, self.energy.total
+        if efficiency is None or efficiency.unit not in units or not total or not efficiency.value:
+            return None
+        count = efficiency.value * total
+        whole = abs(count - round(count)) <= CLOSE * max(count, 1)
+        return round(count) if whole and round(count) >= 1 else None
+
+    def duration_s(self, run: int) -> float | None:
+        """Return how long a repeat took, where there are as many latencies as energies."""
+        values = self.latency.values if self.latency and self.latency.unit == "s" else None
+        if not values or len(values) != len(self.repeats()):
+            return None
+        value = values[run if len(values) > 1 else 0]
+        return value if (value or 0) > 0 else None
+
+
+class Configuration(Part):
+    """What the configuration beside a report states; nothing where there is none."""
+
+    backend: Loose = {}
+    scenario: Loose = {}
+    environment: Loose = {}
+
+    @property
+    def samples(self) -> int | None:
+        """The number of queries of a pass over the data; scenarios without data have none."""
+        kind = str(self.scenario.get("_target_", self.scenario.get("name", ""))).lower().replace("_", "")
+        value = self.scenario.get("num_samples")
+        return value if "energystar" in kind and isinstance(value, int) and not isinstance(value, bool) else None
+
+
+class Itself(Part):
+    """What a report of this workbench says of itself."""
+
+    model: Text = None
+    model_class: Text = None
+    task: Text = None
+    queries: Whole = None
+    data: Text = None
+    batch_size: Whole = None
+    dtype: Text = None
+    device: Text = None
+    device_type: Text = None
+    devices: DeviceCount = None
+
+
+def read(source: Source, asked: Asked) -> list[Session]:
+    """Return the one session of a report."""
+    where, report = source.name, _report(source.json)
+    targets = {PHASES[name]: parse(Target, report[name], f"{where}, {name}") for name in report if name in PHASES}
+    targets = {phase: target for phase, target in targets.items() if target.energy is not None}
+    config = _configuration(source)
+    unit = settle(_unit(targets, where), asked.unit, where)
+    for phase, target in targets.items():
+        _check_mean(target, phase, where)
+    component = _component(asked, targets, config, where)
+    queries = query_count(asked, _queries(targets, config, where), where)
+    runs, once = _runs(targets, unit, component, queries, where)
+    note = f"measured once and counted in each of the {len(runs)} runs: {', '.join(once)}"
+    session = Session(
+        model=model_name(asked, config.backend.get("model"), where),
+        task=task_name(asked, config.backend.get("task"), where),
+        queries=queries,
+        runs=runs,
+        unit=unit,
+        meter=("codecarbon", f"energy.{component} of each phase"),
+        component=component,
+        as_named={p: tuple(unit.joules(getattr(e, component)) for e in t.repeats()) for p, t in targets.items()},
+        notes=(note,) if once else (),
+        **_known(config, component),
+    )
+    return [session]
 
 
 def _report(content: Any) -> Any:
@@ -68,170 +187,206 @@ def _report(content: Any) -> Any:
     return content
 
 
-def _session(source: Source, asked: Asked) -> Session:
-    targets = {
-        PHASES[name]: ask.mapping(target, name, source.name)
-        for name, target in _report(source.json).items()
-        if name in PHASES and ask.mapping(target, name, source.name).get("energy")
-    }
-    config = optimum_facts.configuration(source)
-    unit = settle(_unit(targets, source.name), asked.unit, source.name)
-    energies = {phase: _energies(target, phase, source.name) for phase, target in targets.items()}
-    component = _component(asked, energies, config, source.name)
-    queries = ask.queries(asked, _queries(targets, config, source.name), source.name)
-    runs = _Runs(energies, targets, unit, component, queries)
-    return Session(
-        model=ask.model(asked, optimum_facts.model(config), source.name),
-        task=ask.task(asked, optimum_facts.task(config), source.name),
-        queries=queries,
-        runs=runs.phases(),
-        unit=unit,
-        meter=("codecarbon", f"energy.{component} of each phase"),
-        component=component,
-        as_named=runs.as_named(),
-        notes=runs.notes(),
-        **optimum_facts.known(config, component),
-    )
-
-
-def _unit(targets: Mapping[str, Any], where: str) -> Unit | None:
+def _unit(targets: dict[str, Target], where: str) -> Unit | None:
     """Return the unit that every energy of the report states."""
-    units = {energy.get("unit") for target in targets.values() for energy in [target["energy"], *_repeats(target)]}
+    units = {energy.unit for target in targets.values() for energy in (target.energy, *target.repeats())}
     if len(units) != 1:
         raise FormatError(f"{where} mixes units ({', '.join(sorted(map(str, units)))}); correct the file")
     stated = units.pop()
-    return None if stated is None else Unit(named(str(stated)), f"field energy.unit says {stated!r}")
+    return None if stated is None else Unit(unit_named(stated), f"field energy.unit says {stated!r}")
 
 
-def _repeats(target: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the repeats of a target, beside its energy or inside it; none where it was measured once."""
-    return target.get("measures") or target["energy"].get("measures") or []
-
-
-def _energies(target: Mapping[str, Any], phase: str, where: str) -> list[dict[str, float | None]]:
-    """Return one energy by component for every repeat, in the file's unit; checks that their mean is the one stated."""
-    parts = [
-        {name: ask.number(energy.get(name), f"{phase} energy.{name}", where) for name in ask.COMPONENTS}
-        for energy in _repeats(target) or [target["energy"]]
-    ]
-    for name in ask.COMPONENTS:
-        mean, values = ask.number(target["energy"].get(name), name, where), [part[name] for part in parts]
+def _check_mean(target: Target, phase: str, where: str) -> None:
+    """Refuse a target whose repeats do not have the mean that it states."""
+    for name in COMPONENTS:
+        mean, values = getattr(target.energy, name), [getattr(energy, name) for energy in target.repeats()]
         if mean is None or None in values:
             continue
-        largest = max(map(abs, values))
-        if abs(sum(values) / len(values) - mean) > _CLOSE * max(largest, abs(mean)):
+        if abs(fmean(values) - mean) > CLOSE * max(*map(abs, values), abs(mean)):
             raise FormatError(
                 f"{where}: {phase} energy.{name} is {mean:g}, and its {len(values)} measures have the mean "
-                f"{sum(values) / len(values):g}; the file contradicts itself, get it again"
+                f"{fmean(values):g}; the file contradicts itself, get it again"
             )
-    return parts
 
 
-def _component(asked: Asked, energies: Mapping[str, list], config: Mapping[str, Any], where: str) -> str:
-    values = {name: [part[name] for parts in energies.values() for part in parts] for name in ask.COMPONENTS}
-    if optimum_facts.device_type(config) == "cpu" and asked.component is None:
+def _component(asked: Asked, targets: dict[str, Target], config: Configuration, where: str) -> str:
+    if config.backend.get("device") == "cpu" and asked.component is None:
         raise FormatError(
             f"{where}: the model ran on a CPU, where no GPU is metered; say --component cpu, ram or total"
         )
-    return ask.component(asked, values, where)
+    energies = [energy for target in targets.values() for energy in target.repeats()]
+    return rated_component(asked, {name: [getattr(e, name) for e in energies] for name in COMPONENTS}, where)
 
 
-def _queries(targets: Mapping[str, Any], config: Mapping[str, Any], where: str) -> int | None:
-    """Return how many queries the energies are of: efficiency x total, or the configuration's number of samples.
-
-    Raises
-    ------
-    FormatError
-        If phases differ, or the configuration says another number.
-    """
-    found = {}
-    for phase, target in targets.items():
-        efficiency, total = target.get("efficiency") or {}, target["energy"].get("total")
-        if efficiency.get("unit") not in ("samples/kWh", "images/kWh") or not total or not efficiency.get("value"):
-            continue
-        count = efficiency["value"] * total
-        if abs(count - round(count)) <= _CLOSE * max(count, 1) and round(count) >= 1:
-            found[phase] = round(count)
-    samples = optimum_facts.samples(config)
-    if samples is not None:
-        found["the configuration's num_samples"] = samples
+def _queries(targets: dict[str, Target], config: Configuration, where: str) -> int | None:
+    """Return how many queries the energies are of: efficiency x total, or the configuration's number of samples."""
+    found = {phase: target.count("samples/kWh", "images/kWh") for phase, target in targets.items()}
+    found["the configuration's num_samples"] = config.samples
+    found = {source: count for source, count in found.items() if count is not None}
     if len(set(found.values())) > 1:
         listed = ", ".join(f"{phase}: {count}" for phase, count in found.items())
         raise FormatError(f"{where} disagrees about the number of queries ({listed}); import the phases' report alone")
     return next(iter(found.values()), None)
 
 
-class _Runs:
-    """The report's phases as runs: a phase that was measured once counts in every run."""
+def _runs(
+    targets: dict[str, Target], unit: Unit, component: str, queries: int, where: str
+) -> tuple[tuple[dict[str, Measure], ...], list[str]]:
+    """Return the measures of every run, and the phases that were measured once and count in every run."""
+    counts = {len(target.repeats()) for target in targets.values()} - {1}
+    if len(counts) > 1:
+        raise FormatError(f"{where}: phases have different numbers of measures ({sorted(counts)}); get the file again")
+    count = counts.pop() if counts else 1
+    runs = tuple(_run(targets, number, unit, component, queries) for number in range(count))
+    return runs, [phase for phase, target in targets.items() if len(target.repeats()) == 1 < count]
 
-    def __init__(self, energies, targets, unit: Unit, component: str, queries: int) -> None:
-        self._energies, self._targets, self._unit = energies, targets, unit
-        self._component, self._queries = component, queries
-        counts = {len(parts) for parts in energies.values() if len(parts) > 1}
-        if len(counts) > 1:
-            raise FormatError(f"phases have different numbers of measures ({sorted(counts)}); the file is damaged")
-        self.count = counts.pop() if counts else 1
 
-    def phases(self) -> tuple[dict[str, Measure], ...]:
-        """Return the measures of every run, generate put together again."""
-        return tuple(self._run(run) for run in range(self.count))
+def _run(targets: dict[str, Target], run: int, unit: Unit, component: str, queries: int) -> dict[str, Measure]:
+    found = {phase: _measure(target, run, unit, component) for phase, target in targets.items()}
+    decode = found.pop("decode", None)
+    if "generate" not in found and decode is not None and "prefill" in found:
+        tokens = targets["decode"].count("tokens/kWh")
+        found["generate"] = _generate(found["prefill"], decode, None if tokens is None else tokens + queries)
+    return found
 
-    def as_named(self) -> dict[str, tuple[float | None, ...]]:
-        """Return the rated component by the report's own phases, in joules."""
-        return {
-            phase: tuple(self._joules(phase, run, self._component) for run in range(len(parts)))
-            for phase, parts in self._energies.items()
-        }
 
-    def notes(self) -> tuple[str, ...]:
-        """Say which phases were measured once beside repeats of the others."""
-        once = [phase for phase, parts in self._energies.items() if len(parts) == 1 < self.count]
-        return (f"measured once and counted in each of the {self.count} runs: {', '.join(once)}",) if once else ()
+def _measure(target: Target, run: int, unit: Unit, component: str) -> Measure:
+    repeats = target.repeats()
+    energy = repeats[run if len(repeats) > 1 else 0]
+    joules = {name: unit.joules(getattr(energy, name)) for name in COMPONENTS}
+    others = {name: value for name, value in joules.items() if name != component and value is not None}
+    return Measure(joules[component], target.duration_s(run), others=others)
 
-    def _run(self, run: int) -> dict[str, Measure]:
-        found = {p: self._measure(p, run) for p in self._energies if p not in ("decode", "generate")}
-        if "generate" in self._energies:
-            found["generate"] = self._measure("generate", run)
-        elif "decode" in self._energies and "prefill" in self._energies:
-            found["generate"] = self._generate(found["prefill"], self._measure("decode", run))
-        return found
 
-    def _joules(self, phase: str, run: int, component: str) -> float | None:
-        parts = self._energies[phase]
-        value = parts[run if len(parts) > 1 else 0][component]
-        return None if value is None else self._unit.joules(value)
+def _generate(prefill: Measure, decode: Measure, tokens: int | None) -> Measure:
+    """Return generate: prefill plus decode. Prefill makes one token a query, decode the others."""
+    known = None not in (prefill.energy_j, decode.energy_j)
+    energy_j = prefill.energy_j + decode.energy_j if known else None
+    if known and abs(energy_j) <= _ROUNDING * max(abs(prefill.energy_j), abs(decode.energy_j)):
+        energy_j = 0.0
+    timed = None not in (prefill.duration_s, decode.duration_s)
+    return Measure(
+        energy_j=energy_j,
+        duration_s=prefill.duration_s + decode.duration_s if timed else None,
+        others={name: prefill.others[name] + decode.others[name] for name in prefill.others if name in decode.others},
+        output_tokens=tokens,
+        reasons=("negative_decode",) if known and decode.energy_j < 0 < energy_j else (),
+    )
 
-    def _measure(self, phase: str, run: int) -> Measure:
-        others = {name: self._joules(phase, run, name) for name in ask.COMPONENTS if name != self._component}
-        return Measure(
-            energy_j=self._joules(phase, run, self._component),
-            duration_s=optimum_facts.duration_s(self._targets[phase], run, len(self._energies[phase])),
-            others={name: value for name, value in others.items() if value is not None},
-            output_tokens=self._tokens(phase),
-        )
 
-    def _tokens(self, phase: str) -> int | None:
-        """Return the tokens that decoding made: its efficiency is in tokens."""
-        target = self._targets[phase]
-        efficiency, total = target.get("efficiency") or {}, target["energy"].get("total")
-        if phase != "decode" or efficiency.get("unit") != "tokens/kWh" or not total:
-            return None
-        count = efficiency["value"] * total
-        return round(count) if count >= 1 and abs(count - round(count)) <= _CLOSE * count else None
+def _configuration(source: Source) -> Configuration:
+    """Return the configuration: in the file, or in ``benchmark_config.json`` beside it."""
+    if OWN in source.json:
+        return _of_itself(parse(Itself, source.json[OWN], f"{source.name}, {OWN}"))
+    if "report" in source.json:
+        return parse(Configuration, source.json["config"], f"{source.name}, config")
+    beside = source.neighbour("benchmark_config.json")
+    return parse(Configuration, beside.json if beside else {}, beside.name if beside else source.name)
 
-    def _generate(self, prefill: Measure, decode: Measure) -> Measure:
-        """Return generate: prefill plus decode. Prefill makes one token a query, decode the others."""
-        known = prefill.energy_j is not None and decode.energy_j is not None
-        energy_j = prefill.energy_j + decode.energy_j if known else None
-        if known and abs(energy_j) <= _ROUNDING * max(abs(prefill.energy_j), abs(decode.energy_j)):
-            energy_j = 0.0
-        timed = prefill.duration_s is not None and decode.duration_s is not None
-        return Measure(
-            energy_j=energy_j,
-            duration_s=prefill.duration_s + decode.duration_s if timed else None,
-            others={
-                name: prefill.others[name] + decode.others[name] for name in prefill.others if name in decode.others
-            },
-            output_tokens=None if decode.output_tokens is None else decode.output_tokens + self._queries,
-            reasons=("negative_decode",) if known and decode.energy_j < 0 < energy_j else (),
-        )
+
+def _of_itself(own: Itself) -> Configuration:
+    """Return what a report of this workbench says of itself as a configuration would say it."""
+    count = own.devices or 1
+    return Configuration(
+        backend={
+            "model": own.model, "task": own.task, "device": own.device_type, "device_ids": list(range(count)),
+            "torch_dtype": own.dtype, "model_class": own.model_class,
+        },
+        scenario={
+            "_target_": "EnergyStarScenario", "num_samples": own.queries, "dataset_name": own.data,
+            "input_shapes": {"batch_size": own.batch_size},
+        },
+        environment={"gpu": [own.device] * count if own.device else [], "cpu": own.device},
+    )  # fmt: skip
+
+
+def _known(config: Configuration, component: str) -> dict[str, Any]:
+    """Return what the configuration states, as fields of a session; nothing where there is none."""
+    backend, scenario = config.backend, config.scenario
+    if not (backend or scenario or config.environment):
+        return {}
+    devices, counted = _devices(config, component)
+    seed = backend.get("seed")
+    return {
+        "devices": devices,
+        "devices_counted": counted,
+        "facts": _facts(backend),
+        "data": {"name": _text(scenario.get("dataset_name")), "source": None},
+        "settings": _settings(backend, scenario),
+        "protocol": {name: scenario[name] for name in ("name", "warmup_runs", "iterations") if name in scenario},
+        "host": _host(config.environment, backend),
+        "seed": seed if isinstance(seed, int) else None,
+    }
+
+
+def _text(value: Any) -> str | None:
+    return value.strip() if isinstance(value, str) and value.strip() else None
+
+
+def _facts(backend: dict[str, Any]) -> dict[str, Any]:
+    extra = backend.get("model_kwargs")
+    dtype, compiled = _text(backend.get("torch_dtype")), backend.get("torch_compile")
+    return {
+        "source": "random" if backend.get("no_weights") is True else None,
+        "revision": _text(extra.get("revision")) if isinstance(extra, dict) else None,
+        "dtype": dtype if dtype != "auto" else None,
+        "quantisation": _text(backend.get("quantization_scheme")),
+        "attention": _text(backend.get("attn_implementation")),
+        "compiled": compiled if isinstance(compiled, bool) else None,
+        "real_weights": backend.get("no_weights") is not True,
+        "model_class": _text(backend.get("model_class")),
+    }
+
+
+def _settings(backend: dict[str, Any], scenario: dict[str, Any]) -> dict[str, Any]:
+    parts = [scenario.get(name) for name in ("generate_kwargs", "call_kwargs", "forward_kwargs", "reasoning_params")]
+    shapes = scenario.get("input_shapes")
+    found = {
+        "batch_size": shapes.get("batch_size") if isinstance(shapes, dict) else None,
+        "dtype": backend.get("torch_dtype"),
+    }
+    for part in parts:
+        found |= part if isinstance(part, dict) else {}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _devices(config: Configuration, component: str) -> tuple[tuple[DeviceFacts, ...], bool]:
+    """Return the devices the energy is of, and whether their number is stated."""
+    backend, environment = config.backend, config.environment
+    if component != "gpu":
+        return (DeviceFacts(name=_text(environment.get("cpu")), type="cpu"),), True
+    ids, gpus = backend.get("device_ids"), environment.get("gpu")
+    numbers = [int(each) for each in re.findall(r"\d{1,6}", str(ids))] if ids is not None else []
+    gpus = [str(gpu) for gpu in gpus] if isinstance(gpus, list) else [str(gpus)] if gpus else []
+    kind = "cuda" if backend.get("device") == "cuda" else "not stated"
+    names = [gpus[number] if number < len(gpus) else None for number in numbers or [0]]
+    pairs = zip(names, numbers or [None], strict=True)
+    return tuple(DeviceFacts(name=name, type=kind, index=number) for name, number in pairs), bool(numbers)
+
+
+def _host(environment: dict[str, Any], backend: dict[str, Any]) -> HostFacts:
+    if not environment:
+        return NO_HOST
+    packages = {name.replace("_", "-"): environment.get(f"{name}_version") for name in _PACKAGES}
+    if backend.get("name") == "pytorch":
+        packages["torch"] = backend.get("version")
+    memory_mb, cores = environment.get("cpu_ram_mb"), environment.get("cpu_count")
+    return HostFacts(
+        processor=_text(environment.get("cpu")),
+        cores=cores if isinstance(cores, int) else None,
+        memory_bytes=round(memory_mb * 1e6) if isinstance(memory_mb, (int, float)) and memory_mb < 1e12 else None,
+        system=_text(environment.get("platform")) or _text(environment.get("system")),
+        python=_text(environment.get("python_version")),
+        packages={name: str(version) for name, version in packages.items() if version},
+    )
+
+
+def _recognises(source: Source) -> bool:
+    report = _report(source.json)
+    targets = [report[name] for name in PHASES if name in report] if isinstance(report, dict) else []
+    energies = [target.get("energy") for target in targets if isinstance(target, dict)]
+    return any(isinstance(energy, dict) and "gpu" in energy for energy in energies)
+
+
+_TITLE = "optimum-benchmark report (benchmark_report.json, benchmark.json)"
+FORMATS = (Format(NAME, _TITLE, _recognises, read),)

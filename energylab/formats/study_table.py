@@ -1,4 +1,4 @@
-"""A study as one table with its data dictionary: Parquet for programs, CSV for spreadsheets."""
+"""Records as one table with its data dictionary: Parquet for programs, CSV for spreadsheets."""
 
 from __future__ import annotations
 
@@ -23,49 +23,47 @@ FORMATS = ("csv", "parquet")
 def write(
     roots: Sequence[str | os.PathLike], folder: str | os.PathLike, formats: Sequence[str] = FORMATS, name: str = "table"
 ) -> list[Path]:
-    """Write the tidy table of some records, and what its columns mean.
+    """Write the tidy table of some roots, as `energylab.read` takes them, and what its columns mean.
 
-    Parameters
-    ----------
-    roots : sequence of path
-        As `energylab.read` takes them.
-    folder : path
-        Made if need be.
-    formats : sequence of str
-        ``csv``, ``parquet`` or both. Text in the CSV that a spreadsheet would take for a formula gets an apostrophe;
-        the Parquet file holds it as it is, and each column's meaning in its schema.
-    name : str, default "table"
-        Of the files.
-
-    Returns
-    -------
-    list of pathlib.Path
-        ``NAME.csv``, ``NAME.parquet`` and ``NAME.dictionary.csv``.
+    The files are ``NAME.csv``, ``NAME.parquet`` and ``NAME.dictionary.csv``; `energylab.read` takes the first two.
+    Text in the CSV that a spreadsheet would take for a formula gets an apostrophe.
 
     Raises
     ------
     FormatError
         If there is no record, or the folder cannot be written to.
-    UnknownNameError
-        If a format is not known.
     """
     for format in formats:
         if format not in FORMATS:
             raise unknown_name("table format", format, FORMATS)
-    frame, folder = store.read(*roots), Path(folder)
-    if frame.empty:
-        raise FormatError(f"no record under {', '.join(map(str, roots))}; name a study's folder")
-    writers = {"csv": _csv, "parquet": _parquet}
+    frame, folder = read(roots), Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / f"{name}.{format}" for format in formats]
-        for path, format in zip(paths, formats, strict=True):
-            writers[format](frame, path)
+        for path in paths:
+            if path.suffix == ".csv":
+                path.write_text(csv_of(frame), encoding="utf-8")
+            else:
+                _parquet(frame, path)
         dictionary = folder / f"{name}.dictionary.csv"
         dictionary.write_text(dictionary_csv(frame), encoding="utf-8")
     except OSError as error:
         raise FormatError(f"cannot write to {folder}: {error.strerror}; choose another --output") from error
     return [*paths, dictionary]
+
+
+def read(roots: Sequence[str | os.PathLike]) -> pd.DataFrame:
+    """Read the tidy table of some roots; refuses one without a row."""
+    frame = store.read(*roots)
+    if frame.empty:
+        raise FormatError(f"no record under {', '.join(map(str, roots))}; name a study's folder")
+    return frame
+
+
+def csv_of(frame: pd.DataFrame) -> str:
+    """Return a table as CSV in which no text is a formula."""
+    texts = frame.select_dtypes(include=["object", "string"]).columns
+    return frame.assign(**{name: frame[name].map(csv_text, na_action="ignore") for name in texts}).to_csv(index=False)
 
 
 def dictionary_csv(frame: pd.DataFrame) -> str:
@@ -79,22 +77,11 @@ def dictionary_csv(frame: pd.DataFrame) -> str:
     return out.getvalue()
 
 
-def _csv(frame: pd.DataFrame, path: Path) -> None:
-    texts = frame.select_dtypes(include=["object", "string"]).columns
-    safe = frame.assign(**{name: frame[name].map(csv_text, na_action="ignore") for name in texts})
-    safe.to_csv(path, index=False)
-
-
 def _parquet(frame: pd.DataFrame, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    meaning = {column.name: column for column in TIDY}
+    meaning = {column.name: {"description": column.description, "unit": column.unit} for column in TIDY}
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    fields = [
-        field.with_metadata({"description": meaning[field.name].description, "unit": meaning[field.name].unit})
-        if field.name in meaning
-        else field
-        for field in table.schema
-    ]
+    fields = [field.with_metadata(meaning.get(field.name, field.metadata)) for field in table.schema]
     pq.write_table(table.cast(pa.schema(fields, table.schema.metadata)), path)

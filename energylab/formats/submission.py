@@ -23,11 +23,9 @@ from typing import Any
 
 from energylab.energy import PhaseTotal, totals
 from energylab.errors import FormatError
-from energylab.formats.ai_energy_score import SUMMARY, TEXT
-from energylab.formats.importing import REPORT
-from energylab.formats.optimum_benchmark import NAME
-from energylab.formats.optimum_facts import OWN
-from energylab.formats.units import JOULES
+from energylab.formats.common import JOULES
+from energylab.formats.importing import REPORT, SUMMARY, TEXT
+from energylab.formats.optimum_benchmark import NAME, OWN
 from energylab.record import SCORED_PHASES, Record
 
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # of a zip archive: equal records give equal bytes

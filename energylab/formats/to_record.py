@@ -8,9 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import energylab
-from energylab.formats.session import Asked, Measure, Session
-from energylab.formats.source import Source
-from energylab.formats.totals import Total, totals
+from energylab.formats.common import Asked, Measure, Session, totals
 from energylab.record import (
     SCORED_PHASES,
     DataFacts,
@@ -24,14 +22,16 @@ from energylab.record import (
     canonical_json,
 )
 
+Runs = list[tuple[int, Mapping[str, Measure]]]
 
-def to_record(session: Session, source: Source, format: str, asked: Asked, now: dt.datetime) -> Record:
+
+def to_record(session: Session, file_name: str, content: bytes, format: str, asked: Asked, now: dt.datetime) -> Record:
     """Return the record of a session.
 
     Parameters
     ----------
     session : Session
-    source : Source
+    file_name, content : str, bytes
         The file it stands in.
     format : str
         Name of the file's format.
@@ -39,28 +39,37 @@ def to_record(session: Session, source: Source, format: str, asked: Asked, now: 
         What the user stated.
     now : datetime
         When the record is made: its date where the file states none, which is then listed as missing.
-
-    Returns
-    -------
-    Record
-        Its id follows from the file's content and what was asked: the same file gives the same id.
     """
     kept, left_out = _kept(session, asked)
     windows = tuple(_windows(session, kept))
-    identity = [format, source.sha256, session.row, asked.stated()]
-    name = hashlib.sha256(canonical_json(identity)).hexdigest()
+    name = identity(session, format, asked)
     reasons = tuple(_reasons(session, kept))
+    part = f", {session.part}" if session.part else ""
+    origin = {
+        "format": format,
+        "file": file_name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "row": session.row,
+        "unit": session.unit.name,
+        "unit_proof": session.unit.how,
+        "asked": asked.stated(),
+        "totals_wh_per_1000_queries": [dict(vars(total)) for total in totals(session)],
+        "left_out": left_out,
+        "notes": list(session.notes),
+    }
+    facts = {name: value for name, value in session.facts.items() if value is not None}
+    facts |= {} if asked.model_class is None else {"model_class": asked.model_class}
     record = Record(
         record_id=f"imported-{name[:16]}",
         job_id=name[:16],
         created_utc=session.created_utc or now,
         energylab_version=energylab.__version__,
         energy_kind="imported",
-        task=TaskFacts(name=session.task, version=session.task_version, settings=dict(session.settings)),
-        model=ModelFacts(**{"source": None, **_stated(session.facts), "name": session.model, **_model_class(asked)}),
+        task=TaskFacts(name=session.task, version=None, settings=dict(session.settings)),
+        model=ModelFacts(**{"source": None, **facts, "name": session.model}),
         data=DataFacts(**{"name": None, "source": None, "digest": None, **session.data, "queries": session.queries}),
         protocol=ProtocolFacts(
-            version=f"imported: {asked.cohort or format}, {session.component} energy",
+            version=f"imported: {asked.cohort or format}, {session.component} energy{part}",
             seed=session.seed,
             runs=max(len(kept), 1),
             settings=dict(session.protocol),
@@ -72,23 +81,26 @@ def to_record(session: Session, source: Source, format: str, asked: Asked, now: 
         idle=(),
         warm_up=None,
         windows=windows,
-        extra={"import": _origin(session, source, format, asked, totals(session), left_out), **session.extra},
+        extra={"import": origin, **session.extra},
         valid=not reasons,
         reasons=reasons,
     )
     return record.model_copy(update={"missing": tuple(missing(record, session))})
 
 
-def _stated(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts that have a value; the others keep their defaults and are listed as missing."""
-    return {name: value for name, value in facts.items() if value is not None}
+def identity(session: Session, format: str, asked: Asked) -> str:
+    """Return the digest of what was measured, and of how the user asked to read it; of no file's name or place.
+
+    Where the other program names its runs, the name stands for the figures: they may have grown since.
+    """
+    figures = [{phase: [m.energy_j, m.duration_s] for phase, m in run.items()} for run in session.runs]
+    measured = session.run_id or [figures, str(session.created_utc), session.settings, session.seed, session.facts]
+    read = [asked.cohort, asked.leave_out_invalid, session.component, session.part]
+    what = [session.model, session.task, session.queries, [(d.name, d.index) for d in session.devices]]
+    return hashlib.sha256(canonical_json([format, read, what, measured])).hexdigest()
 
 
-def _model_class(asked: Asked) -> dict[str, str]:
-    return {} if asked.model_class is None else {"model_class": asked.model_class}
-
-
-def _kept(session: Session, asked: Asked) -> tuple[list[tuple[int, Mapping[str, Measure]]], list[dict[str, Any]]]:
+def _kept(session: Session, asked: Asked) -> tuple[Runs, list[dict[str, Any]]]:
     """Return the runs to keep, and those the user left out because a measure of them is invalid."""
     kept, left_out = [], []
     for number, run in enumerate(session.runs):
@@ -100,37 +112,32 @@ def _kept(session: Session, asked: Asked) -> tuple[list[tuple[int, Mapping[str, 
     return kept, left_out
 
 
-def _windows(session: Session, kept: Iterable[tuple[int, Mapping[str, Measure]]]) -> Iterable[Window]:
-    queries = tuple(range(session.queries))
-    name, _ = session.meter
-    index = 0
-    for run, phases in kept:
-        for phase, measure in phases.items():
-            measure = measure.checked()
-            others = [MeterReadings(meter=name, device=part, energy_j=j) for part, j in sorted(measure.others.items())]
-            yield Window(
-                index=index,
-                run=run,
-                phase=phase,
-                block=0,
-                attempt=0,
-                queries=queries,
-                replications=1,
-                start_s=None,
-                duration_s=measure.duration_s,
-                meters=(MeterReadings(meter=name, device=session.component, energy_j=measure.energy_j), *others),
-                energy_j=measure.energy_j,
-                bound_j=measure.bound_j,
-                input_tokens=measure.input_tokens,
-                output_tokens=measure.output_tokens,
-                valid=measure.valid,
-                reasons=measure.reasons,
-            )
-            index += 1
+def _windows(session: Session, kept: Runs) -> Iterable[Window]:
+    queries, (name, _) = tuple(range(session.queries)), session.meter
+    measures = [(run, phase, measure.checked()) for run, phases in kept for phase, measure in phases.items()]
+    for index, (run, phase, measure) in enumerate(measures):
+        others = [MeterReadings(meter=name, device=part, energy_j=j) for part, j in sorted(measure.others.items())]
+        yield Window(
+            index=index,
+            run=run,
+            phase=phase,
+            block=0,
+            attempt=0,
+            queries=queries,
+            replications=1,
+            start_s=None,
+            duration_s=measure.duration_s,
+            meters=(MeterReadings(meter=name, device=session.component, energy_j=measure.energy_j), *others),
+            energy_j=measure.energy_j,
+            bound_j=measure.bound_j,
+            input_tokens=measure.input_tokens,
+            output_tokens=measure.output_tokens,
+            valid=measure.valid,
+            reasons=measure.reasons,
+        )
 
 
-def _reasons(session: Session, kept: Iterable[tuple[int, Mapping[str, Measure]]]) -> Iterable[str]:
-    kept = list(kept)
+def _reasons(session: Session, kept: Runs) -> Iterable[str]:
     if not kept:
         yield "every run has an invalid measure"
     for run, phases in kept:
@@ -145,23 +152,6 @@ def _meters(session: Session) -> Iterable[MeterFacts]:
     others = {part for run in session.runs for measure in run.values() for part in measure.others}
     for part in sorted(others):
         yield MeterFacts(name=name, source=where, kind="imported", device=part, scored=False)
-
-
-def _origin(
-    session: Session, source: Source, format: str, asked: Asked, found: tuple[Total, ...], left_out: list
-) -> dict[str, Any]:
-    return {
-        "format": format,
-        "file": source.file_name,
-        "sha256": source.sha256,
-        "row": session.row,
-        "unit": session.unit.name,
-        "unit_proof": session.unit.how,
-        "asked": asked.stated(),
-        "totals_wh_per_1000_queries": [total.as_dict() for total in found],
-        "left_out": left_out,
-        "notes": list(session.notes),
-    }
 
 
 def missing(record: Record, session: Session) -> Iterable[str]:

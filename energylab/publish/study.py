@@ -11,6 +11,7 @@ from energylab import release, store
 from energylab.errors import ReleaseError
 from energylab.publish import leaderboard, report
 from energylab.release import LARGEST, Release
+from energylab.studies.state import planned_roots
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def publish_study(
         raise ReleaseError(f"{records_folder} holds no record; run the study first")
     study = re.sub(r"[^A-Za-z0-9._-]+", "-", records_folder.resolve().name).strip("-._") or "study"
     name = f"{study[:80]}-{newest.date()}"
-    made = release.make([records_folder], name=name, date=newest.date(), cohort=cohort, address=address)
+    made = release.make(planned_roots([records_folder]), name=name, date=newest.date(), cohort=cohort, address=address)
     file = release.write(made.model_copy(update={"name": _free_name(made, out_folder)}), out_folder / "releases")
     made = release.read(file)
     return Published(

@@ -126,13 +126,7 @@ class Client:
         return {**asked, "messages": [*system, {"role": "user", "content": prompt}], **self.more}
 
     async def ask(self, http: httpx.AsyncClient, query: int, prompt: str) -> Reply:
-        """Send one prompt and read its stream to the end.
-
-        Raises
-        ------
-        ServedError
-            If the server refuses, breaks off, is silent for too long, or does not count the tokens.
-        """
+        """Send one prompt and read its stream to the end."""
         import httpx
 
         sent_s = self.clock.now()

@@ -150,15 +150,7 @@ def address(endpoint: str) -> tuple[str, int]:
 
 
 def listeners(endpoint: str) -> tuple[int, ...]:
-    """Return the processes that listen on an endpoint's port.
-
-    Raises
-    ------
-    ParameterError
-        If the endpoint is not an address of this host.
-    ModelError
-        If nothing listens there, or what listens only passes requests on.
-    """
+    """Return the processes that listen on an endpoint's port."""
     import psutil
 
     host, port = address(endpoint)

@@ -136,7 +136,8 @@ def foreign_files(name: str, family: type, params: str | Path | None = None) -> 
 
 def unused(parameters: Parameters, family: type[Task]) -> list[str]:
     """Return the parameters that are given, and that a family neither has as a setting nor names as its own."""
-    known = {*family.Settings.model_fields, *dir(family)}
+    own = {name for kind in family.__mro__ if kind not in Task.__mro__ for name in vars(kind)}
+    known = {*family.Settings.model_fields, *own}
     return [name for name in OF_SOME_TASKS if getattr(parameters, name) is not None and name not in known]
 
 

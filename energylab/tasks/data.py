@@ -27,51 +27,21 @@ def load_rows(
     open_row: Callable[[Row, Path], Row] = lambda row, folder: row,
     is_empty: Callable[[Row], bool] = lambda row: False,
 ) -> tuple[list[Row], DataFacts]:
-    """Load the first ``samples`` queries from the data source that the parameters name.
+    """Load the first ``samples`` queries from the data source that the parameters name, and say what they are.
 
-    Parameters
-    ----------
-    settings : TaskSettings
-        Names the published data set and the folder of the sample.
-    parameters : Parameters
-        Data source, number of samples, seed.
-    required : sequence of str
-        Columns a row must have; other columns of the task are references and may be absent.
-    synthesise : callable
-        ``synthesise(count, seed)`` returns that many made-up rows.
-    check : callable
-        ``check(row)`` returns what makes a row unusable, or None.
-    open_row : callable, optional
-        ``open_row(row, folder)`` replaces file names in a sample's row by what the files hold.
-    is_empty : callable, optional
-        ``is_empty(row)`` says that a row of the published set is left out before counting.
-
-    Returns
-    -------
-    (list of dict, DataFacts)
-        The rows in order, and what they are.
-
-    Raises
-    ------
-    DataError
-        If the data is missing, gated, lacks a column, holds an unusable row, or has fewer rows than asked for.
+    `required` columns must be there; ``synthesise(count, seed)`` makes rows up; ``check(row)`` returns what makes one
+    unusable; ``open_row(row, folder)`` reads the files a sample's row names; ``is_empty(row)`` leaves one out before
+    rows are counted.
     """
     if parameters.data_source == "synthetic":
         rows = synthesise(parameters.samples, parameters.seed)
         facts = {"name": f"synthetic {settings.name}"}
     elif parameters.data_source == "sample":
-        rows, facts = _sample(settings, parameters.samples, open_row)
+        rows, facts = _sample(settings, parameters.samples, open_row, is_empty)
     else:
         rows, facts = _published(settings, parameters.samples, required, is_empty)
     _check(rows, facts["name"], required, parameters.samples, check)
     return rows, DataFacts(source=parameters.data_source, digest=digest(rows), queries=len(rows), **facts)
-
-
-def as_table(rows: Sequence[Row]) -> Any:
-    """Return all rows as one Arrow table (``datasets.Dataset``), for a batched map over the whole set."""
-    import datasets
-
-    return datasets.Dataset.from_list([dict(row) for row in rows])
 
 
 def digest(rows: Iterable[Row]) -> str:
@@ -95,12 +65,15 @@ def _content(value: Any) -> dict[str, Any] | str:
     return {"sha256": hashlib.sha256(data).hexdigest(), "shape": shape}
 
 
-def _sample(settings: TaskSettings, count: int, open_row: Callable) -> tuple[list[Row], dict[str, Any]]:
+def _sample(
+    settings: TaskSettings, count: int, open_row: Callable[[Row, Path], Row], is_empty: Callable[[Row], bool]
+) -> tuple[list[Row], dict[str, Any]]:
     folder = settings.sample
     if folder is None or not (folder / "rows.jsonl").is_file():
         raise DataError(f"task {settings.name!r} has no sample data ({folder}); use data_source='synthetic' or 'hub'")
     try:
-        rows = [open_row(row, folder) for row in json_lines(folder / "rows.jsonl")[:count]]
+        whole = [row for row in json_lines(folder / "rows.jsonl") if not is_empty(row)]
+        rows = [open_row(row, folder) for row in whole[:count]]
         about = yaml.safe_load((folder / "about.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DataError(f"sample data {folder}: {error}") from error

@@ -24,29 +24,15 @@ Shape = tuple[str, tuple[float, ...]] | tuple[str, tuple[float, ...], str]
 
 
 class Thing(BaseModel):
-    """Something that can be drawn.
-
-    Attributes
-    ----------
-    coco : str
-        Its name among the classes of COCO.
-    imagenet : str
-        Its name among the classes of ImageNet-1k.
-    colour : str
-        Its own colour.
-    aspect : float
-        Width over height.
-    shapes : tuple of Shape
-        What it is made of, back to front.
-    """
+    """Something that can be drawn."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    coco: str
-    imagenet: str
-    colour: str
-    aspect: float
-    shapes: tuple[Shape, ...]
+    coco: str  # its name among the classes of COCO
+    imagenet: str  # its name among the classes of ImageNet-1k
+    colour: str  # its own colour
+    aspect: float  # width over height
+    shapes: tuple[Shape, ...]  # what it is made of, back to front
 
 
 class Ground(BaseModel):
@@ -85,22 +71,7 @@ class Placed:
 
 
 def draw_scene(rng: Any, size: tuple[int, int], things: Sequence[Thing]) -> tuple[Any, list[Placed], str]:
-    """Draw things side by side on a ground, none covering another.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Chooses the ground, the order and the exact places.
-    size : (int, int)
-        Width and height in pixels.
-    things : sequence of Thing
-        What to draw, one to six of them.
-
-    Returns
-    -------
-    (PIL.Image.Image, list of Placed, str)
-        The picture in RGB, every thing with its box, and a caption that names them all.
-    """
+    """Draw things side by side on a ground, none covering another."""
     from PIL import Image, ImageDraw
 
     grounds = Stock.load().grounds
@@ -116,24 +87,7 @@ def draw_scene(rng: Any, size: tuple[int, int], things: Sequence[Thing]) -> tupl
 
 
 def photograph(rng: Any, picture: Any, grain: float = 6.0, quality: int = 90) -> bytes:
-    """Give a drawing the grain of a photograph and encode it as JPEG, so that it costs as much to decode as one.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Source of the grain.
-    picture : PIL.Image.Image
-        The drawing, RGB.
-    grain : float
-        Standard deviation of the noise, in levels of 255.
-    quality : int
-        JPEG quality.
-
-    Returns
-    -------
-    bytes
-        A JPEG file.
-    """
+    """Give a drawing the grain of a photograph and encode it as JPEG, so that it costs as much to decode as one."""
     import numpy as np
     from PIL import Image
 

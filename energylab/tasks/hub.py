@@ -20,11 +20,6 @@ def resolve_commit(repo: str, revision: str | None, kind: RepoType, error: type[
 
     A branch can move between two downloads; a session that resolves it once and loads by commit cannot mix two
     states of a repository. Without a network the commit last seen for that revision is taken from the local cache.
-
-    Raises
-    ------
-    EnergylabError
-        Of type `error`, if the repository or revision is missing, gated or not reachable.
     """
     from huggingface_hub import snapshot_download
 

@@ -17,39 +17,22 @@ from typing import Any
 
 from energylab.tasks import models
 from energylab.tasks.base import Row
-from energylab.tasks.models import moved
 
 
 @dataclass(frozen=True)
 class Group:
-    """Queries of one shape.
+    """Queries of one shape."""
 
-    Attributes
-    ----------
-    positions : tuple of int
-        Their places in the batch.
-    tensors : dict of str to torch.Tensor
-        What the model is called with; the first dimension is the query.
-    """
-
-    positions: tuple[int, ...]
-    tensors: dict[str, Any]
+    positions: tuple[int, ...]  # their places in the batch
+    tensors: dict[str, Any]  # what the model is called with; the first dimension is the query
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What ``preprocess`` makes of a batch.
+    """What ``prepare`` makes of a batch."""
 
-    Attributes
-    ----------
-    groups : tuple of Group
-        Every query of the batch is in exactly one.
-    sizes : tuple of (int, int)
-        Height and width of every picture in pixels, in the order of the batch; empty for sound.
-    """
-
-    groups: tuple[Group, ...]
-    sizes: tuple[tuple[int, int], ...] = ()
+    groups: tuple[Group, ...]  # every query of the batch is in exactly one
+    sizes: tuple[tuple[int, int], ...] = ()  # height and width of every picture in pixels, in the order of the batch
 
     @property
     def queries(self) -> int:
@@ -58,20 +41,7 @@ class Inputs:
 
 
 def grouped(features: Sequence[Mapping[str, Any]], sizes: Iterable[tuple[int, int]] = ()) -> Inputs:
-    """Join the features of single queries where all their shapes agree.
-
-    Parameters
-    ----------
-    features : sequence of mapping
-        For each query its tensors, each with a first dimension of 1.
-    sizes : iterable of (int, int), optional
-        Kept beside them.
-
-    Returns
-    -------
-    Inputs
-        Groups in the order of their first query.
-    """
+    """Join the features of single queries where all their shapes agree."""
     import torch
 
     alike: dict[Any, list[int]] = defaultdict(list)
@@ -87,24 +57,8 @@ def grouped(features: Sequence[Mapping[str, Any]], sizes: Iterable[tuple[int, in
     return Inputs(groups, tuple(sizes))
 
 
-def by_group(call: Callable[..., Any], inputs: Inputs, device: str, dtype: Any) -> list[Any]:
-    """Call a model, or a method of one, with each group's tensors; the inputs stay on the host as they are."""
-    import torch
-
-    with torch.inference_mode():
-        return [call(**moved(group.tensors, device, dtype)) for group in inputs.groups]
-
-
 def in_order(inputs: Inputs, answers: Iterable[Sequence[Any]]) -> list[Any]:
-    """Bring one answer a query from the order of the groups into the order of the batch.
-
-    Parameters
-    ----------
-    inputs : Inputs
-        The batch.
-    answers : iterable of sequence
-        For each group the answers of its queries.
-    """
+    """Bring one answer a query from the order of the groups into the order of the batch."""
     placed: dict[int, Any] = {}
     for group, values in zip(inputs.groups, answers, strict=True):
         placed.update(zip(group.positions, values, strict=True))
@@ -119,28 +73,7 @@ def open_file(row: Row, column: str, folder: Path) -> Row:
 def read_processor(
     origin: models.Origin, config: Any, loader: Callable[..., Any], what: str, values: Mapping[str, Any], **kwargs: Any
 ) -> Any:
-    """Read a model's image processor or feature extractor; for a random model, make it from the values given.
-
-    Parameters
-    ----------
-    origin : Origin
-        Where the model came from.
-    config : transformers.PretrainedConfig
-        Its configuration, which says the kind of processor.
-    loader : callable
-        For example ``AutoImageProcessor.from_pretrained``.
-    what : str
-        What is read, for messages.
-    values : mapping
-        What ``preprocessor_config.json`` would hold; only used where there are no files.
-    **kwargs
-        Passed to `loader`.
-
-    Raises
-    ------
-    ModelError
-        If the model has no such processor.
-    """
+    """Read a model's image processor or feature extractor; for a random model, make it from the values given."""
     if origin.folder is not None:
         return origin.read(loader, what, **kwargs)
     with tempfile.TemporaryDirectory() as folder:

@@ -121,13 +121,7 @@ class ServedTask(Task):
         self._thinking()
 
     def load(self, device: str) -> ModelFacts:
-        """Reserve the server for this session, and find out how it gives exactly the stated number of tokens.
-
-        Raises
-        ------
-        ModelError
-            If it does not know the model, gives no usage, or answers nothing that can be counted.
-        """
+        """Reserve the server for this session, and find out how it gives exactly the stated number of tokens."""
         self._lock = reserve(self.processes.find())
         try:
             return self._load()
@@ -302,19 +296,6 @@ def without_cache(client: Client, short: Client, prompts: Sequence[str]) -> tupl
 
     The longest prompts are asked twice each, for one token, in every way of asking until one makes the second time as
     dear as a prompt the server has never seen. Without any salt only its own counts are proof of that.
-
-    Parameters
-    ----------
-    client, short : Client
-        As the session asks, and the same for a single token.
-    prompts : sequence of str
-        The session's.
-
-    Returns
-    -------
-    (str, Client, str)
-        Whether prompts come from a cache, ``off``, ``on`` or ``unknown``; the client that asks in the best way; and
-        how that is known.
     """
     longest = sorted(prompts, key=len)[-PROBES:]
     asked_together(short, longest[-1:])  # the first request of a server pays for more than its prompt

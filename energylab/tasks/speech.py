@@ -187,9 +187,14 @@ class SpeechRecognition(Task):
 
     # ---- after the windows
 
+    @property
+    def open_ended(self) -> bool:
+        """Whether a clip may take more passes than one: Whisper begins another where its timestamps end early."""
+        return not self.ctc and self.config.model_type == "whisper"
+
     def count(self, phase: str, inputs: Inputs, outputs: Any) -> Tokens:
         """Count the new tokens: checked where one pass over the clip gives them all; a CTC model has none."""
-        if self.ctc or self.config.model_type != "whisper":
+        if not self.open_ended:
             return count_new(self, phase, inputs, outputs)
         if phase not in ("prefill", "generate"):
             return Tokens()

@@ -18,23 +18,13 @@ _SENTENCE_WORDS = (6, 22)
 
 
 class LengthSettings(BaseModel):
-    """Lengths of synthetic texts: log-normal, as lengths of written texts are.
-
-    Attributes
-    ----------
-    mean_tokens : float
-        Mean length in tokens, as published for the task.
-    spread : float
-        Standard deviation of the logarithm of the length.
-    longest_tokens : int
-        No text is longer.
-    """
+    """Lengths of synthetic texts: log-normal, as lengths of written texts are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mean_tokens: float = Field(gt=0)
-    spread: float = Field(0.0, ge=0)
-    longest_tokens: int = Field(100_000, ge=1)
+    mean_tokens: float = Field(gt=0)  # mean length in tokens, as published for the task
+    spread: float = Field(0.0, ge=0)  # standard deviation of the logarithm of the length
+    longest_tokens: int = Field(100_000, ge=1)  # no text is longer
 
 
 @dataclass(frozen=True)
@@ -52,18 +42,6 @@ class Lexicon:
 
     def text(self, rng: Any, words: int) -> str:
         """Draw a text of `words` words, in sentences.
-
-        Parameters
-        ----------
-        rng : numpy.random.Generator
-            Source of chance.
-        words : int
-            Number of words.
-
-        Returns
-        -------
-        str
-            Sentences with a capital and a full stop.
 
         References
         ----------
@@ -89,22 +67,7 @@ def _frequencies(count: int) -> Any:
 
 
 def draw_lengths(rng: Any, count: int, settings: LengthSettings) -> list[int]:
-    """Draw the lengths, in words, of `count` texts.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Source of chance.
-    count : int
-        Number of texts.
-    settings : LengthSettings
-        The distribution, in tokens.
-
-    Returns
-    -------
-    list of int
-        Words a text, at least 1.
-    """
+    """Draw the lengths, in words, of `count` texts."""
     tokens = draw_sizes(rng, count, settings.mean_tokens, settings.spread, settings.longest_tokens)
     return [max(round((length - TOKENS_AT_THE_END) / TOKENS_PER_WORD), 1) for length in tokens]
 
@@ -114,24 +77,6 @@ def draw_sizes(rng: Any, count: int, mean: float, spread: float, longest: float)
 
     They are the evenly spaced quantiles of the distribution in random order, scaled to the stated mean: two seeds
     differ in order, not in the amount of work, and few queries have the same mean as many.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Source of chance.
-    count : int
-        Number of queries.
-    mean : float
-        Their mean, in any unit.
-    spread : float
-        Standard deviation of the logarithm.
-    longest : float
-        No size is larger.
-
-    Returns
-    -------
-    list of float
-        In the unit of `mean`.
     """
     import numpy as np
     from scipy.stats import norm

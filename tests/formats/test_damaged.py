@@ -35,7 +35,6 @@ FILES = {
                      "decode_wh": 4.1},
     "served.json": SERVED,
     "drawn.json": DRAWN,
-    "v2.json": {"Model": "m", "GPU": "NVIDIA A100", "TP": 2, "PP": 1, "Energy/req (J)": 68.2, "Max BS (reqs)": 8},
     "task.json": {"task": "chat", "configurations": [{"model_id": "m", "gpu_model": "H100", "num_gpus": 1,
                                                       "energy_per_request_joules": 9.0, "max_num_seqs": 8,
                                                       "parallelization": {"tensor_parallel": 1}}]},
@@ -102,7 +101,8 @@ COLUMNS = {
                       "gpu_power": "300"},
     "leaderboard.csv": {"model": "m", "energy_wh_per_1000_queries": "1.0", "class": "A", "energy_score": "5"},
     "batch.csv": {"model_name": "m", "successful_prompts": "10", "gpu_energy_wh": "1.0", "failed_prompts": "0"},
-    "2023.csv": {"model": "m", "throughput": "1", "response_length": "2", "latency": "12.0", "energy": "2000.0"},
+    "zeus.csv": {"start_time": "1.5", "window_name": "w", "elapsed_time": "2.0", "gpu0_energy": "1.0",
+                 "gpu1_energy": "3.0"},
 }  # fmt: skip
 
 

@@ -41,31 +41,6 @@ def test_leaderboard_of_today(name, field, phase, task, samples, tmp_path):
     assert energylab.read(tmp_path).cohort.nunique() > 1  # another batch or board is another cohort
 
 
-@pytest.mark.parametrize(
-    ("name", "joules", "gpus", "batch"),
-    [
-        ("gemma-2-27b-it+bs128+tp4+pp1.json", 230.644433524673, 4, 128),
-        ("kandinsky-2-2-decoder+bs1+steps25.json", 324.06850000005215, None, 1),
-        ("i2vgen-xl+bs1+steps25+frames16.json", 16915.850124999997, None, 1),
-    ],
-)
-def test_leaderboard_of_2024(name, joules, gpus, batch, samples, tmp_path):
-    [found] = import_files([samples / "ml_energy_v2" / name], tmp_path, Asked(task="chat"))
-    assert found.record.windows[0].energy_j == pytest.approx(joules, rel=1e-12)
-    assert found.record.devices[0].name == "NVIDIA A100-SXM4-40GB"
-    assert ("devices.count" in found.record.missing) == (gpus is None)
-    assert len(found.record.devices) == (gpus or 1)
-    assert found.record.task.settings["batch_size"] == batch
-
-
-def test_table_of_2023_proves_joules_by_power(samples, tmp_path):
-    found = import_files([samples / "ml_energy_v2/A100_chat_benchmark.csv"], tmp_path, Asked(task="chat"))
-    assert found[0].record.model.name == "BAIR/koala-13b"
-    assert found[0].record.windows[0].energy_j == pytest.approx(2144.8338435191445)
-    assert found[0].record.extra["import"]["unit"] == "J"
-    assert "only J makes energy over time a possible power" in found[0].record.extra["import"]["unit_proof"]
-
-
 def served(**changes):
     """Build a served model's result by the figures of the benchmark's own documentation."""
     return {"model_id": "Qwen/Qwen3-8B", "gpu_model": "H100", "num_gpus": 1, "max_num_seqs": 128, "num_prompts": 1024,

@@ -88,14 +88,16 @@ def test_a_local_runner_leaves_jobs_in_slurm_alone(study, queue, local, ledger, 
     assert len(ledger("begin")) == 2
 
 
-def test_cancelling_ends_the_jobs_and_leaves_them_to_do(study, queue, ledger, monkeypatch):
+def test_cancelling_ends_the_jobs_and_leaves_them_to_do(study, queue, ledger):
     planned, folder = study(sweeps=[{"model": ["hang-a", "hang-b", "hang-c"]}])
 
-    def interrupt(seconds):
+    def interrupt(folder, ids):
+        patch.undo()
         wait_for(lambda: len(ledger("begin")) == 2)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(slurm.time, "sleep", interrupt)
+    patch = pytest.MonkeyPatch()
+    patch.setattr(slurm, "ask_states", interrupt)
     summary = run(planned, folder, executor())
     assert summary.interrupted
     assert [state.status for state in summary.states.values()] == ["left"] * 3
