@@ -11,7 +11,8 @@ from energylab.ratings import rating
 COLUMNS = [
     "task", "model_class", "model", "cohort", "energy_kind", "sessions", "boards", "energy_wh",
     "repeatability_low", "repeatability_high", "expanded_low", "expanded_high", "df", "spread", "stars",
-    "p_star_1", "p_star_2", "p_star_3", "p_star_4", "p_star_5", "expected_stars", "rank", "rank_low", "rank_high", "p_next", "marks", "note",
+    "p_star_1", "p_star_2", "p_star_3", "p_star_4", "p_star_5", "expected_stars", "rank", "rank_low",
+    "rank_high", "p_next", "marks", "note",
 ]  # fmt: skip
 
 
