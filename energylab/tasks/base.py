@@ -18,8 +18,9 @@ and inside them ``run(phase, inputs)``. `published` protocols use `open`, `prepa
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -346,7 +347,7 @@ class Task(ABC):
 
         wanted = self.inputs_of_a_row()
         table = datasets.Dataset.from_list([{column: row[column] for column in wanted} for row in rows])
-        with _uncached():
+        with anew():
             table = table.filter(self._wanted)
             mapped = table.map(self._mapped, batched=True, writer_batch_size=50, remove_columns=wanted)
         return mapped.with_format("torch")
@@ -553,17 +554,18 @@ OFFSET_POSITIONS = {
 }  # fmt: skip
 
 
-class _uncached:  # noqa: N801 - reads as a verb where it is used
-    """Inside, datasets caches no result: a second session must do the work again."""
+@contextlib.contextmanager
+def anew() -> Iterator[None]:
+    """Inside, datasets caches no result, since a second session must do the work again, and shows no progress."""
+    import datasets
 
-    def __enter__(self) -> None:
-        import datasets
-
-        self._before = datasets.is_caching_enabled()
-        datasets.disable_caching()
-
-    def __exit__(self, *_: Any) -> None:
-        import datasets
-
-        if self._before:
+    cached, shown = datasets.is_caching_enabled(), datasets.are_progress_bars_disabled()
+    datasets.disable_caching()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if cached:
             datasets.enable_caching()
+        if not shown:
+            datasets.enable_progress_bars()

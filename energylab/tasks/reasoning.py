@@ -160,9 +160,8 @@ class Reasoning(TextGeneration):
 
     def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
         """Count tokens up to each query's end; refuse more than the stated number."""
-        if phase not in ("generate", "call") or not self.open_ended:
+        if phase != "generate" or not self.open_ended:
             return super().count(phase, inputs, outputs)
-        inputs = self.batch(inputs) if phase == "call" else inputs
         ids = self.new_ids(inputs, outputs)
         if ids.shape[1] > self.new_tokens:
             raise TaskError(
@@ -172,7 +171,6 @@ class Reasoning(TextGeneration):
 
     def answers(self, inputs: Any, outputs: Any) -> list[dict[str, Any]]:
         """Return for every query its text after thinking, and the tokens spent on each part."""
-        inputs = self.batch(inputs) if self.settings.whole else inputs
         return [self._split(ids) for ids in self._ended(self.new_ids(inputs, outputs))]
 
     def score(self, answers: Sequence[dict[str, Any]], rows: Sequence[Row]) -> tuple[Quality, ...]:

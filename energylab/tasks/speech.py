@@ -198,7 +198,10 @@ class SpeechRecognition(Task):
             return count_new(self, phase, inputs, outputs)
         if phase not in ("prefill", "generate"):
             return Tokens()
-        return Tokens(output=sum(len(ids) * (ids.shape[1] - self.prompt_length) for ids in outputs))
+        found = [ids.shape[1] - self.prompt_length for ids in outputs]
+        if min(found) < (1 if phase == "prefill" else self.new_tokens):
+            self.check_new_tokens(phase, min(found))
+        return Tokens(output=sum(len(ids) * new for ids, new in zip(outputs, found, strict=True)))
 
     def finite(self, inputs: Inputs, outputs: Any) -> bool:
         """Whether the logits are finite; those of generated tokens are computed once more."""

@@ -119,10 +119,12 @@ class TextTask(Task):
         return [{column: lexicon.text(rng, lengths[column][row]) for column in lengths} for row in range(count)]
 
     def check_row(self, row: Row) -> str | None:
-        """Refuse what is no text."""
+        """Refuse what is no text, or an empty one that the model would be asked with as it is."""
         for column in self.inputs_of_a_row():
             if not isinstance(row[column], str):
                 return f"column {column!r} holds {type(row[column]).__name__}, not text"
+            if row[column] == "" and self.is_empty(row):
+                return f"column {column!r} is empty"
         return None
 
     def is_empty(self, row: Row) -> bool:
@@ -155,13 +157,9 @@ class TextTask(Task):
             settings.setdefault("return_token_type_ids", False)
         return self.processor(self.texts(rows), self.second_texts(rows), **settings)
 
-    def batch(self, rows: Sequence[Row]) -> Any:
-        """Turn rows into one batch of token ids on the CPU, padded where there are several."""
-        return self.tokenise(rows, padding=len(rows) > 1, return_tensors="pt")
-
     def prepare(self, rows: Sequence[Row]) -> Any:
-        """Tokenise rows to one batch."""
-        return self.batch(rows)
+        """Tokenise rows to one batch on the CPU, padded where there are several."""
+        return self.tokenise(rows, padding=len(rows) > 1, return_tensors="pt")
 
     def features(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
         """Tokenise a whole set at once, each row of its own length."""
@@ -462,7 +460,6 @@ class TextGenerationSettings(TextSettings):
     new_tokens: int = Field(ge=1)  # tokens generated for a query
     sampling: Sampling | None = None  # None: greedy
     chat: bool = False  # whether a query is put into the model's chat template
-    whole: bool = False  # whether tokenising and decoding are measured together with the model, as one call
 
 
 class TextGeneration(TextTask):
@@ -484,7 +481,6 @@ class TextGeneration(TextTask):
 
     def fit(self) -> dict[str, Any]:
         """Leave room for the tokens to generate, and truncate longer prompts."""
-        self.phases = ("call",) if self.settings.whole else IN_WORDS
         self.max_input_tokens = longest_input(self.config, self.processor, self.new_tokens)
         return {"max_input_tokens": self.max_input_tokens, "new_tokens": self.new_tokens}
 
@@ -495,45 +491,20 @@ class TextGeneration(TextTask):
         chats = ([{"role": "user", "content": row["text"]}] for row in rows)
         return [self.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in chats]
 
-    def prepare(self, rows: Sequence[Row]) -> Any:
-        """Tokenise rows to one batch; hand them on as they are where tokenising is measured with the model."""
-        return list(rows) if self.settings.whole else self.batch(rows)
-
-    def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
-        """Count given and new tokens."""
-        return (
-            super().count("generate", self.batch(inputs), outputs)
-            if phase == "call"
-            else super().count(phase, inputs, outputs)
-        )
-
-    def answers(self, inputs: Any, outputs: Any) -> list[Any]:
-        """Return what was generated for every query."""
-        return super().answers(self.batch(inputs) if self.settings.whole else inputs, outputs)
-
-    def finite(self, inputs: Any, outputs: Any) -> bool:
-        """Whether the logits of a batch's first new token are finite."""
-        return super().finite(self.batch(inputs) if self.settings.whole else inputs, outputs)
-
     def generation(self, phase: str, new_tokens: int | None = None) -> dict[str, Any] | None:
         """Return what a phase tells ``generate``: greedy, or drawn where the task says so."""
-        settings = super().generation("generate" if phase == "call" else phase, new_tokens)
+        settings = super().generation(phase, new_tokens)
         if settings is None or self.settings.sampling is None:
             return settings
         return {**settings, "do_sample": True, **self.settings.sampling.model_dump()}
 
     def call(self, phase: str, inputs: Any) -> Any:
-        """Generate; as one call from text to text where the task measures it whole. Draws anew from the seed."""
+        """Generate; what is drawn is drawn anew from the seed."""
         import torch
 
         if self.settings.sampling is not None:
             torch.manual_seed(self.parameters.seed)
-        if phase != "call":
-            return self.ask(inputs, self.generation(phase))
-        tokens = self.batch(inputs)
-        ids = self.ask(tokens, self.generation(phase))
-        self.processor.batch_decode(self.new_ids(tokens, ids), skip_special_tokens=True)
-        return ids
+        return super().call(phase, inputs)
 
     def score(self, answers: Sequence[str], rows: Sequence[Row]) -> tuple[Quality, ...]:
         """Bits a byte of the texts under the model: comparable between tokenizers, lower is better.
@@ -557,7 +528,7 @@ class TextGeneration(TextTask):
         """Return bits of the tokens after the first one, and the bytes of the text they stand for."""
         import torch
 
-        batch = moved(self.batch([row]), self.device)
+        batch = moved(self.prepare([row]), self.device)
         ids = batch["input_ids"]
         with torch.inference_mode():
             logits = self.model(**batch).logits[0, :-1].float()

@@ -105,9 +105,9 @@ def test_answers_do_not_depend_on_the_batch(task_name, model):
     task, rows = loaded(task_name, model, new_tokens=None if task_name == "sentence_similarity" else 12)
     last = task.phases[-1]
     alone = [task.prepare([row]) for row in rows]
-    single = [getattr(task, last)(inputs) for inputs in alone]
+    single = [task.run(last, inputs) for inputs in alone]
     together = task.prepare(rows)
-    batch = getattr(task, last)(together)
+    batch = task.run(last, together)
     answers = [answer for i, o in zip(alone, single, strict=True) for answer in task.answers(i, o)]
     expected = task.answers(together, batch)
     assert answers == (pytest.approx(expected, abs=1e-5) if isinstance(answers[0], float) else expected)

@@ -73,7 +73,7 @@ def test_synthetic_rows_have_the_published_mean_length(name):
     words = [sum(len(re.findall(r"\w+|\.", text)) for text in row.values()) for row in rows]
     assert facts.source == "synthetic"
     if tokens is not None:
-        special = {"sentence_similarity": 4}.get(name, 0)  # two of them around every sentence
+        special = {"sentence_similarity": 3}.get(name, 0)  # around and between the sentences of a pair
         assert np.mean(words) + special == pytest.approx(tokens, rel=0.04)
     assert np.std(words) > 0.3 * np.mean(words)  # lengths vary
     assert task.load_rows()[0] == rows

@@ -121,7 +121,7 @@ def test_an_answer_without_thinking_is_all_answer(folder):
 def test_tokens_are_counted_up_to_each_querys_end(folder):
     task, rows = loaded(folder, new_tokens=8)
     inputs = task.prepare(rows)
-    end = task.decoding[1].eos_token_id
+    end = task.model.generation_config.eos_token_id
     new = torch.tensor([[7, 8, end, 0, 0, 0, 0, 0], [7] * 8])
     outputs = torch.cat([inputs["input_ids"], new], dim=1)
     assert task.count("generate", inputs, outputs).output == 3 + 8
@@ -136,7 +136,7 @@ def test_a_real_model_may_end_before_the_limit(folder):
     task, rows = loaded(folder, new_tokens=8)
     inputs = task.prepare(rows)
     first = task.run("prefill", inputs)[:, -1]
-    task.decoding[1].eos_token_id = first.unique().tolist()
+    task.model.generation_config.eos_token_id = first.unique().tolist()
     outputs = task.run("generate", inputs)
     assert task.new_ids(inputs, outputs).shape[1] == 1
     assert task.count("generate", inputs, outputs).output == 2
