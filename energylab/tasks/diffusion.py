@@ -35,7 +35,6 @@ class Drawn:
 
     images: list[Any]  # one a prompt
     evaluations: int  # how often the denoiser ran
-    steps: int  # how often it was asked to
 
 
 class ImageGeneration(TextTask):
@@ -130,7 +129,7 @@ class ImageGeneration(TextTask):
         before = self.evaluations
         noise = [torch.Generator("cpu").manual_seed(_seed(prompt, self.parameters.seed)) for prompt in prompts]
         images = self.model(prompts, num_inference_steps=steps, generator=noise).images
-        return Drawn(images, self.evaluations - before, steps)
+        return Drawn(images, self.evaluations - before)
 
     # ---- after the windows
 

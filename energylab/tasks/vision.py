@@ -23,6 +23,10 @@ from energylab.tasks.media import Group, Inputs, grouped, in_order, open_file, r
 from energylab.tasks.tokenizers import local_tokenizer, usable_padding
 
 
+#: Model types that have no use for the mask of padding their image processor makes.
+WITHOUT_MASK = ("yolos",)
+
+
 class PictureSettings(Plain):
     """Synthetic pictures."""
 
@@ -105,6 +109,8 @@ class ImageTask(Task):
         """Decode every picture, and resize, crop and normalise it as the model's image processor says."""
         pictures = [decode_image(row["image"]) for row in rows]
         features = [self.image_processor(images=picture, return_tensors="pt").data for picture in pictures]
+        if self.config.model_type in WITHOUT_MASK:
+            features = [{"pixel_values": one["pixel_values"]} for one in features]
         return grouped(features, [picture.size[::-1] for picture in pictures])
 
     def features(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
