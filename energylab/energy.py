@@ -323,6 +323,27 @@ def model_energies(
     return ModelEnergies(groups, models, shares if named else shares.iloc[:0], sessions)
 
 
+def run_energies(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the energy of every run: its scored phases added, one row a run.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``task, model, board, session, run, energy_kind, energy_wh`` (Wh per 1,000 queries; NaN where unavailable).
+
+    Raises
+    ------
+    DataError
+        As `usable_rows`.
+    """
+    columns = ["task", "model", "board", "session", "run", "energy_kind"]
+    rows = usable_rows(table).reindex(columns=[*columns, "energy_j", "queries"])
+    code, first = number(rows, np.zeros(len(rows), dtype=np.int64), "task", "model", "session", "run")
+    energy_j = _sums(code, (rows["energy_j"] / rows["queries"]).to_numpy(), len(first))
+    runs = rows.iloc[first][columns].reset_index(drop=True)
+    return runs.assign(energy_wh=energy_j * WH_PER_1000_QUERIES)
+
+
 def _check_options(noise: float | None, gain: float, level: float) -> None:
     if noise is not None and not 0 <= noise < 1:
         raise ParameterError(f"noise={noise!r}: give a relative standard error from 0 up to 1, 0.01 for 1 %, or None")

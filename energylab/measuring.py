@@ -26,21 +26,18 @@ from energylab.errors import MeasurementError, ParameterError, SealError
 from energylab.meters.base import Meter
 from energylab.parameters import FOLDERS, PROTOCOLS, Parameters
 from energylab.paths import results_root
-from energylab.protocol.published import PublishedWorkload
-from energylab.protocol.served import ServedWorkload
 from energylab.protocol.session import Session, run_session
 from energylab.protocol.settings import Settings
 from energylab.protocol.workload import FunctionWorkload, TaskWorkload, Workload
 from energylab.record import DataFacts, DeviceFacts, ModelFacts, ProtocolFacts, Quality, Record, TaskFacts, board_name
-from energylab.statistics import stopping
-from energylab.statistics.stopping import StopRule
-from energylab.table import cohort_key
 from energylab.tasks import data
 from energylab.tasks.models import quiet_imports
-from energylab.tasks.served import ServedTask
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from energylab.protocol.served import ServedWorkload
+    from energylab.statistics.stopping import StopRule
 
 
 def measure(
@@ -144,6 +141,8 @@ def check(namespace: Mapping[str, Any]) -> Parameters:
     machine_meters.choose(parameters, found)
     task.check(torch_name(found[0]), found)
     if parameters.peers is not None:
+        from energylab.statistics import stopping
+
         stopping.read_peers(parameters.peers)
     store.check_folder(output_folder(parameters))
     return parameters
@@ -286,6 +285,10 @@ def _stop_rule(subject: Any, parameters: Parameters, instruments: Instruments) -
     target, probability, peers = parameters.precision_target, parameters.star_probability, parameters.peers
     if target is None and probability is None:
         return None
+    from energylab.statistics import stopping
+    from energylab.statistics.stopping import StopRule
+    from energylab.table import cohort_key
+
     if peers is None:
         return StopRule(target, lambda: subject.data.queries)
     table = stopping.read_peers(peers)
@@ -343,11 +346,9 @@ class TaskSubject:
     def load(self, devices: Sequence[DeviceFacts]) -> Workload:
         """Load what is asked onto the devices; under a published protocol, the workload loads its model later."""
         protocol = self.task.parameters.protocol
-        if protocol != "steady" and isinstance(self.task, ServedTask):
-            raise ParameterError(
-                f"protocol={protocol!r} loads the model itself; measure an endpoint by protocol='steady'"
-            )
         if protocol != "steady":
+            from energylab.protocol.published import PublishedWorkload
+
             self.task.open(torch_name(devices[0]))
             one_total = protocol == "published-2025-12"
             workload = PublishedWorkload(self.task, self.rows, lambda: self._load_model(devices), one_total)
@@ -355,16 +356,22 @@ class TaskSubject:
             return workload
         self._load_model(devices)
         self.phases = tuple(self.task.phases)  # some tasks settle them by what kind of model was loaded
-        if isinstance(self.task, ServedTask):
+        if self._is_served:
+            from energylab.protocol.served import ServedWorkload
+
             self._served = ServedWorkload(self.task, self.rows, self.task.parameters.max_relative_bound)
             return self._served
         self.task.warm_up_longest(self.rows)
         return TaskWorkload(self.task, self.rows)
 
+    @property
+    def _is_served(self) -> bool:
+        return self.task.parameters.model_source == "endpoint"
+
     def _load_model(self, devices: Sequence[DeviceFacts]) -> None:
         self.model = self.task.load(torch_name(devices[0]))
         self.data = self.data.model_copy(update=_of_queries(self.task.covariates(self.rows)))
-        if not isinstance(self.task, ServedTask):
+        if not self._is_served:
             check_torch_agrees(devices)
 
     def task_facts(self) -> TaskFacts:

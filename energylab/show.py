@@ -16,7 +16,7 @@ from energylab.energy import (
     totals,
 )
 from energylab.record import SCORED_PHASES, Record, Window
-from energylab.statistics.intervals import Interval, expanded, mean_interval
+from energylab.statistics.uncertainty import Interval, expanded, mean_interval
 
 if TYPE_CHECKING:
     import pandas as pd

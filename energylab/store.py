@@ -25,7 +25,6 @@ from pydantic import ValidationError
 
 from energylab.errors import RecordError
 from energylab.record import SCHEMA_VERSION, Record
-from energylab.table import WINDOW_COLUMNS, read_table, record_rows, tidy_frame, window_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -217,6 +216,8 @@ def read(*roots: str | os.PathLike) -> pd.DataFrame:
 
 
 def _read_root(root: Path) -> pd.DataFrame:
+    from energylab.table import read_table, record_rows, tidy_frame
+
     if root.suffix.lower() in TABLES and root.is_file():
         return read_table(root)
     if root.is_dir():
@@ -227,6 +228,8 @@ def _read_root(root: Path) -> pd.DataFrame:
 
 
 def _rows_or_warning(path: Path) -> list[dict[str, Any]]:
+    from energylab.table import record_rows
+
     try:
         return record_rows(read_record(path), path)
     except RecordError as error:
@@ -244,6 +247,8 @@ def read_windows(*roots: str | os.PathLike) -> pd.DataFrame:
         where a meter failed; ``query_ids`` is a tuple; ``temperature_c`` the warmest device's.
     """
     import pandas as pd
+
+    from energylab.table import WINDOW_COLUMNS, window_rows
 
     rows = [row for path, record in read_records(*(roots or ("results",))) for row in window_rows(record)]
     return pd.DataFrame(rows, columns=list(WINDOW_COLUMNS))
@@ -398,6 +403,8 @@ def _stat_some(descriptor: int, names: list[str]) -> list[Entry]:
 
 def _read_cached(root: Path) -> pd.DataFrame:
     """Return the tidy table of all records under `root`, sorted by path, from the cache as far as it is still true."""
+    from energylab.table import tidy_frame
+
     cached = _load(root)
     listing = look(root, cached.listing if cached else None)
     if cached and listing is cached.listing:

@@ -1,21 +1,17 @@
-"""Where variance comes from, drawn: components, warm-up, correlation, window length, meters."""
+"""How sure a figure is, drawn: components, drift, sessions that are enough, meters."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from energylab.errors import StatisticsError
-from energylab.statistics.agreement import Agreement
-from energylab.statistics.components import Components
-from energylab.statistics.correlation import autocorrelation
-from energylab.statistics.drift import warm_up
+from energylab.statistics.variance import Agreement, Components, relative_half_width, relative_power
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis
@@ -57,7 +53,7 @@ def components_figure(components: Components, truth: Mapping[str, float] | None 
     Parameters
     ----------
     components : Components
-        From `statistics.components.nested_components`.
+        From `statistics.variance.components`.
     truth : mapping of str to float, optional
         What a simulation put in, marked by a diamond.
 
@@ -101,176 +97,63 @@ def components_figure(components: Components, truth: Mapping[str, float] | None 
     return finished(figure, left=True)
 
 
-def warm_up_figure(units: pd.DataFrame, most: int = 6) -> Figure:
-    """Draw the mean power of every window over time, session by session, with the warm-up that is cut.
+def drift_figure(windows: pd.DataFrame, most: int = 6) -> Figure:
+    """Draw the power of every window over time, session by session, relative to its phase's mean.
 
     Parameters
     ----------
-    units : pandas.DataFrame
-        From `statistics.units.measured_windows`.
-    most : int, default 6
-        Sessions to show, spread evenly over all.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Relative to the mean of what is kept; the cut part is shaded.
+    windows : pandas.DataFrame
+        As `energylab.store.read_windows` gives it.
+    most : int
+        Sessions drawn at most; the title says how many there are.
     """
-    ends = warm_up(units)
-    shown = ends.iloc[np.unique(np.linspace(0, len(ends) - 1, min(most, len(ends))).astype(int))]
-    columns = min(3, len(shown))
-    rows = -(-len(shown) // columns)
-    figure, grid = plt.subplots(
-        rows, columns, figsize=(9, 0.6 + 1.9 * rows), sharey=True, sharex=True, squeeze=False, layout="constrained"
-    )
-    for axes in grid.flat[len(shown) :]:
-        axes.set_visible(False)
-    for axes, end in zip(grid.flat, shown.itertuples(), strict=False):
-        part = units[units["session"] == end.session]
-        minutes = (part["start_s"] - part["start_s"].iloc[0]) / 60
-        power = part["mean_power_w"] / part["mean_power_w"].iloc[end.cut :].mean() - 1
-        axes.axvspan(0, end.cut_s / 60, color=ORANGE, alpha=0.18, linewidth=0)
-        axes.axhline(0, color=GREY, linewidth=0.8)
-        axes.plot(minutes, power, ".", color=BLUE, markersize=4)
-        state = f"{end.cut} of {end.windows} windows cut" if end.steady else "never steady"
-        axes.set_title(f"{end.session[-16:]}: {state}", loc="left", fontsize=8, color="black" if end.steady else RED)
-        percent_axis(axes.yaxis)
-    figure.supxlabel("time since the session's first window (min)", fontsize=10)
-    figure.supylabel(f"mean power, from its\nsteady mean ({units['energy_kind'].iloc[0]})", fontsize=10)
-    return finished(figure)
-
-
-def correlation_figure(units: pd.DataFrame, lags: int = 20) -> Figure:
-    """Draw the autocorrelation of the windows' mean power: every session thin, their mean thick.
-
-    Parameters
-    ----------
-    units : pandas.DataFrame
-        From `statistics.drift.steady`.
-    lags : int, default 20
-        Lags to show.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        With the band in which 95 % of the means lie when windows are independent.
-
-    Raises
-    ------
-    StatisticsError
-        If no session has more windows than lags.
-    """
-    series = [part["mean_power_w"].to_numpy() for _, part in units.groupby("session", sort=False)]
-    series = [values for values in series if values.size > lags]
-    if not series:
-        raise StatisticsError(f"no session has more than {lags} windows; ask for fewer lags")
-    rho = np.array([autocorrelation(values)[: lags + 1] for values in series])
-    band = 1.96 / np.sqrt(sum(values.size for values in series))
+    table = relative_power(windows)
+    sessions = list(table["session"].unique())
     figure, axes = plt.subplots(figsize=(9, 3.2), layout="constrained")
-    axes.axhspan(-band, band, color="0.9", label="independent windows (95 % of the means)")
-    axes.plot(np.arange(lags + 1), rho.T, color=BLUE, alpha=0.25, linewidth=0.8)
-    axes.plot(
-        np.arange(lags + 1), rho.mean(axis=0), "o-", color=BLUE, markersize=4, label=f"mean of {len(rho)} sessions"
-    )
-    axes.plot([], [], color=BLUE, alpha=0.4, linewidth=0.8, label="one session")
+    for session, colour in zip(sessions[:most], sns.color_palette("crest", most), strict=False):
+        part = table[table["session"] == session]
+        axes.plot(part["hours"] * 60, part["power"] - 1, ".-", color=colour, linewidth=0.6, markersize=3)
     axes.axhline(0, color=GREY, linewidth=0.8)
-    axes.set(xlabel="windows apart", ylabel="autocorrelation of mean power", xlim=(0, lags))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_title(f"Are neighbouring windows alike? ({units['energy_kind'].iloc[0]})", loc="left", fontsize=10)
-    axes.legend(frameon=False, fontsize=9)
+    percent_axis(axes.yaxis)
+    kind = table["energy_kind"].iloc[0] if len(table) else ""
+    axes.set(xlabel="minutes since the first reading", ylabel=f"power, relative to the mean ({kind})")
+    shown = f"{min(most, len(sessions))} of {len(sessions)} sessions" if len(sessions) > most else "every session"
+    axes.set_title(f"Does it drift? {shown}", loc="left", fontsize=10)
     return finished(figure)
 
 
-def length_figure(table: pd.DataFrame, kind: str) -> Figure:
-    """Draw how the spread between the windows of a run falls with their length, and the queries they hold.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `statistics.precision.cv_by_length`.
-    kind : str
-        Kind of the energy.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Both axes logarithmic, 95 % intervals.
-    """
-    labels = [f"{row.length_s:.2g} s\n{row.queries:.0f} queries" for row in table.itertuples()]
-    figure = _spread(table, "length_s", labels, "independent", "independent windows: 1/√length")
-    figure.axes[0].set(xlabel="length of a window", ylabel=f"CV of energy per query\n({kind})")
-    figure.axes[0].set_title("Between the windows of a run", loc="left", fontsize=10)
-    return finished(figure)
-
-
-def runs_figure(table: pd.DataFrame, kind: str) -> Figure:
-    """Draw how the spread between the sessions of a board falls with the runs averaged in each.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `statistics.precision.cv_by_runs`.
-    kind : str
-        Kind of the energy.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Both axes logarithmic, 95 % intervals.
-    """
-    figure = _spread(table, "runs", list(table["runs"]), "expected", "expected from the components")
-    figure.axes[0].set(xlabel="runs averaged in a session", ylabel=f"CV of energy per query\n({kind})")
-    figure.axes[0].set_title("Between the sessions of a board", loc="left", fontsize=10)
-    return finished(figure)
-
-
-def _spread(table: pd.DataFrame, across: str, labels: Sequence, reference: str, name: str) -> Figure:
-    """Spread with its interval against something averaged over, and a reference line."""
-    figure, axes = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
-    axes.plot(table[across], table[reference], "--", color=GREY, label=name)
-    error = [table["cv"] - table["low"], table["high"] - table["cv"]]
-    axes.errorbar(table[across], table["cv"], yerr=error, fmt="o", color=BLUE, capsize=3, label="found, 95 %")
-    axes.set(xscale="log", yscale="log")
-    axes.set_xticks(table[across], labels)
+def plan_figure(components: Components, target: float, most_sessions: int = 20) -> Figure:
+    """Draw the relative half-width of one board's mean against the number of sessions, for 1, 3 and 10 runs each."""
+    sessions = np.arange(2, most_sessions + 1)
+    figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
+    for runs, colour in zip((1, 3, 10), sns.color_palette("crest", 3), strict=True):
+        widths = [relative_half_width(components, int(count), runs) for count in sessions]
+        axes.plot(sessions, widths, "o-", color=colour, markersize=3, linewidth=1.4, label=str(runs))
+    axes.axhline(target, color=ORANGE, linewidth=1.2)
+    axes.annotate(f"target ±{100 * target:.2g} %", (2, target * 0.93), va="top", fontsize=9, color=ORANGE)
+    axes.set(xscale="log", yscale="log", xlabel="sessions")
+    axes.set_xticks([2, 3, 5, 10, 20], ["2", "3", "5", "10", "20"])
     axes.minorticks_off()
     percent_axis(axes.yaxis, round_ticks(*axes.get_ylim()))
-    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
-    return figure
+    axes.set_ylabel(f"relative half-width of the\n95 % interval ({components.energy_kind})")
+    axes.legend(title="runs a session", frameon=False, fontsize=9, title_fontsize=9)
+    axes.grid(color="0.93")
+    return finished(figure)
 
 
 def agreement_figure(comparison: Agreement, kind: str) -> Figure:
-    """Draw the difference of two meters against their mean, window by window (Bland-Altman).
+    """Draw the difference of two meters against their mean, window by window (Bland and Altman, by statsmodels)."""
+    from statsmodels.graphics.agreement import mean_diff_plot
 
-    Parameters
-    ----------
-    comparison : Agreement
-        From `statistics.agreement.agreement`.
-    kind : str
-        Kind of the energy.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        With the bias, its interval, and the limits of agreement.
-    """
-    bias, (low, high) = comparison.bias, comparison.limits
-    figure, axes = plt.subplots(figsize=(9, 3.4), layout="constrained")
-    axes.plot(comparison.table["mean_j"], comparison.table["difference"], ".", color=BLUE, markersize=4, alpha=0.6)
-    axes.axhline(0, color="black", linewidth=0.8)
-    axes.axhspan(bias.low, bias.high, color=ORANGE, alpha=0.3, linewidth=0)
-    lines = [
-        ("bias", bias.mean, "-"),
-        ("upper limit of agreement", high, "--"),
-        ("lower limit of agreement", low, "--"),
-    ]
-    for name, value, style in lines:
-        axes.axhline(value, color=ORANGE, linestyle=style, linewidth=1.2)
-        axes.annotate(
-            f"{name} {100 * value:+.2f} %", (1.01, value), xycoords=("axes fraction", "data"), va="center", fontsize=9
-        )
-    percent_axis(axes.yaxis)
-    axes.set(xlabel=f"mean of the two meters (J a window, {kind})", ylabel="difference, relative")
-    axes.set_title(
-        f"{comparison.other} against {comparison.reference}: {len(comparison.table)} windows", loc="left", fontsize=10
+    figure, axes = plt.subplots(figsize=(9, 3.4))
+    of_mean = comparison.pairs.div(comparison.pairs.mean(axis=1), axis=0)  # differences grow with the energy
+    mean_diff_plot(of_mean[comparison.other], of_mean[comparison.reference], ax=axes, scatter_kwds={"s": 8})
+    mean_j = comparison.pairs.mean(axis=1)
+    axes.collections[0].set_offsets(
+        np.column_stack([mean_j, of_mean[comparison.other] - of_mean[comparison.reference]])
     )
+    axes.set_xlim(mean_j.min() * 0.95, mean_j.max() * 1.05)
+    percent_axis(axes.yaxis)
+    axes.set_xlabel(f"energy of a window, mean of both meters, J ({kind})", fontsize=10)
+    axes.set_ylabel(f"{comparison.other} - {comparison.reference},\nrelative", fontsize=10)
     return finished(figure)

@@ -17,27 +17,8 @@ from dataclasses import replace
 from typing import Any
 
 from energylab.errors import FormatError
-from energylab.formats.common import (
-    CLOSE,
-    COMPONENTS,
-    Asked,
-    Loose,
-    Measure,
-    Number,
-    Part,
-    Session,
-    Text,
-    Time,
-    Unit,
-    Whole,
-    model_name,
-    parse,
-    query_count,
-    rated_component,
-    settle,
-    task_name,
-    unit_named,
-)
+from energylab.formats import common
+from energylab.formats.common import Asked, Measure, Part, Session, Unit
 from energylab.formats.importing import ROUNDING_WH, TEXT, Format, Source
 from energylab.record import DeviceFacts
 
@@ -48,42 +29,42 @@ _THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+\.\d+")
 class Config(Part):
     """What the runner was told."""
 
-    model: Text = None
-    task: Text = None
-    dataset: Text = None
-    backend: Text = None
-    num_samples: Whole = None
+    model: common.Text = None
+    task: common.Text = None
+    dataset: common.Text = None
+    backend: common.Text = None
+    num_samples: common.Whole = None
     device_ids: Any = None
 
 
 class Prompts(Part):
     """What the runner did."""
 
-    successful_prompts: Whole = None
-    failed_prompts: Whole = None
-    total_duration_seconds: Number = None
-    total_prompt_tokens: Whole = None
-    total_completion_tokens: Whole = None
+    successful_prompts: common.Whole = None
+    failed_prompts: common.Whole = None
+    total_duration_seconds: common.Number = None
+    total_prompt_tokens: common.Whole = None
+    total_completion_tokens: common.Whole = None
 
 
 class Energies(Part):
     """What the runner's meter read, in two units."""
 
-    gpu_energy_wh: Number = None
-    gpu_energy_kwh: Number = None
-    cpu_energy_wh: Number = None
-    cpu_energy_kwh: Number = None
-    ram_energy_wh: Number = None
-    ram_energy_kwh: Number = None
-    total_energy_wh: Number = None
-    total_energy_kwh: Number = None
-    duration_seconds: Number = None
+    gpu_energy_wh: common.Number = None
+    gpu_energy_kwh: common.Number = None
+    cpu_energy_wh: common.Number = None
+    cpu_energy_kwh: common.Number = None
+    ram_energy_wh: common.Number = None
+    ram_energy_kwh: common.Number = None
+    total_energy_wh: common.Number = None
+    total_energy_kwh: common.Number = None
+    duration_seconds: common.Number = None
     error: Any = None
 
     def wh(self, part: str, where: str) -> float | None:
         """Return a component's energy in Wh; refuses two figures that are not the same energy."""
         in_wh, in_kwh = getattr(self, f"{part}_energy_wh"), getattr(self, f"{part}_energy_kwh")
-        if None not in (in_wh, in_kwh) and abs(in_wh - 1000 * in_kwh) > CLOSE * abs(in_wh):
+        if None not in (in_wh, in_kwh) and abs(in_wh - 1000 * in_kwh) > common.CLOSE * abs(in_wh):
             raise FormatError(
                 f"{where}: {part}_energy_wh={in_wh:g} and {part}_energy_kwh={in_kwh:g} are not the same energy; "
                 "the file contradicts itself"
@@ -97,40 +78,40 @@ class Report(Part):
     config: Config
     summary: Prompts
     energy: Energies
-    gpu_stats: Loose = {}
-    metrics_metadata: Loose = {}
+    gpu_stats: common.Loose = {}
+    metrics_metadata: common.Loose = {}
 
 
 class Summary(Part):
     """A run's total, and its phases where it had any."""
 
     units: str
-    total: Number
-    format: Text = None
-    preprocess_wh: Number = None
-    prefill_wh: Number = None
-    decode_wh: Number = None
+    total: common.Number
+    format: common.Text = None
+    preprocess_wh: common.Number = None
+    prefill_wh: common.Number = None
+    decode_wh: common.Number = None
 
 
 class BatchRow(Prompts):
     """One row of the batch runner's table."""
 
-    model_name: Text = None
-    model_class: Text = None
-    task: Text = None
-    reasoning_state: Text = None
-    gpu_energy_wh: Number
-    timestamp: Time = None
+    model_name: common.Text = None
+    model_class: common.Text = None
+    task: common.Text = None
+    reasoning_state: common.Text = None
+    gpu_energy_wh: common.Number
+    timestamp: common.Time = None
 
 
 def read_report(source: Source, asked: Asked) -> list[Session]:
     """Return the one session of a report."""
-    found, where = parse(Report, source.json, source.name), source.name
+    found, where = common.parse(Report, source.json, source.name), source.name
     config, prompts, energy = found.config, found.summary, found.energy
     both = ", equal to gpu_energy_kwh" if energy.gpu_energy_kwh is not None else ""
-    unit = settle(Unit("Wh", f"field name gpu_energy_wh{both}"), asked.unit, where)
-    joules = {part: unit.joules(energy.wh(part, where)) for part in COMPONENTS}
-    component = rated_component(asked, {name: [value] for name, value in joules.items()}, where)
+    unit = common.settle(Unit("Wh", f"field name gpu_energy_wh{both}"), asked.unit, where)
+    joules = {part: unit.joules(energy.wh(part, where)) for part in common.COMPONENTS}
+    component = common.rated_component(asked, {name: [value] for name, value in joules.items()}, where)
     devices = _devices(config.device_ids, found.gpu_stats)
     measure = replace(
         _prompted(joules[component], prompts),
@@ -140,9 +121,9 @@ def read_report(source: Source, asked: Asked) -> list[Session]:
     if energy.error:
         measure = replace(measure, reasons=(*measure.reasons, "meter_error"))
     session = Session(
-        model=model_name(asked, config.model, where),
-        task=task_name(asked, config.task, where),
-        queries=query_count(asked, prompts.successful_prompts or config.num_samples, where),
+        model=common.model_name(asked, config.model, where),
+        task=common.task_name(asked, config.task, where),
+        queries=common.query_count(asked, prompts.successful_prompts or config.num_samples, where),
         runs=({"total": measure},),
         unit=unit,
         meter=(str(found.metrics_metadata.get("name", "codecarbon")), f"energy.{component}_energy_wh"),
@@ -181,16 +162,16 @@ def _devices(ids: Any, stats: dict[str, Any]) -> tuple[DeviceFacts, ...]:
 
 def read_summary(source: Source, asked: Asked) -> list[Session]:
     """Return the one session of a summary; model, task and queries are asked for."""
-    found, where = parse(Summary, source.json, source.name), source.name
-    unit = settle(Unit(unit_named(found.units), f"field units says {found.units!r}"), asked.unit, where)
+    found, where = common.parse(Summary, source.json, source.name), source.name
+    unit = common.settle(Unit(common.unit_named(found.units), f"field units says {found.units!r}"), asked.unit, where)
     phases = {"preprocess": found.preprocess_wh, "prefill": found.prefill_wh, "decode": found.decode_wh}
     whole = found.format == "ai_energy_benchmarks" or not (found.prefill_wh or found.decode_wh)
     runs = {"total": _whole(found, unit)} if whole else _phases(found, unit)
     return [
         Session(
-            model=model_name(asked, None, where),
-            task=task_name(asked, None, where),
-            queries=query_count(asked, None, where),
+            model=common.model_name(asked, None, where),
+            task=common.task_name(asked, None, where),
+            queries=common.query_count(asked, None, where),
             runs=(runs,),
             unit=unit,
             meter=("codecarbon", "total" if whole else "preprocess, prefill and decode"),
@@ -235,7 +216,7 @@ def _doubts(total: float | None, phases: list[float]) -> list[str]:
 def stated_total(source: Source) -> float | None:
     """Return the total in Wh that a summary states, as JSON or as text."""
     if source.json is not None:
-        return parse(Summary, source.json, source.name).total
+        return common.parse(Summary, source.json, source.name).total
     text = source.text.strip()
     if "," in text and not _THOUSANDS.fullmatch(text):
         raise FormatError(f"{source.name}, row 1: {text!r} has a decimal comma; write it with a point (12.34)")
@@ -247,12 +228,12 @@ def stated_total(source: Source) -> float | None:
 
 def read_text(source: Source, asked: Asked) -> list[Session]:
     """Return the one session; the unit is in the file's name, and model, task and queries are asked for."""
-    unit = settle(Unit("Wh", f"the file's name, {TEXT}"), asked.unit, source.name)
+    unit = common.settle(Unit("Wh", f"the file's name, {TEXT}"), asked.unit, source.name)
     return [
         Session(
-            model=model_name(asked, None, source.name),
-            task=task_name(asked, None, source.name),
-            queries=query_count(asked, None, source.name),
+            model=common.model_name(asked, None, source.name),
+            task=common.task_name(asked, None, source.name),
+            queries=common.query_count(asked, None, source.name),
             runs=({"total": _rounded(stated_total(source), unit)},),
             unit=unit,
             meter=("codecarbon", "the file's one number"),
@@ -262,16 +243,16 @@ def read_text(source: Source, asked: Asked) -> list[Session]:
 
 def read_batch(source: Source, asked: Asked) -> list[Session]:
     """Return one session a row of the batch runner's table."""
-    unit = settle(Unit("Wh", "column name gpu_energy_wh"), asked.unit, source.name)
-    return [_batch(where, parse(BatchRow, cells, where), unit, asked) for where, cells in source.rows]
+    unit = common.settle(Unit("Wh", "column name gpu_energy_wh"), asked.unit, source.name)
+    return [_batch(where, common.parse(BatchRow, cells, where), unit, asked) for where, cells in source.rows]
 
 
 def _batch(where: str, row: BatchRow, unit: Unit, asked: Asked) -> Session:
     state = row.reasoning_state
     return Session(
-        model=model_name(asked, row.model_name, where),
-        task=task_name(asked, row.task, where),
-        queries=query_count(asked, row.successful_prompts or None, where),
+        model=common.model_name(asked, row.model_name, where),
+        task=common.task_name(asked, row.task, where),
+        queries=common.query_count(asked, row.successful_prompts or None, where),
         runs=({"total": _prompted(unit.joules(row.gpu_energy_wh), row)},),
         unit=unit,
         meter=("codecarbon", "column gpu_energy_wh"),

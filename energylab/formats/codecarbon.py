@@ -14,24 +14,8 @@ import re
 from itertools import groupby, pairwise
 
 from energylab.errors import FormatError
-from energylab.formats.common import (
-    Asked,
-    DeviceCount,
-    Measure,
-    Number,
-    Part,
-    Session,
-    Text,
-    Time,
-    Unit,
-    Whole,
-    model_name,
-    parse,
-    query_count,
-    rated_component,
-    settle,
-    task_name,
-)
+from energylab.formats import common
+from energylab.formats.common import Asked, Measure, Part, Session, Unit
 from energylab.formats.importing import Format, Source
 from energylab.record import DeviceFacts, HostFacts
 
@@ -54,25 +38,25 @@ class Row(Part):
     """One row of the table."""
 
     run_id: str
-    task_name: Text = None
-    timestamp: Time = None
-    duration: Number
-    gpu_energy: Number
-    cpu_energy: Number
-    ram_energy: Number
-    energy_consumed: Number
-    gpu_power: Number = None
-    cpu_power: Number = None
-    ram_power: Number = None
-    gpu_count: DeviceCount = None
-    gpu_model: Text = None
-    cpu_count: Whole = None
-    cpu_model: Text = None
-    ram_total_size: Number = None
-    os: Text = None
-    python_version: Text = None
-    codecarbon_version: Text = None
-    tracking_mode: Text = None
+    task_name: common.Text = None
+    timestamp: common.Time = None
+    duration: common.Number
+    gpu_energy: common.Number
+    cpu_energy: common.Number
+    ram_energy: common.Number
+    energy_consumed: common.Number
+    gpu_power: common.Number = None
+    cpu_power: common.Number = None
+    ram_power: common.Number = None
+    gpu_count: common.DeviceCount = None
+    gpu_model: common.Text = None
+    cpu_count: common.Whole = None
+    cpu_model: common.Text = None
+    ram_total_size: common.Number = None
+    os: common.Text = None
+    python_version: common.Text = None
+    codecarbon_version: common.Text = None
+    tracking_mode: common.Text = None
 
     def energy(self, component: str) -> float | None:
         """Return the energy of a component in kWh."""
@@ -96,14 +80,16 @@ class Row(Part):
 
 def read(source: Source, asked: Asked) -> list[Session]:
     """Return one session a run, or a task of one; model, task and queries are asked for."""
-    rows = [(where, parse(Row, cells, where)) for where, cells in source.rows]
+    rows = [(where, common.parse(Row, cells, where)) for where, cells in source.rows]
     for where, row in rows:
         if contradiction := row.contradiction():
             raise FormatError(f"{where}: {contradiction}; the row contradicts itself")
     agreeing = sum(row.power_agrees() for _, row in rows)
     shown = f"; in {agreeing} of {len(rows)} rows energy over duration in kWh is the stated power" if agreeing else ""
-    unit = settle(Unit("kWh", f"CodeCarbon's unit, by its column names{shown}"), asked.unit, source.name)
-    component = rated_component(asked, {part: [row.energy(part) for _, row in rows] for part in ENERGIES}, source.name)
+    unit = common.settle(Unit("kWh", f"CodeCarbon's unit, by its column names{shown}"), asked.unit, source.name)
+    component = common.rated_component(
+        asked, {part: [row.energy(part) for _, row in rows] for part in ENERGIES}, source.name
+    )
     if asked.model_column is not None and asked.model_column not in source.columns:
         known = ", ".join(sorted(source.columns))
         raise FormatError(f"{source.name} has no column {asked.model_column!r}; it has {known}")
@@ -136,9 +122,9 @@ def _session(
     devices, counted, note = _devices(row, component)
     part = (row.task_name or where.rpartition(", ")[2]) if several else ""
     return Session(
-        model=model_name(asked, cells[asked.model_column] if asked.model_column else None, where),
-        task=task_name(asked, None, where),
-        queries=query_count(asked, None, where),
+        model=common.model_name(asked, cells[asked.model_column] if asked.model_column else None, where),
+        task=common.task_name(asked, None, where),
+        queries=common.query_count(asked, None, where),
         runs=(
             {
                 "total": Measure(

@@ -251,13 +251,7 @@ P = TypeVar("P", bound=Part)
 
 
 def parse(kind: type[P], content: Any, where: str) -> P:
-    """Return a part of a file by its model.
-
-    Raises
-    ------
-    FormatError
-        Names the file, the field, its value and what is wrong with it.
-    """
+    """Return a part of a file by its model."""
     try:
         return kind.model_validate(content)
     except ValidationError as error:
@@ -366,13 +360,7 @@ def unit_named(text: str) -> str:
 
 
 def settle(proved: Unit | None, asked: str | None, where: str, reason: str = "") -> Unit:
-    """Return the unit to convert by: the proved one, or the one that the user stated where nothing proves any.
-
-    Raises
-    ------
-    FormatError
-        If nothing says the unit, for which `reason` may say why, or the user's contradicts what the file shows.
-    """
+    """Return the unit to convert by: the proved one, or the one that the user stated where nothing proves any."""
     stated = unit_named(asked) if asked is not None else None
     if proved is not None and stated in (None, proved.name):
         return proved
@@ -407,17 +395,7 @@ def by_power(values: Iterable[tuple[float | None, float | None]], devices: int, 
 
 @dataclass(frozen=True)
 class Total:
-    """One phase of a file, or all that is rated, over its runs.
-
-    Attributes
-    ----------
-    phase : str
-        As the file names it, or `RATED`.
-    measures, invalid : int
-        How many runs have a value, and how many of these are not valid.
-    with_wh, without_wh : float or None
-        Mean over all runs that have a value, and over those without an invalid measure, in Wh per 1,000 queries.
-    """
+    """One phase of a file, or all that is rated, over its runs."""
 
     phase: str
     measures: int

@@ -33,16 +33,7 @@ ROUNDING_WH = 0.005
 
 @dataclass(frozen=True)
 class Source:
-    """One file to import.
-
-    Attributes
-    ----------
-    name : str
-        As the user named it; inside an archive ``ARCHIVE:MEMBER``.
-    content : bytes
-    beside : mapping of str to bytes or Path
-        Files of the same folder or archive, by their names.
-    """
+    """One file to import."""
 
     name: str
     content: bytes
@@ -137,20 +128,7 @@ def formats() -> dict[str, Format]:
 
 @dataclass(frozen=True)
 class Imported:
-    """One session that was imported.
-
-    Attributes
-    ----------
-    source, format : str
-        The file, and the name of its format.
-    record : Record
-    path : pathlib.Path
-        Where the record is.
-    totals : tuple of Total
-        By the file's phases and of what is rated, with the invalid measures and without.
-    new : bool
-        False when the same session was there already.
-    """
+    """One session that was imported."""
 
     source: str
     format: str
@@ -317,13 +295,7 @@ def _later(record: Record, earlier: Record) -> bool:
 
 
 def _check(source: Source, made: Sequence[Imported]) -> Checked:
-    """Set a file that repeats a report beside it: a summary's total, a copy's every figure.
-
-    Raises
-    ------
-    FormatError
-        If they differ by more than rounding.
-    """
+    """Set a file that repeats a report beside it: a summary's total, a copy's every figure."""
     from energylab.formats.ai_energy_score import stated_total
 
     report = next(each for each in made if each.source == f"{source.folder}{REPORT}")

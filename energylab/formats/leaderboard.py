@@ -17,23 +17,8 @@ from collections import Counter, defaultdict
 
 from energylab import published
 from energylab.errors import FormatError
-from energylab.formats.common import (
-    JOULES,
-    Asked,
-    Measure,
-    Number,
-    Part,
-    Session,
-    Text,
-    Unit,
-    Whole,
-    model_class,
-    model_name,
-    parse,
-    settle,
-    task_name,
-    unit_named,
-)
+from energylab.formats import common
+from energylab.formats.common import Asked, Measure, Part, Session, Unit
 from energylab.formats.importing import Format, Source
 
 #: Queries that a leaderboard's energy is of.
@@ -52,10 +37,10 @@ _UNNAMED = "total_gpu_energy"
 class Row(Part):
     """One row of the table, its energy under one name."""
 
-    energy: Number
-    task: Text = None
-    model_class: Text = None
-    energy_score: Whole = None
+    energy: common.Number
+    task: common.Text = None
+    model_class: common.Text = None
+    energy_score: common.Whole = None
 
 
 def read(source: Source, asked: Asked) -> list[Session]:
@@ -68,8 +53,8 @@ def read(source: Source, asked: Asked) -> list[Session]:
     seen: dict[tuple, list[float | None]] = defaultdict(list)
     sessions = []
     for where, row, listed in rows:
-        task, size = task_name(asked, row.task, where), model_class(row.model_class, where)
-        model = model_name(Asked(), listed, where)
+        task, size = common.task_name(asked, row.task, where), common.model_class(row.model_class, where)
+        model = common.model_name(Asked(), listed, where)
         entries = seen[task, size, model]
         entries += [] if row.energy in entries else [row.energy]
         number = entries.index(row.energy) + 1
@@ -94,7 +79,7 @@ def _row(cells: dict[str, str], column: str, where: str) -> Row:
     stars = cells.get("energy_score") or cells.get("published_stars")
     size = cells.get("model_class") or cells.get("class")
     try:
-        return parse(
+        return common.parse(
             Row, {"energy": cells[column], "task": cells.get("task"), "model_class": size, "energy_score": stars}, where
         )
     except FormatError as error:
@@ -111,9 +96,9 @@ def _column(source: Source) -> str | None:
 
 def _unit(where: str, column: str, rows: list[tuple[Row, str]], asked: Asked) -> Unit:
     if match := _NAMED.search(column):
-        return settle(Unit(unit_named(match["unit"]), f"column name {column}"), asked.unit, where)
+        return common.settle(Unit(common.unit_named(match["unit"]), f"column name {column}"), asked.unit, where)
     why = f"column {column} says no unit, and too few of its models stand with the same energy in the published table"
-    return settle(_by_published(rows), asked.unit, where, why)
+    return common.settle(_by_published(rows), asked.unit, where, why)
 
 
 def _by_published(rows: list[tuple[Row, str]]) -> Unit | None:
@@ -122,7 +107,7 @@ def _by_published(rows: list[tuple[Row, str]]) -> Unit | None:
     shared = [(row.energy, known[model]) for row, model in rows if row.energy and model in known]
     matched = Counter(
         unit
-        for unit, joules in JOULES.items()
+        for unit, joules in common.JOULES.items()
         for value, energies_j in shared
         if any(abs(value * joules / energy_j - 1) <= _SAME for energy_j in energies_j)
     )

@@ -14,24 +14,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from energylab.formats.common import (
-    Asked,
-    DeviceCount,
-    Loose,
-    Measure,
-    Number,
-    Part,
-    Session,
-    Text,
-    Unit,
-    Whole,
-    by_power,
-    model_name,
-    parse,
-    query_count,
-    settle,
-    task_name,
-)
+from energylab.formats import common
+from energylab.formats.common import Asked, Measure, Part, Session, Unit
 from energylab.formats.importing import Format, Source
 from energylab.record import DeviceFacts
 
@@ -55,38 +39,38 @@ _PER_QUERY = re.compile(r"energy_per_(request|image|video|generation)_joules")
 class Configuration(Part):
     """One configuration of the leaderboard's data, with what its file says of all of them."""
 
-    energy: Number
-    model_id: Text = None
-    task: Text = None
-    gpu_model: Text = None
-    num_gpus: DeviceCount = None
-    total_params_billions: Number = None
-    weight_precision: Text = None
-    parallelization: Loose = {}
+    energy: common.Number
+    model_id: common.Text = None
+    task: common.Text = None
+    gpu_model: common.Text = None
+    num_gpus: common.DeviceCount = None
+    total_params_billions: common.Number = None
+    weight_precision: common.Text = None
+    parallelization: common.Loose = {}
 
 
 class Served(Part):
     """A served model's raw result, in steady state."""
 
-    model_id: Text
-    steady_state_energy: Number
-    steady_state_duration: Number
-    steady_state_energy_per_token: Number = None
-    completed: Whole = None
-    num_prompts: Whole = None
-    total_input_tokens: Whole = None
-    total_output_tokens: Whole = None
-    num_gpus: DeviceCount = None
-    gpu_model: Text = None
-    max_num_seqs: Whole = None
-    seed: Whole = None
+    model_id: common.Text
+    steady_state_energy: common.Number
+    steady_state_duration: common.Number
+    steady_state_energy_per_token: common.Number = None
+    completed: common.Whole = None
+    num_prompts: common.Whole = None
+    total_input_tokens: common.Whole = None
+    total_output_tokens: common.Whole = None
+    num_gpus: common.DeviceCount = None
+    gpu_model: common.Text = None
+    max_num_seqs: common.Whole = None
+    seed: common.Whole = None
 
 
 class Iteration(Part):
     """One batch of a diffusion model."""
 
-    time: Number = None
-    gpu_energy: dict[str, Number] = {}
+    time: common.Number = None
+    gpu_energy: dict[str, common.Number] = {}
 
     def measure(self) -> Measure:
         """Return the energy over the GPUs in the file's unit, as if joules.
@@ -102,14 +86,14 @@ class Iteration(Part):
 class Drawn(Part):
     """A diffusion model's raw result."""
 
-    model_id: Text
-    total_energy: Number
-    total_time: Number = None
-    total_images: Whole = None
-    batch_size: Whole = None
-    height: Whole = None
-    width: Whole = None
-    seed: Whole = None
+    model_id: common.Text
+    total_energy: common.Number
+    total_time: common.Number = None
+    total_images: common.Whole = None
+    batch_size: common.Whole = None
+    height: common.Whole = None
+    width: common.Whole = None
+    seed: common.Whole = None
     iteration_energy_measurements: list[Iteration] | None = None
 
 
@@ -124,12 +108,12 @@ def _configuration(number: int, row: Any, shared: dict[str, Any], source: Source
     where = f"{source.name}, configuration {number}"
     field = _field(row) or _field(source.json["configurations"][0])
     row = {**shared, **(row if isinstance(row, dict) else {})}
-    found = parse(Configuration, {**row, "energy": row.get(field)}, where)
-    unit = settle(Unit("J", f"field name {field}"), asked.unit, where)
+    found = common.parse(Configuration, {**row, "energy": row.get(field)}, where)
+    unit = common.settle(Unit("J", f"field name {field}"), asked.unit, where)
     billions = found.total_params_billions
     return Session(
-        model=model_name(asked, found.model_id, where),
-        task=task_name(asked, found.task, where),
+        model=common.model_name(asked, found.model_id, where),
+        task=common.task_name(asked, found.task, where),
         queries=1,
         runs=({"call" if "image" in field or "video" in field else "generate": Measure(unit.joules(found.energy))},),
         unit=unit,
@@ -169,12 +153,12 @@ def read_results(source: Source, asked: Asked) -> list[Session]:
 
 def _served(source: Source, asked: Asked) -> Session:
     """Return a served model's session: steady-state energy per token times the tokens of all completed requests."""
-    found, where = parse(Served, source.json, source.name), source.name
-    proved = by_power(
+    found, where = common.parse(Served, source.json, source.name), source.name
+    proved = common.by_power(
         [(found.steady_state_energy, found.steady_state_duration)], found.num_gpus or 1, "steady_state_energy"
     )
     why = "nothing in the file names a unit, and energy over time fits none or several"
-    unit = settle(proved, asked.unit, where, why)
+    unit = common.settle(proved, asked.unit, where, why)
     per_token, tokens = found.steady_state_energy_per_token, found.total_output_tokens
     lost = None not in (found.num_prompts, found.completed) and found.completed < found.num_prompts
     measure = Measure(
@@ -185,9 +169,9 @@ def _served(source: Source, asked: Asked) -> Session:
     )
     steady = {"steady_state_energy": found.steady_state_energy, "steady_state_duration": found.steady_state_duration}
     return Session(
-        model=model_name(asked, found.model_id, where),
-        task=task_name(asked, None, where),
-        queries=query_count(asked, found.completed, where),
+        model=common.model_name(asked, found.model_id, where),
+        task=common.task_name(asked, None, where),
+        queries=common.query_count(asked, found.completed, where),
         runs=({"generate": measure},),
         unit=unit,
         meter=("zeus", "steady_state_energy_per_token x total_output_tokens"),
@@ -201,17 +185,17 @@ def _served(source: Source, asked: Asked) -> Session:
 
 def _drawn(source: Source, asked: Asked) -> Session:
     """Return a diffusion model's session: every iteration is one batch, a run of as many queries."""
-    found, where = parse(Drawn, source.json, source.name), source.name
+    found, where = common.parse(Drawn, source.json, source.name), source.name
     iterations = found.iteration_energy_measurements or []
     parts = [each.measure() for each in iterations] or [Measure(found.total_energy, found.total_time or None)]
     gpus = len(iterations[0].gpu_energy) if iterations else None
     timed = [(part.energy_j, part.duration_s) for part in parts if not part.reasons]
-    proved = by_power([*timed, (found.total_energy, found.total_time)], gpus or 1, "energy")
-    unit = settle(proved, asked.unit, where, "nothing in the file names a unit")
+    proved = common.by_power([*timed, (found.total_energy, found.total_time)], gpus or 1, "energy")
+    unit = common.settle(proved, asked.unit, where, "nothing in the file names a unit")
     return Session(
-        model=model_name(asked, found.model_id, where),
-        task=task_name(asked, None, where),
-        queries=query_count(asked, found.batch_size if iterations else found.total_images, where),
+        model=common.model_name(asked, found.model_id, where),
+        task=common.task_name(asked, None, where),
+        queries=common.query_count(asked, found.batch_size if iterations else found.total_images, where),
         runs=tuple(
             {"call": Measure(unit.joules(part.energy_j), part.duration_s, reasons=part.reasons)} for part in parts
         ),

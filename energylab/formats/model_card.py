@@ -23,23 +23,7 @@ _UNSTATED = "not stated"
 
 
 def model_card(release: Release, cohort: RatedCohort, model: RatedModel, grid: Grid) -> str:
-    """Return the block that goes on top of a model's ``README.md``.
-
-    Parameters
-    ----------
-    release : Release
-    cohort : RatedCohort
-        One of the release's cohorts.
-    model : RatedModel
-        One of the cohort's models.
-    grid : Intensity
-        Carbon intensity to assume: the emissions are those of 1,000 queries, not of training.
-
-    Returns
-    -------
-    str
-        YAML between two lines of dashes. Equal releases and options give equal text.
-    """
+    """Return the block that goes on top of a model's ``README.md``."""
     from huggingface_hub import ModelCardData
 
     data = ModelCardData(model_name=text.one_line(model.model), eval_results=_results(release, cohort, model, grid))

@@ -19,28 +19,8 @@ from statistics import fmean
 from typing import Any
 
 from energylab.errors import FormatError
-from energylab.formats.common import (
-    CLOSE,
-    COMPONENTS,
-    NO_HOST,
-    Asked,
-    DeviceCount,
-    Loose,
-    Measure,
-    Number,
-    Part,
-    Session,
-    Text,
-    Unit,
-    Whole,
-    model_name,
-    parse,
-    query_count,
-    rated_component,
-    settle,
-    task_name,
-    unit_named,
-)
+from energylab.formats import common
+from energylab.formats.common import Asked, Measure, Part, Session, Unit
 from energylab.formats.importing import Format, Source
 from energylab.record import DeviceFacts, HostFacts
 
@@ -72,25 +52,25 @@ class Energy(Part):
     """An energy by component; repeats may stand inside it."""
 
     unit: str | None = None
-    cpu: Number = None
-    ram: Number = None
-    gpu: Number = None
-    total: Number = None
+    cpu: common.Number = None
+    ram: common.Number = None
+    gpu: common.Number = None
+    total: common.Number = None
     measures: list[Energy] | None = None
 
 
 class Efficiency(Part):
     """Samples or tokens per energy."""
 
-    unit: Text = None
-    value: Number = None
+    unit: common.Text = None
+    value: common.Number = None
 
 
 class Latency(Part):
     """Seconds, one value a repeat."""
 
-    unit: Text = None
-    values: list[Number] | None = None
+    unit: common.Text = None
+    values: list[common.Number] | None = None
 
 
 class Target(Part):
@@ -111,7 +91,7 @@ class Target(Part):
         if efficiency is None or efficiency.unit not in units or not total or not efficiency.value:
             return None
         count = efficiency.value * total
-        whole = abs(count - round(count)) <= CLOSE * max(count, 1)
+        whole = abs(count - round(count)) <= common.CLOSE * max(count, 1)
         return round(count) if whole and round(count) >= 1 else None
 
     def duration_s(self, run: int) -> float | None:
@@ -126,9 +106,9 @@ class Target(Part):
 class Configuration(Part):
     """What the configuration beside a report states; nothing where there is none."""
 
-    backend: Loose = {}
-    scenario: Loose = {}
-    environment: Loose = {}
+    backend: common.Loose = {}
+    scenario: common.Loose = {}
+    environment: common.Loose = {}
 
     @property
     def samples(self) -> int | None:
@@ -141,34 +121,36 @@ class Configuration(Part):
 class Itself(Part):
     """What a report of this workbench says of itself."""
 
-    model: Text = None
-    model_class: Text = None
-    task: Text = None
-    queries: Whole = None
-    data: Text = None
-    batch_size: Whole = None
-    dtype: Text = None
-    device: Text = None
-    device_type: Text = None
-    devices: DeviceCount = None
+    model: common.Text = None
+    model_class: common.Text = None
+    task: common.Text = None
+    queries: common.Whole = None
+    data: common.Text = None
+    batch_size: common.Whole = None
+    dtype: common.Text = None
+    device: common.Text = None
+    device_type: common.Text = None
+    devices: common.DeviceCount = None
 
 
 def read(source: Source, asked: Asked) -> list[Session]:
     """Return the one session of a report."""
     where, report = source.name, _report(source.json)
-    targets = {PHASES[name]: parse(Target, report[name], f"{where}, {name}") for name in report if name in PHASES}
+    targets = {
+        PHASES[name]: common.parse(Target, report[name], f"{where}, {name}") for name in report if name in PHASES
+    }
     targets = {phase: target for phase, target in targets.items() if target.energy is not None}
     config = _configuration(source)
-    unit = settle(_unit(targets, where), asked.unit, where)
+    unit = common.settle(_unit(targets, where), asked.unit, where)
     for phase, target in targets.items():
         _check_mean(target, phase, where)
     component = _component(asked, targets, config, where)
-    queries = query_count(asked, _queries(targets, config, where), where)
+    queries = common.query_count(asked, _queries(targets, config, where), where)
     runs, once = _runs(targets, unit, component, queries, where)
     note = f"measured once and counted in each of the {len(runs)} runs: {', '.join(once)}"
     session = Session(
-        model=model_name(asked, config.backend.get("model"), where),
-        task=task_name(asked, config.backend.get("task"), where),
+        model=common.model_name(asked, config.backend.get("model"), where),
+        task=common.task_name(asked, config.backend.get("task"), where),
         queries=queries,
         runs=runs,
         unit=unit,
@@ -193,16 +175,16 @@ def _unit(targets: dict[str, Target], where: str) -> Unit | None:
     if len(units) != 1:
         raise FormatError(f"{where} mixes units ({', '.join(sorted(map(str, units)))}); correct the file")
     stated = units.pop()
-    return None if stated is None else Unit(unit_named(stated), f"field energy.unit says {stated!r}")
+    return None if stated is None else Unit(common.unit_named(stated), f"field energy.unit says {stated!r}")
 
 
 def _check_mean(target: Target, phase: str, where: str) -> None:
     """Refuse a target whose repeats do not have the mean that it states."""
-    for name in COMPONENTS:
+    for name in common.COMPONENTS:
         mean, values = getattr(target.energy, name), [getattr(energy, name) for energy in target.repeats()]
         if mean is None or None in values:
             continue
-        if abs(fmean(values) - mean) > CLOSE * max(*map(abs, values), abs(mean)):
+        if abs(fmean(values) - mean) > common.CLOSE * max(*map(abs, values), abs(mean)):
             raise FormatError(
                 f"{where}: {phase} energy.{name} is {mean:g}, and its {len(values)} measures have the mean "
                 f"{fmean(values):g}; the file contradicts itself, get it again"
@@ -215,7 +197,9 @@ def _component(asked: Asked, targets: dict[str, Target], config: Configuration, 
             f"{where}: the model ran on a CPU, where no GPU is metered; say --component cpu, ram or total"
         )
     energies = [energy for target in targets.values() for energy in target.repeats()]
-    return rated_component(asked, {name: [getattr(e, name) for e in energies] for name in COMPONENTS}, where)
+    return common.rated_component(
+        asked, {name: [getattr(e, name) for e in energies] for name in common.COMPONENTS}, where
+    )
 
 
 def _queries(targets: dict[str, Target], config: Configuration, where: str) -> int | None:
@@ -253,7 +237,7 @@ def _run(targets: dict[str, Target], run: int, unit: Unit, component: str, queri
 def _measure(target: Target, run: int, unit: Unit, component: str) -> Measure:
     repeats = target.repeats()
     energy = repeats[run if len(repeats) > 1 else 0]
-    joules = {name: unit.joules(getattr(energy, name)) for name in COMPONENTS}
+    joules = {name: unit.joules(getattr(energy, name)) for name in common.COMPONENTS}
     others = {name: value for name, value in joules.items() if name != component and value is not None}
     return Measure(joules[component], target.duration_s(run), others=others)
 
@@ -277,11 +261,11 @@ def _generate(prefill: Measure, decode: Measure, tokens: int | None) -> Measure:
 def _configuration(source: Source) -> Configuration:
     """Return the configuration: in the file, or in ``benchmark_config.json`` beside it."""
     if OWN in source.json:
-        return _of_itself(parse(Itself, source.json[OWN], f"{source.name}, {OWN}"))
+        return _of_itself(common.parse(Itself, source.json[OWN], f"{source.name}, {OWN}"))
     if "report" in source.json:
-        return parse(Configuration, source.json["config"], f"{source.name}, config")
+        return common.parse(Configuration, source.json["config"], f"{source.name}, config")
     beside = source.neighbour("benchmark_config.json")
-    return parse(Configuration, beside.json if beside else {}, beside.name if beside else source.name)
+    return common.parse(Configuration, beside.json if beside else {}, beside.name if beside else source.name)
 
 
 def _of_itself(own: Itself) -> Configuration:
@@ -366,7 +350,7 @@ def _devices(config: Configuration, component: str) -> tuple[tuple[DeviceFacts, 
 
 def _host(environment: dict[str, Any], backend: dict[str, Any]) -> HostFacts:
     if not environment:
-        return NO_HOST
+        return common.NO_HOST
     packages = {name.replace("_", "-"): environment.get(f"{name}_version") for name in _PACKAGES}
     if backend.get("name") == "pytorch":
         packages["torch"] = backend.get("version")

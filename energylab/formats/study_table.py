@@ -27,11 +27,6 @@ def write(
 
     The files are ``NAME.csv``, ``NAME.parquet`` and ``NAME.dictionary.csv``; `energylab.read` takes the first two.
     Text in the CSV that a spreadsheet would take for a formula gets an apostrophe.
-
-    Raises
-    ------
-    FormatError
-        If there is no record, or the folder cannot be written to.
     """
     for format in formats:
         if format not in FORMATS:

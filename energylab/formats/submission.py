@@ -32,25 +32,7 @@ _EARLIEST = (1980, 1, 1, 0, 0, 0)  # of a zip archive: equal records give equal 
 
 
 def submission(record: Record, unofficial: bool = False) -> bytes:
-    """Return a record as the archive of a submission.
-
-    Parameters
-    ----------
-    record : Record
-        A valid one, of GPU energy that was measured.
-    unofficial : bool, default False
-        Write others too; the report then says why it is not official.
-
-    Returns
-    -------
-    bytes
-        A zip archive of ``benchmark_report.json``, ``GPU_ENERGY_SUMMARY.json`` and ``GPU_ENERGY_WH.txt``.
-
-    Raises
-    ------
-    FormatError
-        If the record has no total, or is not official and that was not asked for.
-    """
+    """Return a record as the archive of a submission."""
     if not record.valid:
         raise FormatError(f"record {record.record_id} is invalid and has no total: {'; '.join(record.reasons)}")
     why = _why_not(record)
@@ -69,13 +51,7 @@ def submission(record: Record, unofficial: bool = False) -> bytes:
 
 
 def write(record: Record, path: str | os.PathLike, unofficial: bool = False) -> Path:
-    """Write a submission's archive, and return its path.
-
-    Raises
-    ------
-    FormatError
-        As `submission`; and if the file cannot be written.
-    """
+    """Write a submission's archive, and return its path."""
     path, content = Path(path), submission(record, unofficial)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,20 +26,7 @@ Runs = list[tuple[int, Mapping[str, Measure]]]
 
 
 def to_record(session: Session, file_name: str, content: bytes, format: str, asked: Asked, now: dt.datetime) -> Record:
-    """Return the record of a session.
-
-    Parameters
-    ----------
-    session : Session
-    file_name, content : str, bytes
-        The file it stands in.
-    format : str
-        Name of the file's format.
-    asked : Asked
-        What the user stated.
-    now : datetime
-        When the record is made: its date where the file states none, which is then listed as missing.
-    """
+    """Return the record of a session."""
     kept, left_out = _kept(session, asked)
     windows = tuple(_windows(session, kept))
     name = identity(session, format, asked)

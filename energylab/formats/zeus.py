@@ -11,20 +11,8 @@ import datetime as dt
 import re
 
 from energylab.errors import FormatError
-from energylab.formats.common import (
-    Asked,
-    Measure,
-    Number,
-    Part,
-    Session,
-    Unit,
-    model_name,
-    parse,
-    query_count,
-    rated_component,
-    settle,
-    task_name,
-)
+from energylab.formats import common
+from energylab.formats.common import Asked, Measure, Part, Session, Unit
 from energylab.formats.importing import Format, Source
 from energylab.record import DeviceFacts
 
@@ -35,37 +23,39 @@ _NEEDED = frozenset({"start_time", "window_name", "elapsed_time"})
 class Window(Part):
     """One row of the log."""
 
-    start_time: Number
+    start_time: common.Number
     window_name: str
-    elapsed_time: Number
+    elapsed_time: common.Number
 
 
 class Gpu(Part):
     """One GPU's energy."""
 
-    energy: Number
+    energy: common.Number
 
 
 def read(source: Source, asked: Asked) -> list[Session]:
     """Return one session a window; its name may name the model (``--model-column window_name``)."""
-    unit = settle(Unit("J", "Zeus writes joules, by its column names"), asked.unit, source.name)
+    unit = common.settle(Unit("J", "Zeus writes joules, by its column names"), asked.unit, source.name)
     if asked.model_column not in (None, "window_name"):
         raise FormatError(f"{source.name}: only its column window_name can name the model, not {asked.model_column!r}")
     sessions = [_session(where, cells, unit, asked) for where, cells in source.rows]
-    rated_component(asked, {"gpu": [s.runs[0]["total"].energy_j for s in sessions]}, source.name)
+    common.rated_component(asked, {"gpu": [s.runs[0]["total"].energy_j for s in sessions]}, source.name)
     return sessions
 
 
 def _session(where: str, cells: dict[str, str], unit: Unit, asked: Asked) -> Session:
-    window = parse(Window, cells, where)
-    energies = {int(m[1]): parse(Gpu, {"energy": cells[n]}, where).energy for n in cells if (m := _GPU.fullmatch(n))}
+    window = common.parse(Window, cells, where)
+    energies = {
+        int(m[1]): common.parse(Gpu, {"energy": cells[n]}, where).energy for n in cells if (m := _GPU.fullmatch(n))
+    }
     values = list(energies.values())
     lost = [reason for value in values for reason in Measure(value).checked().reasons]  # a sum would hide it
     started = window.start_time
     return Session(
-        model=model_name(asked, window.window_name if asked.model_column else None, where),
-        task=task_name(asked, None, where),
-        queries=query_count(asked, None, where),
+        model=common.model_name(asked, window.window_name if asked.model_column else None, where),
+        task=common.task_name(asked, None, where),
+        queries=common.query_count(asked, None, where),
         runs=(
             {
                 "total": Measure(

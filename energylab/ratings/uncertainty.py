@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import special, stats
 
 from energylab.ratings.cohorts import Summary
-from energylab.statistics.intervals import SESSIONS_WANTED, combined_half_width
+from energylab.statistics.uncertainty import SESSIONS_WANTED, combined_half_width
 
 #: Degrees of freedom of a stated, not estimated, spread: as good as normal.
 STATED_DF = 1e6
@@ -168,7 +168,7 @@ def _board_shares(boards: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
 def intervals(models: pd.DataFrame, noise: float | None, gain: float, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the relative half-widths of both intervals of every model, each from its own repeats alone.
 
-    The formulas are those of `statistics.intervals.mean_interval` and `statistics.intervals.expanded`, for all
+    The formulas are those of `statistics.uncertainty.mean_interval` and `statistics.uncertainty.expanded`, for all
     models at once.
 
     Parameters
@@ -199,9 +199,8 @@ def intervals(models: pd.DataFrame, noise: float | None, gain: float, level: flo
     for each in np.unique(df[known]):
         part = np.flatnonzero(known & (df == each))
         values, back = np.unique(standard_error[part], return_inverse=True)
-        values = stats.t.ppf(0.5 + level / 2, each) * values
-        half[part] = values[back]
-        expanded[part] = combined_half_width(values, float(each), gain, level)[back]
+        half[part] = (stats.t.ppf(0.5 + level / 2, each) * values)[back]
+        expanded[part] = combined_half_width(values, float(each), gain / np.sqrt(3), level)[0][back]
     return half, expanded
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import textwrap
 from collections import Counter, defaultdict
@@ -51,7 +52,8 @@ def plan(path: StudyPath, params: Params = None, results: Results = Path("result
     planned, folder = _planned(path, results, params)
     folder.check_source(planned)
     states, _ = current(folder, planned)
-    on_gpu = planned.study.slurm.gres is not None or device_names.available() != [device_names.CPU]
+    gpus_by_slurm = planned.study.slurm.gres is not None and shutil.which("sbatch") is not None
+    on_gpu = gpus_by_slurm or device_names.available() != [device_names.CPU]
     costs = estimate.estimates(states, on_gpu)
     title = f"{planned.study.title or planned.name}: {jobs(len(planned.jobs))}"
     table = Table(title=title, title_justify="left", box=None)

@@ -39,13 +39,7 @@ Read it: `energylab.read("{name}")`. Go on with it, from the folder above: `ener
 
 
 def fetch(plan: Plan, folder: StudyFolder, params: str | None = None) -> Lock:
-    """Download every hub model and data set of a study, and freeze their commits in its ``lock.yaml``.
-
-    Raises
-    ------
-    ModelError, DataError
-        If one is missing, gated or not reachable; what has arrived is kept.
-    """
+    """Download every hub model and data set of a study, and freeze their commits in its ``lock.yaml``."""
     folder.prepare(plan)
     models = {(p.model, p.revision) for p in (job.parameters for job in plan.jobs) if p.model_source == "hub"}
     lock = Lock(

@@ -72,20 +72,7 @@ class StudyFile(BaseModel):
 
 @dataclass(frozen=True)
 class Job:
-    """One session that a study plans.
-
-    Attributes
-    ----------
-    id : str
-        Hash of what the study asks for, see `energylab.parameters.Parameters.job_id`; the name of its folder.
-        Freezing a revision does not change it.
-    parameters : Parameters
-        All parameters, checked; with the frozen revision where there is one.
-    values : dict
-        The parameters that the notebook is given; the rest are its defaults.
-    setting : str
-        What tells it from the study's other jobs of its task and model; empty where there is nothing.
-    """
+    """One session that a study plans."""
 
     id: str
     parameters: Parameters = field(compare=False)
@@ -107,23 +94,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of a study in the order in which they run.
-
-    Attributes
-    ----------
-    name : str
-        Name of the study: the stem of its file.
-    study : StudyFile
-        Its content.
-    text : str
-        The file as it stands, kept beside the results.
-    jobs : tuple of Job
-        Ordered by repeat, and at random within one repeat.
-    duplicates : tuple of Job
-        Rows that stand for a job which another row plans already; they run once.
-    source : pathlib.Path or None
-        The file.
-    """
+    """The jobs of a study in the order in which they run."""
 
     name: str
     study: StudyFile
@@ -186,13 +157,7 @@ def from_text(text: str, name: str, source: Path | None = None) -> Plan:
 
 
 def check(plan: Plan, params: str | Path | None = None) -> None:
-    """Hold a plan against the notebook's own parameters, the tasks and the architectures, before anything starts.
-
-    Raises
-    ------
-    UnknownNameError
-        If the notebook lacks a parameter, or there is no such task or architecture; names the nearest.
-    """
+    """Hold a plan against the notebook's own parameters, the tasks and the architectures, before anything starts."""
     own = notebook_parameters(plan.notebook)
     wanted = {name for job in plan.jobs for name in job.values} | {"output_folder", "attempt", "record"}
     for name in sorted(wanted - own):  # papermill would only log it
@@ -230,13 +195,7 @@ def _text_of(path: Path) -> str:
 
 
 def parse(text: str, source: str | Path = "study") -> StudyFile:
-    """Read the YAML text of a study.
-
-    Raises
-    ------
-    StudyError
-        Names the file, the key and what is allowed.
-    """
+    """Read the YAML text of a study."""
     content = read_yaml(text, source)
     if not isinstance(content, dict):
         raise StudyError(f"{source}: a study is a mapping with {', '.join(StudyFile.model_fields)}")
@@ -262,15 +221,7 @@ def _explained(problem: Any) -> str:
 
 
 def expand(study: StudyFile) -> tuple[list[Job], tuple[Job, ...]]:
-    """Turn sweeps into jobs: combinations, then exclude, then include, each `repeats` times.
-
-    Returns
-    -------
-    jobs : list of Job
-        Each job once, in the order of the file.
-    duplicates : tuple of Job
-        Rows that stood for a job already planned.
-    """
+    """Turn sweeps into jobs: combinations, then exclude, then include, each `repeats` times."""
     rows = [row for sweep in study.sweeps for row in combinations({**study.parameters, **sweep})]
     rows = [row for row in rows if not any(_matches(row, pattern) for pattern in study.exclude)]
     rows += [row for single in study.include for row in combinations({**study.parameters, **single})]
@@ -351,13 +302,7 @@ def _matches(row: Mapping[str, Any], pattern: Mapping[str, Any]) -> bool:
 
 
 def notebook_parameters(notebook: Path) -> set[str]:
-    """Return the names that the notebook's parameters cell assigns.
-
-    Raises
-    ------
-    StudyError
-        If no cell is tagged ``parameters``.
-    """
+    """Return the names that the notebook's parameters cell assigns."""
     cells = json.loads(notebook.read_text(encoding="utf-8")).get("cells", ())
     tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", ())]
     if not tagged:
@@ -415,13 +360,7 @@ class Lock(BaseModel):
 
 
 def freeze(plan: Plan, lock: Lock | None) -> Plan:
-    """Return the plan with every hub model at its frozen commit; the jobs keep their ids.
-
-    Raises
-    ------
-    StudyError
-        If the study names a model that was not fetched.
-    """
+    """Return the plan with every hub model at its frozen commit; the jobs keep their ids."""
     if lock is None:
         return plan
     commits = {(entry.model, entry.revision): entry.commit for entry in lock.models}

@@ -81,19 +81,7 @@ class Work:
 
 @dataclass
 class Summary:
-    """What one call of `run` did.
-
-    Attributes
-    ----------
-    states : dict of Job to JobState
-        Every planned job, afterwards.
-    attempts : int
-        Attempts that were started.
-    refused : dict of Job to str
-        Jobs that cannot run here, and why; they stay left.
-    interrupted : bool
-        Whether it was stopped before the end.
-    """
+    """What one call of `run` did."""
 
     states: dict[Job, JobState] = field(default_factory=dict)
     attempts: int = 0
@@ -103,21 +91,7 @@ class Summary:
 
 @dataclass
 class Book:
-    """The work of one run, from which an executor takes and to which it reports.
-
-    Attributes
-    ----------
-    folder : StudyFolder
-    queue : deque of Work
-        What is due, in order.
-    adopted : list of Work
-        What an earlier run handed to Slurm and is still there.
-    environment : dict
-        Variables for every process.
-    summary : Summary
-    on_event : callable
-        See `OnEvent`.
-    """
+    """The work of one run, from which an executor takes and to which it reports."""
 
     folder: StudyFolder
     queue: deque[Work]
@@ -280,13 +254,7 @@ def marked(folder: Path) -> dict[int, Path]:
 
 
 def kill_marked(folder: Path, spare: Sequence[Path] = (), timeout_s: float = 10.0) -> None:
-    """Kill every process of one study, job or attempt, but for those of the folders to `spare`; wait for their end.
-
-    Raises
-    ------
-    StudyError
-        If one does not end: a process that hangs in a driver would be in the next job's energy.
-    """
+    """Kill every process of one study, job or attempt, but for those of the folders to `spare`; wait for their end."""
     spared = [path.resolve() for path in spare]
     deadline = time.monotonic() + timeout_s
     while alive := [pid for pid, at in marked(folder).items() if not any(at.is_relative_to(path) for path in spared)]:

@@ -36,20 +36,7 @@ _ARRAY_SIZE = 1001
 def slurm(
     book: Book, settings: SlurmSettings, detach: bool = False, poll_s: float = 5.0, patience_s: float = 20.0
 ) -> None:
-    """Submit jobs to Slurm and wait for them.
-
-    Parameters
-    ----------
-    book : Book
-    settings : SlurmSettings
-        The ``slurm`` part of the study.
-    detach : bool
-        Return once every job is handed over, and leave them running.
-    poll_s : float
-        Time between two looks at the queue.
-    patience_s : float
-        How long an outcome may take to appear on a shared file system after Slurm says that the job is over.
-    """
+    """Submit jobs to Slurm and wait for them."""
     ids = {job_id: slurm_id for slurm_id, job_id in living(book.folder).items()}
     submitted = {ids[work.job.id]: work for work in book.adopted}
     submitit, most = _submitit(), array_size()
@@ -170,11 +157,6 @@ def ask_states(folder: StudyFolder, slurm_ids: Sequence[str]) -> dict[str, str]:
     """Return Slurm's word for each job of the study that it still knows, by id as submitit writes it (``12_3``).
 
     A job of another name is not the study's: ids are given anew on another cluster and after a reset.
-
-    Raises
-    ------
-    StudyError
-        If Slurm cannot be asked: its answer decides what is measured again.
     """
     names = {slurm_id: facts["name"] for slurm_id, facts in handed_over(folder).items()}
     known: dict[str, str] = {}
@@ -198,13 +180,7 @@ def waiting(folder: StudyFolder) -> dict[str, tuple[str, str]]:
 
 
 def living(folder: StudyFolder) -> dict[str, str]:
-    """Return the jobs of a study that wait or run in Slurm: Slurm's id to job id.
-
-    Raises
-    ------
-    StudyError
-        If some were handed over and Slurm cannot be asked: they could be measured twice.
-    """
+    """Return the jobs of a study that wait or run in Slurm: Slurm's id to job id."""
     found = waiting(folder)
     unknown = [slurm_id for slurm_id, (_, state) in found.items() if state == UNKNOWN]
     if unknown:

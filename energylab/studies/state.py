@@ -251,15 +251,7 @@ def _judge(record: Record | None, lost: bool, finished: bool, outcomes: list[Out
 
 
 class StudyFolder:
-    """``results/NAME/``.
-
-    Parameters
-    ----------
-    name : str
-        Name of the study.
-    results : path
-        The folder of all studies.
-    """
+    """``results/NAME/``."""
 
     def __init__(self, name: str, results: str | Path = "results") -> None:
         self.name = name
@@ -281,13 +273,7 @@ class StudyFolder:
         return JobFolder(earlier if earlier.is_dir() and not path.is_dir() else path, job)
 
     def check_source(self, plan: Plan) -> None:
-        """Refuse a study whose folder is that of another file of the same name.
-
-        Raises
-        ------
-        StudyError
-            Names both files.
-        """
+        """Refuse a study whose folder is that of another file of the same name."""
         known = self._source_file.read_text(encoding="utf-8") if self._source_file.is_file() else ""
         here = str(plan.source.resolve()) if plan.source else ""
         if known and here and known != here and plan.source != self.study_file and Path(known).is_file():
@@ -315,13 +301,7 @@ class StudyFolder:
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the study's lock: one runner at a time. The operating system lets go of it however the runner ends.
-
-        Raises
-        ------
-        StudyError
-            If another runner holds it; names the process.
-        """
+        """Hold the study's lock: one runner at a time. The operating system lets go of it however the runner ends."""
         held = self._acquire(timeout_s=1.0)
         if held is None:
             who = self._runner_file.read_text(encoding="utf-8") if self._runner_file.is_file() else "another process"
@@ -364,18 +344,7 @@ class StudyFolder:
 
 
 def planned_roots(roots: Sequence[str | os.PathLike]) -> list[str | os.PathLike]:
-    """Return what to read of some roots so that nothing is rated which their studies do not plan any more.
-
-    Parameters
-    ----------
-    roots : sequence of path
-        As `energylab.read` takes them.
-
-    Returns
-    -------
-    list of path
-        Each root itself, or, where a study below it has records that it does not plan, the folders of the others.
-    """
+    """Return what to read of some roots so that nothing is rated which their studies do not plan any more."""
     found: list[str | os.PathLike] = []
     for root in roots:
         strays = set(_strays(Path(root)))

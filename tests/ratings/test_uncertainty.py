@@ -8,7 +8,7 @@ from scipy import stats
 import energylab
 from energylab.ratings.cohorts import summarise
 from energylab.ratings.uncertainty import POOLED, interval_notes, intervals, learn, moderate, stated
-from energylab.statistics.intervals import expanded, mean_interval
+from energylab.statistics.uncertainty import expanded, mean_interval
 
 
 def sessions(models, repeats, cv=0.02, seed=0, runs=1):

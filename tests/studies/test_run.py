@@ -17,11 +17,11 @@ import builders
 import pytest
 
 import energylab
-from energylab import store
+from energylab import release, store
 from energylab.errors import StudyError
 from energylab.studies import run as running
 from energylab.studies.run import marked, run
-from energylab.studies.state import Attempt, JobState, Outcome, StudyFolder
+from energylab.studies.state import Attempt, JobState, Outcome, StudyFolder, planned_roots
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -288,6 +288,7 @@ def test_what_is_due(status, end, kind, again, expected):
 
 
 def test_a_loop_of_papermill_by_hand_gives_a_record_a_run(workplace):
+    (workplace / "params").symlink_to(REPOSITORY / "params")  # results lie beside it
     notebook = builders.write_notebook(workplace / "by-hand.ipynb", builders.MEASURE)
     for model in ("google/bert_uncased_L-2_H-128_A-2", "tiny-bert"):
         given = {"model": model, "task": "sentence_similarity", "model_source": "random", "data_source": "sample",
@@ -296,6 +297,8 @@ def test_a_loop_of_papermill_by_hand_gives_a_record_a_run(workplace):
         command = [sys.executable, "-m", "papermill", str(notebook), "out.ipynb", *values]
         subprocess.run(command, check=True, capture_output=True)
     assert energylab.read("results/notebook").model.nunique() == 2
+    made = release.make(planned_roots(["results/notebook"]), name="by-hand", date="2026-01-01", draws=0)
+    assert sum(len(cohort.models) for cohort in made.cohorts) == 2
 
 
 @pytest.mark.slow

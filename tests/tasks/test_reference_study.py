@@ -29,7 +29,7 @@ def test_every_job_is_of_an_architecture_of_its_task_that_one_board_holds(job):
     row = architectures()[job.model]
     assert job.task in row.tasks
     assert (job.model_source, job.data_source, job.gpus) == ("random", "synthetic", 1)
-    bytes_each = 4 if load_task(job).dtype == "float32" else 2
+    bytes_each = 4 if load_task(job).given("dtype")["dtype"] == "float32" else 2
     assert row.parameters * bytes_each < 75e9
 
 
