@@ -334,6 +334,10 @@ class Task(ABC):
     def prepare(self, rows: Sequence[Row]) -> Any:
         """Turn rows into model inputs, on the CPU: the phase ``preprocess``."""
 
+    def shelve(self, inputs: Any) -> Any:
+        """Put large inputs of a batch where they take no memory of the host until they are used; outside windows."""
+        return inputs
+
     @abstractmethod
     def features(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
         """Return what the published runner's map makes of rows: every model input as one unpadded value a row."""
