@@ -224,6 +224,10 @@ def _cohort(
     kind, device = str(part["energy_kind"].iloc[0]), _shared(facts, keys, "device")
     without = without_extremes(part[part["rank"].notna()], bands, scheme, device)
     notes = "; ".join(part["note"]).split("; ")
+    models = [
+        _model(star, facts[key], found.behind(key), without.get(key[2], ()), found)
+        for star, key in zip(part.to_dict("records"), keys, strict=True)
+    ]
     return RatedCohort(
         task=bands.task,
         task_version=_shared(facts, keys, "task_version"),
@@ -235,10 +239,27 @@ def _cohort(
         assumption=next((note.removesuffix(_ASSUMED) for note in notes if note.endswith(_ASSUMED)), ""),
         edges_wh=tuple(map(significant, bands.edges_wh)) or None,
         edges_reason=bands.reason,
-        models=tuple(
-            _model(star, facts[key], found.behind(key), without.get(key[2], ()), found)
-            for star, key in zip(part.to_dict("records"), keys, strict=True)
-        ),
+        models=_rated_by_right_answers(models, bands, scheme, device),
+    )
+
+
+def _rated_by_right_answers(
+    models: list[RatedModel], bands: Bands, scheme: Scheme, device: str | None
+) -> tuple[RatedModel, ...]:
+    """Give stars by the energy of right answers too, among the models that have one of the same metric."""
+    metrics = {model.per_right.metric for model in models if model.per_right}
+    group = Group(task=bands.task, cohort=bands.cohort, model_class=bands.model_class, device=device)
+    stars: dict[str, int | None] = {}
+    for metric in metrics if bands.edges_wh else ():
+        peers = [model for model in models if model.per_right and model.per_right.metric == metric]
+        energies_wh = np.array([model.per_right.energy_wh for model in peers])
+        counted = stars_for(energies_wh, make_bands(scheme, group, np.sort(energies_wh)))
+        stars |= {model.model: _whole(count) for model, count in zip(peers, counted, strict=True)}
+    return tuple(
+        model.model_copy(update={"per_right": model.per_right.model_copy(update={"stars": stars.get(model.model)})})
+        if model.per_right
+        else model
+        for model in models
     )
 
 
@@ -303,6 +324,9 @@ def _model(
         p_next=_rounded(star["p_next"]),
         df=_rounded(star["df"]),
         marks=tuple(filter(None, star["marks"].split(", "))),
+        per_right=evidence.per_right_figure(records),
+        standby=evidence.standby_figure(records),
+        spent=evidence.spent_figure(records),
         note=star["note"],
         without=without,
         output_tokens=_rounded(tokens, 12),
