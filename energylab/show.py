@@ -15,18 +15,12 @@ from energylab.energy import (
     static_share,
     totals,
 )
+from energylab.protocol.validity import MARKS
 from energylab.record import SCORED_PHASES, Record, Window
 from energylab.statistics.uncertainty import Interval, expanded, mean_interval
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: What a mark says beside a valid figure.
-MARKS = {
-    "busy_host": "other work was on the processor: an estimate from processor time is then off",
-    "not_finite": "the model's outputs were not finite (NaN or infinity): its answers mean nothing",
-    "truncated": "input was cut to the model's limit",
-}
 
 KINDS = {"estimated": "**estimated, not measured**", "simulated": "**simulated**"}
 
