@@ -29,7 +29,7 @@ REASONS = {
     "meter_failed": "the meter failed",
     "state_unknown": "the device could not be asked for heat, slowdowns and other processes",
     "co_tenant": "another process was on the device",
-    "process_stopped": "this process was stopped, or got no processor, for a second or longer",
+    "process_stopped": "this process was stopped, or got no processor, for two seconds or longer",
     "thermal_slowdown": "the device slowed down because of heat",
     "power_brake": "the device slowed down because of an external power brake",
     "hardware_slowdown": "the device's hardware slowed it down",
