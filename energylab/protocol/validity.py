@@ -106,15 +106,7 @@ def span_reasons(
 ) -> list[str]:
     """Return every reason not to believe one scored meter's difference.
 
-    Parameters
-    ----------
-    span : MeterSpan
-    settings : Settings
-        The tolerances.
-    idle_w : float, optional
-        Least power of the device under this phase.
-    believed_w : float, optional
-        Largest power that is believed where the device tells no limit.
+    `idle_w` is the least power of the device under this phase, `believed_w` the largest where it tells no limit.
     """
     if span.error is not None:
         return [meter_reason(span.error)]
