@@ -372,6 +372,8 @@ def _windows(record: Record) -> str:
 def _warm_up(record: Record) -> str:
     if record.warm_up is None:
         return "How the device was warmed up is not stated."
+    if record.protocol.name != "steady":
+        return f"The device was warmed up as this protocol says: {record.warm_up.reason}."
     if record.warm_up.steady:
         return f"The device was steady after {record.warm_up.duration_s:.1f} s of warm-up."
     return f"**The warm-up did not end steady** ({record.warm_up.reason}): the figure may drift."
