@@ -23,6 +23,8 @@ MODULES = {
     "statement": "energylab.publish.commands",
     "report": "energylab.publish.commands",
     "publish": "energylab.publish.commands",
+    "budget": "energylab.publish.commands",
+    "compare": "energylab.publish.commands",
     "task": "energylab.taskcheck",
     "import": "energylab.formats.commands",
     "export": "energylab.formats.commands",

@@ -248,6 +248,7 @@ class Quality(_Frozen):
     value: float | None  # None where meaningless
     queries: int  # answers that were scored
     meaningless: str | None = None  # why there is no value
+    scores: tuple[float, ...] | None = None  # of every query, in the order of the data; None: the metric has none
     details: dict[str, Any] = {}  # what else the metric gives
 
 
@@ -368,6 +369,8 @@ class Record(_Frozen):
         if self.schema_version < 3:
             del content["stop"], content["task"]["deviations"], content["protocol"]["name"]
             del content["data"]["truncated_queries"], content["data"]["truncated_tokens"]
+            for quality in content["quality"]:
+                del quality["scores"]
             for window in content["windows"]:
                 del window["marks"]
                 for state in window["states"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -164,3 +165,53 @@ def _session(each) -> Iterable[str]:
 
 def _wh(value: float | None) -> str:
     return "no figure" if value is None else f"{value:.6g} Wh"
+
+
+RecordFile = Annotated[Path, typer.Argument(metavar="RECORD", help="A record's file or folder.")]
+Output = Annotated[Path | None, typer.Option(help="File to write; by default the terminal.")]
+
+
+@export.command("boamps")
+def export_boamps(
+    record: RecordFile,
+    publisher: Annotated[str, typer.Option(help="Organisation that publishes the report.")] = "",
+    infrastructure: Annotated[str, typer.Option(help="publicCloud, privateCloud, onPremise or other.")] = "other",
+    country: Country = None,
+    output: Output = None,
+) -> None:
+    """Write a session as a BoAmps report (JSON), valid by the schemas of BoAmps."""
+    from energylab import store
+    from energylab.formats import disclosure
+    from energylab.publish import emissions
+
+    grid = emissions.grid_of(country) if country else None
+    report = disclosure.boamps(store.read_record(record), publisher, infrastructure, grid)
+    _write(json.dumps(report, indent=1, ensure_ascii=False) + "\n", output)
+
+
+@export.command("annex-xi")
+def export_annex_xi(record: RecordFile, output: Output = None) -> None:
+    """Write the energy part of the EU AI Act's Annex XI documentation, as Markdown; training stays not stated."""
+    from energylab import store
+    from energylab.formats import disclosure
+
+    _write(disclosure.annex_xi(store.read_record(record)), output)
+
+
+@export.command("sci")
+def export_sci(
+    record: RecordFile,
+    country: Country = None,
+    grid_intensity: GridIntensity = None,
+    embodied: Annotated[float | None, typer.Option(help="Embodied grams of CO2e a functional unit.")] = None,
+    queries: Annotated[int, typer.Option(min=1, help="Queries of a functional unit.")] = 1000,
+    output: Output = None,
+) -> None:
+    """Write a session's Software Carbon Intensity score for AI (consumer), as JSON."""
+    from energylab import store
+    from energylab.formats import disclosure
+    from energylab.publish import emissions
+
+    grid = emissions.grid_of(country, grid_intensity)
+    score = disclosure.sci(store.read_record(record), grid, embodied, queries)
+    _write(json.dumps(score, indent=1, ensure_ascii=False) + "\n", output)

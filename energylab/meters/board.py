@@ -128,16 +128,8 @@ def cotenants(pids: Iterable[int], own: Iterable[int] | None = None, host_ids: b
     """Return those process ids, sorted, that belong to others.
 
     In a container whose process ids the driver does not translate, this process appears under a number it cannot
-    know. One unknown process is then taken to be this one; if there are more, they are all named.
-
-    Parameters
-    ----------
-    pids : iterable of int
-        Processes with a context on the board, as the driver tells.
-    own : iterable of int, optional
-        Ids of this process and its relatives; found out by default.
-    host_ids : bool, optional
-        Whether this process numbers processes as the host does; found out by default.
+    know. One unknown process is then taken to be this one; if there are more, they are all named. `own` (this process
+    and its relatives) and `host_ids` (whether ids here are the host's) are found out by default.
     """
     present = set(pids)
     if not present:

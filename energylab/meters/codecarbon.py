@@ -45,13 +45,7 @@ class CodecarbonMeter(Meter):
     A reading ends one of CodeCarbon's tasks and begins the next, the calls that optimum-benchmark makes around every
     phase; they cost about 1.5 ms.
 
-    Parameters
-    ----------
-    boards : sequence of str
-        UUIDs of the boards whose energy is summed; empty for the processor.
-    tracker : callable, optional
-        Makes the tracker; ``codecarbon.OfflineEmissionsTracker`` by default.
-    clock : Clock, optional
+    `boards` are UUIDs whose energy is summed, none for the processor; `tracker` makes the tracker.
 
     References
     ----------

@@ -57,21 +57,9 @@ class PowerModel:
 class EstimateMeter(Meter):
     """Processor time of this process and its children under a `PowerModel`: an estimate, in place of a measurement.
 
-    Memory is not in it. With a server the processor time is that of all its processes, and none of this one's.
-
-    Parameters
-    ----------
-    model : PowerModel, optional
-        Watts of a busy core and share of it at rest.
-    cores : float, optional
-        Cores whose power at rest is counted; those this process may use, by default.
-    clock : Clock, optional
-    cpu_time : callable, optional
-        Returns the processor time that is counted, in seconds.
-    server : ServerProcesses, optional
-        Whose processor time to take in place of this process's.
-    company : Company, optional
-        Tells the load by others; looks at this machine by default.
+    Memory is not in it. With a `server` the processor time is that of all its processes, and none of this one's.
+    `cores` are those whose power at rest is counted (those this process may use, by default); `cpu_time` returns the
+    seconds that are counted, and `company` tells the load by others, in place of this machine's.
     """
 
     name = "estimate"

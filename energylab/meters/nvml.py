@@ -34,15 +34,8 @@ class NvmlMeter(Meter):
     (a field asked for by name, since ``nvmlDeviceGetPowerUsage`` is a one-second average on Ampere and later except
     GA100) is integrated in the background; `source` says which.
 
-    Parameters
-    ----------
-    board : int or str
-        NVML index (PCI order, not torch's) or UUID.
-    nvml : module, optional
-        Stands in for ``pynvml``.
-    clock : Clock, optional
-    served : callable, optional
-        Returns the process ids of the server whose model is measured: they are no co-tenants.
+    `board` is its NVML index (PCI order, not torch's) or UUID; `served` returns the process ids of a server whose model
+    is measured, which are no co-tenants; `nvml` stands in for ``pynvml``.
 
     References
     ----------

@@ -23,12 +23,8 @@ CROWDED_PER_S = 100.0
 def usable_cores(cpus: Iterable[int] | None = None, root: str | os.PathLike = "/") -> float:
     """Return how many physical cores this process may use: by affinity and by its container's quota.
 
-    Parameters
-    ----------
-    cpus : iterable of int, optional
-        Numbers of the hardware threads; this process's affinity by default. Two threads of one core are one core.
-    root : path, default "/"
-        Root of the file system that ``proc`` and ``sys`` are read from; a test gives its own.
+    `cpus` are numbers of hardware threads, by default those it may run on: two threads of one core are one core. `root`
+    is that of the file system that ``proc`` and ``sys`` are read from.
     """
     if cpus is None:
         cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
@@ -101,14 +97,8 @@ class ProcessTime:
 class Company:
     """Tells how much of the machine's processor time is not this session's.
 
-    Parameters
-    ----------
-    own_s : callable
-        Returns the processor time of the session's own processes, in seconds.
-    root : path, default "/"
-        Root of the file system that ``proc/stat`` is read from.
-    switches : callable, optional
-        Returns how often this process had to give way so far.
+    `own_s` returns the processor time of the session's own processes, in seconds; `switches` how often this process had
+    to give way so far.
     """
 
     def __init__(

@@ -81,15 +81,8 @@ class RaplMeter(Meter):
     in steps of some ten microjoules, and starts again from zero after minutes to hours. Zones that show one counter
     twice are counted once. A step that the elapsed time cannot have produced makes the window around it invalid.
 
-    Parameters
-    ----------
-    root : path, default /sys/class/powercap
-        Folder of the powercap zones.
-    clock : Clock, optional
-    company : Company, optional
-        Tells the load by others; looks at this machine by default.
-    server : ServerProcesses, optional
-        Whose processes count as this session's own.
+    `root` is the folder of the powercap zones; the processes of a `server` count as this session's own; `company` tells
+    the load by others, in place of this machine's.
 
     References
     ----------
@@ -139,15 +132,7 @@ class RaplMeter(Meter):
         return f"{denied[0]} may not be read; grant it: `{GRANT}`" if denied else None
 
     def open(self) -> None:
-        """Find the packages, see every counter move, drop those that mirror another, and measure the update period.
-
-        Raises
-        ------
-        MeterPermissionError
-            If the counters are readable by root alone.
-        MeterError
-            If there are none, or one of them stands still.
-        """
+        """Find the packages, see every counter move, drop those that mirror another, and measure the update period."""
         found = packages(self.root)
         if not found:
             raise MeterError(f"rapl: no package zone in {self.root}; this machine shows no processor energy counter")
@@ -178,13 +163,7 @@ class RaplMeter(Meter):
         self._zones = ()
 
     def read(self) -> Reading:
-        """Return the sum of the packages, unwrapped.
-
-        Raises
-        ------
-        CounterJumpError, CounterStuckError
-            If since the last read a package's counter did what no package can.
-        """
+        """Return the sum of the packages, unwrapped; what no package can have done since the last read is an error."""
         if not self._zones:
             raise MeterError("the rapl meter is not open; call open() or use it in a with block")
         with self._lock:

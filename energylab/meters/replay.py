@@ -16,15 +16,7 @@ from energylab.meters.base import DeviceCounters, Meter, Reading
 
 
 class PowerTrace:
-    """A recorded power trace, linear between its samples.
-
-    Parameters
-    ----------
-    times_s : sequence of float, shape (n,)
-        Strictly increasing times.
-    power_w : sequence of float, shape (n,)
-        Power at those times; the last value holds afterwards, the first before.
-    """
+    """A recorded power trace in watts over increasing times, linear in between and constant beyond its ends."""
 
     def __init__(self, times_s: Sequence[float], power_w: Sequence[float]) -> None:
         if len(times_s) != len(power_w) or not times_s:
@@ -35,11 +27,8 @@ class PowerTrace:
             raise MeterError("the times of a power trace must increase strictly; sort it and drop repeated times")
         self.times_s = [float(t) for t in times_s]
         self.power = [float(p) for p in power_w]
-        areas = [
-            (t1 - t0) * (p0 + p1) / 2
-            for t0, t1, p0, p1 in zip(self.times_s, self.times_s[1:], self.power, self.power[1:], strict=False)
-        ]
-        self._energy_j = list(accumulate(areas, initial=0.0))
+        pieces = zip(self.times_s, self.times_s[1:], self.power, self.power[1:], strict=False)
+        self._energy_j = list(accumulate(((t1 - t0) * (p0 + p1) / 2 for t0, t1, p0, p1 in pieces), initial=0.0))
 
     def energy_j(self, time_s: float) -> float:
         """Return the exact energy from the first sample to `time_s`, in joules (negative before it)."""
@@ -59,17 +48,13 @@ class PowerTrace:
         share = (time_s - self.times_s[i]) / (self.times_s[i + 1] - self.times_s[i])
         return self.power[i] + share * (self.power[i + 1] - self.power[i])
 
+    def largest_power_w(self, start_s: float, stop_s: float) -> float:
+        """Return the larger power of the two ends, in watts."""
+        return max(self.power_w(start_s), self.power_w(stop_s))
+
 
 class SimulatedBoard:
-    """A board whose power follows the work done on it: constant pieces, idle in between.
-
-    Parameters
-    ----------
-    clock : ManualClock
-        The board's clock; `work` moves it.
-    idle_w : float
-        Power while nothing runs.
-    """
+    """A board whose power follows the work done on it: constant pieces, `idle_w` in between. `work` moves the clock."""
 
     def __init__(self, clock: ManualClock, idle_w: float = 60.0) -> None:
         self.clock = clock
@@ -80,8 +65,7 @@ class SimulatedBoard:
 
     def work(self, seconds: float, power_w: float) -> None:
         """Draw `power_w` for `seconds` from now on, and move the clock to the end of it."""
-        now = self.clock.now()
-        self._piece(now, float(power_w))
+        self._piece(self.clock.now(), float(power_w))
         self.clock.sleep(seconds)
         self._piece(self.clock.now(), self.idle_w)
 
@@ -93,20 +77,22 @@ class SimulatedBoard:
         self._power_w.append(power_w)
         self._energy_j.append(energy_j)
 
+    def _number(self, time_s: float) -> int:
+        return max(bisect.bisect_right(self._start_s, time_s) - 1, 0)
+
     def energy_j(self, time_s: float) -> float:
         """Return the exact energy since the board was made, in joules."""
-        i = max(bisect.bisect_right(self._start_s, time_s) - 1, 0)
+        i = self._number(time_s)
         return self._energy_j[i] + (time_s - self._start_s[i]) * self._power_w[i]
 
     def power_w(self, time_s: float) -> float:
         """Return the power at `time_s`, in watts."""
-        return self._power_w[max(bisect.bisect_right(self._start_s, time_s) - 1, 0)]
+        return self._power_w[self._number(time_s)]
 
     def largest_power_w(self, start_s: float, stop_s: float) -> float:
         """Return the largest power drawn in [start_s, stop_s], in watts."""
-        first = max(bisect.bisect_right(self._start_s, start_s) - 1, 0)
-        last = max(bisect.bisect_right(self._start_s, stop_s), first + 1)
-        return max(self._power_w[first:last])
+        first = self._number(start_s)
+        return max(self._power_w[first : max(bisect.bisect_right(self._start_s, stop_s), first + 1)])
 
 
 class ReplayMeter(Meter):
@@ -118,26 +104,19 @@ class ReplayMeter(Meter):
         Gives the exact energy at any time.
     clock : Clock
         The clock the trace runs on.
-    tick_s : float, default 0.1
-        Time between two steps of the counter, as on data-centre boards.
+    tick_s, phase_s : float
+        Time between two steps of the counter, 0.1 s as on data-centre boards, and their offset.
     quantum_j : float, default 0.001
         Resolution: millijoules, as NVML's counter.
     sampled_s : float, optional
-        Length of the part of each tick the sensor really sees: 0.025 of 0.1 s shows the aliasing reported for
-        some boards [1]_. None: all of it.
-    phase_s : float, default 0
-        Offset of the ticks.
+        Length of the part of each tick the sensor really sees: 0.025 of 0.1 s shows the aliasing that Yang, Adamek and
+        Armour (SC24, https://arxiv.org/abs/2312.02741) report for some boards. None: all of it.
     power_limit_w : float, optional
         The board's limit.
     fault : callable, optional
         ``fault(reading) -> Reading``: what a faulty counter would say instead; may raise a `MeterError`.
     counters : callable, optional
         ``counters() -> DeviceCounters``: temperature, clocks, throttling and co-tenants of the simulated board.
-
-    References
-    ----------
-    .. [1] Z. Yang, K. Adamek, W. Armour, "Accurate and convenient energy measurements for GPUs: a detailed study
-       of NVIDIA GPU's built-in power sensor", SC24, 2024.
     """
 
     name = "replay"
@@ -164,9 +143,7 @@ class ReplayMeter(Meter):
             raise MeterError(f"sampled_s={sampled_s:g} must lie in (0, tick_s={tick_s:g}]")
         self.board = board
         self.device = device
-        self.source = (
-            "simulated counter" if sampled_s is None else f"simulated counter, sees {sampled_s:g} of {tick_s:g} s"
-        )
+        self.source = "simulated counter" + ("" if sampled_s is None else f", sees {sampled_s:g} of {tick_s:g} s")
         self.update_period_s = float(tick_s)
         self.quantum_j = float(quantum_j)
         self.power_limit_w = power_limit_w
@@ -197,9 +174,7 @@ class ReplayMeter(Meter):
     def edge_power_w(self) -> float | None:
         """Return the largest power of the last and present tick (exact: the trace is known)."""
         now = self.clock.now()
-        if isinstance(self.board, SimulatedBoard):
-            return self.board.largest_power_w(now - self.update_period_s, now)
-        return max(self.board.power_w(now - self.update_period_s), self.board.power_w(now))
+        return self.board.largest_power_w(now - self.update_period_s, now)
 
     def _tick_number(self) -> int:
         # the small term keeps a reading taken exactly at a tick on the tick, whatever the rounding

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from energylab.clock import Clock
 from energylab.errors import MeterError
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """Power at a time, in watts and seconds, and the energy up to it, in joules."""
 
     time_s: float
@@ -54,22 +53,10 @@ class Periodic:
 class PowerIntegrator:
     """Integrates a power sensor by the trapezoidal rule.
 
-    A thread takes a sample every `period_s`. A read takes one of its own: the last trapezoid ends exactly at the edge
-    of the window. Samples that repeat the last value count like any other: a sensor that has not moved is a reading.
-
-    Parameters
-    ----------
-    power_w : callable
-        Returns the present power in watts; may raise a `MeterError`.
-    clock : Clock
-        Gives the time of the samples.
-    period_s : float, default 0.05
-        Time between two samples of the thread, in seconds.
-
-    Attributes
-    ----------
-    worst_gap_s, largest_w : float
-        Between the last two reads: the longest time between two samples, and the largest power in watts.
+    `power_w` returns the present power in watts. A thread takes a sample every `period_s` seconds. A read takes one of
+    its own: the last trapezoid ends exactly at the edge of the window. Samples that repeat the last value count like
+    any other: a sensor that has not moved is a reading. `worst_gap_s` and `largest_w` are the longest time between two
+    samples and the largest power between the last two reads.
     """
 
     def __init__(self, power_w: Callable[[], float], clock: Clock, period_s: float = 0.05) -> None:
@@ -93,13 +80,7 @@ class PowerIntegrator:
         self._thread.stop()
 
     def sample(self) -> Sample:
-        """Take one sample now and add its trapezoid.
-
-        Raises
-        ------
-        MeterError
-            What the sensor raised, now or in the thread: an integral with a hole in it is no counter.
-        """
+        """Take one sample now and add its trapezoid. An error stays: an integral with a hole in it is no counter."""
         with self._lock:
             if self._error is not None:
                 raise self._error

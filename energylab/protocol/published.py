@@ -32,16 +32,7 @@ from energylab.tasks.base import SHORT_CALLS, Row, Task, Tokens
 class PublishedWorkload(TaskWorkload):
     """An opened task over its rows; `load` puts its model on the device, after the set was preprocessed.
 
-    Parameters
-    ----------
-    task : Task
-        Opened: configuration and processor are there, the model is not.
-    rows : sequence of dict
-        Its queries, in the order of the data.
-    load : callable
-        Loads the model.
-    one_total : bool
-        Measure tokenising, generating and decoding as the single phase ``total``.
+    With `one_total`, tokenising, generating and decoding are the single phase ``total``.
     """
 
     def __init__(self, task: Task, rows: Sequence[Row], load: Callable[[], object], one_total: bool = False) -> None:

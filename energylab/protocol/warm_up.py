@@ -25,14 +25,7 @@ def idle_level(meters: list[Meter], settings: Settings, level: str) -> tuple[Idl
     """Watch the scored meters for ``settings.idle_s`` while nothing runs.
 
     Devices are watched one after the other: at rest they do not depend on each other. The readings pass the checks of a
-    window.
-
-    Returns
-    -------
-    level : IdleLevel
-        Power summed over the devices; None with a reason where a meter failed, saw no step, or was not believed.
-    by_device : dict of str to float
-        Idle power of each device, in watts.
+    window. Returns the level, its power summed over the devices or None with the reasons, and each device's power.
     """
     spans, reasons = {}, {}
     for meter in meters:
@@ -127,12 +120,7 @@ def warm_up(bench: Bench) -> WarmUp:
 
     Power is steady when the last third of the time spent differs from the third before by less than
     ``steady_power``, or by less than their noise; temperature when it changes by less than
-    ``steady_temperature_c_per_s`` over the last third.
-
-    Returns
-    -------
-    WarmUp
-        With ``steady=False`` and the reason when the cap came first, or a query failed.
+    ``steady_temperature_c_per_s`` over the last third. Otherwise the reason says what came first.
     """
     settings, clock = bench.settings, bench.clock
     begun_s, begun_j = clock.now(), total_j(bench)

@@ -84,23 +84,9 @@ class _Seen:
 
 
 def measure_window(bench: Bench, block: Block, index: int, attempt: int) -> tuple[Window, list[tuple[Batch, Any]]]:
-    """Measure one block of queries once.
+    """Measure one block of queries once: the window, and what the model returned where that is kept.
 
-    Parameters
-    ----------
-    bench : Bench
-        The session's meters, workload and settings.
-    block : Block
-        What to run.
-    index, attempt : int
-        Position of the window in the session; number of the try.
-
-    Returns
-    -------
-    window : Window
-        Valid, or invalid with its reasons.
-    answered : list of (Batch, outputs)
-        What the model returned in the first replication, where it was kept.
+    `index` is the position of the window in the session, `attempt` the number of the try.
     """
     batches, work = _prepare(bench, block)
     if work.failures:
@@ -187,6 +173,8 @@ def _between_readings(bench: Bench, block: Block, batches: Sequence[Batch], on_t
     meters, clock = bench.meters, bench.clock
     edge_power = [meter.edge_power_w() if meter.kind != "estimated" else None for meter in meters]
     stopped_s = clock.stopped_s()
+    for meter in meters:  # the first reading after a pause costs ten times the next one, and ends inside the window
+        _read(meter, False)
     starts = [_read(meter, on_tick) for meter in meters]
     begun_s = clock.now()
     work = bench.workload.work_through(block.phase, batches, clock, bench.settings.window_s, block.keep)

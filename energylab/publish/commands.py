@@ -35,7 +35,7 @@ def mount(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.add_typer(releases, name="release")
     app.add_typer(leaderboards, name="leaderboard")
-    for command in (label, statement, report, publish):
+    for command in (label, statement, report, publish, budget, compare):
         app.command(command.__name__)(command)
 
 
@@ -174,3 +174,42 @@ def publish(
     for (task, why), count in Counter((left.task, left.why) for left in made.release.left_out).items():
         records = "record" if count == 1 else "records"
         typer.echo(f"left out    {task}: {count} {records} {why}; rate them with `energylab publish --cohort`")
+
+
+def budget(
+    release: ReleaseName,
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="One model of the release, or two.")],
+    queries: Annotated[float, typer.Option(min=0, help="Queries a day.")],
+    task: WhichTask = None,
+    model_class: WhichClass = None,
+    country: Country = None,
+    grid_intensity: GridIntensity = None,
+    pue: Annotated[float, typer.Option(help="Power usage effectiveness of the building.")] = 1.0,
+    price: Annotated[float, typer.Option(help="Price of a kWh, in any currency.")] = 0.0,
+) -> None:
+    """Sum a year of queries: kWh, cost and CO2e, each with its interval, for one model or two beside each other."""
+    from energylab import release as releases_
+    from energylab.publish import budget as budgets
+    from energylab.publish import emissions, page
+
+    made, grid = releases_.read(release), emissions.grid_of(country, grid_intensity)
+    for name in models:
+        cohort, model = page.find(made, name, task, model_class)
+        year = budgets.budget(model, queries, grid, pue, price)
+        typer.echo("\n".join(budgets.lines(cohort, model, year, grid)))
+    typer.echo(budgets.LEFT_OUT)
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(help="Records to compare with: a folder, file or table.")],
+    b: Annotated[Path, typer.Argument(help="Records that changed.")],
+    margin: Annotated[str, typer.Option(help="Largest difference that counts as none: 3% or 0.03.")] = "3%",
+    alpha: Annotated[float, typer.Option(help="False-alarm rate of each one-sided test.")] = 0.05,
+) -> None:
+    """Say whether B needs more energy than A: exit status 0 better or equivalent, 1 worse, 3 undecided."""
+    from energylab import store
+    from energylab.ratings import equivalence
+
+    found = equivalence.compare(store.read(a), store.read(b), equivalence.as_share(margin), alpha)
+    typer.echo("\n".join(equivalence.lines(found)))
+    raise typer.Exit({"worse": 1, "undecided": 3}.get(found.verdict, 0))

@@ -54,7 +54,7 @@ def svg(release: Release, cohort: RatedCohort, model: RatedModel, scale: Scale |
         energy=_energy(model),
         interval=fit(_interval(cohort, model), INNER, 12, largest=9.5, smallest=6),
         ruler=_ruler(scale or Scale(cohort), model),
-        facts=_facts(release, cohort),
+        facts=_facts(release, cohort, model),
         qr=_qr(qr_text(release, model)),
         qr_at=(WIDTH - MARGIN - _QR_SIDE, HEIGHT - MARGIN - _QR_SIDE),
         description=describe(release, cohort, model),
@@ -206,13 +206,13 @@ def _ruler(scale: Scale, model: RatedModel) -> dict[str, Any]:
     }
 
 
-def _facts(release: Release, cohort: RatedCohort) -> list[tuple[float, str, float]]:
+def _facts(release: Release, cohort: RatedCohort, model: RatedModel) -> list[tuple[float, str, float]]:
     """Return the lines beside the QR code: baseline, text, font size."""
     texts = (
         text.one_line(cohort.device or "hardware not stated"),
-        text.month(release.date),
-        f"Release {release.name}",
+        f"{text.month(release.date)}, release {release.name}",
         f"Scheme {release.scheme.replace('_', ' ')}, version {release.scheme_version}",
+        *([f"At rest {text.figure(model.standby.power_w)} W"] if model.standby else []),
         _SHORT[page.not_included(release, cohort)],
     )
     lines, baseline = [], 275.0

@@ -13,7 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from energylab.publish import emissions, label, model_page, page, text
+from energylab.publish import budget, emissions, label, model_page, page, text
 from energylab.publish.scale import Scale
 from energylab.ratings.rating import THIN
 from energylab.release import RatedCohort, RatedModel, Release, significant
@@ -24,7 +24,8 @@ CSV_COLUMNS = (
     "repeatability_low_wh", "repeatability_high_wh", "energy_kind", "official", "stars", "star_probability",
     "p_star_1", "p_star_2", "p_star_3", "p_star_4", "p_star_5", "expected_stars", "rank_low", "rank_high",
     "parameters", "dtype", "quantisation", "quality_metric", "quality", "output_tokens_per_1000_queries", "device",
-    "sessions", "marks", "note", "page",
+    "sessions", "wh_per_1000_right", "wh_per_1000_right_low", "wh_per_1000_right_high", "standby_w", "marks", "note",
+    "page",
 )  # fmt: skip
 
 
@@ -64,6 +65,8 @@ def build(
         "icon.svg": page.source("leaderboard/icon.svg").encode(),
         "style.css": _style(release).encode(),
         "leaderboard.js": page.source("leaderboard/leaderboard.js").encode(),
+        "budget.html": _budget(release).encode(),
+        "budget.js": page.source("leaderboard/budget.js").encode(),
         "leaderboard.json": to_json(release),
         "leaderboard.csv": to_csv(release),
         "release.json": release.to_bytes(),
@@ -110,6 +113,13 @@ def index_html(release: Release, home: str | None = None) -> str:
     )
 
 
+def _budget(release: Release) -> str:
+    return page.render(
+        "leaderboard/budget.html.j2", release=release, digest=release.digest(), root="", grids=emissions.grids(),
+        bands=page.bands(release.cohorts), days=budget.DAYS_A_YEAR, left_out=budget.LEFT_OUT,
+    )  # fmt: skip
+
+
 def _table(cohort: RatedCohort, edges_id: str) -> Markup:
     scale = Scale(cohort)
     metric = next((quality.metric for model in cohort.models for quality in model.quality), None)
@@ -123,6 +133,7 @@ def _table(cohort: RatedCohort, edges_id: str) -> Markup:
             notes=_notes(cohort),
             metric=metric,
             ranked=any(model.rank_low for model in cohort.models),
+            right=next((model.per_right.unit for model in cohort.models if model.per_right), None),
             sizes=any(model.parameters for model in cohort.models),
             precisions=any(page.precision(model) for model in cohort.models),
         )
@@ -197,6 +208,10 @@ def _facts(model: RatedModel) -> dict[str, Any]:
         "quality": quality and quality.value,
         "output_tokens_per_1000_queries": model.output_tokens,
         "sessions": len(model.sessions),
+        "wh_per_1000_right": model.per_right and model.per_right.energy_wh,
+        "wh_per_1000_right_low": model.per_right and model.per_right.low_wh,
+        "wh_per_1000_right_high": model.per_right and model.per_right.high_wh,
+        "standby_w": model.standby and model.standby.power_w,
         "marks": "; ".join(model.marks or ()) or None,
         "note": model.note or None,
         "page": f"models/{text.slug(model.model)}.html",

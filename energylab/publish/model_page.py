@@ -56,6 +56,7 @@ def _part(release: Release, files: frozenset[str], scale: Scale, place: int, mod
         "scale": scale,
         "bar": scale.bar(model),
         "label": drawn if drawn in files else None,
+        "tied": page.tied(cohort, model),
         "advice": what_would_change(cohort, model),
         "peers": _peers(scale, place),
         "phases": _phases(model),

@@ -121,6 +121,14 @@ def ranks(cohort: RatedCohort, model: RatedModel) -> str | None:
     return f"{range_} of {len(cohort.models)}"
 
 
+def tied(cohort: RatedCohort, model: RatedModel) -> list[str]:
+    """Return the other models whose range of ranks meets the model's own: they cannot be told apart by energy."""
+    if model.rank_low is None:
+        return []
+    peers = (other for other in cohort.models if other is not model and other.rank_low is not None)
+    return [other.model for other in peers if other.rank_low <= model.rank_high and model.rank_low <= other.rank_high]
+
+
 def repeated(model: RatedModel) -> bool:
     """Return whether a model was measured in more than one valid session, so that its scatter is known."""
     return sum(session.valid for session in model.sessions) > 1
@@ -140,7 +148,7 @@ def repeat_command(model: RatedModel) -> str | None:
     for name, value in sorted(parameters.items()):
         if value is not None:  # text is passed raw, so that a revision like 5607e12 stays text
             words += ["-r" if isinstance(value, str) else "-p", name, str(value)]
-    return shlex.join([*words, "-r", "output_folder", "results/repeated"])
+    return shlex.join(words)
 
 
 def find(

@@ -20,6 +20,9 @@ UNSTATED = "not stated"
 #: Record digests on the page; the release holds all of them.
 _DIGESTS = 4
 
+#: Models named that cannot be told apart from the one the statement is of.
+_PEERS = 6
+
 Fact = tuple[str, str]
 
 
@@ -109,6 +112,9 @@ def _rating(release: Release, cohort: RatedCohort, model: RatedModel) -> Iterato
         "Rank by energy",
         f"{rank} (95 % range)" if rank else f"number {place} of {len(cohort.models)}, no range known",
     )
+    if others := page.tied(cohort, model):
+        more = f" and {len(others) - _PEERS} more" if len(others) > _PEERS else ""
+        yield "Not told apart from", f"{', '.join(others[:_PEERS])}{more}"
     yield "Scheme", f"{release.scheme} {release.scheme_version}, methodology {release.methodology_version}"
     yield "Release", f"{release.name}, {text.day(release.date)}"
     yield "Official", "yes" if cohort.official else f"no: {'; '.join(cohort.not_official)}"
@@ -125,6 +131,12 @@ def _energy(release: Release, cohort: RatedCohort, model: RatedModel) -> Iterato
         yield "Repeatability", f"{low_high} Wh, {_scatter(cohort, model)}"
     elif not page.repeated(model):
         yield "Repeatability", "not known: not repeated"
+    if model.per_right:
+        found = model.per_right
+        span = text.span(found.low_wh, found.high_wh, found.energy_wh)
+        yield f"Per 1,000 {found.unit}", f"{text.figure(found.energy_wh)} Wh (95 % interval {span} Wh)"
+    if model.standby:
+        yield "At rest", f"{text.figure(model.standby.power_w)} W with the weights resident"
     if model.marks:
         yield "Marked", "; ".join(model.marks)
     if cohort.assumption:

@@ -8,11 +8,22 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from energylab import store
+from energylab import store, upkeep
 from energylab.energy import WH_PER_1000_QUERIES, PhaseTotal, session_energy_j, totals
 from energylab.parameters import Parameters
+from energylab.ratings.right_answers import per_right_answer
 from energylab.record import SCORED_PHASES, Quality, Record, Window
-from energylab.release.schema import Machine, PhaseFigure, QualityFigure, SessionFacts, WindowPoint, significant
+from energylab.release.schema import (
+    Machine,
+    PerRightFigure,
+    PhaseFigure,
+    QualityFigure,
+    SessionFacts,
+    SpentFigure,
+    StandbyFigure,
+    WindowPoint,
+    significant,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,6 +168,35 @@ def output_tokens(records: Sequence[Record]) -> float | None:
     parts = [total for record in records for total in totals(record) if total.phase in SCORED_PHASES]
     shares = [1000.0 * total.output_tokens / total.queries for total in parts if total.output_tokens]
     return significant(fmean(shares)) if shares else None
+
+
+def per_right_figure(records: Sequence[Record]) -> PerRightFigure | None:
+    """Return the energy of 1,000 right answers; None where answers were not scored one by one."""
+    found = per_right_answer(records)
+    if found is None:
+        return None
+    ends = {"energy_wh": found.wh, "low_wh": found.low, "high_wh": found.high}
+    ends = {name: significant(value, 6) for name, value in ends.items()}
+    return PerRightFigure(metric=found.metric, unit=found.unit, **ends, note=found.note)
+
+
+def standby_figure(records: Sequence[Record]) -> StandbyFigure | None:
+    """Return what the model needs at rest; None where no record knows."""
+    found = upkeep.standby([record for record in records if record.valid])
+    if found is None or found.power_w < 0:
+        return None
+    at_load = tuple(significant(wh, 6) for wh in found.wh_at_load)
+    return StandbyFigure(power_w=significant(found.power_w, 6), wh_at_load=at_load)
+
+
+def spent_figure(records: Sequence[Record]) -> SpentFigure | None:
+    """Return what measuring the model took; None without a record that was measured here."""
+    if not records or any(record.energy_kind == "imported" for record in records):
+        return None
+    found = upkeep.spent(records)
+    published_wh = None if found.published_wh is None else significant(found.published_wh, 6)
+    figures = {"wh": significant(found.wh, 6), "minutes": significant(found.minutes, 6)}
+    return SpentFigure(**figures, unmetered=found.unmetered, published_wh=published_wh)
 
 
 def quality_figures(records: Sequence[Record]) -> tuple[QualityFigure, ...]:

@@ -15,7 +15,7 @@ from energylab.record import EnergyKind, NonNegative
 RELEASE_SCHEMA_VERSION = 2
 
 #: What models have since version 2.
-_SINCE_2 = {"df", "rank", "rank_low", "rank_high", "p_next", "marks"}
+_SINCE_2 = {"df", "rank", "rank_low", "rank_high", "p_next", "marks", "per_right", "standby", "spent"}
 
 #: Version of how records become a rating and a page; the text is in the report's method section.
 METHODOLOGY_VERSION = "2"
@@ -106,6 +106,34 @@ class WithoutPeer(_Frozen):
     stars: Star | None
 
 
+class PerRightFigure(_Frozen):
+    """Energy per 1,000 right answers, or per 1,000 points of quality, with its joint 95 % interval."""
+
+    metric: str
+    unit: str  # "right answers", or "points of METRIC"
+    energy_wh: Positive
+    low_wh: NonNegative
+    high_wh: NonNegative
+    stars: Star | None = None  # among the models of the cohort by this figure; never mixed with those by energy
+    note: str = ""
+
+
+class StandbyFigure(_Frozen):
+    """The model at rest: power with its weights resident, and Wh per 1,000 queries at 1, 10 and 100 % load."""
+
+    power_w: NonNegative
+    wh_at_load: tuple[Positive, Positive, Positive]
+
+
+class SpentFigure(_Frozen):
+    """What measuring the model took: all that was metered, beside one session of ten full runs."""
+
+    wh: NonNegative
+    minutes: NonNegative
+    unmetered: int  # parts without an energy, which are not in the sum
+    published_wh: Positive | None
+
+
 class RatedModel(_Frozen):
     """One model in its cohort: energy with intervals, stars with probabilities, and the evidence."""
 
@@ -128,6 +156,9 @@ class RatedModel(_Frozen):
     p_next: Probability | None = None  # probability that it truly uses less than the next model of the cohort
     df: Positive | None = None  # degrees of freedom of the repeatability interval; None: nothing was repeated
     marks: tuple[str, ...] | None = None  # what must be said beside the figure: busy host, truncated input …
+    per_right: PerRightFigure | None = None  # None: no reference, or no record
+    standby: StandbyFigure | None = None  # None: no record knows its resting power
+    spent: SpentFigure | None = None  # None: no record
     note: str = ""
     without: tuple[WithoutPeer, ...] = ()
     output_tokens: Positive | None = None  # per 1,000 queries

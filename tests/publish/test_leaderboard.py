@@ -108,6 +108,25 @@ class TestModelPage:
             assert session.digest in said
             assert session.job_id in said
 
+    def test_rest_and_what_the_rating_cost_are_said(self, page, official):
+        model = official.cohorts[0].models[3]
+        said = page.get_text(" ")
+        assert f"{text.figure(model.standby.power_w)} W with the weights resident" in said
+        assert all(f"{text.figure(wh)} Wh at" in said for wh in model.standby.wh_at_load)
+        assert f"took {text.figure(model.spent.wh)} Wh" in said
+
+    def test_models_that_cannot_be_told_apart_are_named(self, sites, published):
+        cohort = next(each for each in published.cohorts if each.key == "image_captioning")
+        met = next(
+            (one, other)
+            for one in cohort.models
+            for other in cohort.models
+            if one is not other and one.rank_low <= other.rank_high and other.rank_low <= one.rank_high
+        )
+        page = soup(sites / "published" / "models" / f"{text.slug(met[0].model)}.html")
+        assert "Cannot be told apart from" in page.get_text()
+        assert met[1].model in page.get_text()
+
     def test_command(self, page):
         command = page.select_one("pre").get_text()
         assert command.startswith("papermill notebooks/01-benchmark.ipynb")

@@ -50,6 +50,7 @@ def test_says_what_purchasing_asks_for(official):
     assert found["Energy"]["Invalid windows"] == "thermal_slowdown; they do not count"
     assert found["Rating"]["Stars"].startswith(f"{model.stars} of 5 stars, with probability")
     assert found["Rating"]["Rank by energy"].startswith("4 of 8")
+    assert found["Energy"]["At rest"] == "70.0 W with the weights resident"
     assert found["Rating"]["Official"] == "yes"
     ran = found["What ran"]
     assert ran["Hardware"] == "1 x NVIDIA H100 80GB HBM3"

@@ -1,0 +1,238 @@
+"""Disclosure forms of one record: BoAmps, the energy part of Annex XI of the EU AI Act, and an SCI score.
+
+Each names the record by its digest, says how the energy is known, and lists what it cannot state. None is legal advice.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from energylab.energy import model_energies, scored_totals, session_energy_j
+from energylab.errors import RecordError
+from energylab.publish import text
+from energylab.publish.emissions import Grid
+from energylab.record import Record
+from energylab.table import record_rows, tidy_frame
+
+NOT_STATED = "not stated"
+NO_ADVICE = (
+    "This form is filled in from one measurement. It is no legal advice, and does not by itself show compliance."
+)
+
+#: Kind of data that a task's queries and answers are, in the words of BoAmps.
+_DATA = {
+    "image_captioning": ("image", "text"),
+    "image_classification": ("image", "other"),
+    "object_detection": ("image", "object"),
+    "image_generation": ("text", "image"),
+    "speech_recognition": ("audio", "text"),
+}
+_INFRASTRUCTURE = ("publicCloud", "privateCloud", "onPremise", "other")
+_FORMAT = "https://github.com/Boavizta/BoAmps/tree/main/model"
+
+
+def energy_wh(record: Record) -> tuple[float, float | None, float | None]:
+    """Return a record's Wh per 1,000 queries and the ends of its expanded 95 % interval, None where unknown.
+
+    Raises
+    ------
+    RecordError
+        If the record has no energy.
+    """
+    if session_energy_j(record) is None or not record.valid:
+        raise RecordError(f"record {record.record_id} has no energy: {', '.join(record.reasons) or 'invalid'}")
+    row = model_energies(tidy_frame(record_rows(record))).models.iloc[0]
+    low, high = float(row["expanded_low"]), float(row["expanded_high"])
+    known = low == low and high == high
+    return float(row["energy_wh"]), low if known else None, high if known else None
+
+
+def boamps(
+    record: Record, publisher: str = "", infrastructure: str = "other", grid: Grid | None = None
+) -> dict[str, Any]:
+    """Return a record as a BoAmps report, which validates against the schemas of BoAmps.
+
+    Parameters
+    ----------
+    record : Record
+    publisher : str, optional
+        Name of the organisation that publishes the report.
+    infrastructure : {"other", "publicCloud", "privateCloud", "onPremise"}
+        Where it ran: a record does not say.
+    grid : Grid, optional
+        Country and carbon intensity to state; left out by default.
+
+    References
+    ----------
+    Boavizta, BoAmps, https://github.com/Boavizta/BoAmps (CC BY 4.0).
+    """
+    if infrastructure not in _INFRASTRUCTURE:
+        raise RecordError(f"infrastructure {infrastructure!r} is not known; choose one of {', '.join(_INFRASTRUCTURE)}")
+    wh, _, _ = energy_wh(record)
+    totals = scored_totals(record)
+    queries = sum(total.queries for total in totals if total.phase == totals[0].phase)
+    seconds = [total.duration_s for total in totals]
+    kwh = wh * queries / 1e6
+    accuracy = next((one.value for one in record.quality if one.metric in ("accuracy", "exact_match")), None)
+    asked, answered = _DATA.get(record.task.name, ("text", "text"))
+    report = {
+        "header": _header(record, publisher),
+        "task": {
+            "taskStage": "inference",
+            "taskFamily": record.task.name.replace("_", " "),
+            "nbRequest": queries,
+            "algorithms": [_algorithm(record)],
+            "dataset": [
+                _known({"dataUsage": "input", "dataType": asked, "dataQuantity": record.queries,
+                        "source": "public" if record.data.source == "hub" else "other",
+                        "sourceUri": _hub(record.data.name, record.data.source, "datasets/")}),
+                {"dataUsage": "output", "dataType": answered, "dataQuantity": record.queries},
+            ],
+            "measuredAccuracy": accuracy,
+            "taskDescription": "; ".join(_caveats(record)),
+        },
+        "measures": [
+            {
+                "measurementMethod": ", ".join(sorted({meter.name for meter in record.meters if meter.scored})),
+                "version": f"energylab {record.energylab_version}",
+                "powerConsumption": kwh,
+                "measurementDuration": None if None in seconds else sum(seconds),
+                "measurementDateTime": f"{record.created_utc:%Y-%m-%d %H:%M:%S}",
+            }
+        ],
+        "system": {"os": record.host.system} if record.host.system else None,
+        "software": {"language": "python", "version": record.host.python},
+        "infrastructure": {"infraType": infrastructure, "components": _components(record)},
+        "environment": grid and {"country": grid.name, "powerSourceCarbonIntensity": grid.g_per_kwh},
+    }  # fmt: skip
+    return _known(report)
+
+
+def _header(record: Record, publisher: str) -> dict[str, Any]:
+    return {
+        "formatVersion": "0.1",
+        "formatVersionSpecificationUri": _FORMAT,
+        "reportId": str(uuid.uuid5(uuid.NAMESPACE_URL, record.digest())),
+        "reportDatetime": f"{record.created_utc:%Y-%m-%d %H:%M:%S}",
+        "reportStatus": "draft" if record.not_official() else "final",
+        "publisher": {"name": publisher or None, "confidentialityLevel": "public"},
+    }
+
+
+def _algorithm(record: Record) -> dict[str, Any]:
+    model = record.model
+    return {
+        "algorithmType": "neural network",
+        "algorithmName": model.architecture,
+        "foundationModelName": model.name,
+        "foundationModelUri": _hub(model.name, model.source, ""),
+        "parametersNumber": model.parameters and model.parameters / 1e9,
+        "framework": "transformers" if "transformers" in record.host.packages else None,
+        "frameworkVersion": record.host.packages.get("transformers"),
+        "quantization": model.quantisation or model.dtype,
+    }
+
+
+def _hub(name: str | None, source: str | None, kind: str) -> str | None:
+    return f"https://huggingface.co/{kind}{name}" if name and source == "hub" else None
+
+
+def _components(record: Record) -> list[dict[str, Any]]:
+    kind = {"cuda": "gpu", "cpu": "cpu"}
+    devices = [
+        {"componentName": device.name, "componentType": kind.get(device.type, device.type), "nbComponent": 1,
+         "memorySize": device.memory_bytes and device.memory_bytes / 2**30}
+        for device in record.devices
+    ]  # fmt: skip
+    if record.host.processor and all(device.type != "cpu" for device in record.devices):
+        devices.append({"componentName": record.host.processor, "componentType": "cpu", "nbComponent": 1})
+    return devices
+
+
+def _caveats(record: Record) -> list[str]:
+    """Say what a reader of any form must know: digest, kind of energy, interval, what is not stated."""
+    wh, low, high = energy_wh(record)
+    interval = f"expanded 95 % interval {text.span(low, high, wh)} Wh" if low is not None else "no interval is known"
+    return [
+        f"energylab record sha256 {record.digest()}",
+        f"energy is {text.KIND_WORDS[record.energy_kind]}: {text.figure(wh)} Wh per 1,000 queries, {interval}",
+        "not stated: training, embodied emissions, host, cooling and PUE beyond the metered devices",
+    ]
+
+
+def annex_xi(record: Record) -> str:
+    """Return the energy part of the documentation of Annex XI, section 1, point 2(e), of Regulation (EU) 2024/1689.
+
+    Markdown. The annex asks providers of general-purpose models for the known or estimated energy consumption of the
+    model; what a record cannot say stays *not stated*.
+    """
+    wh, low, high = energy_wh(record)
+    interval = f"{text.span(low, high, wh)} Wh (expanded, 95 %)" if low is not None else "not known"
+    limits = [record.protocol.name, record.task.name.replace("_", " "), *(record.not_official() or ("official",))]
+    facts = {
+        "Model": record.model.name,
+        "Revision": record.model.commit or record.model.revision or NOT_STATED,
+        "Energy of training": NOT_STATED,
+        "Computational resources of training": NOT_STATED,
+        "Energy of inference, per 1,000 queries": f"{text.figure(wh)} Wh, {text.KIND_WORDS[record.energy_kind]}",
+        "Interval": interval,
+        "What was asked": f"{record.task.name}, version {record.task.version or NOT_STATED}, {record.queries} queries",
+        "Conditions": "; ".join(limits),
+        "Hardware": ", ".join(device.name or NOT_STATED for device in record.devices),
+        "Not included": "host, cooling and building (PUE) beyond the metered devices",
+        "Evidence": f"energylab record sha256 {record.digest()}",
+    }
+    rows = "\n".join(f"| {text.markdown_text(name)} | {text.markdown_text(value)} |" for name, value in facts.items())
+    title = "Known or estimated energy consumption (Annex XI, section 1, point 2(e), Regulation (EU) 2024/1689)"
+    return f"# {title}\n\n| | |\n| --- | --- |\n{rows}\n\n{NO_ADVICE}\n"
+
+
+def sci(record: Record, grid: Grid, embodied_g: float | None = None, unit_queries: int = 1000) -> dict[str, Any]:
+    """Return the consumer's score of Software Carbon Intensity for AI: grams of CO2e a functional unit.
+
+    ``SCI = (E x I + M) per R``: energy, the grid's carbon intensity, embodied emissions, functional unit.
+
+    Parameters
+    ----------
+    record : Record
+    grid : Grid
+        Carbon intensity to assume.
+    embodied_g : float, optional
+        Embodied emissions of a functional unit, in grams of CO2e; not stated by default, and then not in the score.
+    unit_queries : int, default 1000
+        Queries of a functional unit.
+
+    References
+    ----------
+    Green Software Foundation, Software Carbon Intensity (ISO/IEC 21031:2024) and its specification for AI.
+    """
+    wh, low, high = energy_wh(record)
+    scale = unit_queries / 1000
+
+    def score(value: float | None) -> float | None:
+        return None if value is None else grid.grams(value * scale) + (embodied_g or 0.0)
+
+    return {
+        "score_gco2e": score(wh),
+        "score_interval_gco2e": None if low is None else [score(low), score(high)],
+        "functional_unit": f"{unit_queries} queries of {record.task.name}",
+        "E_kwh": wh * scale / 1000,
+        "energy_kind": record.energy_kind,
+        "I_gco2e_per_kwh": grid.g_per_kwh,
+        "I_source": f"{grid.name}, {grid.source}",
+        "M_gco2e": NOT_STATED if embodied_g is None else embodied_g,
+        "boundary": "the metered devices; host, cooling and building are not included, nor is training",
+        "record_sha256": record.digest(),
+        "model": record.model.name,
+        "note": NO_ADVICE,
+    }
+
+
+def _known(value: Any) -> Any:
+    """Return a form without what is not known: BoAmps has no word for it but absence."""
+    if isinstance(value, dict):
+        return {name: _known(each) for name, each in value.items() if each is not None}
+    if isinstance(value, list):
+        return [_known(each) for each in value]
+    return value

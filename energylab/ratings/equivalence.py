@@ -1,0 +1,217 @@
+"""Is one set of records better, worse or equivalent to another? Two one-sided tests with the boards' shared gain."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from energylab.energy import model_energies
+from energylab.errors import DataError, ParameterError
+from energylab.statistics.uncertainty import GAIN_ERROR
+
+#: Probability that the wanted number of sessions decides, where the two are truly equal.
+WANTED_POWER = 0.9
+_MOST_SESSIONS = 10_000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two sets of records say of each other.
+
+    Attributes
+    ----------
+    verdict : str
+        ``better`` (B surely needs less than A), ``worse`` (surely more), ``equivalent`` (surely within the margin of
+        A) or ``undecided``.
+    ratio, low, high : float
+        Energy of B by that of A, with the interval of both one-sided tests together (level ``1 - 2 alpha``).
+    margin, alpha : float
+        The margin, relative; the false-alarm rate: the probability at most of calling equals better or worse on the
+        stated side, and of calling what differs by the margin equivalent.
+    power : float
+        Probability that as many sessions show two truly equal sets to be equivalent.
+    sessions_wanted : int or None
+        Sessions of each set with which that probability is at least 0.9; None where no number reaches it, since the
+        sets ran on different boards.
+    energy_wh : tuple of float
+        Wh per 1,000 queries of A and B.
+    sessions : tuple of int
+        Their numbers of sessions.
+    energy_kind : str
+        Of both.
+    """
+
+    verdict: str
+    ratio: float
+    low: float
+    high: float
+    margin: float
+    alpha: float
+    power: float
+    sessions_wanted: int | None
+    energy_wh: tuple[float, float]
+    sessions: tuple[int, int]
+    energy_kind: str
+
+
+def compare(
+    a: pd.DataFrame, b: pd.DataFrame, margin: float = 0.03, alpha: float = 0.05, gain: float = GAIN_ERROR
+) -> Comparison:
+    """Compare the energy of two sets of records of one task and cohort.
+
+    The difference of the logarithms of the two mean energies is tested by two one-sided Welch tests against the margin.
+    The gain of a board that both sets ran on cancels; that of a board of one set alone is an error of the difference.
+
+    Parameters
+    ----------
+    a, b : pandas.DataFrame
+        Tidy tables, each of one model; the names may differ.
+    margin : float, default 0.03
+        Largest relative difference that counts as none.
+    alpha : float, default 0.05
+        False-alarm rate of each one-sided test.
+    gain : float, default 0.05
+        Largest relative gain error of a board's sensor, in either direction.
+
+    Raises
+    ------
+    ParameterError
+        If margin or alpha is out of its range.
+    DataError
+        If a set holds several models, or none has repeats.
+    CohortError
+        If the two may not be compared.
+
+    References
+    ----------
+    Schuirmann (1987), A comparison of the two one-sided tests procedure and the power approach, Journal of
+    Pharmacokinetics and Biopharmaceutics 15, 657-680.
+    """
+    _check(margin, alpha)
+    found = model_energies(pd.concat([_one_model(a, "A"), _one_model(b, "B")], ignore_index=True), gain=gain)
+    models = found.models.set_index("model")
+    if not set(models.index) == {"A", "B"} or len(found.groups) > 1:
+        raise DataError("the two sets are of different cohorts, tasks or classes; compare records of one cohort")
+    rows = models.loc[["A", "B"]]
+    if rows["energy_wh"].isna().any():
+        raise DataError("one of the sets has no complete session; measure it again")
+    se, df = rows["session_se"].to_numpy(float), rows["session_df"].to_numpy(float)
+    if not np.isfinite(se).all():
+        raise DataError("neither set was repeated, so that no difference can be judged; measure each at least twice")
+    gain_variance = gain**2 / 3 * _unshared(found.boards, found.models)
+    energies = rows["energy_wh"].to_numpy(float)
+    difference = math.log(energies[1] / energies[0])
+    variance = float(np.sum(se**2)) + gain_variance
+    freedom = _welch(se, df, gain_variance)
+    half = stats.t.ppf(1 - alpha, freedom) * math.sqrt(variance)
+    edge = math.log1p(margin)
+    sessions = tuple(int(n) for n in rows["sessions"])
+    return Comparison(
+        verdict=_verdict(difference - half, difference + half, edge),
+        ratio=math.exp(difference),
+        low=math.exp(difference - half),
+        high=math.exp(difference + half),
+        margin=margin,
+        alpha=alpha,
+        power=_power(math.sqrt(variance), freedom, edge, alpha),
+        sessions_wanted=_wanted(se, sessions, gain_variance, edge, alpha),
+        energy_wh=(float(energies[0]), float(energies[1])),
+        sessions=sessions,
+        energy_kind=found.groups[0].energy_kind,
+    )
+
+
+def _check(margin: float, alpha: float) -> None:
+    if not 0 < margin < 1:
+        raise ParameterError(f"margin={margin!r}: give a relative difference between 0 and 1, 0.03 for 3 %")
+    if not 0 < alpha < 0.5:
+        raise ParameterError(f"alpha={alpha!r}: give a false-alarm rate between 0 and 0.5, such as 0.05")
+
+
+def _one_model(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return a set's rows under the name of the set; it must hold one model."""
+    models = table["model"].dropna().unique()
+    if len(models) != 1:
+        raise DataError(f"set {name} holds {len(models)} models ({', '.join(map(str, models[:4]))}); choose one")
+    return table.assign(model=name)
+
+
+def _unshared(boards: pd.DataFrame, models: pd.DataFrame) -> float:
+    """Return the sum over boards of the squared difference of the two sets' shares: 0 where they share all boards."""
+    if not len(boards):
+        return 0.0
+    name = models["model"].to_numpy()[boards["row"].to_numpy()]
+    shares = boards.assign(name=name).pivot_table(index="board", columns="name", values="share", fill_value=0.0)
+    return float(((shares["A"] - shares["B"]) ** 2).sum())
+
+
+def _welch(se: np.ndarray, df: np.ndarray, gain_variance: float) -> float:
+    """Return the degrees of freedom of the difference by Welch and Satterthwaite; the gain is known."""
+    total = float(np.sum(se**2)) + gain_variance
+    return total**2 / float(np.sum(se**4 / df)) if np.any(se > 0) else math.inf
+
+
+def _verdict(low: float, high: float, edge: float) -> str:
+    if -edge < low and high < edge:
+        return "equivalent"
+    if high < 0:
+        return "better"
+    return "worse" if low > 0 else "undecided"
+
+
+def _power(se: float, df: float, edge: float, alpha: float) -> float:
+    """Return the probability that two equal sets are shown to be equivalent."""
+    reach = edge / se - stats.t.ppf(1 - alpha, df) if se > 0 else math.inf
+    return max(0.0, 2 * float(stats.t.cdf(reach, df)) - 1)
+
+
+def _wanted(se: np.ndarray, sessions: tuple[int, int], gain_variance: float, edge: float, alpha: float) -> int | None:
+    """Return the least number of sessions of each set that decides, from the spread between sessions seen so far."""
+    spread = float(np.sum(se**2 * np.array(sessions)))  # of one session of each
+
+    def power(count: int) -> float:
+        return _power(math.sqrt(spread / count + gain_variance), 2 * (count - 1), edge, alpha)
+
+    if power(_MOST_SESSIONS) < WANTED_POWER:
+        return None
+    return next(count for count in range(2, _MOST_SESSIONS + 1) if power(count) >= WANTED_POWER)
+
+
+def as_share(margin: str) -> float:
+    """Return a margin as a share: ``3%`` and ``0.03`` are the same.
+
+    Raises
+    ------
+    ParameterError
+        If it is not a number.
+    """
+    number, percent, rest = margin.strip().partition("%")
+    try:
+        return float(number) / (100 if percent else 1) if not rest else float(margin)
+    except ValueError as error:
+        raise ParameterError(
+            f"margin={margin!r} is not a number; give a relative difference such as 3% or 0.03"
+        ) from error
+
+
+def lines(found: Comparison) -> list[str]:
+    """Return a comparison in words, for the terminal."""
+    a, b = found.energy_wh
+    level = 100 * (1 - 2 * found.alpha)
+    interval = f"{level:.3g} % interval {100 * (found.low - 1):+.2g} % to {100 * (found.high - 1):+.2g} %"
+    wanted = (
+        f"{found.sessions_wanted} sessions of each would decide with probability {WANTED_POWER:.0%} if they were equal"
+        if found.sessions_wanted
+        else "no number of sessions would decide: the sets ran on different boards, whose gains differ"
+    )
+    return [
+        f"{found.verdict}: B needs {100 * (found.ratio - 1):+.2g} % of A's energy more ({interval})",
+        f"A {a:.4g} Wh per 1,000 queries in {found.sessions[0]} sessions, B {b:.4g} in {found.sessions[1]}; energy is "
+        f"{found.energy_kind}",
+        f"margin ±{100 * found.margin:.3g} %, false-alarm rate {100 * found.alpha:.3g} %, power {found.power:.0%}",
+        wanted,
+    ]

@@ -1,0 +1,86 @@
+"""What a rating itself cost, and what a model costs while it waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from energylab.energy import J_PER_WH, WH_PER_1000_QUERIES, scored_totals, session_energy_j
+from energylab.record import Record
+
+#: Runs of the published protocol, the measure of what a rating costs.
+PUBLISHED_RUNS = 10
+
+#: Shares of the time that a device works, at which the energy of a query is shown.
+LOADS = (0.01, 0.1, 1.0)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What measuring took.
+
+    Attributes
+    ----------
+    wh : float
+        Energy of everything that was metered: warm-up, idle levels, valid and invalid windows.
+    minutes : float
+        Time of the same.
+    unmetered : int
+        Parts without an energy, which are not in the sum.
+    published_wh : float or None
+        Energy of ten full runs of as many queries, one for each session; None where a session has no energy.
+    """
+
+    wh: float
+    minutes: float
+    unmetered: int
+    published_wh: float | None
+
+
+def spent(records: Iterable[Record]) -> Spent:
+    """Return what the sessions behind a figure took, beside one session of ten full runs."""
+    records = list(records)
+    parts = [part for record in records for part in (*record.idle, record.warm_up, *record.windows) if part]
+    energies = [session_energy_j(record) for record in records]
+    known = [energy * record.queries for energy, record in zip(energies, records, strict=True) if energy is not None]
+    whole = len(known) == len(records) > 0
+    return Spent(
+        wh=sum(part.energy_j for part in parts if part.energy_j is not None) / J_PER_WH,
+        minutes=sum(part.duration_s or 0.0 for part in parts) / 60,
+        unmetered=sum(part.energy_j is None for part in parts),
+        published_wh=PUBLISHED_RUNS * sum(known) / len(known) / J_PER_WH if whole else None,
+    )
+
+
+@dataclass(frozen=True)
+class Standby:
+    """A model at rest: power with the weights resident, and Wh per 1,000 queries at each of `LOADS`."""
+
+    power_w: float
+    wh_at_load: tuple[float, ...]
+
+
+def standby(records: Iterable[Record]) -> Standby | None:
+    """Return what a model needs at rest; None where no record knows its resting power and time a query.
+
+    A device that works a share u of the time rests ``(1 - u) / u`` of a query's time for every query:
+    ``E(u) = E + P_rest x t x (1 - u) / u``.
+    """
+    found = [known for record in records if (known := _rest_of(record)) is not None]
+    if not found:
+        return None
+    power_w, energy_j, seconds = (sum(column) / len(found) for column in zip(*found, strict=True))
+    at_load = (energy_j + power_w * seconds * (1 - load) / load for load in LOADS)
+    return Standby(power_w, tuple(joules * WH_PER_1000_QUERIES for joules in at_load))
+
+
+def _rest_of(record: Record) -> tuple[float, float, float] | None:
+    """Return a session's resting power, energy a query and seconds a query."""
+    power_w = next((level.power_w for level in record.idle if level.level == "weights_resident"), None)
+    energy_j, totals = session_energy_j(record), scored_totals(record)
+    if power_w is None or energy_j is None or any(total.duration_s is None for total in totals):
+        return None
+    phases = {total.phase for total in totals}
+    parts = [[total for total in totals if total.phase == phase] for phase in phases]
+    seconds = sum(sum(t.duration_s for t in part) / sum(t.queries for t in part) for part in parts)
+    return power_w, energy_j, seconds

@@ -1,0 +1,88 @@
+"""A year of queries: the sum in Python, in the terminal, and in the page's script, which agree."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from energylab import release
+from energylab.cli import app
+from energylab.errors import ParameterError
+from energylab.publish import budget, chromium, emissions, page
+
+
+def test_a_year(official):
+    _, model = page.find(official, "org/model-3")
+    grid = emissions.Grid("", "somewhere", 400.0, "a table")
+    made = budget.budget(model, 10_000, grid, pue=1.5, price_per_kwh=0.2)
+    kwh = model.energy_wh * 10 * 365.25 * 1.5 / 1000  # ten thousand queries are ten times a thousand
+    assert made.kwh[0] == pytest.approx(kwh)
+    assert made.cost[0] == pytest.approx(0.2 * kwh)
+    assert made.kg_co2e[0] == pytest.approx(0.4 * kwh)
+    assert made.kwh[1] / made.kwh[0] == pytest.approx(model.expanded.low_wh / model.energy_wh)
+
+
+@pytest.mark.parametrize(("name", "value"), [("queries_a_day", -1), ("pue", 0.9), ("price_per_kwh", float("nan"))])
+def test_impossible_numbers(official, name, value):
+    _, model = page.find(official, "org/model-3")
+    with pytest.raises(ParameterError, match="give a number of at least"):
+        budget.budget(model, **{"queries_a_day": 1, "grid": emissions.grid_of(), name: value})
+
+
+def test_without_an_interval_it_says_so(official):
+    cohort, model = page.find(official, "org/model-3")
+    bare = model.model_copy(update={"expanded": None})
+    said = budget.lines(cohort, bare, budget.budget(bare, 1000, emissions.grid_of()), emissions.grid_of())
+    assert "no interval" in " ".join(said)
+
+
+def test_command_sets_two_beside_each_other(official, tmp_path):
+    path = release.write(official, tmp_path)
+    words = [
+        "budget",
+        str(path),
+        "org/model-1",
+        "org/model-2",
+        "--queries",
+        "1e6",
+        "--country",
+        "FRA",
+        "--price",
+        "0.2",
+    ]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert done.output.count("kWh a year") == 2
+    assert done.output.count("Left out") == 1
+    assert "measured by a hardware counter" in done.output
+
+
+@pytest.mark.skipif(chromium.find() is None, reason="Chromium is not installed")
+def test_the_page_makes_the_same_sum_and_keeps_its_inputs(sites, official):
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    made = {
+        name: budget.budget(page.find(official, name)[1], 5000, emissions.grid_of("FRA"), 1.3, 0.25)
+        for name in ("org/model-1", "org/model-4")
+    }
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium.find(), args=["--no-sandbox"])
+        tab = browser.new_page()
+        tab.goto((sites / "official" / "budget.html").as_uri())
+        for box, name in zip("ab", made, strict=True):
+            tab.locator(f"#{box}").select_option(label=name)
+        tab.locator("#grid").select_option("FRA")
+        for box, value in (("queries", "5000"), ("pue", "1.3"), ("price", "0.25")):
+            tab.locator(f"#{box}").fill(value)
+        shown = tab.locator("#sums td").all_inner_texts()
+        again = browser.new_page()
+        again.goto(tab.url)
+        assert again.locator("#sums td").all_inner_texts() == shown
+        browser.close()
+    expected = [
+        values for title in ("kwh", "cost", "kg_co2e") for values in (getattr(each, title) for each in made.values())
+    ]
+    for text, values in zip(shown, expected, strict=True):
+        numbers = [float(found.replace(",", "")) for found in re.findall(r"[\d.,]*\d", text)]
+        assert numbers == pytest.approx(values, rel=0.006)
