@@ -40,7 +40,7 @@ def executor(detach=False, **changes):
     return partial(slurm.slurm, settings=SlurmSettings(**settings), detach=detach, poll_s=0.3, patience_s=3)
 
 
-def wait_for(condition, timeout_s=60):
+def wait_for(condition, timeout_s=240):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline
