@@ -30,12 +30,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from energylab_portal.schema import Event, Submission
+from energylab_portal.tokens import digest_of
 from sqlalchemy import select
 
 from energylab_portal.database import Database
-from energylab_portal.schema import Event, Submission
 from energylab_portal.settings import Settings
-from energylab_portal.tokens import digest_of
 
 P95_LIMIT_MS = 50.0
 _HOST = "127.0.0.1"

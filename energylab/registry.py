@@ -71,8 +71,8 @@ def import_object(target: str, what: str) -> Any:
     except EnergylabError:
         raise
     except Exception as error:  # noqa: BLE001 - somebody's own file may raise anything while it is imported
-        said = f"{type(error).__name__}: {error}"
-        raise EnergylabError(f"{what} points to {target!r}, which cannot be imported: {said}") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise EnergylabError(f"{what} points to {target!r}, which cannot be imported: {reason}") from error
 
 
 def import_file(name: str) -> ModuleType:

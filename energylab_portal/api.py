@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from energylab.errors import NotThereError
-from energylab_portal import keys, log, operator_actions, publication, submission_rules
-from energylab_portal.request_context import link_facts, portal_of, require_token, submission_facts
+from energylab_portal import log, operator, publication
+from energylab_portal.guards import client_of
 from energylab_portal.sealed.statement import ATTESTATION_VERSION, ATTESTATIONS
-from energylab_portal.states import STATES, WORDS, State
-from energylab_portal.submissions import LEAST_KEY, Accepted
+from energylab_portal.submissions import LEAST_KEY, Accepted, ClosedSubmission, OpenSubmission
+from energylab_portal.tables import STATES, WORDS, State
+from energylab_portal.web import link_facts, portal_of, require_token, submission_facts
 
 router = APIRouter(prefix="/api/v1")
 
@@ -136,9 +137,9 @@ class Done(_Answer):
 
 
 @router.post("/submissions/open", status_code=201, tags=["Submitting"], summary="Submit an open model")
-def take_open(request: Request, asked: submission_rules.OpenSubmission, key: Key) -> Receipt:
+def take_open(request: Request, asked: OpenSubmission, key: Key) -> Receipt:
     """Take an open model in; it is on the disk when the answer leaves."""
-    return _receipt(request, portal_of(request).desk.take_open(asked, key))
+    return _receipt(request, portal_of(request).queue.take_open(asked, key, client_of(request.scope)))
 
 
 @router.post("/submissions/closed", status_code=201, tags=["Submitting"], summary="Submit the bundle of a closed model")
@@ -150,8 +151,9 @@ def take_closed(
     key: Key,
 ) -> Receipt:
     """Take a bundle in; what is in it is checked afterwards."""
-    asked = submission_rules.ClosedSubmission(contact=contact, attested=attested)
-    return _receipt(request, portal_of(request).desk.take_closed(asked, key, bundle.file))
+    asked = ClosedSubmission(contact=contact, attested=attested)
+    queue, client = portal_of(request).queue, client_of(request.scope)
+    return _receipt(request, queue.take_closed(asked, key, bundle.file, client))
 
 
 def _receipt(request: Request, accepted: Accepted) -> Receipt:
@@ -218,43 +220,41 @@ def one(request: Request, name: str) -> Status:
 @router.post("/operator/submissions/{name}/review", summary="Approve a measured submission", **_operator)
 def review(request: Request, name: str) -> Done:
     """Approve it."""
-    operator_actions.review(portal_of(request).database, name)
+    operator.review(portal_of(request).database, name)
     return Done(done=f"{name} reviewed")
 
 
 @router.post("/operator/submissions/{name}/reject", summary="Reject one, with a reason", **_operator)
 def reject(request: Request, name: str, rejection: Rejection) -> Done:
     """Reject it."""
-    operator_actions.reject(portal_of(request).database, name, rejection.reason)
+    operator.reject(portal_of(request).database, name, rejection.reason)
     return Done(done=f"{name} rejected")
 
 
 @router.post("/operator/submissions/{name}/retry", summary="Take a rejected one up again", **_operator)
 def retry(request: Request, name: str) -> Done:
     """Take it up again."""
-    operator_actions.retry(portal_of(request).database, name)
+    operator.retry(portal_of(request).database, name)
     return Done(done=f"{name} received again")
 
 
-@router.post(
-    "/operator/submissions/{name}/allow-code", summary="Allow one to bring code, in the container only", **_operator
-)
-def allow_code(request: Request, name: str) -> Done:
-    """Allow it."""
-    operator_actions.allow_code(portal_of(request).database, name)
-    return Done(done=f"{name} may bring its own code, in the sealed container only")
+@router.post("/operator/submissions/{name}/erase-contact", summary="Erase its mail address", **_operator)
+def erase_contact(request: Request, name: str) -> Done:
+    """Erase it."""
+    operator.erase_contact(portal_of(request).database, name)
+    return Done(done=f"the mail address of {name} is erased")
 
 
 @router.post("/operator/keys", status_code=201, summary="Enrol the key of a closed model's owner", **_operator)
 def enrol(request: Request, key: NewKey) -> dict[str, str]:
     """Enrol it."""
-    return {"key_id": keys.enrol(portal_of(request).database, key.public_key, key.owner)}
+    return {"key_id": operator.enrol(portal_of(request).database, key.public_key, key.owner)}
 
 
 @router.post("/operator/keys/{key_id}/revoke", summary="Revoke a key", **_operator)
 def revoke(request: Request, key_id: str) -> Done:
     """Revoke it."""
-    keys.revoke(portal_of(request).database, key_id)
+    operator.revoke(portal_of(request).database, key_id)
     return Done(done=f"{key_id[:64]} revoked")
 
 

@@ -4,53 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from energylab.errors import MissingExtraError, PortalError
-from energylab_portal.schema import Base
+from energylab.errors import PortalError
+from energylab_portal.tables import Base
 
 #: How long a writer waits for another process to finish its transaction, in seconds.
 _PATIENCE_S = 30.0
-
 #: A number of our own, by which processes that start at once on PostgreSQL make the tables one after another.
 _ADVISORY_LOCK = 8_320_001
-
-
-T = TypeVar("T")
-
-
-class _Piece:
-    """One caller's piece of a shared transaction."""
-
-    def __init__(self, work: Callable[[Session], Any]) -> None:
-        self._work = work
-        self._value: Any = None
-        self.error: Exception | None = None
-        self.over = threading.Event()
-
-    def run(self, session: Session) -> None:
-        """Do it, or take back only this."""
-        try:
-            with session.begin_nested():
-                self._value = self._work(session)
-        except Exception as error:  # noqa: BLE001 - its caller raises it
-            self.error = error
-
-    def result(self) -> Any:
-        """Return what came of it, or raise why nothing did."""
-        if self.error is not None:
-            raise self.error
-        if not self.over.is_set():  # whoever had the turn was ended in the middle of it
-            raise PortalError("nothing was written; send it again")
-        return self._value
 
 
 class Database:
@@ -76,8 +45,8 @@ class Database:
             self._url = self._url.set(drivername="postgresql+psycopg")
         self._clock = clock
         self._engine: Engine | None = None
-        self._waiting: deque[_Piece] = deque()
-        self._writer = threading.Lock()  # one writer a process: others queue here, not in SQLite's sleep and retry
+        # one writer a process: others queue here, not in SQLite's sleep and retry
+        self._writer = threading.Lock() if self.is_sqlite else nullcontext()
 
     @property
     def is_sqlite(self) -> bool:
@@ -92,18 +61,12 @@ class Database:
         PortalError
             If the database cannot be reached or written to; the message holds no password.
         """
-        if self._engine is not None:
-            return self
         try:
             self._engine = self._make_engine()
             with self._engine.begin() as connection:
                 if not self.is_sqlite:
                     connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})
                 Base.metadata.create_all(connection)
-        except ImportError as error:
-            raise MissingExtraError(
-                f"{self._url.drivername} needs a driver that is not installed: pip install energylab-portal"
-            ) from error
         except SQLAlchemyError as error:
             shown = self._url.render_as_string(hide_password=True)
             raise PortalError(
@@ -141,54 +104,8 @@ class Database:
         written.
         """
         engine = self._ready().execution_options(writes=True)
-        with self._turn(), Session(engine, expire_on_commit=False) as session, session.begin():
+        with self._writer, Session(engine, expire_on_commit=False) as session, session.begin():
             yield session
-
-    def together(self, work: Callable[[Session], T]) -> T:
-        """Do a piece of writing in one transaction with whatever else waits to be written in this process.
-
-        A transaction costs one wait for the disk, however much is in it: whoever gets the turn does the work of all
-        who wait, each piece by itself, so that one that fails takes none with it.
-
-        Parameters
-        ----------
-        work : callable
-            Takes the session; what it returns is returned once it is on the disk.
-
-        Raises
-        ------
-        Exception
-            What `work` raised; nothing of it is kept.
-        """
-        if not self.is_sqlite:
-            with self.writing() as session:
-                return work(session)
-        piece = _Piece(work)
-        self._waiting.append(piece)
-        with self._writer:
-            if not piece.over.is_set():
-                self._write_all([self._waiting.popleft() for _ in range(len(self._waiting))])
-        return piece.result()
-
-    def _write_all(self, pieces: list[_Piece]) -> None:
-        engine = self._ready().execution_options(writes=True)
-        try:
-            with Session(engine, expire_on_commit=False) as session, session.begin():
-                for piece in pieces:
-                    piece.run(session)
-        except Exception as error:  # noqa: BLE001 - each caller raises it
-            for piece in pieces:
-                piece.error = error
-        for piece in pieces:
-            piece.over.set()
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        if not self.is_sqlite:
-            yield
-            return
-        with self._writer:
-            yield
 
     def _ready(self) -> Engine:
         if self._engine is None:

@@ -5,27 +5,24 @@ Plain ASGI, so that a body is counted while it arrives and is never held as a wh
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import json
-import logging
-import time
-from collections import OrderedDict
-from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from limits import RateLimitItem, RateLimitItemPerMinute, RateLimitItemPerSecond
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from energylab_portal.rendering import page
-from energylab_portal.settings import Limits, Settings
-
-_LOG = logging.getLogger("energylab_portal.requests")
+from energylab_portal.settings import Settings
 
 #: Nothing from elsewhere, nothing inline, no frame around us, forms to ourselves.
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-
 #: A picture that is opened by itself may style itself and do nothing else.
 PICTURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 
@@ -40,38 +37,6 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 
-_UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
-
-
-class Buckets:
-    """Token buckets, one a client; the longest unseen client is forgotten when there are too many.
-
-    Parameters
-    ----------
-    per_second : float
-        Steady rate.
-    burst : float
-        Most at once.
-    clients : int
-        Clients remembered.
-    clock : callable
-    """
-
-    def __init__(self, per_second: float, burst: float, clients: int, clock: Callable[[], float] = time.monotonic):
-        self._rate, self._burst, self._most, self._clock = per_second, max(burst, 1.0), clients, clock
-        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def take(self, client: str) -> float:
-        """Take one token; return 0 when there was one, else the seconds until there will be."""
-        now = self._clock()
-        level, at = self._levels.pop(client, (self._burst, now))
-        level = min(self._burst, level + (now - at) * self._rate)
-        wait = 0.0 if level >= 1 else (1 - level) / self._rate
-        self._levels[client] = (level - 1 if wait == 0 else level, now)
-        while len(self._levels) > self._most:
-            self._levels.popitem(last=False)
-        return wait
-
 
 class TooLarge(Exception):  # noqa: N818 - it never leaves this module
     """A body passed its limit while it arrived."""
@@ -84,28 +49,25 @@ class Guards:
     ----------
     app : ASGI application
     settings : Settings
-    clock : callable
-        For the rates.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
         self.settings = settings
+        self._rates = MovingWindowRateLimiter(MemoryStorage())
         limits = settings.limits
-        self._all = _buckets(limits, limits.requests_per_second, clock)
-        self._submissions = _buckets(limits, limits.submissions_per_minute / 60, clock, seconds=60.0)
-        self._logins = _buckets(limits, limits.logins_per_minute / 60, clock, seconds=60.0)
-        self._hosts = {"127.0.0.1", "localhost", "[::1]", urlsplit(settings.address).hostname or "127.0.0.1"}
+        self._all = RateLimitItemPerSecond(limits.requests_per_second * 10, 10)
+        self._submissions = RateLimitItemPerMinute(limits.submissions_per_minute)
+        self._logins = RateLimitItemPerMinute(limits.logins_per_minute)
+        self._hosts = {"127.0.0.1", "localhost", "::1", urlsplit(settings.address).hostname or "127.0.0.1"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, status = time.monotonic(), [0]
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
-                status[0] = message["status"]
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
@@ -115,30 +77,28 @@ class Guards:
         if refusal is not None:
             await _say(scope, answer, *refusal)
         else:
-            await self._pass(scope, receive, answer, status)
-        # The path of a private link is a secret: only the route's pattern is logged.
-        route = getattr(scope.get("route"), "path", "-")
-        _LOG.debug("%s %s %d %.1f ms", scope["method"], route, status[0], 1000 * (time.monotonic() - started))
+            await self._pass(scope, receive, answer)
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send, status: list[int]) -> None:
-        limit, read = self._limit(scope["path"]), [0]
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        limit, read, begun = self._limit(scope["path"]), 0, False
 
         async def counted() -> Message:
+            nonlocal read
             message = await receive()
-            read[0] += len(message.get("body", b""))
-            if read[0] > limit:
+            read += len(message.get("body", b""))
+            if read > limit:
                 raise TooLarge
             return message
 
         async def unless_too_large(message: Message) -> None:
-            if read[0] <= limit or status[0]:  # what the parser makes of a body that was cut off is no answer
+            nonlocal begun
+            if read <= limit or begun:  # what the parser makes of a body that was cut off is no answer
+                begun = True
                 await send(message)
 
-        try:
+        with contextlib.suppress(TooLarge):
             await self.app(scope, counted, unless_too_large)
-        except TooLarge:
-            _LOG.debug("a body was cut off at %d bytes", limit)
-        if read[0] > limit and not status[0]:
+        if read > limit and not begun:
             await _say(scope, send, 413, f"the body is larger than {limit:,} bytes", {"Connection": "close"})
 
     def _limit(self, path: str) -> int:
@@ -147,65 +107,57 @@ class Guards:
 
     def _refuse(self, scope: Scope) -> tuple[int, str, dict[str, str]] | None:
         """Return status, words and headers of a refusal; None when the request may pass."""
-        headers = Headers(scope=scope)
-        client = (scope.get("client") or ("-", 0))[0]
-        wait = self._wait(scope, client)
-        if wait:
-            return 429, f"too many requests; try again in {wait:.0f} s", {"Retry-After": f"{wait:.0f}"}
-        if _host(headers.get("host", "")) not in self._hosts:
+        headers, limit = Headers(scope=scope), self._limit(scope["path"])
+        if not all(self._rates.hit(rate, name, client_of(scope)) for name, rate in self._rates_of(scope)):
+            return 429, "too many requests; try again in a minute", {"Retry-After": "60"}
+        if urlsplit(f"//{headers.get('host', '')}").hostname not in self._hosts:
             return 421, "this portal does not answer to that name; the operator sets it with --address", {}
         length = headers.get("content-length", "0")
         if not length.isdecimal() or len(length) > 15:
             return 400, "the length of the body is not a number", {"Connection": "close"}
-        if int(length) > self._limit(scope["path"]):
-            limit = self._limit(scope["path"])
+        if int(length) > limit:
             return 413, f"the body is larger than {limit:,} bytes", {"Connection": "close"}
-        if scope["method"] in _UNSAFE and not self._same_origin(headers):
+        if scope["method"] not in ("GET", "HEAD") and not self._same_origin(headers):
             return 403, "the request comes from another site; open the portal itself and send the form there", {}
         return None
 
-    def _wait(self, scope: Scope, client: str) -> float:
-        wait = self._all.take(client)
-        if not wait and scope["method"] in _UNSAFE:
-            path = scope["path"]
-            if "/operator/login" in path:
-                wait = self._logins.take(client)
-            elif "/operator" not in path:
-                wait = self._submissions.take(client)
-        return 0.0 if not wait else max(1.0, wait)
+    def _rates_of(self, scope: Scope) -> list[tuple[str, RateLimitItem]]:
+        rates = [("all", self._all)]
+        if scope["method"] not in ("GET", "HEAD"):
+            if "/operator/login" in scope["path"]:
+                rates.append(("logins", self._logins))
+            elif "/operator" not in scope["path"]:
+                rates.append(("submissions", self._submissions))
+        return rates
 
     def _same_origin(self, headers: Headers) -> bool:
-        """Say whether a browser sent this from one of our own pages; programs send no origin and pass."""
+        """Tell whether a browser sent this from one of our own pages; programs send no origin and pass."""
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return False
         origin = headers.get("origin")
-        if origin is None:
-            return True
-        parts = urlsplit(origin)
-        return parts.netloc == headers.get("host") or origin == self.settings.address
+        return origin is None or urlsplit(origin).netloc == headers.get("host") or origin == self.settings.address
 
 
-def _buckets(limits: Limits, per_second: float, clock: Callable[[], float], seconds: float | None = None) -> Buckets:
-    burst = per_second * (limits.burst if seconds is None else seconds)
-    return Buckets(per_second, burst, limits.clients, clock)
-
-
-def _host(value: str) -> str:
-    """Return a host header without its port, lower case."""
-    host = value.strip().lower()
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.rpartition(":")[0] if ":" in host else host
+def client_of(scope: Scope) -> str:
+    """Return the address a request came from; of IPv6 the network, since one client has many addresses in it."""
+    host = (scope.get("client") or ("-", 0))[0]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return str(ipaddress.ip_network(f"{host}/64", strict=False)) if address.version == 6 else host
 
 
 async def _say(scope: Scope, send: Send, status: int, words: str, headers: dict[str, str]) -> None:
     """Answer in a few words: JSON to programs, a page to people."""
+    from energylab_portal.web import page
+
     if scope["path"].startswith("/api/"):
-        body, kind = json.dumps({"error": words}).encode(), b"application/json"
+        body, kind = json.dumps({"error": words}).encode(), "application/json"
     else:
         shown = page("error.html.j2", heading="That was refused", words=f"{words}.", back="/", here="")
-        body, kind = shown.encode(), b"text/html; charset=utf-8"
-    sent = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
-    sent += [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": sent})
+        body, kind = shown.encode(), "text/html; charset=utf-8"
+    sent = {"content-type": kind, "content-length": str(len(body)), **headers}
+    raw = [(name.lower().encode(), value.encode()) for name, value in sent.items()]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body})

@@ -12,10 +12,10 @@ from energylab.parameters import Parameters
 from energylab.publish import text
 from energylab.tasks import hub
 from energylab.tasks.models import SMALL_FILES
-from energylab_portal import child_process, own_files
+from energylab_portal import child
 
 #: Reading the configuration of the largest models takes a few GB of address space (torch alone takes two).
-BOUNDS = child_process.Bounds(memory_bytes=24 << 30, cpu_s=900, wall_s=1800.0, file_bytes=1 << 30)
+BOUNDS = child.Bounds(memory_bytes=24 << 30, cpu_s=900, wall_s=1800.0, file_bytes=1 << 30)
 
 #: More than this of configuration and tokenizer is no model.
 SMALL_LIMIT_BYTES = 300_000_000
@@ -56,7 +56,7 @@ def inspect_apart(question: Mapping[str, Any], environment: Mapping[str, str]) -
     ChildDied
         If the process ended without an answer.
     """
-    found = child_process.ask("energylab_portal.inspection", question, BOUNDS, environment)
+    found = child.ask("energylab_portal.inspection", question, BOUNDS, environment)
     return Finding(found["commit"], tuple(found["words"]), found["refusal"], found["again"])
 
 
@@ -66,10 +66,9 @@ def inspect(question: Mapping[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     question : mapping
-        ``model``, ``revision``, ``tasks``, ``parameters`` of the protocol, ``largest_gb``, ``params``,
-        ``elsewhere``: whether it will run on a device of another machine; and ``own_code``: whether the operator allows
-        it to bring code and any format of weights, in the sealed container. What the code makes of the configuration
-        is then not known before it runs there.
+        ``model``, ``revision``, ``tasks``, ``parameters`` of the measuring, ``largest_gb``, ``params``,
+        and
+        ``elsewhere``: whether it will run on a device of another machine.
 
     Returns
     -------
@@ -82,11 +81,8 @@ def inspect(question: Mapping[str, Any]) -> dict[str, Any]:
         commit = hub.resolve_commit(question["model"], question["revision"], "model", ModelError)
         words.append(f"exists at commit {commit}")
         files = list_files(question["model"], commit)
-        if question.get("own_code"):
-            words += check_own(question, files)
-        else:
-            words += check_files(question["model"], files, question["largest_gb"])
-            words += [fits(question, task, commit) for task in question["tasks"]]
+        words += check_files(question["model"], files, question["largest_gb"])
+        words += [fits(question, task, commit) for task in question["tasks"]]
     except EnergylabError as error:
         told = str(error)
         return {"commit": commit, "words": words, "refusal": in_the_portal(told), "again": is_passing(told)}
@@ -134,8 +130,7 @@ def check_files(model: str, files: Mapping[str, int], largest_gb: float) -> list
     if not safe:
         raise ModelError(
             f"{model} has no weights as safetensors; other formats can carry code, and are not loaded here. "
-            "Convert them (save_pretrained writes safetensors), push, and submit again; or ask the operator to allow "
-            "this model in the sealed container"
+            "Convert them (save_pretrained writes safetensors), push, and submit again"
         )
     small = sum(size for name, size in files.items() if any(fnmatch.fnmatch(name, p) for p in SMALL_FILES))
     if small > SMALL_LIMIT_BYTES:
@@ -148,26 +143,6 @@ def check_files(model: str, files: Mapping[str, int], largest_gb: float) -> list
             f"{weights / 1e9:.1f} GB of weights, more than the {largest_gb:g} GB that this portal measures"
         )
     return [f"weights as safetensors, {weights / 1e6:,.3g} MB", "none of its code is run"]
-
-
-def check_own(question: Mapping[str, Any], files: Mapping[str, int]) -> list[str]:
-    """Return what can be said of a model that may bring its own code, without running any of it; or refuse it.
-
-    Raises
-    ------
-    EnergylabError
-        If it has no weights, is too large, or a task cannot be measured so.
-    """
-    from energylab import tasks
-    from energylab_portal.sealed import measure
-
-    for task in question["tasks"]:
-        parameters = Parameters.check({**question["parameters"], "task": task, "params": question["params"]})
-        measure.check(parameters)
-        tasks.load_task(parameters)
-    chosen = own_files.choose(question["model"], files, question["largest_gb"])
-    named = ", ".join(question["tasks"])
-    return [*own_files.describe(files, chosen), f"{named}: whether it fits task and device, the container will tell"]
 
 
 def _is_safe(name: str, pipeline: bool) -> bool:
@@ -220,7 +195,7 @@ def in_the_portal(text: str) -> str:
     if "trust_remote_code" in text:
         return (
             "the model brings code of its own, and no code of strangers is run here. Submit one whose architecture is "
-            "part of transformers or diffusers, or ask the operator to allow it in the sealed container"
+            "part of transformers or diffusers, or measure it yourself in the sealed container as a closed model"
         )
     if "is gated" in text:
         return "the model is gated on the hub: open it, or grant the operator's account access, and submit again"
@@ -230,4 +205,4 @@ def in_the_portal(text: str) -> str:
 
 
 if __name__ == "__main__":
-    child_process.answer(inspect)
+    child.answer(inspect)

@@ -1,4 +1,8 @@
-"""Who works on what: a lease with a heartbeat. Two never hold the same one; a dead worker's work comes back."""
+"""Who works on what: a lease with a heartbeat. Two never hold the same one; a dead worker's work comes back.
+
+Clients take turns: whose submission was taken longest ago comes next, so that one who sends many delays another by no
+more than one job.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +13,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from energylab.errors import ConflictError
 from energylab_portal import log
 from energylab_portal.database import Database
-from energylab_portal.schema import Submission
-from energylab_portal.states import State
+from energylab_portal.tables import State, Submission
 
-#: How long a lease lasts without a heartbeat, in seconds.
-LEASE_S = 60.0
-
-#: Heartbeats in the life of a lease: several may be lost before it is.
-BEATS = 5
-
-#: How long a submission rests after a try that failed, in seconds; twice as long after each further one.
-PAUSE_S = 30.0
-
+#: Life of a lease without a heartbeat, in seconds, and heartbeats in it: several may be lost before it is.
+LEASE_S, BEATS = 60.0, 5
+#: Rest of a submission after a try that failed, in seconds; twice as long after each further one, to a limit.
+PAUSE_S, LONGEST_PAUSE_S = 30.0, 3600.0
 #: How often a submission is taken before its troubles are held to be its own.
 MOST_TRIES = 3
 
@@ -78,57 +76,46 @@ class Leases:
         self.pause_s = pause_s
 
     def take_check(self, kind: str, worker: str) -> Lease | None:
-        """Take the oldest submission that waits to be checked, or None when there is none."""
-        wanted = and_(Submission.kind == kind, Submission.state == "received", Submission.waits_for_key.is_(False))
-        return self._take(wanted, worker)
+        """Take a submission that waits to be checked, or None when there is none."""
+        waits = (Submission.kind == kind, Submission.state == "received", Submission.waits_for_key.is_(False))
+        return self._take(and_(*waits), worker)
 
-    def take_measurement(self, worker: str, own_code: bool = False) -> Lease | None:
-        """Take the oldest submission that waits to be measured, or whose worker has died; None when there is none.
-
-        Parameters
-        ----------
-        worker : str
-        own_code : bool
-            Whether this worker can run a model's own code in the sealed container; else such ones are left to others.
-        """
-        wanted = TO_MEASURE if own_code else and_(TO_MEASURE, Submission.allow_code.is_(False))
-        return self._take(wanted, worker)
+    def take_measurement(self, worker: str) -> Lease | None:
+        """Take a submission that waits to be measured, or whose worker has died; None when there is none."""
+        return self._take(TO_MEASURE, worker)
 
     def _take(self, wanted: ColumnElement[bool], worker: str) -> Lease | None:
         with self.database.reading() as session:  # nobody is kept from writing by a worker that only looks
-            if self._oldest(session, wanted) is None:
+            if self._next(session, wanted) is None:
                 return None
         with self.database.writing() as session:
-            while (found := self._oldest(session, wanted, lock=True)) is not None:
-                if not self._given_up(session, found, worker):
+            while (found := self._next(session, wanted, lock=True)) is not None:
+                if found.lease is None or found.tries < MOST_TRIES:
                     return self._hand_out(session, found, worker)
+                # what has outlived several workers would outlive the next as well
+                reason = f"given up: {found.tries} workers stopped answering while they worked on it. The operator can "
+                reason += "try it again."
+                log.move(session, self.database, found, "rejected", worker, reason, reason=reason, **FREE)
         return None
 
-    def _given_up(self, session: Session, found: Submission, worker: str) -> bool:
-        """Reject what has outlived several workers: it would outlive the next as well."""
-        if found.lease is None or found.tries < MOST_TRIES:
-            return False
-        reason = (
-            f"given up: {found.tries} workers stopped answering while they worked on it. The operator can try it again."
-        )
-        log.move(session, self.database, found, "rejected", worker, reason, reason=reason, **FREE)
-        return True
-
-    def _oldest(self, session: Session, wanted: ColumnElement[bool], lock: bool = False) -> Submission | None:
-        now = self.database.now(session)
+    def _next(self, session: Session, wanted: ColumnElement[bool], lock: bool = False) -> Submission | None:
+        now, others = self.database.now(session), aliased(Submission)
         free = or_(Submission.lease_until_s.is_(None), Submission.lease_until_s < now)
-        query = select(Submission).where(wanted, free).order_by(Submission.id).limit(1)
-        return session.scalar(query.with_for_update(skip_locked=True) if lock else query)
+        served = select(func.max(others.taken_s)).where(others.client == Submission.client).scalar_subquery()
+        turn = (func.coalesce(served, 0.0), Submission.id)
+        query = select(Submission).where(wanted, free).order_by(*turn).limit(1)
+        return session.scalar(query.with_for_update(skip_locked=True, of=Submission) if lock else query)
 
     def _hand_out(self, session: Session, found: Submission, worker: str) -> Lease:
         now, token = self.database.now(session), secrets.token_hex(16)
-        held = {"worker": worker, "lease": token, "lease_until_s": now + self.lease_s, "tries": found.tries + 1}
+        held = {"worker": worker, "lease": token, "lease_until_s": now + self.lease_s, "taken_s": now}
+        held["tries"] = found.tries + 1
         if found.lease is not None:
             log.note(session, found.id, now, worker, f"{found.worker} stopped answering; taken over")
         if found.state == "queued":
             log.move(session, self.database, found, "measuring", worker, "a worker began", **held)
         else:
-            _hold(session, found, held)
+            log.set_columns(session, found, **held)
         session.expunge(found)
         return Lease(found, token, worker)
 
@@ -141,14 +128,10 @@ class Leases:
             If it is another's now.
         """
         with self.database.writing() as session:
+            held = (Submission.id == lease.submission.id, Submission.lease == lease.token)
             until = self.database.now(session) + self.lease_s
-            done = session.execute(
-                update(Submission)
-                .where(Submission.id == lease.submission.id, Submission.lease == lease.token)
-                .values(lease_until_s=until)
-            )
-        if done.rowcount != 1:
-            raise _lost(lease)
+            if session.execute(update(Submission).where(*held).values(lease_until_s=until)).rowcount != 1:
+                raise _lost(lease)
 
     def held(self, session: Session, lease: Lease) -> Submission:
         """Return the submission as it is now, for a change under a lease.
@@ -175,7 +158,7 @@ class Leases:
         with self.database.writing() as session:
             log.move(session, self.database, self.held(session, lease), after, lease.worker, words, **facts, **FREE)
 
-    def give_back(self, lease: Lease, words: str, count: bool = True) -> None:
+    def give_back(self, lease: Lease, words: str, count: bool = True, ours: bool = False) -> None:
         """Let go of the submission, so that it is taken again after a rest; after `MOST_TRIES` it is rejected.
 
         Parameters
@@ -185,6 +168,8 @@ class Leases:
             Why.
         count : bool
             Whether the try counts; not where the worker itself was asked to stop.
+        ours : bool
+            Whether the fault is the operator's: it rests, longer each time, and is never rejected for it.
 
         Raises
         ------
@@ -193,27 +178,17 @@ class Leases:
         """
         with self.database.writing() as session:
             found = self.held(session, lease)
-            tries = found.tries if count else found.tries - 1
-            rest_s = self.pause_s * 2 ** (tries - 1) if count else 0.0
-            free = {**FREE, "lease_until_s": self.database.now(session) + rest_s if rest_s else None, "tries": tries}
-            if tries >= MOST_TRIES:
+            now, tries = self.database.now(session), found.tries if count else found.tries - 1
+            rest_s = min(self.pause_s * 2 ** min(tries - 1, 20), LONGEST_PAUSE_S) if count else 0.0
+            free = {**FREE, "lease_until_s": now + rest_s if rest_s else None, "tries": tries}
+            if tries >= MOST_TRIES and not ours:
                 reason = f"given up after {tries} tries; the last: {words} The operator can try it again."
                 log.move(session, self.database, found, "rejected", lease.worker, reason, reason=reason, **FREE)
             elif found.state == "measuring":
                 log.move(session, self.database, found, "queued", lease.worker, words, **free)
             else:
-                _hold(session, found, free)
-                log.note(session, found.id, self.database.now(session), lease.worker, words)
-
-
-def _hold(session: Session, submission: Submission, values: dict[str, Any]) -> None:
-    session.execute(
-        update(Submission)
-        .where(Submission.id == submission.id)
-        .values(**values)
-        .execution_options(synchronize_session=False)
-    )
-    session.refresh(submission)
+                log.set_columns(session, found, **free)
+                log.note(session, found.id, now, lease.worker, words)
 
 
 def _lost(lease: Lease) -> LeaseLost:
@@ -249,18 +224,14 @@ class Heartbeat:
 
     def _beat(self) -> None:
         alive = time.monotonic()
-        while not self._stop.wait(self._leases.lease_s / BEATS):
+        while not self.lost and not self._stop.wait(self._leases.lease_s / BEATS):
             before = time.monotonic()
             try:
                 self._leases.renew(self._lease)
                 alive = before
             except LeaseLost:
-                return self._give_up()
+                self.lost = True
             except SQLAlchemyError:  # the database may be back before the lease is out
-                if time.monotonic() - alive > self._leases.lease_s * (1 - 1 / BEATS):
-                    return self._give_up()
-        return None
-
-    def _give_up(self) -> None:
-        self.lost = True
-        self._on_lost()
+                self.lost = time.monotonic() - alive > self._leases.lease_s * (1 - 1 / BEATS)
+        if self.lost:
+            self._on_lost()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from energylab.errors import ConflictError, NotThereError
+from energylab.record import Record
 from energylab_portal.database import Database
-from energylab_portal.schema import Event, Submission
-from energylab_portal.states import NEXT, State, sources
+from energylab_portal.tables import NEXT, STATES, Event, State, StoredRecord, Submission
 
 #: States, names and actors go to the program's log; never a link, a contact or a text of a submitter.
 _LOG = logging.getLogger("energylab_portal")
@@ -47,20 +47,22 @@ def move(
     """
     before = submission.state
     if after not in NEXT[before]:
-        allowed = ", ".join(sources(after)) or "none"
+        allowed = ", ".join(state for state in STATES if after in NEXT[state]) or "none"
         raise ConflictError(f"submission {submission.name} is {before}; {after} may follow only: {allowed}")
     now = database.now(session)
-    done = session.execute(
-        update(Submission)
-        .where(Submission.id == submission.id, Submission.state == before)
-        .values(state=after, changed_s=now, **facts)
-        .execution_options(synchronize_session=False)
-    )
-    if done.rowcount != 1:
+    if not set_columns(session, submission, Submission.state == before, state=after, changed_s=now, **facts):
         raise ConflictError(f"submission {submission.name} is no longer {before}; load the page again")
     note(session, submission.id, now, actor, words, before, after)
-    session.refresh(submission)
     _LOG.info("%s: %s -> %s by %s", submission.name, before, after, actor)
+
+
+def set_columns(session: Session, submission: Submission, *where: Any, **values: Any) -> bool:
+    """Change columns of a submission if it still is as it must be; return whether it was."""
+    found = update(Submission).where(Submission.id == submission.id, *where).values(**values)
+    done = session.execute(found.execution_options(synchronize_session=False))
+    if done.rowcount == 1:
+        session.refresh(submission)
+    return done.rowcount == 1
 
 
 def note(
@@ -68,11 +70,8 @@ def note(
     before: str | None = None, after: str | None = None,
 ) -> None:  # fmt: skip
     """Write one line of the log."""
-    session.execute(
-        insert(Event).values(
-            submission_id=submission_id, at_s=at_s, actor=actor, words=words[:4000], before=before, after=after
-        )
-    )
+    line = {"submission_id": submission_id, "at_s": at_s, "actor": actor, "words": words[:4000]}
+    session.execute(insert(Event).values(**line, before=before, after=after))
 
 
 def by_name(session: Session, name: str) -> Submission:
@@ -96,18 +95,58 @@ def history(session: Session, submission_id: int) -> list[Event]:
 
 def latest(session: Session, limit: int = 50) -> list[tuple[Event, str | None]]:
     """Return the newest lines of the whole log with the submission's name, newest first."""
-    rows = session.execute(
-        select(Event, Submission.name)
-        .outerjoin(Submission, Event.submission_id == Submission.id)
-        .order_by(Event.id.desc())
-        .limit(limit)
-    )
-    return [(event, name) for event, name in rows]
+    lines = select(Event, Submission.name).outerjoin(Submission, Event.submission_id == Submission.id)
+    return [(event, name) for event, name in session.execute(lines.order_by(Event.id.desc()).limit(limit))]
 
 
-def in_states(session: Session, states: Iterable[State], limit: int = 500, newest: bool = False) -> list[Submission]:
+def in_states(session: Session, states: Iterable[str], limit: int = 500, newest: bool = False) -> list[Submission]:
     """Return submissions in some states, oldest or newest first."""
-    order = Submission.id.desc() if newest else Submission.id
-    return list(
-        session.scalars(select(Submission).where(Submission.state.in_(list(states))).order_by(order).limit(limit))
+    wanted = select(Submission).where(Submission.state.in_(list(states)))
+    return list(session.scalars(wanted.order_by(Submission.id.desc() if newest else Submission.id).limit(limit)))
+
+
+def counts(session: Session) -> dict[str, int]:
+    """Return how many submissions are in each state."""
+    rows = session.execute(select(Submission.state, func.count()).group_by(Submission.state))
+    return {state: number for state, number in rows}
+
+
+def records_of(session: Session, submission_id: int) -> list[StoredRecord]:
+    """Return the records of a submission, oldest first."""
+    wanted = select(StoredRecord).where(StoredRecord.submission_id == submission_id)
+    return list(session.scalars(wanted.order_by(StoredRecord.id)))
+
+
+def attach(session: Session, submission_id: int, records: Sequence[Record]) -> None:
+    """Keep the records of a submission.
+
+    Raises
+    ------
+    ConflictError
+        If one of them is here already: a result counts once.
+    """
+    ids = [record.record_id for record in records]
+    known = session.scalars(select(StoredRecord.record_id).where(StoredRecord.record_id.in_(ids))).all()
+    if known or len(set(ids)) != len(ids):
+        raise ConflictError(f"the record {(known or ids)[0][:60]} was handed in before; a result counts once")
+    session.add_all(_stored(submission_id, record) for record in records)
+    session.flush()
+
+
+def _stored(submission_id: int, record: Record) -> StoredRecord:
+    from energylab import energy
+
+    joules = energy.session_energy_j(record)
+    return StoredRecord(
+        submission_id=submission_id,
+        record_id=record.record_id,
+        digest=record.digest(),
+        task=record.task.name,
+        model_class=record.model.model_class,
+        energy_kind=record.energy_kind,
+        energy_wh=None if joules is None else joules / energy.J_PER_WH * 1000,
+        device=f"{len(record.devices)} x {record.devices[0].name}"[:200],
+        valid=record.valid,
+        reasons=", ".join(record.reasons),
+        text=record.model_dump_json(),
     )

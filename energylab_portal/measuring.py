@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from energylab.errors import MeasurementError, StudyError, unknown_name
+from energylab.errors import MeasurementError, unknown_name
 from energylab.files import write_whole
 from energylab.record import Record
 from energylab.studies import commands as studies
@@ -16,8 +16,8 @@ from energylab.studies import pack, plan
 from energylab.studies.plan import Plan
 from energylab.studies.run import Executor, run
 from energylab.studies.state import JobState, StudyFolder
-from energylab_portal.protocol import Protocol
-from energylab_portal.schema import Submission
+from energylab_portal.settings import Measuring
+from energylab_portal.tables import Submission
 
 #: Makes the executor that runs a study.
 MakeExecutor = Callable[[Plan], Executor]
@@ -35,7 +35,7 @@ class Bench:
     ----------
     work : pathlib.Path
         Folder of all studies, one a submission.
-    protocol : Protocol
+    measuring : Measuring
     executor : callable
         See `MakeExecutor`.
     params : str or None
@@ -43,7 +43,7 @@ class Bench:
     """
 
     work: Path
-    protocol: Protocol
+    measuring: Measuring
     executor: MakeExecutor
     params: str | None = None
 
@@ -58,7 +58,7 @@ class Bench:
         Raises
         ------
         StudyError
-            If it may bring its own code: that is measured by `energylab_portal.sealed_bench` alone.
+            If this machine cannot run it now.
         Interrupted
             If the run was stopped.
         MeasurementError
@@ -66,31 +66,13 @@ class Bench:
         EnergylabError
             If model or data cannot be fetched.
         """
-        if submission.allow_code:
-            raise StudyError(f"{submission.name} may bring its own code: it runs in the sealed container alone")
-        return self.run(submission)
-
-    def run(self, submission: Submission, executor: Executor | None = None, own_code: bool = False) -> list[Record]:
-        """Run a submission's study.
-
-        Parameters
-        ----------
-        submission : Submission
-        executor : Executor, optional
-            In place of the one this bench makes. One that fetches for itself: nothing is locked for it.
-        own_code : bool
-            Whether code of the model's own may run; see `energylab_portal.sealed_bench`, the only caller that says so.
-        """
-        folder = StudyFolder(submission.name, self.work)
-        text = yaml.safe_dump(self.protocol.study(submission, own_code), sort_keys=False, allow_unicode=True)
-        planned = plan.load(
-            write_whole(folder.path / "submission.yaml", text), name=submission.name, params=self.params
-        )
+        one, folder = submission, StudyFolder(submission.name, self.work)
+        study = self.measuring.study(one.name, one.model, one.commit, one.task_names)
+        text = yaml.safe_dump(study, sort_keys=False, allow_unicode=True)
+        planned = plan.load(write_whole(folder.path / "submission.yaml", text), name=one.name, params=self.params)
         plan.check(planned, self.params)
-        if executor is None:
-            planned = plan.freeze(planned, folder.lock or pack.fetch(planned, folder, self.params))
-            executor = self.executor(planned)
-        summary = run(planned, folder, executor, params=self.params)
+        planned = plan.freeze(planned, folder.lock or pack.fetch(planned, folder, self.params))
+        summary = run(planned, folder, self.executor(planned), params=self.params)
         if summary.interrupted:
             raise Interrupted("the worker was stopped; the submission goes back to the queue.")
         return [_valid(job.label, state, summary.refused.get(job, "")) for job, state in summary.states.items()]

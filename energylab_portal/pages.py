@@ -1,30 +1,52 @@
-"""The pages that everyone may open."""
+"""The pages: what everyone may open, a closed result's evidence, and the operator's own."""
 
 from __future__ import annotations
 
+import datetime as dt
 import secrets
+import time
 from collections.abc import Callable
 from typing import Annotated, Any
+from urllib.parse import quote
 
-from fastapi import APIRouter, Form, Request, UploadFile
+from fastapi import APIRouter, Depends, Form, Request, UploadFile
 from pydantic import ValidationError
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from energylab.errors import EnergylabError, NotThereError
+from energylab.errors import EnergylabError, NotThereError, unknown_name
 from energylab.publish import page as leaderboard_pages
+from energylab.publish import text as text_of
 from energylab.release import Release
-from energylab_portal import badges, publication, rendering, submission_rules
-from energylab_portal.guards import PICTURE_POLICY
-from energylab_portal.request_context import Portal, check_csrf, link_facts, portal_of, show
-from energylab_portal.schema import PublishedRelease
-from energylab_portal.submissions import Accepted, ahead_of, counts
+from energylab_portal import log, operator, publication
+from energylab_portal.guards import PICTURE_POLICY, client_of
+from energylab_portal.submissions import Accepted, ClosedSubmission, OpenSubmission, ahead_of
+from energylab_portal.tables import STATES, EnrolledKey, PublishedRelease, Submission
+from energylab_portal.web import (
+    STAY_S,
+    Portal,
+    check_csrf,
+    explain,
+    is_operator,
+    link_facts,
+    portal_of,
+    require_operator,
+    show,
+    style,
+    submission_facts,
+)
 
 router = APIRouter(include_in_schema=False)
+operators = APIRouter(prefix="/operator", include_in_schema=False, dependencies=[Depends(require_operator)])
+
+Text = Annotated[str, Form()]
+Texts = Annotated[tuple[str, ...], Form()]
 
 _WAITING = ("received", "checked", "queued", "measuring", "measured", "reviewed")
+#: Most submissions on the operator's page.
+_SHOWN = 200
 
 
 @router.get("/")
@@ -33,8 +55,9 @@ def home(request: Request) -> Response:
     portal = portal_of(request)
     boards = [_board(board, pictures.release) for board, pictures in portal.boards().items()]
     with portal.database.reading() as session:
-        waiting = sum(number for state, number in counts(session).items() if state in _WAITING)
-    return show(request, "home.html.j2", boards=boards, waiting=waiting)
+        waiting = sum(number for state, number in log.counts(session).items() if state in _WAITING)
+        closed = _closed(session)
+    return show(request, "home.html.j2", boards=boards, waiting=waiting, closed=closed)
 
 
 def _board(board: str, release: Release) -> dict[str, Any]:
@@ -42,10 +65,14 @@ def _board(board: str, release: Release) -> dict[str, Any]:
     return {"kind": board, "path": f"/{publication.BOARDS[board]}/", "release": release, "bands": bands}
 
 
+def _closed(session: Any) -> list[Submission]:
+    return list(session.scalars(select(Submission).where(Submission.kind == "closed", Submission.state == "published")))
+
+
 @router.get("/style.css")
-def style() -> Response:
+def style_sheet() -> Response:
     """Send the style sheet."""
-    return Response(rendering.style(), media_type="text/css", headers={"Cache-Control": "max-age=3600"})
+    return Response(style(), media_type="text/css", headers={"Cache-Control": "max-age=3600"})
 
 
 @router.get("/icon.svg")
@@ -77,80 +104,55 @@ def api(request: Request) -> Response:
 @router.get("/submit/open")
 def ask_open(request: Request) -> Response:
     """Show the form for an open model."""
-    return _open_form(request)
+    return _open_form(request, {"model": "", "revision": "", "tasks": (), "contact": ""})
 
 
 @router.post("/submit/open")
 def take_open(
-    request: Request,
-    csrf: Annotated[str, Form()] = "",
-    key: Annotated[str, Form()] = "",
-    model: Annotated[str, Form()] = "",
-    revision: Annotated[str, Form()] = "",
-    tasks: Annotated[tuple[str, ...], Form()] = (),
-    contact: Annotated[str, Form()] = "",
-) -> Response:
+    request: Request, csrf: Text = "", key: Text = "", model: Text = "", revision: Text = "", tasks: Texts = (),
+    contact: Text = "",
+) -> Response:  # fmt: skip
     """Take an open model in."""
     check_csrf(request, csrf)
     given = {"model": model, "revision": revision, "tasks": tasks, "contact": contact}
-
-    def take() -> Accepted:
-        return portal_of(request).desk.take_open(submission_rules.OpenSubmission(**given), key)
-
+    queue, client = portal_of(request).queue, client_of(request.scope)
+    take = lambda: queue.take_open(OpenSubmission(**given), key, client)  # noqa: E731
     return _taken(take, lambda error: _open_form(request, given, error, key))
 
 
 @router.get("/submit/closed")
 def ask_closed(request: Request) -> Response:
     """Show the form for a closed result."""
-    return _closed_form(request)
+    return _closed_form(request, {"attested": (), "contact": ""})
 
 
 @router.post("/submit/closed")
 def take_closed(
-    request: Request,
-    bundle: UploadFile,
-    csrf: Annotated[str, Form()] = "",
-    key: Annotated[str, Form()] = "",
-    attested: Annotated[tuple[str, ...], Form()] = (),
-    contact: Annotated[str, Form()] = "",
+    request: Request, bundle: UploadFile, csrf: Text = "", key: Text = "", attested: Texts = (), contact: Text = ""
 ) -> Response:
     """Take the bundle of a closed model in."""
     check_csrf(request, csrf)
     given = {"attested": attested, "contact": contact}
-
-    def take() -> Accepted:
-        return portal_of(request).desk.take_closed(submission_rules.ClosedSubmission(**given), key, bundle.file)
-
+    queue, client = portal_of(request).queue, client_of(request.scope)
+    take = lambda: queue.take_closed(ClosedSubmission(**given), key, bundle.file, client)  # noqa: E731
     return _taken(take, lambda error: _closed_form(request, given, error, key))
 
 
 def _taken(take: Callable[[], Accepted], form: Callable[[str], Response]) -> Response:
     """Go to the private page of what was taken in, or show the form again with what is wrong."""
     try:
-        accepted = take()
+        return RedirectResponse(f"/s/{take().link}", status_code=303)
     except ValidationError as error:
         return form(explain(error))
     except EnergylabError as error:
         return form(str(error))
-    return RedirectResponse(f"/s/{accepted.link}", status_code=303)
 
 
-def explain(error: ValidationError) -> str:
-    """Say what is wrong with what was sent, one line a field."""
-    return "\n".join(
-        f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].removeprefix('Value error, ')}"
-        for problem in error.errors(include_url=False, include_input=False, include_context=False)
-    )
+def _open_form(request: Request, given: dict[str, Any], error: str = "", key: str = "") -> Response:
+    return _form(request, "submit_open.html.j2", given, error, key, tasks=portal_of(request).queue.task_names)
 
 
-def _open_form(request: Request, given: dict[str, Any] | None = None, error: str = "", key: str = "") -> Response:
-    given = given or {"model": "", "revision": "", "tasks": (), "contact": ""}
-    return _form(request, "submit_open.html.j2", given, error, key, tasks=portal_of(request).desk.task_names)
-
-
-def _closed_form(request: Request, given: dict[str, Any] | None = None, error: str = "", key: str = "") -> Response:
-    given = given or {"attested": (), "contact": ""}
+def _closed_form(request: Request, given: dict[str, Any], error: str = "", key: str = "") -> Response:
     limit = portal_of(request).settings.limits.bundle_bytes
     return _form(request, "submit_closed.html.j2", given, error, key, limit=limit)
 
@@ -165,15 +167,57 @@ def status(request: Request, link: str) -> Response:
     """Show one submission to whoever has its link."""
     portal = portal_of(request)
     facts = link_facts(portal, link)
-    submission = facts["submission"]
-    ahead = 0
+    submission, ahead = facts["submission"], 0
     if submission.kind == "open" and submission.state in ("received", "checked", "queued"):
         with portal.database.reading() as session:
             ahead = ahead_of(session, submission)
     return show(request, "status.html.j2", ahead=ahead, **facts)
 
 
+@router.post("/s/{link}/erase-contact")
+def erase(request: Request, link: str, csrf: Text = "") -> Response:
+    """Erase the mail address."""
+    check_csrf(request, csrf)
+    portal_of(request).queue.erase_contact(link)
+    return RedirectResponse(f"/s/{link}", 303)
+
+
 # ---- what is published
+
+
+@router.get("/verify/{name}")
+def evidence(request: Request, name: str) -> Response:
+    """Show how anyone verifies a closed result, with everything that is needed."""
+    submission = _published(portal_of(request), name)
+    with portal_of(request).database.reading() as session:
+        key = session.get(EnrolledKey, submission.key_id)
+        records = log.records_of(session, submission.id)
+    return show(request, "verify.html.j2", submission=submission, records=records, key=key)
+
+
+@router.get("/verify/{name}/{file}")
+def evidence_file(request: Request, name: str, file: str) -> Response:
+    """Send the bundle, its owner's public key, or the list of images that it was checked against."""
+    portal = portal_of(request)
+    submission, settings = _published(portal, name), portal.settings
+    if file == "owner.pub":
+        with portal.database.reading() as session:
+            return Response(f"{session.get(EnrolledKey, submission.key_id).public_key}\n", media_type="text/plain")
+    files = {
+        "bundle.json": settings.bundle_path(submission.bundle), "official.json": settings.official,
+        "operator.pub": settings.operator_key,
+    }  # fmt: skip
+    if file not in files or not files[file].is_file():
+        raise NotThereError("there is no such file")
+    return FileResponse(files[file], filename=file)
+
+
+def _published(portal: Portal, name: str) -> Submission:
+    with portal.database.reading() as session:
+        found = log.by_name(session, name)
+    if (found.kind, found.state) != ("closed", "published"):
+        raise NotThereError("there is no such result")
+    return found
 
 
 @router.get("/leaderboard")
@@ -184,51 +228,38 @@ def leaderboard_root(request: Request) -> Response:
 
 
 @router.get("/leaderboard/{path:path}")
-async def leaderboard(request: Request, path: str) -> Response:
-    """Send a file of the leaderboard of what was measured here."""
-    return await _on_show(request, "open", path)
-
-
 @router.get("/closed/{path:path}")
-async def closed_leaderboard(request: Request, path: str) -> Response:
-    """Send a file of the leaderboard of closed models, measured by their owners."""
-    return await _on_show(request, "closed", path)
-
-
-async def _on_show(request: Request, board: str, path: str) -> Response:
-    portal = portal_of(request)
-    current = await run_in_threadpool(_current, portal, board)
+async def leaderboard(request: Request, path: str) -> Response:
+    """Send a file of the leaderboard on show: of what was measured here, or of closed models."""
+    board = next(kind for kind, root in publication.BOARDS.items() if request.url.path.startswith(f"/{root}/"))
+    current = await run_in_threadpool(_release, portal_of(request), PublishedRelease.board == board)
     if current is None:
         return show(
             request, "error.html.j2", 404, heading="Nothing is published yet", back="/submit/open",
             words="The leaderboard comes with the first release. Submit a model, and be in it.",
         )  # fmt: skip
-    return await _file(request, portal, current.name, path)
+    return await _file(request, current, path)
 
 
 @router.get("/releases/{name}/{path:path}")
 async def old_release(request: Request, name: str, path: str) -> Response:
     """Send a file of any release that was published here."""
-    portal = portal_of(request)
-    known = await run_in_threadpool(_known, portal, name)
+    known = await run_in_threadpool(_release, portal_of(request), PublishedRelease.name == name)
     if known is None:
         raise NotThereError("there is no such release")
-    return await _file(request, portal, known, path)
+    return await _file(request, known, path)
 
 
-def _current(portal: Portal, board: str) -> PublishedRelease | None:
+def _release(portal: Portal, wanted: Any) -> str | None:
     with portal.database.reading() as session:
-        return publication.current(session, board)
+        newest = select(PublishedRelease.name).where(wanted).order_by(PublishedRelease.id.desc())
+        return session.scalar(newest.limit(1))
 
 
-def _known(portal: Portal, name: str) -> str | None:
-    with portal.database.reading() as session:
-        return session.scalar(select(PublishedRelease.name).where(PublishedRelease.name == name))
-
-
-async def _file(request: Request, portal: Portal, name: str, path: str) -> Response:
-    path = path or "index.html"
-    response = await StaticFiles(directory=portal.settings.sites / name).get_response(path, request.scope)
+async def _file(request: Request, name: str, path: str) -> Response:
+    portal = portal_of(request)
+    folder = await run_in_threadpool(publication.site, portal.settings, portal.database, name)
+    response = await StaticFiles(directory=folder).get_response(path or "index.html", request.scope)
     response.headers["Cache-Control"] = "no-cache"
     return response
 
@@ -238,7 +269,7 @@ def label(request: Request, model: str, task: str | None = None) -> Response:
     """Send the label of a rated model."""
     size_class = request.query_params.get("class")
     rated = portal_of(request).rating(model, task, size_class)
-    return _picture(rated.label(model, task, size_class)) if rated else _picture(badges.unrated(), 404)
+    return _picture(rated.label(model, task, size_class)) if rated else _picture(publication.unrated(), 404)
 
 
 @router.get("/badges/{model:path}.svg")
@@ -246,7 +277,7 @@ def badge(request: Request, model: str, task: str | None = None) -> Response:
     """Send the badge of a rated model; one that says so when it is not rated."""
     size_class = request.query_params.get("class")
     rated = portal_of(request).rating(model, task, size_class)
-    return _picture(rated.badge(model, task, size_class)) if rated else _picture(badges.unrated(), 404)
+    return _picture(rated.badge(model, task, size_class)) if rated else _picture(publication.unrated(), 404)
 
 
 def _picture(svg: str, status: int = 200) -> Response:
@@ -256,3 +287,124 @@ def _picture(svg: str, status: int = 200) -> Response:
         "Cache-Control": "max-age=300",
     }
     return Response(svg, status, media_type="image/svg+xml", headers=headers)
+
+
+# ---- the operator
+
+
+@router.get("/operator/login")
+def ask_token(request: Request) -> Response:
+    """Ask for the token."""
+    return RedirectResponse("/operator", 303) if is_operator(request) else show(request, "login.html.j2", error="")
+
+
+@router.post("/operator/login")
+def take_token(request: Request, csrf: Text = "", token: Text = "") -> Response:
+    """Let the operator in."""
+    check_csrf(request, csrf)
+    if not portal_of(request).vault.is_operator(token.strip()):
+        return show(request, "login.html.j2", 403, error="That is not the operator's token.")
+    request.session.clear()
+    request.session["operator_until"] = time.time() + STAY_S
+    return RedirectResponse("/operator", 303)
+
+
+@operators.post("/logout")
+def leave(request: Request, csrf: Text = "") -> Response:
+    """Let the operator out."""
+    check_csrf(request, csrf)
+    request.session.clear()
+    return RedirectResponse("/", 303)
+
+
+@operators.get("")
+def overview(request: Request, state: str = "", message: str = "", error: str = "") -> Response:
+    """Show the queue, keys, releases and the log."""
+    if state and state not in STATES:
+        raise unknown_name("state", state[:50], STATES)
+    with portal_of(request).database.reading() as session:
+        numbers = log.counts(session)
+        values: dict[str, Any] = {
+            "shown": log.in_states(session, (state,) if state else STATES, _SHOWN, newest=True),
+            "counts": [(each, numbers.get(each, 0)) for each in STATES],
+            "total": sum(numbers.values()),
+            "matching": numbers.get(state, 0) if state else sum(numbers.values()),
+            "reviewed": numbers.get("reviewed", 0),
+            "keys": list(session.scalars(select(EnrolledKey).order_by(EnrolledKey.enrolled_s.desc()))),
+            "releases": list(session.scalars(select(PublishedRelease).order_by(PublishedRelease.id.desc()).limit(20))),
+            "log": log.latest(session),
+        }
+    today = dt.datetime.now(dt.UTC).date().isoformat()
+    shown = {"chosen": state, "message": message[:500], "error": error, "today": today}
+    return show(request, "operator.html.j2", 422 if error else 200, **shown, **values)
+
+
+@operators.get("/submissions/{name}")
+def one(request: Request, name: str) -> Response:
+    """Show one submission with all that is known of it."""
+    return show(request, "operator_submission.html.j2", error="", **submission_facts(portal_of(request), name))
+
+
+@operators.post("/submissions/{name}/{action}")
+def act(request: Request, name: str, action: str, csrf: Text = "", reason: Text = "") -> Response:
+    """Review, reject, try again, or erase the mail address."""
+    check_csrf(request, csrf)
+    database = portal_of(request).database
+    actions: dict[str, Callable[[], None]] = {
+        "review": lambda: operator.review(database, name),
+        "reject": lambda: operator.reject(database, name, reason),
+        "retry": lambda: operator.retry(database, name),
+        "erase-contact": lambda: operator.erase_contact(database, name),
+    }
+    if action not in actions:
+        raise unknown_name("action", action[:50], actions)
+    try:
+        actions[action]()
+    except EnergylabError as error:
+        facts = submission_facts(portal_of(request), name)
+        return show(request, "operator_submission.html.j2", 422, error=str(error), **facts)
+    return RedirectResponse(f"/operator/submissions/{name}", 303)
+
+
+@operators.post("/keys")
+def enrol(request: Request, csrf: Text = "", public_key: Text = "", owner: Text = "") -> Response:
+    """Enrol the key of a closed model's owner."""
+    check_csrf(request, csrf)
+    database = portal_of(request).database
+    return _doing(request, lambda: f"Key {operator.enrol(database, public_key, owner)[:16]} is enrolled.")
+
+
+@operators.post("/keys/{key}/revoke")
+def revoke(request: Request, key: str, csrf: Text = "") -> Response:
+    """Revoke a key."""
+    check_csrf(request, csrf)
+
+    def do() -> str:
+        operator.revoke(portal_of(request).database, key)
+        return f"Key {key[:16]} is revoked."
+
+    return _doing(request, do)
+
+
+@operators.post("/releases")
+def publish(request: Request, csrf: Text = "", name: Text = "", date: Text = "") -> Response:
+    """Publish everything that is reviewed as a new release."""
+    check_csrf(request, csrf)
+    portal = portal_of(request)
+
+    def do() -> str:
+        made = publication.publish(portal.database, portal.settings, name, date)
+        left = f" Left out: {'; '.join(made.left_out)}" if made.left_out else ""
+        models, new = text_of.plural(made.models, "model"), text_of.plural(len(made.published), "submission")
+        return f"{' and '.join(made.releases)}: on show now, {models}, {new} new.{left}"
+
+    return _doing(request, do)
+
+
+def _doing(request: Request, do: Callable[[], str]) -> Response:
+    """Do something and say so on the overview, or say there why not."""
+    try:
+        message = do()
+    except EnergylabError as error:
+        return overview(request, error=str(error))
+    return RedirectResponse(f"/operator?message={quote(message)}", 303)

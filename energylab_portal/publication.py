@@ -12,21 +12,26 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from energylab import release, store
-from energylab.errors import ConflictError, PortalError
-from energylab.publish import leaderboard, text
+from energylab.errors import ConflictError, EnergylabError, PortalError
+from energylab.publish import label as labels
+from energylab.publish import leaderboard
+from energylab.publish import page as ratings_page
+from energylab.publish import text as text_of
+from energylab.publish.text import one_line
+from energylab.publish.textfit import width
 from energylab.record import Record
-from energylab.release import LARGEST, Release
-from energylab_portal import log
+from energylab.release import LARGEST, RatedCohort, RatedModel, Release
+from energylab_portal import log, operator
 from energylab_portal.database import Database
-from energylab_portal.schema import PublishedRelease, StoredRecord, Submission
 from energylab_portal.settings import Settings
-from energylab_portal.submissions import records_of
+from energylab_portal.tables import PublishedRelease, StoredRecord, Submission
 
 ACTOR = "operator"
 
@@ -73,10 +78,6 @@ def publish(database: Database, settings: Settings, name: str, date: str) -> Out
     date : str
         ``YYYY-MM-DD``.
 
-    Returns
-    -------
-    Outcome
-
     Raises
     ------
     ConflictError
@@ -88,16 +89,17 @@ def publish(database: Database, settings: Settings, name: str, date: str) -> Out
     """
     with _alone(settings):
         with database.reading() as session:
-            rated = _with_records(session)
+            rated, left_out = _with_records(session)
             before = {board: current(session, board) for board in BOARDS}
             fresh = [board for board in BOARDS if any(one.state == "reviewed" for one, _ in rated[board])]
             names = {board: name if board == "open" else f"{name}-closed" for board in fresh}
             for wanted in names.values():
                 _check_name(session, wanted)
         if not fresh:
-            raise PortalError("no submission is reviewed; review one that is measured, then publish")
+            reasons = f" ({'; '.join(left_out)})" if left_out else ""
+            raise PortalError(f"no submission is reviewed; review one that is measured, then publish{reasons}")
         made = {board: _make(settings, board, names[board], date, rated[board], before[board]) for board in fresh}
-        return _record(database, made, rated)
+        return _record(database, made, rated, left_out)
 
 
 def current(session: Session, board: str = "open") -> PublishedRelease | None:
@@ -116,12 +118,33 @@ def _check_name(session: Session, name: str) -> None:
         raise ConflictError(f"there is a release {name[:100]!r}, and a release is never changed; choose another name")
 
 
-def _with_records(session: Session) -> dict[str, Rated]:
-    """Return what may be in a release, with its records, by board."""
+def _with_records(session: Session) -> tuple[dict[str, Rated], list[str]]:
+    """Return what may be in a release, with its records, by board; and what may not be any more, with the reason."""
     rated: dict[str, Rated] = {board: [] for board in BOARDS}
+    left_out = []
     for one in log.in_states(session, ("reviewed", "published"), limit=1_000_000):
-        rated[one.kind].append((one, records_of(session, one.id)))
-    return rated
+        try:
+            operator.refuse_revoked(session, one)
+        except ConflictError as error:
+            left_out.append(f"{one.name}: {error}")
+            continue
+        rated[one.kind].append((one, log.records_of(session, one.id)))
+    return rated, left_out
+
+
+def site(settings: Settings, database: Database, name: str) -> Path:
+    """Return the folder of a release's leaderboard, made again from release and records where it is missing."""
+    folder = settings.sites / name
+    if (folder / "index.html").is_file():
+        return folder
+    with _alone(settings):
+        with database.reading() as session:
+            rated, _ = _with_records(session)
+            roots = [_write_records(settings, one, records) for parts in rated.values() for one, records in parts]
+        made = read_release(settings, name)
+        shutil.rmtree(folder, ignore_errors=True)
+        leaderboard.build(made, folder, records=roots, home="/")
+    return folder
 
 
 def _make(
@@ -150,14 +173,13 @@ def _write_records(settings: Settings, submission: Submission, records: Sequence
     return folder
 
 
-def _record(database: Database, made: dict[str, Release], rated: dict[str, Rated]) -> Outcome:
+def _record(database: Database, made: dict[str, Release], rated: dict[str, Rated], left_out: list[str]) -> Outcome:
     """Put releases on show and their submissions into their last state, in one transaction."""
     published: list[str] = []
-    left_out: list[str] = []
     with database.writing() as session:
         for board, one in made.items():
             new, left = _settle(session, database, one, rated[board])
-            left_out += left
+            left_out = [*left_out, *left]
             if not new:
                 continue
             published += new
@@ -167,7 +189,7 @@ def _record(database: Database, made: dict[str, Release], rated: dict[str, Rated
                     name=one.name, board=board, date=str(one.date), digest=one.digest(), made_s=now, models=models
                 )
             )
-            log.note(session, None, now, ACTOR, f"release {one.name} published: {text.plural(models, 'model')}")
+            log.note(session, None, now, ACTOR, f"release {one.name} published: {text_of.plural(models, 'model')}")
         if not published:
             raise PortalError(f"nothing new could be rated: {'; '.join(left_out)}")
     shown = [one for board, one in made.items() if any(name in published for name in _names(rated[board]))]
@@ -187,6 +209,7 @@ def _settle(session: Session, database: Database, made: Release, rated: Rated) -
     for submission, records in rated:
         if submission.state != "reviewed":
             continue
+        operator.refuse_revoked(session, submission)  # revoked while the release was made: nothing is published
         ids = [record.record_id for record in records]
         if on_it.intersection(ids):
             held = log.by_name(session, submission.name)
@@ -206,5 +229,62 @@ def _alone(settings: Settings) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConflictError("another release is being published right now; wait for it") from None
+            raise ConflictError("a release is being made right now; wait for it") from None
         yield
+
+
+# ---- labels and badges by address, for model cards
+
+
+class Pictures:
+    """Labels and badges of one release.
+
+    Parameters
+    ----------
+    release : Release
+    """
+
+    def __init__(self, release: Release) -> None:
+        self.release = release
+        self.label = lru_cache(maxsize=512)(self._label)
+        self.badge = lru_cache(maxsize=2048)(self._badge)
+
+    def find(self, model: str, task: str | None, size_class: str | None) -> tuple[RatedCohort, RatedModel] | None:
+        """Return the one rating that a model's name, task and class mean; None when there is none, or several."""
+        try:
+            return ratings_page.find(self.release, model, task, size_class)
+        except EnergylabError:
+            return None
+
+    def _label(self, model: str, task: str | None, size_class: str | None) -> str | None:
+        found = self.find(model, task, size_class)
+        return None if found is None else labels.svg(self.release, *found)
+
+    def _badge(self, model: str, task: str | None, size_class: str | None) -> str | None:
+        found = self.find(model, task, size_class)
+        if found is None:
+            return None
+        cohort, rated = found
+        stars = "no stars" if rated.stars is None else "★" * rated.stars + "☆" * (5 - rated.stars)
+        official = "" if cohort.official else ", unofficial"
+        words = f"{stars} {text_of.figure(rated.energy_wh)} Wh per 1,000, {cohort.energy_kind}{official}"
+        colour = _UNOFFICIAL if not cohort.official else _UNRATED if rated.stars is None else _RATED
+        return _draw(one_line(words), labels.describe(self.release, cohort, rated), colour)
+
+
+_RATED, _UNRATED, _UNOFFICIAL = "#0a6a62", "#56636a", "#8f2412"
+
+
+def unrated() -> str:
+    """Draw the badge of a model that is not in the release: a picture in a model card is never broken."""
+    return _draw("not rated", "This model is not rated on this leaderboard, or is rated in several tasks: name one.")
+
+
+def _draw(words: str, title: str, colour: str = _UNRATED) -> str:
+    """Draw a badge of one line: an SVG file that refers to nothing outside it."""
+    from energylab_portal.web import page
+
+    left, pad, size = "energy", 14, 11  # pixels: on both sides of a text together, and of a letter
+    split = round(size * width(left)) + pad
+    whole = split + round(size * width(words)) + pad
+    return page("badge.svg.j2", left=left, right=words, split=split, width=whole, title=title, colour=colour)

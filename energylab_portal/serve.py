@@ -1,25 +1,17 @@
-"""Start the portal: one process that answers, one that checks bundles."""
+"""Start the portal: one process that answers, and checks bundles in children of its own."""
 
 from __future__ import annotations
 
 import dataclasses
-import logging
-import os
 import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable
 
 from energylab.errors import PortalError
+from energylab_portal.checker import BundleChecker
 from energylab_portal.database import Database
-from energylab_portal.request_context import Portal
-from energylab_portal.settings import DATABASE, Settings
-from energylab_portal.tokens import Vault
-from energylab_portal.web import create
-
-_LOG = logging.getLogger("energylab_portal")
+from energylab_portal.settings import Settings, Vault
+from energylab_portal.web import Portal, create
 
 #: Connections at once; more are told to come back.
 _CONNECTIONS = 512
@@ -63,9 +55,10 @@ def run(settings: Settings, host: str, port: int, say: Callable[[str], None], ne
     say(f"folder      {settings.folder.resolve()}")
     if token is not None:
         say(f"operator    {token}\n            shown once and kept nowhere; enter it at {settings.address}/operator")
-    portal = Portal(settings, database, vault)
-    portal.desk.rehearse()
-    threading.Thread(target=_keep_checker, args=(settings,), name="bundle-checker", daemon=True).start()
+    portal, stop = Portal(settings, database, vault), threading.Event()
+    checking = (stop, portal.queue)
+    checker = threading.Thread(target=BundleChecker(database, settings).run, args=checking, name="checker", daemon=True)
+    checker.start()
     config = uvicorn.Config(
         create(portal),
         access_log=False,  # paths hold private links
@@ -80,6 +73,8 @@ def run(settings: Settings, host: str, port: int, say: Callable[[str], None], ne
     try:
         uvicorn.Server(config).run(sockets=[listener])
     finally:
+        stop.set()
+        checker.join(timeout=5)
         database.close()
 
 
@@ -103,21 +98,3 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
     listener.set_inheritable(True)
     return listener
-
-
-def _keep_checker(settings: Settings) -> None:
-    """Keep one bundle checker alive; the operating system ends it when this process ends, however that happens."""
-    command = [
-        sys.executable,
-        "-m",
-        "energylab_portal.bundle_checker",
-        str(settings.folder),
-        settings.params or "",
-        str(os.getpid()),
-    ]
-    told = {**os.environ, DATABASE: settings.database}  # its URL may hold a password, which arguments would show
-    while True:
-        checker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=told)
-        _LOG.info("the bundle checker is process %d", checker.pid)
-        _LOG.warning("the bundle checker ended with status %d; starting another", checker.wait())
-        time.sleep(1.0)

@@ -1,31 +1,113 @@
-"""Accepting submissions: once accepted, never lost; sent again, never doubled."""
+"""What may be submitted, and taking it in: once accepted, never lost; sent again, never doubled."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
+import re
 import secrets
+import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from energylab import tasks
-from energylab.errors import ConflictError, NotThereError, PortalError
+from energylab.errors import ConflictError, NotThereError, PortalError, unknown_name
+from energylab.publish.text import one_line
 from energylab.record import canonical_json
-from energylab_portal import log, submission_rules
+from energylab_portal import log
 from energylab_portal.database import Database
-from energylab_portal.schema import StoredRecord, Submission
-from energylab_portal.settings import Settings
-from energylab_portal.tokens import Vault, digest_of
+from energylab_portal.sealed.statement import ATTESTATION_VERSION, ATTESTATIONS
+from energylab_portal.settings import Settings, Vault, digest_of
+from energylab_portal.tables import Submission
 
 #: Shorter keys could be guessed, and with them another's private link.
 LEAST_KEY = 16
+#: States in which a submission waits for the portal.
+WAITING = ("received", "checked", "queued", "measuring")
+#: Bundles that nobody needs any more are kept this long, in seconds: of a rejected submission, or of none.
+KEEP_REJECTED_S, KEEP_ORPHAN_S = 30 * 86_400.0, 3600.0
+
+
+def _model(value: str) -> str:
+    value = value.strip()
+    name = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+    if not re.fullmatch(rf"({name}/)?{name}", value) or ".." in value or "--" in value:
+        raise ValueError("write a hub id: organisation/name, of letters, digits, '.', '_' and '-'")
+    return value
+
+
+def _revision(value: str | None) -> str | None:
+    value = (value or "").strip()
+    if value and (not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}", value) or ".." in value):
+        raise ValueError("write a branch, a tag or a commit; leave it empty for the main branch")
+    return value or None
+
+
+def _contact(value: str) -> str:
+    value = value.strip()
+    if (
+        not re.fullmatch(r"[^\s@<>\"',;:()\[\]\\]+@[^\s@<>\"',;:()\[\]\\]+\.[^\s@.<>]+", value)
+        or one_line(value) != value
+    ):
+        raise ValueError("write an address for mail: name@example.org; only the operator sees it")
+    return value
+
+
+Contact = Annotated[
+    str, Field(max_length=254, description="mail address; the operator alone sees it"), AfterValidator(_contact)
+]
+
+
+class OpenSubmission(BaseModel):
+    """An open model to be measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Annotated[str, Field(max_length=200, description="hub id, organisation/name"), AfterValidator(_model)]
+    revision: Annotated[
+        str | None, Field(max_length=200, description="branch, tag or commit; main when left out"),
+        AfterValidator(_revision),
+    ] = None  # fmt: skip
+    tasks: Annotated[tuple[str, ...], Field(min_length=1, max_length=20, description="names of tasks")]
+    contact: Contact
+
+
+class ClosedSubmission(BaseModel):
+    """What comes with the bundle of a closed model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    contact: Contact
+    attested: Annotated[
+        tuple[str, ...],
+        Field(max_length=10, description=f"the statements made; all are needed: {', '.join(ATTESTATIONS)}"),
+    ]
+
+
+def check_tasks(names: tuple[str, ...], known: Collection[str]) -> tuple[str, ...]:
+    """Return the tasks asked for, each once, in order; an unknown one is an error that names the nearest."""
+    for name in names:
+        if name not in known:
+            raise unknown_name("task", name[:100], known)
+    return tuple(dict.fromkeys(names))
+
+
+def check_attested(names: tuple[str, ...]) -> str:
+    """Return the version of the statements when all of them were made; an error names what is missing or unknown."""
+    missing = [name for name in ATTESTATIONS if name not in names]
+    if missing:
+        raise PortalError(f"a closed result needs all three statements; missing: {', '.join(missing)}")
+    for name in names:
+        if name not in ATTESTATIONS:
+            raise unknown_name("statement", name[:100], ATTESTATIONS)
+    return ATTESTATION_VERSION
 
 
 @dataclass(frozen=True)
@@ -47,11 +129,7 @@ class Accepted:
     again: bool
 
 
-class _Rehearsed(Exception):  # noqa: N818 - not an error
-    """Takes back what was only a rehearsal."""
-
-
-class Desk:
+class SubmissionQueue:
     """Takes submissions in and finds them again.
 
     Parameters
@@ -73,7 +151,7 @@ class Desk:
         """Every task that can be asked for, as the portal found them; a new one is offered after a restart."""
         return tuple(tasks.task_names(self.settings.params))
 
-    def take_open(self, asked: submission_rules.OpenSubmission, key: str) -> Accepted:
+    def take_open(self, asked: OpenSubmission, key: str, client: str = "") -> Accepted:
         """Take in an open model.
 
         Parameters
@@ -82,131 +160,124 @@ class Desk:
         key : str
             The client's idempotency key: random, one a submission. The same key with the same content is the same
             submission, however often it is sent.
+        client : str
+            The address it came from: the limits are each client's own.
 
         Raises
         ------
         ConflictError
-            If the key was used for something else.
+            If the key was used for something else, the model waits already, or too much of this client does.
         UnknownNameError, PortalError
             If a task is unknown, or the key too short.
         """
-        names = submission_rules.check_tasks(asked.tasks, self.task_names)
+        names = check_tasks(asked.tasks, self.task_names)
         facts = {"model": asked.model, "revision": asked.revision, "tasks": " ".join(names), "contact": asked.contact}
-        return self._take("open", key, facts, f"submitted for {', '.join(names)}")
+        return self._take("open", key, client, facts, f"submitted for {', '.join(names)}")
 
-    def take_closed(self, asked: submission_rules.ClosedSubmission, key: str, bundle: BinaryIO) -> Accepted:
-        """Take in the bundle of a closed model.
-
-        Parameters
-        ----------
-        asked : ClosedSubmission
-        key : str
-            As for `take_open`.
-        bundle : binary file
-            The upload, which is copied. Nothing in it is understood here.
+    def take_closed(self, asked: ClosedSubmission, key: str, bundle: BinaryIO, client: str = "") -> Accepted:
+        """Take in the bundle of a closed model; nothing in it is understood here.
 
         Raises
         ------
         ConflictError
-            If the key was used for something else, or the same file was submitted before.
+            As `take_open`; or if the same file was submitted before.
         PortalError
-            If a statement is missing, or the file is empty.
+            If a statement is missing, or the file is empty or too large.
         """
-        version = submission_rules.check_attested(asked.attested)
-        digest, size = self._keep_bundle(bundle)
-        facts = {"bundle": digest, "bundle_bytes": size, "attestation": version, "contact": asked.contact}
-        return self._take("closed", key, facts, f"bundle of {size:,} bytes submitted, statements {version} made")
+        version = check_attested(asked.attested)
+        most = self.settings.limits.bundle_bytes
+        data = bundle.read(most + 1)
+        if not 0 < len(data) <= most:
+            raise PortalError(
+                f"the bundle is empty or larger than {most:,} bytes; send the file that `energylab-portal sealed run` "
+                "wrote"
+            )
+        digest = hashlib.sha256(data).hexdigest()
+        facts = {"bundle": digest, "bundle_bytes": len(data), "attestation": version, "contact": asked.contact}
+        words = f"bundle of {len(data):,} bytes submitted, statements {version} made"
+        return self._take("closed", key, client, facts, words, data)
 
-    def rehearse(self) -> None:
-        """Take a submission in, look it up, and take all of it back.
-
-        A database that cannot be written to is known before the first submitter comes, and the first forty who come at
-        once do not all wait for the same statements to be prepared.
-        """
-        link = secrets.token_urlsafe()
-        with contextlib.suppress(_Rehearsed), self.database.writing() as session:
-            self.task_names  # noqa: B018 - found once, here
-            facts = {"model": "a/b", "revision": None, "tasks": "", "contact": ""}
-            self._insert(session, "open", digest_of(link), digest_of(link), link, facts, "rehearsed")
-            found = self.by_link(session, link)
-            log.history(session, found.id)
-            records_of(session, found.id)
-            raise _Rehearsed
-
-    def _take(self, kind: str, key: str, facts: dict[str, Any], words: str) -> Accepted:
+    def _take(
+        self, kind: str, key: str, client: str, facts: dict[str, Any], words: str, bundle: bytes | None = None
+    ) -> Accepted:
         if not LEAST_KEY <= len(key) <= 200:
             raise PortalError(f"the idempotency key needs {LEAST_KEY} to 200 characters, random: {len(key)} given")
-        request = digest_of(key)
+        request, client = digest_of(key), self.vault.derive("client", client)
         content = hashlib.sha256(canonical_json({"kind": kind, **facts})).hexdigest()
         link = self.vault.derive("link", request)
-
-        def take(session: Session) -> Accepted:
-            known = self._known(session, request)
-            if known is not None:
-                return self._again(known, content, link)
-            name = self._insert(session, kind, request, content, link, facts, words)
-            return Accepted(name, link, again=False)
-
         try:
-            return self.database.together(take)
-        except IntegrityError as error:
-            return self._clash(request, content, link, error)
+            with self.database.writing() as session:
+                known = session.scalar(select(Submission).where(Submission.request_hash == request))
+                if known is None:
+                    self._refuse(session, client, facts)
+                    name = self._insert(session, kind, request, content, link, client, facts, words)
+                    if bundle is not None:  # before the commit: what is accepted is whole, what is not is swept away
+                        self._store(facts["bundle"], bundle)
+                    return Accepted(name, link, again=False)
+        except IntegrityError:  # the same request at the same moment, or a bundle that was here
+            with self.database.reading() as session:
+                known = session.scalar(select(Submission).where(Submission.request_hash == request))
+            if known is None:
+                raise ConflictError("this bundle was submitted before; a result counts once") from None
+        if known.content_hash != content:
+            raise ConflictError("this idempotency key was used for another submission; make a new one")
+        return Accepted(known.name, link, again=True)
+
+    def _refuse(self, session: Session, client: str, facts: dict[str, Any]) -> None:
+        """Refuse what waits already, and more than one client may have waiting."""
+        waits = select(func.count()).where(Submission.state.in_(WAITING))
+        if int(session.scalar(waits.where(Submission.client == client)) or 0) >= self.settings.limits.waiting:
+            raise ConflictError(
+                f"{self.settings.limits.waiting} submissions of yours wait already; send the next when one is done"
+            )
+        if facts.get("model"):
+            same = [func.lower(Submission.model) == facts["model"].lower(), Submission.tasks == facts["tasks"]]
+            revision = facts["revision"]
+            same.append(Submission.revision.is_(None) if revision is None else Submission.revision == revision)
+            if session.scalar(waits.where(Submission.kind == "open", *same)):
+                raise ConflictError("this model waits to be measured already, for these tasks and at this revision")
 
     def _insert(
-        self, session: Session, kind: str, request: str, content: str, link: str, facts: dict[str, Any], words: str
-    ) -> str:
+        self, session: Session, kind: str, request: str, content: str, link: str, client: str, facts: dict[str, Any],
+        words: str,
+    ) -> str:  # fmt: skip
         now = self.database.now(session)
         submission = Submission(
-            name=secrets.token_hex(5), link_hash=digest_of(link), request_hash=request, content_hash=content, kind=kind,
-            state="received", received_s=now, changed_s=now, **facts,
+            name=secrets.token_hex(5), link_hash=digest_of(link), request_hash=request, content_hash=content,
+            client=client, kind=kind, state="received", received_s=now, changed_s=now, **facts,
         )  # fmt: skip
         session.add(submission)
         session.flush()
         log.note(session, submission.id, now, "submitter", words, None, "received")
         return submission.name
 
-    def _known(self, session: Session, request: str) -> Submission | None:
-        return session.scalar(select(Submission).where(Submission.request_hash == request))
-
-    def _again(self, known: Submission, content: str, link: str) -> Accepted:
-        if known.content_hash != content:
-            raise ConflictError("this idempotency key was used for another submission; make a new one")
-        return Accepted(known.name, link, again=True)
-
-    def _clash(self, request: str, content: str, link: str, error: IntegrityError) -> Accepted:
-        """Say what a unique constraint refused: the same request at the same moment, or a bundle that was here."""
-        with self.database.reading() as session:
-            known = self._known(session, request)
-        if known is not None:
-            return self._again(known, content, link)
-        raise ConflictError("this bundle was submitted before; a result counts once") from error
-
-    def _keep_bundle(self, source: BinaryIO) -> tuple[str, int]:
-        """Copy an upload to the folder of bundles under its digest, so that it is whole or not there."""
+    def _store(self, digest: str, data: bytes) -> None:
+        """Write a bundle under its digest, so that it is whole or not there."""
         folder = self.settings.bundles
         temporary = folder / f".upload-{secrets.token_hex(8)}"
-        digest, size = hashlib.sha256(), 0
-        try:
-            with temporary.open("xb") as kept:
-                while part := source.read(1 << 20):
-                    digest.update(part)
-                    size += len(part)
-                    kept.write(part)
-                    if size > self.settings.limits.bundle_bytes:
-                        raise PortalError(f"the bundle is larger than {self.settings.limits.bundle_bytes:,} bytes")
-                kept.flush()
-                os.fsync(kept.fileno())
-            if not size:
-                raise PortalError("the bundle is empty; send the file that `energylab-portal sealed run` wrote")
-            temporary.replace(self.bundle_path(digest.hexdigest()))
-            _sync(folder)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return digest.hexdigest(), size
+        with temporary.open("xb") as kept:
+            kept.write(data)
+            kept.flush()
+            os.fsync(kept.fileno())
+        temporary.replace(self.settings.bundle_path(digest))
+        descriptor = os.open(folder, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
 
-    def bundle_path(self, digest: str) -> Path:
-        """Return where the bundle of this digest lies."""
-        return self.settings.bundles / f"{digest}.bundle"
+    def clean(self) -> int:
+        """Remove the files of bundles that no submission needs: never accepted, or rejected long ago."""
+        with self.database.reading() as session:
+            rows = session.execute(select(Submission.bundle, Submission.state, Submission.changed_s))
+            known = {bundle: (state, changed_s) for bundle, state, changed_s in rows if bundle}
+            now = self.database.now(session)
+        removed = 0
+        for path in self.settings.bundles.iterdir():
+            state, changed_s = known.get(path.stem, (None, None))
+            old = now - changed_s > KEEP_REJECTED_S if state else time.time() - path.stat().st_mtime > KEEP_ORPHAN_S
+            if old and state in (None, "rejected"):
+                path.unlink(missing_ok=True)
+                removed += 1
+        return removed
 
     def by_link(self, session: Session, link: str) -> Submission:
         """Return the submission of a private link.
@@ -221,34 +292,16 @@ class Desk:
             raise NotThereError("no submission has this link; check that it is whole")
         return found
 
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def records_of(session: Session, submission_id: int) -> list[StoredRecord]:
-    """Return the records of a submission, oldest first."""
-    return list(
-        session.scalars(
-            select(StoredRecord).where(StoredRecord.submission_id == submission_id).order_by(StoredRecord.id)
-        )
-    )
-
-
-def counts(session: Session) -> dict[str, int]:
-    """Return how many submissions are in each state."""
-    rows = session.execute(select(Submission.state, func.count()).group_by(Submission.state))
-    return {state: number for state, number in rows}
+    def erase_contact(self, link: str) -> None:
+        """Erase the mail address of a submission, for whoever has its link."""
+        with self.database.writing() as session:
+            found = self.by_link(session, link)
+            log.set_columns(session, found, contact="")
+            log.note(session, found.id, self.database.now(session), "submitter", "the mail address was erased")
 
 
 def ahead_of(session: Session, submission: Submission) -> int:
-    """Return how many open submissions will be measured before this one."""
-    earlier = select(func.count()).where(
-        Submission.kind == "open", Submission.id < submission.id,
-        Submission.state.in_(("received", "checked", "queued")),
-    )  # fmt: skip
+    """Return how many open submissions of this client will be measured before this one: others' take turns with it."""
+    waits = (Submission.kind == "open", Submission.state.in_(WAITING[:3]))
+    earlier = select(func.count()).where(*waits, Submission.id < submission.id, Submission.client == submission.client)
     return int(session.scalar(earlier) or 0)

@@ -1,41 +1,129 @@
-"""The application: routes, errors in words, and the guards around all of it."""
+"""The application: the portal itself, who is asking, pages and errors in words, and the guards around all of it."""
 
 from __future__ import annotations
 
+import datetime as dt
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+from urllib.parse import quote, urlencode
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from jinja2 import Environment, PackageLoader
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from energylab import __version__
 from energylab.errors import ConflictError, EnergylabError, NotThereError
-from energylab_portal import api, operator_pages, pages
+from energylab.publish import label as labels
+from energylab.publish import page as pages
+from energylab.publish import text as text_of
+from energylab_portal import log, publication
+from energylab_portal.database import Database
 from energylab_portal.guards import Guards
-from energylab_portal.request_context import ForeignFormError, NotOperatorError, Portal, show
+from energylab_portal.publication import Pictures
+from energylab_portal.sealed.statement import ATTESTATION_VERSION, ATTESTATIONS
+from energylab_portal.settings import Settings, Vault
+from energylab_portal.submissions import SubmissionQueue
+from energylab_portal.tables import WAY, WORDS, Event, StoredRecord, Submission
+
+#: How long an operator stays in without showing the token again, in seconds.
+STAY_S = 12 * 3600
+#: How workers are named in the log; see `energylab_portal.worker.worker_name`.
+_MACHINE = re.compile(r"\b(worker) \S+/\d+ on \S+")
+
+
+class NotOperatorError(EnergylabError):
+    """The page is the operator's, and the token was not shown."""
+
+
+class ForeignFormError(EnergylabError):
+    """A form was sent that did not come from our own page."""
+
 
 _STATUS = {NotThereError: 404, ConflictError: 409, NotOperatorError: 401, ForeignFormError: 403}
 
 _HEADINGS = {
-    401: "This page is the operator’s",
-    403: "Not from here",
-    404: "Nothing here",
-    405: "Not in this way",
-    409: "That does not go together",
-    413: "Too large",
-    429: "Too many at once",
-    500: "Something broke",
-}
+    401: "This page is the operator’s", 403: "Not from here", 404: "Nothing here", 405: "Not in this way",
+    409: "That does not go together", 413: "Too large", 429: "Too many at once", 500: "Something broke",
+}  # fmt: skip
+
+
+@dataclass
+class Portal:
+    """One portal: its database, its secret, and the release on show."""
+
+    settings: Settings
+    database: Database
+    vault: Vault
+    queue: SubmissionQueue = field(init=False)
+    _shown: dict[str, tuple[str, Pictures]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.queue = SubmissionQueue(self.database, self.vault, self.settings)
+
+    def boards(self) -> dict[str, Pictures]:
+        """Return labels and badges of the releases on show, by board, each read once; empty before the first."""
+        with self.database.reading() as session:
+            shown = {board: publication.current(session, board) for board in publication.BOARDS}
+        for board, current in shown.items():
+            if current is not None and (board not in self._shown or self._shown[board][0] != current.name):
+                made = publication.read_release(self.settings, current.name)
+                self._shown[board] = current.name, Pictures(made)
+        return {board: self._shown[board][1] for board, current in shown.items() if current is not None}
+
+    def rating(self, model: str, task: str | None, size_class: str | None) -> Pictures | None:
+        """Return the board that a model's name, task and class are rated on; what was measured here comes first."""
+        found = (one for one in self.boards().values() if one.find(model, task, size_class) is not None)
+        return next(found, None)
+
+    def facts(self, submission: Submission, events: list[Event], records: list[StoredRecord]) -> dict[str, Any]:
+        """Return what a page of one submission shows."""
+        reached = {event.after for event in events if event.after}
+        return {
+            "submission": submission, "events": events, "records": records, "reached": reached,
+            "labels": self.labels(submission, records),
+        }  # fmt: skip
+
+    def labels(self, submission: Submission, records: list[StoredRecord]) -> list[dict[str, str]]:
+        """Return where label, badge and page of a published submission are; nothing before it is published."""
+        pictures = self.boards().get(submission.kind) if submission.state == "published" else None
+        if pictures is None:
+            return []
+        rated = {(record.task, record.model_class) for record in records}
+        models = f"/{publication.BOARDS[submission.kind]}/models"
+        found = [
+            (cohort, model)
+            for cohort, model in pictures.release.rated()
+            if model.model == submission.model and (cohort.task, cohort.model_class) in rated
+        ]
+        return [
+            {
+                "title": text_of.cohort_title(cohort.task, cohort.model_class),
+                "words": labels.describe(pictures.release, cohort, model),
+                "page": f"{models}/{text_of.slug(model.model)}.html#{text_of.anchor(cohort.key)}",
+                **{kind: _picture(kind, model.model, cohort.task, cohort.model_class) for kind in ("label", "badge")},
+            }
+            for cohort, model in found
+        ]
+
+
+def _picture(kind: str, model: str, task: str, size_class: str | None) -> str:
+    query = urlencode({"task": task, **({"class": size_class} if size_class else {})})
+    return f"/{kind}s/{quote(model)}.svg?{query}"
 
 
 def create(portal: Portal) -> Guards:
-    """Return the portal as an ASGI application.
+    """Return the portal, whose database is open, as an ASGI application."""
+    from energylab_portal import api
+    from energylab_portal import pages as public
 
-    Parameters
-    ----------
-    portal : Portal
-        Its database is open.
-    """
     app = FastAPI(
         title="energylab portal",
         version=__version__,
@@ -45,13 +133,17 @@ def create(portal: Portal) -> Guards:
         redoc_url=None,
     )
     app.state.portal = portal
-    for router in (pages.router, operator_pages.router, operator_pages.inside, api.router):
+    for router in (public.router, public.operators, api.router):
         app.include_router(router)
-    app.add_exception_handler(EnergylabError, _refused)
-    app.add_exception_handler(RequestValidationError, _malformed)
-    app.add_exception_handler(ValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _broken)
+    handlers = {
+        EnergylabError: _refused, RequestValidationError: _malformed, ValidationError: _malformed,
+        HTTPException: _http, Exception: _broken,
+    }  # fmt: skip
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+    secret = portal.vault.derive("sessions", portal.vault.operator_hash)  # a new token ends every session
+    kept = {"session_cookie": "energylab", "max_age": STAY_S, "same_site": "strict"}
+    app.add_middleware(SessionMiddleware, secret_key=secret, https_only=portal.settings.secure, **kept)
     return Guards(app, portal.settings)
 
 
@@ -63,17 +155,19 @@ def _refused(request: Request, error: EnergylabError) -> Response:
     return _say(request, status, str(error))
 
 
-def _malformed(request: Request, error: RequestValidationError) -> Response:
+def _malformed(request: Request, error: RequestValidationError | ValidationError) -> Response:
     """Say which part of a request is wrong; what was sent is not repeated."""
-    problems = [
-        f"{'.'.join(map(str, problem['loc'][1:])) or 'body'}: {problem['msg'].removeprefix('Value error, ')}"
+    return _say(request, 422, explain(error))
+
+
+def explain(error: RequestValidationError | ValidationError) -> str:
+    """Say what is wrong with what was sent, one line a field."""
+    lines = [
+        f"{'.'.join(str(part) for part in problem['loc'] if part != 'body') or 'body'}: "
+        f"{problem['msg'].removeprefix('Value error, ')}"
         for problem in error.errors()
     ]
-    return _say(request, 422, "\n".join(problems)[:2000])
-
-
-def _invalid(request: Request, error: ValidationError) -> Response:
-    return _say(request, 422, pages.explain(error)[:2000])
+    return "\n".join(lines)[:2000]
 
 
 def _http(request: Request, error: HTTPException) -> Response:
@@ -95,3 +189,112 @@ def _say(request: Request, status: int, words: str) -> Response:
 
 def _is_api(request: Request) -> bool:
     return request.url.path.startswith("/api/")
+
+
+def portal_of(request: Request) -> Portal:
+    """Return the portal that a request came to."""
+    return request.app.state.portal
+
+
+# ---- pages and forms
+
+
+@cache
+def environment() -> Environment:
+    """Return the leaderboard's engine, which escapes everything, reading the portal's templates."""
+    engine = pages.environment().overlay(loader=PackageLoader("energylab_portal", "templates"))
+    engine.filters = {**pages.environment().filters, "moment": moment, "size": size}
+    engine.globals = {
+        **pages.environment().globals,
+        "attestations": ATTESTATIONS,
+        "attestation_version": ATTESTATION_VERSION,
+        "state_words": WORDS,
+        "way": WAY.__getitem__,
+    }
+    return engine
+
+
+def page(template: str, **values: Any) -> str:
+    """Fill a template of the portal."""
+    return environment().get_template(template).render(**values)
+
+
+@cache
+def style() -> str:
+    """Return the leaderboard's style sheet, followed by what only the portal needs."""
+    engine = environment()
+    return pages.source("leaderboard/style.css") + engine.loader.get_source(engine, "portal.css")[0]
+
+
+def moment(seconds: float | None) -> str:
+    """Return a time as people read it, UTC: 2026-03-05 14:07."""
+    return "–" if seconds is None else f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%d %H:%M}"
+
+
+def size(count: int | None) -> str:
+    """Return a number of bytes as people read it."""
+    if count is None:
+        return "–"
+    short = f"{count / 1e3:,.0f} kB" if count < 10e6 else f"{count / 1e6:,.1f} MB"
+    return f"{count:,} bytes" if count < 10_000 else short
+
+
+def show(request: Request, template: str, status: int = 200, **values: Any) -> Response:
+    """Answer with a page; its forms carry a token of the visitor's session, which no other site can read or make."""
+    csrf = ""
+    if "session" in request.scope:
+        csrf = request.session.setdefault("csrf", secrets.token_urlsafe(24))
+    shown = {"here": request.url.path, "address": portal_of(request).settings.address, "csrf": csrf}
+    return HTMLResponse(page(template, **{**shown, **values}), status)
+
+
+def check_csrf(request: Request, token: str) -> None:
+    """Refuse a form that did not come from our own page."""
+    kept = request.session.get("csrf", "")
+    if not kept or not secrets.compare_digest(token.encode("utf-8", "replace"), kept.encode()):
+        raise ForeignFormError(
+            "the form is too old or came from elsewhere, and nothing was done; go back, load it again, and send it"
+        )
+
+
+# ---- who is asking
+
+
+def is_operator(request: Request) -> bool:
+    """Tell whether the request shows the operator's token, or comes from a session that has shown it."""
+    return _shows_token(request) or request.session.get("operator_until", 0) > time.time()
+
+
+def _shows_token(request: Request) -> bool:
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    return kind.lower() == "bearer" and portal_of(request).vault.is_operator(token.strip())
+
+
+def require_operator(request: Request) -> None:
+    """Let only the operator pass."""
+    if not is_operator(request):
+        raise NotOperatorError("this is the operator's; show the token")
+
+
+def require_token(request: Request) -> None:
+    """Let only programs pass that show the operator's token themselves: a cookie could be sent by another's page."""
+    if not _shows_token(request):
+        raise NotOperatorError("send the operator's token: Authorization: Bearer TOKEN")
+
+
+def submission_facts(portal: Portal, name: str) -> dict[str, Any]:
+    """Return what the operator's page of one submission shows."""
+    with portal.database.reading() as session:
+        submission = log.by_name(session, name)
+        return portal.facts(submission, log.history(session, submission.id), log.records_of(session, submission.id))
+
+
+def link_facts(portal: Portal, link: str) -> dict[str, Any]:
+    """Return what the page behind a private link shows: who acted, without names of machines and processes."""
+    with portal.database.reading() as session:
+        submission = portal.queue.by_link(session, link)
+        events, records = log.history(session, submission.id), log.records_of(session, submission.id)
+        session.expunge_all()  # what is changed below is what is shown, not what is kept
+        for event in events:
+            event.actor, event.words = event.actor.partition(" ")[0], _MACHINE.sub(r"\1", event.words)
+    return portal.facts(submission, events, records)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
 import logging
 import os
 import signal
@@ -10,21 +11,22 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
-from energylab.errors import ConflictError, EnergylabError, StudyError
+from energylab.errors import ConflictError, EnergylabError, PortalError, StudyError
 from energylab.publish.text import visible
 from energylab.record import Record
 from energylab.studies import devices as device_names
-from energylab_portal import child_process, log, own_code, results
+from energylab_portal import child, log
 from energylab_portal.database import Database
 from energylab_portal.inspection import Finding, in_the_portal, inspect_apart, is_passing
 from energylab_portal.leases import FREE, Heartbeat, Lease, LeaseLost, Leases
-from energylab_portal.measuring import Bench, Interrupted
-from energylab_portal.schema import Submission
-from energylab_portal.sealed_bench import SealedBench
+from energylab_portal.measuring import Bench, Interrupted, executor_maker
+from energylab_portal.settings import Settings, load_measuring
+from energylab_portal.tables import Submission
 
 _LOG = logging.getLogger("energylab_portal")
 
@@ -36,9 +38,8 @@ class Unreachable(EnergylabError):
     """The hub did not answer: nothing is wrong with the model."""
 
 
-#: What is said of a model that was checked, and then queued; and of one that may bring its own code.
+#: What is said of a model that was checked, and then queued.
 _WORDS = ("it exists, and fits task and device", "waits for a free device")
-_CODE_WORDS = ("it exists, and is not too large", "waits for a device whose worker has the sealed container")
 
 Inspect = Callable[[Mapping[str, Any], Mapping[str, str]], Finding]
 
@@ -66,8 +67,6 @@ class Worker:
         As the log calls it.
     elsewhere : bool
         Whether jobs run on another machine, whose devices cannot be looked at from here.
-    sealed : SealedBench
-        Where models that bring their own code are measured.
     sleep : callable
         Waits so many seconds.
     """
@@ -79,14 +78,12 @@ class Worker:
     leases: Leases = field(default=None)  # type: ignore[assignment]
     name: str = ""
     elsewhere: bool = False
-    sealed: SealedBench = field(default=None)  # type: ignore[assignment]
     sleep: Callable[[float], None] = time.sleep
-    _said: set[tuple[str, str]] = field(default_factory=set, init=False)
+    _measured_last: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         self.leases = self.leases or Leases(self.database)
         self.name = self.name or worker_name(self.device)
-        self.sealed = self.sealed or SealedBench(self.bench, self.device, self.elsewhere)
 
     def run(self, once: bool = False) -> None:
         """Work until interrupted; with `once`, until nothing is left to do.
@@ -108,31 +105,28 @@ class Worker:
             self.sleep(LOOK_S)
 
     def step(self) -> bool:
-        """Check one model or measure one; return whether there was something to do.
+        """Check one model or measure one, in turns; return whether there was something to do.
 
-        Checks come first: whoever submitted something that cannot be measured hears of it soon.
+        Neither can keep the other waiting for longer than one of them takes.
         """
+        kinds = (self._take_check, self._take_measurement)
+        for take in kinds if self._measured_last else kinds[::-1]:
+            if take():
+                self._measured_last = take == self._take_measurement
+                return True
+        return False
+
+    def _take_check(self) -> bool:
         lease = self.leases.take_check("open", self.name)
         if lease is not None:
             self._guarded(lease, self._check)
-            return True
-        lease = self.leases.take_measurement(self.name, own_code=self._may_run_code())
+        return lease is not None
+
+    def _take_measurement(self) -> bool:
+        lease = self.leases.take_measurement(self.name)
         if lease is not None:
             self._guarded(lease, self._measure)
-            return True
-        return False
-
-    def _may_run_code(self) -> bool:
-        """Say whether to take a model that brings its own code; where one waits and this worker cannot, say why not."""
-        with self.database.reading() as session:
-            if not own_code.waiting(session, self.database):
-                return False
-        why = self.sealed.why_not()
-        told = {(name, why) for name in own_code.tell(self.database, self.name, why)} if why else set()
-        for name, _ in sorted(told - self._said):
-            _LOG.warning("%s: %s%s", name, own_code.WAITS, why)
-        self._said |= told
-        return not why
+        return lease is not None
 
     def _guarded(self, lease: Lease, work: Callable[[Lease], None]) -> None:
         """Do a piece of work under a heartbeat. Its troubles are the submission's or this try's, never the worker's."""
@@ -167,17 +161,17 @@ class Worker:
     # ---- checking
 
     def _check(self, lease: Lease) -> None:
-        submission, protocol = lease.submission, self.bench.protocol
+        submission, measuring = lease.submission, self.bench.measuring
         question = {
             "model": submission.model, "revision": submission.revision, "tasks": submission.task_names,
-            "parameters": protocol.parameters, "largest_gb": protocol.largest_gb, "params": self.bench.params,
-            "elsewhere": self.elsewhere, "own_code": submission.allow_code,
+            "parameters": measuring.parameters, "largest_gb": measuring.largest_gb, "params": self.bench.params,
+            "elsewhere": self.elsewhere,
         }  # fmt: skip
         try:
             shown = {} if self.elsewhere else device_names.environment((self.device,))
             found = self.inspect(question, shown)
-        except child_process.ChildDied as error:
-            return self._reject(lease, f"the model's configuration could not be read: {error}", None)
+        except child.ChildDied as error:  # ours: memory, a library, a signal; nothing was learnt of the model
+            return self.leases.give_back(lease, f"its check ended without an answer ({error}); again later", ours=True)
         if found.again:
             raise Unreachable(found.refusal)
         if found.refusal:
@@ -194,16 +188,14 @@ class Worker:
         with self.database.writing() as session:
             held = self.leases.held(session, lease)
             facts = {"facts": "\n".join(found.words), "commit": found.commit, "tries": 0}
-            words = _CODE_WORDS if held.allow_code else _WORDS
-            log.move(session, self.database, held, "checked", self.name, words[0], **facts)
-            log.move(session, self.database, held, "queued", self.name, words[1], **FREE)
+            log.move(session, self.database, held, "checked", self.name, _WORDS[0], **facts)
+            log.move(session, self.database, held, "queued", self.name, _WORDS[1], **FREE)
 
     # ---- measuring
 
     def _measure(self, lease: Lease) -> None:
         try:
-            bench = self.sealed if lease.submission.allow_code else self.bench
-            records = bench.measure(lease.submission)
+            records = self.bench.measure(lease.submission)
         except (Interrupted, StudyError):
             raise  # the machine's, not the model's: it is tried again
         except EnergylabError as error:
@@ -217,7 +209,7 @@ class Worker:
         try:
             with self.database.writing() as session:
                 held: Submission = self.leases.held(session, lease)
-                results.attach(session, held.id, records)
+                log.attach(session, held.id, records)
                 log.move(session, self.database, held, "measured", self.name, _summary(records), **FREE)
         except LeaseLost:
             raise
@@ -233,3 +225,52 @@ def _summary(records: list[Record]) -> str:
 def stop_on_signals() -> None:
     """Let a request to end be an interrupt, so that a study is cancelled and its submission goes back at once."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of ``energylab-portal worker``, as the command line has them."""
+
+    folder: Path
+    database: str = ""
+    measuring: str = "published"
+    executor: str = "local"
+    devices: str = "auto"
+    once: bool = False
+    lease_s: float = 60.0
+    work: Path | None = None
+    params: str | None = None
+
+
+def start(options: Options) -> None:
+    """Work until interrupted, or with `once` until nothing is left. One process serves one device.
+
+    Raises
+    ------
+    PortalError
+        If there is no portal in the folder, or several devices are named.
+    """
+    local = options.executor == "local"
+    devices = device_names.available(options.devices) if local else [options.executor]
+    if len(devices) > 1:
+        raise PortalError(
+            f"{len(devices)} devices, and one worker serves one: start one a device, --devices {devices[0]} …, by "
+            "systemd or compose, which restart them too"
+        )
+    if not options.database and not (options.folder / "portal.db").is_file():
+        raise PortalError(
+            f"{options.folder} holds no portal; start one with `energylab-portal serve --folder {options.folder}`, "
+            "or name its database with --database"
+        )
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    stop_on_signals()
+    database = Database(Settings(options.folder, options.database).database_url).open()
+    bench = Bench(
+        work=options.work or options.folder / "work",
+        measuring=load_measuring(options.measuring, options.params),
+        executor=executor_maker(options.executor, devices[0] if local else options.devices),
+        params=options.params,
+    )
+    leases = Leases(database, options.lease_s)
+    with contextlib.suppress(KeyboardInterrupt):
+        Worker(database, bench, devices[0], leases=leases, elsewhere=not local).run(options.once)

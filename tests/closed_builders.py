@@ -15,7 +15,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +30,11 @@ from energylab.parameters import Parameters
 from energylab.protocol.workload import Batch, Workload
 from energylab.record import ModelFacts, Quality
 from energylab.tasks.base import Tokens
-from energylab_portal.sealed import envelope, keys, privacy, statement
+from energylab_portal.sealed import bundle, keys, statement
 from energylab_portal.sealed import run as sealed
 from energylab_portal.sealed.container import Plan
 from energylab_portal.sealed.inside import Service
-from energylab_portal.sealed.lines import Line, Questions
+from energylab_portal.sealed.lines import HELLO, Line, Questions
 from energylab_portal.sealed.official import Official, OfficialImage
 from energylab_portal.sealed.statement import ATTESTATION_VERSION, Attested, ClosedRun, Image, Seal, Weights
 from energylab_portal.sealed.watch import WatchedMeter
@@ -51,9 +50,9 @@ IMAGE = Image(
 )
 SEAL = Seal(
     network="none", read_only_root=True, dropped=("ALL",), added=(), no_new_privileges=True, privileged=False,
-    user="65532:65532", pids_limit=512, memory_bytes=2**33, writable=("/results", "/tmp"),
+    user="65532:65532", pids_limit=512, memory_bytes=2**33, writable=("/tmp",),
 )  # fmt: skip
-OFFICIAL = Official(images=(OfficialImage(name="runner 1", digest=IMAGE.digest, layers=IMAGE.layers),))
+OFFICIAL = Official(images=(OfficialImage(name="runner 1", digest=IMAGE.digest, layers=IMAGE.layers),), key_id="op")
 
 PARAMETERS = {
     "task": "text_generation", "model_source": "path", "samples": 16, "runs": 3, "window_s": 4.0, "idle_s": 2.0,
@@ -93,7 +92,7 @@ class SteppedMeter(WatchedMeter):
 
     def close(self) -> None:
         """Sample once more, and end."""
-        self.sample()
+        self.sample(last=True)
         self.clock.listeners.remove(self.sample)
         self.inner.close()
 
@@ -158,7 +157,7 @@ class SimulatedService(Service):
         self.workload = BoardWorkload(self._board, lengths, self.task.new_tokens)
         facts = {
             "name": "model", "source": "path", "architecture": "SecretForCausalLM", "parameters": 8_000_000_000,
-            "model_class": "A", "dtype": "float16", "weights_bytes": 16_000_000_000, **self._model,
+            "dtype": "float16", "weights_bytes": 16_000_000_000, **self._model,
         }  # fmt: skip
         return {
             "model": ModelFacts(**facts).model_dump(mode="json"),
@@ -202,10 +201,6 @@ class StandIn:
         """No processes."""
         return set()
 
-    def fetch_results(self, folder: Path) -> list[str]:
-        """Nothing is left."""
-        return []
-
     def remove(self) -> None:
         """End the line."""
         self.removed = True
@@ -216,7 +211,7 @@ class StandIn:
 def talk_honestly(connection: socket.socket, service: Service) -> None:
     """Serve as the real runner does."""
     line = Line(connection)
-    line.send({"hello": "energylab-closed", "version": 1})
+    line.send(HELLO)
     while (question := line.receive()) is not None:
         line.send(service.handle(question))
 
@@ -264,36 +259,35 @@ def enrolled() -> dict[str, str]:
     return {owner().key_id: owner().public}
 
 
+def big(run: ClosedRun, elements: int = 8_000_000_000, **more: Any) -> ClosedRun:
+    """Give a run the weights of a large model in 16 bits: no test writes 16 GB."""
+    weights = Weights(files=4, bytes=2 * elements + 512, elements={"F16": elements}, **more)
+    return run.model_copy(update={"weights": weights})
+
+
 @functools.cache
 def honest_run() -> ClosedRun:
     """Measure an 8 B model on the simulated H100 once, through the line, the session and the real bundle."""
     folder = Path(tempfile.mkdtemp())
     model = write_model(folder / "Secret-Model-8B")
     _, board, instruments = simulated_h100()
-    left = sealed.run(
+    sealed.run(
         make_request(folder / "out", owner(), model),
         container=StandIn(SimulatedService(board)), instruments=instruments, watch=stepped,
     )  # fmt: skip
-    made, _ = statement.read(envelope.read(left.bundle.read_bytes()).payload)
+    made = read(folder / "out/bundle.json")
     shutil.rmtree(folder)
-    # A simulated clock runs ahead of the real one, and no test writes 16 GB of weights.
-    took = timedelta(seconds=made.timelines[0].samples[-1].time_s + 60)
-    weights = Weights(files=4, bytes=16_000_000_512, elements={"F16": 8_000_000_000}, experts=False)
-    return made.model_copy(update={"started_utc": made.record.created_utc - took, "weights": weights})
+    return big(made)
 
 
-def signed(run: ClosedRun, key: keys.PrivateKey | None = None, restated: bool = True) -> bytes:
-    """Sign a run as the owner of the key can: whatever is in it; `restated`: with the ids that follow from it."""
-    return envelope.sign(statement.write(with_ids(run) if restated else run), key or owner())
+def read(path: Path) -> ClosedRun:
+    """Read what a bundle's file holds."""
+    return statement.read(bundle.read(path.read_bytes()).payload)
 
 
-def with_ids(run: ClosedRun) -> ClosedRun:
-    """State the ids anew that follow from the rest, as anybody with care would."""
-    ids = {
-        "record_id": statement.measurement_id(run.readings),
-        "job_id": privacy.public_job_id(run.record.model.name, run.record.parameters),
-    }
-    return run.model_copy(update={"record": run.record.model_copy(update=ids)})
+def signed(run: ClosedRun, key: keys.PrivateKey | None = None) -> bytes:
+    """Sign a run as the owner of the key can: whatever is in it."""
+    return bundle.sign(statement.write(run), key or owner())
 
 
 class BusyWorkload(BoardWorkload):
@@ -333,7 +327,7 @@ def processor_run() -> ClosedRun:
     service = BusyService(board, parameters=500, weights_bytes=1000)
     quick = {"window_s": 0.4, "idle_s": 0.1, "warm_up_min_s": 0.1, "warm_up_max_s": 0.3, "runs": 2, "device": "cpu"}
     request = make_request(folder / "out", owner(), model, meter="estimate", **quick)
-    left = sealed.run(request, container=BusyStandIn(service))
-    made, _ = statement.read(envelope.read(left.bundle.read_bytes()).payload)
+    sealed.run(request, container=BusyStandIn(service))
+    made = read(folder / "out/bundle.json")
     shutil.rmtree(folder)
     return made

@@ -246,7 +246,7 @@ def transformers_serve(model: str | Path, *options: str, start_s: float = 120.0)
     MissingExtraError
         If the libraries it needs are not installed.
     ModelError
-        If it does not come up; with the end of what it said.
+        If it does not come up; with the end of its output.
     """
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:

@@ -1,9 +1,9 @@
-"""One sealed container, from its start to its end: the line to it, its processor time, its results."""
+"""One sealed container, from its start to its end: how it is closed off, the line to it, its processor time."""
 
 from __future__ import annotations
 
 import hashlib
-import io
+import json
 import os
 import secrets
 import shutil
@@ -13,20 +13,25 @@ import struct
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Any
 
 from energylab.errors import SealError
-from energylab_portal.sealed import docker, leftovers
-from energylab_portal.sealed.lines import Line, Questions
-from energylab_portal.sealed.seal import NOBODY, Limits, Mounts, gaps, options, stated
+from energylab_portal.sealed.checks import gaps
+from energylab_portal.sealed.lines import HELLO, Line, Questions
 from energylab_portal.sealed.statement import Image, Seal
 
+HELP = "docker/setup.sh installs what is missing and starts a daemon"
 #: Longest time from the container's start to its first word, in seconds: imports included.
 START_S = 120.0
+#: The user the work runs as, whoever starts it: a number that owns nothing.
+NOBODY = 65532
+#: Label of every sealed container: which process started it.
+OWNER = "energylab.owner"
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ class Plan:
         A hub cache with the published data.
     gpus : tuple of str
         UUIDs of the boards it may use.
-    limits : Limits
+    memory_mb, processes, scratch_mb, shared_mb : int
+        Memory (there is no swap), processes and threads, size of ``/tmp`` and of ``/dev/shm``, both in memory.
     limit_s : float
         Longest time for one answer, in seconds.
     """
@@ -52,8 +58,45 @@ class Plan:
     model: Path
     data: Path | None = None
     gpus: tuple[str, ...] = ()
-    limits: Limits = Limits()
+    memory_mb: int = 8192
+    processes: int = 512
+    scratch_mb: int = 512
+    shared_mb: int = 256
     limit_s: float = 3600.0
+
+
+def unavailable() -> str | None:
+    """Return why no container can be started here; None when one can."""
+    try:
+        call(["info", "--format", "{{.ID}}"], timeout_s=20)
+    except SealError as error:
+        return f"no Docker daemon answers: {error}"
+    return None
+
+
+def call(arguments: Sequence[str], timeout_s: float = 120) -> str:
+    """Run one docker command and return what it printed.
+
+    Raises
+    ------
+    SealError
+        If it fails or takes longer than `timeout_s`.
+    """
+    kept: dict[str, Any] = {"capture_output": True, "text": True, "check": False, "errors": "replace"}
+    try:
+        done = subprocess.run(["docker", *arguments], timeout=timeout_s, **kept)
+    except FileNotFoundError:
+        raise SealError(f"there is no docker command here; {HELP}") from None
+    except subprocess.TimeoutExpired:
+        raise SealError(f"docker {arguments[0]} took longer than {timeout_s:g} s") from None
+    if done.returncode != 0:
+        raise SealError(f"docker {arguments[0]}: {done.stderr.strip()[-500:]}")
+    return done.stdout
+
+
+def inspect(kind: str, name: str) -> dict[str, Any]:
+    """Return what the daemon says of a container or an image."""
+    return json.loads(call([kind, "inspect", name]))[0]
 
 
 class Container:
@@ -66,10 +109,9 @@ class Container:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.name = f"energylab-closed-{os.getpid()}-{secrets.token_hex(4)}"  # whose it is
+        self.name = f"energylab-sealed-{os.getpid()}-{secrets.token_hex(4)}"
         self.image: Image | None = None
         self.seal: Seal | None = None
-        self.user = os.getuid() or NOBODY
         self._folder: Path | None = None
         self._group: Path | None = None  # its control group, as the host sees it
         self._cpu_s = 0.0
@@ -82,44 +124,39 @@ class Container:
         SealError
             If the image is missing, the seal has a gap, or nothing is heard.
         """
-        check_readable(self.plan.model, self.user)
-        shared = self.describe()
+        check_readable(self.plan.model)
+        self.image, shared = describe(self.plan.image)
         self._folder = Path(tempfile.mkdtemp(prefix="energylab-"))
         self._folder.chmod(0o711)
         listener = self._listen()
         try:
-            mounts = Mounts(self._folder, self.plan.model, self.plan.data, *(shared or (None, None)))
-            sealed = options(self.name, self.user, self.plan.limits, mounts, self.plan.gpus)
-            docker.call(["create", *leftovers.mark(), *sealed, self.image.digest])
-            docker.call(["start", self.name])
+            call(["create", "--label", f"{OWNER}={owner(os.getpid())}", *self._options(shared), self.image.digest])
+            call(["start", self.name])
             self._check()
             return self._first_word(self._accept(listener))
         finally:
             listener.close()
             (self._folder / "host.sock").unlink(missing_ok=True)  # nobody else connects
 
-    def describe(self) -> tuple[Path | None, Path] | None:
-        """Describe the image; return the Python and the packages to share with it, None where it has its own."""
-        try:
-            found = docker.inspect("image", self.plan.image)
-        except SealError as error:
-            raise SealError(f"no image {self.plan.image!r} here; docker/setup.sh builds it ({error})") from None
-        environment = (found["Config"]["Labels"] or {}).get("energylab.environment")
-        if environment not in ("installed", "shared"):
-            raise SealError(
-                f"image {self.plan.image!r} is not built on the runner: it has no energylab.environment label"
-            )
-        packages = Path(sysconfig.get_paths()["purelib"])
-        self.image = Image(
-            digest=found["Id"],
-            layers=tuple(found["RootFS"]["Layers"]),
-            environment=environment,
-            environment_digest=environment_digest(packages) if environment == "shared" else None,
-            docker=docker.call(["version", "--format", "{{.Server.Version}}"]).strip(),
-        )
-        if environment == "installed":
-            return None
-        return (None if sys.base_prefix == "/usr" else Path(sys.base_prefix)), packages
+    def _options(self, shared: Mapping[str, Path]) -> list[str]:
+        """Return the options of ``docker create``."""
+        plan, memory = self.plan, f"{self.plan.memory_mb}m"
+        sealed = [
+            "--name", self.name, "--network", "none", "--read-only", "--cap-drop", "ALL",
+            "--security-opt", "no-new-privileges", "--pids-limit", str(plan.processes),
+            "--memory", memory, "--memory-swap", memory, "--user", f"{NOBODY}:{NOBODY}",
+            "--ipc", "private", "--shm-size", f"{plan.shared_mb}m", "--hostname", "sealed", "--log-driver", "local",
+            "--log-opt", "max-size=1m", "--log-opt", "max-file=1", "--log-opt", "compress=false",
+            "--tmpfs", f"/tmp:rw,nosuid,nodev,size={plan.scratch_mb}m,mode=1777",
+        ]  # fmt: skip
+        bound = {"/run/energylab": self._folder, "/model": plan.model, "/data": plan.data, **shared}
+        for target, source in bound.items():
+            if source is None:
+                continue
+            if "," in str(source):
+                raise SealError(f"{source}: Docker cannot mount a path with a comma in it; rename the folder")
+            sealed += ["--mount", f"type=bind,source={source},target={target},readonly"]
+        return sealed + (["--gpus", f'"device={",".join(plan.gpus)}"'] if plan.gpus else [])
 
     def _listen(self) -> socket.socket:
         path = self._folder / "host.sock"
@@ -131,13 +168,12 @@ class Container:
         return listener
 
     def _check(self) -> None:
-        inspected = docker.inspect("container", self.name)
+        inspected = inspect("container", self.name)
         if inspected["Image"] != self.image.digest:
             raise SealError(f"the container runs {inspected['Image']}, not {self.image.digest}")
         self.seal = stated(inspected)
-        open_gaps = gaps(self.seal)
-        if open_gaps:
-            raise SealError(f"the container is not sealed: {'; '.join(open_gaps)}")
+        if gaps(self.seal):
+            raise SealError(f"the container is not sealed: {'; '.join(gaps(self.seal))}")
         if inspected["State"]["Running"]:
             self._group = control_group(int(inspected["State"]["Pid"]))
 
@@ -147,11 +183,12 @@ class Container:
             try:
                 connection, _ = listener.accept()
             except TimeoutError:
-                if not docker.inspect("container", self.name)["State"]["Running"]:
+                if not inspect("container", self.name)["State"]["Running"]:
                     raise SealError(f"the container ended at once: {self.last_words()}") from None
                 continue
-            peer = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-            if peer[1] == self.user:
+            # by its process, not by its user: a daemon with user namespaces gives the user another number here
+            pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            if pid in self.processes():
                 return connection
             connection.close()
         raise SealError(f"the container said nothing within {START_S:g} s: {self.last_words()}")
@@ -159,7 +196,7 @@ class Container:
     def _first_word(self, connection: socket.socket) -> Questions:
         line = Line(connection)
         word = line.receive(START_S)
-        if word != {"hello": "energylab-closed", "version": 1}:
+        if word != HELLO:
             raise SealError(f"the image's runner is another one: it said {str(word)[:100]}; build it again")
         return Questions(line, self.plan.limit_s)
 
@@ -176,24 +213,10 @@ class Container:
 
     def last_words(self) -> str:
         """Return the end of what it wrote to its output: for its owner's eyes."""
-        done = subprocess.run(
-            ["docker", "logs", "--tail", "15", self.name], capture_output=True, text=True, check=False, errors="replace"
-        )
-        return (done.stdout + done.stderr).strip()[-2000:] or "it wrote nothing"
-
-    def fetch_results(self, folder: Path) -> list[str]:
-        """Copy plain files out of ``/results``, while it still runs; returns their names.
-
-        Nothing but plain files with plain relative names is taken, and no more than the folder may hold.
-        """
-        most = self.plan.limits.results_mb * 2**20 + 2**20
-        command = ["docker", "exec", self.name, "tar", "-C", "/results", "--format=ustar", "-cf", "-", "."]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-            data = process.stdout.read(most + 1)
-            process.kill() if len(data) > most else process.wait(60)
-        if len(data) > most:
-            raise SealError("the results are larger than their folder may hold; they were left in the container")
-        return unpack(data, folder) if data else []
+        try:
+            return call(["logs", "--tail", "15", self.name], timeout_s=20).strip()[-2000:] or "it wrote nothing"
+        except SealError as error:
+            return str(error)
 
     def remove(self) -> None:
         """Kill every process in it, and take it away with everything it wrote."""
@@ -205,60 +228,76 @@ class Container:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def check_readable(folder: Path, user: int) -> None:
-    """Refuse a model's folder that the work could not read once it is mounted.
+def describe(name: str) -> tuple[Image, dict[str, Path]]:
+    """Describe an image; return it, and what of the host's Python is shared with it, by where it is mounted."""
+    try:
+        found = inspect("image", name)
+    except SealError as error:
+        raise SealError(f"no image {name!r} here; docker/setup.sh builds it ({error})") from None
+    environment = (found["Config"]["Labels"] or {}).get("energylab.environment")
+    if environment not in ("installed", "shared"):
+        raise SealError(f"image {name!r} is not built on the runner: it has no energylab.environment label")
+    packages = Path(sysconfig.get_paths()["purelib"])
+    image = Image(
+        digest=found["Id"],
+        layers=tuple(found["RootFS"]["Layers"]),
+        environment=environment,
+        environment_digest=environment_digest(packages) if environment == "shared" else None,
+        docker=call(["version", "--format", "{{.Server.Version}}"]).strip(),
+    )
+    shared = {} if environment == "installed" else {"/opt/site-packages": packages}
+    if shared and sys.base_prefix != "/usr":
+        shared["/opt/python"] = Path(sys.base_prefix)
+    return image, shared
 
-    Parameters
-    ----------
-    folder : Path
-        The model's folder.
-    user : int
-        The user the work runs as.
+
+def environment_digest(packages: Path) -> str:
+    """Return the sha256 over the lists of files of all installed packages: each names its files and their hashes."""
+    total = hashlib.sha256()
+    for record in sorted(packages.glob("*.dist-info/RECORD")):
+        total.update(f"{record.parent.name}\n".encode() + hashlib.sha256(record.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def stated(inspected: Mapping[str, Any]) -> Seal:
+    """Take from ``docker inspect`` how the container is closed off in fact."""
+    host = inspected["HostConfig"]
+    writable = [str(mount["Destination"]) for mount in inspected["Mounts"] if mount["RW"]]
+    return Seal(
+        network=host["NetworkMode"],
+        read_only_root=bool(host["ReadonlyRootfs"]),
+        dropped=tuple(sorted(host["CapDrop"] or ())),
+        added=tuple(sorted(host["CapAdd"] or ())),
+        no_new_privileges=any(option.startswith("no-new-privileges") for option in host["SecurityOpt"] or ()),
+        privileged=bool(host["Privileged"]),
+        user=str(inspected["Config"]["User"]),
+        pids_limit=int(host["PidsLimit"] or 0),
+        memory_bytes=int(host["Memory"]),
+        writable=tuple(sorted([*writable, *(host["Tmpfs"] or {})])),
+    )
+
+
+def check_readable(folder: Path) -> None:
+    """Refuse a model's folder that the work could not read once it is mounted.
 
     Raises
     ------
     SealError
-        If a link in it leads out of it (as in a hub's cache), or its rights keep that user out.
+        If a link in it leads out of it (as in a hub's cache), or its rights keep others out.
     """
     for path in (folder, *sorted(folder.rglob("*"))):
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
             raise SealError(
                 f"{path} is a link that leads out of the folder; copy the model with `cp -rL` and name the copy"
             )
-        facts = path.stat()
+        mode = path.stat().st_mode
         needed = stat.S_IROTH | (stat.S_IXOTH if path.is_dir() else 0)
-        if facts.st_uid != user and facts.st_mode & needed != needed:
-            raise SealError(f"the work runs as user {user}, which may not read {path}; run `chmod -R o+rX {folder}`")
-
-
-def unpack(data: bytes, folder: Path) -> list[str]:
-    """Write the plain files of a tar archive from the container; links, devices and odd names are left out."""
-    taken = []
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            for member in archive:
-                path = PurePosixPath(member.name)
-                if not member.isreg() or path.is_absolute() or ".." in path.parts or not path.parts:
-                    continue
-                target = folder.joinpath(*path.parts)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with target.open("xb") as file:
-                    shutil.copyfileobj(archive.extractfile(member), file)
-                taken.append(str(path))
-    except (tarfile.TarError, OSError) as error:
-        raise SealError(f"the results cannot be unpacked: {error}") from error
-    return taken
+        if mode & needed != needed:
+            raise SealError(f"the work runs as user {NOBODY}, which may not read {path}; run `chmod -R o+rX {folder}`")
 
 
 def control_group(pid: int, root: Path = Path("/")) -> Path:
     """Return the folder of the control group that counts a process's time: version 2, or ``cpuacct`` of version 1.
-
-    Parameters
-    ----------
-    pid : int
-        The container's first process, as the host numbers it.
-    root : Path
-        Where ``proc`` and ``sys`` lie; a test gives its own.
 
     Raises
     ------
@@ -292,9 +331,32 @@ def group_cpu_s(folder: Path, before_s: float) -> float:
         return before_s
 
 
-def environment_digest(packages: Path) -> str:
-    """Return the sha256 over the lists of files of all installed packages: each names its files and their hashes."""
-    total = hashlib.sha256()
-    for record in sorted(packages.glob("*.dist-info/RECORD")):
-        total.update(f"{record.parent.name}\n".encode() + hashlib.sha256(record.read_bytes()).digest())
-    return total.hexdigest()
+def owner(pid: int, proc: Path = Path("/proc")) -> str | None:
+    """Return what tells a process from every other: namespace, id and start time; None once it is dead."""
+    try:
+        # the name, in brackets, may hold spaces; the start time is the 20th field after it (proc(5), field 22)
+        fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] == "Z" else f"{_namespace(proc)}:{pid}:{fields[19]}"
+
+
+def _namespace(proc: Path) -> str:
+    return os.readlink(proc / "self/ns/pid").strip("pid:[]")  # noqa: PTH115 - it is no path
+
+
+def sweep() -> list[str]:
+    """Take away the containers of dead processes of this machine; return their names.
+
+    A process that is killed cannot take its container away: the next one does. One of another namespace of processes
+    is left, since whether its owner lives cannot be seen from here.
+    """
+    form = '{{.Names}}\t{{.Label "' + OWNER + '"}}'
+    listing = call(["ps", "--all", "--filter", f"label={OWNER}", "--format", form])
+    dead = []
+    for name, label in (line.split("\t", 1) for line in listing.splitlines()):
+        namespace, pid, _ = label.split(":")
+        if namespace == _namespace(Path("/proc")) and owner(int(pid)) != label:
+            call(["rm", "--force", "--volumes", name])
+            dead.append(name)
+    return dead

@@ -21,7 +21,7 @@ from energylab.devices import PACKAGES, package_versions
 from energylab.errors import EnergylabError
 from energylab.parameters import Parameters
 from energylab.protocol.workload import TaskWorkload
-from energylab_portal.sealed.lines import Line
+from energylab_portal.sealed.lines import HELLO, Line
 
 SOCKET = Path("/run/energylab/host.sock")
 
@@ -39,17 +39,14 @@ class Service:
 
     def handle(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answer one question; what fails is part of the answer."""
-        what = question.pop("do", None)
-        number = question.pop("number", None)
+        what, number = question.pop("do", None), question.pop("number", None)
         method: Callable[..., dict[str, Any]] | None = getattr(self, f"do_{what}", None)
         if method is None:
             return {"number": number, "error": "UnknownQuestion", "message": str(what)[:100]}
         try:
             return {"number": number, **method(**question)}
         except Exception as error:  # noqa: BLE001 - whatever the model raises is the host's to judge
-            kind = "OutOfMemoryError" if isinstance(error, MemoryError) else type(error).__name__
-            ours = isinstance(error, EnergylabError)
-            return {"number": number, "error": kind[:100], "message": str(error)[: 2000 if ours else 500]}
+            return {"number": number, **_failure(error, 2000 if isinstance(error, EnergylabError) else 500)}
 
     def do_load(self, parameters: dict[str, Any], device: str) -> dict[str, Any]:
         """Load data and model."""
@@ -60,13 +57,12 @@ class Service:
         covariates = self.task.covariates(self.rows)
         gc.collect()
         gc.freeze()
-        settings = {**self.task.resolved_settings(), "runs": self.task.parameters.runs}
         return {
             "model": model.model_dump(mode="json"),
             "data": data.model_copy(update={"covariates": covariates}).model_dump(mode="json"),
             "phases": list(self.task.phases),
             "batch_size": self.task.batch_size,
-            "settings": settings,
+            "settings": {**self.task.resolved_settings(), "runs": self.task.parameters.runs},
             "boards": _boards(),
             "packages": package_versions(PACKAGES),
             "python": platform.python_version(),
@@ -82,8 +78,7 @@ class Service:
 
     def do_run(self, phase: str, batches: list[int], keep: int | None) -> dict[str, Any]:
         """Run batches in order and wait for the device; keep their outputs from number `keep` on."""
-        done = 0
-        collecting = gc.isenabled()
+        done, collecting = 0, gc.isenabled()
         gc.disable()
         try:
             for outputs in self.workload.run_all(phase, [self._batches[number] for number in batches]):
@@ -92,8 +87,7 @@ class Service:
                 done += 1
             self.workload.synchronize()
         except Exception as error:  # noqa: BLE001 - the host keeps it with the query
-            kind = "OutOfMemoryError" if isinstance(error, MemoryError) else type(error).__name__
-            return {"done": min(done, len(batches) - 1), "error": kind[:100], "message": str(error)[:500]}
+            return {"done": min(done, len(batches) - 1), **_failure(error, 500)}
         finally:
             if collecting:
                 gc.enable()
@@ -105,7 +99,7 @@ class Service:
         return {"input": counted.input, "output": counted.output}
 
     def do_answers(self, batch: int, outputs: int) -> dict[str, Any]:
-        """Return the outputs of one batch as text, for the owner's commitments and for the leak check."""
+        """Return the outputs of one batch as text, for the owner's commitments."""
         found = self.workload.answers(self._batches[batch], self._outputs[outputs])
         self._answers.update(found)
         return {"answers": {str(query): as_text(answer) for query, answer in found.items()}}
@@ -117,9 +111,10 @@ class Service:
         quality = self.task.score(answers, [self.rows[query] for query in answered]) if answered else ()
         return {"quality": [one.model_dump(mode="json") for one in quality], "extra": self.task.extra(answers)}
 
-    def do_stop(self) -> dict[str, Any]:
-        """Nothing more to do."""
-        return {"stopped": True}
+
+def _failure(error: Exception, length: int) -> dict[str, str]:
+    kind = "OutOfMemoryError" if isinstance(error, MemoryError) else type(error).__name__
+    return {"error": kind[:100], "message": str(error)[:length]}
 
 
 def as_text(answer: Any) -> str:
@@ -146,24 +141,13 @@ def _boards() -> list[str]:
     """Return the UUIDs of the boards that torch sees here; empty on a CPU."""
     import torch
 
-    if not torch.cuda.is_available():
-        return []
-    found = [
-        getattr(torch.cuda.get_device_properties(index), "uuid", None) for index in range(torch.cuda.device_count())
-    ]
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = [getattr(torch.cuda.get_device_properties(index), "uuid", None) for index in range(count)]
     return [str(uuid) for uuid in found if uuid is not None]
 
 
 def mirror(prepared: Path, folder: Path) -> None:
-    """Link prepared data sets into a folder that can be written to: the library locks files beside what it reads.
-
-    Parameters
-    ----------
-    prepared : Path
-        The data sets of a hub cache, mounted read-only; nothing is done where there are none.
-    folder : Path
-        Where the links go.
-    """
+    """Link prepared data sets, mounted read-only, into a folder in which the library can write its locks."""
     for path in sorted(prepared.rglob("*")):
         target = folder / path.relative_to(prepared)
         if path.is_dir():
@@ -174,17 +158,11 @@ def mirror(prepared: Path, folder: Path) -> None:
 
 
 def serve(connection: socket.socket) -> None:
-    """Answer until the host stops or is gone."""
+    """Answer until the host is gone."""
     line, service = Line(connection), Service()
-    line.send({"hello": "energylab-closed", "version": 1})
-    while True:
-        question = line.receive()
-        if question is None:
-            return
-        answer = service.handle(question)
-        line.send(answer)
-        if answer.get("stopped"):
-            return
+    line.send(HELLO)
+    while (question := line.receive()) is not None:
+        line.send(service.handle(question))
 
 
 def main() -> int:

@@ -1,20 +1,29 @@
-"""Ed25519 keys: made once, kept by the owner, known by the hash of their public half."""
+"""Ed25519 keys, and salted commitments: what an owner keeps, and what can be shown of it later.
+
+A commitment is ``sha256(salt ‖ canonical JSON of [name, value])`` with 32 random bytes of salt of its own, so that
+nobody can try likely values. The opening file holds salts and values; its owner shows one entry of it, or none.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import hashlib
+import json
 import os
+import secrets
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from energylab.errors import BundleError, MissingExtraError
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from securesystemslib.signer import CryptoSigner, SSlibKey
 
-EXTRA = "signing and checking bundles needs energylab-portal: pip install energylab-portal"
+from energylab.errors import BundleError
+from energylab.record import canonical_json
 
 
 @dataclass(frozen=True)
@@ -36,36 +45,38 @@ class PrivateKey:
 
 
 def make(path: str | os.PathLike) -> PrivateKey:
-    """Make a key pair and write its private half, readable by its owner alone.
-
-    Parameters
-    ----------
-    path : path
-        File to write; never overwritten.
-
-    Returns
-    -------
-    PrivateKey
+    """Make a key pair; its private half is written to `path` for its owner alone, never over another file.
 
     Raises
     ------
     BundleError
         If the file exists or cannot be written.
     """
-    ed25519, serialization = _cryptography()
     made = ed25519.Ed25519PrivateKey.generate()
-    pem = made.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    write_private(path, made.private_bytes(*form))
+    return _private(made)
+
+
+def write_private(path: str | os.PathLike, data: bytes) -> Path:
+    """Write a file that its owner alone may read; never over another.
+
+    Raises
+    ------
+    BundleError
+        If it exists or cannot be written.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
     except FileExistsError:
-        raise BundleError(f"{path} exists; a key is never overwritten: name another file") from None
+        raise BundleError(f"{path} exists and is never overwritten: name another") from None
     except OSError as error:
-        raise BundleError(f"cannot write the key {path}: {error.strerror}") from error
-    return _private(made)
+        raise BundleError(f"cannot write {path}: {error.strerror}") from error
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return Path(path)
 
 
 def load(path: str | os.PathLike) -> PrivateKey:
@@ -76,14 +87,14 @@ def load(path: str | os.PathLike) -> PrivateKey:
     BundleError
         If it cannot be read, is no Ed25519 key, or others may read it.
     """
-    ed25519, serialization = _cryptography()
     try:
         with Path(path).open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             pem = file.read(10_000)
     except OSError as error:
-        fix = "`energylab-portal sealed key` makes one"
-        raise BundleError(f"cannot read the key {path}: {error.strerror}; {fix}") from error
+        raise BundleError(
+            f"cannot read the key {path}: {error.strerror}; `energylab-portal sealed key` makes one"
+        ) from error
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise BundleError(f"others may read the key {path}; run `chmod 600 {path}`")
     try:
@@ -95,13 +106,14 @@ def load(path: str | os.PathLike) -> PrivateKey:
     return _private(loaded)
 
 
-def key_id(public: str) -> str:
-    """Return the id of a public key: sha256 (hex) of its 32 raw bytes.
+def _private(key: ed25519.Ed25519PrivateKey) -> PrivateKey:
+    raw = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    public = base64.b64encode(raw).decode()
+    return PrivateKey(key_id(public), public, CryptoSigner(key, public_key(key_id(public), public)))
 
-    Parameters
-    ----------
-    public : str
-        The raw public key in base64.
+
+def key_id(public: str) -> str:
+    """Return the id of a public key in base64: sha256 (hex) of its 32 raw bytes.
 
     Raises
     ------
@@ -111,50 +123,84 @@ def key_id(public: str) -> str:
     return hashlib.sha256(_raw(public)).hexdigest()
 
 
-def public_key(identity: str, keys: Mapping[str, str]) -> Any | None:
-    """Return the enrolled key of that id in securesystemslib's form; None where it is not enrolled.
+def public_key(identity: str, public: str) -> SSlibKey:
+    """Return a public key in securesystemslib's form.
 
     Raises
     ------
     BundleError
-        If an enrolled key does not have the id it is enrolled under.
+        If it does not have the id it is kept under.
     """
-    if identity not in keys:
-        return None
-    if key_id(keys[identity]) != identity:
-        raise BundleError(f"the key enrolled as {identity} has another id: {key_id(keys[identity])}")
-    try:
-        from securesystemslib.signer import SSlibKey
-    except ImportError as error:
-        raise MissingExtraError(EXTRA) from error
-    return SSlibKey(identity, "ed25519", "ed25519", {"public": _raw(keys[identity]).hex()})
+    if key_id(public) != identity:
+        raise BundleError(f"the key kept as {identity} has another id: {key_id(public)}")
+    return SSlibKey(identity, "ed25519", "ed25519", {"public": _raw(public).hex()})
+
+
+def read_public(text: str) -> dict[str, str]:
+    """Return id and public key, given as base64 or as the name of a file that holds it."""
+    path = Path(text)
+    public = path.read_text(encoding="utf-8").strip() if len(text) < 200 and path.is_file() else text.strip()
+    return {key_id(public): public}
 
 
 def _raw(public: str) -> bytes:
     try:
         raw = base64.b64decode(public, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise BundleError(f"public key {public[:60]!r} is not base64: {error}") from None
+    except (binascii.Error, ValueError):
+        raw = b""
     if len(raw) != 32:
-        raise BundleError(f"public key {public[:60]!r} has {len(raw)} bytes; an Ed25519 key has 32")
+        raise BundleError(
+            f"public key {public[:60]!r} is not the base64 of 32 raw bytes (Ed25519); its owner gets it from "
+            "`energylab-portal sealed key`"
+        )
     return raw
 
 
-def _private(key: Any) -> PrivateKey:
-    _, serialization = _cryptography()
-    raw = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-    identity = hashlib.sha256(raw).hexdigest()
-    from securesystemslib.signer import CryptoSigner, SSlibKey
+def commit(private: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+    """Commit to every private value.
 
-    half = SSlibKey(identity, "ed25519", "ed25519", {"public": raw.hex()})
-    return PrivateKey(identity, base64.b64encode(raw).decode(), CryptoSigner(key, half))
+    Parameters
+    ----------
+    private : mapping
+        Name to value; values as JSON holds them.
+
+    Returns
+    -------
+    commitments : dict of str to str
+        Name to hex digest: public.
+    opening : dict of str to dict
+        Name to ``{"salt": hex, "value": …}``: the owner's.
+    """
+    opening = {name: {"salt": secrets.token_hex(32), "value": value} for name, value in private.items()}
+    return {name: commitment(name, entry) for name, entry in opening.items()}, opening
 
 
-def _cryptography() -> tuple[Any, Any]:
-    try:
-        import securesystemslib.signer  # noqa: F401 - both or neither
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric import ed25519
-    except ImportError as error:
-        raise MissingExtraError(EXTRA) from error
-    return ed25519, serialization
+def commitment(name: str, entry: Mapping[str, Any]) -> str:
+    """Return the commitment that one entry of an opening opens."""
+    return hashlib.sha256(bytes.fromhex(entry["salt"]) + canonical_json([name, entry["value"]])).hexdigest()
+
+
+def write_opening(opening: Mapping[str, Any], path: Path) -> Path:
+    """Write an opening file, readable by its owner alone."""
+    return write_private(path, json.dumps(opening, indent=1, ensure_ascii=False).encode())
+
+
+def check_opening(commitments: Mapping[str, str], opening: Any) -> dict[str, bool]:
+    """Return, for every entry shown, whether it is what was committed to.
+
+    Raises
+    ------
+    BundleError
+        If an entry has no salt and value, or names nothing that was committed to.
+    """
+    if not isinstance(opening, dict):
+        raise BundleError("it is not an opening: it holds no names")
+    found = {}
+    for name, entry in opening.items():
+        if name not in commitments:
+            raise BundleError(f"nothing was committed to as {name!r}; committed: {', '.join(sorted(commitments))}")
+        try:
+            found[name] = secrets.compare_digest(commitment(name, entry), commitments[name])
+        except (ValueError, TypeError, KeyError):
+            raise BundleError(f"the opening of {name!r} needs a salt in hex and a value") from None
+    return found

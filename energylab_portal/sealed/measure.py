@@ -1,16 +1,10 @@
-"""One sealed session: what works is in the container, what measures is here. What it leaves is not yet for others.
-
-A closed model's owner makes a bundle of it (`energylab_portal.sealed.run`); an operator who lets an open model bring
-its own code keeps the whole record.
-"""
+"""One sealed session: what works is in the container, what measures is here. What it leaves is not yet for others."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from energylab.errors import MeterError, ParameterError
@@ -20,11 +14,12 @@ from energylab.meters.estimate import EstimateMeter, PowerModel
 from energylab.parameters import Parameters
 from energylab.protocol.session import Session
 from energylab.record import Record
-from energylab.tasks import is_path
+from energylab_portal.sealed import derive
 from energylab_portal.sealed.container import Container, Plan
-from energylab_portal.sealed.remote import RemoteSubject, host_knows
-from energylab_portal.sealed.statement import Attested, ClosedRun, Image, Seal, Timeline, Weights, WindowReadings
-from energylab_portal.sealed.watch import WatchedMeter, timeline, watched, window_readings
+from energylab_portal.sealed.derive import Known
+from energylab_portal.sealed.remote import RemoteSubject
+from energylab_portal.sealed.statement import Image, Seal, Timeline, Weights
+from energylab_portal.sealed.watch import WatchedMeter, watched
 from energylab_portal.sealed.weights import survey
 
 #: Meters that see the container's work from outside it.
@@ -35,17 +30,17 @@ Watch = Callable[..., tuple[WatchedMeter, ...]]
 
 
 @dataclass(frozen=True)
-class Sealed:
+class Measured:
     """What a sealed session leaves.
 
     Attributes
     ----------
     record : Record
         Whole, valid or not.
-    answers : dict of int to str
-        The outputs, by query.
-    results : tuple of str
-        Files the work left in its results folder.
+    session : Session
+        With the readings behind the record, and the outputs by query.
+    known : Known
+        Task and data as the host knows them.
     started_utc : datetime
     weights : Weights
         The model's files as the host sees them.
@@ -53,46 +48,24 @@ class Sealed:
         sha256 of the weight files, by path.
     image : Image
     seal : Seal
-    data_checked_by : str
-        ``host`` where it has the task, else ``container``.
-    readings : tuple of WindowReadings
     timelines : tuple of Timeline
     """
 
     record: Record
-    answers: Mapping[int, str]
-    results: tuple[str, ...]
+    session: Session
+    known: Known
     started_utc: datetime
     weights: Weights
     hashes: Mapping[str, str]
     image: Image
     seal: Seal
-    data_checked_by: str
-    readings: tuple[WindowReadings, ...]
     timelines: tuple[Timeline, ...]
-
-    def run(self, record: Record, commitments: Mapping[str, str], attested: Attested) -> ClosedRun:
-        """Return the session as what is checked, and signed where it is for others."""
-        return ClosedRun(
-            run_id=secrets.token_hex(32),
-            started_utc=self.started_utc,
-            finished_utc=datetime.now(UTC),
-            record=record,
-            readings=self.readings,
-            timelines=self.timelines,
-            image=self.image,
-            seal=self.seal,
-            data_checked_by=self.data_checked_by,
-            weights=self.weights,
-            commitments=dict(commitments),
-            attestations=attested,
-        )
 
 
 def measure(
-    parameters: Parameters, plan: Plan, results: Path, named: Mapping[str, Any], *,
-    container: Any = None, instruments: Instruments | None = None, watch: Watch = watched,
-) -> Sealed:  # fmt: skip
+    parameters: Parameters, plan: Plan, named: Mapping[str, Any], *, container: Any = None,
+    instruments: Instruments | None = None, watch: Watch = watched,
+) -> Measured:  # fmt: skip
     """Measure the model in a plan's folder in a sealed container, from outside.
 
     Parameters
@@ -101,16 +74,10 @@ def measure(
         As for any session; what they say of the model is what the record says, the work gets the plan's folder.
     plan : Plan
         The container.
-    results : Path
-        Where the plain files go that the work leaves.
     named : mapping
         Facts of the model that the host knows better than the container: ``name``, ``source`` …
     container, instruments, watch : optional
-        Stand-ins, for tests; see `energylab_portal.sealed.run.run`.
-
-    Returns
-    -------
-    Sealed
+        Stand-ins, for tests.
 
     Raises
     ------
@@ -119,50 +86,45 @@ def measure(
     ParameterError, MeterError
         If something is asked for that cannot be seen from outside.
     """
-    check(parameters)
+    known = check(parameters)
     weights, hashes = survey(plan.model)
     container = container or Container(plan)
     instruments = _instruments(parameters, container, instruments, watch)
-    started = datetime.now(UTC)
-    subject = RemoteSubject(_inside(parameters), container.start, host_knows(parameters))
+    clock = instruments.scored[0].clock
+    began_s = clock.now()
+    subject = RemoteSubject(_inside(parameters), container.start, known)
     try:
-        record, session = _measured(subject, parameters, instruments)
-        left = container.fetch_results(results)
+        record, session = _session(subject, parameters, instruments)
     finally:
         container.remove()
-    readings = window_readings(session.edges, instruments.scored, session.origin_s)
-    return Sealed(
-        record=_as_the_host_knows(record, subject, named),
-        answers=session.answers,
-        results=tuple(left),
-        started_utc=started,
+    model = record.model.model_copy(update=dict(named))
+    host = record.host.model_copy(update=subject.software)
+    return Measured(
+        record=record.model_copy(update={"model": model, "host": host}),
+        session=session,
+        known=known,
+        started_utc=datetime.now(UTC) - timedelta(seconds=clock.now() - began_s),
         weights=weights,
         hashes=hashes,
         image=container.image,
         seal=container.seal,
-        data_checked_by="host" if subject.expected is not None else "container",
-        readings=readings,
-        timelines=tuple(timeline(meter, readings, session.origin_s) for meter in instruments.scored),
+        timelines=tuple(meter.timeline(session.origin_s) for meter in instruments.scored),
     )
 
 
-def check(parameters: Parameters) -> None:
-    """Refuse what no sealed session can do.
+def check(parameters: Parameters) -> Known:
+    """Refuse what no sealed session can do; return what the host knows of the task.
 
     Raises
     ------
-    ParameterError
+    EnergylabError
         Says what, and what to do.
     """
-    if is_path(parameters.task):
-        raise ParameterError(
-            f"task {parameters.task!r} is a file of the host; bring a task of your own in an image built on "
-            "the runner (energylab_portal/docs/sealed.md)"
-        )
-    if parameters.precision_target is not None:
-        raise ParameterError("a sealed run measures all of its runs: leave precision_target out")
-    if parameters.star_probability is not None:
-        raise ParameterError("a sealed run measures all of its runs: leave star_probability and peers out")
+    if parameters.protocol != "steady":
+        raise ParameterError(f"a sealed run measures by steady, not by protocol={parameters.protocol!r}: leave it out")
+    if parameters.precision_target is not None or parameters.star_probability is not None:
+        raise ParameterError("a sealed run measures all of its runs: leave precision_target and star_probability out")
+    return derive.known({name: getattr(parameters, name) for name in derive.SHOWN}, parameters.params)
 
 
 def _inside(parameters: Parameters) -> Parameters:
@@ -171,12 +133,7 @@ def _inside(parameters: Parameters) -> Parameters:
     return parameters.model_copy(update={**mounted, "params": None, "output_folder": None, "record": None})
 
 
-def _as_the_host_knows(record: Record, subject: RemoteSubject, named: Mapping[str, Any]) -> Record:
-    model = record.model.model_copy(update=dict(named))
-    return record.model_copy(update={"model": model, "host": record.host.model_copy(update=subject.software)})
-
-
-def _measured(subject: RemoteSubject, parameters: Parameters, instruments: Instruments) -> tuple[Record, Session]:
+def _session(subject: RemoteSubject, parameters: Parameters, instruments: Instruments) -> tuple[Record, Session]:
     """Run the session; a rule that the container broke outweighs whatever the session made of it."""
     try:
         measured = measure_subject(subject, parameters, instruments, instruments.scored[0].clock)

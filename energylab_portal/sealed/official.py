@@ -1,24 +1,25 @@
-"""The images and data that an operator knows: listed in ``params/closed/official.yaml``, or computed here."""
+"""The images and data that count: a list signed by whoever vouches for them.
+
+An image that is built twice differs in its digest, so images are not reproduced but vouched for: an operator builds
+or checks one, lists its digest, and signs the list. Who trusts the operator's key trusts the image.
+"""
 
 from __future__ import annotations
 
-import functools
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from energylab.errors import BundleError, EnergylabError
-from energylab.parameters import Parameters
-from energylab.paths import params_root
-from energylab.record import DataFacts
-from energylab_portal.sealed.statement import Image, ImageDigest, Sha256
+from energylab.errors import BundleError
+from energylab.record import canonical_json
+from energylab_portal.sealed import bundle as bundles
+from energylab_portal.sealed.checks import Check
+from energylab_portal.sealed.derive import Known
+from energylab_portal.sealed.keys import PrivateKey
+from energylab_portal.sealed.statement import ClosedRun, Image, ImageDigest, Sha256, Text
 
-#: Most rows of sample or synthetic data that are made to compare a digest.
-MOST_COMPUTED = 2_000
-
-FILE = Path("closed") / "official.yaml"
+KIND = "urn:energylab:official:1"
 
 
 class _Listed(BaseModel):
@@ -26,118 +27,94 @@ class _Listed(BaseModel):
 
 
 class OfficialImage(_Listed):
-    """One image an operator trusts to do the work it is asked for."""
+    """One image that is trusted to do the work it is asked for, and the environment that is shared with it."""
 
-    name: str
+    name: Text
     digest: ImageDigest
     layers: tuple[ImageDigest, ...]
-    environment_digest: Sha256 | None = None  # None: any environment, or the image's own
+    environment_digest: Sha256 | None = None  # None: the image's own
 
 
 class OfficialData(_Listed):
     """The first rows of a published data set."""
 
-    task: str
+    task: Text
     samples: int
     digest: Sha256
 
 
-class _File(_Listed):
+class Official(_Listed):
+    """What counts, and who says so."""
+
     images: tuple[OfficialImage, ...] = ()
     data: tuple[OfficialData, ...] = ()
+    key_id: str = "nobody"
 
+    def image(self, image: Image) -> Check:
+        """Return whether an image is listed."""
+        for one in self.images:
+            if one.digest != image.digest:
+                continue
+            if (one.layers, one.environment_digest) != (image.layers, image.environment_digest):
+                return Check("image", False, f"it has the digest of {one.name}, but other layers or packages")
+            return Check("image", True, f"{one.name}, listed by key {self.key_id[:16]}…")
+        words = f"{image.digest[:19]}… is none of the {len(self.images)} images listed by key {self.key_id[:16]}…"
+        return Check("image", False, words)
 
-@dataclass(frozen=True)
-class Official:
-    """What is official here.
-
-    Attributes
-    ----------
-    images : tuple of OfficialImage
-    data : tuple of OfficialData
-    params : str or None
-        Where tasks and sample data lie, for digests that are computed.
-    """
-
-    images: tuple[OfficialImage, ...] = ()
-    data: tuple[OfficialData, ...] = field(default=())
-    params: str | None = None
-
-    def image(self, image: Image) -> tuple[bool | None, str]:
-        """Return whether an image is official, and why, in words; None for one that is built on an official image."""
-        for listed in self.images:
-            if listed.digest == image.digest:
-                if listed.layers != image.layers:
-                    return False, f"the image has the digest of {listed.name}, but other layers"
-                if listed.environment_digest not in (None, image.environment_digest):
-                    return (
-                        False,
-                        f"the image is {listed.name}, but the Python environment shared with it is another one",
-                    )
-                return True, f"the image is the official {listed.name}"
-        for listed in self.images:
-            if image.layers[: len(listed.layers)] == listed.layers:
-                own = len(image.layers) - len(listed.layers)
-                return None, f"a plug-in image: the official {listed.name} with {own} layer(s) of the owner's on top"
-        return False, f"image {image.digest[:19]}… is none of the {len(self.images)} official ones"
-
-    def rows(self, task: str, data: DataFacts, seed: int) -> tuple[bool | None, str]:
-        """Return whether data are the first rows of a task's, by digest and name, and why, in words."""
-        source, samples, digest = data.source, data.queries, data.digest
+    def rows(self, run: ClosedRun, known: Known) -> Check:
+        """Return whether the queries are the first rows of the task's data."""
+        name, count, source = known.facts.name, known.data.queries, known.data.source
+        digest = known.data.digest
         if source == "hub":
-            listed = [one for one in self.data if one.task == task and one.samples == samples]
+            listed = [one.digest for one in self.data if (one.task, one.samples) == (name, count)]
             if not listed:
-                return None, f"no digest of the first {samples} published rows of {task} is listed here"
-            same = listed[0].digest == digest
-            return same, f"the rows are {'' if same else 'not '}the first {samples} published ones of {task}"
-        if samples > MOST_COMPUTED:
-            return None, f"{samples} {source} rows are more than the {MOST_COMPUTED} that are made here to compare"
-        try:
-            known = _computed(task, source, samples, seed, self.params)
-        except EnergylabError as error:
-            return None, f"the {source} rows of {task} cannot be made here: {str(error)[:120]}"
-        if known.digest == digest and (data.name, data.licence) != (known.name, known.licence):
-            return False, f"the rows are {known.name}'s, and are said to be {str(data.name)[:60]}'s"
-        same = known.digest == digest
-        return same, f"the rows are {'' if same else 'not '}the first {samples} {source} ones of {task}"
+                return Check("data", None, f"no digest of the first {count} published rows of {name} is listed here")
+            digest = listed[0]
+        same = digest == run.data_digest
+        return Check("data", same, f"the rows are {'' if same else 'not '}the first {count} {source} ones of {name}")
 
 
-@functools.lru_cache(maxsize=64)
-def _computed(task: str, source: str, samples: int, seed: int, params: str | None) -> DataFacts:
-    from energylab import tasks
-
-    values = {"task": task, "data_source": source, "samples": samples, "seed": seed, "params": params}
-    _, data = tasks.load_task(Parameters.check(values)).load_rows()
-    return data
+def entry(image: Image, name: str) -> OfficialImage:
+    """Return the entry that lists an image."""
+    return OfficialImage(
+        name=name, digest=image.digest, layers=image.layers, environment_digest=image.environment_digest
+    )
 
 
-def load(params: str | Path | None = None) -> Official:
-    """Read what is official, by the rule that finds ``params/``; nothing is, where there is no file.
+def sign(listed: Official, key: PrivateKey) -> bytes:
+    """Return the list as a file, signed."""
+    content: dict[str, Any] = {"kind": KIND, **listed.model_dump(mode="json", exclude={"key_id"})}
+    return bundles.sign(canonical_json(content), key)
+
+
+def load(path: Path, keys: dict[str, str]) -> Official:
+    """Read a signed list.
+
+    Parameters
+    ----------
+    path : Path
+    keys : dict of str to str
+        Ids and public keys of those who are trusted to list.
 
     Raises
     ------
     BundleError
-        If the file is not what it must be.
+        If it cannot be read, or none of these keys signed it.
     """
-    root = params_root(params)
-    file = root / FILE
-    if not file.is_file():
-        return Official(params=str(root))
+    return read(path, keys)
+
+
+def read(path: Path, keys: dict[str, str] | None = None) -> Official:
+    """Read a list; without `keys` whoever signed it: for one who looks at it and signs it again."""
     try:
-        listed = _File.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise BundleError(f"{file}: {str(error)[:500]}") from None
-    return Official(listed.images, listed.data, str(root))
-
-
-def lines_for(image: str) -> str:
-    """Return the lines by which an image on this machine is listed."""
-    from energylab_portal.sealed.container import Container, Plan
-
-    container = Container(Plan(image, Path()))
-    container.describe()
-    found = container.image
-    entry = {"name": image, "digest": found.digest, "layers": list(found.layers)}
-    if found.environment_digest:
-        entry["environment_digest"] = found.environment_digest
-    return yaml.safe_dump({"images": [entry]}, sort_keys=False, width=200).strip()
+        sealed = bundles.read(bundles.read_file(path))
+        if keys is not None and not bundles.signature_holds(sealed, keys):
+            raise BundleError(f"key {sealed.key_id[:16]}… is named as its signer, which is not the one that is trusted")
+        content = bundles.parse(sealed.payload, "the list")
+        if not isinstance(content, dict) or content.pop("kind", None) != KIND:
+            raise BundleError("it is no list of official images and data")
+        return Official.model_validate_json(canonical_json({**content, "key_id": sealed.key_id}))
+    except ValidationError as error:
+        raise BundleError(f"{path}: {str(error)[:300]}") from None
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}") from None

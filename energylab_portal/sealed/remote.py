@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from energylab import tasks
 from energylab.errors import EnergylabError, SealError
 from energylab.parameters import Parameters
 from energylab.protocol.workload import Batch, Workload
 from energylab.record import DataFacts, DeviceFacts, ModelFacts, Quality, TaskFacts
 from energylab.tasks.base import Tokens
+from energylab_portal.sealed.derive import Known
 from energylab_portal.sealed.lines import Questions
 
 Name = Annotated[str, StringConstraints(max_length=100)]
@@ -207,16 +207,14 @@ class RemoteSubject:
         As inside the container.
     start : callable
         Starts the container and returns the line to it; called after the first idle level.
-    expected : DataFacts or None
-        The data as the host loaded it; None where only the container has the task (a plug-in).
+    known : Known
+        Task and data as the host knows them.
     """
 
-    def __init__(
-        self, parameters: Parameters, start: Callable[[], Questions], expected: tuple[DataFacts, TaskFacts] | None
-    ) -> None:
+    def __init__(self, parameters: Parameters, start: Callable[[], Questions], known: Known) -> None:
         self._parameters = parameters
         self._start = start
-        self.expected = expected
+        self.known = known
         self.phases: tuple[str, ...] = ()
         self.questions: Questions | None = None
 
@@ -233,24 +231,22 @@ class RemoteSubject:
         loaded: Loaded = asked(self.questions, Loaded, "load", **facts)
         self._compare(loaded, devices)
         self.model, self.data, self.phases = loaded.model, loaded.data, loaded.phases
-        self._settings = loaded.settings
         self.software = {"packages": loaded.packages, "python": loaded.python, "container": True}
         return RemoteWorkload(self.questions, loaded, self.data.queries)
 
     def _compare(self, loaded: Loaded, devices: Sequence[DeviceFacts]) -> None:
-        if loaded.data.queries != self._parameters.samples:
+        told, ours = loaded.data, self.known.data
+        if told.queries != self._parameters.samples:
+            raise SealError(f"the container holds {told.queries} queries, {self._parameters.samples} were asked for")
+        if ours.digest is not None and told.digest != ours.digest:
             raise SealError(
-                f"the container holds {loaded.data.queries} queries, {self._parameters.samples} were asked for"
+                f"the container's data is not the host's: digest {str(told.digest)[:12]}…, not {ours.digest[:12]}…; "
+                "rebuild the image, or mount the same data"
             )
-        if self.expected is not None and loaded.data.digest != self.expected[0].digest:
+        if loaded.settings != json.loads(json.dumps(self.known.facts.settings)):
             raise SealError(
-                f"the container's data is not the host's: digest {loaded.data.digest[:12]}…, not "
-                f"{self.expected[0].digest[:12]}…; rebuild the image, or mount the same data"
-            )
-        if self.expected is not None and loaded.settings != json.loads(json.dumps(self.expected[1].settings)):
-            raise SealError(
-                f"the image holds another version of task {self._parameters.task!r}: {loaded.settings}, here "
-                f"{self.expected[1].settings}; build the image again with docker/setup.sh"
+                f"the image holds another version of task {self._parameters.task!r}; build it again with "
+                "docker/setup.sh"
             )
         seen = {uuid.lower().removeprefix("gpu-") for uuid in loaded.boards}
         metered = {str(device.uuid).lower().removeprefix("gpu-") for device in devices if device.type == "cuda"}
@@ -258,10 +254,8 @@ class RemoteSubject:
             raise SealError(f"the container computes on {sorted(seen)}, the meter watches {sorted(metered)}")
 
     def task_facts(self) -> TaskFacts:
-        """Describe the task: in the host's words where it knows the task, else in the container's."""
-        if self.expected is not None:
-            return self.expected[1]
-        return TaskFacts(name=self._parameters.task, version="plug-in", settings=self._settings)
+        """Describe the task, in the host's words."""
+        return self.known.facts
 
     def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
         """Have the answers scored in the container."""
@@ -271,19 +265,3 @@ class RemoteSubject:
     def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
         """Return what the task adds to the record; `score` has asked for it."""
         return self._scored.extra
-
-
-def host_knows(parameters: Parameters) -> tuple[DataFacts, TaskFacts] | None:
-    """Load the data on the host, by the host's own task, to compare; None where the host has no such task."""
-    if parameters.task not in tasks.task_names(parameters.params):
-        return None
-    task = tasks.load_task(parameters)
-    _, data = task.load_rows()
-    facts = TaskFacts(
-        name=task.settings.name,
-        version=task.settings.version,
-        settings={**task.resolved_settings(), "runs": parameters.runs},
-        overridden=task.overridden(),
-        files=tasks.foreign_files(parameters.task, type(task), parameters.params),
-    )
-    return data, facts

@@ -1,4 +1,7 @@
-"""What is signed: an in-toto statement on one sealed run, as frozen models.
+"""What is signed: an in-toto statement on one sealed run. Every field that leaves the owner's machine stands here.
+
+Each fact is stated once: a window holds its readings, not its energy; settings, ids, bounds, sizes and names that
+follow from other facts are derived by whoever reads it (`energylab_portal.sealed.derive`).
 
 References
 ----------
@@ -8,18 +11,17 @@ in-toto Statement v1, https://github.com/in-toto/attestation/blob/main/spec/v1/s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from energylab.errors import BundleError
-from energylab.record import Record, canonical_json
-from energylab_portal.sealed.strict import parse
+from energylab.record import DeviceFacts, DeviceState, HostFacts, IdleLevel, MeterFacts, WarmUp, canonical_json
+from energylab_portal.sealed.bundle import parse
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = "urn:energylab:closed-run:1"
+PREDICATE_TYPE = "urn:energylab:sealed-run:2"
 
 #: Version of the three sentences below; a bundle names the one its submitter agreed to.
 ATTESTATION_VERSION = "1"
@@ -29,10 +31,17 @@ ATTESTATIONS = {
     "representative": "The model measured is the production model, in the precision and quantisation it is served in.",
 }
 
+#: Everything that is committed to, by name.
+COMMITTED = frozenset(("model", "parameters", "extra", "quality", "messages", "outputs", "weights"))
+
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 ImageDigest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Text = Annotated[str, StringConstraints(max_length=200)]
+Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9@_.+-]{1,60}$")]
+Alias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{2,59}$")]
 Count = Annotated[int, Field(ge=0, le=2**60)]
+Phase = Literal["preprocess", "forward", "prefill", "generate", "call"]
+Covariates = dict[Word, Annotated[tuple[float, ...], Field(max_length=100_000)]]
 
 
 class _Part(BaseModel):
@@ -46,42 +55,60 @@ class Point(_Part):
     energy_j: float
 
 
-class WindowReadings(_Part):
-    """The two readings of one meter around one window; None in place of one that failed."""
+class Edges(_Part):
+    """What one scored meter read around one window; None in place of a reading that failed."""
 
-    window: Annotated[int, Field(ge=0)]
-    device: Text
     start: Point | None
     stop: Point | None
+    bound_j: float | None  # as the session saw its edges; clamped to what the meter can mean
+    max_power_w: float | None
 
 
-class Sample(_Part):
-    """The counter between windows' edges, and what the device said of itself; None where it says nothing."""
+class SealedWindow(_Part):
+    """One window: what was asked, how often, and the readings around it, one pair a scored meter."""
 
-    time_s: float
-    energy_j: float
-    power_w: float | None = None  # of a sensor of its own
-    temperature_c: float | None = None
-    sm_clock_mhz: float | None = None
+    run: Annotated[int, Field(ge=0, lt=200)]
+    phase: Phase
+    block: Count
+    attempt: Count
+    queries: Annotated[tuple[Count, ...], Field(max_length=100_000)]
+    replications: Count
+    edges: Annotated[tuple[Edges, ...], Field(max_length=64)]
+    input_tokens: Count | None
+    output_tokens: Count | None
+    states: Annotated[tuple[DeviceState, ...], Field(max_length=64)]
+    failed: Count  # queries that raised; what they said stays with the owner
+    reasons: Annotated[tuple[Word, ...], Field(max_length=30)]  # empty where the window counts
+    marks: Annotated[tuple[Word, ...], Field(max_length=30)]
+
+
+class Score(_Part):
+    """How good the answers were."""
+
+    metric: Word
+    value: float | None
+    queries: Count
 
 
 class Timeline(_Part):
-    """One scored meter over the whole session, sampled from outside the container."""
+    """One scored meter over the whole session, sampled from outside the container, one column a quantity."""
 
     device: Text
-    meter: Text
+    meter: Word
     period_s: Annotated[float, Field(gt=0)]
-    samples: tuple[Sample, ...]
+    time_s: tuple[float, ...]
+    energy_j: tuple[float, ...]
+    power_w: tuple[float | None, ...]  # of a sensor of its own; empty where the device has none
 
 
 class Image(_Part):
     """The image that ran, as the Docker daemon names it, and the Python environment in it."""
 
     digest: ImageDigest
-    layers: tuple[ImageDigest, ...]
+    layers: Annotated[tuple[ImageDigest, ...], Field(max_length=200)]
     environment: Literal["installed", "shared"]
     environment_digest: Sha256 | None  # of the shared environment's files, as their packages list them
-    docker: Text
+    docker: Word
 
 
 class Seal(_Part):
@@ -104,90 +131,79 @@ class Weights(_Part):
 
     files: Count
     bytes: Count
-    elements: dict[Text, Count]  # stored type -> number of weights, from the headers of safetensors files
-    experts: bool  # whether the configuration names experts, of which only some work on a token
+    elements: dict[Word, Count]  # stored type -> number of values, from the headers of safetensors files
+    packed_bits: Annotated[int, Field(ge=1, le=8)] | None = None  # of one weight, where integers hold several
+    expert_elements: Count = 0  # of tensors that belong to experts …
+    experts: Count = 0  # … of which there are so many a layer …
+    experts_used: Count = 0  # … and so many work on one token
 
 
 class Attested(_Part):
     """What the submitter attests: the version of the sentences, and each of them."""
 
-    version: Text
+    version: Word
     public: bool
     integrity: bool
     representative: bool
-
-    def as_dict(self) -> dict[str, bool]:
-        """Return the three by name."""
-        return {name: getattr(self, name) for name in ATTESTATIONS}
 
 
 class ClosedRun(_Part):
     """The predicate: everything public of one sealed run."""
 
-    schema_version: Literal[1] = 1
-    run_id: Sha256
+    schema_version: Literal[2] = 2
     started_utc: datetime
     finished_utc: datetime
-    record: Record
-    readings: tuple[WindowReadings, ...]
-    timelines: tuple[Timeline, ...]
+    created_utc: datetime
+    energylab_version: Word
+    name: Alias
+    parameters: dict[Word, Text | int | float | bool | None]
+    task_version: Word
+    protocol_version: Word
+    data_digest: Sha256
+    covariates: Covariates
+    truncated: tuple[Count | None, Count | None]  # queries, tokens
+    attention: Word | None
+    devices: Annotated[tuple[DeviceFacts, ...], Field(min_length=1, max_length=64)]
+    meters: Annotated[tuple[MeterFacts, ...], Field(min_length=1, max_length=64)]
+    host: HostFacts
+    idle: Annotated[tuple[IdleLevel, ...], Field(max_length=3)]
+    warm_up: WarmUp
+    windows: Annotated[tuple[SealedWindow, ...], Field(min_length=1, max_length=50_000)]
+    scores: Annotated[tuple[Score, ...], Field(max_length=30)]
+    timelines: Annotated[tuple[Timeline, ...], Field(max_length=64)]
     image: Image
     seal: Seal
-    data_checked_by: Literal["host", "container"]
     weights: Weights
-    commitments: dict[Text, Sha256]
+    commitments: dict[Word, Sha256]
     attestations: Attested
 
-
-def subjects(predicate: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what the statement is about, each part by its digest.
-
-    Parameters
-    ----------
-    predicate : mapping
-        As it is written: a later version of the schema, which knows more fields, finds the same digests.
-    """
-    parts = {name: _sha(predicate[name]) for name in ("record", "readings", "timelines", "commitments")}
-    parts["data"] = predicate["record"]["data"]["digest"]
-    parts["image"] = predicate["image"]["digest"].removeprefix("sha256:")
-    return [{"digest": {"sha256": value}, "name": name} for name, value in parts.items()]
-
-
-def measurement_id(readings: Sequence[WindowReadings]) -> str:
-    """Return the id of a measurement, made of all its readings: signed anew, it stays the same measurement."""
-    return _sha([one.model_dump(mode="json") for one in readings])[:32]
-
-
-def _sha(value: Any) -> str:
-    return hashlib.sha256(canonical_json(value)).hexdigest()
+    @property
+    def measurement_id(self) -> str:
+        """The id of the measurement, made of all its readings: signed anew, it stays the same measurement."""
+        edges = [[edge.model_dump(include={"start", "stop"}) for edge in window.edges] for window in self.windows]
+        return hashlib.sha256(canonical_json(edges)).hexdigest()[:32]
 
 
 def write(run: ClosedRun) -> bytes:
     """Return the statement as the bytes that are signed."""
     predicate = run.model_dump(mode="json")
-    return canonical_json(
-        {
-            "_type": STATEMENT_TYPE,
-            "subject": subjects(predicate),
-            "predicateType": PREDICATE_TYPE,
-            "predicate": predicate,
-        }
-    )
+    return canonical_json({
+        "_type": STATEMENT_TYPE, "subject": _subject(predicate), "predicateType": PREDICATE_TYPE,
+        "predicate": predicate,
+    })  # fmt: skip
 
 
-def read(payload: bytes) -> tuple[ClosedRun, list[str]]:
+def _subject(predicate: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"name": "run", "digest": {"sha256": hashlib.sha256(canonical_json(predicate)).hexdigest()}}]
+
+
+def read(payload: bytes) -> ClosedRun:
     """Read a statement.
-
-    Returns
-    -------
-    run : ClosedRun
-    broken : list of str
-        Subjects whose digest is not that of what the statement holds; empty when all are.
 
     Raises
     ------
     BundleError
-        If it is no statement on a closed run, or not what its schema says.
+        If it is no statement on a sealed run, or not what its schema says.
     """
     content = parse(payload, "the statement")
     if not isinstance(content, dict) or content.keys() != {"_type", "subject", "predicateType", "predicate"}:
@@ -202,7 +218,6 @@ def read(payload: bytes) -> tuple[ClosedRun, list[str]]:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the predicate"
         raise BundleError(f"{where[:120]}: {first['msg'][:200]}") from None
-    stated = content["subject"] if isinstance(content["subject"], list) else []
-    found = subjects(content["predicate"])
-    broken = [part["name"] for part in found if part not in stated]
-    return run, broken if len(stated) == len(found) else broken or ["an unknown part"]
+    if content["subject"] != _subject(content["predicate"]):
+        raise BundleError("the subject is not the digest of what the statement holds")
+    return run

@@ -1,31 +1,60 @@
-"""Whether a bundle can be believed: file, signature, digests, schema, official parts, physics.
+"""Whether a bundle can be believed: file, signature, schema, what is official, and physics.
 
-Importing this needs neither torch nor Docker. Nothing of a bundle is read beyond its envelope before its signature
-holds under an enrolled key.
+Verifying runs nothing and loads nothing of the sender's: a task is looked up by its name among energylab's own,
+parameters and lists are those the verifier names, and no model is ever loaded. Needs neither Docker nor torch.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from energylab.errors import BundleError
-from energylab_portal.sealed import envelope, statement
-from energylab_portal.sealed.checks import all_checks
+from energylab.errors import BundleError, EnergylabError
+from energylab.record import Record
+from energylab_portal.sealed import bundle as bundles
+from energylab_portal.sealed import checks, derive, floors, statement
+from energylab_portal.sealed import keys as key_files
+from energylab_portal.sealed.checks import Check
 from energylab_portal.sealed.official import Official
-from energylab_portal.sealed.official import load as load_official
-from energylab_portal.sealed.verdict import Check, Verdict
 
-__all__ = ["Check", "Verdict", "verify"]
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of a bundle after every check.
+
+    Attributes
+    ----------
+    accepted : bool
+        Whether the key is known and no check failed. A check that could not be decided does not refuse.
+    key_id : str or None
+        sha256 (hex) of the raw public key that signed; None where the file names none.
+    key_known : bool
+        Whether that key is among those given.
+    digest : str or None
+        sha256 (hex) of the signed statement; None where there is none.
+    checks : tuple of Check
+        In the order they were made; the first failure of the file itself ends them.
+    record : Record or None
+        The public record, derived from what was signed; None where it could not be.
+    """
+
+    accepted: bool
+    key_id: str | None
+    key_known: bool
+    digest: str | None
+    checks: tuple[Check, ...]
+    record: Record | None
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that speak against the bundle."""
+        return tuple(check for check in self.checks if check.passed is False)
 
 
 def verify(
-    bundle: Path | bytes,
-    *,
-    keys: Mapping[str, str],
-    official: Official | None = None,
-    seen: Collection[str] = (),
+    bundle: Path | bytes, *, keys: Mapping[str, str], official: Official, params: str | Path | None = None
 ) -> Verdict:
     """Check a bundle; never raises on what the bundle holds.
 
@@ -35,61 +64,82 @@ def verify(
         The bundle file, or its content.
     keys : mapping of str to str
         Enrolled keys: id (sha256 hex of the raw Ed25519 public key) to the raw public key in base64.
-    official : Official, optional
-        Official images and data; those of ``params/closed/official.yaml`` by default.
-    seen : collection of str
-        Digests, run ids and record ids of bundles taken before: a bundle is taken once.
+    official : Official
+        The images and data that are taken.
+    params : path, optional
+        The verifier's own ``params/``; those of the installed package by default, never ones beside the bundle.
 
     Returns
     -------
     Verdict
-        Accepted when the key is known and no check failed. A check that could not be decided does not refuse.
+    """
+    try:
+        sealed = bundles.read(bundle if isinstance(bundle, bytes) else bundles.read_file(bundle))
+    except BundleError as error:
+        return Verdict(False, None, False, None, (Check("file", False, str(error)),), None)
+    digest = hashlib.sha256(sealed.payload).hexdigest()
+    made = [Check("file", True, f"one envelope, one signature; the statement's sha256 is {digest[:16]}…")]
+    holds, key = bundles.signature_holds(sealed, keys), f"key {sealed.key_id[:16]}…"
+    words = {None: f"{key} is not among the keys given; nothing else was read", False: f"{key} did not sign this"}
+    made.append(Check("signature", holds, words.get(holds, f"made by {key}")))
+    if not holds:
+        return Verdict(False, sealed.key_id, holds is not None, digest, tuple(made), None)
+    record = _look(sealed.payload, official, params, made)
+    accepted = all(check.passed is not False for check in made)
+    return Verdict(accepted, sealed.key_id, True, digest, tuple(made), record)
+
+
+def check_opening(bundle: Path, opening: Path, given: Sequence[str]) -> dict[str, bool]:
+    """Return, for every entry that an owner shows, whether it is what a bundle committed to.
 
     Raises
     ------
     BundleError
-        If an enrolled key or the list of official parts is not what it must be.
-    MissingExtraError
-        If the libraries of the extra ``closed`` are not installed.
+        If no given key made the bundle's signature, or one of the files cannot be read.
     """
-    official = load_official() if official is None else official
+    known = {identity: public for one in given for identity, public in key_files.read_public(one).items()}
+    sealed = bundles.read(bundles.read_file(bundle))
+    if not bundles.signature_holds(sealed, known):
+        raise BundleError(f"{bundle}: no given key made its signature; pass the owner's public key with --key")
+    shown = bundles.parse(bundles.read_file(opening), str(opening))
+    return key_files.check_opening(statement.read(sealed.payload).commitments, shown)
+
+
+def _look(payload: bytes, official: Official, params: str | Path | None, made: list[Check]) -> Record | None:
+    """Make every check of a statement whose signature holds; return the record that follows from it."""
     try:
-        sealed = envelope.read(bundle if isinstance(bundle, bytes) else envelope.read_file(bundle))
+        run = statement.read(payload)
     except BundleError as error:
-        return _ended([Check("file", False, str(error))])
-    digest = hashlib.sha256(sealed.payload).hexdigest()
-    checks = [Check("file", True, f"one envelope, one signature; the statement's sha256 is {digest[:16]}…")]
-    holds = envelope.signature_holds(sealed, keys)
-    if holds is None:
-        words = f"key {sealed.key_id[:16]}… is not enrolled; nothing else was read"
-        return _ended([*checks, Check("signature", None, words)], sealed.key_id, False, digest)
-    if not holds:
-        words = f"key {sealed.key_id[:16]}… did not sign this statement"
-        return _ended([*checks, Check("signature", False, words)], sealed.key_id, True, digest)
-    checks.append(Check("signature", True, f"made by key {sealed.key_id[:16]}…"))
-    return _of_statement(sealed, digest, checks, official, seen)
-
-
-def _of_statement(sealed, digest: str, checks: list[Check], official: Official, seen: Collection[str]) -> Verdict:
+        made.append(Check("schema", False, str(error)))
+        return None
+    made.append(Check("schema", True, "an in-toto statement on one sealed run"))
     try:
-        run, broken = statement.read(sealed.payload)
-    except BundleError as error:
-        return _ended([*checks, Check("schema", False, str(error))], sealed.key_id, True, digest)
-    checks.append(Check("schema", True, "an in-toto statement on one closed run"))
-    words = (
-        "every part has the digest that is stated" if not broken else f"another digest is stated of {', '.join(broken)}"
-    )
-    checks.append(Check("digests", not broken, words))
-    if broken:
-        return _ended(checks, sealed.key_id, True, digest)
-    again = sorted({digest, run.run_id, run.record.record_id} & set(seen))
-    words = "this run was not handed in before" if not again else "this run was handed in before"
-    checks.append(Check("replay", not again, words))
-    checks += all_checks(run, official)
-    accepted = all(check.passed is not False for check in checks)
-    return Verdict(accepted, sealed.key_id, True, digest, tuple(checks), run.record, run.attestations.as_dict())
+        known = derive.known(run.parameters, params)
+        record = derive.record_of(run, known)
+    except EnergylabError as error:
+        made.append(Check("task", False, str(error)[:300]))
+        return None
+    made += [
+        Check("task", True, _of_task(record)),
+        checks.attestations(run), official.image(run.image), checks.seal(run), official.rows(run, known),
+        checks.commitments(run), checks.timeline(run), checks.kind(run, record),
+    ]  # fmt: skip
+    if any(check.passed is False for check in made):  # the others compare what these hold
+        return record
+    made += [
+        checks.coverage(record, known.task.phases), checks.counter(run), checks.durations(run, record),
+        checks.steps(run, record), checks.power(run, record), floors.weights(run, record),
+    ]  # fmt: skip
+    if any(check.passed is False for check in made):
+        return record
+    made += [
+        checks.sensor(run, record), checks.pace(run, record), floors.time(run, record),
+        floors.least_energy(run, record), checks.repeats(run, record),
+    ]  # fmt: skip
+    return record
 
 
-def _ended(checks: list[Check], key_id: str | None = None, known: bool = False, digest: str | None = None) -> Verdict:
-    """Return a verdict on a bundle whose content could not be looked at."""
-    return Verdict(False, key_id, known, digest, tuple(checks), None, None)
+def _of_task(record: Record) -> str:
+    changed = record.task.overridden
+    how = f"with {', '.join(changed)} of its own" if changed else "with every setting as published"
+    return f"{record.task.name} {record.task.version}, {how}"

@@ -9,15 +9,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
+from energylab.errors import MeterError
 from energylab.meters.base import DeviceCounters, Meter, Reading
 from energylab.meters.sampler import Periodic
-from energylab.protocol.window import Edge
 from energylab.record import MeterFacts
-from energylab_portal.sealed.statement import Point, Sample, Timeline, WindowReadings
+from energylab_portal.sealed.statement import Timeline
 
-#: Most samples of one timeline; a longer session is sampled half as often.
-MAX_SAMPLES = 50_000
+#: Most samples of a bundle, over all of its timelines: what a bundle's size allows. A longer session is sampled less.
+MOST_SAMPLES = 200_000
+
+
+def most_samples(meters: int) -> int:
+    """Return the most samples of one of so many timelines."""
+    return min(MOST_SAMPLES // max(meters, 1), 50_000)
 
 
 class WatchedMeter(Meter):
@@ -29,20 +35,24 @@ class WatchedMeter(Meter):
         The meter that is read.
     period_s : float
         Time between two samples, in seconds.
-    ours : callable, optional
+    ours : callable
         Returns the process ids, as the host numbers them, of the work that is measured: no co-tenants.
+    most : int
+        Samples that are kept; then every second one is dropped, and they are taken half as often.
     """
 
-    def __init__(self, inner: Meter, period_s: float, ours: Callable[[], set[int]] = set) -> None:
+    def __init__(self, inner: Meter, period_s: float, ours: Callable[[], set[int]] = set, most: int = 50_000) -> None:
         super().__init__(inner.clock)
-        self.inner = inner
-        self.period_s = period_s
-        self._ours = ours
+        self.inner, self.period_s, self._ours, self._most = inner, period_s, ours, most
         self._lock = threading.Lock()
-        self._every = 1  # samples are kept every so many calls
-        self._calls = 0
-        self.samples: list[Sample] = []
+        self._every, self._calls = 1, 0  # samples are kept every so many calls
+        self.samples: list[tuple[float, float, float | None]] = []
         self._thread: Periodic | None = None
+        self.missed = 0  # samples that the meter did not give
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever describes the meter is the inner one's."""
+        return getattr(self.inner, name)
 
     name = property(lambda self: self.inner.name)
     kind = property(lambda self: self.inner.kind)
@@ -73,10 +83,11 @@ class WatchedMeter(Meter):
         if self._thread is not None:
             self._thread.stop()
             self._thread = None
+        self.sample(last=True)
         self.inner.close()
 
     def counters(self) -> DeviceCounters:
-        """Return what the device says of itself."""
+        """Return what the device says of itself; the work's own processes share it with nobody."""
         with self._lock:
             found = self.inner.counters()
         if self.kind != "estimated":  # the work is in a container, whose processor time this meter takes for others'
@@ -94,69 +105,37 @@ class WatchedMeter(Meter):
         """Describe the meter that is read."""
         return self.inner.facts(scored)
 
-    def sample(self) -> None:
-        """Read counter and device once, and keep it."""
+    def sample(self, last: bool = False) -> None:
+        """Read counter and power once, and keep them; a meter that fails now may answer the next time."""
         with self._lock:
             self._calls += 1
-            if self._calls % self._every:
+            if self._calls % self._every and not last:
                 return
-            state = DeviceCounters() if self.inner.of_processor else self.inner.counters()
-            reading = self.inner.read()
-            fields = (state.power_w, state.temperature_c, state.sm_clock_mhz)
-            self.samples.append(Sample.model_construct(
-                time_s=reading.time_s, energy_j=reading.energy_j,
-                power_w=fields[0], temperature_c=fields[1], sm_clock_mhz=fields[2],
-            ))  # fmt: skip
-            if len(self.samples) >= MAX_SAMPLES:
+            try:
+                state = DeviceCounters() if self.inner.of_processor else self.inner.counters()
+                reading = self.inner.read()
+            except MeterError:
+                self.missed += 1  # a hole: where there are too many, the timeline is refused
+                return
+            self.samples.append((reading.time_s, reading.energy_j, state.power_w))
+            if len(self.samples) >= self._most:
                 del self.samples[1::2]
                 self._every *= 2
 
-    @property
-    def sampled_s(self) -> float:
-        """Time between two samples that were kept, in seconds."""
-        return self.period_s * self._every
-
-
-def timeline(meter: WatchedMeter, readings: Sequence[WindowReadings], origin_s: float) -> Timeline:
-    """Join a meter's samples with the readings at the windows' edges, in order of time.
-
-    Parameters
-    ----------
-    meter : WatchedMeter
-        Closed.
-    readings : sequence of WindowReadings
-        Of all meters; those of this one are taken.
-    origin_s : float
-        Clock time that times are counted from.
-    """
-    edges = {
-        (point.time_s, point.energy_j): Sample(time_s=point.time_s, energy_j=point.energy_j)
-        for window in readings
-        if window.device == meter.device
-        for point in (window.start, window.stop)
-        if point is not None
-    }
-    samples = [sample.model_copy(update={"time_s": sample.time_s - origin_s}) for sample in meter.samples]
-    joined = sorted([*samples, *edges.values()], key=lambda sample: (sample.time_s, sample.energy_j))
-    return Timeline(device=meter.device, meter=meter.name, period_s=meter.sampled_s, samples=tuple(joined))
-
-
-def window_readings(
-    edges: Sequence[Sequence[Edge]], meters: Sequence[Meter], origin_s: float
-) -> tuple[WindowReadings, ...]:
-    """Write down the readings at every window's edges, of every scored meter."""
-
-    def point(reading: Reading | None) -> Point | None:
-        return None if reading is None else Point(time_s=reading.time_s - origin_s, energy_j=reading.energy_j)
-
-    return tuple(
-        WindowReadings(window=index, device=meter.device, start=point(start), stop=point(stop))
-        for index, window in enumerate(edges)
-        for meter, (start, stop) in zip(meters, window, strict=False)
-    )
+    def timeline(self, origin_s: float) -> Timeline:
+        """Return the samples as columns, their times counted from `origin_s`."""
+        powers = tuple(power_w for _, _, power_w in self.samples)
+        return Timeline(
+            device=self.device,
+            meter=self.name,
+            period_s=self.period_s * self._every,
+            time_s=tuple(time_s - origin_s for time_s, _, _ in self.samples),
+            energy_j=tuple(energy_j for _, energy_j, _ in self.samples),
+            power_w=() if all(power_w is None for power_w in powers) else powers,
+        )
 
 
 def watched(meters: Sequence[Meter], window_s: float, ours: Callable[[], set[int]] = set) -> tuple[WatchedMeter, ...]:
     """Wrap meters so that every window holds several samples, at most twenty a second."""
     period_s = min(max(window_s / 20, 0.05), 0.25)
-    return tuple(WatchedMeter(meter, period_s, ours) for meter in meters)
+    return tuple(WatchedMeter(meter, period_s, ours, most_samples(len(meters))) for meter in meters)

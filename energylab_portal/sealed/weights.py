@@ -1,29 +1,27 @@
 """The model's files as seen from outside the container: how large, stored how, and their hashes.
 
-Headers of safetensors files are read here, by the host, without loading a weight: the number of weights and the type
-they are stored in are then not the container's word.
-
-References
-----------
-safetensors, https://github.com/huggingface/safetensors#format
+Headers are read by the host, without loading a weight: size and precision are then not the container's word.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-import struct
+import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from energylab.errors import BundleError
 from energylab_portal.sealed.statement import Weights
-from energylab_portal.sealed.strict import parse
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".h5", ".msgpack")
-
-#: Longest header that is read, in bytes; the format itself allows 100 MB.
-MAX_HEADER = 100_000_000
+#: Keys of a configuration that say how many experts a layer has, and how many of them work on one token.
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+USED = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "top_k_experts")
 
 
 def survey(folder: Path) -> tuple[Weights, dict[str, str]]:
@@ -37,47 +35,72 @@ def survey(folder: Path) -> tuple[Weights, dict[str, str]]:
     Returns
     -------
     weights : Weights
-        Public: number and size of the weight files, and how many weights of which type.
+        Public: number and size of the weight files, and how many values of which type.
     hashes : dict of str to str
         Private: sha256 of every weight file, by its path in the folder.
 
     Raises
     ------
     BundleError
-        If it holds no weight file, or a broken one.
+        If it holds no weights as safetensors, or a broken file.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in SUFFIXES)
-    if not files:
-        raise BundleError(f"the model's folder {folder} holds no weight file ({', '.join(SUFFIXES)})")
-    elements: Counter[str] = Counter()
+    if not any(path.suffix == ".safetensors" for path in files):
+        raise BundleError(
+            f"the model's folder {folder} holds no weights as safetensors, whose headers tell its size; save it with "
+            "save_pretrained"
+        )
+    elements, of_experts = Counter(), 0
     for path in files:
         if path.suffix == ".safetensors":
-            elements.update(_elements(path))
+            of_experts += _count(path, elements)
+    config = _config(folder)
     hashes = {str(path.relative_to(folder)): _sha256(path) for path in files}
-    size = sum(path.stat().st_size for path in files)
-    return Weights(files=len(files), bytes=size, elements=dict(elements), experts=_has_experts(folder)), hashes
+    return Weights(
+        files=len(files),
+        bytes=sum(path.stat().st_size for path in files),
+        elements=dict(elements),
+        packed_bits=_packed_bits(config),
+        expert_elements=of_experts,
+        experts=_number(config, EXPERTS) if of_experts else 0,
+        experts_used=_number(config, USED) if of_experts else 0,
+    ), hashes
 
 
-def _has_experts(folder: Path) -> bool:
-    """Tell whether a configuration names experts: ``num_local_experts``, ``n_routed_experts`` …"""
-    return any("experts" in path.read_text(encoding="utf-8", errors="replace") for path in folder.glob("*config.json"))
-
-
-def _elements(path: Path) -> Counter[str]:
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))
-        if length > min(MAX_HEADER, path.stat().st_size):
-            raise BundleError(f"{path.name} is not a whole safetensors file; copy it again")
-        header = parse(file.read(length), f"the header of {path.name}")
+def _count(path: Path, elements: Counter) -> int:
+    """Add a file's values by type; return how many belong to experts."""
+    of_experts = 0
     try:
-        tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
-        counts = [(str(tensor["dtype"]), math.prod(tensor["shape"])) for tensor in tensors]
-    except (AttributeError, KeyError, TypeError) as error:
-        raise BundleError(f"the header of {path.name} is not that of a safetensors file: {error!r}") from None
-    found: Counter[str] = Counter()
-    for kind, count in counts:
-        found[kind] += count
-    return found
+        with safe_open(path, framework="numpy") as file:
+            for name in file.keys():  # noqa: SIM118 - it is no dictionary
+                part = file.get_slice(name)
+                count = math.prod(part.get_shape())
+                elements[part.get_dtype()] += count
+                of_experts += count if re.search(r"\.experts?\.", name) else 0
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f"{path.name} is not a whole safetensors file ({error}); copy it again") from None
+    return of_experts
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # a pipeline of several models has none of its own
+    return {**found, **found.get("text_config", {})} if isinstance(found, dict) else {}
+
+
+def _number(config: dict[str, Any], names: tuple[str, ...]) -> int:
+    return next((config[name] for name in names if isinstance(config.get(name), int) and config[name] > 0), 0)
+
+
+def _packed_bits(config: dict[str, Any]) -> int | None:
+    told = config.get("quantization_config")
+    if not isinstance(told, dict):
+        return None
+    by_flag = 4 if told.get("load_in_4bit") else 8 if told.get("load_in_8bit") else None
+    bits = told.get("bits", told.get("w_bit", by_flag))
+    return bits if isinstance(bits, int) and 1 <= bits <= 8 else None
 
 
 def _sha256(path: Path) -> str:

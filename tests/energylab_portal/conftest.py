@@ -15,15 +15,13 @@ from starlette.testclient import TestClient
 
 from energylab_portal.database import Database
 from energylab_portal.leases import Leases
-from energylab_portal.request_context import Portal
 from energylab_portal.sealed.statement import ATTESTATIONS
-from energylab_portal.settings import Limits, Settings
-from energylab_portal.submission_rules import OpenSubmission
-from energylab_portal.tokens import Vault
-from energylab_portal.web import create
+from energylab_portal.settings import Limits, Settings, Vault
+from energylab_portal.submissions import OpenSubmission
+from energylab_portal.web import Portal, create
 
 ADDRESS = "http://127.0.0.1:8320"
-GENEROUS = Limits(submissions_per_minute=1e6, requests_per_second=1e6, logins_per_minute=1e6)
+GENEROUS = Limits(submissions_per_minute=10**6, requests_per_second=10**6, logins_per_minute=10**6, waiting=10**6)
 
 
 class Clock:
@@ -109,7 +107,7 @@ def submit(portal):
 
     def submit(model="org/model", tasks=("text_generation",), key=None):
         asked = OpenSubmission(model=model, tasks=tasks, contact="someone@example.org")
-        return portal.desk.take_open(asked, key or secrets.token_urlsafe(20))
+        return portal.queue.take_open(asked, key or secrets.token_urlsafe(20))
 
     return submit
 
@@ -117,7 +115,7 @@ def submit(portal):
 @pytest.fixture
 def measured(submit, leases):
     """Return a function that submits a model and measures it, with records of a stated energy."""
-    from energylab_portal import log, results
+    from energylab_portal import log
     from energylab_portal.leases import FREE
 
     def measure(model="org/model", energy_wh=10.0, sessions=2, **more):
@@ -129,7 +127,7 @@ def measured(submit, leases):
             log.move(session, database, one, "queued", "test", "waits")
             log.move(session, database, one, "measuring", "test", "runs")
             records = [record_of(model, energy_wh, number, **more) for number in range(sessions)]
-            results.attach(session, one.id, records)
+            log.attach(session, one.id, records)
             log.move(session, database, one, "measured", "test", "done", **FREE)
         return accepted
 

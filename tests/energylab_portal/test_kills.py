@@ -26,9 +26,8 @@ from sqlalchemy import select
 
 from energylab_portal import log
 from energylab_portal.database import Database
-from energylab_portal.schema import Event, Submission
-from energylab_portal.settings import Settings
-from energylab_portal.tokens import digest_of
+from energylab_portal.settings import Settings, digest_of
+from energylab_portal.tables import Event, Submission
 
 FREE = ("--submissions-per-minute", "1e6", "--requests-per-second", "1e6")
 
@@ -147,8 +146,7 @@ def test_workers_that_are_killed_again_and_again(make_portal, submit_to):
 
 @pytest.fixture
 def submit_to():
-    from energylab_portal.submission_rules import OpenSubmission
-    from energylab_portal.submissions import Desk
+    from energylab_portal.submissions import Desk, OpenSubmission
 
     def submit(database, portal, model):
         asked = OpenSubmission(model=model, tasks=("text_generation",), contact="someone@example.org")

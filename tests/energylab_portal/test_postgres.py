@@ -21,11 +21,9 @@ pytest.importorskip("psycopg", reason="psycopg is not installed: pip install ene
 from energylab_portal import log
 from energylab_portal.database import Database
 from energylab_portal.leases import LeaseLost, Leases
-from energylab_portal.schema import Event
-from energylab_portal.settings import Settings
-from energylab_portal.submission_rules import OpenSubmission
-from energylab_portal.submissions import Desk
-from energylab_portal.tokens import Vault
+from energylab_portal.settings import Settings, Vault
+from energylab_portal.submissions import OpenSubmission, SubmissionQueue
+from energylab_portal.tables import Event
 
 
 def programs():
@@ -93,7 +91,7 @@ def database(server):
 def desk(database, tmp_path):
     settings = Settings(tmp_path / "portal")
     settings.prepare()
-    return Desk(database, Vault.open(settings.folder)[0], settings)
+    return SubmissionQueue(database, Vault.open(settings.folder)[0], settings)
 
 
 def take(desk, model="org/model", key=None):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import delete, select, text, update
@@ -12,8 +11,7 @@ from sqlalchemy.exc import DatabaseError
 from energylab.errors import ConflictError, PortalError
 from energylab_portal import log
 from energylab_portal.database import Database
-from energylab_portal.schema import Base, Event, Submission
-from energylab_portal.states import CLOSED_WAY, NEXT, OPEN_WAY, STATES
+from energylab_portal.tables import NEXT, STATES, WAY, Base, Event, Submission
 
 ALLOWED = {
     ("received", "checked"), ("checked", "queued"), ("checked", "measured"), ("queued", "measuring"),
@@ -38,7 +36,7 @@ def test_every_pair_is_allowed_or_refused(submit, database, before, after):
 
 
 def test_both_ways_are_made_of_allowed_steps():
-    for way in (OPEN_WAY, CLOSED_WAY):
+    for way in WAY.values():
         assert all(step in ALLOWED for step in itertools.pairwise(way))
     assert set(NEXT) == set(STATES)
 
@@ -75,10 +73,10 @@ def test_a_change_and_its_line_are_one(submit, database):
 class TestNothingIsDeleted:
     @pytest.mark.parametrize("table", sorted(Base.metadata.tables))
     def test_the_database_itself_refuses(self, measured, database, table):
-        from energylab_portal import keys
+        from energylab_portal import operator
 
         measured()
-        keys.enrol(database, "A" * 43 + "=", "someone")
+        operator.enrol(database, "A" * 43 + "=", "someone")
         if table == "releases":
             with database.writing() as session:
                 session.execute(text("INSERT INTO releases VALUES (1, 'r', 'open', '2026-01-01', 'd', 0, 0)"))
@@ -98,30 +96,6 @@ class TestDatabase:
             writer.execute(update(Submission).values(model="org/after"))
             with database.reading() as reader:
                 assert reader.scalar(select(Submission.model)) == "org/before"
-
-    def test_one_that_fails_takes_none_with_it(self, submit, database):
-        """Forty pieces at once, every fourth of which fails after it wrote something."""
-        name = submit().name
-
-        def piece(number):
-            def work(session):
-                one = log.by_name(session, name)
-                log.note(session, one.id, 0.0, f"writer {number}", "wrote")
-                if number % 4 == 0:
-                    raise KeyError(number)
-                return number
-
-            try:
-                return database.together(work)
-            except KeyError as error:
-                return error.args[0] + 1000
-
-        with ThreadPoolExecutor(20) as pool:
-            said = list(pool.map(piece, range(40)))
-        assert said == [number + 1000 if number % 4 == 0 else number for number in range(40)]
-        with database.reading() as session:
-            kept = [line.actor for line in log.history(session, log.by_name(session, name).id)][1:]
-        assert sorted(kept) == sorted(f"writer {number}" for number in range(40) if number % 4)
 
     def test_what_was_committed_is_synced(self, database):
         with database.reading() as session:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import secrets
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,9 +12,9 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 
 from energylab.errors import ConflictError, NotThereError, PortalError, UnknownNameError
-from energylab_portal import log, submission_rules
-from energylab_portal.schema import Event, Submission
-from energylab_portal.tokens import digest_of
+from energylab_portal import log, operator, submissions
+from energylab_portal.settings import Limits, digest_of
+from energylab_portal.tables import Event, Submission
 
 KEY = "a key that is long enough"
 
@@ -23,14 +25,14 @@ def rows(database):
 
 
 def closed(attested):
-    return submission_rules.ClosedSubmission(contact="someone@example.org", attested=attested)
+    return submissions.ClosedSubmission(contact="someone@example.org", attested=attested)
 
 
 class TestOpen:
     def test_it_is_there_with_its_first_line_of_the_log(self, submit, portal):
         accepted = submit("org/model", ("text_generation", "reasoning"))
         with portal.database.reading() as session:
-            one = portal.desk.by_link(session, accepted.link)
+            one = portal.queue.by_link(session, accepted.link)
             lines = log.history(session, one.id)
         assert (one.name, one.state, one.model) == (accepted.name, "received", "org/model")
         assert one.task_names == ("text_generation", "reasoning")
@@ -83,16 +85,61 @@ class TestOpen:
         link = submit().link
         for wrong in (link[:-1], link + "x", "", "x" * 10_000, link.swapcase()):
             with portal.database.reading() as session, pytest.raises(NotThereError):
-                portal.desk.by_link(session, wrong)
+                portal.queue.by_link(session, wrong)
 
 
-def test_a_rehearsal_leaves_nothing(portal, submit):
-    portal.desk.rehearse()
-    assert rows(portal.database) == 0
-    with portal.database.reading() as session:
-        assert log.latest(session) == []
-    submit()
-    assert rows(portal.database) == 1
+class TestOneClient:
+    """One client can neither fill the queue nor the disk, and what it gave can be erased."""
+
+    def test_a_model_that_waits_is_not_taken_twice(self, submit, portal):
+        submit("org/model")
+        with pytest.raises(ConflictError, match="waits to be measured already"):
+            submit("ORG/model")
+        submit("org/model", tasks=("reasoning",))
+        assert rows(portal.database) == 2
+
+    def test_so_many_may_wait(self, make_portal):
+        portal = make_portal("few", limits=Limits(waiting=2))
+
+        def ask(number, client):
+            asked = submissions.OpenSubmission(model=f"o/m{number}", tasks=("reasoning",), contact="a@example.org")
+            return portal.queue.take_open(asked, secrets.token_urlsafe(20), client)
+
+        ask(0, "1.1.1.1")
+        ask(1, "1.1.1.1")
+        with pytest.raises(ConflictError, match="2 submissions of yours wait"):
+            ask(2, "1.1.1.1")
+        ask(3, "2.2.2.2")
+        with portal.database.reading() as session:
+            assert not any("1.1.1.1" in one.client for one in log.in_states(session, ["received"]))
+
+    def test_what_is_not_accepted_leaves_no_file(self, portal, all_attested):
+        """Eleven files for one accepted submission: now as many as are accepted."""
+        asked = submissions.ClosedSubmission(contact="a@example.org", attested=all_attested)
+        portal.queue.take_closed(asked, "k" * 20, io.BytesIO(b"first"))
+        for number in range(10):
+            with pytest.raises(ConflictError, match="used for another"):
+                portal.queue.take_closed(asked, "k" * 20, io.BytesIO(b"other %d" % number))
+        assert len(list(portal.settings.bundles.iterdir())) == 1
+
+    def test_files_nobody_needs_are_swept(self, portal, all_attested, clock):
+        asked = submissions.ClosedSubmission(contact="a@example.org", attested=all_attested)
+        name = portal.queue.take_closed(asked, "k" * 20, io.BytesIO(b"first")).name
+        orphan = portal.settings.bundles / ".upload-1"
+        orphan.write_bytes(b"of a crash")
+        os.utime(orphan, (0, 0))
+        assert portal.queue.clean() == 1
+        operator.reject(portal.database, name, "not one of ours, measure it again")
+        assert portal.queue.clean() == 0
+        clock.now += 31 * 86_400
+        assert portal.queue.clean() == 1
+        assert list(portal.settings.bundles.iterdir()) == []
+
+    def test_an_address_can_be_erased(self, submit, portal):
+        accepted = submit()
+        portal.queue.erase_contact(accepted.link)
+        with portal.database.reading() as session:
+            assert log.by_name(session, accepted.name).contact == ""
 
 
 class TestWhatMayBeAsked:
@@ -102,50 +149,50 @@ class TestWhatMayBeAsked:
     )
     def test_what_is_no_hub_id_is_refused(self, model):
         with pytest.raises(ValidationError, match="model"):
-            submission_rules.OpenSubmission(model=model, tasks=("reasoning",), contact="a@example.org")
+            submissions.OpenSubmission(model=model, tasks=("reasoning",), contact="a@example.org")
 
     @pytest.mark.parametrize("model", ["gpt2", "org/model", "org/Model-1.5_b", " org/model "])
     def test_hub_ids_pass(self, model):
-        asked = submission_rules.OpenSubmission(model=model, tasks=("reasoning",), contact="a@example.org")
+        asked = submissions.OpenSubmission(model=model, tasks=("reasoning",), contact="a@example.org")
         assert asked.model == model.strip()
 
     @pytest.mark.parametrize("contact", ["", "nobody", "a@", "@b", "a@b\nc", "a b@c", "<a@b>", "a@b\u202e", "x" * 300])
     def test_what_is_no_address_is_refused(self, contact):
         with pytest.raises(ValidationError, match="contact"):
-            submission_rules.OpenSubmission(model="a/b", tasks=("reasoning",), contact=contact)
+            submissions.OpenSubmission(model="a/b", tasks=("reasoning",), contact=contact)
 
     @pytest.mark.parametrize("revision", ["../main", "a b", "-x", "a\x00", "x" * 300])
     def test_what_is_no_revision_is_refused(self, revision):
         with pytest.raises(ValidationError, match="revision"):
-            submission_rules.OpenSubmission(model="a/b", tasks=("reasoning",), contact="a@b.c", revision=revision)
+            submissions.OpenSubmission(model="a/b", tasks=("reasoning",), contact="a@b.c", revision=revision)
 
 
 class TestClosed:
     def test_the_file_is_kept_under_its_digest(self, portal, all_attested):
-        accepted = portal.desk.take_closed(closed(all_attested), KEY, io.BytesIO(b"a bundle"))
+        accepted = portal.queue.take_closed(closed(all_attested), KEY, io.BytesIO(b"a bundle"))
         with portal.database.reading() as session:
             one = log.by_name(session, accepted.name)
-        assert portal.desk.bundle_path(one.bundle).read_bytes() == b"a bundle"
+        assert portal.settings.bundle_path(one.bundle).read_bytes() == b"a bundle"
         assert (one.bundle, one.bundle_bytes, one.attestation) == (digest_of("a bundle"), 8, "1")
 
     def test_every_statement_is_needed(self, portal, all_attested):
         for left in all_attested:
             said = tuple(name for name in all_attested if name != left)
             with pytest.raises(PortalError, match=left):
-                portal.desk.take_closed(closed(said), KEY, io.BytesIO(b"x"))
+                portal.queue.take_closed(closed(said), KEY, io.BytesIO(b"x"))
 
     def test_the_same_file_counts_once(self, portal, all_attested):
-        portal.desk.take_closed(closed(all_attested), KEY, io.BytesIO(b"x"))
-        again = portal.desk.take_closed(closed(all_attested), KEY, io.BytesIO(b"x"))
+        portal.queue.take_closed(closed(all_attested), KEY, io.BytesIO(b"x"))
+        again = portal.queue.take_closed(closed(all_attested), KEY, io.BytesIO(b"x"))
         assert again.again
         with pytest.raises(ConflictError, match="counts once"):
-            portal.desk.take_closed(closed(all_attested), KEY + "2", io.BytesIO(b"x"))
+            portal.queue.take_closed(closed(all_attested), KEY + "2", io.BytesIO(b"x"))
 
     def test_an_empty_or_too_large_file_leaves_nothing(self, portal, all_attested):
         with pytest.raises(PortalError, match="empty"):
-            portal.desk.take_closed(closed(all_attested), KEY, io.BytesIO(b""))
+            portal.queue.take_closed(closed(all_attested), KEY, io.BytesIO(b""))
         too_much = io.BytesIO(b"0" * (portal.settings.limits.bundle_bytes + 1))
         with pytest.raises(PortalError, match="larger than"):
-            portal.desk.take_closed(closed(all_attested), KEY, too_much)
+            portal.queue.take_closed(closed(all_attested), KEY, too_much)
         assert list(portal.settings.bundles.iterdir()) == []
         assert rows(portal.database) == 0

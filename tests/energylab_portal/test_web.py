@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from bs4 import BeautifulSoup
+from starlette.testclient import TestClient
 
 from energylab.release import NEVER_INCLUDED
-from energylab_portal import log, operator_actions, publication
+from energylab_portal import log, publication
+from energylab_portal import operator as actions
 from energylab_portal.guards import POLICY
+from energylab_portal.web import create
 
 PUBLIC_PAGES = (
     "/",
@@ -166,15 +170,18 @@ class TestOperator:
         client = browse(cookies={"energylab_operator": cookie})
         assert client.get("/operator").status_code == 303
 
-    def test_a_cookie_runs_out_and_dies_with_the_token(self, portal):
-        vault = portal.vault
-        cookie = vault.operator_cookie(1000.0)
-        assert vault.operator_from_cookie(cookie, 999.0)
-        assert not vault.operator_from_cookie(cookie, 1000.0)
-        renewed, token = type(vault).open(portal.settings.folder, renew_operator=True)
-        assert token != portal.token
-        assert not renewed.operator_from_cookie(cookie, 999.0)
+    def test_a_new_token_ends_every_session(self, operator, portal):
+        assert operator.get("/operator").status_code == 200
+        renewed, token = type(portal.vault).open(portal.settings.folder, renew_operator=True)
         assert (renewed.is_operator(token), renewed.is_operator(portal.token)) == (True, False)
+        portal.vault = renewed
+        later = TestClient(create(portal), base_url="http://127.0.0.1:8320", cookies=operator.cookies)
+        assert later.get("/operator", follow_redirects=False).status_code == 303
+
+    def test_a_session_runs_out(self, operator, monkeypatch):
+        now = time.time()
+        monkeypatch.setattr("energylab_portal.web.time.time", lambda: now + 13 * 3600)
+        assert operator.get("/operator").status_code == 303
 
     def test_review_reject_and_take_up_again(self, operator, fields, measured, submit, database):
         good, bad = measured("org/good"), submit("org/bad")
@@ -197,7 +204,7 @@ class TestOperator:
 
     def test_publishing_shows_leaderboard_label_and_badge(self, operator, browser, fields, measured, database, portal):
         for number in range(3):
-            operator_actions.review(database, measured(f"org/model-{number}", 10.0 * 2**number).name)
+            actions.review(database, measured(f"org/model-{number}", 10.0 * 2**number).name)
         last = measured("org/waits")
         data = {**fields(operator, "/operator"), "name": "first", "date": "2026-03-05"}
         answer = operator.post("/operator/releases", data=data)
@@ -219,7 +226,7 @@ class TestOperator:
             assert [one.model for one in log.in_states(session, ["published"])] == [f"org/model-{n}" for n in range(3)]
         again = operator.post("/operator/releases", data={**data, "date": "2026-03-06"})
         assert "choose another name" in again.text or "no submission is reviewed" in again.text
-        operator_actions.review(database, last.name)
+        actions.review(database, last.name)
         operator.post("/operator/releases", data={**data, "name": "second"})
         assert "org/waits" in browser.get("/leaderboard/").text
         assert "org/waits" not in browser.get("/releases/first/").text
@@ -227,7 +234,7 @@ class TestOperator:
 
     def test_a_published_submission_shows_its_label(self, operator, browser, fields, measured, database):
         one = measured("org/shown")
-        operator_actions.review(database, one.name)
+        actions.review(database, one.name)
         operator.post("/operator/releases", data={**fields(operator, "/operator"), "name": "r", "date": "2026-03-05"})
         page = BeautifulSoup(browser.get(f"/s/{one.link}").text, "html.parser")
         for picture in page.find_all("img"):
@@ -255,7 +262,7 @@ class TestPublication:
         names = [measured(f"org/m{n}", 10.0 + n).name for n in range(3)]
         other = measured("org/other", 5.0, board="GPU-9", data="sample").name
         for name in (*names, other):
-            operator_actions.review(database, name)
+            actions.review(database, name)
         made = publication.publish(database, portal.settings, "r", "2026-03-05")
         assert made.published == tuple(names)
         assert "another cohort" in made.left_out[0]
@@ -267,7 +274,7 @@ class TestPublication:
     def test_a_crash_before_the_last_step_publishes_nothing_and_the_next_try_does(
         self, portal, measured, database, monkeypatch
     ):
-        operator_actions.review(database, measured().name)
+        actions.review(database, measured().name)
         with monkeypatch.context() as broken:
             broken.setattr(publication, "_record", lambda *_: (_ for _ in ()).throw(OSError("power")))
             with pytest.raises(OSError, match="power"):
@@ -275,14 +282,14 @@ class TestPublication:
         assert (portal.settings.releases / "r.json").is_file()
         with database.reading() as session:
             assert publication.current(session) is None
-        operator_actions.review(database, measured("org/later").name)
+        actions.review(database, measured("org/later").name)
         assert len(publication.publish(database, portal.settings, "r", "2026-03-05").published) == 2
 
     @pytest.mark.parametrize(("name", "date"), [("../r", "2026-03-05"), ("r", "yesterday"), ("r" * 200, "2026-03-05")])
     def test_bad_names_and_dates_are_refused(self, portal, measured, database, name, date):
         from energylab.errors import EnergylabError
 
-        operator_actions.review(database, measured().name)
+        actions.review(database, measured().name)
         with pytest.raises(EnergylabError):
             publication.publish(database, portal.settings, name, date)
         assert list(portal.settings.folder.parent.glob("*.json")) == []
@@ -294,7 +301,7 @@ class TestFiles:
         ["..%2f..%2fsecret", "%2e%2e/%2e%2e/secret", "../../operator", "..\\secret", "%00", "models/../../../secret"],
     )
     def test_nothing_outside_the_leaderboard_is_sent(self, operator, browser, fields, measured, database, path):
-        operator_actions.review(database, measured().name)
+        actions.review(database, measured().name)
         operator.post("/operator/releases", data={**fields(operator, "/operator"), "name": "r", "date": "2026-03-05"})
         for root in ("/leaderboard/", "/releases/r/"):
             assert browser.get(root + path).status_code in (404, 303, 307, 405)

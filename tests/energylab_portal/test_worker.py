@@ -10,11 +10,12 @@ from release_builders import record_of
 from sqlalchemy.exc import OperationalError
 
 from energylab.errors import MeasurementError, ModelError, StudyError
-from energylab_portal import child_process, log
+from energylab_portal import child, log
 from energylab_portal.inspection import Finding, check_files, in_the_portal
+from energylab_portal.log import records_of
 from energylab_portal.measuring import Interrupted
-from energylab_portal.protocol import Protocol, load
-from energylab_portal.submissions import records_of
+from energylab_portal.settings import Measuring, load_measuring
+from energylab_portal.submissions import OpenSubmission
 from energylab_portal.worker import Worker
 
 FOUND = Finding("c" * 40, ("exists", "text_generation: 1 B parameters, class A"))
@@ -25,7 +26,7 @@ class Bench:
     """A bench that returns records, or raises what it is given."""
 
     outcome: object = None
-    protocol: Protocol = Protocol(title="test")
+    measuring: Measuring = Measuring(title="test")
     params: str | None = None
     work: Path = Path("/nowhere")
     seen: list = field(default_factory=list)
@@ -78,12 +79,28 @@ def test_checked_queued_measured(submit, worker, now):
     assert question["tasks"] == ("text_generation",)
 
 
-def test_checks_come_before_measurements(submit, worker, now):
-    first, second = submit("org/a").name, submit("org/b").name
+def test_checks_and_measurements_take_turns(submit, worker, now):
+    """Thirty checks a minute keep no measurement waiting for longer than one of them."""
+    names = [submit(f"org/{letter}").name for letter in "abc"]
     working = worker()
-    assert working.step()
-    assert working.step()
-    assert (now(first)[0].state, now(second)[0].state) == ("queued", "queued")
+    for _ in range(4):
+        assert working.step()
+    assert [now(name)[0].state for name in names] == ["measured", "measured", "received"]
+
+
+def test_clients_take_turns(portal, worker, database):
+    """One who sends many delays another by one job at most."""
+    asked = lambda model: OpenSubmission(model=model, tasks=("reasoning",), contact="a@example.org")  # noqa: E731
+    for number in range(6):
+        portal.queue.take_open(asked(f"many/{number}"), f"key of many, {number:08d}", "1.1.1.1")
+    working = worker()
+    for _ in range(6):
+        working.step()
+    portal.queue.take_open(asked("one/model"), "key of the one client", "2.2.2.2")
+    for _ in range(4):
+        working.step()
+    order = [model for model, _ in working.bench.seen]
+    assert order.index("one/model") <= 4  # three were measured before it came
 
 
 def test_what_cannot_be_measured_hears_why_and_what_to_do(submit, worker, now):
@@ -93,10 +110,14 @@ def test_what_cannot_be_measured_hears_why_and_what_to_do(submit, worker, now):
     assert (one.state, one.reason, records) == ("rejected", "the model is gated on the hub: open it", [])
 
 
-def test_a_check_that_dies_is_a_rejection_not_a_crash(submit, worker, now):
+def test_a_check_that_dies_is_a_fault_of_ours_and_is_made_again(submit, worker, now, clock):
     name = submit().name
-    worker(found=child_process.ChildDied("no answer within 5 s")).run(once=True)
-    assert "could not be read: no answer within 5 s" in now(name)[0].reason
+    for _ in range(4):
+        worker(found=child.ChildDied("no answer within 5 s")).run(once=True)
+        clock.now += 4000
+    assert now(name)[0].state == "received"
+    worker().run(once=True)
+    assert now(name)[0].state == "measured"
 
 
 @pytest.mark.parametrize("error", [MeasurementError("window lost"), ModelError("no weights for score.weight")])
@@ -239,18 +260,20 @@ class TestProtocol:
         with database.reading() as session:
             one = log.by_name(session, accepted.name)
         one.commit = "c" * 40
-        protocol = load(name)
+        measuring = load_measuring(name)
         import yaml
 
-        jobs, _ = plan.expand(plan.parse(yaml.safe_dump(protocol.study(one))))
-        assert len(jobs) == 2 * protocol.repeats
+        jobs, _ = plan.expand(
+            plan.parse(yaml.safe_dump(measuring.study(one.name, one.model, one.commit, one.task_names)))
+        )
+        assert len(jobs) == 2 * measuring.repeats
         for job in jobs:
             p = job.parameters
             assert (p.model, p.revision, p.model_source) == ("org/model", "c" * 40, "hub")
             assert not p.trust_remote_code
 
     def test_published_is_the_published_protocol(self):
-        p = load("published").parameters
+        p = load_measuring("published").parameters
         assert (p["data_source"], p["samples"], p["runs"]) == ("hub", 1000, 10)
 
     def test_what_comes_from_the_submission_cannot_be_set(self, tmp_path):
@@ -258,7 +281,7 @@ class TestProtocol:
 
         file = tmp_path / "x.yaml"
         file.write_text("title: x\nparameters: {trust_remote_code: true}\n")
-        with pytest.raises(PortalError, match="comes from the submission"):
-            load(file)
+        with pytest.raises(PortalError, match="given by the portal"):
+            load_measuring(file)
         with pytest.raises(UnknownNameError, match="did you mean 'published'"):
-            load("publishd")
+            load_measuring("publishd")

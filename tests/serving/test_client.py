@@ -53,14 +53,9 @@ def test_a_chat_sends_messages_and_reads_deltas(ask):
 @pytest.mark.parametrize(
     ("behaviour", "said"),
     [
-        (Behaviour(status=500), "status 500.*as scripted"),
-        (Behaviour(break_after=2), "broke off after 2 pieces"),
-        (Behaviour(error_after=2), "reports an error.*out of blocks"),
         (Behaviour(finish=False), "without saying that it was finished"),
-        (Behaviour(usage=False), "does not count tokens"),
         (Behaviour(counted=3), "counts 3 tokens, but sent 5 pieces"),
         (Behaviour(counted=-1), "completion_tokens=-1"),
-        (Behaviour(first_s=1.0), "silent for 0.3 s"),
     ],
 )
 def test_what_is_not_a_whole_counted_answer_is_a_failure(ask, behaviour, said):

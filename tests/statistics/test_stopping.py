@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 
 import numpy as np
@@ -9,12 +10,14 @@ import pandas as pd
 import pytest
 
 import energylab
-from energylab import show, store
+from energylab import release, show, store
 from energylab.clock import ManualClock
 from energylab.energy import J_PER_WH, model_energies, session_energy_j
 from energylab.errors import CohortError, ParameterError, StatisticsError
+from energylab.formats import study_table
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
 from energylab.parameters import Parameters
+from energylab.publish import leaderboard
 from energylab.statistics import stopping
 from energylab.statistics.stopping import LEAST_BLOCKS, OwnInterval, Scale, Shared, StopRule, block_intervals
 
@@ -85,11 +88,19 @@ def test_what_a_session_certified_is_what_record_table_and_rating_say(tmp_path, 
     assert record.stop.reached
     whole = [window for window in record.windows if window.run == 0]
     assert record.windows[-1].run > 0 or len(whole) <= queries  # some end within a run
-    (model,) = model_energies(store.read(tmp_path)).models.itertuples()
     certified = record.stop.energy_j_per_query
     assert certified == session_energy_j(record)
-    assert model.energy_wh * J_PER_WH / 1000 == pytest.approx(certified, rel=1e-12)
     assert record.stop.low_j < certified < record.stop.high_j
+    figures_wh = [model_energies(store.read(tmp_path)).models["energy_wh"].iloc[0]]  # the table's
+    made = release.make([tmp_path], name="one", date="2026-01-01", draws=0)
+    (rated,) = made.cohorts[0].models
+    figures_wh += [rated.energy_wh, rated.sessions[0].energy_wh]
+    figures_wh.append(
+        pd.read_csv(io.BytesIO(leaderboard.to_csv(made)))["energy_wh_per_1000_queries"].iloc[0]
+    )  # the page's file
+    exported, *_ = study_table.write([tmp_path], tmp_path / "export", formats=["csv"])
+    figures_wh.append(model_energies(store.read(exported)).models["energy_wh"].iloc[0])
+    assert figures_wh == pytest.approx([certified * 1000 / J_PER_WH] * 5, rel=1e-5)  # pages round to 6 digits
 
 
 def test_a_target_below_what_one_session_can_show_runs_to_the_end_and_says_so():

@@ -16,13 +16,13 @@ import pytest
 
 from energylab.errors import BundleError
 from energylab.record import canonical_json
-from energylab_portal.sealed import envelope, statement
-from energylab_portal.sealed.strict import parse
+from energylab_portal.sealed import bundle, statement
+from energylab_portal.sealed.bundle import parse
 
 
 def _signed(payload: bytes) -> bytes:
     """Sign anything: the key's owner may be the hostile one."""
-    return envelope.sign(payload, builders.owner())
+    return bundle.sign(payload, builders.owner())
 
 
 def _zip_bomb() -> bytes:
@@ -68,14 +68,14 @@ HOSTILE = {
     "signed: huge integer": lambda: _signed(b'{"_type":' + b"9" * 100_000 + b"}"),
     "signed: another statement": lambda: _signed(b'{"_type":"x","subject":[],"predicateType":"y","predicate":{}}'),
     "signed: half a character": lambda: _signed(
-        b'{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"urn:energylab:closed-run:1",'
-        b'"predicate":{"run_id":"\\ud800"}}'
+        b'{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"urn:energylab:sealed-run:2",'
+        b'"predicate":{"name":"\\ud800"}}'
     ),
     "signed: an empty predicate": lambda: _signed(
         json.dumps({"_type": "https://in-toto.io/Statement/v1", "subject": [],
-                    "predicateType": "urn:energylab:closed-run:1", "predicate": {}}).encode()),
+                    "predicateType": "urn:energylab:sealed-run:2", "predicate": {}}).encode()),
     "payload that is no base64": lambda: json.dumps(
-        {"payload": "%%%", "payloadType": envelope.PAYLOAD_TYPE,
+        {"payload": "%%%", "payloadType": bundle.PAYLOAD_TYPE,
          "signatures": [{"keyid": "0" * 64, "sig": base64.b64encode(bytes(64)).decode()}]},
         separators=(",", ":")).encode(),
 }  # fmt: skip
@@ -92,7 +92,7 @@ def test_hostile_bytes_are_refused_in_words(name, judge) -> None:
 
 
 def test_archives_are_named_and_nothing_of_them_is_written(judge) -> None:
-    assert "ZIP archive" in judge(_archive_with_path_traversal("zip")).failed[0].words
+    assert "never an archive" in judge(_archive_with_path_traversal("zip")).failed[0].words
     judge(_archive_with_path_traversal("tar"))
     assert not os.path.lexists("/tmp/energylab-escaped")
 
@@ -135,10 +135,10 @@ def test_largest_text_allowed_is_read_in_bounded_memory() -> None:
 def test_numbers_beyond_all_bounds_are_refused_however_they_are_written(value, honest, judge) -> None:
     """Infinity less infinity is no number, and no comparison with it refuses anything."""
     content = json.loads(statement.write(honest))
-    content["predicate"]["timelines"][0]["samples"][3]["energy_j"] = value
+    content["predicate"]["timelines"][0]["energy_j"][3] = value
     verdict = judge(_signed(canonical_json(content)))
     assert not verdict.accepted
-    assert verdict.failed[0].name in ("schema", "digests")
+    assert verdict.failed[0].name == "schema"
 
 
 @pytest.mark.parametrize("text", [b'{"a":1,"a":1}', b"[NaN]", b"[1e400]", b"[" * 40 + b"]" * 40, b"1" * 30, b"\xff"])

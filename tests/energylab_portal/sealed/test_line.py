@@ -12,7 +12,7 @@ import pytest
 
 from energylab.errors import BundleError, EnergylabError, MeasurementError, SealError
 from energylab_portal.sealed import run as sealed
-from energylab_portal.sealed.lines import MAX_LINE, Line, Questions
+from energylab_portal.sealed.lines import HELLO, MAX_LINE, Line, Questions
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def _liar(change):
 
     def talk(connection, service) -> None:
         line = Line(connection)
-        line.send({"hello": "energylab-closed", "version": 1})
+        line.send(HELLO)
         while (question := line.receive()) is not None:
             asked = dict(question)
             answer = change(asked, service.handle(question))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from energylab.errors import EnergylabError
-from energylab.studies.job import describe_exit, die_with_parent
+from energylab.studies import job as processes
 
 #: Before the one line that is the answer; everything else a child prints is noise of libraries.
 _ANSWER = "ANSWER "
@@ -20,17 +20,7 @@ _ANSWER = "ANSWER "
 
 @dataclass(frozen=True)
 class Bounds:
-    """What one child may use.
-
-    Attributes
-    ----------
-    memory_bytes : int
-        Of address space.
-    cpu_s, wall_s : float
-        Of the processor, and by the clock.
-    file_bytes : int
-        Largest file it may write.
-    """
+    """What one child may use: address space, processor, clock, and the largest file it may write."""
 
     memory_bytes: int
     cpu_s: int
@@ -43,17 +33,9 @@ class ChildDied(EnergylabError):
 
 
 def ask(module: str, question: Mapping[str, Any], bounds: Bounds, environment: Mapping[str, str] | None = None) -> Any:
-    """Run ``python -m module`` with a question on its standard input, and return its answer.
+    """Run ``python -P -m module`` with a question on its standard input, and return its answer.
 
-    Parameters
-    ----------
-    module : str
-        Its ``main`` calls `answer`.
-    question : mapping
-        Anything JSON can hold.
-    bounds : Bounds
-    environment : mapping of str to str, optional
-        Variables for the child beside its parent's.
+    ``-P``: nothing that lies in the working folder is ever imported.
 
     Raises
     ------
@@ -63,7 +45,7 @@ def ask(module: str, question: Mapping[str, Any], bounds: Bounds, environment: M
     told = {**question, "bounds": vars(bounds), "parent": os.getpid()}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", module],
+            [sys.executable, "-P", "-m", module],
             input=json.dumps(told).encode(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             env={**os.environ, **(environment or {})}, timeout=bounds.wall_s, check=False, start_new_session=True,
         )  # fmt: skip
@@ -72,22 +54,18 @@ def ask(module: str, question: Mapping[str, Any], bounds: Bounds, environment: M
     lines = [line for line in done.stdout.decode("utf-8", "replace").splitlines() if line.startswith(_ANSWER)]
     if not lines:
         limits = f"limits: {bounds.memory_bytes >> 20} MiB of memory, {bounds.cpu_s} s of processor"
-        raise ChildDied(f"no answer ({describe_exit(done.returncode)}; {limits})")
+        raise ChildDied(f"no answer (exit status {done.returncode}; {limits})")
     return json.loads(lines[-1].removeprefix(_ANSWER))
 
 
 def answer(work: Callable[[dict[str, Any]], Any]) -> None:
     """In the child: read the question, take on the bounds, and print what `work` returns."""
     question = json.loads(sys.stdin.read())
-    die_with_parent(question.pop("parent"))
-    restrict(Bounds(**question.pop("bounds")))
-    result = json.dumps(work(question), allow_nan=False)
-    print(f"\n{_ANSWER}{result}", flush=True)  # noqa: T201 - the answer to the parent
-
-
-def restrict(bounds: Bounds) -> None:
-    """Take on bounds that cannot be shaken off."""
+    processes.die_with_parent(question.pop("parent"))
+    bounds = Bounds(**question.pop("bounds"))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (bounds.memory_bytes, bounds.memory_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (bounds.cpu_s, bounds.cpu_s))
     resource.setrlimit(resource.RLIMIT_FSIZE, (bounds.file_bytes, bounds.file_bytes))
+    result = json.dumps(work(question), allow_nan=False)
+    print(f"\n{_ANSWER}{result}", flush=True)  # noqa: T201 - the answer to the parent

@@ -1,9 +1,44 @@
-"""The tables: submissions, the log of every change, records, keys, releases. Nothing in them is ever deleted."""
+"""The tables, and the states of a submission. Nothing in them is ever deleted."""
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from sqlalchemy import DDL, BigInteger, ForeignKey, Index, Integer, MetaData, String, Table, Text, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+State = Literal["received", "checked", "queued", "measuring", "measured", "reviewed", "published", "rejected"]
+
+STATES: tuple[State, ...] = get_args(State)
+
+#: The states of a submission that goes well; a closed result is measured already and skips two.
+WAY: dict[str, tuple[State, ...]] = {
+    "open": STATES[:-1],
+    "closed": ("received", "checked", "measured", "reviewed", "published"),
+}
+
+#: What may follow. A published result is not taken back: a later release may leave it out and say so.
+NEXT: dict[State, tuple[State, ...]] = {
+    "received": ("checked", "rejected"),
+    "checked": ("queued", "measured", "rejected"),
+    "queued": ("measuring", "rejected"),
+    "measuring": ("measured", "queued", "rejected"),
+    "measured": ("reviewed", "rejected"),
+    "reviewed": ("published", "rejected"),
+    "published": (),
+    "rejected": ("received",),
+}
+
+WORDS: dict[State, str] = {
+    "received": "Received: it waits to be checked.",
+    "checked": "Checked: it may go on.",
+    "queued": "Queued: it waits for a free device.",
+    "measuring": "Measuring: a worker runs it now.",
+    "measured": "Measured: the operator will look at the result.",
+    "reviewed": "Reviewed: it will be in the next release.",
+    "published": "Published: it is on the leaderboard.",
+    "rejected": "Rejected: the reason below says what to do.",
+}
 
 #: SQLite numbers rows by INTEGER only; elsewhere a big number.
 _Key = BigInteger().with_variant(Integer, "sqlite")
@@ -25,17 +60,17 @@ class Submission(Base):
     link_hash: Mapped[str] = mapped_column(String(64), unique=True)  # sha256 of the private link's token
     request_hash: Mapped[str] = mapped_column(String(64), unique=True)  # sha256 of the client's idempotency key
     content_hash: Mapped[str] = mapped_column(String(64))  # sha256 of what was submitted under that key
+    client: Mapped[str] = mapped_column(String(64))  # keyed hash of the client's address
     kind: Mapped[str] = mapped_column(String(8))  # open, closed
     state: Mapped[str] = mapped_column(String(12))
     received_s: Mapped[float]
     changed_s: Mapped[float]
-    contact: Mapped[str] = mapped_column(String(254))
+    contact: Mapped[str] = mapped_column(String(254))  # empty once it was erased
     reason: Mapped[str] = mapped_column(Text, default="")  # why it was rejected, and what to do
 
     model: Mapped[str] = mapped_column(String(200), default="")  # hub id; of a closed one what its record says
     revision: Mapped[str | None] = mapped_column(String(200))
     tasks: Mapped[str] = mapped_column(Text, default="")  # names, separated by spaces
-    allow_code: Mapped[bool] = mapped_column(default=False)  # the operator allows this one to bring code
     commit: Mapped[str | None] = mapped_column(String(64))  # what the revision meant when it was checked
     facts: Mapped[str] = mapped_column(Text, default="")  # what the check found, in words, one a line
 
@@ -48,10 +83,11 @@ class Submission(Base):
     worker: Mapped[str | None] = mapped_column(String(200))
     lease: Mapped[str | None] = mapped_column(String(32))  # random; changes with every worker that takes it
     lease_until_s: Mapped[float | None]
+    taken_s: Mapped[float | None]  # when a worker took it last
     tries: Mapped[int] = mapped_column(default=0)
     release: Mapped[str | None] = mapped_column(String(100))  # the first that it is in
 
-    __table_args__ = (Index("submissions_by_state", "state", "id"),)
+    __table_args__ = (Index("submissions_by_state", "state", "id"), Index("submissions_by_client", "client", "taken_s"))
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -125,19 +161,15 @@ class PublishedRelease(Base):
 
 def _forbid(table: Table, verb: str) -> None:
     """Let the database itself refuse to delete, or to rewrite, what is kept for ever."""
-    said = f"rows of {table.name} are kept as they are"
+    said, name = f"rows of {table.name} are kept as they are", f"{table.name}_no_{verb}"
     for_sqlite = (
-        f"CREATE TRIGGER IF NOT EXISTS {table.name}_no_{verb} BEFORE {verb} ON {table.name} "
-        f"BEGIN SELECT RAISE(ABORT, '{said}'); END"
+        f"CREATE TRIGGER IF NOT EXISTS {name} BEFORE {verb} ON {table.name} BEGIN SELECT RAISE(ABORT, '{said}'); END"
     )
     function = (
-        f"CREATE OR REPLACE FUNCTION {table.name}_no_{verb}() RETURNS trigger LANGUAGE plpgsql AS "
+        f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS "
         f"$$ BEGIN RAISE EXCEPTION '{said}'; END $$"
     )
-    trigger = (
-        f"CREATE OR REPLACE TRIGGER {table.name}_no_{verb} BEFORE {verb} ON {table.name} "
-        f"FOR EACH ROW EXECUTE FUNCTION {table.name}_no_{verb}()"
-    )
+    trigger = f"CREATE OR REPLACE TRIGGER {name} BEFORE {verb} ON {table.name} FOR EACH ROW EXECUTE FUNCTION {name}()"
     event.listen(table, "after_create", DDL(for_sqlite).execute_if(dialect="sqlite"))
     for statement in (function, trigger):
         event.listen(table, "after_create", DDL(statement).execute_if(dialect="postgresql"))

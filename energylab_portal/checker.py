@@ -1,0 +1,202 @@
+"""The bundle checker: verifies bundles of closed models, each in its own process, and says in words what it saw."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from energylab.errors import BundleError, ConflictError
+from energylab.publish.text import one_line
+from energylab.record import Record
+from energylab_portal import child, log, operator
+from energylab_portal.database import Database
+from energylab_portal.leases import FREE, Heartbeat, Lease, LeaseLost, Leases
+from energylab_portal.sealed import keys, official
+from energylab_portal.settings import Settings
+from energylab_portal.submissions import SubmissionQueue
+from energylab_portal.tables import Submission
+
+_LOG = logging.getLogger("energylab_portal")
+
+ACTOR = "bundle checker"
+
+#: A bundle is at most 24 MiB; verifying one takes a second and a fraction of this.
+BOUNDS = child.Bounds(memory_bytes=4 << 30, cpu_s=120, wall_s=240.0, file_bytes=64 << 20)
+
+#: How often the checker looks, how long a dead one's bundle waits for the next, and how often files are swept, in s.
+LOOK_S, LEASE_S, SWEEP_S = 0.5, 30.0, 3600.0
+
+#: Takes a bundle's path and the enrolled keys; returns what `verdict` does.
+Verifier = Callable[[Path, Mapping[str, str]], Mapping[str, Any]]
+
+
+class BundleChecker:
+    """Checks closed results.
+
+    Parameters
+    ----------
+    database : Database
+    settings : Settings
+    verifier : callable, optional
+        See `Verifier`; `verify_apart` by default.
+    """
+
+    def __init__(self, database: Database, settings: Settings, verifier: Verifier | None = None) -> None:
+        self.database = database
+        self.settings = settings
+        self.verifier = verifier or partial(verify_apart, settings=settings)
+        self.leases = Leases(database, lease_s=LEASE_S)
+
+    def check_one(self) -> bool:
+        """Check the next bundle that waits; return whether there was one."""
+        lease = self.leases.take_check("closed", ACTOR)
+        if lease is None:
+            return False
+        try:
+            with Heartbeat(self.leases, lease, on_lost=lambda: None):  # what is done without a lease is not kept
+                self._check(lease)
+        except LeaseLost as error:
+            _LOG.warning("%s", error)
+        except Exception as error:  # noqa: BLE001 - whatever breaks here is ours: the bundle waits, and is tried again
+            _LOG.exception("%s could not be checked", lease.submission.name)
+            reason = str(error) if isinstance(error, BundleError | child.ChildDied) else type(error).__name__
+            self.leases.give_back(lease, f"not checked yet, through no fault of its own: {reason[:300]}", ours=True)
+        return True
+
+    def _check(self, lease: Lease) -> None:
+        with self.database.reading() as session:
+            enrolled = operator.enrolled(session)
+        verdict = self.verifier(self.settings.bundle_path(lease.submission.bundle), enrolled)
+        if not verdict["key_known"] and verdict["key_id"] is not None:
+            self._wait_for_key(lease, verdict)
+        elif not verdict["accepted"]:
+            facts = {"facts": _words(verdict), "key_id": verdict["key_id"]}
+            self._reject(lease, _refusal(verdict), **facts)
+        else:
+            self._accept(lease, verdict)
+
+    def _accept(self, lease: Lease, verdict: Mapping[str, Any]) -> None:
+        record = Record.model_validate_json(verdict["record"])
+        looked_up = "replay: passed: no result of the same readings was handed in here before"
+        facts = {
+            "facts": f"{_words(verdict)}\n{looked_up}", "key_id": verdict["key_id"], "tasks": record.task.name,
+            "model": one_line(record.model.name)[:200],
+        }  # fmt: skip
+        try:
+            with self.database.writing() as session:
+                held = self.leases.held(session, lease)
+                _refuse_anothers_name(session, facts["model"], verdict["key_id"])
+                log.move(session, self.database, held, "checked", ACTOR, "the bundle passed every check", **facts)
+                operator.refuse_revoked(session, held)
+                log.attach(session, held.id, [record])
+                words = "measured in the sealed runner on its owner's machine"
+                log.move(session, self.database, held, "measured", ACTOR, words, **FREE)
+        except LeaseLost:
+            raise
+        except ConflictError as error:
+            self._reject(lease, f"{error}. Then measure again, and submit the new bundle.", key_id=verdict["key_id"])
+
+    def _reject(self, lease: Lease, reason: str, **facts: Any) -> None:
+        self.leases.finish(lease, "rejected", reason, reason=reason, **facts)
+
+    def _wait_for_key(self, lease: Lease, verdict: Mapping[str, Any]) -> None:
+        """Let a bundle wait whose key nobody here knows; unless that changed while it was looked at."""
+        with self.database.writing() as session:
+            held = self.leases.held(session, lease)
+            known = verdict["key_id"] in operator.enrolled(session)
+            facts = {"key_id": verdict["key_id"], "waits_for_key": not known, "facts": _words(verdict), "tries": 0}
+            log.set_columns(session, held, **facts, **FREE)
+            words = f"its key {verdict['key_id'][:16]} is not enrolled: it waits until the operator enrols it"
+            log.note(session, held.id, self.database.now(session), ACTOR, words)
+
+    def run(self, stop: threading.Event, queue: SubmissionQueue) -> None:
+        """Check what comes, and sweep files that nobody needs, until told to stop."""
+        looks = 0
+        while not stop.is_set():
+            try:
+                if looks % int(SWEEP_S / LOOK_S) == 0:
+                    queue.clean()
+                if self.check_one():
+                    continue
+            except (SQLAlchemyError, OSError):
+                _LOG.exception("the bundle checker could not look")
+            looks += 1
+            stop.wait(LOOK_S)
+
+
+def verify_apart(
+    bundle: Path, enrolled: Mapping[str, str], settings: Settings, bounds: child.Bounds = BOUNDS
+) -> Mapping[str, Any]:
+    """Verify a bundle in a bounded process, against the operator's own list.
+
+    Raises
+    ------
+    BundleError
+        If the list is missing or cannot be read: the operator's to correct, and no fault of the bundle.
+    ChildDied
+        If the process ended without an answer.
+    """
+    if not settings.official.is_file():
+        raise BundleError("the operator has listed no image yet (energylab-portal sealed official)")
+    listed = official.load(settings.official, keys.read_public(str(settings.operator_key)))
+    question = {
+        "bundle": str(bundle.resolve()), "keys": dict(enrolled), "official": listed.model_dump(mode="json"),
+        "params": settings.params,
+    }  # fmt: skip
+    return child.ask("energylab_portal.checker", question, bounds)
+
+
+def verdict(question: dict[str, Any]) -> dict[str, Any]:
+    """In the child: return the verdict on a bundle as plain values, the record as its JSON."""
+    from energylab_portal.sealed.verify import verify
+
+    listed = official.Official.model_validate(question["official"])
+    found = verify(Path(question["bundle"]), keys=question["keys"], official=listed, params=question["params"])
+    return {
+        "accepted": found.accepted,
+        "key_id": found.key_id,
+        "key_known": found.key_known,
+        "checks": [vars(check) for check in found.checks],
+        "record": None if found.record is None else found.record.model_dump_json(),
+    }
+
+
+def _refuse_anothers_name(session: Session, name: str, key_id: str) -> None:
+    """Refuse a public name that stands for another's model: records of one name would be rated as one model.
+
+    Raises
+    ------
+    ConflictError
+    """
+    taken = select(Submission.id).where(
+        func.lower(Submission.model) == name.lower(),
+        or_(Submission.key_id.is_(None), Submission.key_id != key_id),
+        Submission.state.not_in(("received", "rejected")),
+    )
+    if session.scalar(taken.limit(1)) is not None:
+        raise ConflictError(f"the public name {name!r} stands for another's model here; choose another with --name")
+
+
+def _words(verdict: Mapping[str, Any]) -> str:
+    marks = {True: "passed", False: "failed", None: "not checked"}
+    return "\n".join(one_line(f"{c['name']}: {marks[c['passed']]}: {c['words']}") for c in verdict["checks"])[:20_000]
+
+
+def _refusal(verdict: Mapping[str, Any]) -> str:
+    failed = [one_line(f"{check['name']}: {check['words']}") for check in verdict["checks"] if check["passed"] is False]
+    return (
+        f"the bundle failed {len(failed)} checks. {'; '.join(failed)[:1500]}. Send a bundle as the sealed runner wrote "
+        "it, or measure again."
+    )
+
+
+if __name__ == "__main__":
+    child.answer(verdict)
