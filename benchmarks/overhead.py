@@ -11,6 +11,7 @@ empty window shows the time between its two readings beyond the meter's own.
 from __future__ import annotations
 
 import argparse
+import gc
 import math
 import os
 import random
@@ -57,7 +58,7 @@ def generating() -> Workload:
 
 def fixed() -> Workload:
     """Return a call of about 2 ms that always does the same."""
-    return FunctionWorkload(lambda _: sum(range(150_000)), range(8))
+    return FunctionWorkload(lambda _: sum(range(150_000)), range(1000))
 
 
 def bench(workload: Workload, clock: Clock) -> Bench:
@@ -71,6 +72,7 @@ def bare(made: Bench, phase: str, queries: tuple[int, ...]) -> float:
     """Return seconds of a plain loop over the same prepared inputs."""
     batches = [made.workload.prepare(phase, (query,)) for query in queries]
     call = made.workload.run(phase)
+    gc.collect()  # as before every window: afterwards the first calls find cold caches, in both
     start = made.clock.now()
     for batch in batches:
         call(batch.inputs)
@@ -80,6 +82,8 @@ def bare(made: Bench, phase: str, queries: tuple[int, ...]) -> float:
 def measured(made: Bench, phase: str, queries: tuple[int, ...]) -> float:
     """Return seconds between the two readings of a window."""
     window, _ = measure_window(made, Block(0, phase, 0, queries), index=0, attempt=0)
+    if window.reasons == ("process_stopped",):  # a crowded machine: this pair is timed again
+        return measured(made, phase, queries)
     if not window.valid or window.replications != 1:
         raise SystemExit(f"the window is not what this benchmark asks for: {window.reasons}, x{window.replications}")
     return window.duration_s
@@ -133,7 +137,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--calls", type=int, default=4)
     options = parser.parse_args()
-    ratio("a call of fixed cost", fixed(), "call", options.calls, options.pairs)
+    ratio("a call of fixed cost", fixed(), "call", 20 * options.calls, options.pairs)
     ratio(f"{MODEL.model}, generate", generating(), "generate", options.calls, options.pairs)
     window_cost(options.pairs * 2)
 

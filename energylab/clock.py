@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 #: Time between two beats of the watch over this process, and the shortest silence that counts as stopped, in seconds.
-BEAT_S, STOPPED_S = 0.25, 1.0
+BEAT_S, STOPPED_S = 0.25, 2.0
 
 
 class Clock:

@@ -125,9 +125,7 @@ def _follows(devices: Sequence[DeviceFacts], found: Sequence[MeterFinding]) -> l
         return ["energy cannot be measured here: no meter works"]
     first = chosen[0]
     if first.kind == "measured":
-        lines = [
-            f"energy here will be measured ({first.name}); with hub weights and published settings it can be official"
-        ]
+        lines = [f"energy here will be measured ({first.name}); with hub weights and published settings it is official"]
     else:
         lines = [f"energy here will be {first.kind} ({first.name}); it cannot be official"]
     periods = [finding.update_period_s for finding in chosen if finding.update_period_s]

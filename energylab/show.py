@@ -15,18 +15,12 @@ from energylab.energy import (
     static_share,
     totals,
 )
+from energylab.protocol.validity import MARKS
 from energylab.record import SCORED_PHASES, Record, Window
 from energylab.statistics.uncertainty import Interval, expanded, mean_interval
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: What a mark says beside a valid figure.
-MARKS = {
-    "busy_host": "other work was on the processor: an estimate from processor time is then off",
-    "not_finite": "the model's outputs were not finite (NaN or infinity): its answers mean nothing",
-    "truncated": "input was cut to the model's limit",
-}
 
 KINDS = {"estimated": "**estimated, not measured**", "simulated": "**simulated**"}
 
@@ -378,6 +372,8 @@ def _windows(record: Record) -> str:
 def _warm_up(record: Record) -> str:
     if record.warm_up is None:
         return "How the device was warmed up is not stated."
+    if record.protocol.name != "steady":
+        return f"The device was warmed up as this protocol says: {record.warm_up.reason}."
     if record.warm_up.steady:
         return f"The device was steady after {record.warm_up.duration_s:.1f} s of warm-up."
     return f"**The warm-up did not end steady** ({record.warm_up.reason}): the figure may drift."

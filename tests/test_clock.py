@@ -24,7 +24,7 @@ def beats(steps):
         ([(0.25, 0.0)] * 40, 0.0),  # waiting for a device: the thread beats all the same
         ([(0.25, 0.2), (3.0, 0.0), (0.25, 0.2)], 3.0),  # SIGSTOP, a frozen group, a suspended machine
         ([(0.25, 0.2), (3.0, 2.9), (0.25, 0.2)], 0.0),  # one long call that let no other thread run
-        ([(0.9, 0.0)] * 3, 0.0),  # a crowded machine
+        ([(1.9, 0.0)] * 3, 0.0),  # a crowded machine
     ],
 )
 def test_silence_without_work_is_time_stopped(steps, stopped_s):

@@ -21,7 +21,7 @@ from energylab.protocol.window import Bench, Block, Edge, measure_window
 from energylab.protocol.workload import Batch, Workload
 from energylab.record import SCORED_PHASES, IdleLevel, MeterFacts, WarmUp, Window
 
-#: Blocks in a row that may stay invalid before the session ends with what it has.
+#: Blocks that may stay invalid before the session ends with what it has.
 FAILED_BLOCKS = 3
 
 #: Most memory that the prepared inputs of one block may take, in bytes: a block of large pictures is cut smaller, and
@@ -215,7 +215,7 @@ class _Measured:
     unread: str | None = None
     stopped: str | None = None
     gave_up: list[str] = field(default_factory=list)
-    failed: int = 0  # blocks in a row that stayed invalid
+    failed: int = 0  # blocks that stayed invalid
 
 
 def _measure(bench: Bench, groups: Iterable[list[Block]], measured: _Measured, stop: Stop | None) -> None:
@@ -231,7 +231,6 @@ def _measure(bench: Bench, groups: Iterable[list[Block]], measured: _Measured, s
             window = _measure_block(bench, block, measured)
             if window.valid:
                 unit[block.phase] = window
-                measured.failed = 0
             elif block.phase in SCORED_PHASES:
                 measured.gave_up.append(_gave_up(block, window))
                 measured.failed += FAILED_BLOCKS if {*window.reasons} & {*HOPELESS} else 1

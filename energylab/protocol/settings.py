@@ -43,7 +43,7 @@ class Settings:
         """Take the settings a session's parameters name; the rest keep the protocol's values."""
         known = type(parameters).model_fields.keys() & cls.__annotations__.keys()
         named = {name: getattr(parameters, name) for name in known}
-        return cls(**{**named, **({} if named.get("protocol") == "steady" else PUBLISHED)})
+        return cls(**{**named, **({} if named.get("protocol", "steady") == "steady" else PUBLISHED)})
 
     def as_dict(self) -> dict[str, Any]:
         """Return all settings, for the record."""

@@ -29,7 +29,7 @@ REASONS = {
     "meter_failed": "the meter failed",
     "state_unknown": "the device could not be asked for heat, slowdowns and other processes",
     "co_tenant": "another process was on the device",
-    "process_stopped": "this process was stopped, or got no processor, for a second or longer",
+    "process_stopped": "this process was stopped, or got no processor, for two seconds or longer",
     "thermal_slowdown": "the device slowed down because of heat",
     "power_brake": "the device slowed down because of an external power brake",
     "hardware_slowdown": "the device's hardware slowed it down",
@@ -41,11 +41,11 @@ REASONS = {
 
 #: What is said of a valid window wherever its figure stands.
 MARKS = {
-    "busy_host": "other processes used the processor too: the estimate depends on their load",
+    "busy_host": "other work was on the processor: an estimate from processor time is then off",
     "children_missed": "a child process began in the window and outlived it: its processor time is not counted",
     "few_ticks": "the error bound is wider than max_relative_bound: the protocol does not lengthen windows",
-    "not_finite": "outputs of the model are not finite numbers (NaN or infinity)",
-    "truncated": "inputs were cut to what the model takes in",
+    "not_finite": "the model's outputs were not finite (NaN or infinity): its answers mean nothing",
+    "truncated": "input was cut to the model's limit",
 }
 
 #: Reasons that no further try can change: the session ends with what it has.

@@ -187,7 +187,7 @@ class TaskWorkload(Workload):
     def prepare(self, phase: str, queries: tuple[int, ...]) -> Batch:
         """Make one batch: rows for ``preprocess``, preprocessed inputs for every other phase."""
         rows = [self._rows[query] for query in queries]
-        return Batch(queries, rows if phase == "preprocess" else self._task.prepare(rows))
+        return Batch(queries, rows if phase == "preprocess" else self._task.shelve(self._task.prepare(rows)))
 
     def run(self, phase: str) -> Callable[[Any], Any]:
         """Return the task's call of a phase."""

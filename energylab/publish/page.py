@@ -148,7 +148,7 @@ def repeat_command(model: RatedModel) -> str | None:
     for name, value in sorted(parameters.items()):
         if value is not None:  # text is passed raw, so that a revision like 5607e12 stays text
             words += ["-r" if isinstance(value, str) else "-p", name, str(value)]
-    return shlex.join([*words, "-r", "output_folder", "results/repeated"])
+    return shlex.join(words)
 
 
 def find(

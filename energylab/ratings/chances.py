@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
-from energylab.ratings.cohorts import Group
+from energylab.energy import Group
 from energylab.ratings.schemes import STARS, Scheme, count_stars
-from energylab.ratings.uncertainty import STATED_DF, Uncertainty
 
 #: Larger groups are cut into runs at their two ends alone, of half as many models each: the ends make the bands.
 _MOST = 256
@@ -24,6 +23,34 @@ _CUTS = 2000  # ways to cut a group that are drawn; each is redrawn several time
 _BLOCK = 2_000_000  # energies held at once
 _NEW_RUN = np.array([0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98])  # chance that the next model starts a run of its own
 _SPREADS = np.array([0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0])  # within a run, in standard errors
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Relative uncertainty of the models of one group.
+
+    Attributes
+    ----------
+    relative_se : ndarray, shape (models,)
+        Relative standard error of each energy on its boards.
+    df : ndarray, shape (models,)
+        Degrees of freedom it is known with; infinite where it is stated.
+    boards : ndarray, shape (models, boards)
+        Share of each board in each model's energy; rows sum to 1.
+    gain : float
+        Largest relative gain error of a board's sensor, in either direction.
+    """
+
+    relative_se: np.ndarray
+    df: np.ndarray
+    boards: np.ndarray
+    gain: float = 0.0
+
+    @classmethod
+    def stated(cls, models: int, noise: float, gain: float = 0.0, own_boards: bool = False) -> Uncertainty:
+        """Return the same relative standard error for all models, on one board, or on a board each."""
+        boards = np.eye(models) if own_boards else np.ones((models, 1))
+        return cls(np.full(models, float(noise)), np.full(models, np.inf), boards, gain)
 
 
 @dataclass(frozen=True)
@@ -83,9 +110,9 @@ def _gain_as_noise(uncertainty: Uncertainty) -> tuple[np.ndarray, np.ndarray, np
     several = np.count_nonzero(uncertainty.boards, axis=0) > 1
     variance = uncertainty.relative_se**2
     own = gain_variance(uncertainty.gain) * (uncertainty.boards[:, ~several] ** 2).sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        df = np.where(own > 0, uncertainty.df * ((variance + own) / variance) ** 2, uncertainty.df)
-    return uncertainty.boards[:, several], np.sqrt(variance + own), np.minimum(np.nan_to_num(df, nan=np.inf), STATED_DF)
+    some = variance > 0  # a stated gain has no degrees of freedom to lose (Welch and Satterthwaite)
+    df = np.where(some, uncertainty.df * (1 + own / np.where(some, variance, 1.0)) ** 2, np.inf)
+    return uncertainty.boards[:, several], np.sqrt(variance + own), df
 
 
 def gain_variance(gain: float) -> float:

@@ -9,14 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from energylab.energy import Group, ModelEnergies, model_energies
 from energylab.errors import ParameterError
-from energylab.ratings.chances import chances, rank_sets
-from energylab.ratings.cohorts import Group, Summary, summarise
+from energylab.ratings.chances import Uncertainty, chances, rank_sets
 from energylab.ratings.schemes import STARS, Bands, Scheme, count_stars, get_scheme, make_bands
-from energylab.ratings.uncertainty import Uncertainty, interval_notes, intervals, learn
+from energylab.statistics.uncertainty import GAIN_ERROR
 
 PROBABILITIES = tuple(f"p_star_{star}" for star in range(1, STARS + 1))
 RANKS = ("rank", "rank_low", "rank_high")
+INTERVALS = ("repeatability_low", "repeatability_high", "expanded_low", "expanded_high")
+
+#: What a rating takes from `energylab.energy.ModelEnergies` of each model.
+FIGURES = ("sessions", "boards", "energy_wh", *INTERVALS, "df", "spread")
 
 #: A group with fewer models than this has fewer than two a star, and is said to be thin.
 THIN = 2 * STARS
@@ -47,15 +51,12 @@ class Peers:
         Wh per 1,000 queries, ascending.
     uncertainty : Uncertainty or None
         None when nothing was repeated and no noise is stated.
-    note : str
-        What a reader must know of the uncertainty.
     """
 
     group: Group
     rows: np.ndarray
     energies_wh: np.ndarray
     uncertainty: Uncertainty | None
-    note: str
 
     def rng(self, seed: int) -> np.random.Generator:
         """Return the group's own stream, so that other groups in the table change nothing."""
@@ -81,10 +82,11 @@ def rate(df: pd.DataFrame, scheme: str | Scheme = "equal_width", **options) -> p
     pandas.DataFrame
         One row per cohort, task, model class and model, sorted by these and energy:
 
-        - ``task, model_class, model, cohort, energy_kind, sessions`` (complete ones);
-        - ``energy_wh``: mean over sessions, Wh per 1,000 queries; NaN when unavailable;
-        - ``repeatability_low, repeatability_high, expanded_low, expanded_high``: the two intervals, in Wh, and ``df``,
-          the degrees of freedom of the first; NaN when nothing was repeated;
+        - ``task, model_class, model, cohort, energy_kind, sessions`` (complete ones), ``boards`` (they ran on);
+        - ``energy_wh``: Wh per 1,000 queries; NaN when unavailable;
+        - ``repeatability_low, repeatability_high, expanded_low, expanded_high``: the two intervals, in Wh, with ``df``,
+          the degrees of freedom of the first, and ``spread``, what it rests on (sessions, boards, other models of the
+          group, a stated noise, runs); NaN when nothing was repeated. See `energylab.energy.model_energies`;
         - ``stars``: Int64, missing when not rated;
         - ``p_star_1 … p_star_5, expected_stars``: NaN when nothing was repeated and no noise is stated;
         - ``rank`` (1 uses least), ``rank_low, rank_high``: Int64; a confidence set for all ranks of the group at once;
@@ -126,7 +128,7 @@ def rating(
     scheme: str | Scheme = "equal_width",
     *,
     noise: float | None = None,
-    gain: float = 0.05,
+    gain: float = GAIN_ERROR,
     draws: int = 10_000,
     seed: int = 0,
     level: float = 0.95,
@@ -167,20 +169,20 @@ def rating(
     """
     check_options(noise=noise, gain=gain, draws=draws, level=level)
     scheme = get_scheme(scheme)
-    summary = summarise(df)
-    table = _frame(summary, noise, gain, level)
+    found = model_energies(df, noise=noise, gain=gain, level=level)
+    table = _frame(found)
     stars = np.zeros(len(table), dtype=np.int64)  # 0 where there is none
     ranks = np.zeros((len(table), len(RANKS)), dtype=np.int64)
     probabilities, p_next = np.full((len(table), STARS), np.nan), np.full(len(table), np.nan)
     bands, group_notes = [], []
-    for peers in peer_groups(summary, table["expanded_low"].to_numpy(), noise, gain):
+    for peers in peer_groups(found, gain):
         rows, made = peers.rows, make_bands(scheme, peers.group, peers.energies_wh)
         ranks[rows] = _ranks(peers, level)
         if not made.reason:
             stars[rows] = count_stars(peers.energies_wh, np.asarray(made.edges_wh))
             if draws and peers.uncertainty is not None:
-                found = chances(peers.energies_wh, peers.uncertainty, scheme, peers.group, draws, peers.rng(seed))
-                probabilities[rows], p_next[rows] = found
+                redrawn = chances(peers.energies_wh, peers.uncertainty, scheme, peers.group, draws, peers.rng(seed))
+                probabilities[rows], p_next[rows] = redrawn
         bands.append(made)
         group_notes.append(_group_note(peers, made, scheme))
     table["stars"] = _whole(stars)
@@ -189,8 +191,8 @@ def rating(
     table["expected_stars"] = (probabilities * np.arange(1, STARS + 1)).sum(axis=1)
     table[list(RANKS)] = pd.DataFrame({name: _whole(column) for name, column in zip(RANKS, ranks.T, strict=True)})
     table["p_next"] = p_next
-    table["marks"] = _marks(df, summary)
-    table["note"] = _notes(summary.models, table["expanded_low"].to_numpy(), group_notes)
+    table["marks"] = _marks(df, table)
+    table["note"] = _notes(found.models, group_notes)
     return Rating(table, tuple(bands))
 
 
@@ -206,60 +208,53 @@ def check_options(*, noise: float | None = None, gain: float = 0.0, draws: int =
         raise ParameterError(f"level={level!r}: give a confidence level between 0 and 1, such as 0.95")
 
 
-def peers_of(df: pd.DataFrame, noise: float | None = None, gain: float = 0.05) -> Iterator[tuple[Peers, np.ndarray]]:
+def peers_of(
+    df: pd.DataFrame, noise: float | None = None, gain: float = GAIN_ERROR
+) -> Iterator[tuple[Peers, np.ndarray]]:
     """Yield the models of each group that take part in its scale, and their names."""
-    summary = summarise(df)
-    names = summary.models["model"].to_numpy(dtype=object)
-    low = _frame(summary, noise, gain, 0.95)["expanded_low"].to_numpy()
-    for peers in peer_groups(summary, low, noise, gain):
+    found = model_energies(df, noise=noise, gain=gain)
+    names = found.models["model"].to_numpy(dtype=object)
+    for peers in peer_groups(found, gain):
         yield peers, names[peers.rows]
 
 
-def peer_groups(summary: Summary, expanded_low: np.ndarray, noise: float | None, gain: float) -> Iterator[Peers]:
+def peer_groups(found: ModelEnergies, gain: float) -> Iterator[Peers]:
     """Yield the models of each group that have an energy above zero, and a class where the others have one."""
-    group = summary.models["group"].to_numpy()
-    usable = (summary.models["energy_wh"].notna() & summary.models["classed"]).to_numpy() & ~(expanded_low <= 0)
-    starts = np.searchsorted(group, np.arange(len(summary.groups) + 1))
-    for at, found in enumerate(summary.groups):
+    group, energy = found.models["group"].to_numpy(), found.models["energy_wh"].to_numpy()
+    usable = ~np.isnan(energy) & found.models["classed"].to_numpy() & ~_reaches_zero(found.models)
+    starts = np.searchsorted(group, np.arange(len(found.groups) + 1))
+    for at, each in enumerate(found.groups):
         rows = np.arange(starts[at], starts[at + 1])
         rows = rows[usable[rows]]
-        uncertainty, note = learn(summary, rows, noise, gain) if rows.size else (None, "")
-        yield Peers(found, rows, summary.models["energy_wh"].to_numpy()[rows], uncertainty, note)
+        yield Peers(each, rows, energy[rows], _uncertainty(found, rows, gain))
 
 
-def _frame(summary: Summary, noise: float | None, gain: float, level: float) -> pd.DataFrame:
+def _reaches_zero(models: pd.DataFrame) -> np.ndarray:
+    return (models["expanded_low"] <= 0).to_numpy()
+
+
+def _uncertainty(found: ModelEnergies, rows: np.ndarray, gain: float) -> Uncertainty | None:
+    """Return what is known of how models of a group scatter; None where one of them has nothing to go by."""
+    se, df = (found.models[name].to_numpy()[rows] for name in ("session_se", "session_df"))
+    if not rows.size or np.isnan(se).any():
+        return None
+    part = found.boards[found.boards["row"].isin(rows)]
+    if part["board"].nunique() < 2:
+        return Uncertainty(se, df, np.ones((rows.size, 1)), gain)
+    shares = part.pivot(index="row", columns="board", values="share").reindex(rows).fillna(0.0)
+    return Uncertainty(se, df, shares.to_numpy(), gain)
+
+
+def _frame(found: ModelEnergies) -> pd.DataFrame:
     """Return the table as far as the energies."""
-    groups, models = summary.groups, summary.models
-    of_row = models["group"].to_numpy()
-    energy = models["energy_wh"].to_numpy()
-
-    def each(field: str) -> pd.api.extensions.ExtensionArray:
-        return pd.array([getattr(group, field) for group in groups], dtype="string").take(of_row)
-
-    half, expanded = intervals(models, noise, gain, level)
-    return pd.DataFrame(
-        {
-            "task": each("task"),
-            "model_class": each("model_class"),
-            "model": models["model"].array,
-            "cohort": each("cohort"),
-            "energy_kind": each("energy_kind"),
-            "sessions": models["sessions"].array,
-            "energy_wh": energy,
-            "repeatability_low": np.maximum(energy * (1 - half), 0.0),
-            "repeatability_high": energy * (1 + half),
-            "expanded_low": np.maximum(energy * (1 - expanded), 0.0),
-            "expanded_high": energy * (1 + expanded),
-            "df": _degrees_of_freedom(models),
-        },
-        copy=False,
-    )
-
-
-def _degrees_of_freedom(models: pd.DataFrame) -> np.ndarray:
-    """Return those of the repeatability intervals; NaN where nothing was repeated."""
-    sessions, runs = models["sessions"].to_numpy(), models["runs"].to_numpy()
-    return np.select([sessions > 1, (sessions == 1) & (runs > 1)], [sessions - 1.0, runs - 1.0], np.nan)
+    of_row = found.models["group"].to_numpy()
+    fields = {
+        name: pd.array([getattr(group, name) for group in found.groups], dtype="string").take(of_row)
+        for name in ("task", "model_class", "cohort", "energy_kind")
+    }
+    own = {name: found.models[name].array for name in ("model", *FIGURES)}
+    order = ("task", "model_class", "model", "cohort", "energy_kind", *FIGURES)
+    return pd.DataFrame({name: {**fields, **own}[name] for name in order}, copy=False)
 
 
 def _ranks(peers: Peers, level: float) -> np.ndarray:
@@ -277,41 +272,35 @@ def _whole(counts: np.ndarray) -> pd.arrays.IntegerArray:
     return pd.arrays.IntegerArray(np.maximum(counts, 1), counts == 0)
 
 
-def _marks(df: pd.DataFrame, summary: Summary) -> pd.api.extensions.ExtensionArray:
+def _marks(df: pd.DataFrame, table: pd.DataFrame) -> pd.arrays.StringArray:
     """Return what was marked in the sessions of each model, each once."""
-    marks = pd.array([""], dtype="string").take(np.zeros(len(summary.models), dtype=np.int64))
+    marks = pd.array([""], dtype="string").take(np.zeros(len(table), dtype=np.int64))
     marked = df[df["marks"].astype("string").fillna("") != ""] if "marks" in df else df.iloc[:0]
     keys = ["task", "model", *(["cohort"] if "cohort" in df else [])]
     for key, part in marked.groupby(keys, sort=False):
-        wanted = dict(zip(keys, key, strict=True))
+        same = np.all([(table[name] == value).to_numpy() for name, value in zip(keys, key, strict=True)], axis=0)
         texts = sorted({text.strip() for each in part["marks"] for text in each.split(",")})
-        same = summary.models["model"].to_numpy(dtype=object) == wanted["model"]
-        for row in np.flatnonzero(same):
-            group = summary.groups[summary.models["group"].iloc[row]]
-            if group.task == wanted["task"] and group.cohort == wanted.get("cohort", group.cohort):
-                marks[row] = ", ".join(texts)
+        marks[same] = ", ".join(texts)
     return marks
 
 
 def _group_note(peers: Peers, bands: Bands, scheme: Scheme) -> str:
     models = peers.energies_wh.size
     thin = scheme.relative and not bands.reason and models < THIN
-    return _join(bands.reason, peers.note, f"thin group of {models} models: a star means little" if thin else "")
+    return _join(bands.reason, f"thin group of {models} models: a star means little" if thin else "")
 
 
-def _notes(models: pd.DataFrame, expanded_low: np.ndarray, group_notes: list[str]) -> pd.arrays.StringArray:
-    """Put each model's notes together: what it lacks itself, its interval's, its group's."""
-    codes, texts = interval_notes(models)
-    every = [_join(text, note) for note in group_notes for text in texts]
-    notes = pd.array(every, dtype="string").take(models["group"].to_numpy() * len(texts) + codes)
-    lost, sessions, classed = (models[name].to_numpy() for name in ("lost", "sessions", "classed"))
-    zero = expanded_low <= 0
-    for row in np.flatnonzero((lost > 0) | ~classed | zero):
-        gap = f"{lost[row]} of {lost[row] + sessions[row]} sessions unavailable" if lost[row] else ""
-        gap = f"not rated: {gap}" if not sessions[row] else gap
+def _notes(models: pd.DataFrame, group_notes: list[str]) -> pd.arrays.StringArray:
+    """Put each model's notes together: why it is not rated, what its figure lacks, its group's."""
+    own, texts = pd.factorize(models["note"])
+    every = [_join(group, text) for group in group_notes for text in texts]
+    notes = pd.array(every, dtype="string").take(models["group"].to_numpy() * len(texts) + own)
+    sessions, classed, zero = models["sessions"].to_numpy(), models["classed"].to_numpy(), _reaches_zero(models)
+    for row in np.flatnonzero((sessions == 0) | ~classed | zero):
         missing = "" if classed[row] else "not rated: no size class given"
         unsure = "not rated: its interval reaches zero; repeat it" if zero[row] else ""
-        notes[row] = _join(gap, missing, unsure, notes[row] if classed[row] else "")
+        gap = "" if sessions[row] else f"not rated: {models['note'].iloc[row]}"
+        notes[row] = _join(gap, missing, unsure, models["note"].iloc[row] if sessions[row] else "")
     return notes
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from energylab.energy import Group
 from energylab.errors import DataError, ParameterError
 from energylab.paths import params_root
-from energylab.ratings.cohorts import Group
 from energylab.registry import Registry
 
 #: Most stars there are; the lowest band earns them.

@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy import optimize
 
+from energylab.energy import WH_PER_1000_QUERIES, Group
 from energylab.errors import DataError, ParameterError, unknown_name
-from energylab.ratings.chances import chances, pairwise, rank_sets
-from energylab.ratings.cohorts import Group
+from energylab.ratings.chances import Uncertainty, chances, pairwise, rank_sets
 from energylab.ratings.rating import PROBABILITIES, SURE, Peers, Rating, check_options, peers_of, rate, rating
 from energylab.ratings.schemes import Bands, Scheme, count_stars, get_scheme, stars_for
-from energylab.ratings.uncertainty import stated
 
 KEYS = ["task", "model_class", "model"]
 _UNKNOWN = "no star has a probability: repeat the sessions, or rate with noise=0.01 for 1 %"
@@ -107,7 +106,7 @@ def under_noise(
     for peers, names, stars in _rated(df, scheme):
         for noise in noises:
             check_options(noise=noise)
-            uncertainty = stated(peers.rows.size, noise, gain, own_boards)
+            uncertainty = Uncertainty.stated(peers.rows.size, noise, gain, own_boards)
             p, _ = chances(peers.energies_wh, uncertainty, scheme, peers.group, draws, peers.rng(seed))
             part = _keys(peers, names).assign(stars=stars, **dict(zip(PROBABILITIES, p.T, strict=True)))
             parts.append(part.assign(noise=noise, p_flip=1 - p[np.arange(len(p)), stars - 1]))
@@ -463,7 +462,9 @@ def _only(rated: pd.DataFrame, models: pd.DataFrame, scheme: str | Scheme) -> pd
     kept = rated.merge(models, on=list(models.columns))
     if kept.empty:
         return kept[[*models.columns, "stars"]]
-    energies = kept[[*models.columns, "energy_kind"]].assign(energy_j=kept["energy_wh"] * 3.6, queries=1)
+    energies = kept[[*models.columns, "energy_kind"]].assign(
+        energy_j=kept["energy_wh"] / WH_PER_1000_QUERIES, queries=1
+    )
     return rate(energies, scheme, draws=0)[[*models.columns, "stars"]]
 
 

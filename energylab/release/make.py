@@ -13,8 +13,8 @@ import pandas as pd
 import pydantic
 
 from energylab import published, store
+from energylab.energy import Group
 from energylab.errors import CohortError, ReleaseError
-from energylab.ratings.cohorts import Group
 from energylab.ratings.rating import PROBABILITIES, Rating, rating
 from energylab.ratings.schemes import Bands, Scheme, get_scheme, make_bands, stars_for
 from energylab.record import Record
@@ -37,7 +37,6 @@ from energylab.table import difference
 LARGEST = "largest"
 
 _PUBLISHED = "published:"
-_ASSUMED = " assumed"  # how a rating ends the note on noise that was stated, not learnt
 
 #: What a release takes from a table's columns, beside the energy.
 _FACTS = ("task_version", "device", "parameters", "dtype", "quality_metric", "quality")
@@ -95,7 +94,7 @@ def make(
     options = {"noise": noise, "gain": gain, "draws": draws, "seed": seed}
     rated = rating(kept, scheme, **options)
     found = Evidence.of(kept)
-    cohorts, unrated = _cohorts(rated, _facts(kept), found, get_scheme(scheme))
+    cohorts, unrated = _cohorts(rated, _facts(kept), found, get_scheme(scheme), noise)
     if not cohorts:
         raise ReleaseError("no model has an energy: nothing can be rated; see `energylab.read(...)` for the reasons")
     release = _checked(
@@ -201,7 +200,7 @@ def _facts(table: pd.DataFrame) -> Mapping[Key, dict[str, Any]]:
 
 
 def _cohorts(
-    rated: Rating, facts: Mapping[Key, dict[str, Any]], found: Evidence, scheme: Scheme
+    rated: Rating, facts: Mapping[Key, dict[str, Any]], found: Evidence, scheme: Scheme, noise: float | None
 ) -> tuple[tuple[RatedCohort, ...], list[LeftOut]]:
     """Return the rated cohorts in order of task and class, and the models without an energy."""
     stars, classes = rated.stars, _text(rated.stars, "model_class")
@@ -213,17 +212,21 @@ def _cohorts(
         unrated += [LeftOut(task=r.task, model=str(r.model), record_id=None, why=r.note) for r in lost.itertuples()]
         part = part[part["energy_wh"].notna()]
         if len(part):
-            cohorts.append(_cohort(bands, part.assign(model=part["model"].astype(str)), facts, found, scheme))
+            cohorts.append(_cohort(bands, part.assign(model=part["model"].astype(str)), facts, found, scheme, noise))
     return tuple(cohorts), unrated
 
 
 def _cohort(
-    bands: Bands, part: pd.DataFrame, facts: Mapping[Key, dict[str, Any]], found: Evidence, scheme: Scheme
+    bands: Bands,
+    part: pd.DataFrame,
+    facts: Mapping[Key, dict[str, Any]],
+    found: Evidence,
+    scheme: Scheme,
+    noise: float | None,
 ) -> RatedCohort:
     keys = [(bands.task, bands.model_class or "", model) for model in part["model"]]
     kind, device = str(part["energy_kind"].iloc[0]), _shared(facts, keys, "device")
     without = without_extremes(part[part["rank"].notna()], bands, scheme, device)
-    notes = "; ".join(part["note"]).split("; ")
     models = [
         _model(star, facts[key], found.behind(key), without.get(key[2], ()), found)
         for star, key in zip(part.to_dict("records"), keys, strict=True)
@@ -236,7 +239,7 @@ def _cohort(
         energy_kind=kind,
         device=device,
         not_official=_not_official(kind, [found.behind(key) for key in keys]),
-        assumption=next((note.removesuffix(_ASSUMED) for note in notes if note.endswith(_ASSUMED)), ""),
+        assumption=f"noise of {100 * noise:.3g} %" if (part["spread"] == "stated").any() else "",
         edges_wh=tuple(map(significant, bands.edges_wh)) or None,
         edges_reason=bands.reason,
         models=_rated_by_right_answers(models, bands, scheme, device),
@@ -322,7 +325,7 @@ def _model(
         rank_low=_whole(star["rank_low"]),
         rank_high=_whole(star["rank_high"]),
         p_next=_rounded(star["p_next"]),
-        df=_rounded(star["df"]),
+        df=None if np.isinf(star["df"]) else _rounded(star["df"]),
         marks=tuple(filter(None, star["marks"].split(", "))),
         per_right=evidence.per_right_figure(records),
         standby=evidence.standby_figure(records),

@@ -276,7 +276,9 @@ class StudyFolder:
         """Refuse a study whose folder is that of another file of the same name."""
         known = self._source_file.read_text(encoding="utf-8") if self._source_file.is_file() else ""
         here = str(plan.source.resolve()) if plan.source else ""
-        if known and here and known != here and plan.source != self.study_file and Path(known).is_file():
+        mine = plan.source is None or here in (known, str(self.study_file.resolve()))
+        other = Path(known)
+        if known and not mine and other.is_file() and other.read_text(encoding="utf-8") != plan.text:
             raise StudyError(
                 f"{self.path} holds the study {known}, and {here} has the same name; rename one of the two files, or "
                 "choose another folder with --results"

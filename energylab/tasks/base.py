@@ -334,6 +334,10 @@ class Task(ABC):
     def prepare(self, rows: Sequence[Row]) -> Any:
         """Turn rows into model inputs, on the CPU: the phase ``preprocess``."""
 
+    def shelve(self, inputs: Any) -> Any:
+        """Put large inputs of a batch where they take no memory of the host until they are used; outside windows."""
+        return inputs
+
     @abstractmethod
     def features(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
         """Return what the published runner's map makes of rows: every model input as one unpadded value a row."""
@@ -535,7 +539,7 @@ def longest_input(config: Any, tokenizer: Any, reserved: int = 0) -> int | None:
         If fewer than one token of the input would fit.
     """
     limit = getattr(config, "max_position_embeddings", PUBLISHED_LIMIT)
-    if limit is None:
+    if limit is None or limit < 0:  # XLNet says -1
         return tokenizer.model_max_length if tokenizer.model_max_length < 1_000_000 else None
     if config.model_type in OFFSET_POSITIONS and getattr(config, "position_embedding_type", "absolute") == "absolute":
         limit -= (config.pad_token_id if config.pad_token_id is not None else 1) + 1

@@ -18,13 +18,7 @@ def mend_padding(settings: Any, pad: int | None) -> None:
 
 
 def given_tokens(task: Task, blank: Row) -> int:
-    """See with one blank query how many tokens at the head of an output were given, not generated.
-
-    Raises
-    ------
-    ModelError
-        If the model cannot answer a query without a text.
-    """
+    """See with one blank query how many tokens at the head of an output were given, not generated."""
     try:
         return task.run("prefill", task.prepare([blank]))[0].shape[1] - 1
     except models.LIBRARY_ERRORS as error:

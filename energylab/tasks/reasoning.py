@@ -36,13 +36,7 @@ class Thinking(Plain):
     end: str | None = None  # what the model writes between thinking and answer; None where it does not say
 
     def level(self, name: str | None, model: str) -> tuple[str, ThinkingLevel]:
-        """Return the level called `name`, or the default one.
-
-        Raises
-        ------
-        ParameterError
-            If the family has no such level; names the nearest.
-        """
+        """Return the level called `name`, or the default one."""
         chosen = self.default if name is None else name
         if chosen not in self.levels:
             match = nearest(chosen, self.levels)

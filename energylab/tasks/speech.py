@@ -276,13 +276,7 @@ def _say_languages(settings: Any, languages: dict[str, int] | None = None, **val
 
 
 def decode_audio(encoded: bytes, rate_hz: int = RATE_HZ) -> Any:
-    """Decode a clip of any format that libsndfile reads to one channel of float32 samples at one rate.
-
-    Raises
-    ------
-    DataError
-        If it is no sound, cut short, empty, shorter than a model's window, or holds values that are no numbers.
-    """
+    """Decode a clip of any format that libsndfile reads to one channel of float32 samples at one rate."""
     import numpy as np
     import soundfile
 

@@ -563,22 +563,7 @@ def prefix_tokens(prompt: str | None) -> int:
 
 
 def best_span(inputs: Any, row: int, start: Any, end: Any) -> tuple[int, int]:
-    """Return first and last character of the span of the context whose start and end score highest together.
-
-    Parameters
-    ----------
-    inputs : transformers.BatchEncoding
-        Made by a fast tokenizer.
-    row : int
-        Row of the batch.
-    start, end : torch.Tensor
-        Logits, shape (tokens,).
-
-    Returns
-    -------
-    (int, int)
-        Characters of the context, the end excluded.
-    """
+    """Return first and last character of the span of the context whose start and end score highest together."""
     import torch
 
     context = torch.tensor([part == 1 for part in inputs.sequence_ids(row)])

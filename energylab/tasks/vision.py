@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import tempfile
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
@@ -21,6 +22,12 @@ from energylab.tasks.decoding import count_new, finite_first, free_texts, given_
 from energylab.tasks.drawing import Placed, Stock, draw_scene, photograph
 from energylab.tasks.media import Group, Inputs, grouped, in_order, open_file, read_processor
 from energylab.tasks.tokenizers import local_tokenizer, usable_padding
+
+#: Model types that have no use for the mask of padding their image processor makes.
+WITHOUT_MASK = ("yolos",)
+
+
+LARGE_BYTES = 1_000_000  # of a batch's inputs, from which on they are kept in a file
 
 
 class PictureSettings(Plain):
@@ -105,7 +112,17 @@ class ImageTask(Task):
         """Decode every picture, and resize, crop and normalise it as the model's image processor says."""
         pictures = [decode_image(row["image"]) for row in rows]
         features = [self.image_processor(images=picture, return_tensors="pt").data for picture in pictures]
+        if self.config.model_type in WITHOUT_MASK:
+            features = [{"pixel_values": one["pixel_values"]} for one in features]
         return grouped(features, [picture.size[::-1] for picture in pictures])
+
+    def shelve(self, inputs: Inputs) -> Inputs:
+        """Keep large pictures in a file that is mapped into memory: a window may hold hundreds, of 20 MB each."""
+        tensors = [group.tensors for group in inputs.groups]
+        if sum(one.nbytes for part in tensors for one in part.values()) < LARGE_BYTES:
+            return inputs
+        groups = zip(inputs.groups, in_a_file(tensors), strict=True)
+        return Inputs(tuple(Group(group.positions, part) for group, part in groups), inputs.sizes)
 
     def features(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
         """Preprocess pictures one by one, each in its own shape."""
@@ -132,6 +149,16 @@ def image_processor(origin: models.Origin, config: Any) -> Any:
     loader = AutoImageProcessor.from_pretrained
     with models.quiet():
         return read_processor(origin, config, loader, "image processor", values, backend="pil")
+
+
+def in_a_file(tensors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Write tensors to a file without a name, and return them mapped from it: the system may drop their pages."""
+    import torch
+
+    folder = next(one for one in ("/var/tmp", tempfile.gettempdir()) if Path(one).is_dir())  # /tmp may be memory
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".pt") as file:
+        torch.save(tensors, file.name)
+        return torch.load(file.name, mmap=True, weights_only=True)
 
 
 def alone(inputs: Sequence[Inputs]) -> dict[str, list[Any]]:
@@ -164,13 +191,7 @@ def grey() -> bytes:
 
 
 def decode_image(encoded: bytes) -> Any:
-    """Decode a picture to RGB, turned as its file says.
-
-    Raises
-    ------
-    DataError
-        If it is no picture, or a broken one.
-    """
+    """Decode a picture to RGB, turned as its file says."""
     from PIL import Image, ImageOps
 
     try:
@@ -405,20 +426,7 @@ def _names(label: Any) -> set[str]:
 def mean_average_precision(
     answers: Sequence[Sequence[dict[str, Any]]], references: Sequence[Sequence[dict[str, Any]]]
 ) -> tuple[float, float] | None:
-    """Score detections as COCO does.
-
-    Parameters
-    ----------
-    answers : sequence of sequence of dict
-        For each picture its detections: ``label``, ``score``, ``box`` (x, y, width, height in pixels).
-    references : sequence of sequence of dict
-        For each picture its objects: ``label``, ``box``.
-
-    Returns
-    -------
-    (float, float) or None
-        Mean average precision at overlaps 0.50 to 0.95, and at 0.50; None where there is no object at all.
-    """
+    """Score detections as COCO does."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 

@@ -327,7 +327,7 @@ def test_permission_denied_when_opened_is_raised(bench):
         run_session(lambda: None, [meter], made.settings, clock=made.clock)
 
 
-def test_blocks_that_fail_in_a_row_end_the_session(bench):
+def test_three_blocks_that_fail_for_good_end_the_session(bench):
     session = bench(counters=lambda: DeviceCounters(cotenants=(4242,)), queries=100).run()
     assert len(session.reasons) == 3
     assert len(session.windows) == 3 * 3

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from energylab.ratings.chances import _tukey, chances, rank_sets, redraws
-from energylab.ratings.cohorts import Group
+from energylab.energy import Group
+from energylab.ratings.chances import Uncertainty, _tukey, chances, rank_sets, redraws
 from energylab.ratings.schemes import EqualWidth, LogWidth, count_stars
-from energylab.ratings.uncertainty import Uncertainty, stated
 
 GROUP = Group("summarization")
 
@@ -23,7 +22,7 @@ def drawn(energies, uncertainty, draws=40_000, seed=0):
 
 
 def test_two_models_keep_five_and_one_while_their_order_is_sure():
-    assert probabilities([1.0, 9.0], stated(2, 0.01)).tolist() == [[0, 0, 0, 0, 1], [1, 0, 0, 0, 0]]
+    assert probabilities([1.0, 9.0], Uncertainty.stated(2, 0.01)).tolist() == [[0, 0, 0, 0, 1], [1, 0, 0, 0, 0]]
 
 
 def test_a_middle_model_against_the_integral():
@@ -38,21 +37,21 @@ def test_a_middle_model_against_the_integral():
     ends = [np.log(each) + side * 6 * noise for each in (low, high) for side in (-1, 1)]
     expected, _ = integrate.dblquad(below, *ends, epsabs=1e-6)
     assert 0.2 < expected < 0.8
-    assert probabilities([low, middle, high], stated(3, noise))[1, 4] == pytest.approx(expected, abs=0.015)
+    assert probabilities([low, middle, high], Uncertainty.stated(3, noise))[1, 4] == pytest.approx(expected, abs=0.015)
 
 
 def test_models_that_are_alike_share_their_centre_and_one_apart_keeps_its_own():
     """Twelve figures within their noise and one far below: the highest is luck, the lone one is not."""
     figures = np.append(10.0, 100 * np.exp(0.03 * stats.norm.ppf((np.arange(12) + 0.5) / 12)))
-    logs = np.log(drawn(figures, stated(13, 0.03)))
+    logs = np.log(drawn(figures, Uncertainty.stated(13, 0.03)))
     assert logs[:, -1].mean() - np.log(100) < 0.3 * (np.log(figures[-1]) - np.log(100))
     assert logs[:, 0].mean() == pytest.approx(np.log(10), abs=0.002)
     assert logs[:, 0].std() == pytest.approx(0.03, rel=0.05)
 
 
 def test_a_board_shared_by_all_moves_no_star_and_own_boards_do():
-    shared = probabilities([1.0, 1.79, 5.0], stated(3, 1e-9, gain=0.05))
-    own = probabilities([1.0, 1.79, 5.0], stated(3, 1e-9, gain=0.05, own_boards=True))
+    shared = probabilities([1.0, 1.79, 5.0], Uncertainty.stated(3, 1e-9, gain=0.05))
+    own = probabilities([1.0, 1.79, 5.0], Uncertainty.stated(3, 1e-9, gain=0.05, own_boards=True))
     assert shared[1, 4] == 1.0
     assert 0.3 < own[1, 4] < 0.7
 
@@ -66,7 +65,7 @@ def test_a_boards_gain_is_drawn_once_for_all_models_on_it():
 
 
 def test_the_gain_of_a_board_of_ones_own_is_part_of_the_noise():
-    logs = np.log(drawn([1.0, 9.0], stated(2, 0.02, gain=0.05, own_boards=True)))
+    logs = np.log(drawn([1.0, 9.0], Uncertainty.stated(2, 0.02, gain=0.05, own_boards=True)))
     assert logs.std(axis=0) == pytest.approx(np.hypot(0.02, 0.05 / np.sqrt(3)), rel=0.03)
 
 
@@ -84,12 +83,12 @@ def test_heavy_tails_stay_finite():
 
 
 def test_log_width_redraws_are_rated_by_log_width():
-    assert probabilities([1.0, 10.0, 100.0], stated(3, 0.001), LogWidth())[1].tolist() == [0, 0, 1, 0, 0]
+    assert probabilities([1.0, 10.0, 100.0], Uncertainty.stated(3, 0.001), LogWidth())[1].tolist() == [0, 0, 1, 0, 0]
 
 
 def test_a_large_group_is_redrawn_whole():
     energies = np.sort(np.random.default_rng(1).lognormal(3, 1, 600))
-    p, less = chances(energies, stated(600, 0.01), EqualWidth(), GROUP, 200, np.random.default_rng(0))
+    p, less = chances(energies, Uncertainty.stated(600, 0.01), EqualWidth(), GROUP, 200, np.random.default_rng(0))
     assert p.sum(axis=1) == pytest.approx(np.ones(600))
     assert np.isfinite(less[:-1]).all()
 
@@ -115,7 +114,7 @@ def test_a_star_is_right_as_often_as_it_says(world):
         figures = truth * np.exp(se * rng.standard_normal(truth.size))
         order = np.argsort(figures)
         figures, true_stars = figures[order], _stars(truth)[order]
-        p = probabilities(figures, stated(truth.size, se), draws=500, seed=5)
+        p = probabilities(figures, Uncertainty.stated(truth.size, se), draws=500, seed=5)
         shown = _stars(figures)
         said.append(p[np.arange(len(p)), shown - 1])
         right.append(shown == true_stars)
@@ -149,6 +148,6 @@ def test_all_ranks_are_covered_at_once(uneven):
 
 def test_sure_orders_have_sharp_ranks_and_boards_widen_them():
     energies = np.array([1.0, 1.06, 4.0, 8.0])
-    one, own = (rank_sets(energies, stated(4, 0.002, 0.05, each), 0.95) for each in (False, True))
+    one, own = (rank_sets(energies, Uncertainty.stated(4, 0.002, 0.05, each), 0.95) for each in (False, True))
     assert one[0].tolist() == one[1].tolist() == [1, 2, 3, 4]
     assert (own[0].tolist(), own[1].tolist()) == ([1, 1, 3, 4], [2, 2, 3, 4])

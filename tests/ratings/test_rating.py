@@ -9,9 +9,10 @@ from energylab.errors import ParameterError, UnknownNameError
 from energylab.ratings import rating
 
 COLUMNS = [
-    "task", "model_class", "model", "cohort", "energy_kind", "sessions", "energy_wh", "repeatability_low",
-    "repeatability_high", "expanded_low", "expanded_high", "df", "stars", "p_star_1", "p_star_2", "p_star_3",
-    "p_star_4", "p_star_5", "expected_stars", "rank", "rank_low", "rank_high", "p_next", "marks", "note",
+    "task", "model_class", "model", "cohort", "energy_kind", "sessions", "boards", "energy_wh",
+    "repeatability_low", "repeatability_high", "expanded_low", "expanded_high", "df", "spread", "stars",
+    "p_star_1", "p_star_2", "p_star_3", "p_star_4", "p_star_5", "expected_stars", "rank", "rank_low",
+    "rank_high", "p_next", "marks", "note",
 ]  # fmt: skip
 
 
@@ -40,9 +41,9 @@ def test_four_columns_are_enough():
     stars = energylab.rate(table([3600.0, 7200.0, 36000.0]))
     assert stars["energy_wh"].tolist() == pytest.approx([1.0, 2.0, 10.0])
     assert stars["stars"].tolist() == [5, 5, 1]
-    assert (stars["energy_kind"] == "imported").all()
+    assert (stars["energy_kind"] == "not stated").all()
     assert stars["p_star_5"].isna().all()
-    assert stars["note"].str.startswith("no repeat: no interval").all()
+    assert stars["note"].str.contains("no repeat: no interval").all()
 
 
 def test_queries_need_not_be_a_thousand():
@@ -113,7 +114,7 @@ def test_a_model_without_class_among_classed_ones_is_not_rated():
     stars = energylab.rate(df).set_index("model")
     assert stars.loc[["m0", "m1", "m2"], "stars"].tolist() == [5, 5, 1]
     assert pd.isna(stars.loc["m3", "stars"])
-    assert stars.loc["m3", "note"] == "not rated: no size class given"
+    assert stars.loc["m3", "note"] == "not rated: no size class given; no repeat: no interval"
 
 
 def test_a_thin_group_says_so_and_a_full_one_does_not():

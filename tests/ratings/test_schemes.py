@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from energylab import published
+from energylab.energy import Group
 from energylab.errors import DataError, ParameterError, UnknownNameError
 from energylab.ratings import rate, rating
-from energylab.ratings.cohorts import Group
 from energylab.ratings.schemes import TIE, Bands, Reference, count_stars, freeze, get_scheme, read_reference, stars_for
 
 GROUP = Group("summarization")

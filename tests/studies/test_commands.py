@@ -127,7 +127,7 @@ def test_two_files_of_one_name_do_not_share_a_folder(study, instant, workplace):
     planned, folder = study(sweeps=[{"model": "a"}])
     run(planned, folder, instant())
     (workplace / "other").mkdir()
-    shutil.copy("fake.yaml", "other/fake.yaml")
+    Path("other/fake.yaml").write_text(Path("fake.yaml").read_text().replace("model: a", "model: b"))
     for command in ("plan", "run"):
         with pytest.raises(StudyError, match=r"results/fake holds the study .*/fake.yaml, and .*/other/fake.yaml has"):
             study_command(command, "other/fake.yaml")

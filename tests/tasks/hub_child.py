@@ -29,7 +29,7 @@ def answer(order: dict) -> dict:
 def answers(task) -> dict:
     rows, facts = task.load_rows()
     inputs = task.prepare(rows)
-    outputs = getattr(task, task.phases[-1])(inputs)
+    outputs = task.run(task.phases[-1], inputs)
     given = task.answers(inputs, outputs)
     quality = [one.model_dump() for one in task.score(given, rows)]
     return {"rows": len(rows), "data": facts.model_dump(), "answers": [str(one) for one in given], "quality": quality}

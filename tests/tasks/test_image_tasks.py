@@ -272,3 +272,24 @@ def test_columns_of_the_hub_stay_encoded(tmp_path):
     assert isinstance(read.features["audio"], datasets.Audio)
     (row,) = _still_encoded(read)
     assert {name: _file(value) for name, value in row.items()} == {"image": picture, "audio": clip, "text": "said"}
+
+
+def mapped_from(address):
+    """Return the file that a part of this process's memory is mapped from."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        begin, end = (int(bound, 16) for bound in line.split()[0].split("-"))
+        if begin <= address < end:
+            return line
+    return ""
+
+
+def test_large_pictures_of_a_window_are_kept_in_a_file_not_in_memory(monkeypatch):
+    """A DETR picture is 20 MB; a window of hundreds would fill the host."""
+    task, rows, *_ = loaded(task="object_detection", model="tiny-detr", samples=2)
+    monkeypatch.setattr("energylab.tasks.vision.LARGE_BYTES", 1000)  # the tiny model's pictures are small
+    inputs = task.prepare(rows)
+    kept = task.shelve(inputs)
+    for before, after in zip(inputs.groups, kept.groups, strict=True):
+        assert mapped_from(after.tensors["pixel_values"].data_ptr()).endswith(".pt (deleted)")
+        assert all(torch.equal(before.tensors[name], after.tensors[name]) for name in before.tensors)
+    assert torch.equal(task.run("forward", kept)[0]["logits"], task.run("forward", inputs)[0]["logits"])

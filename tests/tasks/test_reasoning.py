@@ -6,7 +6,6 @@ import transformers
 
 from energylab.errors import ModelError, ParameterError, TaskError
 from energylab.parameters import Parameters
-from energylab.record import ModelFacts
 from energylab.tasks import load_task
 from energylab.tasks.architectures import find_architecture
 from energylab.tasks.reasoning import PLAIN, find_thinking
@@ -150,11 +149,3 @@ def test_random_weights_give_exactly_the_stated_number():
     inputs = task.prepare(rows)
     assert task.count("generate", inputs, task.run("generate", inputs)).output == 12
     assert task.extra(task.answers(inputs, task.run("generate", inputs))) == {"thinking_tokens": None}
-
-
-def test_the_published_limit_is_8192_tokens():
-    task = load_task(Parameters(task="reasoning", model="Qwen/Qwen3-0.6B"))
-    assert task.new_tokens == 8192
-    assert task.settings.dataset.id == "AIEnergyScore/text_generation"
-    task.facts = ModelFacts(name="x", source="random", real_weights=False)
-    assert task.settings.model_classes["A"] == 20e9
