@@ -98,4 +98,4 @@ def _fast(study: dict) -> dict:
     sweep = next(each for each in study["sweeps"] if kept[1] in each["model"])
     short = {"samples": 4, "window_s": 0.05, "idle_s": 0.05, "warm_up_min_s": 0.05, "warm_up_max_s": 0.3}
     study["parameters"] |= short
-    return {**study, "sweeps": [{**sweep, **short, "model": kept}]}
+    return {**study, "repeats": 1, "sweeps": [{**sweep, **short, "model": kept}]}
