@@ -249,6 +249,10 @@ class TestFiles:
         assert "no code of strangers" in in_the_portal("model 'a' brings code …pass trust_remote_code=True")
         assert "trust_remote_code" not in in_the_portal("model 'a' brings code …pass trust_remote_code=True")
         assert "hf auth" not in in_the_portal("model 'a' is gated: accept … run `hf auth login`")
+        private = in_the_portal(
+            "model 'a' is not on the hub, or is private: check it; for a private one run `hf auth …`"
+        )
+        assert private.endswith("check it; a private model is measured by its owner, as a closed model")
 
 
 class TestProtocol:
