@@ -31,7 +31,7 @@ from energylab_portal.tables import Event, Submission
 
 pytestmark = pytest.mark.timeout(1800)  # for hangs alone
 
-FREE = ("--submissions-per-minute", "1e6", "--requests-per-second", "1e6")
+FREE = ("--submissions-per-minute", "1000000", "--requests-per-second", "1000000")
 
 
 def send(url, key, model, stop):

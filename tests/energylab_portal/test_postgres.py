@@ -130,6 +130,6 @@ def test_a_lease_runs_out_by_the_servers_clock(desk, database, monkeypatch):
 
 
 def test_the_log_stays(desk, database):
-    take(desk)
+    take(desk, "org/logged")
     with pytest.raises(DatabaseError, match="kept as they are"), database.writing() as session:
         session.execute(delete(Event))
