@@ -216,7 +216,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_are_rejected_within_their_bounds(name, send, portal, now):
-    """In a process that may use 1 GiB and a minute of processor: none is accepted, nothing is kept of them but the reason."""
+    """In a process of 1 GiB and a minute of processor: none is accepted, nothing of them is kept but the reason."""
     bounds = child.Bounds(memory_bytes=1 << 30, cpu_s=60, wall_s=600.0, file_bytes=1 << 20)
 
     signer = key_files.make(portal.settings.folder / "operator.key")
