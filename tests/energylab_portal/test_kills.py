@@ -31,7 +31,7 @@ from energylab_portal.tables import Event, Submission
 
 pytestmark = pytest.mark.timeout(1800)  # for hangs alone
 
-FREE = ("--submissions-per-minute", "1000000", "--requests-per-second", "1000000")
+FREE = ("--submissions-per-minute", "1000000", "--requests-per-second", "1000000", "--waiting", "1000000")
 
 
 def send(url, key, model, stop):
@@ -43,6 +43,8 @@ def send(url, key, model, stop):
         try:
             with urllib.request.urlopen(request, timeout=300) as answer:
                 return json.loads(answer.read())["link"]
+        except urllib.error.HTTPError:  # it was refused, which no second try changes
+            raise
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.05)
     return None
@@ -54,7 +56,7 @@ def test_a_portal_that_is_killed_again_and_again(tmp_path):
     def client(number):
         while not stop.is_set():
             key = secrets.token_urlsafe(20)
-            link = send(portal.url, key, f"org/m{number}", stop)
+            link = send(portal.url, key, f"org/m{number}-{secrets.token_hex(8)}", stop)
             if link:
                 accepted[key] = link
 
@@ -67,6 +69,7 @@ def test_a_portal_that_is_killed_again_and_again(tmp_path):
         portal.kill()
         portal.start()
     while len(accepted) <= 20:  # however slow the machine is
+        assert all(one.is_alive() for one in clients), "a submission was refused"
         time.sleep(0.1)
     stop.set()
     for one in clients:

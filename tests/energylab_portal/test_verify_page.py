@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def closed(portal, all_attested):
-    """A sealed run of a simulated board, handed in under an operator's list and key, and measured."""
+    """A sealed run of a simulated board, submitted under an operator's list and key, and measured."""
     signer = key_files.make(portal.settings.folder / "operator.key")
     portal.settings.official.write_bytes(official.sign(builders.OFFICIAL, signer))
     portal.settings.operator_key.write_text(signer.public)
