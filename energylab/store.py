@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from energylab.errors import RecordError
+from energylab.errors import RecordError, problem_text
 from energylab.record import SCHEMA_VERSION, Record
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _what_is_wrong(text: bytes, error: ValidationError) -> str:
     if version > SCHEMA_VERSION:
         return f"has schema version {version}, newer than {SCHEMA_VERSION} known here; update energylab"
     first = error.errors()[0]
-    return f"is not a valid record: {'.'.join(map(str, first['loc'])) or 'record'}: {first['msg']}"
+    return f"is not a valid record: {'.'.join(map(str, first['loc'])) or 'record'}: {problem_text(first)}"
 
 
 def find(roots: Iterable[str | os.PathLike]) -> Iterator[Path]:

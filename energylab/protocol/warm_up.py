@@ -135,6 +135,8 @@ def warm_up(bench: Bench) -> WarmUp:
             failed += 1
             if failed > bench.workload.queries * len(bench.workload.phases):  # nothing works
                 break
+            if clock.now() - begun_s >= settings.warm_up_max_s:  # one phase never works
+                break
             continue
         progress.look(bench)
         spent_s = clock.now() - begun_s

@@ -98,7 +98,9 @@ def per_right_answer(records: Sequence[Record], level: float = 0.95, gain: float
 
 
 def _scored(record: Record) -> Quality | None:
-    return next((one for one in record.quality if one.scores and one.value is not None), None)
+    """Return the first metric that scored every query of the data."""
+    whole = (one for one in record.quality if one.scores and len(one.scores) == record.queries)
+    return next((one for one in whole if one.value is not None), None)
 
 
 def _query_variance(scored: Sequence[tuple[Record, Quality]], share: float) -> tuple[float, float, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from energylab.errors import ReleaseError
+from energylab.errors import ReleaseError, problem_text
 from energylab.release.schema import RELEASE_SCHEMA_VERSION, Release
 
 FOLDER = Path("results/releases")
@@ -106,4 +106,4 @@ def _what_is_wrong(text: bytes, error: ValidationError) -> str:
     if isinstance(version, int) and version > RELEASE_SCHEMA_VERSION:
         return f"has schema version {version}, newer than {RELEASE_SCHEMA_VERSION} known here; update energylab"
     first = error.errors()[0]
-    return f"is not a release: {'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}"
+    return f"is not a release: {'.'.join(map(str, first['loc'])) or 'file'}: {problem_text(first)}"

@@ -14,7 +14,7 @@ import pydantic
 
 from energylab import published, store
 from energylab.energy import Group
-from energylab.errors import CohortError, ReleaseError
+from energylab.errors import CohortError, ReleaseError, problem_text
 from energylab.ratings.rating import PROBABILITIES, Rating, rating
 from energylab.ratings.schemes import Bands, Scheme, get_scheme, make_bands, stars_for
 from energylab.record import Record
@@ -119,7 +119,7 @@ def _checked(**fields: Any) -> Release:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "release"
-        raise ReleaseError(f"cannot make this release: {where}={first['input']!r}: {first['msg']}") from None
+        raise ReleaseError(f"cannot make this release: {where}={first['input']!r}: {problem_text(first)}") from None
 
 
 def _read(roots: Sequence[str | os.PathLike]) -> tuple[pd.DataFrame, tuple[str, ...]]:

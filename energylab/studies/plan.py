@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from energylab import tasks
-from energylab.errors import ParameterError, StudyError, unknown_name
+from energylab.errors import ParameterError, StudyError, problem_text, unknown_name
 from energylab.files import read_yaml, write_whole
 from energylab.parameters import Parameters
 from energylab.paths import params_root, shipped
@@ -217,7 +217,7 @@ def _explained(problem: Any) -> str:
     key, value = ".".join(map(str, problem["loc"])), problem["input"]
     if isinstance(value, Mapping) and key in ("sweeps", "include", "exclude"):
         return f"{key}: a list of mappings, each under a dash (- task: …); this is one mapping"
-    return f"{key}={value!r}: {problem['msg']}"
+    return f"{key}={value!r}: {problem_text(problem)}"
 
 
 def expand(study: StudyFile) -> tuple[list[Job], tuple[Job, ...]]:

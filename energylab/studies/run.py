@@ -110,9 +110,13 @@ class Book:
         """Return the next piece of work, noted as started."""
         check_space(self.folder.path)
         work = self.queue.popleft()
+        self.announce(work)
+        return work
+
+    def announce(self, work: Work) -> None:
+        """Note that a piece of work is started."""
         self.summary.attempts += 1
         self.on_event("start", work.job, self.summary.states[work.job])
-        return work
 
     def ended(self, work: Work, outcome: Outcome, tries: int = 1) -> None:
         """Note how a piece of work ended; queue what this run tries next for the same job, if anything."""

@@ -18,7 +18,7 @@ from typing import Any
 from energylab.errors import MissingExtraError, StudyError
 from energylab.files import write_whole
 from energylab.studies.plan import SlurmSettings
-from energylab.studies.run import MARKER, Book, Work, died, kill_marked, overdue
+from energylab.studies.run import MARKER, Book, Work, check_space, died, kill_marked, overdue
 from energylab.studies.state import RESUMABLE, RETRIES, Attempt, Kind, Outcome, StudyFolder
 
 #: What Slurm calls a job that will still do something.
@@ -88,9 +88,11 @@ def _cancel(folder: StudyFolder, submitted: Mapping[str, Work], reason: str) -> 
 
 def _submit(book: Book, settings: SlurmSettings, submitit: Any, most: int) -> dict[str, Work]:
     """Hand over all that is queued: an array a number of devices, split where Slurm takes no longer one."""
-    pieces = [book.take() for _ in range(len(book.queue))]
+    pieces = list(book.queue)
     if not pieces:
         return {}
+    check_space(book.folder.path)
+    book.queue.clear()
     by_devices = {count: [w for w in pieces if w.job.parameters.gpus == count] for count in _counts(pieces)}
     arrays = [(n, some[at : at + most]) for n, some in by_devices.items() for at in range(0, len(some), most)]
     settings = settings.model_copy(update={"max_parallel": max(1, settings.max_parallel // len(arrays))})
@@ -109,6 +111,8 @@ def _submit(book: Book, settings: SlurmSettings, submitit: Any, most: int) -> di
         handed = {job.job_id: piece for job, piece in zip(jobs, some, strict=True)}
         _note(book.folder, {slurm_id: {"job": piece.job.id, "name": name} for slurm_id, piece in handed.items()})
         submitted.update(handed)
+        for piece in some:
+            book.announce(piece)
     return submitted
 
 

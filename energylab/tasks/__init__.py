@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from energylab.errors import TaskError, unknown_name
+from energylab.errors import TaskError, problem_text, unknown_name
 from energylab.parameters import Parameters
 from energylab.paths import named_file, params_root
 from energylab.registry import import_object
@@ -188,4 +188,4 @@ def _mapping(file: Path) -> dict[str, Any]:
 def _explain(file: Path, problem: Any) -> str:
     field = ".".join(str(part) for part in problem["loc"]) or "settings"
     given = "" if problem["type"] == "missing" else f" = {problem['input']!r}"
-    return f"{file}: {field}{given}: {problem['msg']}"
+    return f"{file}: {field}{given}: {problem_text(problem)}"

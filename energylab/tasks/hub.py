@@ -82,7 +82,9 @@ def _explain(problem: Exception, repo: str, revision: str | None, kind: RepoType
         )
     if isinstance(problem, RevisionNotFoundError):
         return f"{kind} {repo!r} has no revision {revision!r}: pass a branch, a tag or a full commit"
+    first = next((line for line in str(problem).splitlines() if line.strip()), "no reason given")
     return (
-        f"{kind} {repo!r} could not be fetched from the hub ({type(problem).__name__}: {problem}); check the "
-        "network and run again: files that have arrived are kept"
+        f"{kind} {repo!r} could not be fetched from the hub ({type(problem).__name__}: {first[:200]}); check the "
+        "network and run again (files that have arrived are kept), or use model_source=random and data_source=sample, "
+        "which need none"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 from pydantic import Field
@@ -173,10 +174,11 @@ class Reasoning(TextGeneration):
         meaningless = self.no_quality(metric, rows)
         if meaningless is not None:
             return (meaningless,)
-        right = [
-            last_number(a["text"]) == last_number(str(row["reference"])) for a, row in zip(answers, rows, strict=True)
-        ]
-        return (Quality(metric=metric, value=sum(right) / len(right), queries=len(rows)),)
+        right = tuple(
+            float(last_number(a["text"]) == last_number(str(row["reference"])))
+            for a, row in zip(answers, rows, strict=True)
+        )
+        return (Quality(metric=metric, value=fmean(right), queries=len(rows), scores=right),)
 
     def right_answers(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """Return the references as answers without a thought."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from statistics import fmean
 from string import Formatter
 from typing import Any, ClassVar
 
@@ -229,8 +230,6 @@ class TextClassification(TextTask):
 
     def score(self, answers: Sequence[str], rows: Sequence[Row]) -> tuple[Quality, ...]:
         """Share of texts whose class is the data's. A model with other classes altogether is not scored."""
-        from sklearn.metrics import accuracy_score
-
         meaningless = self.no_quality("accuracy", rows)
         if meaningless is not None:
             return (meaningless,)
@@ -238,8 +237,9 @@ class TextClassification(TextTask):
             names = ", ".join(map(str, self.model.config.id2label.values()))
             return (unscored("accuracy", rows, f"the model's classes ({names}) are not those of the task"),)
         found = [self._label(answer) for answer in answers]
-        value = float(accuracy_score([int(row["label"]) for row in rows], found))
-        return (Quality(metric="accuracy", value=value, queries=len(rows), details={"no_class": found.count(-1)}),)
+        right = tuple(float(int(row["label"]) == label) for row, label in zip(rows, found, strict=True))
+        details = {"no_class": found.count(-1)}
+        return (Quality(metric="accuracy", value=fmean(right), queries=len(rows), scores=right, details=details),)
 
     def right_answers(self, rows: Sequence[Row]) -> list[str]:
         """Return a name of every text's class."""
@@ -317,9 +317,19 @@ class QuestionAnswering(TextTask):
         texts = [a if isinstance(a, str) else rows[n]["context"][slice(*a)] for n, a in enumerate(answers)]
         found = [{"id": str(n), "prediction_text": texts[n]} for n in answerable]
         right = [{"id": str(n), "answers": rows[n]["answers"]} for n in answerable]
-        scores, details = squad(found, right), {"without_an_answer": len(rows) - len(answerable)}
+        each = {
+            number: {metric: float(value) / 100 for metric, value in squad([one], [other]).items()}
+            for number, one, other in zip(answerable, found, right, strict=True)
+        }
+        details = {"without_an_answer": len(rows) - len(answerable)}
         return tuple(
-            Quality(metric=metric, value=float(scores[metric]) / 100, queries=len(answerable), details=details)
+            Quality(
+                metric=metric,
+                value=fmean(scores[metric] for scores in each.values()),
+                queries=len(answerable),
+                scores=tuple(each.get(number, {}).get(metric, 0.0) for number in range(len(rows))),
+                details=details,
+            )
             for metric in metrics
         )
 
@@ -382,7 +392,8 @@ class Summarization(TextTask):
         scores = [scorer.score(row["summary"], a)["rougeL"] for a, row in zip(answers, rows, strict=True)]
         mean = {name: sum(getattr(score, name) for score in scores) / len(scores) for name in scores[0]._fields}
         details = {"precision": mean["precision"], "recall": mean["recall"], "new_tokens": self.new_tokens}
-        return (Quality(metric="rouge_l", value=mean["fmeasure"], queries=len(rows), details=details),)
+        each = tuple(score.fmeasure for score in scores)
+        return (Quality(metric="rouge_l", value=mean["fmeasure"], queries=len(rows), scores=each, details=details),)
 
 
 #: Poolings, and what sentence-transformers calls them: as a mode, and, in older files, as a switch.

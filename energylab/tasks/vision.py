@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 from typing import Any
 
@@ -230,9 +231,9 @@ class ImageClassification(ImageTask):
         unknown = sum(not (reference & known) for reference in references)
         if unknown == len(rows):
             return (unscored(metric, rows, "none of the data's labels is a class of the model"),)
-        right = sum(bool(_names(answer) & names) for answer, names in zip(answers, references, strict=True))
+        right = tuple(float(bool(_names(a) & names)) for a, names in zip(answers, references, strict=True))
         details = {"labels_unknown_to_the_model": unknown}
-        return (Quality(metric=metric, value=right / len(rows), queries=len(rows), details=details),)
+        return (Quality(metric=metric, value=fmean(right), queries=len(rows), scores=right, details=details),)
 
 
 MOST_DETECTIONS = 100  # a picture, as COCO's evaluation counts them
@@ -411,7 +412,7 @@ class ImageCaptioning(ImageTask):
             for answer, row in zip(answers, rows, strict=True)
         ]
         details = {"answers": "free to stop, at most new_tokens"}
-        return (Quality(metric=metric, value=sum(values) / len(values), queries=len(rows), details=details),)
+        return (Quality(metric=metric, value=fmean(values), queries=len(rows), scores=tuple(values), details=details),)
 
 
 def _captions(row: Row) -> list[str]:

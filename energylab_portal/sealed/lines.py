@@ -82,9 +82,11 @@ class Line:
         return message
 
     def _piece(self, deadline_s: float | None, timeout_s: float | None) -> bytes:
-        left_s = None if deadline_s is None else max(deadline_s - time.monotonic(), 1e-3)
-        self._socket.settimeout(left_s)
+        left_s = None if deadline_s is None else deadline_s - time.monotonic()
         try:
+            if left_s is not None and left_s <= 0:  # a drip of bytes does not stretch the limit
+                raise TimeoutError
+            self._socket.settimeout(left_s)
             return self._socket.recv(1 << 16)
         except TimeoutError:
             raise SealError(f"no answer within {timeout_s:g} s") from None

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from energylab.errors import BundleError, EnergylabError
 from energylab.record import Record
 from energylab_portal.sealed import bundle as bundles
@@ -116,26 +118,29 @@ def _look(payload: bytes, official: Official, params: str | Path | None, made: l
     try:
         known = derive.known(run.parameters, params)
         record = derive.record_of(run, known)
-    except EnergylabError as error:
+    except (EnergylabError, ValidationError) as error:
         made.append(Check("task", False, str(error)[:300]))
         return None
-    made += [
-        Check("task", True, _of_task(record)),
-        checks.attestations(run), official.image(run.image), checks.seal(run), official.rows(run, known),
-        checks.commitments(run), checks.timeline(run), checks.kind(run, record),
-    ]  # fmt: skip
-    if any(check.passed is False for check in made):  # the others compare what these hold
-        return record
-    made += [
-        checks.coverage(record, known.task.phases), checks.counter(run), checks.durations(run, record),
-        checks.steps(run, record), checks.power(run, record), floors.weights(run, record),
-    ]  # fmt: skip
-    if any(check.passed is False for check in made):
-        return record
-    made += [
-        checks.sensor(run, record), checks.pace(run, record), floors.time(run, record),
-        floors.least_energy(run, record), checks.repeats(run, record),
-    ]  # fmt: skip
+    looks = (  # each compares what the ones before it hold to be true
+        lambda: [
+            Check("task", True, _of_task(record)), checks.attestations(run), official.image(run.image),
+            checks.seal(run), official.rows(run, known), checks.commitments(run), checks.timeline(run),
+            checks.kind(run, record),
+        ],
+        lambda: [
+            checks.coverage(record, known.task.phases), checks.counter(run), checks.durations(run, record),
+            floors.weights(run, record),
+        ],
+        lambda: [checks.steps(run, record), checks.power(run, record)],
+        lambda: [
+            checks.sensor(run, record), checks.pace(run, record), floors.time(run, record),
+            floors.least_energy(run, record), checks.repeats(run, record),
+        ],
+    )  # fmt: skip
+    for look in looks:
+        made += look()
+        if any(check.passed is False for check in made):
+            break
     return record
 
 

@@ -11,11 +11,10 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from closed_builders import with_ids
-
 from energylab.errors import BundleError
 from energylab.record import canonical_json
-from energylab_portal.sealed import envelope, statement
+from energylab_portal.sealed import bundle as bundles
+from energylab_portal.sealed import statement
 from energylab_portal.sealed.keys import PrivateKey
 
 ODD = (
@@ -73,9 +72,14 @@ def mutated_and_signed(bundle: bytes, rng: random.Random, key: PrivateKey) -> by
             _change(parent, name, rng)
         payload = canonical_json(content)
         with contextlib.suppress(BundleError):  # of another shape: signed as it is
-            payload = statement.write(with_ids(statement.read(payload)[0]))
+            payload = statement.write(statement.read(_with_subject(payload)))
         if payload != before:
-            return envelope.sign(payload, key)
+            return bundles.sign(payload, key)
+
+
+def _with_subject(payload: bytes) -> bytes:
+    content = json.loads(payload)
+    return canonical_json({**content, "subject": statement._subject(content["predicate"])})
 
 
 def changed_fields(bundle: bytes, other: bytes) -> set[str]:

@@ -187,6 +187,7 @@ def test_failing_query_is_kept_and_leaves_no_bundle(tmp_path) -> None:
 
     def fail(question, answer):
         if question["do"] == "run" and question["phase"] == "generate":
+            board.board.work(0.5, 200.0)  # failing takes time too
             return {"number": answer["number"], "done": 0, "error": "OutOfMemoryError", "message": "of the model"}
         return answer
 

