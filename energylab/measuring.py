@@ -26,8 +26,8 @@ from energylab.errors import MeasurementError, ParameterError, SealError
 from energylab.meters.base import Meter
 from energylab.parameters import FOLDERS, PROTOCOLS, Parameters
 from energylab.paths import results_root
+from energylab.protocol import Settings
 from energylab.protocol.session import Session, run_session
-from energylab.protocol.settings import Settings
 from energylab.protocol.workload import FunctionWorkload, TaskWorkload, Workload
 from energylab.record import DataFacts, DeviceFacts, ModelFacts, ProtocolFacts, Quality, Record, TaskFacts, board_name
 from energylab.tasks import data

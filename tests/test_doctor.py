@@ -113,6 +113,12 @@ def test_this_machine():
     assert found.host.python in doctor.render(found)
 
 
+def test_a_containers_processor_quota_is_shown(monkeypatch):
+    monkeypatch.setattr(doctor, "quota_cores", lambda: 1.5)
+    screen = doctor.render(doctor.report([cpu_facts()], [EstimateMeter()]))
+    assert "the container's quota: 1.5" in " ".join(screen.split())
+
+
 def test_a_broken_meter_of_another_package_is_a_finding(monkeypatch):
     monkeypatch.setattr(doctor, "candidates", lambda: ("theirs", "estimate"))
     monkeypatch.setitem(METERS._builtin, "theirs", "no_such_package.meter:Theirs")

@@ -15,7 +15,7 @@ from energylab.registry import Registry
 __all__ = ["METERS", "Chosen", "DeviceCounters", "Meter", "Reading", "auto_order", "choose", "wait_for_tick"]
 
 #: Modules of this folder that are no meter. Every other module NAME holds one, as class ``NameMeter``.
-HELPERS = ("base", "board", "nvml_library", "processor", "sampler")
+HELPERS = ("base", "nvml_library", "processor", "sampler")
 
 _OURS = {
     module.name: f"energylab.meters.{module.name}:{module.name.capitalize()}Meter"
@@ -25,6 +25,10 @@ _OURS = {
 
 #: Every kind of meter by name. Other packages add theirs as entry points of the group ``energylab.meters``.
 METERS = Registry("meter", _OURS, group="energylab.meters")
+
+
+#: What ``meter=auto`` tries for each type of device, best first: only these are loaded.
+AUTO = {"cuda": ("nvml",), "cpu": ("rapl", "estimate")}
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,7 @@ def choose(parameters: Parameters, devices: Sequence[DeviceFacts]) -> Chosen:
 
 def auto_order(device_type: str) -> list[type[Meter]]:
     """Return the kinds of meter that `auto` tries for a type of device, best first."""
-    kinds = [METERS.get(name) for name in _OURS]
-    ranked = [kind for kind in kinds if kind.rank is not None and device_type in kind.watches]
-    return sorted(ranked, key=lambda kind: kind.rank)
+    return [METERS.get(name) for name in AUTO.get(device_type, ())]
 
 
 def _best(parameters: Parameters, devices: Sequence[DeviceFacts]) -> tuple[type[Meter], str]:

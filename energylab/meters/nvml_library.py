@@ -72,6 +72,10 @@ MIG_REFUSED = (
 )
 
 
+#: Inode of the host's process id namespace: the kernel's PROC_PID_INIT_INO.
+_HOST_NAMESPACE = "pid:[4026531836]"
+
+
 class Nvml:
     """The library, started and stopped in pairs: ``pynvml``, imported when first needed, or what stands in for it."""
 
@@ -197,3 +201,11 @@ def _listed(nvml: Nvml, handle: Any, function: str) -> set[int] | None:
         if listed is not None:
             return {process.pid for process in listed}
     return None
+
+
+def in_host_namespace() -> bool:
+    """Tell whether process ids here are the host's, so that the driver's can be compared with them."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink()) == _HOST_NAMESPACE
+    except OSError:  # no /proc, or a sandbox that hides it: not comparable
+        return False

@@ -10,8 +10,7 @@ from statistics import stdev
 
 from energylab.errors import MeterError
 from energylab.meters.base import DeviceCounters, Meter, Reading, wait_for_tick
-from energylab.protocol import validity
-from energylab.protocol.settings import Settings
+from energylab.protocol import Settings, validity
 from energylab.protocol.validity import MeterSpan
 from energylab.protocol.window import POLL_S, Bench
 from energylab.protocol.workload import size_of

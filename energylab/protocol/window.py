@@ -11,8 +11,7 @@ from typing import Any
 from energylab.clock import Clock
 from energylab.errors import MeterError, SealError
 from energylab.meters.base import DeviceCounters, Meter, Reading, wait_for_tick
-from energylab.protocol import validity
-from energylab.protocol.settings import Settings
+from energylab.protocol import Settings, validity
 from energylab.protocol.validity import MeterSpan
 from energylab.protocol.workload import Batch, Work, Workload, failures_of
 from energylab.record import DeviceState, MeterReadings, Window

@@ -11,8 +11,8 @@ import pytest
 from fake_nvml import machine
 
 from energylab.errors import DeviceLostError
-from energylab.meters import board
-from energylab.meters.board import Tenants, Throttle, cotenants, driver_version, related
+from energylab.meters import nvml as board
+from energylab.meters.nvml import Tenants, Throttle, cotenants, driver_version, related
 from energylab.meters.nvml_library import Nvml
 
 POWER, THERMAL = pynvml.NVML_FI_DEV_PERF_POLICY_POWER, pynvml.NVML_FI_DEV_PERF_POLICY_THERMAL
