@@ -11,6 +11,7 @@ from energylab.energy import (
     WH_PER_1000_QUERIES,
     PhaseTotal,
     energy_j_per_query,
+    run_energies_j,
     scored_totals,
     session_energy_j,
     static_share,
@@ -41,11 +42,7 @@ def _frame(rows: list[dict[str, object]], index: str) -> pd.DataFrame:
 
 def run_energies(record: Record) -> list[float]:
     """Return the rated energy of every run that was measured whole, in Wh per 1,000 queries."""
-    runs: dict[int, list[PhaseTotal]] = {}
-    for total in scored_totals(record):
-        runs.setdefault(total.run, []).append(total)
-    energies = [energy_j_per_query(parts) for parts in runs.values()]
-    return [energy * WH_PER_1000_QUERIES for energy in energies if energy is not None]
+    return [energy_j * WH_PER_1000_QUERIES for energy_j in run_energies_j(record)]
 
 
 def energy_interval(record: Record) -> Interval | None:
