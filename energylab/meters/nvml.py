@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -319,32 +319,26 @@ class Tenants:
         """Return what `cotenants` says of `pids`, without asking again while they stay the same."""
         present = frozenset(pids)
         if present != self._present:
-            alone = present <= {os.getpid()}
-            self._present, self._others = present, () if alone else self._strangers(present)
+            self._present, self._others = present, ()
+            if not present <= {os.getpid()}:
+                self._others = cotenants(present, related() | (self._served() if self._served else set()))
         return self._others
 
-    def _strangers(self, present: frozenset[int]) -> tuple[int, ...]:
-        return cotenants(present, own=related() | (self._served() if self._served else set()))
 
-
-def cotenants(pids: Iterable[int], own: Iterable[int] | None = None, host_ids: bool | None = None) -> tuple[int, ...]:
+def cotenants(present: Set[int], own: Set[int], host_ids: bool | None = None) -> tuple[int, ...]:
     """Return those process ids, sorted, that belong to others.
 
     In a container whose process ids the driver does not translate, this process appears under a number it cannot
-    know. One unknown process is then taken to be this one; if there are more, they are all named. `own` (this process
-    and its relatives) and `host_ids` (whether ids here are the host's) are found out by default.
+    know. One unknown process is then taken to be this one; if there are more, they are all named. `own` are this
+    process and its relatives; `host_ids` tells whether ids here are the host's, which is found out by default.
 
     References
     ----------
     Drivers before about 550 give ids as the host numbers them (https://github.com/NVIDIA/nvidia-docker/issues/1483);
     later ones may name a thread (https://github.com/Project-HAMi/HAMi-core/issues/112).
     """
-    present = set(pids)
-    if not present:
-        return ()
-    ours = related() if own is None else set(own)
-    others = tuple(sorted(present - ours))
-    comparable = bool(present & ours) or (in_host_namespace() if host_ids is None else host_ids)
+    others = tuple(sorted(present - own))
+    comparable = bool(present & own) or (in_host_namespace() if host_ids is None else host_ids)
     return others if comparable or len(others) > 1 else ()
 
 

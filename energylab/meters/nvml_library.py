@@ -39,12 +39,13 @@ JETSON = (
     "a Jetson's power is not told by the NVIDIA library; read its own sensors (INA3221, as `tegrastats` does) by a "
     "meter of your own: see docs/add-a-meter.md"
 )
+AMD = (
+    "the GPU here is AMD's (ROCm), whose energy no meter of this package reads; write one of your own "
+    "(see docs/add-a-meter.md) or use device=cpu"
+)
 #: Files that tell why there is no NVIDIA library: another maker's driver, or a Jetson.
 _INSTEAD = {
-    Path(
-        "/dev/kfd"
-    ): "the GPU here is AMD's (ROCm), whose energy no meter of this package reads; write one of your own "
-    "(see docs/add-a-meter.md) or use device=cpu",
+    Path("/dev/kfd"): AMD,
     Path("/etc/nv_tegra_release"): JETSON,
 }
 _NEXT = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -239,16 +239,11 @@ def packages(root: Path) -> list[Path]:
     The same package can be shown twice, by ``intel-rapl`` and ``intel-rapl-mmio``: the first one counts.
     """
     found: dict[str, Path] = {}
-    for zone in _zone_folders(root):
+    for zone in sorted(root.glob("*rapl*:*"), key=lambda zone: ("mmio" in zone.name, zone.name)):
         label = zone / "name"
         if zone.name.count(":") == 1 and label.is_file() and label.read_text().startswith("package"):
             found.setdefault(label.read_text().strip(), zone)
     return list(found.values())
-
-
-def _zone_folders(root: Path) -> Iterator[Path]:
-    if root.is_dir():
-        yield from sorted(root.glob("*rapl*:*"), key=lambda zone: ("mmio" in zone.name, zone.name))
 
 
 def _limit_w(zone: Path) -> float | None:
