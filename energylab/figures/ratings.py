@@ -167,9 +167,9 @@ def percent(p: float) -> str:
     return "> 99 %" if p > 0.99 else f"{100 * p:.0f} %"
 
 
-def swarm(place: np.ndarray, width: float = 0.009, step: float = 0.13) -> np.ndarray:
-    """Move dots that would lie on each other apart, up and down in turn, within a row."""
-    levels = step * np.array([0, -1, 1, -2, 2, -3, 3])
+def swarm(place: np.ndarray, width: float = 0.018, step: float = 0.11) -> np.ndarray:
+    """Move dots that would lie on each other apart, up and down in turn, more up than down: text stands below."""
+    levels = step * np.array([0, -1, 1, -2, 2, -3])
     offset = np.zeros(len(place))
     for dot in range(1, len(place)):
         near = [offset[other] for other in range(dot) if abs(place[other] - place[dot]) < width]
@@ -269,7 +269,7 @@ def _draw_bands(axes: Axes, theme: Theme, rows: int) -> None:
 def _draw_row(axes: Axes, row: int, part: pd.DataFrame, theme: Theme) -> None:
     energy = part["energy_wh"].to_numpy()
     place = (energy - energy.min()) / (energy.max() - energy.min())
-    height = row + swarm(place, width=0.018, step=0.125) - 0.06
+    height = row + swarm(place) - 0.1
     colours = [theme.stars[star] for star in part["stars"]]
     axes.scatter(place, height, color=colours, s=24, edgecolor=theme.edge, linewidth=0.6, zorder=3)
     probability = shown_probability(part)

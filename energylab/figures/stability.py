@@ -67,8 +67,8 @@ def _draw_expected(axes: Axes, swept: pd.DataFrame, colour: str, label: str, bes
     wrong = swept.groupby("noise")["p_flip"].sum()
     axes.plot(range(len(wrong)), wrong, marker="o", color=colour, label=label)
     for at, value in enumerate(wrong):
-        side = "right" if beside[0] < 0 else "left"
-        x, y = (beside[0], 5) if value < 0.1 * wrong.max() else beside  # not into the axis below
+        x, y = (-7, 5) if value < 0.1 * wrong.max() else beside  # not into the axis below
+        side = "right" if x < 0 else "left"
         axes.annotate(f"{value:.1f}", (at, value), (x, y), textcoords="offset points", ha=side, color=colour)
     axes.set_xticks(range(len(wrong)), [f"{100 * each:g} %" for each in wrong.index])
     axes.margins(x=0.16, y=0.15)

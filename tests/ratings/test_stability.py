@@ -10,6 +10,7 @@ from energylab.errors import DataError, ParameterError
 from energylab.ratings import rate, rating
 from energylab.ratings.stability import (
     by_scheme,
+    doubtful_by_noise,
     drift,
     joining,
     joins,
@@ -105,6 +106,13 @@ def test_a_shared_board_moves_nothing_and_own_boards_do():
     own = under_noise(table(), (0.0,), gain=0.05, own_boards=True, draws=500)["p_flip"]
     assert shared.sum() == 0
     assert own.sum() > 0.1
+
+
+def test_of_the_published_stars_eight_are_doubtful_on_one_board_and_25_on_a_board_each():
+    one, own = (under_noise(published.load(), (0.01,), gain=0.05, own_boards=own, draws=4000) for own in (False, True))
+    found = doubtful_by_noise(one, own).loc["1 %"]
+    assert found["all on one board", "doubtful"] == pytest.approx(8, abs=1)
+    assert found["every model on its own board", "doubtful"] == pytest.approx(25, abs=1)
 
 
 def test_sureness_adds_up():
