@@ -19,7 +19,6 @@ from energylab.ratings.stability import (
     orders,
     per_output_token,
     rated_by,
-    resolvable_ratio,
     scheme_changes,
     side_by_side,
     sureness,
@@ -129,18 +128,6 @@ def test_sureness_adds_up():
 def test_sureness_needs_probabilities():
     with pytest.raises(ParameterError, match="noise"):
         sureness(rate(published.load()))
-
-
-def test_the_resolvable_ratio_is_right_that_often():
-    ratio = resolvable_ratio(0.05, 0.95)
-    gains = 1 + np.random.default_rng(8).uniform(-0.05, 0.05, (2, 400_000))
-    assert np.mean(gains[1] / gains[0] < ratio) == pytest.approx(0.95, abs=0.002)
-    assert resolvable_ratio(0.0) == 1.0
-
-
-def test_half_a_chance_needs_no_difference():
-    with pytest.raises(ParameterError, match="level=0.5"):
-        resolvable_ratio(0.05, 0.5)
 
 
 def test_a_table_that_earns_no_stars_is_refused():
