@@ -21,14 +21,11 @@ ROOT = Path(__file__).resolve().parents[1]
 #: What a block may need that is not everywhere; its title says so, and it is then checked, not run.
 NEEDS = ("needs a GPU", "needs network", "needs Slurm", "needs Docker", "needs Chromium")
 
-#: Languages a fence may name. The last ones show text that is neither run nor parsed.
-LANGUAGES = ("python", "bash", "yaml", "json", "toml", "text", "csv", "html", "markdown")
+LANGUAGES = ("python", "bash", "yaml", "text")
 
-#: How pages about extending begin. They take as long as all others: two test files, so that two workers share them.
-EXTENDING = "docs/add-"
-
-_FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
-_TITLE = re.compile(r'title="([^"]*)"')
+_FENCE = re.compile(
+    r"^```(?P<language>\w*)(?: title=\"(?P<title>[^\"]*)\")?\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -51,53 +48,39 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """Return every page that people write, README and the like included; generated pages have no code to run."""
+    """Return every page that people write, READMEs included."""
     fixed = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-    return fixed + sorted((ROOT / "docs").rglob("*.md")) + sorted(ROOT.glob("*/README.md"))
+    return fixed + sorted((ROOT / "docs").glob("*.md")) + sorted(ROOT.glob("*/README.md"))
 
 
-def blocks(language: str | None = None) -> list[Block]:
-    """Return the blocks of all pages, of one language if named."""
+def blocks(*languages: str) -> list[Block]:
+    """Return the blocks of all pages, of some languages if named."""
     found = [block for page in pages() for block in _of(page)]
-    return [block for block in found if language in (None, block.language)]
+    return [block for block in found if not languages or block.language in languages]
 
 
 def _of(page: Path) -> list[Block]:
-    text = page.read_text(encoding="utf-8")
-    return [_block(page, text, match) for match in _FENCE.finditer(text)]
+    text, name = page.read_text(encoding="utf-8"), page.relative_to(ROOT).as_posix()
+    return [
+        Block(name, text.count("\n", 0, m.start("code")) + 1, m["language"], m["title"] or "", m["code"])
+        for m in _FENCE.finditer(text)
+    ]
 
 
-def _block(page: Path, text: str, match: re.Match) -> Block:
-    title = _TITLE.search(match["info"])
-    line = text.count("\n", 0, match.start("code")) + 1
-    name = page.relative_to(ROOT).as_posix()
-    return Block(name, line, match["info"].split(" ")[0], title[1] if title else "", match["code"])
-
-
-def bash_pages() -> dict[str, list[Block]]:
-    """Return the bash blocks that run anywhere, by page; the pages of `EXTENDING` are tested in a file of their own."""
-    found: dict[str, list[Block]] = {}
-    for block in blocks("bash"):
-        if not block.need:
-            found.setdefault(block.page, []).append(block)
-    return found
-
-
-def run_bash(found: list[Block], folder: Path) -> None:
-    """Run the bash blocks of a page in order; fail with what the first wrong one printed."""
+def run(found: list[Block], folder: Path) -> None:
+    """Run the blocks of a page in order; fail with what the first wrong one printed."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": f"{ROOT}", "MPLBACKEND": "Agg"}
     for block in found:
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", block.code],
-            cwd=folder, env=environment, text=True, capture_output=True, timeout=300,
-        )  # fmt: skip
+        program = ["bash", "-euo", "pipefail"] if block.language == "bash" else [sys.executable]
+        command = [*program, "-c", block.code]
+        done = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True, timeout=900)
         assert done.returncode == 0, f"{block} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
 
 
 def workplace(folder: Path) -> Path:
     """Lay out a copy of the project in which blocks run fast: two small models in the quickstart, one earlier study."""
-    for name in ("notebooks", "benchmarks", "docs", "tests", "constraints.txt", "pyproject.toml"):
+    for name in ("notebooks", "benchmarks", "docs", "tests"):
         (folder / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "params", folder / "params", symlinks=True)
     shutil.copytree(ROOT / "results", folder / "results")
@@ -115,4 +98,4 @@ def _fast(study: dict) -> dict:
     sweep = next(each for each in study["sweeps"] if kept[1] in each["model"])
     short = {"samples": 4, "window_s": 0.05, "idle_s": 0.05, "warm_up_min_s": 0.05, "warm_up_max_s": 0.3}
     study["parameters"] |= short
-    return {**study, "sweeps": [{**sweep, **short, "model": kept}]}
+    return {**study, "repeats": 1, "sweeps": [{**sweep, **short, "model": kept}]}

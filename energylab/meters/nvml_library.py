@@ -37,14 +37,14 @@ _GRANT = {
 #: What a Jetson needs: its library, where it has one, tells neither energy nor power.
 JETSON = (
     "a Jetson's power is not told by the NVIDIA library; read its own sensors (INA3221, as `tegrastats` does) by a "
-    "meter of your own: see docs/add-a-meter.md"
+    "meter of your own: see docs/extend.md"
 )
 #: Files that tell why there is no NVIDIA library: another maker's driver, or a Jetson.
 _INSTEAD = {
     Path(
         "/dev/kfd"
     ): "the GPU here is AMD's (ROCm), whose energy no meter of this package reads; write one of your own "
-    "(see docs/add-a-meter.md) or use device=cpu",
+    "(see docs/extend.md) or use device=cpu",
     Path("/etc/nv_tegra_release"): JETSON,
 }
 _NEXT = {
