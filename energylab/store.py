@@ -467,8 +467,8 @@ def _load(root: Path) -> _Cached | None:
         table = pq.read_table(folder / "table.parquet", page_checksum_verification=True)
     except (OSError, pa.ArrowException):  # none yet, cut short or damaged: it is made anew
         return None
-    said = [t.schema.metadata or {} for t in (index, table)]
-    stamps = {(one.get(b"stamp"), one.get(b"version")) for one in said}
+    schemas = [t.schema.metadata or {} for t in (index, table)]
+    stamps = {(one.get(b"stamp"), one.get(b"version")) for one in schemas}
     if len(stamps) > 1 or stamps.pop()[1] != _version().encode():
         return None
     columns = (index.column(name).to_numpy() for name in ("name", "mtime_ns", "size"))

@@ -96,7 +96,7 @@ def pack(
 ) -> Path:
     """Write one archive: study, lock, versions, records, table, citation. Unpacked, it is a study's folder again.
 
-    The same records give the same bytes, whoever packs them, whenever.
+    The same records give the same bytes, whoever packs them and whenever.
 
     Parameters
     ----------

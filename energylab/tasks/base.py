@@ -115,7 +115,7 @@ class Task(ABC):
     Attributes
     ----------
     phases : tuple of str
-        What is measured, in order; settled for good by `open`, since some follow from the kind of model.
+        What is measured, in order; final after `open`, since some follow from the kind of model.
     columns, references : tuple of str
         Columns of a row; references are those that only scoring needs, and a data set may lack them.
     may_miss : tuple of str
@@ -314,11 +314,11 @@ class Task(ABC):
         ModelError
             If it is missing, gated, of another task, or does not fit the device.
         """
-        said = self.open(device)
+        opened = self.open(device)
         loaded = self.build(self._prepared)
         self.device, self.model = self._prepared.request.device, loaded.model
         self.facts = loaded.facts
-        settings = {**loaded.facts.settings, **said, **self.ready()}
+        settings = {**loaded.facts.settings, **opened, **self.ready()}
         self.facts = loaded.facts.model_copy(update={"settings": settings})
         return self.facts
 
@@ -450,7 +450,7 @@ class Task(ABC):
     def synchronize(self) -> None:
         """Wait until the model's devices have finished: called at the edges of every window.
 
-        They alone: to ask another one would start a context there, and disturb whoever measures on it.
+        They alone: asking another one would start a context there and disturb measurements on it.
         """
         if not (self.device and self.device.startswith("cuda")):
             return
@@ -485,7 +485,7 @@ class Task(ABC):
         """Score all answers against the rows' references."""
 
     def right_answers(self, rows: Sequence[Row]) -> list[Any] | None:
-        """Return what `answers` would give for a model that is always right; None where nobody knows.
+        """Return what `answers` would give for a model that is always right; None where that is unknown.
 
         `energylab task check` scores them, to see that `score` tells right from wrong.
         """

@@ -11,7 +11,7 @@ from energylab.tasks.base import Row, Task, Tokens, all_finite
 from energylab.tasks.media import Inputs
 
 
-def mend_padding(settings: Any, pad: int | None) -> None:
+def set_padding(settings: Any, pad: int | None) -> None:
     """Replace a padding id that generation cannot use: none, or a negative one."""
     if settings.pad_token_id is None or settings.pad_token_id < 0:
         settings.pad_token_id = pad

@@ -30,7 +30,7 @@ class ImageGenerationSettings(TextSettings):
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Drawing:
     """What one call of the pipeline gave."""
 
     images: list[Any]  # one a prompt
@@ -114,7 +114,7 @@ class ImageGeneration(TextTask):
         """Return the prompts of one batch."""
         return self.prepare([table[query] for query in queries])
 
-    def call(self, phase: str, inputs: list[str]) -> Drawn:
+    def call(self, phase: str, inputs: list[str]) -> Drawing:
         """Draw one picture a prompt."""
         return self.draw(inputs, self.diffusion_steps)
 
@@ -122,22 +122,22 @@ class ImageGeneration(TextTask):
         """Draw in two steps, for the published protocol's warm-up."""
         self.draw(inputs, steps=2)
 
-    def draw(self, prompts: list[str], steps: int) -> Drawn:
+    def draw(self, prompts: list[str], steps: int) -> Drawing:
         """Draw one picture a prompt in so many steps."""
         import torch
 
         before = self.evaluations
         noise = [torch.Generator("cpu").manual_seed(_seed(prompt, self.parameters.seed)) for prompt in prompts]
         images = self.model(prompts, num_inference_steps=steps, generator=noise).images
-        return Drawn(images, self.evaluations - before)
+        return Drawing(images, self.evaluations - before)
 
     # ---- after the windows
 
-    def finite(self, inputs: list[str], outputs: Drawn) -> bool:
+    def finite(self, inputs: list[str], outputs: Drawing) -> bool:
         """Whether pictures were made of finite numbers: the library turns others into black ones."""
         return all(image.getextrema() != ((0, 0),) * len(image.getbands()) for image in outputs.images)
 
-    def count(self, phase: str, inputs: list[str], outputs: Drawn) -> Tokens:
+    def count(self, phase: str, inputs: list[str], outputs: Drawing) -> Tokens:
         """Check that every prompt has a picture, and that the denoiser ran once a step, where outputs were kept."""
         if outputs is None:
             return Tokens()
@@ -151,7 +151,7 @@ class ImageGeneration(TextTask):
             raise TaskError(f"{len(inputs)} prompts gave {len(outputs.images)} pictures")
         return Tokens()
 
-    def answers(self, inputs: list[str], outputs: Drawn) -> list[Any]:
+    def answers(self, inputs: list[str], outputs: Drawing) -> list[Any]:
         """Return the pictures."""
         return outputs.images
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from energylab.errors import ModelError
 from energylab.record import Quality
 from energylab.tasks.base import Row, Sampling, Task, TaskSettings, Tokens, all_finite, longest_input, unscored
-from energylab.tasks.decoding import mend_padding
+from energylab.tasks.decoding import set_padding
 from energylab.tasks.models import moved
 from energylab.tasks.synthetic import LengthSettings, Lexicon, draw_lengths
 from energylab.tasks.tokenizers import local_tokenizer, usable_padding
@@ -99,7 +99,7 @@ class TextTask(Task):
         if self.batch_size > 1 and self.model.config.pad_token_id is None:
             self.model.config.pad_token_id = pad
         if hasattr(self.model, "generate") and self.model.generation_config is not None:
-            mend_padding(self.model.generation_config, pad)
+            set_padding(self.model.generation_config, pad)
         return {}
 
     def resolved_settings(self) -> dict[str, Any]:
@@ -349,14 +349,14 @@ class Summarization(TextTask):
 
     def ready(self) -> dict[str, Any]:
         """Find out whether the model makes its decoder's input from the text itself."""
-        said = super().ready()
+        facts = super().ready()
         if self.in_words:
-            return said
+            return facts
         try:
             self.ask(self.prepare([{"text": "a"}]), None)
         except ValueError:  # what the library raises for want of decoder_input_ids
             self.shifts_text = True
-        return said
+        return facts
 
     def ask(self, tensors: Any, generation: dict[str, Any] | None) -> Any:
         """Give the decoder the shifted text where the model does not do so itself."""

@@ -19,7 +19,7 @@ from energylab.errors import DataError
 from energylab.record import DataFacts, Quality
 from energylab.tasks import models
 from energylab.tasks.base import Plain, Row, Task, TaskSettings, Tokens, unscored
-from energylab.tasks.decoding import count_new, finite_first, free_texts, given_tokens, mend_padding
+from energylab.tasks.decoding import count_new, finite_first, free_texts, given_tokens, set_padding
 from energylab.tasks.drawing import Placed, Stock, draw_scene, photograph
 from energylab.tasks.media import Group, Inputs, grouped, in_order, open_file, read_processor
 from energylab.tasks.tokenizers import local_tokenizer, usable_padding
@@ -365,7 +365,7 @@ class ImageCaptioning(ImageTask):
 
     def ready(self) -> dict[str, Any]:
         """See with a grey picture how many given tokens an output begins with."""
-        mend_padding(self.model.generation_config, usable_padding(self.config.get_text_config(), self.processor))
+        set_padding(self.model.generation_config, usable_padding(self.config.get_text_config(), self.processor))
         self.prompt_length = given_tokens(self, {"image": grey()})
         return {"new_tokens": self.new_tokens}
 
