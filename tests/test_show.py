@@ -68,7 +68,7 @@ def test_marks_truncation_and_deviations_are_said_beside_the_figure():
     )
     said = show.conditions_table(record).to_string() + show.trust(record)
     for words in (
-        "5 of 16 queries, 806 of 1,275 tokens cut", "not finite numbers", "2 of 2 windows",
+        "5 of 16 queries, 806 of 1,275 tokens cut", "not finite (NaN or infinity)", "2 of 2 windows",
         "one forward pass is asked as generation", "published-2025-12", "its published runner cuts none",
     ):  # fmt: skip
         assert words in said
