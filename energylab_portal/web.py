@@ -24,6 +24,7 @@ from energylab.errors import ConflictError, EnergylabError, NotThereError
 from energylab.publish import label as labels
 from energylab.publish import page as pages
 from energylab.publish import text as text_of
+from energylab.release import NEVER_INCLUDED
 from energylab_portal import log, publication
 from energylab_portal.database import Database
 from energylab_portal.guards import Guards
@@ -206,6 +207,7 @@ def environment() -> Environment:
     engine.filters = {**pages.environment().filters, "moment": moment, "size": size}
     engine.globals = {
         **pages.environment().globals,
+        "never_included": NEVER_INCLUDED,
         "attestations": ATTESTATIONS,
         "attestation_version": ATTESTATION_VERSION,
         "state_words": WORDS,

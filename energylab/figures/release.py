@@ -88,6 +88,31 @@ def _odds(axes: Axes, models: Sequence[RatedModel]) -> None:
     )  # fmt: skip
 
 
+def right_answers(cohort: RatedCohort) -> Figure | None:
+    """Draw energy against quality, with the Pareto front: no other model needs less and answers better.
+
+    None where fewer than two models have an energy of right answers.
+    """
+    rated = [model for model in cohort.models if model.per_right]
+    if len(rated) < 2:
+        return None
+    energy = np.array([model.energy_wh for model in rated])
+    share = np.array([model.energy_wh / model.per_right.energy_wh for model in rated])
+    less, more = energy < energy[:, None], share > share[:, None]
+    better = (less & (share >= share[:, None])) | (more & (energy <= energy[:, None]))
+    front = ~better.any(axis=1)
+    figure, axes = plt.subplots(figsize=(6.5, 3.6), layout="constrained")
+    order = np.flatnonzero(front)[np.argsort(energy[front])]
+    axes.step(energy[order], share[order], where="post", color="0.6", zorder=1)
+    axes.scatter(energy, share, c=["C0" if best else "0.7" for best in front], zorder=2)
+    for at in order:
+        axes.annotate(_short(rated[at].model), (energy[at], share[at]), xytext=(4, 4), textcoords="offset points")
+    axes.set_xscale("log")
+    axes.set_xlabel(f"Wh per 1,000 queries ({cohort.energy_kind})")
+    axes.set_ylabel(f"{rated[0].per_right.unit} a query")
+    return figure
+
+
 def _names(models: Sequence[RatedModel]) -> list[str]:
     return [_short(model.model) for model in models]
 

@@ -167,10 +167,13 @@ def publish(
     address: Address = None,
 ) -> None:
     """Release what a study measured, with its leaderboard and its report."""
+    from energylab.publish.report import what_it_cost
     from energylab.publish.study import publish_study
 
     made = publish_study(study, output or study / "published", cohort, address)
     typer.echo(f"release     {made.release_file}\nleaderboard {made.leaderboard}\nreport      {made.report}")
+    if cost := what_it_cost(made.release):
+        typer.echo(cost)
     for (task, why), count in Counter((left.task, left.why) for left in made.release.left_out).items():
         records = "record" if count == 1 else "records"
         typer.echo(f"left out    {task}: {count} {records} {why}; rate them with `energylab publish --cohort`")

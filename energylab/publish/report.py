@@ -236,6 +236,9 @@ def _cohort(cohort: RatedCohort) -> str:
     rows = [_row(cohort, number, model) for number, model in enumerate(cohort.models, start=1)]
     kept = [name for name in rows[0] if any(row[name] not in ("", "–") for row in rows)]
     table = _table([{name: row[name] for name in kept} for row in rows], f"{title}. Energy in Wh per 1,000 queries.")
+    if drawn := figures.right_answers(cohort):
+        caption_right = f"{title}: energy against quality; blue and named, the models that none beats in both."
+        table = HTML(table.data + _figure(lambda: drawn, caption_right).data)
     head = page.render("report-cohort.html.j2", cohort=cohort, title=title)
     return head + _figure(lambda: figures.cohort(cohort), caption).data + table.data
 
@@ -253,8 +256,18 @@ def _row(cohort: RatedCohort, number: int, model: RatedModel) -> dict[str, Any]:
         "Size": text.count(model.parameters) if model.parameters else "",
         "Precision": page.precision(model),
         "Quality": f"{quality.metric} {quality.value:.3g}" if quality and quality.value is not None else "",
+        "Wh per 1,000 right": _right(model),
         "Notes": "; ".join(filter(None, [*(model.marks or ()), model.note, *model.validity_notes])),
     }
+
+
+def _right(model: RatedModel) -> str:
+    """Return the energy of right answers with its interval, and the stars it gives among those that have one."""
+    found = model.per_right
+    if found is None:
+        return ""
+    stars = f", {found.stars} stars" if found.stars else ""
+    return f"{text.figure(found.energy_wh)} ({text.span(found.low_wh, found.high_wh, found.energy_wh)}){stars}"
 
 
 def _move(move: Any) -> dict[str, str]:
@@ -288,6 +301,8 @@ def _summary(release: Release) -> list[str]:
         )
     else:
         sentences.append("No star has a probability: nothing was repeated, and no noise was stated.")
+    cost = what_it_cost(release)
+    sentences += [cost] if cost else []
     cohort = max(release.cohorts, key=lambda cohort: _held_up(cohort) / len(cohort.models))
     if _held_up(cohort):
         sentences.append(
@@ -296,6 +311,20 @@ def _summary(release: Release) -> list[str]:
             f"{len(cohort.models) - 1} models."
         )
     return sentences
+
+
+def what_it_cost(release: Release) -> str:
+    """Say what measuring a release took, and what a star of it; empty where nothing was measured here."""
+    spent = [model.spent for _, model in release.rated() if model.spent]
+    if not spent:
+        return ""
+    wh, minutes = sum(one.wh for one in spent), sum(one.minutes for one in spent)
+    known = [one.published_wh for one in spent if one.published_wh is not None]
+    beside = f"; ten full runs of each take {text.figure(sum(known))} Wh" if len(known) == len(spent) else ""
+    return (
+        f"Measuring it took {text.figure(wh)} Wh and {text.figure(minutes)} minutes, "
+        f"{text.figure(wh / len(spent))} Wh a rated model{beside}."
+    )
 
 
 def _held_up(cohort: RatedCohort) -> int:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from energylab.errors import BundleError, EnergylabError
 from energylab.record import Record
 from energylab_portal.sealed import bundle as bundles
@@ -116,7 +118,7 @@ def _look(payload: bytes, official: Official, params: str | Path | None, made: l
     try:
         known = derive.known(run.parameters, params)
         record = derive.record_of(run, known)
-    except EnergylabError as error:
+    except (EnergylabError, ValidationError) as error:
         made.append(Check("task", False, str(error)[:300]))
         return None
     looks = (  # each compares what the ones before it hold to be true

@@ -122,11 +122,11 @@ def test_from_the_form_to_the_label(open_page, portal, hub, tmp_path):
     page.goto(links["tiny"])
     assert page.locator("#state").get_attribute("data-state") == "received"
     told = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path)}
-    doomed = start_worker(portal.folder, "--protocol", "trial", "--lease", "3", **told)
+    doomed = start_worker(portal.folder, "--measuring", "trial", "--lease", "3", **told)
     _wait(page, links["tiny"], "measuring")
     end(doomed)  # kill -9: the next worker takes over, and the study goes on from what is whole
     page.wait_for_timeout(3500)  # its lease
-    worker = start_worker(portal.folder, "--protocol", "trial", "--lease", "3", "--once", **told)
+    worker = start_worker(portal.folder, "--measuring", "trial", "--lease", "3", "--once", **told)
     assert worker.wait(timeout=300) == 0
 
     reasons = {"pickles": "safetensors", "own-code": "no code of strangers", "missing": "not on the hub"}

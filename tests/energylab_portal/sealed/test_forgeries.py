@@ -135,6 +135,7 @@ SIGNED_AGAIN = {
     "a query left out": (lambda run: forge.with_windows(
         run, lambda w: {"queries": tuple(q for q in w.queries if q != 5)}), "coverage"),
     "queries asked twice": (lambda run: forge.with_windows(run, lambda w: {"queries": w.queries * 2}), "coverage"),
+    "a window that asked nothing": (lambda run: forge.with_windows(run, lambda w: {"replications": 0}), "task"),
     "more runs stated than done": (lambda run: forge.parameters(run, runs=10), "coverage"),
     "more queries stated than asked": (lambda run: forge.parameters(run, samples=1000), "task"),
     "preparing repeated a thousand times": (lambda run: _repeated(run, 1000, phase="preprocess"), "pace"),
