@@ -257,9 +257,7 @@ def parse(kind: type[P], content: Any, where: str) -> P:
     except ValidationError as error:
         first = error.errors()[0]
         name, text = ".".join(map(str, first["loc"])) or "it", first["msg"].removeprefix("Value error, ")
-        raise FormatError(
-            f"{where}: {name}={first['input']!r} {text[0].lower()}{text[1:]}; correct the file"
-        ) from None
+        raise FormatError(f"{where}: {name}={first['input']!r} {text[0].lower()}{text[1:]}; correct the file") from None
 
 
 # --- facts that must be had ------------------------------------------------------------------------------------------
