@@ -31,13 +31,6 @@ class ServerProcesses:
 
     The server is whoever listens on the endpoint's port, or the process that is named, with all its descendants:
     servers compute in child processes.
-
-    Parameters
-    ----------
-    endpoint : str
-        Address of the server, ``http://127.0.0.1:8000/v1``.
-    pid : int, optional
-        Its process id, where the port is not its own.
     """
 
     def __init__(self, endpoint: str, pid: int | None = None) -> None:

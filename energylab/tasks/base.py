@@ -115,7 +115,7 @@ class Task(ABC):
     Attributes
     ----------
     phases : tuple of str
-        What is measured, in order; final after `open`, since some follow from the kind of model.
+        What is measured, in order; settled for good by `open`, since some follow from the kind of model.
     columns, references : tuple of str
         Columns of a row; references are those that only scoring needs, and a data set may lack them.
     may_miss : tuple of str
@@ -198,7 +198,8 @@ class Task(ABC):
     def resolved_settings(self) -> dict[str, Any]:
         """Return every setting that takes part, as used."""
         used = self.given("batch_size", "dtype", "quantisation", "attention", "compile")
-        return {"samples": self.parameters.samples, **used}
+        tokens = {} if self.new_tokens is None else {"new_tokens": self.new_tokens}
+        return {"samples": self.parameters.samples, **used, **tokens, **(self.given("cache") if self.may_cache else {})}
 
     def overridden(self) -> tuple[str, ...]:
         """Return the names of resolved settings that differ from the published ones."""
@@ -314,11 +315,11 @@ class Task(ABC):
         ModelError
             If it is missing, gated, of another task, or does not fit the device.
         """
-        opened = self.open(device)
+        settled = self.open(device)
         loaded = self.build(self._prepared)
         self.device, self.model = self._prepared.request.device, loaded.model
         self.facts = loaded.facts
-        settings = {**loaded.facts.settings, **opened, **self.ready()}
+        settings = {**loaded.facts.settings, **settled, **self.ready()}
         self.facts = loaded.facts.model_copy(update={"settings": settings})
         return self.facts
 
@@ -441,16 +442,15 @@ class Task(ABC):
         lengths = next(iter(self.covariates(rows).values()), [0] * len(rows))
         longest = sorted(range(len(rows)), key=lambda row: -lengths[row])[: self.batch_size]
         inputs = self.prepare([rows[row] for row in longest])
-        for phase in [
-            phase for phase in self.phases if phase != "preprocess"
-        ] * 2:  # the second call runs compiled code
+        measured = [phase for phase in self.phases if phase != "preprocess"]
+        for phase in measured * 2:  # the second call runs compiled code
             self.run(phase, inputs)
         self.synchronize()
 
     def synchronize(self) -> None:
         """Wait until the model's devices have finished: called at the edges of every window.
 
-        They alone: asking another one would start a context there and disturb measurements on it.
+        They alone: to ask another one would start a context there, and disturb whoever measures on it.
         """
         if not (self.device and self.device.startswith("cuda")):
             return
@@ -485,7 +485,7 @@ class Task(ABC):
         """Score all answers against the rows' references."""
 
     def right_answers(self, rows: Sequence[Row]) -> list[Any] | None:
-        """Return what `answers` would give for a model that is always right; None where that is unknown.
+        """Return what `answers` would give for a model that is always right; None where nobody knows.
 
         `energylab task check` scores them, to see that `score` tells right from wrong.
         """

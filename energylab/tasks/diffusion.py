@@ -30,7 +30,7 @@ class ImageGenerationSettings(TextSettings):
 
 
 @dataclass(frozen=True)
-class Drawing:
+class Drawn:
     """What one call of the pipeline gave."""
 
     images: list[Any]  # one a prompt
@@ -61,17 +61,14 @@ class ImageGeneration(TextTask):
         return self.parameters.quality_model
 
     def resolved_settings(self) -> dict[str, Any]:
-        """Return every setting that takes part, as used."""
         return {**super().resolved_settings(), "diffusion_steps": self.diffusion_steps}
 
     # ---- loading
 
     def find(self, request: models.ModelRequest, machine: Machine | None = None) -> models.Prepared:
-        """Find a pipeline and refuse what cannot be done with it."""
         return prepare_pipeline(request, machine)
 
     def build(self, prepared: models.Prepared) -> models.Loaded:
-        """Load the pipeline."""
         return load_pipeline(prepared)
 
     def read_processor(self) -> None:
@@ -99,7 +96,6 @@ class ImageGeneration(TextTask):
     # ---- queries and phase
 
     def texts(self, rows: Sequence[Row]) -> list[str]:
-        """Return the prompts."""
         return [row["prompt"] for row in rows]
 
     def prepare(self, rows: Sequence[Row]) -> list[str]:
@@ -111,33 +107,31 @@ class ImageGeneration(TextTask):
         return [row for row in rows if not self.is_empty(row)]
 
     def fetch(self, table: list[Row], queries: Sequence[int]) -> list[str]:
-        """Return the prompts of one batch."""
         return self.prepare([table[query] for query in queries])
 
-    def call(self, phase: str, inputs: list[str]) -> Drawing:
-        """Draw one picture a prompt."""
+    def call(self, phase: str, inputs: list[str]) -> Drawn:
         return self.draw(inputs, self.diffusion_steps)
 
     def run_short(self, inputs: list[str]) -> None:
         """Draw in two steps, for the published protocol's warm-up."""
         self.draw(inputs, steps=2)
 
-    def draw(self, prompts: list[str], steps: int) -> Drawing:
+    def draw(self, prompts: list[str], steps: int) -> Drawn:
         """Draw one picture a prompt in so many steps."""
         import torch
 
         before = self.evaluations
         noise = [torch.Generator("cpu").manual_seed(_seed(prompt, self.parameters.seed)) for prompt in prompts]
         images = self.model(prompts, num_inference_steps=steps, generator=noise).images
-        return Drawing(images, self.evaluations - before)
+        return Drawn(images, self.evaluations - before)
 
     # ---- after the windows
 
-    def finite(self, inputs: list[str], outputs: Drawing) -> bool:
+    def finite(self, inputs: list[str], outputs: Drawn) -> bool:
         """Whether pictures were made of finite numbers: the library turns others into black ones."""
         return all(image.getextrema() != ((0, 0),) * len(image.getbands()) for image in outputs.images)
 
-    def count(self, phase: str, inputs: list[str], outputs: Drawing) -> Tokens:
+    def count(self, phase: str, inputs: list[str], outputs: Drawn) -> Tokens:
         """Check that every prompt has a picture, and that the denoiser ran once a step, where outputs were kept."""
         if outputs is None:
             return Tokens()
@@ -151,8 +145,7 @@ class ImageGeneration(TextTask):
             raise TaskError(f"{len(inputs)} prompts gave {len(outputs.images)} pictures")
         return Tokens()
 
-    def answers(self, inputs: list[str], outputs: Drawing) -> list[Any]:
-        """Return the pictures."""
+    def answers(self, inputs: list[str], outputs: Drawn) -> list[Any]:
         return outputs.images
 
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[Quality, ...]:
