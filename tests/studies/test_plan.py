@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+from collections import Counter
 from pathlib import Path
 
 import builders
@@ -154,6 +155,24 @@ def test_the_published_study_has_its_166_rows():
     with_ids = sorted(row for row in rows if row[0] != "image_captioning")
     assert sorted(row for row in planned if row[0] != "image_captioning") == with_ids
     assert sum(task == "image_captioning" for task, _ in planned) == 10
+
+
+def test_the_second_published_study_has_the_40_rows_that_joined():
+    table = REPOSITORY / "energylab/published/ai_energy_score_2025-12.csv"
+    joined = [row for row in csv.DictReader(table.open()) if row["first_release"] == "2025-12"]
+    jobs, duplicates = expand("published-2025-12.yaml")
+    tasks = Counter(job.parameters.task for job in jobs)
+    assert tasks == Counter(row["task"] for row in joined) == {"text_generation": 22, "reasoning": 18}
+    assert not duplicates
+    large = {
+        job.parameters.model for job in jobs if job.parameters.task == "text_generation" and job.parameters.gpus > 1
+    }
+    assert len(large) == sum(row["model_class"] == "C" for row in joined)
+    for job in jobs:
+        p = job.parameters
+        assert (p.protocol, p.model_source, p.data_source) == ("published-2025-12", "hub", "hub")
+        assert (p.samples, p.runs, p.window_s) == (1000, 10, 10)
+        assert (p.batch_size, p.dtype, p.new_tokens) == (None,) * 3  # the task's published ones
 
 
 def test_the_published_study_follows_the_published_protocol():
