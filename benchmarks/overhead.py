@@ -27,7 +27,7 @@ from energylab import tasks
 from energylab.clock import Clock
 from energylab.meters.estimate import EstimateMeter
 from energylab.parameters import Parameters
-from energylab.protocol.settings import Settings
+from energylab.protocol import Settings
 from energylab.protocol.window import Bench, Block, measure_window
 from energylab.protocol.workload import FunctionWorkload, TaskWorkload, Workload
 

@@ -26,8 +26,8 @@ from scipy import stats
 from energylab.clock import ManualClock
 from energylab.energy import phase_totals
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
+from energylab.protocol import Settings
 from energylab.protocol.session import Session, quiet_collector, run_session
-from energylab.protocol.settings import Settings
 from energylab.protocol.workload import FunctionWorkload
 
 SEED = 20250201

@@ -15,15 +15,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from energylab.errors import DeviceLostError, MeterError, MeterPermissionError, ParameterError, unknown_name
-from energylab.meters.board import in_host_namespace
-from energylab.meters.nvml_library import MIG_REFUSED, Nvml, board_users, in_mig_mode, text
-from energylab.meters.processor import usable_cores
+from energylab.meters.nvml_library import MIG_REFUSED, Nvml, board_users, in_host_namespace, in_mig_mode, text
+from energylab.meters.processor import server_of, usable_cores
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts, HostFacts
-from energylab.serving.processes import ServerProcesses
+
+if TYPE_CHECKING:
+    from energylab.serving.processes import ServerProcesses
 
 #: Packages whose version can change an energy, a query or a score.
 PACKAGES = (
@@ -157,10 +158,10 @@ def resolve_devices(
 
 def devices_of(parameters: Parameters) -> tuple[DeviceFacts, ...]:
     """Return the devices a session runs on: those of its parameters, or those its server works on."""
-    if parameters.model_source != "endpoint":
+    server = server_of(parameters)
+    if server is None:
         return resolve_devices(parameters.device, parameters.gpus)
-    processes = ServerProcesses(parameters.endpoint, parameters.server_pid)
-    return server_devices(processes, parameters.device, parameters.gpus)
+    return server_devices(server, parameters.device, parameters.gpus)
 
 
 def server_devices(

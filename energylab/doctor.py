@@ -12,6 +12,7 @@ from energylab.devices import all_devices, cpu_facts, host_facts
 from energylab.errors import EnergylabError, MeterError, MeterPermissionError
 from energylab.meters import METERS, auto_order
 from energylab.meters.base import DeviceCounters, Meter
+from energylab.meters.processor import quota_cores
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts, HostFacts
 
@@ -49,6 +50,7 @@ class Report:
     host: HostFacts
     problems: tuple[str, ...]  # what stands in the way, each with what to do about it
     follows: tuple[str, ...]  # what it means for a measurement made here
+    quota_cores: float | None = None  # processor time that the container may use, in cores; None: as much as there is
 
 
 def report(devices: Sequence[DeviceFacts] | None = None, meters: Sequence[Meter] | None = None) -> Report:
@@ -66,7 +68,8 @@ def report(devices: Sequence[DeviceFacts] | None = None, meters: Sequence[Meter]
         devices, problems = _devices()
     found = [_try(meter) for meter in meters] if meters is not None else _all_meters(devices)
     problems += [f"{finding.name}: {finding.problem}" for finding in found if finding.denied]
-    return Report(tuple(devices), tuple(found), host_facts(), tuple(problems), tuple(_follows(devices, found)))
+    follows = tuple(_follows(devices, found))
+    return Report(tuple(devices), tuple(found), host_facts(), tuple(problems), follows, quota_cores())
 
 
 def _devices() -> tuple[tuple[DeviceFacts, ...], list[str]]:
@@ -157,9 +160,9 @@ def render(findings: Report, width: int = 100) -> str:
     console.print(_meter_table(findings.meters))
     host = findings.host
     versions = ", ".join(f"{name} {host.packages[name]}" for name in SHOWN if name in host.packages)
-    console.print(
-        f"{host.processor}, {host.cores} cores, {host.memory_bytes / 2**30:.0f} GiB; {host.system}", markup=False
-    )
+    quota = "" if findings.quota_cores is None else f" (the container's quota: {findings.quota_cores:g})"
+    memory = f"{host.memory_bytes / 2**30:.0f} GiB"
+    console.print(f"{host.processor}, {host.cores} cores{quota}, {memory}; {host.system}", markup=False)
     console.print(f"Python {host.python}; {versions}", markup=False)
     for problem in findings.problems:
         console.print(f"! {problem}", markup=False)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from energylab.energy import PhaseTotal, energy_j_per_query, scored_totals, session_energy_j, totals
+from energylab.energy import run_energies_j, scored_totals, session_energy_j, totals
 from energylab.errors import MeasurementError, ModelError
 from energylab.files import write_whole
 from energylab.parameters import NotebookParameters, Parameters
@@ -433,7 +433,7 @@ def _row(setting: Setting, records: Sequence[Record], limits: Limits, shape: Sha
     import pandas as pd
 
     sessions = pd.DataFrame([_session(record, limits, shape) for record in records])
-    first, spread = records[0], sessions["energy_j"] if len(records) > 1 else _run_energies(records[0])
+    first, spread = records[0], sessions["energy_j"] if len(records) > 1 else run_energies_j(records[0])
     quality = first.quality[0] if first.quality else None
     return {
         "setting": setting.label,
@@ -448,13 +448,6 @@ def _row(setting: Setting, records: Sequence[Record], limits: Limits, shape: Sha
         "energy_kind": first.energy_kind,
         "cohort": cohort_key(first),
     }
-
-
-def _run_energies(record: Record) -> list[float]:
-    runs: dict[int, list[PhaseTotal]] = {}
-    for total in scored_totals(record):
-        runs.setdefault(total.run, []).append(total)
-    return [energy_j_per_query(parts) for parts in runs.values()]
 
 
 def _seconds(record: Record, phase: str | None = None) -> float:
@@ -543,10 +536,6 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
         "kind": frame["energy_kind"],
     }
     return pd.DataFrame(columns, index=frame.index)
-
-
-def _changed(change: float, sure: bool) -> str:
-    return "" if change == 0 else f"{change:+.0%}" if sure else "no clear change"
 
 
 def limits_table(limits: Limits) -> pd.DataFrame:

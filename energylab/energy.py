@@ -108,6 +108,15 @@ def session_energy_j(record: Record) -> float | None:
     return energy_j_per_query(scored_totals(record))
 
 
+def run_energies_j(record: Record) -> list[float]:
+    """Return the energy per query in joules of every run that was measured whole, scored phases added."""
+    runs: dict[int, list[PhaseTotal]] = defaultdict(list)
+    for total in scored_totals(record):
+        runs[total.run].append(total)
+    energies = [energy_j_per_query(parts) for parts in runs.values()]
+    return [energy_j for energy_j in energies if energy_j is not None]
+
+
 def static_share(record: Record) -> float | None:
     """Part of the scored energy the device would have used at rest with the weights resident: idle power x duration.
 

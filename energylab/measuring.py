@@ -8,7 +8,6 @@ from __future__ import annotations
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,11 +22,11 @@ from energylab import store, tasks
 from energylab.clock import Clock
 from energylab.devices import check_torch_agrees, host_facts, torch_name
 from energylab.errors import MeasurementError, ParameterError, SealError
-from energylab.meters.base import Meter
+from energylab.meters import Instruments, Meter
 from energylab.parameters import FOLDERS, PROTOCOLS, Parameters
 from energylab.paths import results_root
+from energylab.protocol import Settings
 from energylab.protocol.session import Session, run_session
-from energylab.protocol.settings import Settings
 from energylab.protocol.workload import FunctionWorkload, TaskWorkload, Workload
 from energylab.record import DataFacts, DeviceFacts, ModelFacts, ProtocolFacts, Quality, Record, TaskFacts, board_name
 from energylab.tasks import data
@@ -167,33 +166,11 @@ def output_folder(parameters: Parameters) -> Path:
     return Path(parameters.output_folder or results_root(parameters.params) / "notebook" / parameters.job_id)
 
 
-@dataclass(frozen=True)
-class Instruments:
-    """What a session is measured on and with.
-
-    Attributes
-    ----------
-    devices : tuple of DeviceFacts
-        The devices the model runs on.
-    scored, extra : tuple of Meter
-        As `energylab.meters.Chosen` gives them.
-    why : str
-        Why these meters.
-    """
-
-    devices: tuple[DeviceFacts, ...]
-    scored: tuple[Meter, ...]
-    extra: tuple[Meter, ...]
-    why: str
-
-
 def choose_instruments(parameters: Parameters, given: Sequence[Meter] | None = None) -> Instruments:
     """Find the devices and choose the meters that the parameters name, or describe the meters that are given."""
     if given is not None:
         return Instruments(_devices_of(given, parameters), tuple(given), (), "given by the caller")
-    found = machine_devices.devices_of(parameters)
-    chosen = machine_meters.choose(parameters, found)
-    return Instruments(found, chosen.scored, chosen.extra, chosen.why)
+    return machine_meters.choose(parameters, machine_devices.devices_of(parameters))
 
 
 def _devices_of(meters: Sequence[Meter], parameters: Parameters) -> tuple[DeviceFacts, ...]:

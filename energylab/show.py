@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from energylab.energy import (
@@ -10,6 +11,7 @@ from energylab.energy import (
     WH_PER_1000_QUERIES,
     PhaseTotal,
     energy_j_per_query,
+    run_energies_j,
     scored_totals,
     session_energy_j,
     static_share,
@@ -40,11 +42,7 @@ def _frame(rows: list[dict[str, object]], index: str) -> pd.DataFrame:
 
 def run_energies(record: Record) -> list[float]:
     """Return the rated energy of every run that was measured whole, in Wh per 1,000 queries."""
-    runs: dict[int, list[PhaseTotal]] = {}
-    for total in scored_totals(record):
-        runs.setdefault(total.run, []).append(total)
-    energies = [energy_j_per_query(parts) for parts in runs.values()]
-    return [energy * WH_PER_1000_QUERIES for energy in energies if energy is not None]
+    return [energy_j * WH_PER_1000_QUERIES for energy_j in run_energies_j(record)]
 
 
 def energy_interval(record: Record) -> Interval | None:
@@ -52,8 +50,15 @@ def energy_interval(record: Record) -> Interval | None:
 
     None when a run has no total, when there is only one run, and where a stopping rule has its own.
     """
-    values = run_energies(record)
-    return mean_interval(values, kind="within-session") if len(values) > 1 and _complete(record) else None
+    return _interval(run_energies(record)) if _complete(record) else None
+
+
+def _interval(runs: Sequence[float]) -> Interval | None:
+    """Return the interval of a mean over runs, which ends at zero: no energy is below it. None with a single run."""
+    if len(runs) < 2:
+        return None
+    found = mean_interval(runs, kind="within-session")
+    return replace(found, low=max(found.low, 0.0))
 
 
 def _complete(record: Record) -> bool:
@@ -89,7 +94,7 @@ def _phase_row(phase: str, parts: list[PhaseTotal]) -> dict[str, object]:
 
 
 def _row(name: str, energy_j: float | None, whole: Sequence[float], runs: int) -> dict[str, object]:
-    interval = mean_interval(whole, kind="within-session") if energy_j is not None and len(whole) > 1 else None
+    interval = None if energy_j is None else _interval(whole)
     return {
         "phase": name,
         "Wh per 1,000 queries": "unavailable" if energy_j is None else f"{energy_j * WH_PER_1000_QUERIES:.4g}",

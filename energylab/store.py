@@ -17,7 +17,6 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,6 @@ from energylab.errors import RecordError, problem_text
 from energylab.record import SCHEMA_VERSION, Record
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 FILE_NAME = "record.json"
@@ -264,70 +262,28 @@ LEAST_RECORDS = 100
 
 _ATTEMPT = re.compile(r"attempt-\d+")
 _UNSURE = -1  # in place of a time: look again
-_GONE = -2
 _FOLDER_SIZE = -1
 
-Entry = tuple[int, int]  # time of change in ns, size in bytes
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What a folder tree held when it was looked at: one entry a searched folder and a record file.
-
-    Attributes
-    ----------
-    names : numpy.ndarray of str
-        Paths relative to the root.
-    mtime_ns : numpy.ndarray of int
-        Times of change.
-    size : numpy.ndarray of int
-        Bytes of a record file, -1 for a folder.
-    """
-
-    names: np.ndarray
-    mtime_ns: np.ndarray
-    size: np.ndarray
-
-    def entries(self) -> dict[str, Entry]:
-        """Return time of change and size by name."""
-        return dict(zip(self.names.tolist(), zip(self.mtime_ns.tolist(), self.size.tolist(), strict=True), strict=True))
-
-    @classmethod
-    def of(cls, entries: dict[str, Entry]) -> Listing:
-        """Return the listing of `entries`."""
-        import numpy as np
-
-        facts = np.array(list(entries.values()), dtype=np.int64).reshape(-1, 2)
-        return cls(np.array(list(entries), dtype=object), facts[:, 0], facts[:, 1])
+Entry = tuple[int, int]  # time of change in ns, size in bytes (of a folder: -1)
+Listing = dict[str, Entry]  # every searched folder and record file, by its path relative to the root
 
 
 def look(root: Path, known: Listing | None = None) -> Listing:
     """List the record files under `root`; folders that have not changed since `known` are not searched again.
 
-    Parameters
-    ----------
-    root : pathlib.Path
-    known : Listing, optional
-        What an earlier look found.
-
-    Returns
-    -------
-    Listing
-        `known` itself when nothing has changed.
+    Returns `known` itself when nothing has changed.
     """
     now_ns = time.time_ns()
-    found: dict[str, Entry] = {}
+    found: Listing = {}
     search = [""]
     if known is not None:
-        now = _stat_all(root, known)
-        same = (now.mtime_ns == known.mtime_ns) & (now.size == known.size)
-        if same.all():
+        found = _look_again(root, known)
+        changed = [name for name, entry in known.items() if found.get(name) != entry]
+        if not changed:
             return known
-        found = {name: entry for name, entry in now.entries().items() if entry[0] != _GONE}
-        changed = [(name, size) for name, size in zip(known.names[~same], known.size[~same], strict=True)]
-        search = [name if size == _FOLDER_SIZE else _parent(name) for name, size in changed]
+        search = [name if known[name][1] == _FOLDER_SIZE else _parent(name) for name in changed]
     _search(root, search, found)
-    return Listing.of({name: (_sure(mtime_ns, now_ns), size) for name, (mtime_ns, size) in found.items()})
+    return {name: (_sure(mtime_ns, now_ns), size) for name, (mtime_ns, size) in found.items()}
 
 
 def _parent(name: str) -> str:
@@ -373,56 +329,52 @@ def _sure(mtime_ns: int, now_ns: int) -> int:
     return mtime_ns if now_ns - mtime_ns > RACY_NS else _UNSURE
 
 
-def _stat_all(root: Path, known: Listing) -> Listing:
-    """Ask for every entry's time and size again; an entry that is gone has the time `_GONE`."""
-    import numpy as np
-
-    names = known.names.tolist()
-    part = max(len(names) // 4 + 1, 1000)
+def _look_again(root: Path, known: Listing) -> Listing:
+    """Ask for the time and size of every known entry that is still there."""
+    entries = list(known.items())
+    part = max(len(entries) // 4 + 1, 1000)
     descriptor = os.open(root, os.O_RDONLY)  # names relative to it are resolved faster than whole paths
     try:
         with ThreadPoolExecutor(4) as pool:
-            starts = range(0, len(names), part)
-            parts = list(pool.map(lambda start: _stat_some(descriptor, names[start : start + part]), starts))
+            starts = range(0, len(entries), part)
+            parts = pool.map(lambda start: _facts_of(descriptor, entries[start : start + part]), starts)
+            return {name: entry for some in parts for name, entry in some.items()}
     finally:
         os.close(descriptor)
-    facts = np.array([entry for some in parts for entry in some], dtype=np.int64).reshape(-1, 2)
-    return Listing(known.names, facts[:, 0], np.where(known.size == _FOLDER_SIZE, _FOLDER_SIZE, facts[:, 1]))
 
 
-def _stat_some(descriptor: int, names: list[str]) -> list[Entry]:
-    facts = []
-    for name in names:
+def _facts_of(descriptor: int, entries: list[tuple[str, Entry]]) -> Listing:
+    found = {}
+    for name, (_, size) in entries:
         try:
             stat = os.stat(name or ".", dir_fd=descriptor)
-            facts.append((stat.st_mtime_ns, stat.st_size))
         except (FileNotFoundError, NotADirectoryError):
-            facts.append((_GONE, 0))
-    return facts
+            continue
+        found[name] = (stat.st_mtime_ns, size if size == _FOLDER_SIZE else stat.st_size)
+    return found
+
+
+def _files(listing: Listing) -> Listing:
+    return {name: entry for name, entry in listing.items() if entry[1] != _FOLDER_SIZE}
 
 
 def _read_cached(root: Path) -> pd.DataFrame:
     """Return the tidy table of all records under `root`, sorted by path, from the cache as far as it is still true."""
     from energylab.table import tidy_frame
 
-    cached = _load(root)
-    listing = look(root, cached.listing if cached else None)
-    if cached and listing is cached.listing:
-        return _below(root, cached.table)
-    before = cached.files() if cached else {}
-    now = {name: entry for name, entry in listing.entries().items() if entry[1] != _FOLDER_SIZE}
+    known, cached = _load(root)
+    listing = look(root, known)
+    if listing is known:
+        return _below(root, cached)
+    before, now = _files(known or {}), _files(listing)
     fresh = [name for name, entry in now.items() if before.get(name) != entry or entry[0] == _UNSURE]
     rows = {name: _rows_or_warning(root / name) for name in sorted(fresh)}
-    new = tidy_frame([{**row, "path": name} for name, some in rows.items() for row in some])
-    stale = {*fresh, *(before.keys() - now.keys())}
-    table = _joined(cached.table[~cached.table["path"].isin(stale)], new) if cached else new
-    unreadable = {name for name, some in rows.items() if not some}
+    table = tidy_frame([{**row, "path": name} for name, some in rows.items() for row in some])
+    if cached is not None:
+        table = _joined(cached[~cached["path"].isin({*fresh, *(before.keys() - now.keys())})], table)
     if len(now) >= LEAST_RECORDS:
-        _save(
-            root,
-            Listing.of({n: e if n not in unreadable else (_UNSURE, e[1]) for n, e in listing.entries().items()}),
-            table,
-        )
+        unreadable = {name: (_UNSURE, now[name][1]) for name, some in rows.items() if not some}
+        _save(root, {**listing, **unreadable}, table)
     return _below(root, table)
 
 
@@ -438,15 +390,6 @@ def _below(root: Path, table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(path=f"{root}{os.sep}" + table["path"]).reset_index(drop=True)
 
 
-@dataclass(frozen=True)
-class _Cached:
-    listing: Listing
-    table: pd.DataFrame
-
-    def files(self) -> dict[str, Entry]:
-        return {name: entry for name, entry in self.listing.entries().items() if entry[1] != _FOLDER_SIZE}
-
-
 @functools.cache
 def _version() -> str:
     """Return a digest of the code that turns records into rows: other code may give other rows."""
@@ -456,8 +399,8 @@ def _version() -> str:
     return hashlib.sha256(text).hexdigest()
 
 
-def _load(root: Path) -> _Cached | None:
-    """Return what the cache holds, or None when there is none that this version wrote."""
+def _load(root: Path) -> tuple[Listing, pd.DataFrame] | tuple[None, None]:
+    """Return the listing and the table that the cache holds; nothing when there is none that this version wrote."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -466,21 +409,21 @@ def _load(root: Path) -> _Cached | None:
         index = pq.read_table(folder / "index.parquet", page_checksum_verification=True)
         table = pq.read_table(folder / "table.parquet", page_checksum_verification=True)
     except (OSError, pa.ArrowException):  # none yet, cut short or damaged: it is made anew
-        return None
+        return None, None
     said = [t.schema.metadata or {} for t in (index, table)]
     stamps = {(one.get(b"stamp"), one.get(b"version")) for one in said}
     if len(stamps) > 1 or stamps.pop()[1] != _version().encode():
-        return None
-    columns = (index.column(name).to_numpy() for name in ("name", "mtime_ns", "size"))
-    return _Cached(Listing(*columns), table.to_pandas())
+        return None, None
+    names, times, sizes = (index.column(name).to_pylist() for name in ("name", "mtime_ns", "size"))
+    return dict(zip(names, zip(times, sizes, strict=True), strict=True)), table.to_pandas()
 
 
 def _save(root: Path, listing: Listing, table: pd.DataFrame) -> None:
     """Write both files under one stamp; a folder that may not be written to simply has no cache."""
     import pyarrow as pa
 
-    names = pa.array(listing.names, pa.string())
-    index = pa.table({"name": names, "mtime_ns": listing.mtime_ns, "size": listing.size})
+    times, sizes = zip(*listing.values(), strict=True)
+    index = pa.table({"name": list(listing), "mtime_ns": times, "size": sizes})
     stamp = {b"version": _version().encode(), b"stamp": os.urandom(8).hex().encode()}
     try:
         (root / FOLDER).mkdir(exist_ok=True)

@@ -23,7 +23,7 @@ from fake_nvml import FakeBoard, FakeNvml
 from energylab import tasks
 from energylab.clock import ManualClock
 from energylab.devices import board_facts, list_boards
-from energylab.measuring import Instruments
+from energylab.meters import Instruments
 from energylab.meters.nvml import NvmlMeter
 from energylab.meters.nvml_library import Nvml
 from energylab.parameters import Parameters

@@ -89,7 +89,7 @@ def test_one_screen_says_it_all():
     nvml, devices, meters = scripted()
     nvml.boards[0].compute_pids = [4_000_001, 4_000_002]
     screen = doctor.render(doctor.report(devices, [*meters, RaplMeter("/absent")]))
-    for said in (
+    shown = (
         "NVIDIA H200",
         devices[0].uuid,
         "700 W",
@@ -99,8 +99,8 @@ def test_one_screen_says_it_all():
         "not here",
         "torch",
         "4000001",
-    ):
-        assert said in screen
+    )
+    assert [words for words in shown if words not in screen] == []
     assert len(screen.splitlines()) < 40
     assert max(map(len, screen.splitlines())) <= 100
 
@@ -111,6 +111,12 @@ def test_this_machine():
     assert found.follows
     assert found.devices == energylab_devices.all_devices()
     assert found.host.python in doctor.render(found)
+
+
+def test_a_containers_processor_quota_is_shown(monkeypatch):
+    monkeypatch.setattr(doctor, "quota_cores", lambda: 1.5)
+    screen = doctor.render(doctor.report([cpu_facts()], [EstimateMeter()]))
+    assert "the container's quota: 1.5" in " ".join(screen.split())
 
 
 def test_a_broken_meter_of_another_package_is_a_finding(monkeypatch):

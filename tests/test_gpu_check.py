@@ -73,14 +73,8 @@ def test_every_part_leaves_its_findings_or_a_reason(gpu_check, tmp_path, monkeyp
     with Nvml(nvml).started() as library:
         facts = board_facts(library, list_boards(library)[0], 0)
     monkeypatch.setattr(gpu_check, "resolve_devices", lambda *_: (facts,))
-    quick = {
-        "device": "cpu",
-        "samples": 2,
-        "window_s": 0.05,
-        "idle_s": 0.05,
-        "warm_up_min_s": 0.05,
-        "warm_up_max_s": 0.1,
-    }
+    quick = {"samples": 2, "window_s": 0.05, "idle_s": 0.05, "warm_up_min_s": 0.05, "warm_up_max_s": 0.1}
+    quick["device"] = "cpu"
     monkeypatch.setitem(gpu_check.__dict__, "QUICK", {**gpu_check.QUICK, **quick})
     monkeypatch.setattr(gpu_check, "ONE", {"task": "text_generation", "model": "tiny-llama", "new_tokens": 2})
     tiny = (("image_classification", "tiny-vit"), ("summarization", "tiny-t5"), ("text_generation", "no-such-model"))

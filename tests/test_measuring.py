@@ -197,18 +197,7 @@ def test_what_is_no_function_and_a_task_without_a_model_are_refused():
 
 def test_a_function_is_a_job_of_its_own():
     """Neither the task and model that a notebook starts with, nor another function's job."""
-    one, two = (
-        energylab.measure(
-            fn=fn,
-            queries=[[1]],
-            meter="estimate",
-            window_s=0.01,
-            idle_s=0.01,
-            warm_up_min_s=0.01,
-            warm_up_max_s=0.1,
-            runs=1,
-        )
-        for fn in (sum, len)
-    )
+    quick = {name: value for name, value in QUICK.items() if name != "samples"}
+    one, two = (energylab.measure(fn=fn, queries=[[1]], meter="estimate", **quick) for fn in (sum, len))
     assert (one.parameters["task"], one.parameters["model"]) == ("function", "sum")
     assert one.job_id != two.job_id

@@ -27,6 +27,14 @@ def test_the_rated_figure_and_its_interval_follow_from_the_runs():
     assert f"{sum(wh) / 2:.4g}" in show.energy_table(record).to_string()
 
 
+def test_an_interval_of_two_runs_that_scatter_does_not_begin_below_zero():
+    record = two_runs(8.0, 24.0)  # Student's t of one degree of freedom reaches 12.7 standard errors below the mean
+    interval = show.energy_interval(record)
+    assert interval.low == 0
+    assert interval.high > 2 * interval.mean
+    assert show.energy_table(record)["95 % within session"].iloc[-1].startswith("0 to ")
+
+
 def test_an_unavailable_total_is_said_and_what_was_measured_before_is_kept():
     windows = (builders.window(run=0, index=0), builders.window(run=1, index=1, energy_j=None))
     record = builders.record(energy_j=None, windows=windows)
@@ -68,7 +76,7 @@ def test_marks_truncation_and_deviations_are_said_beside_the_figure():
     )
     said = show.conditions_table(record).to_string() + show.trust(record)
     for words in (
-        "5 of 16 queries, 806 of 1,275 tokens cut", "not finite numbers", "2 of 2 windows",
+        "5 of 16 queries, 806 of 1,275 tokens cut", "not finite (NaN", "2 of 2 windows",
         "one forward pass is asked as generation", "published-2025-12", "its published runner cuts none",
     ):  # fmt: skip
         assert words in said

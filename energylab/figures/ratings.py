@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -167,15 +168,24 @@ def percent(p: float) -> str:
     return "> 99 %" if p > 0.99 else f"{100 * p:.0f} %"
 
 
-def swarm(place: np.ndarray, width: float = 0.009, step: float = 0.13) -> np.ndarray:
-    """Move dots that would lie on each other apart, up and down in turn, within a row."""
-    levels = step * np.array([0, -1, 1, -2, 2, -3, 3])
+def swarm(place: np.ndarray, width: float = 0.018, step: float = 0.11) -> np.ndarray:
+    """Move dots that would lie on each other apart, up and down in turn, more up than down: text stands below."""
+    levels = step * np.array([0, -1, 1, -2, 2, -3])
     offset = np.zeros(len(place))
     for dot in range(1, len(place)):
         near = [offset[other] for other in range(dot) if abs(place[other] - place[dot]) < width]
         free = [level for level in levels if all(abs(level - used) > step / 2 for used in near)]
         offset[dot] = free[0] if free else levels[dot % len(levels)]
     return offset
+
+
+def star_bars(axes: Axes, shares: pd.DataFrame, height: float = 0.72) -> None:
+    """Stack, row by row, the shares of five stars (left) to one; columns are numbers of stars."""
+    left = np.zeros(len(shares))
+    for star in range(5, 0, -1):
+        width = shares[star].to_numpy(dtype=float)
+        axes.barh(range(len(shares)), width, left=left, color=STAR_COLOURS[star], height=height, label="★" * star)
+        left = left + width
 
 
 def distribution(stars: pd.DataFrame) -> Figure:
@@ -187,15 +197,13 @@ def distribution(stars: pd.DataFrame) -> Figure:
     share = counts.div(counts.sum(axis=1), axis=0)
     with styled():
         figure, axes = plt.subplots(figsize=(8, 0.34 * len(counts) + 1.1), layout="constrained")
-        left = np.zeros(len(counts))
-        for star in range(5, 0, -1):
-            width = share[star].to_numpy()
-            axes.barh(range(len(counts)), width, left=left, color=STAR_COLOURS[star], height=0.72, label="★" * star)
-            for row, (start, size, count) in enumerate(zip(left, width, counts[star], strict=True)):
-                if count:
-                    colour = "black" if star in (2, 3) else "white"
-                    axes.text(start + size / 2, row, str(count), ha="center", va="center", color=colour, fontsize=7.5)
-            left = left + width
+        star_bars(axes, share)
+        middle = share.cumsum(axis=1) - share / 2
+        for (row, title), star in itertools.product(enumerate(counts.index), counts):
+            if count := counts.loc[title, star]:
+                colour = "black" if star in (2, 3) else "white"
+                at = (middle.loc[title, star], row)
+                axes.text(*at, str(count), ha="center", va="center", color=colour, fontsize=7.5)
         axes.set_yticks(range(len(counts)), counts.index)
         axes.set(ylim=(len(counts) - 0.4, -0.6), xlim=(0, 1))
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
@@ -269,7 +277,7 @@ def _draw_bands(axes: Axes, theme: Theme, rows: int) -> None:
 def _draw_row(axes: Axes, row: int, part: pd.DataFrame, theme: Theme) -> None:
     energy = part["energy_wh"].to_numpy()
     place = (energy - energy.min()) / (energy.max() - energy.min())
-    height = row + swarm(place, width=0.018, step=0.125) - 0.06
+    height = row + swarm(place) - 0.1
     colours = [theme.stars[star] for star in part["stars"]]
     axes.scatter(place, height, color=colours, s=24, edgecolor=theme.edge, linewidth=0.6, zorder=3)
     probability = shown_probability(part)

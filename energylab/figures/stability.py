@@ -8,13 +8,11 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from energylab.errors import ParameterError
-from energylab.figures.ratings import STAR_COLOURS, groups_of, percent, short, styled
-from energylab.ratings.rating import SURE
-from energylab.ratings.stability import Order, rated_by, shown_probability
+from energylab.figures.ratings import STAR_COLOURS, groups_of, percent, short, star_bars, styled
+from energylab.ratings.rating import PROBABILITIES, SURE
+from energylab.ratings.stability import Order, rated_by, with_probability
 
 INK = STAR_COLOURS[5]
 ACCENT = STAR_COLOURS[1]
@@ -22,27 +20,18 @@ ACCENT = STAR_COLOURS[1]
 
 def unsure(stars: pd.DataFrame, least: int = 5) -> Figure:
     """Show the probability of every number of stars where the shown one of `rate` is not sure, or the least sure."""
-    known = stars.dropna(subset=["stars", "p_star_1"])
-    known = known.assign(p_shown=shown_probability(known)) if len(known) else known.assign(p_shown=[])
-    if known.empty:
-        raise ParameterError("no star has a probability: repeat the sessions, or rate with noise=0.01 for 1 %")
-    known = known.sort_values("p_shown", kind="stable")
+    known = with_probability(stars).sort_values("p_shown", kind="stable")
     part = known.head(int((known["p_shown"] < SURE).sum()) or least)
     with styled():
         figure, axes = plt.subplots(figsize=(8.5, 0.27 * len(part) + 1.0), layout="constrained")
-        left = np.zeros(len(part))
-        for star in range(5, 0, -1):
-            width = part[f"p_star_{star}"].to_numpy()
-            axes.barh(range(len(part)), width, left=left, color=STAR_COLOURS[star], height=0.74)
-            left = left + width
+        star_bars(axes, part[list(PROBABILITIES)].set_axis(range(1, 6), axis=1))
         for row, model in enumerate(part.itertuples()):
             axes.text(1.01, row, f"shown {model.stars} ★  {percent(model.p_shown)}", va="center", fontsize=7.5)
         axes.set_yticks(range(len(part)), [f"{short(row.model)} · {_group(row)}" for row in part.itertuples()])
         axes.set(ylim=(len(part) - 0.4, -0.6), xlim=(0, 1), xlabel="probability of each number of stars")
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
         axes.tick_params(axis="y", length=0)
-        patches = [Patch(color=STAR_COLOURS[star], label="★" * star) for star in range(5, 0, -1)]
-        axes.legend(handles=patches, ncols=5, loc="lower left", bbox_to_anchor=(0, 1.0), handlelength=1)
+        axes.legend(ncols=5, loc="lower left", bbox_to_anchor=(0, 1.0), handlelength=1)
         sns.despine(figure, left=True)
     return figure
 
@@ -67,8 +56,8 @@ def _draw_expected(axes: Axes, swept: pd.DataFrame, colour: str, label: str, bes
     wrong = swept.groupby("noise")["p_flip"].sum()
     axes.plot(range(len(wrong)), wrong, marker="o", color=colour, label=label)
     for at, value in enumerate(wrong):
-        side = "right" if beside[0] < 0 else "left"
-        x, y = (beside[0], 5) if value < 0.1 * wrong.max() else beside  # not into the axis below
+        x, y = (-7, 5) if value < 0.1 * wrong.max() else beside  # not into the axis below
+        side = "right" if x < 0 else "left"
         axes.annotate(f"{value:.1f}", (at, value), (x, y), textcoords="offset points", ha=side, color=colour)
     axes.set_xticks(range(len(wrong)), [f"{100 * each:g} %" for each in wrong.index])
     axes.margins(x=0.16, y=0.15)

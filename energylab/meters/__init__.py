@@ -12,10 +12,10 @@ from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
 from energylab.registry import Registry
 
-__all__ = ["METERS", "Chosen", "DeviceCounters", "Meter", "Reading", "auto_order", "choose", "wait_for_tick"]
+__all__ = ["METERS", "DeviceCounters", "Instruments", "Meter", "Reading", "auto_order", "choose", "wait_for_tick"]
 
 #: Modules of this folder that are no meter. Every other module NAME holds one, as class ``NameMeter``.
-HELPERS = ("base", "board", "nvml_library", "processor", "sampler")
+HELPERS = ("base", "nvml_library", "processor", "sampler")
 
 _OURS = {
     module.name: f"energylab.meters.{module.name}:{module.name.capitalize()}Meter"
@@ -27,20 +27,25 @@ _OURS = {
 METERS = Registry("meter", _OURS, group="energylab.meters")
 
 
+#: What ``meter=auto`` tries for each type of device, best first: only these are loaded.
+AUTO = {"cuda": ("nvml",), "cpu": ("rapl", "estimate")}
+
+
 @dataclass(frozen=True)
-class Chosen:
-    """The meters of a session, unopened, and why these.
+class Instruments:
+    """What a session is measured on and with: its devices, its meters, unopened, and why these.
 
     `scored` give the record's energy, summed: one a device, or one that sees them all. `extra` watch the same windows
     beside them. `why` is one sentence for the reader of the notebook.
     """
 
+    devices: tuple[DeviceFacts, ...]
     scored: tuple[Meter, ...]
     extra: tuple[Meter, ...]
     why: str
 
 
-def choose(parameters: Parameters, devices: Sequence[DeviceFacts]) -> Chosen:
+def choose(parameters: Parameters, devices: Sequence[DeviceFacts]) -> Instruments:
     """Choose the meters of a session from its parameters ``meter`` and ``extra_meters``.
 
     ``auto`` takes the first of `auto_order` that works here: one that has a substitute is opened to see.
@@ -53,8 +58,8 @@ def choose(parameters: Parameters, devices: Sequence[DeviceFacts]) -> Chosen:
 
     Returns
     -------
-    Chosen
-        Unopened meters.
+    Instruments
+        The devices, and unopened meters.
 
     Raises
     ------
@@ -71,14 +76,13 @@ def choose(parameters: Parameters, devices: Sequence[DeviceFacts]) -> Chosen:
     names = dict.fromkeys(name.strip() for name in parameters.extra_meters.split(",") if name.strip())
     extras = [METERS.get(name) for name in names if name != scored.name]
     extra = [meter for kind in extras for meter in kind.for_devices(devices, parameters)]
-    return Chosen(tuple(scored.for_devices(devices, parameters)), tuple(extra), f"meter {scored.name}: {why}")
+    made = scored.for_devices(devices, parameters)
+    return Instruments(tuple(devices), tuple(made), tuple(extra), f"meter {scored.name}: {why}")
 
 
 def auto_order(device_type: str) -> list[type[Meter]]:
     """Return the kinds of meter that `auto` tries for a type of device, best first."""
-    kinds = [METERS.get(name) for name in _OURS]
-    ranked = [kind for kind in kinds if kind.rank is not None and device_type in kind.watches]
-    return sorted(ranked, key=lambda kind: kind.rank)
+    return [METERS.get(name) for name in AUTO.get(device_type, ())]
 
 
 def _best(parameters: Parameters, devices: Sequence[DeviceFacts]) -> tuple[type[Meter], str]:

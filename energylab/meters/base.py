@@ -56,8 +56,6 @@ class Meter(ABC):
         Name of the source (``nvml``, ``rapl`` …).
     watches : tuple of str
         Types of device whose energy it can give: it may be scored on these alone.
-    rank : int or None
-        Place among the meters that ``meter=auto`` tries for a device, lowest first; None: only by name.
     kind : EnergyKind
         Kind of the energy it gives; a meter that wraps another has the kind of its actual source.
     device, source : str
@@ -76,7 +74,6 @@ class Meter(ABC):
 
     name: ClassVar[str]
     watches: ClassVar[tuple[str, ...]] = ()
-    rank: ClassVar[int | None] = None
     kind: EnergyKind
     device: str
     source: str

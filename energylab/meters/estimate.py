@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from energylab.clock import Clock
 from energylab.errors import MeterError
 from energylab.meters.base import DeviceCounters, Meter, Reading, read_cost
-from energylab.meters.processor import Company, ProcessTime, own_processes, usable_cores
+from energylab.meters.processor import Company, ProcessTime, own_processes, server_of, usable_cores
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
-from energylab.serving.processes import ServerProcesses
+
+if TYPE_CHECKING:
+    from energylab.serving.processes import ServerProcesses
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,6 @@ class EstimateMeter(Meter):
     kind = "estimated"
     device = "cpu"
     watches = ("cpu",)
-    rank = 2
 
     def __init__(
         self,
@@ -98,7 +100,7 @@ class EstimateMeter(Meter):
     @classmethod
     def for_devices(cls, devices: Sequence[DeviceFacts], parameters: Parameters) -> list[Meter]:
         """Return one meter: the process, or the server, runs on the processor whatever the devices are."""
-        return [cls(PowerModel(core_w=parameters.cpu_core_w), server=ServerProcesses.of(parameters))]
+        return [cls(PowerModel(core_w=parameters.cpu_core_w), server=server_of(parameters))]
 
     def open(self) -> None:
         """Take the present as the origin. Processor time has no visible steps: no period to measure."""

@@ -39,12 +39,13 @@ JETSON = (
     "a Jetson's power is not told by the NVIDIA library; read its own sensors (INA3221, as `tegrastats` does) by a "
     "meter of your own: see docs/extend.md"
 )
+AMD = (
+    "the GPU here is AMD's (ROCm), whose energy no meter of this package reads; write one of your own "
+    "(see docs/extend.md) or use device=cpu"
+)
 #: Files that tell why there is no NVIDIA library: another maker's driver, or a Jetson.
 _INSTEAD = {
-    Path(
-        "/dev/kfd"
-    ): "the GPU here is AMD's (ROCm), whose energy no meter of this package reads; write one of your own "
-    "(see docs/extend.md) or use device=cpu",
+    Path("/dev/kfd"): AMD,
     Path("/etc/nv_tegra_release"): JETSON,
 }
 _NEXT = {
@@ -70,6 +71,10 @@ MIG_REFUSED = (
     "which cannot tell whose joules they were. Use a whole board: ask for one without MIG, or as its "
     "administrator run `sudo nvidia-smi -i INDEX -mig 0`"
 )
+
+
+#: Inode of the host's process id namespace: the kernel's PROC_PID_INIT_INO.
+_HOST_NAMESPACE = "pid:[4026531836]"
 
 
 class Nvml:
@@ -197,3 +202,11 @@ def _listed(nvml: Nvml, handle: Any, function: str) -> set[int] | None:
         if listed is not None:
             return {process.pid for process in listed}
     return None
+
+
+def in_host_namespace() -> bool:
+    """Tell whether process ids here are the host's, so that the driver's can be compared with them."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink()) == _HOST_NAMESPACE
+    except OSError:  # no /proc, or a sandbox that hides it: not comparable
+        return False

@@ -12,9 +12,14 @@ import resource
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from energylab.clock import processor_s
 from energylab.meters.base import DeviceCounters
-from energylab.serving.processes import ServerProcesses, processor_s
+from energylab.parameters import Parameters
+
+if TYPE_CHECKING:
+    from energylab.serving.processes import ServerProcesses
 
 #: Involuntary switches of this process in a second of its own processor time that show a lack of processors.
 CROWDED_PER_S = 100.0
@@ -31,6 +36,11 @@ def usable_cores(cpus: Iterable[int] | None = None, root: str | os.PathLike = "/
     topology = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
     cores = {_text(Path(root) / topology.format(cpu)) or f"cpu {cpu}" for cpu in cpus}
     return min([float(len(cores)), *_quotas(Path(root))])
+
+
+def quota_cores(root: str | os.PathLike = "/") -> float | None:
+    """Return how many cores' worth of time this process's container may use; None without a quota."""
+    return min(_quotas(Path(root)), default=None)
 
 
 def _quotas(root: Path) -> Iterator[float]:
@@ -127,6 +137,15 @@ class Company:
         user, nice, system, _, _, irq, softirq, steal = [int(field) for field in fields] or [0] * 8
         ticks = user + nice + system + irq + softirq + steal
         return ticks / os.sysconf("SC_CLK_TCK") if ticks else None
+
+
+def server_of(parameters: Parameters) -> ServerProcesses | None:
+    """Return the server a session's parameters name, unsought; None where the model runs in this process."""
+    if parameters.model_source != "endpoint":
+        return None
+    from energylab.serving.processes import ServerProcesses
+
+    return ServerProcesses(parameters.endpoint, parameters.server_pid)
 
 
 def own_processes(ours: ProcessTime, server: ServerProcesses | None) -> Callable[[], float]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from energylab.clock import Clock
 from energylab.errors import CounterJumpError, CounterStuckError, MeterError, MeterPermissionError
 from energylab.meters.base import DeviceCounters, Meter, Reading, read_cost, update_period
-from energylab.meters.processor import Company, ProcessTime, own_processes
+from energylab.meters.processor import Company, ProcessTime, own_processes, server_of
 from energylab.meters.sampler import Periodic
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
-from energylab.serving.processes import ServerProcesses
+
+if TYPE_CHECKING:
+    from energylab.serving.processes import ServerProcesses
 
 POWERCAP = Path("/sys/class/powercap")
 
@@ -93,7 +96,6 @@ class RaplMeter(Meter):
     name = "rapl"
     kind = "measured"
     watches = ("cpu",)
-    rank = 1
 
     def __init__(
         self,
@@ -117,7 +119,7 @@ class RaplMeter(Meter):
     @classmethod
     def for_devices(cls, devices: Sequence[DeviceFacts], parameters: Parameters) -> list[Meter]:
         """Return one meter for all packages of the machine."""
-        return [cls(server=ServerProcesses.of(parameters))]
+        return [cls(server=server_of(parameters))]
 
     @classmethod
     def unavailable(cls, devices: Sequence[DeviceFacts], root: Path = POWERCAP) -> str | None:
@@ -237,16 +239,11 @@ def packages(root: Path) -> list[Path]:
     The same package can be shown twice, by ``intel-rapl`` and ``intel-rapl-mmio``: the first one counts.
     """
     found: dict[str, Path] = {}
-    for zone in _zone_folders(root):
+    for zone in sorted(root.glob("*rapl*:*"), key=lambda zone: ("mmio" in zone.name, zone.name)):
         label = zone / "name"
         if zone.name.count(":") == 1 and label.is_file() and label.read_text().startswith("package"):
             found.setdefault(label.read_text().strip(), zone)
     return list(found.values())
-
-
-def _zone_folders(root: Path) -> Iterator[Path]:
-    if root.is_dir():
-        yield from sorted(root.glob("*rapl*:*"), key=lambda zone: ("mmio" in zone.name, zone.name))
 
 
 def _limit_w(zone: Path) -> float | None:

@@ -1,0 +1,50 @@
+"""How one session is measured. Here its settings, each with its unit and its reason."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from energylab.parameters import Parameters
+
+Edges = Literal["auto", "dithered", "tick"]
+
+#: What the published protocols settle: a window is one pass over the set in order, from step to step of the counter.
+PUBLISHED = {"window_s": 0.0, "edges": "tick", "dither": False}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one session measures; each field's comment says what it does."""
+
+    protocol: str = "steady"  # or a published one: see `energylab.protocol.published`
+    runs: int = 2  # of this session
+    window_s: float = 10.0  # shortest window in seconds: it repeats its queries until it is this long
+    idle_s: float = 10.0  # time each idle level is observed
+    warm_up_min_s: float = 10.0  # bounds of the warm-up in seconds
+    warm_up_max_s: float = 300.0
+    steady_power: float = 0.01  # it is over when the power of its last third differs from the third before by less …
+    steady_temperature_c_per_s: float = 0.1  # … and the temperature changes more slowly than this
+    max_attempts: int = 3  # times a block of queries is measured before its total is given up
+    max_relative_bound: float = 0.05  # largest error bound of a window relative to its energy
+    power_tolerance: float = 0.05  # how far the mean power may exceed the board's limit, relative
+    idle_tolerance: float = 0.1  # how far the mean power of a device phase may lie below the idle power, relative
+    slowdown_tolerance: float = 0.01  # share of a window that heat, power brake or hardware may slow down
+    others_tolerance: float = 0.1  # share of a processor's busy time that other processes may have
+    # How windows begin and end where the counter steps: after a dithered start and some lead-in work, or on a step of
+    # the counter; auto takes the first unless its error bound is too wide. Waiting for a step makes a short window too
+    # large, by up to two steps at rest: its bound says by how much, its duration holds the wait.
+    edges: Edges = "auto"
+    dither: bool = True  # start windows at random times relative to the counter's steps
+    seed: int = 0  # of the order of queries and of the dithered starts
+
+    @classmethod
+    def of(cls, parameters: Parameters) -> Settings:
+        """Take the settings a session's parameters name; the rest keep the protocol's values."""
+        known = type(parameters).model_fields.keys() & cls.__annotations__.keys()
+        named = {name: getattr(parameters, name) for name in known}
+        return cls(**{**named, **({} if named.get("protocol", "steady") == "steady" else PUBLISHED)})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all settings, for the record."""
+        return asdict(self)

@@ -13,8 +13,7 @@ from typing import Any
 from energylab.clock import Clock
 from energylab.errors import MeasurementError, SealError
 from energylab.meters.base import Meter
-from energylab.protocol import published
-from energylab.protocol.settings import Settings
+from energylab.protocol import Settings
 from energylab.protocol.validity import HOPELESS
 from energylab.protocol.warm_up import idle_level, resident_already, warm_up
 from energylab.protocol.window import Bench, Block, Edge, measure_window
@@ -111,14 +110,16 @@ def run_session(
             raise MeasurementError("there is no query to measure; give at least one")
         bench = Bench(workload, scored, extra, settings, clock, clock.now(), random.Random(settings.seed), idle_w)
         measured = _Measured()
-        if settings.protocol != "steady":
+        steady = settings.protocol == "steady"
+        if not steady:
+            from energylab.protocol import published
+
             with quiet_collector():
                 _measure(bench, published.before_loading(bench), measured, stop)
             workload.load()
         at_rest, resting_w = idle_level(list(scored), settings, "weights_resident")
         bench.rest_w.update(resting_w)
         bench.idle_w.update(resting_w if resident else {})
-        steady = settings.protocol == "steady"
         warmed = warm_up(bench) if steady else published.warm_up(bench)
         blocks = _order(bench, together=stop is not None) if steady else published.after_loading(bench)
         with quiet_collector():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from energylab.errors import CounterJumpError, CounterStuckError, DeviceLostError, MeterError, MeterPermissionError
 from energylab.meters.base import DeviceCounters, Meter, Reading
-from energylab.protocol.settings import Settings
+from energylab.protocol import Settings
 from energylab.record import DeviceState, QueryFailure
 
 #: Every reason a window or an idle level can be invalid for, and what it means.

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from statistics import stdev
 
 from energylab.errors import MeterError
-from energylab.meters.base import DeviceCounters, Meter, Reading, wait_for_tick
-from energylab.protocol import validity
-from energylab.protocol.settings import Settings
+from energylab.meters.base import Meter, Reading, wait_for_tick
+from energylab.protocol import Settings, validity
 from energylab.protocol.validity import MeterSpan
-from energylab.protocol.window import POLL_S, Bench
+from energylab.protocol.window import POLL_S, Bench, state_of
 from energylab.protocol.workload import size_of
 from energylab.record import IdleLevel, WarmUp
 
@@ -44,7 +43,7 @@ def idle_level(meters: list[Meter], settings: Settings, level: str) -> tuple[Idl
 
 def _at_rest(meter: Meter, settings: Settings) -> tuple[MeterSpan, list[str]]:
     """Return what one meter gave at rest, from step to step where it steps, and the reasons not to believe it."""
-    before, stopped_s = _counters(meter), meter.clock.stopped_s()
+    before, stopped_s = state_of(meter), meter.clock.stopped_s()
     try:
         start = _edge(meter)
         meter.clock.sleep(settings.idle_s)
@@ -53,18 +52,11 @@ def _at_rest(meter: Meter, settings: Settings) -> tuple[MeterSpan, list[str]]:
         span = MeterSpan(meter, None, None, error, 0.0, None)
     reasons = validity.span_reasons(span, settings, believed_w=meter.believed_w)
     reasons += ["process_stopped"] if meter.clock.stopped_s() > stopped_s else []
-    after = _counters(meter)
+    after = state_of(meter)
     if span.error is None and before is not None and after is not None:
         state = validity.device_state(meter.device, before, after, span.duration_s)
         reasons += validity.state_reasons(state, settings, estimated=True)  # at rest a processor is always shared
     return span, reasons
-
-
-def _counters(meter: Meter) -> DeviceCounters | None:
-    try:
-        return meter.counters()
-    except MeterError:
-        return None  # the windows, whose figures depend on it, say that it is unknown
 
 
 def _edge(meter: Meter) -> Reading:

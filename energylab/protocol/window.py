@@ -11,8 +11,7 @@ from typing import Any
 from energylab.clock import Clock
 from energylab.errors import MeterError, SealError
 from energylab.meters.base import DeviceCounters, Meter, Reading, wait_for_tick
-from energylab.protocol import validity
-from energylab.protocol.settings import Settings
+from energylab.protocol import Settings, validity
 from energylab.protocol.validity import MeterSpan
 from energylab.protocol.workload import Batch, Work, Workload, failures_of
 from energylab.record import DeviceState, MeterReadings, Window
@@ -92,7 +91,7 @@ def measure_window(bench: Bench, block: Block, index: int, attempt: int) -> tupl
     if work.failures:
         bench.edges.append(())
         return _window(bench, block, index, attempt, _Seen(work)), []
-    before = _counters(bench)
+    before = {meter.device: state_of(meter) for meter in bench.scored}
     on_tick = _edges_on_tick(bench, block)
     _lead_in(bench, block.phase, batches, on_tick)
     gc.collect()
@@ -103,7 +102,7 @@ def measure_window(bench: Bench, block: Block, index: int, attempt: int) -> tupl
         gc.enable()
         bench.workload.end()
     bench.edges.append(tuple((span.start, span.stop) for span in seen.spans[-len(bench.scored) :]))
-    after = _counters(bench)
+    after = {meter.device: state_of(meter) for meter in bench.scored}
     seen.states = _states(bench, before, after, seen.spans)
     seen.marks = [mark for found in after.values() if found is not None for mark in found.marks]
     seen.tokens = _count(bench, block.phase, batches, seen.work)
@@ -219,14 +218,12 @@ def _span(meter: Meter, start, stop, power_before: float | None, on_tick: bool) 
     )
 
 
-def _counters(bench: Bench) -> dict[str, DeviceCounters | None]:
-    found = {}
-    for meter in bench.scored:
-        try:
-            found[meter.device] = meter.counters()
-        except MeterError:
-            found[meter.device] = None  # no state: the window cannot be judged, and says so
-    return found
+def state_of(meter: Meter) -> DeviceCounters | None:
+    """Return what a device says of itself; None where it cannot be asked: its windows then say so."""
+    try:
+        return meter.counters()
+    except MeterError:
+        return None
 
 
 def _states(bench: Bench, before: dict, after: dict, spans: Sequence[MeterSpan]) -> list[DeviceState]:

@@ -51,12 +51,13 @@ def publish_study(
         If the folder holds no record, or nothing in it can be rated.
     """
     records_folder, out_folder = Path(records_folder), Path(out_folder)
-    newest = max((record.created_utc for _, record in store.read_records(records_folder)), default=None)
+    roots = planned_roots([records_folder])
+    newest = max((record.created_utc for _, record in store.read_records(*roots)), default=None)
     if newest is None:
         raise ReleaseError(f"{records_folder} holds no record; run the study first")
     study = re.sub(r"[^A-Za-z0-9._-]+", "-", records_folder.resolve().name).strip("-._") or "study"
     name = f"{study[:80]}-{newest.date()}"
-    made = release.make(planned_roots([records_folder]), name=name, date=newest.date(), cohort=cohort, address=address)
+    made = release.make(roots, name=name, date=newest.date(), cohort=cohort, address=address)
     file = release.write(made.model_copy(update={"name": _free_name(made, out_folder)}), out_folder / "releases")
     made = release.read(file)
     return Published(

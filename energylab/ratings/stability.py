@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import optimize
 
 from energylab.energy import WH_PER_1000_QUERIES, Group
 from energylab.errors import DataError, ParameterError, unknown_name
@@ -16,7 +15,6 @@ from energylab.ratings.rating import PROBABILITIES, SURE, Peers, Rating, check_o
 from energylab.ratings.schemes import Bands, Scheme, count_stars, get_scheme, stars_for
 
 KEYS = ["task", "model_class", "model"]
-_UNKNOWN = "no star has a probability: repeat the sessions, or rate with noise=0.01 for 1 %"
 
 
 def neat(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
@@ -30,8 +28,17 @@ def neat(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
 
 
 def shown_probability(stars: pd.DataFrame) -> np.ndarray:
-    """Probability of the shown star of rated models; NaN where unknown."""
-    return stars[list(PROBABILITIES)].to_numpy()[np.arange(len(stars)), stars["stars"].to_numpy(dtype=int) - 1]
+    """Probability of each model's shown star; NaN where it is unknown, or no star is shown."""
+    shown = stars["stars"].fillna(1).to_numpy(dtype=int) - 1
+    return stars[list(PROBABILITIES)].to_numpy()[np.arange(len(stars)), shown]
+
+
+def with_probability(stars: pd.DataFrame) -> pd.DataFrame:
+    """Return the models whose star has a probability, with it as ``p_shown``; ParameterError if there are none."""
+    shown = stars.dropna(subset=["stars", "p_star_1"])
+    if shown.empty:
+        raise ParameterError("no star has a probability: repeat the sessions, or rate with noise=0.01 for 1 %")
+    return shown.assign(p_shown=shown_probability(shown))
 
 
 def sureness(stars: pd.DataFrame) -> pd.DataFrame:
@@ -49,10 +56,7 @@ def sureness(stars: pd.DataFrame) -> pd.DataFrame:
         below a probability of `SURE`), ``expected_wrong`` (sum of the probabilities that the shown star is not the
         true one), ``least_sure``, ``p_least``.
     """
-    shown = stars[stars["stars"].notna() & stars["p_star_1"].notna()]
-    if shown.empty:
-        raise ParameterError(_UNKNOWN)
-    shown = shown.assign(p_shown=shown_probability(shown))
+    shown = with_probability(stars)
     rows = [_sureness_of(part) for _, part in shown.groupby(["cohort", *KEYS[:2]], dropna=False, sort=False)]
     total = {**_sureness_of(shown), "task": "all", "model_class": pd.NA}
     return pd.DataFrame([*rows, total]).astype({"model_class": "string"})
@@ -221,21 +225,6 @@ def margins(df: pd.DataFrame, scheme: str | Scheme = "equal_width") -> pd.DataFr
         part = _keys(peers, names).assign(energy_wh=peers.energies_wh, stars=stars, edge_wh=edges[nearest])
         parts.append(part.assign(margin=change[np.arange(len(change)), nearest]))
     return pd.concat(parts, ignore_index=True)
-
-
-def resolvable_ratio(gain: float = 0.05, level: float = 0.95) -> float:
-    """Return by what factor two figures from two boards must differ before their order is sure.
-
-    With gains g uniform on ±gain, independent, two models of measured ratio q are in the right order with
-    probability ``1 - ((1 + gain) - q (1 - gain))² / (8 q gain²)``; without gain error, 1.
-    """
-    check_options(gain=gain, level=level)
-    if level <= 0.5:
-        raise ParameterError(f"level={level!r}: two equal figures are in the right order with probability 0.5 already")
-    low, high = 1 - gain, 1 + gain
-    if gain == 0:
-        return 1.0
-    return float(optimize.brentq(lambda q: 1 - (high - q * low) ** 2 / (8 * q * gain**2) - level, 1.0, high / low))
 
 
 def _rated(df: pd.DataFrame, scheme: Scheme) -> Iterator[tuple[Peers, np.ndarray, np.ndarray]]:
@@ -501,9 +490,8 @@ def _side(rated: Rating, suffix: str) -> pd.DataFrame:
     if stars.duplicated(KEYS).any():
         model = stars.loc[stars.duplicated(KEYS), "model"].iloc[0]
         raise ParameterError(f"the rating {suffix} holds {model!r} in several cohorts; rate one cohort at a time")
-    p = stars[list(PROBABILITIES)].to_numpy()[np.arange(len(stars)), stars["stars"].fillna(1).to_numpy(dtype=int) - 1]
     named = {"energy_wh": f"energy_{suffix}_wh", "stars": f"stars_{suffix}", "p": f"p_{suffix}"}
-    return stars[[*KEYS, "energy_wh", "stars"]].assign(p=p).rename(columns=named)
+    return stars[[*KEYS, "energy_wh", "stars"]].assign(p=shown_probability(stars)).rename(columns=named)
 
 
 def _move(row) -> str:

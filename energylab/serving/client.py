@@ -233,15 +233,6 @@ class ClosedLoop:
 
     Every slot asks its next query the moment its last one is answered. The thread sleeps in the kernel between two
     pieces of a stream: the client does not compete with the server for a core more than reading takes.
-
-    Parameters
-    ----------
-    ask : callable
-        Coroutine function of connections and query.
-    connect : callable
-        Returns the connections for so many slots, an asynchronous context.
-    slots : int
-        Requests at once.
     """
 
     def __init__(self, ask: Callable[[Any, int], Any], connect: Callable[[int], Any], slots: int) -> None:

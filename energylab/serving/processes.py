@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+from energylab.clock import processor_s
 from energylab.errors import DeviceLostError, MissingExtraError, ModelError, ParameterError
-from energylab.parameters import Parameters
 
 #: Programs that listen for a server and pass on what they hear: their processor time is not the model's.
 PROXIES = ("docker-proxy", "rootlessport", "slirp4netns", "pasta", "pasta.avx2", "ssh", "sshd", "nginx", "haproxy")
@@ -31,13 +31,6 @@ class ServerProcesses:
 
     The server is whoever listens on the endpoint's port, or the process that is named, with all its descendants:
     servers compute in child processes.
-
-    Parameters
-    ----------
-    endpoint : str
-        Address of the server, ``http://127.0.0.1:8000/v1``.
-    pid : int, optional
-        Its process id, where the port is not its own.
     """
 
     def __init__(self, endpoint: str, pid: int | None = None) -> None:
@@ -46,13 +39,6 @@ class ServerProcesses:
         self._used_s: dict[int, float] = {}  # processor time since this process was first seen
         self._first_s: dict[int, float] = {}
         self._gone: set[int] = set()
-
-    @classmethod
-    def of(cls, parameters: Parameters) -> ServerProcesses | None:
-        """Return the server a session's parameters name, unsought; None where the model runs in this process."""
-        if parameters.model_source != "endpoint":
-            return None
-        return cls(parameters.endpoint, parameters.server_pid)
 
     def find(self) -> tuple[int, ...]:
         """Return the ids of the server's first processes, looking for them once; see `listeners`."""
@@ -119,23 +105,6 @@ class ServerProcesses:
         return DeviceLostError(
             f"the server behind {self.endpoint} has ended (process {', '.join(map(str, self.roots))})"
         )
-
-
-def processor_s(pid: int) -> float | None:
-    """Return the processor time of a whole process in seconds, ended threads included; None if it has ended.
-
-    The kernel of Linux numbers the clock of a process after the process; it runs in nanoseconds, where ``/proc`` gives
-    hundredths of a second.
-
-    References
-    ----------
-    ``clock_getcpuclockid(3)``; ``MAKE_PROCESS_CPUCLOCK`` in ``include/linux/posix-timers.h`` of Linux.
-    """
-    scheduler_clock = 2
-    try:
-        return time.clock_gettime((~pid << 3) | scheduler_clock)
-    except OSError:  # no such process: the caller knows what that means for it
-        return None
 
 
 def address(endpoint: str) -> tuple[str, int]:

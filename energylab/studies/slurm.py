@@ -290,12 +290,18 @@ class SlurmTask:
             try:
                 done = subprocess.run(
                     self.work.command(self.attempt), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                    env=marked, timeout=limit_s, check=False,
+                    env=marked, timeout=limit_s, check=False, preexec_fn=_ignore_warnings,
                 )  # fmt: skip
             except subprocess.TimeoutExpired:
                 return overdue(limit_s)
         asked = done.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
         return None if asked else died(done.returncode, self.attempt)
+
+
+def _ignore_warnings() -> None:
+    """Leave Slurm's warning, which goes to every process of the job, to the one that answers it."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def slurm_id() -> str:

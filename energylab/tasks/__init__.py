@@ -65,29 +65,7 @@ def load_task(parameters: Parameters) -> Task:
 def load_settings(
     name: str, params: str | Path | None = None, protocol: str = "steady"
 ) -> tuple[type[Task], TaskSettings]:
-    """Read the settings of one task, and import its class.
-
-    Parameters
-    ----------
-    name : str
-        A file name in ``params/tasks/`` without ``.yaml``, an entry point, or the path of a YAML file.
-    params : path, optional
-        A folder laid out like ``params/``.
-    protocol : str
-        The measuring protocol, under which some published settings differ.
-
-    Returns
-    -------
-    (type, TaskSettings)
-        The class, not yet created, and its settings.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such task; names the nearest.
-    TaskError
-        If the file is not what the class expects; names every field that is wrong.
-    """
+    """Read the settings of one task, and import its class."""
     file = find_file(name, params)
     values = _read(file, params)
     values |= (values.get("protocols") or {}).get(protocol, {})

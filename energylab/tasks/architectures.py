@@ -42,20 +42,7 @@ class Architecture(BaseModel):
 
 
 def architectures(params: str | Path | None = None, more: Path | None = None) -> dict[str, Architecture]:
-    """Return every architecture by model name.
-
-    Parameters
-    ----------
-    params : path, optional
-        A folder laid out like ``params/``.
-    more : pathlib.Path, optional
-        A further folder of families: that of a task from elsewhere.
-
-    Raises
-    ------
-    ModelError
-        If a file is not a family, or two rows have one name.
-    """
+    """Return every architecture by model name."""
     folders = [params_root(params) / "architectures"]
     if more is not None:
         if not more.is_dir():

@@ -198,7 +198,8 @@ class Task(ABC):
     def resolved_settings(self) -> dict[str, Any]:
         """Return every setting that takes part, as used."""
         used = self.given("batch_size", "dtype", "quantisation", "attention", "compile")
-        return {"samples": self.parameters.samples, **used}
+        tokens = {} if self.new_tokens is None else {"new_tokens": self.new_tokens}
+        return {"samples": self.parameters.samples, **used, **tokens, **(self.given("cache") if self.may_cache else {})}
 
     def overridden(self) -> tuple[str, ...]:
         """Return the names of resolved settings that differ from the published ones."""
@@ -314,11 +315,11 @@ class Task(ABC):
         ModelError
             If it is missing, gated, of another task, or does not fit the device.
         """
-        said = self.open(device)
+        settled = self.open(device)
         loaded = self.build(self._prepared)
         self.device, self.model = self._prepared.request.device, loaded.model
         self.facts = loaded.facts
-        settings = {**loaded.facts.settings, **said, **self.ready()}
+        settings = {**loaded.facts.settings, **settled, **self.ready()}
         self.facts = loaded.facts.model_copy(update={"settings": settings})
         return self.facts
 
@@ -441,9 +442,8 @@ class Task(ABC):
         lengths = next(iter(self.covariates(rows).values()), [0] * len(rows))
         longest = sorted(range(len(rows)), key=lambda row: -lengths[row])[: self.batch_size]
         inputs = self.prepare([rows[row] for row in longest])
-        for phase in [
-            phase for phase in self.phases if phase != "preprocess"
-        ] * 2:  # the second call runs compiled code
+        measured = [phase for phase in self.phases if phase != "preprocess"]
+        for phase in measured * 2:  # the second call runs compiled code
             self.run(phase, inputs)
         self.synchronize()
 

@@ -61,17 +61,14 @@ class ImageGeneration(TextTask):
         return self.parameters.quality_model
 
     def resolved_settings(self) -> dict[str, Any]:
-        """Return every setting that takes part, as used."""
         return {**super().resolved_settings(), "diffusion_steps": self.diffusion_steps}
 
     # ---- loading
 
     def find(self, request: models.ModelRequest, machine: Machine | None = None) -> models.Prepared:
-        """Find a pipeline and refuse what cannot be done with it."""
         return prepare_pipeline(request, machine)
 
     def build(self, prepared: models.Prepared) -> models.Loaded:
-        """Load the pipeline."""
         return load_pipeline(prepared)
 
     def read_processor(self) -> None:
@@ -99,7 +96,6 @@ class ImageGeneration(TextTask):
     # ---- queries and phase
 
     def texts(self, rows: Sequence[Row]) -> list[str]:
-        """Return the prompts."""
         return [row["prompt"] for row in rows]
 
     def prepare(self, rows: Sequence[Row]) -> list[str]:
@@ -111,11 +107,9 @@ class ImageGeneration(TextTask):
         return [row for row in rows if not self.is_empty(row)]
 
     def fetch(self, table: list[Row], queries: Sequence[int]) -> list[str]:
-        """Return the prompts of one batch."""
         return self.prepare([table[query] for query in queries])
 
     def call(self, phase: str, inputs: list[str]) -> Drawn:
-        """Draw one picture a prompt."""
         return self.draw(inputs, self.diffusion_steps)
 
     def run_short(self, inputs: list[str]) -> None:
@@ -152,7 +146,6 @@ class ImageGeneration(TextTask):
         return Tokens()
 
     def answers(self, inputs: list[str], outputs: Drawn) -> list[Any]:
-        """Return the pictures."""
         return outputs.images
 
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[Quality, ...]:

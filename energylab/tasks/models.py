@@ -109,22 +109,7 @@ class Origin:
     trust_remote_code: bool = False
 
     def read(self, loader: Callable[..., Any], what: str, **kwargs: Any) -> Any:
-        """Call a library's ``from_pretrained`` on this origin's folder, and say clearly what went wrong.
-
-        Parameters
-        ----------
-        loader : callable
-            For example ``AutoTokenizer.from_pretrained``.
-        what : str
-            What is being loaded, for the message: ``"tokenizer"``.
-        **kwargs
-            Passed on.
-
-        Raises
-        ------
-        ModelError
-            If the files are missing, broken or not what the loader expects.
-        """
+        """Call a library's ``from_pretrained`` on this origin's folder, and say clearly what went wrong."""
         try:
             part = loader(str(self.folder), trust_remote_code=self.trust_remote_code, **kwargs)
         except EnergylabError:
@@ -168,13 +153,6 @@ def locate(request: ModelRequest) -> Origin:
     """Find the files of a model, without loading any weight.
 
     ``package:MODULE/FOLDER`` names a folder inside an installed package, so that a study needs no absolute path.
-
-    Raises
-    ------
-    UnknownNameError
-        If a random model's architecture is not known; names the nearest.
-    ModelError
-        If the folder or the hub repository is missing, gated or not reachable.
     """
     if request.source == "random":
         found = find_architecture(request.name, request.params, request.architectures)
@@ -314,22 +292,7 @@ def quiet() -> Iterator[None]:
 
 @quiet_imports()
 def prepare(request: ModelRequest, auto_class: Callable[[Any], str], machine: Machine | None = None) -> Prepared:
-    """Find a model and refuse, by name and before any weight is read, what cannot be done with it.
-
-    Parameters
-    ----------
-    request : ModelRequest
-        Which model, in what shape, and where to.
-    auto_class : callable
-        Takes the configuration, returns the name of the transformers Auto class that serves the task.
-    machine : Machine, optional
-        What the machine can do; looked up when not given.
-
-    Raises
-    ------
-    ModelError
-        If it is missing, gated, of another task, or beyond the machine.
-    """
+    """Find a model and refuse, by name and before any weight is read, what cannot be done with it."""
     import transformers
 
     machine = machine or Machine.detect(request.device, request.gpus)
@@ -344,20 +307,7 @@ def prepare(request: ModelRequest, auto_class: Callable[[Any], str], machine: Ma
 
 
 def load_prepared(prepared: Prepared, may_miss: tuple[str, ...] = ()) -> Loaded:
-    """Load a prepared model onto its device or devices, in evaluation mode.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        What `prepare` found.
-    may_miss : tuple of str
-        Parts of the architecture that the checkpoint may lack because the task does not use them.
-
-    Raises
-    ------
-    ModelError
-        If its weights are missing, broken, or those of another task.
-    """
+    """Load a prepared model onto its device or devices, in evaluation mode."""
     request = prepared.request
     with quiet():
         if prepared.origin.folder is None:

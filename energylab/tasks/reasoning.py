@@ -67,18 +67,13 @@ class Reasoning(TextGeneration):
     A model with real weights ends by itself, at most after ``new_tokens`` tokens. Random weights know no end, so with
     them exactly ``new_tokens`` are generated. Tokens spent thinking are counted apart where the family says what ends
     them.
-
-    Attributes
-    ----------
-    level : str
-        The thinking level in use, after `open`.
     """
 
     columns = ("text", "reference")
     references = ("reference",)
 
     thinking: Thinking = PLAIN
-    level: str = PLAIN.default
+    level: str = PLAIN.default  # the one in use, after `open`
     chosen: ThinkingLevel = PLAIN.levels[PLAIN.default]
 
     @property
@@ -89,7 +84,6 @@ class Reasoning(TextGeneration):
     # ---- settings
 
     def resolved_settings(self) -> dict[str, Any]:
-        """Return every setting that takes part, as used."""
         return {**super().resolved_settings(), "thinking": self.parameters.thinking or self.level}
 
     def overridden(self) -> tuple[str, ...]:

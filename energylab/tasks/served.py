@@ -55,12 +55,6 @@ class ServedTask(Task):
     """A text generation or reasoning task on a model behind a server.
 
     The server tokenises, so there is one phase: ``generate``, from the prompt sent to the answer's end.
-
-    Parameters
-    ----------
-    family : Task
-        The task as it would run in this process: its rows and its scores are used.
-    parameters : Parameters
     """
 
     phases = ("generate",)
@@ -110,7 +104,6 @@ class ServedTask(Task):
         return tuple(sorted([*super().overridden(), *(name for name, differs in more.items() if differs)]))
 
     def load_rows(self) -> tuple[list[Row], DataFacts]:
-        """Load the queries of the family."""
         self._rows, facts = self.family.load_rows()
         return self._rows, facts
 
@@ -182,11 +175,9 @@ class ServedTask(Task):
         return {"input_bytes": tuple(float(len(prompt.encode())) for prompt in self.prompts(rows))}
 
     def check_row(self, row: Row) -> str | None:
-        """Judge a row as the family does."""
         return self.family.check_row(row)
 
     def synthesise(self, count: int, seed: int) -> list[Row]:
-        """Make up rows as the family does."""
         return self.family.synthesise(count, seed)
 
     def features(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
@@ -235,7 +226,6 @@ class ServedTask(Task):
         return (Quality(metric="bits_per_byte", value=None, queries=len(rows), meaningless=why),)
 
     def extra(self, answers: Sequence[Any]) -> dict[str, Any]:
-        """Return what the family says of its answers."""
         return self.family.extra(answers)
 
     def synchronize(self) -> None:

@@ -15,11 +15,20 @@ from energylab.errors import DataError, ModelError
 from energylab.record import Quality
 from energylab.tasks import models
 from energylab.tasks.base import Plain, Row, Task, TaskSettings, Tokens, all_finite, unscored
-from energylab.tasks.decoding import count_new, free_texts, given_tokens
-from energylab.tasks.media import Group, Inputs, grouped, in_order, open_file, read_processor
+from energylab.tasks.media import (
+    Group,
+    Inputs,
+    alone,
+    count_new,
+    free_texts,
+    given_tokens,
+    grouped,
+    in_order,
+    open_file,
+    read_processor,
+)
 from energylab.tasks.synthetic import draw_sizes
 from energylab.tasks.tokenizers import local_tokenizer
-from energylab.tasks.vision import alone
 
 RATE_HZ = 16_000
 SHORTEST_S = 0.025  # one window of a speech model's first layers
@@ -109,14 +118,9 @@ class SpeechRecognition(Task):
         self.prompt_length = given_tokens(self, {"audio": blank()})
         return {"new_tokens": self.new_tokens}
 
-    def resolved_settings(self) -> dict[str, Any]:
-        """Return every setting that takes part, as used."""
-        return {**super().resolved_settings(), "new_tokens": self.new_tokens}
-
     # ---- rows
 
     def open_row(self, row: Row, folder: Path) -> Row:
-        """Replace the name of a clip by what the file holds."""
         return open_file(row, "audio", folder)
 
     def check_row(self, row: Row) -> str | None:
@@ -165,7 +169,6 @@ class SpeechRecognition(Task):
         return self.extractor(list(clips), sampling_rate=rate_hz, return_tensors="pt", **fixed).data
 
     def features(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
-        """Preprocess clips one by one, each of its own length."""
         return alone([self.prepare([row]) for row in rows])
 
     def _wanted(self, row: Row) -> bool:
@@ -173,7 +176,6 @@ class SpeechRecognition(Task):
         return len(decode_audio(row["audio"])) > 0
 
     def fetch(self, table: Any, queries: Sequence[int]) -> Inputs:
-        """Read one clip's inputs from the table."""
         return Inputs((Group((0,), super().fetch(table, queries)),))
 
     def call(self, phase: str, inputs: Inputs) -> list[Any]:
@@ -214,7 +216,6 @@ class SpeechRecognition(Task):
             return all(all_finite(self.ask({**g.tensors, "decoder_input_ids": ids[:, :2]}, None)) for g, ids in batches)
 
     def answers(self, inputs: Inputs, outputs: Any) -> list[str]:
-        """Return the transcript of every clip."""
         if not self.ctc:
             return in_order(inputs, free_texts(self, inputs, outputs))
         texts = [self._best_path(group, logits) for group, logits in zip(inputs.groups, outputs, strict=True)]

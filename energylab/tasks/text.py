@@ -14,10 +14,9 @@ from pydantic import Field
 from energylab.errors import ModelError
 from energylab.record import Quality
 from energylab.tasks.base import Row, Sampling, Task, TaskSettings, Tokens, all_finite, longest_input, unscored
-from energylab.tasks.decoding import mend_padding
 from energylab.tasks.models import moved
 from energylab.tasks.synthetic import LengthSettings, Lexicon, draw_lengths
-from energylab.tasks.tokenizers import local_tokenizer, usable_padding
+from energylab.tasks.tokenizers import local_tokenizer, repair_padding, usable_padding
 
 ONE_PASS = ("preprocess", "forward")
 IN_WORDS = ("preprocess", "prefill", "generate")
@@ -37,27 +36,15 @@ class PromptedSettings(TextSettings):
 
 
 class TextTask(Task):
-    """A task whose queries are texts. A model whose type has a prompt answers in words; others in one pass.
-
-    Attributes
-    ----------
-    head_class : str
-        The transformers Auto class of models that answer in one pass: ``AutoModelForMaskedLM``.
-    in_words : bool
-        Whether the model at hand generates its answer, after `open`.
-    prompt : str or None
-        What a row is put into, after `open`.
-    max_input_tokens : int or None
-        Longer inputs are cut, after `open`.
-    """
+    """A task whose queries are texts. A model whose type has a prompt answers in words; others in one pass."""
 
     Settings = TextSettings
     columns = ("text",)
-    head_class: ClassVar[str]
+    head_class: ClassVar[str]  # the transformers Auto class of models that answer in one pass: AutoModelForMaskedLM
     padding_side: ClassVar[str] = "right"
-    in_words: bool = False
-    prompt: str | None = None
-    max_input_tokens: int | None = None
+    in_words: bool = False  # whether the model at hand generates its answer, after `open`
+    prompt: str | None = None  # what a row is put into, after `open`
+    max_input_tokens: int | None = None  # longer inputs are cut, after `open`
 
     # ---- loading
 
@@ -99,14 +86,8 @@ class TextTask(Task):
         if self.batch_size > 1 and self.model.config.pad_token_id is None:
             self.model.config.pad_token_id = pad
         if hasattr(self.model, "generate") and self.model.generation_config is not None:
-            mend_padding(self.model.generation_config, pad)
+            repair_padding(self.model.generation_config, pad)
         return {}
-
-    def resolved_settings(self) -> dict[str, Any]:
-        """Return every setting that takes part, as used."""
-        tokens = {} if self.new_tokens is None else {"new_tokens": self.new_tokens}
-        cache = self.given("cache") if self.may_cache else {}
-        return {**super().resolved_settings(), **tokens, **cache}
 
     # ---- rows
 
@@ -147,7 +128,6 @@ class TextTask(Task):
         return [row["text"] if not self.prompt else self.prompt.format_map(row) for row in rows]
 
     def second_texts(self, rows: Sequence[Row]) -> list[str] | None:
-        """Return the second text of every row, where the model takes in pairs."""
         return None
 
     def tokenise(self, rows: Sequence[Row], **options: Any) -> Any:
@@ -242,7 +222,6 @@ class TextClassification(TextTask):
         return (Quality(metric="accuracy", value=fmean(right), queries=len(rows), scores=right, details=details),)
 
     def right_answers(self, rows: Sequence[Row]) -> list[str]:
-        """Return a name of every text's class."""
         return [self.settings.labels[int(row["label"])][0] for row in rows]
 
     def _shares_labels(self) -> bool:
@@ -280,7 +259,6 @@ class QuestionAnswering(TextTask):
         return super().texts(rows) if self.in_words else [row["question"] for row in rows]
 
     def second_texts(self, rows: Sequence[Row]) -> list[str] | None:
-        """Return the contexts."""
         return None if self.in_words else [row["context"] for row in rows]
 
     def keep(self, outputs: Any) -> Any:
@@ -334,6 +312,12 @@ class QuestionAnswering(TextTask):
         )
 
 
+class SummarizationSettings(PromptedSettings):
+    """Settings of summarization."""
+
+    one_pass: bool = True  # models without a prompt run once over the text, as published; false: they generate
+
+
 class Summarization(TextTask):
     """A text in. T5 generates the start of a summary; BART and relatives run once over the text, as published.
 
@@ -341,22 +325,34 @@ class Summarization(TextTask):
     Quality, scored outside the windows, is ROUGE-L of as many generated tokens as T5 is asked for.
     """
 
-    Settings = PromptedSettings
+    Settings = SummarizationSettings
     columns = ("text", "summary")
     references = ("summary",)
     head_class = "AutoModelForSeq2SeqLM"
     shifts_text: bool = False  # whether the decoder's input must be made here
 
+    def fit(self) -> dict[str, Any]:
+        """Settle the phases; where the task says so every model generates."""
+        settled = super().fit()
+        if not self.settings.one_pass:
+            self.in_words, self.phases = True, IN_WORDS
+        return settled
+
+    def deviations(self) -> tuple[str, ...]:
+        """Generation without a prompt is not the published work."""
+        more = () if self.settings.one_pass else ("Every model generates; BART and relatives were asked for one pass.",)
+        return (*super().deviations(), *more)
+
     def ready(self) -> dict[str, Any]:
         """Find out whether the model makes its decoder's input from the text itself."""
-        said = super().ready()
+        settled = super().ready()
         if self.in_words:
-            return said
+            return settled
         try:
             self.ask(self.prepare([{"text": "a"}]), None)
         except ValueError:  # what the library raises for want of decoder_input_ids
             self.shifts_text = True
-        return said
+        return settled
 
     def ask(self, tensors: Any, generation: dict[str, Any] | None) -> Any:
         """Give the decoder the shifted text where the model does not do so itself."""
@@ -424,7 +420,6 @@ class SentenceSimilarity(TextTask):
         return [row["sentence1"] for row in rows]
 
     def second_texts(self, rows: Sequence[Row]) -> list[str]:
-        """Return the second sentences."""
         return [row["sentence2"] for row in rows]
 
     def keep(self, outputs: Any) -> Any:

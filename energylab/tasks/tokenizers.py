@@ -62,6 +62,12 @@ def usable_padding(config: Any, tokenizer: Any) -> int | None:
     return next((token for token in wanted if token is not None and 0 <= token < size), None)
 
 
+def repair_padding(settings: Any, pad: int | None) -> None:
+    """Replace a padding id that generation cannot use: none, or a negative one."""
+    if settings.pad_token_id is None or settings.pad_token_id < 0:
+        settings.pad_token_id = pad
+
+
 def _special_ids(config: Any, kind: str) -> dict[str, int]:
     """Place special tokens at the ids the model's configuration expects; the rest at free ids."""
     marks = " ".join(KINDS[kind])

@@ -19,10 +19,21 @@ from energylab.errors import DataError
 from energylab.record import DataFacts, Quality
 from energylab.tasks import models
 from energylab.tasks.base import Plain, Row, Task, TaskSettings, Tokens, unscored
-from energylab.tasks.decoding import count_new, finite_first, free_texts, given_tokens, mend_padding
 from energylab.tasks.drawing import Placed, Stock, draw_scene, photograph
-from energylab.tasks.media import Group, Inputs, grouped, in_order, open_file, read_processor
-from energylab.tasks.tokenizers import local_tokenizer, usable_padding
+from energylab.tasks.media import (
+    Group,
+    Inputs,
+    alone,
+    count_new,
+    finite_first,
+    free_texts,
+    given_tokens,
+    grouped,
+    in_order,
+    open_file,
+    read_processor,
+)
+from energylab.tasks.tokenizers import local_tokenizer, repair_padding, usable_padding
 
 #: Model types that have no use for the mask of padding their image processor makes.
 WITHOUT_MASK = ("yolos",)
@@ -61,18 +72,15 @@ class ImageTask(Task):
         """Return the reference columns of a synthetic picture."""
 
     def auto_class(self, config: Any) -> str:
-        """Any network with the task's head."""
         return self.head_class
 
     def read_processor(self) -> Any:
-        """Read the model's image processor."""
         self.image_processor = image_processor(self.origin, self.config)
         return self.image_processor
 
     # ---- rows
 
     def open_row(self, row: Row, folder: Path) -> Row:
-        """Replace the name of a picture by what the file holds."""
         return open_file(row, "image", folder)
 
     def check_row(self, row: Row) -> str | None:
@@ -134,7 +142,6 @@ class ImageTask(Task):
         return bool(decode_image(row["image"]))
 
     def fetch(self, table: Any, queries: Sequence[int]) -> Inputs:
-        """Read one picture's inputs from the table."""
         return Inputs((Group((0,), super().fetch(table, queries)),))
 
     def call(self, phase: str, inputs: Inputs) -> list[Any]:
@@ -160,12 +167,6 @@ def in_a_file(tensors: list[dict[str, Any]]) -> list[dict[str, Any]]:
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".pt") as file:
         torch.save(tensors, file.name)
         return torch.load(file.name, mmap=True, weights_only=True)
-
-
-def alone(inputs: Sequence[Inputs]) -> dict[str, list[Any]]:
-    """Return the tensors of single queries by name, as arrays without the dimension of the batch."""
-    tensors = [one.groups[0].tensors for one in inputs]
-    return {name: [one[name][0].numpy() for one in tensors] for name in tensors[0]}
 
 
 def padded(inputs: Inputs, height: int, width: int) -> Inputs:
@@ -209,7 +210,6 @@ class ImageClassification(ImageTask):
     head_class = "AutoModelForImageClassification"
 
     def references_of(self, placed: Sequence[Placed], caption: str) -> Row:
-        """Label a picture with its first thing."""
         return {"label": placed[0].thing.imagenet}
 
     def answers(self, inputs: Inputs, outputs: list[Any]) -> list[str]:
@@ -365,17 +365,12 @@ class ImageCaptioning(ImageTask):
 
     def ready(self) -> dict[str, Any]:
         """See with a grey picture how many given tokens an output begins with."""
-        mend_padding(self.model.generation_config, usable_padding(self.config.get_text_config(), self.processor))
+        repair_padding(self.model.generation_config, usable_padding(self.config.get_text_config(), self.processor))
         self.prompt_length = given_tokens(self, {"image": grey()})
         return {"new_tokens": self.new_tokens}
 
     def references_of(self, placed: Sequence[Placed], caption: str) -> Row:
-        """Caption a picture with what was drawn."""
         return {"caption": caption}
-
-    def resolved_settings(self) -> dict[str, Any]:
-        """Return every setting that takes part, as used."""
-        return {**super().resolved_settings(), "new_tokens": self.new_tokens}
 
     def count(self, phase: str, inputs: Inputs, outputs: Any) -> Tokens:
         """Check that exactly the stated number of tokens was generated; the prompt has no tokens to count."""
@@ -390,7 +385,6 @@ class ImageCaptioning(ImageTask):
         return in_order(inputs, free_texts(self, inputs, outputs))
 
     def right_answers(self, rows: Sequence[Row]) -> list[str]:
-        """Return the first caption of every picture."""
         return [_captions(row)[0] for row in rows]
 
     def score(self, answers: Sequence[str], rows: Sequence[Row]) -> tuple[Quality, ...]:

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from energylab.errors import MeterError, ParameterError
-from energylab.measuring import Instruments, choose_instruments, measure_subject
+from energylab.measuring import choose_instruments, measure_subject
+from energylab.meters import Instruments
 from energylab.meters.base import Meter
 from energylab.meters.estimate import EstimateMeter, PowerModel
 from energylab.parameters import Parameters

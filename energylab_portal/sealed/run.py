@@ -22,7 +22,7 @@ import yaml
 from energylab import store
 from energylab.devices import resolve_devices
 from energylab.errors import BundleError, MeasurementError, ParameterError, unknown_name
-from energylab.measuring import Instruments
+from energylab.meters import Instruments
 from energylab.parameters import Parameters
 from energylab_portal.sealed import bundle as bundles
 from energylab_portal.sealed import checks, container, derive, keys, statement

@@ -5,10 +5,15 @@ from __future__ import annotations
 import pytest
 from fake_rapl import CountingClock, zone
 
+from energylab.clock import ManualClock
 from energylab.errors import MeterError, UnknownNameError
 from energylab.meters import METERS, choose
 from energylab.meters.base import Meter
+from energylab.meters.codecarbon import CodecarbonMeter
+from energylab.meters.estimate import EstimateMeter
+from energylab.meters.nvml import NvmlMeter
 from energylab.meters.rapl import RaplMeter
+from energylab.meters.replay import ReplayMeter, SimulatedBoard
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
 
@@ -82,6 +87,14 @@ def test_extra_meters_watch_beside_the_scored_one_and_never_twice():
 def test_a_meter_that_cannot_be_made_from_its_name_says_so():
     with pytest.raises(MeterError, match="cannot be"):
         choose(Parameters(meter="replay"), CPU)
+
+
+@pytest.mark.parametrize("kind", [NvmlMeter, RaplMeter, CodecarbonMeter, EstimateMeter, ReplayMeter])
+def test_a_meter_that_was_not_opened_gives_no_reading(kind):
+    clock = ManualClock()
+    arguments = {NvmlMeter: (0,), ReplayMeter: (SimulatedBoard(clock), clock)}.get(kind, ())
+    with pytest.raises(MeterError, match="not open|before it was opened"):
+        kind(*arguments).read()
 
 
 def test_a_device_nothing_sees_is_an_error():

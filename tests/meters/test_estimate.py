@@ -71,8 +71,3 @@ def test_the_power_of_a_core_is_a_parameter():
 def test_impossible_models_are_refused(model):
     with pytest.raises(MeterError, match="is no power model"):
         PowerModel(**model)
-
-
-def test_reading_a_closed_meter_is_an_error():
-    with pytest.raises(MeterError, match="not open"):
-        EstimateMeter().read()

@@ -1,7 +1,10 @@
-"""The NVIDIA meter on a scripted library: units, sources, periods, slowdowns, errors."""
+"""The NVIDIA meter on a scripted library: units, sources, periods, slowdowns, other processes, errors."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pynvml
@@ -9,10 +12,16 @@ import pytest
 from fake_nvml import FakeNvml, machine
 
 from energylab.errors import DeviceLostError, MeterError, MeterPermissionError
+from energylab.meters import nvml as nvml_meter
 from energylab.meters import nvml_library
-from energylab.meters.nvml import NvmlMeter
+from energylab.meters.nvml import NvmlMeter, Tenants, Throttle, cotenants, related
+from energylab.meters.nvml_library import Nvml
 from energylab.meters.replay import PowerTrace
 from energylab.record import DeviceFacts
+
+POWER, THERMAL = pynvml.NVML_FI_DEV_PERF_POLICY_POWER, pynvml.NVML_FI_DEV_PERF_POLICY_THERMAL
+HW_THERMAL = pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN
+HW_BRAKE = pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN
 
 
 def opened(boards=1, driver="580.159.03", **facts):
@@ -56,19 +65,6 @@ def test_a_counter_that_does_not_move_is_refused():
     with pytest.raises(MeterError, match="did not move within 3 s: see `nvidia-smi`"):
         NvmlMeter(0, nvml=nvml, clock=clock).open()
     assert nvml.started == 0
-
-
-def test_facts_of_the_record():
-    clock, nvml, meter = opened()
-    facts = meter.facts(scored=True)
-    assert facts.name == "nvml"
-    assert facts.kind == "measured"
-    assert facts.device == nvml.boards[0].uuid
-    assert facts.source == "nvmlDeviceGetTotalEnergyConsumption"
-    assert facts.quantum_j == 0.001
-    assert facts.gain_error == 0.05
-    assert facts.read_cost_s > 0
-    assert meter.power_limit_w == 700.0
 
 
 def test_boards_are_found_by_uuid():
@@ -144,11 +140,6 @@ def test_a_board_in_slices_is_refused_with_the_reason():
         NvmlMeter(0, nvml=nvml, clock=clock).open()
 
 
-def test_boards_that_know_no_slices_are_fine():
-    clock, nvml, meter = opened(mig=None)
-    assert meter.read().energy_j > 0
-
-
 @pytest.mark.parametrize(
     ("code", "error", "says"),
     [
@@ -206,13 +197,6 @@ def test_a_board_lost_halfway():
     assert other.read().energy_j > 0
 
 
-def test_reading_a_closed_meter_is_an_error():
-    clock, nvml, meter = opened()
-    meter.close()
-    with pytest.raises(MeterError, match="not open"):
-        meter.read()
-
-
 def test_counters_of_a_board():
     clock, nvml, meter = opened(temperature_c=61, sm_clock_mhz=1755, memory_clock_mhz=2619)
     counters = meter.counters()
@@ -251,13 +235,6 @@ def test_a_driver_that_lists_no_processes_is_noted():
         assert "co-tenants cannot be seen" in meter.facts(scored=True).notes[0]
 
 
-def test_closing_twice_is_harmless():
-    clock, nvml, meter = opened()
-    meter.close()
-    meter.close()
-    assert nvml.started == 0
-
-
 def test_a_device_that_is_no_board_is_refused_not_left_out():
     devices = [DeviceFacts(name="NVIDIA H200", type="cuda", uuid="GPU-a"), DeviceFacts(name="MI300X", type="cuda")]
     with pytest.raises(MeterError, match="MI300X has no UUID"):
@@ -280,3 +257,108 @@ def test_a_board_that_may_not_be_asked_for_its_state_is_refused_when_opened(func
     with pytest.raises(MeterPermissionError, match=function):
         NvmlMeter(0, nvml=nvml, clock=clock).open()
     assert nvml.started == 0
+
+
+def throttle(driver="580.159.03", **facts):
+    clock, module = machine(driver=driver, **facts)
+    nvml = Nvml(module)
+    nvml.start()
+    return clock, module, Throttle(nvml, module.boards[0], clock)
+
+
+def test_counters_are_nanoseconds_by_field():
+    fields = {POWER: 2_500_000_000, THERMAL: 1_000_000, HW_THERMAL: 3_000_000_000, HW_BRAKE: 4_000_000}
+    clock, module, held = throttle(fields=fields)
+    assert held.seconds() == pytest.approx(
+        {"power_cap_s": 2.5, "thermal_s": 0.001, "hardware_slowdown_s": 3.0, "power_brake_s": 0.004}
+    )
+
+
+def test_violation_status_stands_in_where_the_fields_are_missing():
+    violations = {pynvml.NVML_PERF_POLICY_POWER: 7_000_000_000, pynvml.NVML_PERF_POLICY_THERMAL: 0}
+    clock, module, held = throttle(driver="470.57.02", violations_ns=violations)
+    assert held.seconds()["power_cap_s"] == pytest.approx(7.0)
+    assert held.seconds()["thermal_s"] == 0.0
+
+
+def test_a_board_that_says_nothing_gives_none_not_zero():
+    clock, module, held = throttle(driver="470.57.02")
+    module.fail("nvmlDeviceGetCurrentClocksEventReasons", pynvml.NVML_ERROR_NOT_SUPPORTED)
+    assert set(held.seconds().values()) == {None}
+
+
+@pytest.mark.parametrize("driver", ["575.57.08", "580.65.06"])
+def test_drivers_before_the_renumbering_are_not_asked_for_the_new_numbers(driver):
+    """To them 269 to 271 are settings of power smoothing: a rate in mW/s would pass for hours of slowdown."""
+    clock, module, held = throttle(driver=driver, fields={HW_THERMAL: 10**15, HW_BRAKE: 10**15})
+    assert held.seconds()["hardware_slowdown_s"] == 0.0
+    assert held.seconds()["power_brake_s"] == 0.0
+
+
+def test_the_installed_library_uses_the_new_numbers():
+    assert (HW_THERMAL, HW_BRAKE) == (270, 271)
+
+
+def test_the_state_in_force_at_the_end_stands_for_the_interval():
+    clock, module, held = throttle(driver="550.90.07")
+    held.seconds()
+    clock.sleep(10.0)
+    module.boards[0].events = pynvml.nvmlClocksEventReasonHwThermalSlowdown
+    assert held.seconds()["hardware_slowdown_s"] == pytest.approx(10.0)
+    assert held.seconds()["power_brake_s"] == 0.0
+    module.boards[0].events = pynvml.nvmlClocksEventReasonSwPowerCap | pynvml.nvmlClocksEventReasonGpuIdle
+    clock.sleep(5.0)
+    assert held.seconds()["hardware_slowdown_s"] == pytest.approx(10.0)
+
+
+def test_a_lost_board_is_not_a_board_without_counters():
+    clock, module, held = throttle()
+    module.lose(module.boards[0])
+    with pytest.raises(DeviceLostError):
+        held.seconds()
+
+
+def test_on_the_host_every_other_process_counts():
+    assert cotenants({10, 77, 5}, own={10, 11}, host_ids=True) == (5, 77)
+    assert cotenants({10, 11}, own={10, 11}, host_ids=True) == ()
+    assert cotenants({77}, own={10}, host_ids=True) == (77,)
+
+
+def test_in_a_container_with_untranslated_ids_one_unknown_process_is_this_one():
+    assert cotenants({90210}, own={10}, host_ids=False) == ()
+    assert cotenants({90210, 90211}, own={10}, host_ids=False) == (90210, 90211)
+
+
+def test_in_a_container_with_translated_ids_the_others_count():
+    assert cotenants({10, 90211}, own={10}, host_ids=False) == (90211,)
+
+
+def test_relatives_are_parents_children_and_threads():
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
+    try:
+        relatives = related()
+        assert {os.getpid(), os.getppid(), child.pid} <= relatives
+        assert cotenants({os.getpid(), child.pid, os.getppid()}, own=relatives) == ()
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_relatives_are_looked_up_when_the_processes_change_and_only_then(monkeypatch):
+    asked = []
+    monkeypatch.setattr(nvml_meter, "cotenants", lambda pids, own: asked.append(pids) or tuple(sorted(pids)))
+    tenants = Tenants()
+    assert tenants.others([]) == ()
+    assert tenants.others([os.getpid()]) == ()
+    assert asked == []
+    assert tenants.others([7, 8]) == (7, 8)
+    assert tenants.others([8, 7]) == (7, 8)
+    assert asked == [{7, 8}]
+    assert tenants.others([7]) == (7,)
+    assert len(asked) == 2
+
+
+def test_a_server_that_is_measured_is_no_co_tenant(monkeypatch):
+    monkeypatch.setattr(nvml_meter, "in_host_namespace", lambda: True)
+    assert Tenants().others([4001, 4002]) == (4001, 4002)
+    assert Tenants(served=lambda: {4001}).others([4001, 4002]) == (4002,)

@@ -193,12 +193,3 @@ def test_a_counter_that_holds_no_number_is_an_error_of_the_meter(tmp_path):
     (path / "energy_uj").write_text("")
     with pytest.raises(MeterError, match="holds '', not a number"):
         RaplMeter(tmp_path).open()
-
-
-def test_boards_are_not_seen(tmp_path):
-    assert "does not see the energy of a cuda" in RaplMeter.unavailable([DeviceFacts(name="H200", type="cuda")])
-
-
-def test_reading_a_closed_meter_is_an_error(tmp_path):
-    with pytest.raises(MeterError, match="not open"):
-        RaplMeter(tmp_path).read()

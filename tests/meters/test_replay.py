@@ -74,9 +74,3 @@ def test_waiting_for_a_tick_ends_right_after_it_or_with_an_error():
     stuck.open()
     with pytest.raises(MeterError, match="did not step within 0.5 s"):
         wait_for_tick(stuck, 0.5)
-
-
-def test_an_unopened_meter_is_an_error():
-    clock = ManualClock()
-    with pytest.raises(MeterError, match="before it was opened"):
-        ReplayMeter(SimulatedBoard(clock), clock).read()

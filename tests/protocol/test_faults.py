@@ -183,33 +183,6 @@ def test_slowdown_marks_the_window(bench, field, reason):
     assert bad.reasons == (reason,)
 
 
-def test_the_software_power_cap_is_recorded_and_is_no_fault(bench):
-    start, stop = second_window(bench)
-    made = []
-    made.append(bench(counters=slowed(start, stop, "power_cap_s", made)))
-    session = made[0].run()
-    assert all(window.valid for window in session.windows)
-    shares = [window.states[0].power_cap_fraction for window in session.windows]
-    assert shares[0] == 0.0
-    assert shares[1] == pytest.approx(1.0)
-
-
-def test_a_cotenant_marks_the_windows_it_was_seen_around(bench):
-    start, stop = second_window(bench)
-    made = []
-
-    def counters():
-        there = made[0].clock.now() >= stop - 0.01 and not made[0].__dict__.setdefault("seen", [])
-        if there:
-            made[0].seen.append(True)
-        return DeviceCounters(cotenants=(4242,) if there else ())
-
-    made.append(bench(counters=counters))
-    bad = hit(made[0].run())
-    assert bad.reasons == ("co_tenant",)
-    assert bad.states[0].cotenants == (4242,)
-
-
 def test_a_window_whose_state_cannot_be_read_is_not_believed(bench):
     start, stop = second_window(bench)
     made, failed = [], []

@@ -7,9 +7,9 @@ import pytest
 import energylab
 from energylab.energy import phase_totals, totals
 from energylab.errors import MeasurementError
+from energylab.protocol import Settings
 from energylab.protocol.published import PublishedWorkload
 from energylab.protocol.session import run_session
-from energylab.protocol.settings import Settings
 from energylab.protocol.workload import FunctionWorkload
 from energylab.tasks.base import Tokens
 

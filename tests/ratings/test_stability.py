@@ -10,6 +10,7 @@ from energylab.errors import DataError, ParameterError
 from energylab.ratings import rate, rating
 from energylab.ratings.stability import (
     by_scheme,
+    doubtful_by_noise,
     drift,
     joining,
     joins,
@@ -18,7 +19,6 @@ from energylab.ratings.stability import (
     orders,
     per_output_token,
     rated_by,
-    resolvable_ratio,
     scheme_changes,
     side_by_side,
     sureness,
@@ -107,6 +107,13 @@ def test_a_shared_board_moves_nothing_and_own_boards_do():
     assert own.sum() > 0.1
 
 
+def test_of_the_published_stars_eight_are_doubtful_on_one_board_and_25_on_a_board_each():
+    one, own = (under_noise(published.load(), (0.01,), gain=0.05, own_boards=own, draws=4000) for own in (False, True))
+    found = doubtful_by_noise(one, own).loc["1 %"]
+    assert found["all on one board", "doubtful"] == pytest.approx(8, abs=1)
+    assert found["every model on its own board", "doubtful"] == pytest.approx(25, abs=1)
+
+
 def test_sureness_adds_up():
     stars = rate(published.load(), noise=0.01, draws=500)
     found = sureness(stars)
@@ -121,18 +128,6 @@ def test_sureness_adds_up():
 def test_sureness_needs_probabilities():
     with pytest.raises(ParameterError, match="noise"):
         sureness(rate(published.load()))
-
-
-def test_the_resolvable_ratio_is_right_that_often():
-    ratio = resolvable_ratio(0.05, 0.95)
-    gains = 1 + np.random.default_rng(8).uniform(-0.05, 0.05, (2, 400_000))
-    assert np.mean(gains[1] / gains[0] < ratio) == pytest.approx(0.95, abs=0.002)
-    assert resolvable_ratio(0.0) == 1.0
-
-
-def test_half_a_chance_needs_no_difference():
-    with pytest.raises(ParameterError, match="level=0.5"):
-        resolvable_ratio(0.05, 0.5)
 
 
 def test_a_table_that_earns_no_stars_is_refused():

@@ -12,9 +12,10 @@ import time
 import psutil
 import pytest
 
+from energylab.clock import processor_s
 from energylab.errors import DeviceLostError, MeterError, ModelError, ParameterError
 from energylab.meters.estimate import EstimateMeter, PowerModel
-from energylab.serving.processes import ServerProcesses, address, listeners, processor_s
+from energylab.serving.processes import ServerProcesses, address, listeners
 
 #: Listens, says on which port, and burns a core in a child until it is told to stop.
 SERVER = """

@@ -17,8 +17,9 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from energylab import cli, store
+from energylab import cli, release, store
 from energylab.errors import EnergylabError, StudyError, UnknownNameError
+from energylab.publish import report
 from energylab.record import IdleLevel
 from energylab.studies import commands, estimate, pack
 from energylab.studies.run import run
@@ -121,6 +122,19 @@ def test_what_a_study_plans_no_more_is_neither_rated_nor_published(study, instan
     console = Console(file=io.StringIO(), width=300)
     commands._print_results(console, planned, folder)
     assert "does not plan them any more: 1 job in" in console.file.getvalue()
+
+
+def test_publish_rates_only_what_the_study_plans(study, instant, workplace, monkeypatch):
+    monkeypatch.setattr(report, "render", lambda made: f"<title>{made.name}</title>")  # the notebook has its own tests
+    planned, folder = study(sweeps=[{"model": ["a", "b", "c"]}])
+    run(planned, folder, instant())
+    planned, folder = study(sweeps=[{"model": ["a", "b"]}])
+    folder.prepare(planned)
+    done = call.invoke(cli.app, ["publish", str(folder.path), "--output", "out"])
+    assert done.exit_code == 0, done.output
+    (path,) = Path("out/releases").glob("*.json")
+    assert {model.model for cohort in release.read(path).cohorts for model in cohort.models} == {"a", "b"}
+    assert len(list(Path("out/leaderboard/records").iterdir())) == 2
 
 
 def test_two_files_of_one_name_do_not_share_a_folder(study, instant, workplace):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from functools import partial
 
@@ -12,7 +14,7 @@ import pytest
 from energylab.errors import StudyError
 from energylab.studies import slurm
 from energylab.studies.plan import SlurmSettings
-from energylab.studies.run import run
+from energylab.studies.run import marked, run
 
 pytestmark = pytest.mark.skipif(
     bool(one_node_slurm.missing()), reason=f"no Slurm on this machine: {', '.join(one_node_slurm.missing())} missing"
@@ -132,6 +134,8 @@ def test_a_warning_before_the_time_limit_requeues_the_job(study, queue, ledger):
         if event == "start":
             wait_for(lambda: ledger("begin"))
             (slurm_id,) = slurm.living(folder)
+            for pid in marked(folder.path):  # Slurm warns every process of the job, in any order
+                os.kill(pid, signal.SIGUSR2)
             queue.run("scancel", "--signal=USR2", slurm_id)
 
     (state,) = run(planned, folder, executor(), on_event=warn).states.values()

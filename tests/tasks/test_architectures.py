@@ -10,7 +10,7 @@ import transformers
 from energylab.errors import ModelError, UnknownNameError
 from energylab.parameters import Parameters
 from energylab.tasks import load_task
-from energylab.tasks.architectures import architectures, find_architecture, merged
+from energylab.tasks.architectures import architectures, find_architecture
 from energylab.tasks.models import Origin, build_skeleton
 
 TEXT_TASKS = (
@@ -34,11 +34,6 @@ def test_the_count_on_the_meta_device_is_the_published_one(row):
     assert skeleton.num_parameters() == pytest.approx(row.parameters, rel=0.01)
 
 
-@pytest.mark.parametrize("task", TEXT_TASKS)
-def test_every_task_has_five_models_or_more(task):
-    assert sum(task in row.tasks for row in ROWS) >= 5
-
-
 def test_most_of_the_published_text_models_are_there():
     table = files("energylab.published") / "ai_energy_score_2025-02.csv"
     published = Counter()
@@ -50,12 +45,6 @@ def test_most_of_the_published_text_models_are_there():
                 line["task"] in architectures()[line["model"]].tasks if line["model"] in architectures() else 0
             )
     assert sum(found.values()) >= 0.95 * sum(published.values())
-
-
-@pytest.mark.parametrize("family", ["llama", "phi", "gemma", "mistral"])
-def test_the_named_families_have_a_file(family):
-    assert any(row.family == family for row in ROWS)
-    assert any("SmolLM" in row.model for row in ROWS)
 
 
 def test_size_classes_follow_from_the_count():
@@ -94,7 +83,3 @@ def test_a_value_the_library_refuses_is_named():
     row = find_architecture("tiny-llama")
     with pytest.raises(ModelError, match="tiny-llama"):
         row.model_copy(update={"model_type": "lama"}).build_config()
-
-
-def test_nested_values_are_joined():
-    assert merged({"a": {"x": 1, "y": 2}, "b": 1}, {"a": {"y": 3}, "c": 4}) == {"a": {"x": 1, "y": 3}, "b": 1, "c": 4}

@@ -24,7 +24,8 @@ TASKS = {
     "reasoning": ("tiny-qwen3", DECODED, {"new_tokens": 16, "thinking": "on"}),
     "sentence_similarity": ("tiny-bert", ONE_PASS, {}),
     "speech_recognition": ("tiny-wav2vec2", ONE_PASS, {}),
-    "summarization": ("tiny-bart", DECODED, {}),
+    "summarization": ("tiny-bart", ONE_PASS, {}),
+    "summarization_generated": ("tiny-bart", DECODED, {}),
     "text_classification": ("tiny-t5", DECODED, {}),
     "text_generation": ("tiny-llama", DECODED, {}),
 }

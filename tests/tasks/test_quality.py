@@ -9,7 +9,6 @@ import transformers
 from energylab.parameters import Parameters
 from energylab.record import ModelFacts
 from energylab.tasks import load_task
-from energylab.tasks.reasoning import last_number
 
 
 def task_with_model(name, **more):
@@ -88,13 +87,6 @@ def test_reasoning_is_right_when_the_last_number_is():
     rows = [{"text": "t", "reference": reference} for reference in ("36", "1234.5", "8")]
     answers = [{"text": text} for text in ("12 and 12 and 12 make 36.", "It is 1,234.50 in all", "I do not know")]
     assert task.score(answers, rows)[0].value == pytest.approx(2 / 3)
-
-
-@pytest.mark.parametrize(
-    ("text", "number"), [("-3.5", -3.5), ("none", None), ("1,000 or 2,000", 2000.0), ("x = 7.", 7.0)]
-)
-def test_the_last_number_of_a_text(text, number):
-    assert last_number(text) == number
 
 
 def test_bits_per_byte_of_a_uniform_model_is_the_entropy_of_its_tokens():

@@ -14,12 +14,13 @@ FILE = Path(__file__).parents[2] / "params" / "studies" / "reference.yaml"
 STUDY = yaml.safe_load(FILE.read_text(encoding="utf-8"))
 ROWS = [{**STUDY["parameters"], **sweep, "model": model} for sweep in STUDY["sweeps"] for model in sweep["model"]]
 JOBS = [Parameters.check(row) for row in ROWS]
+PUBLISHED = set(task_names()) - {"summarization_generated"}
 
 
 def test_every_task_has_five_models_or_more_from_small_to_large():
-    assert set(task_names()) == {job.task for job in JOBS}
+    assert {job.task for job in JOBS} == PUBLISHED
     assert min(Counter(job.task for job in JOBS).values()) >= 5
-    for task in task_names():
+    for task in PUBLISHED:
         sizes = [architectures()[job.model].parameters for job in JOBS if job.task == task]
         assert max(sizes) / min(sizes) > 2
 

@@ -14,7 +14,7 @@ from transformers import pipeline
 from energylab.errors import DataError, ModelError, TaskError
 from energylab.parameters import Parameters
 from energylab.tasks import load_task
-from energylab.tasks.speech import babble, decode_audio, duration_s
+from energylab.tasks.speech import decode_audio, duration_s
 
 PARAMS = Path(__file__).parents[2] / "params"
 SAMPLE = PARAMS / "samples" / "speech_recognition"
@@ -287,10 +287,3 @@ def test_synthetic_clips_have_the_stated_mean_length_and_come_from_the_seed():
     assert np.mean(lengths) == pytest.approx(9.0, rel=0.01)
     assert max(lengths) <= 30.0
     assert load_task(task.parameters).load_rows()[1].digest == facts.digest
-
-
-def test_babble_has_the_rhythm_of_speech():
-    samples = decode_audio(babble(np.random.default_rng(3), 8.0))
-    loudness = np.abs(samples).reshape(-1, 160).mean(axis=1)  # every 10 ms
-    spectrum = np.abs(np.fft.rfft(loudness - loudness.mean()))
-    assert np.fft.rfftfreq(len(loudness), 0.01)[spectrum.argmax()] == pytest.approx(4.0, abs=0.2)

@@ -114,3 +114,14 @@ def test_a_batch_stays_on_the_host_so_that_every_repetition_copies_it(task, mode
         tested.run(phase, inputs)
     assert asked_with == [{"meta"}, {"meta"}]
     assert {tensor.device.type for tensor in inputs.values()} == {"cpu"}
+
+
+def test_bart_generates_its_summary_where_the_task_says_so():
+    """A task of its own: as published such a model runs once over the text."""
+    task, rows, _, _ = loaded(task="summarization_generated", model="tiny-bart", model_source="random", samples=1)
+    inputs = task.prepare(rows)
+    outputs = task.run("generate", inputs)
+    assert task.count("generate", inputs, outputs).output == 10
+    asked = {"max_new_tokens": 10, "min_new_tokens": 10, "do_sample": False, "num_beams": 1}
+    assert torch.equal(outputs, task.model.generate(**inputs, **asked))
+    assert "one pass" in task.deviations()[0]

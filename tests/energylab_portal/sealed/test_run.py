@@ -13,7 +13,7 @@ import pytest
 
 from energylab.devices import cpu_facts
 from energylab.errors import BundleError, EnergylabError, MeterError, ParameterError
-from energylab.measuring import Instruments
+from energylab.meters import Instruments
 from energylab.meters.base import DeviceCounters, Reading
 from energylab.meters.codecarbon import CodecarbonMeter
 from energylab_portal.sealed import bundle
