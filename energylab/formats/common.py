@@ -91,28 +91,15 @@ class Asked:
 
 @dataclass(frozen=True)
 class Measure:
-    """One energy of one phase in one run, as the file has it.
+    """One energy of one phase in one run, as the file has it; zero and negative values are kept, and invalid."""
 
-    Attributes
-    ----------
-    energy_j : float or None
-        None where the file has no value. Zero and negative values are kept, and invalid.
-    duration_s, bound_j : float, optional
-        Seconds; the largest error that is known, such as rounding.
-    others : mapping of str to float
-        Energies of other components in joules, not rated.
-    input_tokens, output_tokens : int, optional
-    reasons : tuple of str
-        Why it is invalid, beside its value.
-    """
-
-    energy_j: float | None
+    energy_j: float | None  # None where the file has no value
     duration_s: float | None = None
-    bound_j: float | None = None
-    others: Mapping[str, float] = field(default_factory=dict)
+    bound_j: float | None = None  # the largest error that is known, such as rounding
+    others: Mapping[str, float] = field(default_factory=dict)  # joules of other components, not rated
     input_tokens: int | None = None
     output_tokens: int | None = None
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()  # why it is invalid, beside its value
 
     def checked(self) -> Measure:
         """Return the measure with the reasons that its value gives: a zero is a meter that failed."""
@@ -128,68 +115,30 @@ class Measure:
 
 @dataclass(frozen=True)
 class Session:
-    """One session as a file states it; every fact may be missing but model, task and number of queries.
-
-    Attributes
-    ----------
-    model, task : str
-    queries : int
-        Of one run.
-    runs : tuple of mapping of str to Measure
-        Phases of each run, by the names of `energylab.record`.
-    unit : Unit
-        Of the file's energies, and what shows it.
-    meter : (str, str)
-        Name of the meter, and where its energy stands in the file.
-    component : str
-        Whose energy is rated.
-    row : str
-        Where in the file the session stands; empty for all of it.
-    run_id : str
-        The other program's own name for what was measured; empty where it has none.
-    part : str
-        Which part of the work the energy is of, where the file tells parts apart; a cohort of its own.
-    as_named : mapping of str to tuple of float or None
-        The rated component by the file's own phase names, in joules: one value a run.
-    devices : tuple of DeviceFacts
-        One entry without a name where only the number, or nothing, is stated.
-    devices_counted : bool
-        Whether the file says how many devices there were.
-    facts, data : mapping
-        Fields of `energylab.record.ModelFacts` and `energylab.record.DataFacts`.
-    settings, protocol : mapping
-        Settings of the task, and of the measurement, that the file states.
-    host : HostFacts
-    seed : int, optional
-    created_utc : datetime, optional
-    notes : tuple of str
-        What a reader of the record should know.
-    extra : mapping
-        Other facts that are kept as they are.
-    """
+    """One session as a file states it; every fact may be missing but model, task and number of queries."""
 
     model: str
     task: str
-    queries: int
-    runs: tuple[Mapping[str, Measure], ...]
+    queries: int  # of one run
+    runs: tuple[Mapping[str, Measure], ...]  # phases of each, by the names of `energylab.record`
     unit: Unit
-    meter: tuple[str, str]
-    component: str = "gpu"
-    row: str = ""
-    run_id: str = ""
-    part: str = ""
-    as_named: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    meter: tuple[str, str]  # its name, and where its energy stands in the file
+    component: str = "gpu"  # whose energy is rated
+    row: str = ""  # where in the file the session stands; empty for all of it
+    run_id: str = ""  # the other program's own name for what was measured
+    part: str = ""  # of the work, where the file tells parts apart; a cohort of its own
+    as_named: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)  # the file's phases: joules by run
     devices: tuple[DeviceFacts, ...] = (DeviceFacts(name=None, type="not stated"),)
-    devices_counted: bool = False
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    protocol: Mapping[str, Any] = field(default_factory=dict)
+    devices_counted: bool = False  # whether the file says how many there were
+    facts: Mapping[str, Any] = field(default_factory=dict)  # fields of `energylab.record.ModelFacts`
+    data: Mapping[str, Any] = field(default_factory=dict)  # fields of `energylab.record.DataFacts`
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the task
+    protocol: Mapping[str, Any] = field(default_factory=dict)  # settings of the measurement
     host: HostFacts = NO_HOST
     seed: int | None = None
     created_utc: dt.datetime | None = None
-    notes: tuple[str, ...] = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # what a reader of the record should know
+    extra: Mapping[str, Any] = field(default_factory=dict)  # other facts, kept as they are
 
 
 # --- parts of files: small pydantic models ---------------------------------------------------------------------------

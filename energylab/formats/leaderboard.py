@@ -83,9 +83,7 @@ def _row(cells: dict[str, str], column: str, where: str) -> Row:
             Row, {"energy": cells[column], "task": cells.get("task"), "model_class": size, "energy_score": stars}, where
         )
     except FormatError as error:
-        raise FormatError(
-            str(error).replace(": energy=", f": {column}=").replace(": stars=", ": energy_score=")
-        ) from None
+        raise FormatError(str(error).replace(": energy=", f": {column}=")) from None
 
 
 def _column(source: Source) -> str | None:

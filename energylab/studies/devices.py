@@ -15,24 +15,10 @@ CPU = "cpu"
 
 
 def available(spec: str = "auto") -> list[str]:
-    """Return the devices that jobs are handed out to.
+    """Return the devices that jobs are handed out to, as ``CUDA_VISIBLE_DEVICES`` takes them, or ``["cpu"]``.
 
-    Parameters
-    ----------
-    spec : str
-        ``auto`` (every NVIDIA GPU that this process may see, else the CPU), ``cpu``, or GPU indices or UUIDs
-        separated by commas.
-
-    Returns
-    -------
-    list of str
-        Names as ``CUDA_VISIBLE_DEVICES`` takes them, or ``["cpu"]``. The CPU is one device: two jobs on it at once
-        would be in each other's energy.
-
-    Raises
-    ------
-    StudyError
-        If the list names a device twice, none at all, or mixes the CPU with GPUs.
+    `spec` is ``auto`` (every NVIDIA GPU that this process may see, else the CPU), ``cpu``, or GPU indices or UUIDs
+    separated by commas. The CPU is one device: two jobs on it at once would be in each other's energy.
     """
     if spec == "auto":
         return _visible_gpus() or [CPU]

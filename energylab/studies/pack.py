@@ -96,28 +96,8 @@ def pack(
 ) -> Path:
     """Write one archive: study, lock, versions, records, table, citation. Unpacked, it is a study's folder again.
 
-    The same records give the same bytes, whoever packs them, whenever.
-
-    Parameters
-    ----------
-    plan : Plan
-    folder : StudyFolder
-    states : mapping of Job to JobState
-        The plan's jobs; those with a record are packed, invalid ones too.
-    output : pathlib.Path
-        The ``.tar.gz`` to write.
-    authors : tuple of str
-        For the citation; the study's own when empty.
-
-    Returns
-    -------
-    pathlib.Path
-        `output`.
-
-    Raises
-    ------
-    StudyError
-        If there is no record yet, or the archive cannot be written.
+    The same records give the same bytes, whoever packs them, whenever. Jobs with a record are packed, invalid ones too.
+    The authors of the citation are the study's own where none are named.
     """
     recorded = {f"{job.id}/{state.record_path.parent.name}": state for job, state in states.items() if state.record}
     if not recorded:

@@ -117,30 +117,9 @@ class Plan:
 
 def load(path: str | Path, name: str | None = None, params: str | Path | None = None,
          results: str | Path = "results") -> Plan:  # fmt: skip
-    """Read a study file and plan its jobs.
+    """Read a study file, by its path or its name in ``params/studies/`` or in `results`, and plan its jobs.
 
-    Parameters
-    ----------
-    path : path
-        The YAML file, or the name of one in ``params/studies/`` or of a study in `results`.
-    name : str, optional
-        Name of the study; the file's stem by default.
-    params : path, optional
-        Folder laid out like ``params/``.
-    results : path
-        Folder of all studies.
-
-    Returns
-    -------
-    Plan
-        Every job's parameters are checked, each for itself; see `check` for what needs the notebook and the tasks.
-
-    Raises
-    ------
-    StudyError
-        If the file is missing, is not YAML or has an unknown, doubled or impossible key.
-    ParameterError
-        If a parameter of some job is unknown, of a wrong type or not allowed.
+    Every job's parameters are checked, each for itself; see `check` for what needs the notebook and the tasks.
     """
     file = find(path, params, results)
     name = name or (file.resolve().parent.name if file.name == "study.yaml" else file.stem)

@@ -148,32 +148,10 @@ def run(
     params: str | None = None,
     on_event: OnEvent = lambda event, job, state: None,
 ) -> Summary:
-    """Run every job that the study still lacks.
+    """Run every job that the study still lacks, and those whose state is in `again`; start at most `limit`.
 
-    Parameters
-    ----------
-    plan : Plan
-    folder : StudyFolder
-        Where results are, and are left.
-    executor : callable
-        `local`, `energylab.studies.slurm.slurm`, or either with arguments of its own by ``functools.partial``.
-    again : sequence of str
-        ``failed``, ``invalid``: also these.
-    limit : int, optional
-        Start at most so many jobs.
-    params : str, optional
-        Folder laid out like ``params/``, passed on to the notebook.
-    on_event : callable
-        See `OnEvent`.
-
-    Returns
-    -------
-    Summary
-
-    Raises
-    ------
-    StudyError
-        If another runner works on this study, or the folder cannot be written to.
+    The executor is `local`, `energylab.studies.slurm.slurm`, or either with arguments of its own by
+    ``functools.partial``; `params`, a folder laid out like ``params/``, is passed on to the notebook.
     """
     from energylab.studies.slurm import living
 
@@ -338,19 +316,9 @@ def local(
     environment: Mapping[str, str] | None = None,
     after: Callable[[], object] = lambda: None,
 ) -> None:
-    """Run jobs on this machine: one a device, each in a process of its own.
+    """Run jobs on this machine: one a device, each in a process of its own that runs the module `program`.
 
-    Parameters
-    ----------
-    book : Book
-    devices : str
-        As `energylab.studies.devices.available` takes them.
-    program : str
-        The module that an attempt runs.
-    environment : mapping of str to str, optional
-        Further variables for every process.
-    after : callable
-        Called whenever a job has ended.
+    `devices` is as `energylab.studies.devices.available` takes it; `after` is called whenever a job has ended.
     """
     names = device_names.available(devices)
     shown = f"{len(names)} here ({', '.join(names)})"

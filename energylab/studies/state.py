@@ -119,30 +119,15 @@ def _read(model: type[BaseModel], path: Path) -> Any:
 class JobState:
     """What the files of one job say.
 
-    Attributes
-    ----------
-    status : str
-        ``done`` (measured and rendered), ``measured`` (record whole, notebook not finished), ``running``,
-        ``failed``, ``invalid`` (the record says that it may not be used) or ``left``.
-    reason : str
-        Why, where there is something to say.
-    record : Record or None
-        The job's record, valid or not.
-    record_path, notebook_path : pathlib.Path or None
-        Where it lies, and the newest finished notebook.
-    attempts : int
-        Tries so far.
-    last : Outcome or None
-        How the newest attempt ended.
-    last_kind : str or None
-        What the newest attempt was asked to do.
+    ``done`` is measured and rendered, ``measured`` has a whole record and no finished notebook, and the record of an
+    ``invalid`` one says that it may not be used.
     """
 
     status: Status
     reason: str = ""
-    record: Record | None = field(default=None, repr=False)
+    record: Record | None = field(default=None, repr=False)  # valid or not
     record_path: Path | None = None
-    notebook_path: Path | None = None
+    notebook_path: Path | None = None  # the newest finished one
     attempts: int = 0
     last: Outcome | None = None
     last_kind: Kind | None = None
