@@ -85,7 +85,7 @@ class BundleChecker:
 
     def _accept(self, lease: Lease, verdict: Mapping[str, Any]) -> None:
         record = Record.model_validate_json(verdict["record"])
-        looked_up = "replay: passed: no result of the same readings was handed in here before"
+        looked_up = "replay: passed: no result of the same readings was submitted here before"
         facts = {
             "facts": f"{_words(verdict)}\n{looked_up}", "key_id": verdict["key_id"], "tasks": record.task.name,
             "model": one_line(record.model.name)[:200],

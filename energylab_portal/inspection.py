@@ -199,6 +199,8 @@ def in_the_portal(text: str) -> str:
         )
     if "is gated" in text:
         return "the model is gated on the hub: open it, or grant the operator's account access, and submit again"
+    if "is not on the hub" in text:
+        return f"{text.partition(';')[0]}; a private model is measured by its owner, as a closed model"
     if is_passing(text):
         return f"{text.partition(';')[0]}; submit it again when the hub answers"
     return text[:1500]

@@ -128,7 +128,7 @@ def attach(session: Session, submission_id: int, records: Sequence[Record]) -> N
     ids = [record.record_id for record in records]
     known = session.scalars(select(StoredRecord.record_id).where(StoredRecord.record_id.in_(ids))).all()
     if known or len(set(ids)) != len(ids):
-        raise ConflictError(f"the record {(known or ids)[0][:60]} was handed in before; a result counts once")
+        raise ConflictError(f"the record {(known or ids)[0][:60]} was submitted before; a result counts once")
     session.add_all(_stored(submission_id, record) for record in records)
     session.flush()
 

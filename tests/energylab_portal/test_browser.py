@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import closed_builders as builders
 import pytest
 from portal_processes import RunningPortal, end, start_worker
 from stand_in_hub import StandInHub
@@ -15,6 +16,8 @@ from stand_in_hub import StandInHub
 from energylab.publish import chromium
 from energylab.tasks.architectures import find_architecture
 from energylab.tasks.tokenizers import local_tokenizer
+from energylab_portal.sealed import keys as key_files
+from energylab_portal.sealed import official
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("fastapi", reason="the portal's libraries are not installed: pip install energylab-portal")
@@ -22,6 +25,8 @@ if chromium.find() is None:
     pytest.skip("Chromium is not installed (Debian: apt-get install chromium)", allow_module_level=True)
 
 SHOTS = Path(__file__).parents[2] / "test-output" / "portal"
+
+pytestmark = pytest.mark.timeout(1800)  # for hangs alone
 
 
 def tiny_model(folder, seed):
@@ -75,6 +80,7 @@ def open_page(chrome, portal):
 
     def open_page(path, width=1280, height=900, **options):
         context = chrome.new_context(viewport={"width": width, "height": height}, **options)
+        context.set_default_timeout(300_000)  # for hangs alone
         page, complaints, asked = context.new_page(), [], []
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -127,13 +133,14 @@ def test_from_the_form_to_the_label(open_page, portal, hub, tmp_path):
     end(doomed)  # kill -9: the next worker takes over, and the study goes on from what is whole
     page.wait_for_timeout(3500)  # its lease
     worker = start_worker(portal.folder, "--measuring", "trial", "--lease", "3", "--once", **told)
-    assert worker.wait(timeout=300) == 0
+    assert worker.wait() == 0
 
     reasons = {"pickles": "safetensors", "own-code": "no code of strangers", "missing": "not on the hub"}
     for name, said in reasons.items():
         page.goto(links[name])
         assert page.locator("#state").get_attribute("data-state") == "rejected"
         assert said in page.locator(".problem").inner_text()
+        shot(page, f"rejected-{name}")
     assert not Path("/tmp/energylab-was-here").exists()
 
     page.goto(links["tiny"])
@@ -168,15 +175,49 @@ def test_from_the_form_to_the_label(open_page, portal, hub, tmp_path):
     assert page.get_by_role("link", name="someone/tiny").count() == 0
 
 
-def _wait(page, link, state):
-    for _ in range(900):
-        page.goto(link)
-        found = page.locator("#state").get_attribute("data-state")
-        if found == state:
-            return
-        assert found != "rejected", page.locator(".problem").inner_text()
+@pytest.mark.slow
+def test_a_closed_result_from_the_form_to_its_verify_page(open_page, portal, tmp_path):
+    signer = key_files.make(tmp_path / "operator.key")
+    (portal.folder / "official.json").write_bytes(official.sign(builders.OFFICIAL, signer))
+    (portal.folder / "operator.pub").write_text(signer.public)
+    (tmp_path / "bundle.json").write_bytes(builders.signed(builders.honest_run()))
+    page = open_page("/submit/closed")
+    page.get_by_label(re.compile("^Bundle")).set_input_files(tmp_path / "bundle.json")
+    for statement in page.get_by_role("checkbox").all():
+        statement.check()
+    page.get_by_label(re.compile("^Contact")).fill("someone@example.org")
+    page.get_by_role("button", name="Submit").click()
+    page.wait_for_url("**/s/*")
+    link = page.url
+    while "is not enrolled here yet" not in page.locator("#state").inner_text():
         page.wait_for_timeout(200)
-    raise AssertionError(f"it never was {state}")
+        page.goto(link)
+    shot(page, "closed-waits-for-its-key")
+    enter(page, portal)
+    page.get_by_label(re.compile("^Public key")).fill(builders.owner().public)
+    page.get_by_label("Owner").fill("Example Ltd")
+    page.get_by_role("button", name="Enrol").click()
+    _wait(page, link, "measured")
+    page.goto(f"{portal.url}/operator?state=measured")
+    page.locator("tbody th a").first.click()
+    page.get_by_role("button", name="Approve").click()
+    page.goto(f"{portal.url}/operator")
+    page.get_by_label("Name").fill("second-release")
+    page.get_by_role("button", name="Publish").click()
+    assert "1 submission new" in page.get_by_role("status").inner_text()
+    page.goto(link)
+    shot(page, "closed-published")
+    page.get_by_role("link", name="How anyone verifies this result").click()
+    shot(page, "verify")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="bundle.json").click()
+    assert download.value.path().read_bytes() == (tmp_path / "bundle.json").read_bytes()
+
+
+def _wait(page, link, state):
+    while page.goto(link) and (found := page.locator("#state").get_attribute("data-state")) != state:
+        assert found in ("received", "checked", "queued"), f"it is {found}, and was not seen {state}"
+        page.wait_for_timeout(200)
 
 
 class TestScreens:

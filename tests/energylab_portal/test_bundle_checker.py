@@ -216,8 +216,8 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_are_rejected_within_their_bounds(name, send, portal, now):
-    """In a process that may use 1 GiB and ten seconds: none is accepted, nothing is kept of them but the reason."""
-    bounds = child.Bounds(memory_bytes=1 << 30, cpu_s=10, wall_s=60.0, file_bytes=1 << 20)
+    """In a process of 1 GiB and a minute of processor: none is accepted, nothing of them is kept but the reason."""
+    bounds = child.Bounds(memory_bytes=1 << 30, cpu_s=60, wall_s=600.0, file_bytes=1 << 20)
 
     signer = key_files.make(portal.settings.folder / "operator.key")
     portal.settings.official.write_bytes(official.sign(official.Official(), signer))
@@ -234,8 +234,8 @@ def test_hostile_files_are_rejected_within_their_bounds(name, send, portal, now)
 
 
 class TestApart:
-    #: The clock's bound is for hangs alone: a busy machine may take long to give a child its second.
-    BOUNDS = child.Bounds(memory_bytes=512 << 20, cpu_s=1, wall_s=120.0, file_bytes=1000)
+    #: The clock's bound is for hangs alone: a busy machine may take long to give a child its seconds.
+    BOUNDS = child.Bounds(memory_bytes=512 << 20, cpu_s=5, wall_s=1200.0, file_bytes=1000)
 
     def child(self, tmp_path, monkeypatch, body, bounds=BOUNDS):
         (tmp_path / "hostile_child.py").write_text(

@@ -29,7 +29,9 @@ from energylab_portal.database import Database
 from energylab_portal.settings import Settings, digest_of
 from energylab_portal.tables import Event, Submission
 
-FREE = ("--submissions-per-minute", "1e6", "--requests-per-second", "1e6")
+pytestmark = pytest.mark.timeout(1800)  # for hangs alone
+
+FREE = ("--submissions-per-minute", "1000000", "--requests-per-second", "1000000", "--waiting", "1000000")
 
 
 def send(url, key, model, stop):
@@ -39,8 +41,10 @@ def send(url, key, model, stop):
     while not stop.is_set():
         request = urllib.request.Request(f"{url}/api/v1/submissions/open", body, headers)
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=300) as answer:
                 return json.loads(answer.read())["link"]
+        except urllib.error.HTTPError:  # it was refused, which no second try changes
+            raise
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.05)
     return None
@@ -52,7 +56,7 @@ def test_a_portal_that_is_killed_again_and_again(tmp_path):
     def client(number):
         while not stop.is_set():
             key = secrets.token_urlsafe(20)
-            link = send(portal.url, key, f"org/m{number}", stop)
+            link = send(portal.url, key, f"org/m{number}-{secrets.token_hex(8)}", stop)
             if link:
                 accepted[key] = link
 
@@ -64,8 +68,8 @@ def test_a_portal_that_is_killed_again_and_again(tmp_path):
         time.sleep(chance.uniform(0.2, 1.0))
         portal.kill()
         portal.start()
-    until = time.monotonic() + 120
-    while len(accepted) <= 20 and time.monotonic() < until:  # however slow the machine is
+    while len(accepted) <= 20:  # however slow the machine is
+        assert all(one.is_alive() for one in clients), "a submission was refused"
         time.sleep(0.1)
     stop.set()
     for one in clients:
@@ -78,7 +82,6 @@ def test_a_portal_that_is_killed_again_and_again(tmp_path):
         assert session.connection().exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
     database.close()
     kept = {row.request_hash: row.link_hash for row in rows}
-    assert len(accepted) > 20
     assert {digest_of(key): digest_of(link) for key, link in accepted.items()}.items() <= kept.items()  # none lost
     assert len(rows) == len(kept)  # none doubled
     assert sorted(received) == sorted(row.id for row in rows)  # each with its first line of the log
@@ -91,66 +94,75 @@ from release_builders import record_of
 from energylab_portal.database import Database
 from energylab_portal.inspection import Finding
 from energylab_portal.leases import Leases
-from energylab_portal.protocol import Protocol
+from energylab_portal.settings import Measuring
 from energylab_portal.worker import Worker
 
 class Bench:
-    protocol, params, work = Protocol(title="test"), None, Path("/nowhere")
+    measuring, params, work = Measuring(title="test"), None, Path("/nowhere")
     def measure(self, submission):
-        time.sleep(0.3)
+        time.sleep(float(sys.argv[2]))
         return [record_of(submission.model, 10.0)]
 
 database = Database(sys.argv[1]).open()
 Worker(database, Bench(), "cpu", inspect=lambda *_: Finding("c" * 40, ("exists",)),
-       leases=Leases(database, lease_s=2.0)).run()
+       leases=Leases(database, lease_s=20.0)).run()
 """
 
 
-def start_fake_worker(url):
-    """Start a worker whose bench takes a third of a second."""
+def start_fake_worker(url, takes_s):
+    """Start a worker whose bench takes so many seconds."""
     told = environment()
     told["PYTHONPATH"] = f"{told['PYTHONPATH']}:{ROOT / 'tests'}"
-    return subprocess.Popen([sys.executable, "-c", WORKER, url], env=told, stderr=subprocess.DEVNULL)
+    return subprocess.Popen([sys.executable, "-c", WORKER, url, str(takes_s)], env=told, stderr=subprocess.DEVNULL)
 
 
 def test_workers_that_are_killed_again_and_again(make_portal, submit_to):
-    """Two workers, one of them killed every second: each submission is measured once, and its log says so."""
+    """One worker is killed while it measures, one of two others at work at any moment: each submission is measured
+    once, and its log says so.
+    """
     portal = make_portal(folder="shared")
     portal.database.close()
-    database = Database(portal.settings.database_url).open()  # with the real clock, as the workers have
+    url = portal.settings.database_url
+    database = Database(url).open()  # with the real clock, as the workers have
     names = [submit_to(database, portal, f"org/m{number}") for number in range(8)]
-    steady, doomed = (start_fake_worker(portal.settings.database_url) for _ in range(2))
-    deadline, kills = time.monotonic() + 300, 0
-    try:
-        while time.monotonic() < deadline:
-            time.sleep(1.0)
+
+    def wait_for(state, number, *workers):
+        while True:
             with database.reading() as session:
-                if len(log.in_states(session, ["measured"])) == len(names):
-                    break
-            if kills < 3:
-                kills += 1
-                end(doomed)
-                doomed = start_fake_worker(portal.settings.database_url)
+                if len(log.in_states(session, [state])) >= number:
+                    return
+            assert [worker.poll() for worker in workers] == [None] * len(workers), "a worker ended by itself"
+            time.sleep(0.05)
+
+    crew = [start_fake_worker(url, 3600)]
+    try:
+        wait_for("measuring", 1, *crew)
+        end(crew[0])
+        crew += [start_fake_worker(url, 0.3) for _ in range(2)]
+        wait_for("measured", 2, *crew[1:])
+        end(crew[1])
+        wait_for("measured", len(names), crew[2])
     finally:
-        end(steady)
-        end(doomed)
+        for worker in crew:
+            end(worker)
     with database.reading() as session:
-        for name in names:
-            lines = log.history(session, log.by_name(session, name).id)
-            ways = [line.after for line in lines if line.after]
-            assert ways.count("measured") == 1, [line.words for line in lines]
-            assert ways[-1] == "measured"
+        histories = [log.history(session, log.by_name(session, name).id) for name in names]
     database.close()
-    assert kills >= 1
+    for lines in histories:
+        ways = [line.after for line in lines if line.after]
+        assert ways.count("measured") == 1, [line.words for line in lines]
+        assert ways[-1] == "measured"
+    assert sum("stopped answering; taken over" in line.words for lines in histories for line in lines) in (1, 2)
 
 
 @pytest.fixture
 def submit_to():
-    from energylab_portal.submissions import Desk, OpenSubmission
+    from energylab_portal.submissions import OpenSubmission, SubmissionQueue
 
     def submit(database, portal, model):
         asked = OpenSubmission(model=model, tasks=("text_generation",), contact="someone@example.org")
-        return Desk(database, portal.vault, portal.settings).take_open(asked, secrets.token_urlsafe(20)).name
+        queue = SubmissionQueue(database, portal.vault, portal.settings)
+        return queue.take_open(asked, secrets.token_urlsafe(20)).name
 
     return submit
 
@@ -169,7 +181,7 @@ def test_no_secret_is_in_database_log_or_pages(tmp_path):
     ]:  # fmt: skip
         request = urllib.request.Request(portal.url + path, headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=300) as answer:
                 pages += answer.read()
         except urllib.error.HTTPError as error:
             pages += error.read()
@@ -202,7 +214,7 @@ def peak_mib(process):
 
 def upload(url, parts):
     """Send a body of unstated length in parts, as long as the portal takes it; return the status."""
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=300)
     kind = "multipart/form-data; boundary=edge"
     try:
         headers = {"Content-Type": kind, "Idempotency-Key": secrets.token_hex(16)}

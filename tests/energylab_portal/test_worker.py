@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from energylab.errors import MeasurementError, ModelError, StudyError
 from energylab_portal import child, log
 from energylab_portal.inspection import Finding, check_files, in_the_portal
+from energylab_portal.leases import Leases
 from energylab_portal.log import records_of
 from energylab_portal.measuring import Interrupted
 from energylab_portal.settings import Measuring, load_measuring
@@ -40,7 +41,7 @@ class Bench:
 
 @pytest.fixture
 def worker(database, leases):
-    def make(outcome=None, found=FOUND, asked=None):
+    def make(outcome=None, found=FOUND, asked=None, leases=leases):
         def inspect(question, environment):
             if asked is not None:
                 asked.append((question, environment))
@@ -110,10 +111,10 @@ def test_what_cannot_be_measured_hears_why_and_what_to_do(submit, worker, now):
     assert (one.state, one.reason, records) == ("rejected", "the model is gated on the hub: open it", [])
 
 
-def test_a_check_that_dies_is_a_fault_of_ours_and_is_made_again(submit, worker, now, clock):
-    name = submit().name
+def test_a_check_that_dies_is_a_fault_of_ours_and_is_made_again(submit, worker, now, database, clock):
+    name, patient = submit().name, Leases(database, lease_s=60, pause_s=30)
     for _ in range(4):
-        worker(found=child.ChildDied("no answer within 5 s")).run(once=True)
+        worker(found=child.ChildDied("no answer within 5 s"), leases=patient).run(once=True)
         clock.now += 4000
     assert now(name)[0].state == "received"
     worker().run(once=True)
@@ -139,24 +140,18 @@ def test_the_machines_trouble_is_tried_again_three_times(submit, worker, now, er
 
 def test_a_hub_that_is_away_is_waited_for(submit, worker, now, database, clock):
     """Neither a check nor a measurement is lost to a hub that does not answer for a while."""
-    from energylab_portal.leases import Leases
-
     away = "model 'org/model' could not be fetched from the hub (ConnectError); check the network and run again"
     name = submit().name
     patient = Leases(database, lease_s=60, pause_s=30)
-    checking = worker(found=Finding(None, (), in_the_portal(away), again=True))
-    checking.leases = patient
+    checking = worker(found=Finding(None, (), in_the_portal(away), again=True), leases=patient)
     checking.run(once=True)
     assert (now(name)[0].state, now(name)[0].tries) == ("received", 1)
     clock.now += 31
-    measuring = worker(ModelError(away))
-    measuring.leases = patient
+    measuring = worker(ModelError(away), leases=patient)
     measuring.run(once=True)
     assert (now(name)[0].state, now(name)[0].tries) == ("queued", 1)
     clock.now += 31
-    good = worker()
-    good.leases = patient
-    good.run(once=True)
+    worker(leases=patient).run(once=True)
     assert now(name)[0].state == "measured"
     assert any("when the hub answers" in line.words for line in now(name)[2])
 
@@ -249,6 +244,10 @@ class TestFiles:
         assert "no code of strangers" in in_the_portal("model 'a' brings code …pass trust_remote_code=True")
         assert "trust_remote_code" not in in_the_portal("model 'a' brings code …pass trust_remote_code=True")
         assert "hf auth" not in in_the_portal("model 'a' is gated: accept … run `hf auth login`")
+        private = in_the_portal(
+            "model 'a' is not on the hub, or is private: check it; for a private one run `hf auth …`"
+        )
+        assert private.endswith("check it; a private model is measured by its owner, as a closed model")
 
 
 class TestProtocol:

@@ -26,6 +26,7 @@ RUNNER, HOSTILE = "energylab-closed-test", "energylab-closed-hostile"
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(1800),  # for hangs alone
     pytest.mark.skipif(container.unavailable() is not None, reason=f"no sealed runs: {container.unavailable()}"),
 ]
 

@@ -60,10 +60,8 @@ def test_answer_that_breaks_a_rule_ends_the_run(name, pair) -> None:
 
 def test_silence_ends_the_run_in_time(pair) -> None:
     questions, _ = pair
-    began_s = time.monotonic()
     with pytest.raises(SealError, match="no answer within"):
         questions.ask("run")
-    assert time.monotonic() - began_s < 30  # the limit is half a second; a busy machine may be late
 
 
 def test_a_drip_of_bytes_does_not_stretch_the_limit(pair) -> None:
@@ -72,17 +70,15 @@ def test_a_drip_of_bytes_does_not_stretch_the_limit(pair) -> None:
     def drip() -> None:
         inside.recv(1 << 16)  # what comes before its question is another broken rule
         try:
-            for _ in range(2400):  # two minutes, were it not for the limit
+            while True:  # for ever, were it not for the limit
                 inside.sendall(b" ")
                 time.sleep(0.05)
         except OSError:
             return
 
     threading.Thread(target=drip, daemon=True).start()
-    began_s = time.monotonic()
     with pytest.raises(SealError, match="no answer within"):
         questions.ask("run")
-    assert time.monotonic() - began_s < 60
 
 
 def test_line_without_end_is_cut_off(pair) -> None:
@@ -96,7 +92,7 @@ def test_line_without_end_is_cut_off(pair) -> None:
         except OSError:
             return
 
-    questions._limit_s = 20
+    questions._limit_s = 600
     threading.Thread(target=flood, daemon=True).start()
     with pytest.raises(SealError, match="without an end of line"):
         questions.ask("run")
@@ -105,13 +101,13 @@ def test_line_without_end_is_cut_off(pair) -> None:
 def test_answer_before_its_question_is_a_broken_rule(pair) -> None:
     questions, inside = pair
     inside.sendall(b'{"number": 1, "done": 1}\n')
-    time.sleep(0.05)
     with pytest.raises(SealError, match="before it was asked"):
         questions.ask("run")
 
 
 def test_second_answer_is_a_broken_rule(pair) -> None:
     questions, inside = pair
+    questions._limit_s = 600
     _answer(inside, b'{"number": 1}\n{"number": 2}\n')
     assert questions.ask("first") == {}
     with pytest.raises(SealError, match="before it was asked"):

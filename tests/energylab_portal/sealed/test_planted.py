@@ -51,7 +51,7 @@ def test_planted_code_is_not_run_by_the_command(task, planted, honest) -> None:
         "official.json", "--key", builders.owner().public,
     ]  # fmt: skip
     told = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=told, timeout=300)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=told)
     assert not mark.exists()
     assert done.stdout.splitlines()[-1:] == ["accepted" if task == "text_generation" else "not accepted"], done.stderr
 

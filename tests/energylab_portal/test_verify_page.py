@@ -1,0 +1,105 @@
+"""The page of a closed result: what it offers is enough for a stranger, in another folder, to end in accepted."""
+
+from __future__ import annotations
+
+import html
+import io
+import os
+import re
+import secrets
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import closed_builders as builders
+import pytest
+
+from energylab_portal import log, publication, submissions
+from energylab_portal import operator as actions
+from energylab_portal.checker import BundleChecker
+from energylab_portal.sealed import keys as key_files
+from energylab_portal.sealed import official
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def closed(portal, all_attested):
+    """A sealed run of a simulated board, submitted under an operator's list and key, and measured."""
+    signer = key_files.make(portal.settings.folder / "operator.key")
+    portal.settings.official.write_bytes(official.sign(builders.OFFICIAL, signer))
+    portal.settings.operator_key.write_text(signer.public)
+    actions.enrol(portal.database, builders.owner().public, "Example Ltd")
+    asked = submissions.ClosedSubmission(contact="someone@example.org", attested=all_attested)
+    bundle = io.BytesIO(builders.signed(builders.honest_run()))
+    name = portal.queue.take_closed(asked, secrets.token_urlsafe(20), bundle).name
+    assert BundleChecker(portal.database, portal.settings).check_one()
+    with portal.database.reading() as session:
+        one = log.by_name(session, name)
+    assert one.state == "measured", one.reason
+    return name
+
+
+@pytest.fixture
+def published(portal, closed):
+    actions.review(portal.database, closed)
+    made = publication.publish(portal.database, portal.settings, "first", "2026-02-02")
+    assert made.published == (closed,), made.left_out
+    return closed
+
+
+def download(browser, name, folder):
+    """Fetch every file that the page links to; return the command it names, as words."""
+    page = browser.get(f"/verify/{name}")
+    assert page.status_code == 200
+    for path in re.findall(rf'href="(/verify/{name}/[^"]+)"', page.text):
+        answer = browser.get(path)
+        assert answer.status_code == 200, path
+        (folder / path.rpartition("/")[2]).write_bytes(answer.content)
+    return shlex.split(html.unescape(re.search(r"<pre>(.*?)</pre>", page.text, re.DOTALL)[1]))
+
+
+def follow(command, folder):
+    """Type the page's command in a folder; return the last line of what it prints."""
+    assert command[0] == "energylab-portal"
+    typed = [sys.executable, "-P", "-m", "energylab_portal.cli", *command[1:]]
+    told = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(typed, cwd=folder, env=told, capture_output=True, text=True, check=False)
+    return (done.returncode, done.stdout.splitlines()[-1:], done.stderr)
+
+
+def test_a_stranger_gets_to_accepted_from_the_page_alone(browser, published, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    command = download(browser, published, elsewhere)
+    assert {file.name for file in elsewhere.iterdir()} == {"bundle.json", "owner.pub", "official.json", "operator.pub"}
+    assert follow(command, elsewhere)[:2] == (0, ["accepted"])
+    # whoever is handed another key, or a list that somebody else signed, is told so
+    stranger = key_files.make(tmp_path / "stranger.key")
+    (elsewhere / "official.json").write_bytes(official.sign(builders.OFFICIAL, stranger))
+    code, said, complaint = follow(command, elsewhere)
+    assert (code != 0, said, "not the one that is trusted" in complaint) == (True, [], True)
+    download(browser, published, elsewhere)
+    (elsewhere / "owner.pub").write_text(stranger.public)
+    code, said, _ = follow(command, elsewhere)
+    assert (code != 0, said) == (True, ["not accepted"])
+
+
+def test_home_leads_to_it(browser, published):
+    assert f'href="/verify/{published}"' in browser.get("/").text
+
+
+@pytest.mark.parametrize("file", ["", "/bundle.json", "/owner.pub", "/official.json", "/operator.pub"])
+def test_before_publication_nothing_is_shown(browser, closed, file):
+    assert browser.get(f"/verify/{closed}{file}").status_code == 404
+
+
+@pytest.mark.parametrize("file", ["operator.key", "portal.db", "..%2fsecret", "secret"])
+def test_nothing_else_of_the_folder_is_sent(browser, published, file):
+    assert browser.get(f"/verify/{published}/{file}").status_code == 404
+
+
+def test_a_key_that_was_revoked_since_is_marked(browser, published, portal):
+    actions.revoke(portal.database, builders.owner().key_id)
+    assert "<b>revoked</b>" in browser.get(f"/verify/{published}").text
