@@ -87,7 +87,7 @@ NAN = float("nan")
 
 
 class EfficiencyParameters(NotebookParameters):
-    """What notebook 07 can be told. Lists are text, their values separated by commas; an empty one is not tried."""
+    """Parameters of notebook 07. Lists are text, their values separated by commas; an empty one is not tried."""
 
     model: str = Field("tiny-llama", description="architecture name, folder or hub id of a decoder")
     model_source: str = Field("random", description="random | path | hub; quantisation needs stored weights")
@@ -609,7 +609,7 @@ def _choice(base: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     named = [f"**{row['setting']}** and save {1 - row['energy_j'] / base['energy_j']:.0%}" for row in (best[0], quick)]
     text = f"**Do this:** where answers may take {best[0]['latency_s']:.2g} s, run with {named[0]}"
     if quick is best[0]:
-        return f"{text}; nobody waits longer for it."
+        return f"{text}; latency does not grow."
     now = f"run with {named[1]}" if differs(base, quick) else "nothing that was tried saves energy for certain"
     return f"{text}; where they must come no later than now, {now}."
 

@@ -365,7 +365,7 @@ def _check_options(noise: float | None, gain: float, level: float) -> None:
 def usable_rows(df: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that count towards an energy, checked, with every column that adding them up needs.
 
-    A row counts when ``scored`` is true; where that is not said, when its phase is a scored one or none is named. A row
+    A row counts when ``scored`` is true; if that is not stated, when its phase is a scored one or none is named. A row
     with neither run nor phase is a run of its own. Rows without ``session`` share one session a model.
 
     Parameters
@@ -442,8 +442,8 @@ def _flags(df: pd.DataFrame, name: str, otherwise: np.ndarray | bool) -> np.ndar
     values = df[name]
     if values.dtype == bool:
         return values.to_numpy()
-    said = values.map(lambda value: value if pd.isna(value) else truth(str(value), f"column {name!r}"))
-    return np.where(said.isna(), otherwise, said).astype(bool)
+    truths = values.map(lambda value: value if pd.isna(value) else truth(str(value), f"column {name!r}"))
+    return np.where(truths.isna(), otherwise, truths).astype(bool)
 
 
 def truth(text: str, where: str) -> bool:
@@ -732,9 +732,9 @@ def _notes(
     """Say of each model what its interval rests on, and which sessions it lacks."""
     group, sessions, boards, lost = (models[name].to_numpy() for name in ("group", "sessions", "boards", "lost"))
     repeated = np.bincount(group, weights=within_df > 0).astype(int)
-    said = np.select([spread == 1, spread == 2, spread == 3], [boards, sessions, repeated[group]], 0)
-    codes, keys = pd.factorize(spread * (int(said.max()) + 1) + said)
-    texts = [_note(*divmod(int(key), int(said.max()) + 1), noise) for key in keys]
+    counts = np.select([spread == 1, spread == 2, spread == 3], [boards, sessions, repeated[group]], 0)
+    codes, keys = pd.factorize(spread * (int(counts.max()) + 1) + counts)
+    texts = [_note(*divmod(int(key), int(counts.max()) + 1), noise) for key in keys]
     notes = pd.array(texts, dtype="string").take(codes)
     for row in np.flatnonzero(lost):
         gap = f"{lost[row]} of {lost[row] + sessions[row]} sessions unavailable"

@@ -1,4 +1,4 @@
-"""What one session can be told: names, types, defaults and allowed values, for the notebook and for studies."""
+"""Parameters of one session: names, types, defaults and allowed values, for the notebook and for studies."""
 
 from __future__ import annotations
 

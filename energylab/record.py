@@ -190,7 +190,7 @@ class DeviceState(_Frozen):
 
 
 class QueryFailure(_Frozen):
-    """A query that raised, with what it said."""
+    """A query that raised an error, with its message."""
 
     query: int  # its index in the data
     error: str  # name of the exception
@@ -223,7 +223,7 @@ class Window(_Frozen):
     failures: tuple[QueryFailure, ...] = ()  # queries that raised
     valid: bool  # whether it can be believed
     reasons: tuple[str, ...] = ()  # why not
-    marks: tuple[str, ...] = ()  # valid all the same, and said wherever the figure stands: busy_host, not_finite …
+    marks: tuple[str, ...] = ()  # valid, and shown wherever the figure is: busy_host, not_finite …
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -310,7 +310,7 @@ class Record(_Frozen):
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """What must be said beside a valid figure: a busy host, outputs that are not finite, truncated input."""
+        """What is shown beside a valid figure: a busy host, outputs that are not finite, truncated input."""
         marks = {mark for window in self.windows if window.valid for mark in window.marks}
         return tuple(sorted(marks | ({"truncated"} if self.data.truncated_queries else set())))
 

@@ -50,9 +50,9 @@ class Sheet:
         values = pd.to_numeric(plain, errors="coerce")
         bad = text[(text != "") & ~(values.abs() < float("inf"))]
         if len(bad):
-            said = bad.iloc[0]
-            comma = f": write {said.replace(',', '.')}" if said.count(",") == 1 and "." not in said else ""
-            raise self.refusal(bad.index[0], f"{column}={said!r} is not a number{comma}", "or leave the cell empty")
+            cell = bad.iloc[0]
+            comma = f": write {cell.replace(',', '.')}" if cell.count(",") == 1 and "." not in cell else ""
+            raise self.refusal(bad.index[0], f"{column}={cell!r} is not a number{comma}", "or leave the cell empty")
         return values.astype(float)
 
     def truths(self, column: str) -> pd.Series:

@@ -359,8 +359,8 @@ def _of_stop(record: Record) -> str:
 
 
 def _marked(record: Record) -> list[str]:
-    said = [f"**{mark}**: {MARKS[mark]}." for mark in record.marks if mark in MARKS and mark != "truncated"]
-    return [*said, f"**Truncated**: {_truncated(record)}."] if "truncated" in record.marks else said
+    shown = [f"**{mark}**: {MARKS[mark]}." for mark in record.marks if mark in MARKS and mark != "truncated"]
+    return [*shown, f"**Truncated**: {_truncated(record)}."] if "truncated" in record.marks else shown
 
 
 def _windows(record: Record) -> str:

@@ -410,8 +410,8 @@ def _load(root: Path) -> tuple[Listing, pd.DataFrame] | tuple[None, None]:
         table = pq.read_table(folder / "table.parquet", page_checksum_verification=True)
     except (OSError, pa.ArrowException):  # none yet, cut short or damaged: it is made anew
         return None, None
-    said = [t.schema.metadata or {} for t in (index, table)]
-    stamps = {(one.get(b"stamp"), one.get(b"version")) for one in said}
+    schemas = [t.schema.metadata or {} for t in (index, table)]
+    stamps = {(one.get(b"stamp"), one.get(b"version")) for one in schemas}
     if len(stamps) > 1 or stamps.pop()[1] != _version().encode():
         return None, None
     names, times, sizes = (index.column(name).to_pylist() for name in ("name", "mtime_ns", "size"))

@@ -85,7 +85,7 @@ TIDY = (
     Column("quality", "float64", "", "Its value; empty where it would be meaningless, as with random weights."),
     Column("valid", "bool", "", "Whether every query of the phase was measured and the record is valid."),
     Column("reasons", "str", "", "Why windows or the record are invalid, separated by commas."),
-    Column("marks", "str", "", "What must be said beside a valid figure, separated by commas: busy_host, not_finite, "
+    Column("marks", "str", "", "Shown beside a valid figure, separated by commas: busy_host, not_finite, "
            "truncated."),
     Column("cohort", "str", "", "The facts that records must share to be compared, as field=value; equal text may be "
            "compared."),
@@ -116,7 +116,7 @@ WINDOWS = (
     Column("output_tokens", "float64", "tokens", "Tokens written in one replication."),
     Column("valid", "bool", "", "Whether the window can be believed."),
     Column("reasons", "str", "", "Why not, separated by commas; see `energylab.protocol.validity.REASONS`."),
-    Column("marks", "str", "", "What must be said beside a valid window, separated by commas."),
+    Column("marks", "str", "", "Shown beside a valid window, separated by commas."),
     _SHARED["energy_kind"],
 )  # fmt: skip
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 
+import numpy as np
+
 from energylab.parameters import Parameters
 from energylab.record import (
     DataFacts,
@@ -108,3 +110,22 @@ def _window(index, run, phase, block, attempt, start_s, energy_j, valid):
         input_tokens=3690, output_tokens=100 if phase == "generate" else None,
         valid=valid, reasons=() if valid else ("thermal_slowdown",),
     )  # fmt: skip
+
+
+def scored_record(joules, scores, session=0, per_block=4, metric="accuracy"):
+    """A session of one run whose queries need `joules` each and score `scores`; blocks of `per_block` queries."""
+    joules, scores = np.asarray(joules, float), tuple(map(float, scores))
+    blocks = [range(first, min(first + per_block, len(joules))) for first in range(0, len(joules), per_block)]
+    windows = tuple(
+        Window(
+            index=n, run=0, phase="forward", block=n, attempt=0, queries=tuple(block), replications=1, start_s=float(n),
+            duration_s=1.0, energy_j=float(joules[block].sum()), bound_j=0.0, valid=True,
+            meters=(MeterReadings(meter="nvml", device="GPU-0", energy_j=float(joules[block].sum())),),
+        )
+        for n, block in enumerate(blocks)
+    )  # fmt: skip
+    record = record_of("org/a", 1.0, session)
+    quality = Quality(metric=metric, value=float(np.mean(scores)), queries=len(scores), scores=scores)
+    data = record.data.model_copy(update={"queries": len(joules)})
+    changes = {"windows": windows, "quality": (quality,), "data": data, "phases": ("forward",)}
+    return record.model_copy(update=changes)

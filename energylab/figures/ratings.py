@@ -318,7 +318,7 @@ def _finish(axes: Axes, rows: int, stars: pd.DataFrame, theme: Theme) -> None:
     axes.set(ylim=(rows - 0.35, -1.25), xlim=(-0.015, 1.015), yticks=[])
     axes.set_xticks([0, 1], ["lowest energy\nof the task", "highest energy\nof the task"])
     axes.tick_params(length=0, labelsize=8.5, labelcolor=theme.quiet)
-    axes.text(1.03, -0.85, "who holds up the scale", va="center", fontsize=8.5, color=theme.quiet)
+    axes.text(1.03, -0.85, "highest energy", va="center", fontsize=8.5, color=theme.quiet)
     sure = f"{100 * SURE:.0f} % or more"
     at = {"xycoords": ("axes fraction", "axes fraction"), "textcoords": "offset points", "va": "center"}
     axes.annotate(

@@ -83,7 +83,7 @@ def _heatmap(axes: Axes, values: pd.DataFrame, texts: pd.DataFrame, top: float |
 
 
 def left_out(table: pd.DataFrame, most: int = 20) -> Figure:
-    """Show who holds up the scale: stars that others gain or lose without a model of `stability.leave_one_out`."""
+    """Show how many other models' stars change without each model of `stability.leave_one_out`."""
     part = table[table["changed"].fillna(0) > 0]
     total = (part["gained"] + part["lost"]).sort_values(ascending=False, kind="stable")
     part = part.loc[total.index].head(most)

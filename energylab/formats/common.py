@@ -205,8 +205,8 @@ def parse(kind: type[P], content: Any, where: str) -> P:
         return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        name, said = ".".join(map(str, first["loc"])) or "it", first["msg"].removeprefix("Value error, ")
-        raise FormatError(f"{where}: {name}={first['input']!r} {said[0].lower()}{said[1:]}; correct the file") from None
+        name, text = ".".join(map(str, first["loc"])) or "it", first["msg"].removeprefix("Value error, ")
+        raise FormatError(f"{where}: {name}={first['input']!r} {text[0].lower()}{text[1:]}; correct the file") from None
 
 
 # --- facts that must be had ------------------------------------------------------------------------------------------

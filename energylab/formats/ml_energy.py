@@ -83,7 +83,7 @@ class Iteration(Part):
         return Measure(sum(values) if known else None, self.time or None, reasons=tuple(dict.fromkeys(lost)))
 
 
-class Drawn(Part):
+class DiffusionResult(Part):
     """A diffusion model's raw result."""
 
     model_id: common.Text
@@ -185,7 +185,7 @@ def _served(source: Source, asked: Asked) -> Session:
 
 def _drawn(source: Source, asked: Asked) -> Session:
     """Return a diffusion model's session: every iteration is one batch, a run of as many queries."""
-    found, where = common.parse(Drawn, source.json, source.name), source.name
+    found, where = common.parse(DiffusionResult, source.json, source.name), source.name
     iterations = found.iteration_energy_measurements or []
     parts = [each.measure() for each in iterations] or [Measure(found.total_energy, found.total_time or None)]
     gpus = len(iterations[0].gpu_energy) if iterations else None

@@ -35,15 +35,15 @@ def submission(record: Record, unofficial: bool = False) -> bytes:
     """Return a record as the archive of a submission."""
     if not record.valid:
         raise FormatError(f"record {record.record_id} is invalid and has no total: {'; '.join(record.reasons)}")
-    why = _why_not(record)
-    if why and not unofficial:
+    reasons = _reasons(record)
+    if reasons and not unofficial:
         raise FormatError(
-            f"record {record.record_id} is not for submission: {'; '.join(why)}; "
+            f"record {record.record_id} is not for submission: {'; '.join(reasons)}; "
             "to write the archive all the same, for your own use, say --unofficial"
         )
     targets = _targets(record)
     files = {
-        REPORT: _json({**targets, OWN: _itself(record, why)}, 4),
+        REPORT: _json({**targets, OWN: _itself(record, reasons)}, 4),
         SUMMARY: _json(_summary(record, targets), 2),
         TEXT: f"{_total_wh(record):.2f}\n".encode(),
     }
@@ -61,7 +61,7 @@ def write(record: Record, path: str | os.PathLike, unofficial: bool = False) -> 
     return path
 
 
-def _why_not(record: Record) -> list[str]:
+def _reasons(record: Record) -> list[str]:
     """Return why a record is not what the portal takes: official, and of a GPU."""
     boards = {device.type for device in record.devices}
     return [*record.not_official(), *([] if boards == {"cuda"} else ["the device is not a GPU"])]

@@ -1,4 +1,4 @@
-"""From a session of somebody else's file to a record: energy kind `imported`, missing facts listed, none made up."""
+"""From a session of another program's file to a record: energy kind `imported`, missing facts listed, none made up."""
 
 from __future__ import annotations
 

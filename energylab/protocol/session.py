@@ -82,7 +82,7 @@ def run_session(
     Returns
     -------
     Session
-        What was measured, also where a block failed for good: `valid` is False then, with the reasons.
+        What was measured, also where a block failed at every attempt: then `valid` is False, with the reasons.
 
     Raises
     ------
@@ -257,7 +257,7 @@ def _measure_block(bench: Bench, block: Block, measured: _Measured) -> Window:
 
 
 def _read_answers(bench: Bench, answered: Sequence[tuple[Batch, Any]], measured: _Measured) -> None:
-    """Read what the model said. An error here is no fault of the window: its energy stands, its quality is unknown."""
+    """Read the model's answers. An error here does not concern the window: its energy is valid, its quality unknown."""
     try:
         for batch, outputs in answered:
             if not bench.workload.finite(batch, outputs):

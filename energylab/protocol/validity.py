@@ -39,7 +39,7 @@ REASONS = {
     "server_running": "a server had its model on the device before the session began",
 }
 
-#: What is said of a valid window wherever its figure stands.
+#: What is shown of a valid window wherever its figure is.
 MARKS = {
     "busy_host": "other work was on the processor: an estimate from processor time is then off",
     "children_missed": "a child process began in the window and outlived it: its processor time is not counted",

@@ -12,7 +12,7 @@ from energylab.release import RatedCohort, RatedModel
 
 DAYS_A_YEAR = 365.25
 
-#: What the sum leaves out, said once wherever it stands.
+#: What the sum leaves out; shown wherever the sum is.
 LEFT_OUT = (
     "Left out: what the rating does not include (named on the model's page), standby of idle boards, network and "
     "clients, making and disposing of hardware, training. A rating is of the stated hardware and batch size; a service "

@@ -77,7 +77,7 @@ def grid_of(country: str | None = None, g_per_kwh: float | None = None) -> Grid:
     if g_per_kwh is not None:
         if not (math.isfinite(g_per_kwh) and g_per_kwh >= 0):
             raise ParameterError(f"grid intensity {g_per_kwh!r}: must be grams of CO2e a kWh, at least 0")
-        return Grid("", country or "place not stated", float(g_per_kwh), "stated by whoever made this page")
+        return Grid("", country or "place not stated", float(g_per_kwh), "stated by the publisher of this page")
     asked = (country or "WORLD").casefold()
     found = next((grid for grid in grids() if asked in (grid.code.casefold(), grid.name.casefold())), None)
     if found is None:

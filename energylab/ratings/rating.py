@@ -109,11 +109,11 @@ def rate(df: pd.DataFrame, scheme: str | Scheme = "equal_width", **options) -> p
     one model in a group                energy, no star (a fixed scheme rates it)
     all energies of a group equal       energies, no stars (a fixed scheme rates them)
     NaN, or a row that is not valid     its session is unavailable; the model keeps its complete sessions
-    no complete session                 the model has no energy and no star, and moves nobody's band
-    interval reaches zero               energy, no star, and moves nobody's band
+    no complete session                 the model has no energy and no star, and is left out of the bands
+    interval reaches zero               energy, no star, and is left out of the bands
     infinite, zero or negative energy   refused: `DataError`
     unknown model class                 refused: `UnknownNameError`
-    no class among classed models       energy, no star, and moves nobody's band
+    no class among classed models       energy, no star, and is left out of the bands
     two records of one model            two sessions: their mean is rated
     the same run and phase twice        refused: `DataError`
     what may not be compared            refused: `CohortError`
@@ -234,7 +234,7 @@ def _reaches_zero(models: pd.DataFrame) -> np.ndarray:
 
 
 def _uncertainty(found: ModelEnergies, rows: np.ndarray, gain: float) -> Uncertainty | None:
-    """Return what is known of how models of a group scatter; None where one of them has nothing to go by."""
+    """Return the spread of the models of a group; None where it is unknown for one of them."""
     se, df = (found.models[name].to_numpy()[rows] for name in ("session_se", "session_df"))
     if not rows.size or np.isnan(se).any():
         return None
@@ -258,7 +258,7 @@ def _frame(found: ModelEnergies) -> pd.DataFrame:
 
 
 def _ranks(peers: Peers, level: float) -> np.ndarray:
-    """Return rank and its range of each model; a range of 0 where nobody knows the uncertainty."""
+    """Return rank and its range of each model; a range of 0 where the uncertainty is unknown."""
     models = peers.rows.size
     ranks = np.zeros((models, len(RANKS)), dtype=np.int64)
     ranks[:, 0] = np.arange(1, models + 1)

@@ -148,7 +148,7 @@ class ReferenceFile(_Part):
 
 @dataclass(frozen=True)
 class Reference:
-    """Fixed reference bands: models that join or leave move nobody's star.
+    """Fixed reference bands: models that join or leave change no other star.
 
     Parameters
     ----------

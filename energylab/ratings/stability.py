@@ -139,7 +139,7 @@ def doubtful_by_noise(one_board: pd.DataFrame, own_boards: pd.DataFrame) -> pd.D
 
 
 def leave_one_out(df: pd.DataFrame, scheme: str | Scheme = "equal_width") -> pd.DataFrame:
-    """Leave out each model in turn, and count whose stars change: who holds up the scale?
+    """Leave out each model in turn, and count whose stars change.
 
     Returns
     -------
@@ -408,7 +408,7 @@ def _column(df: pd.DataFrame, name: str, instead: str) -> pd.Series:
 
 
 def treatments(df: pd.DataFrame, scheme: str | Scheme = "equal_width") -> pd.DataFrame:
-    """Count the stars that hang on how energy is counted: per token, without idle, in batches.
+    """Count the stars that depend on how energy is counted: per token, without idle, in batches.
 
     Returns
     -------

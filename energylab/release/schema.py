@@ -20,7 +20,7 @@ _SINCE_2 = {"df", "rank", "rank_low", "rank_high", "p_next", "marks", "per_right
 #: Version of how records become a rating and a page; the text is in the report's method section.
 METHODOLOGY_VERSION = "2"
 
-#: What no figure contains, said once on every page.
+#: What no figure contains; shown once on every page.
 NEVER_INCLUDED = "CPU and host (unless shown apart), cooling, fans and the building’s overhead (PUE)"
 
 Positive = Annotated[float, Field(gt=0)]
@@ -155,7 +155,7 @@ class RatedModel(_Frozen):
     rank_high: Annotated[int, Field(ge=1)] | None = None
     p_next: Probability | None = None  # probability that it truly uses less than the next model of the cohort
     df: Positive | None = None  # degrees of freedom of the repeatability interval; None: nothing was repeated
-    marks: tuple[str, ...] | None = None  # what must be said beside the figure: busy host, truncated input …
+    marks: tuple[str, ...] | None = None  # what is shown beside the figure: busy host, truncated input …
     per_right: PerRightFigure | None = None  # None: no reference, or no record
     standby: StandbyFigure | None = None  # None: no record knows its resting power
     spent: SpentFigure | None = None  # None: no record

@@ -378,7 +378,7 @@ class StopRule:
             rule="star" if self._make_scale else "precision",
             target=self.target,
             reached=session.stopped is not None,
-            reason=session.stopped or self._why_not(ends),
+            reason=session.stopped or self._unreached(ends),
             energy_j_per_query=energy_j_per_query(
                 total for total in phase_totals(session.windows) if total.phase in SCORED_PHASES
             ),
@@ -390,7 +390,7 @@ class StopRule:
             details=details | self._details(ends) | {"unmetered_parts": sum(part.energy_j is None for part in parts)},
         )
 
-    def _why_not(self, ends: tuple[float, float] | None) -> str:
+    def _unreached(self, ends: tuple[float, float] | None) -> str:
         if ends is None:
             return f"fewer than {LEAST_BLOCKS} blocks were measured"
         if self._scale:

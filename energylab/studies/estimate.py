@@ -15,7 +15,7 @@ from energylab.record import Record
 from energylab.studies.plan import Job
 from energylab.studies.state import JobState
 
-#: Mean power of a board at batch size 1, to turn a published energy into a time: an assumption, said where it is used.
+#: Mean power of a board at batch size 1, to turn a published energy into a time: an assumption, shown where used.
 ASSUMED_POWER_W = 250.0
 
 #: Model sources whose shape is the published model's; random weights of one shape cost about the same.

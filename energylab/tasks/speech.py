@@ -183,7 +183,7 @@ class SpeechRecognition(Task):
         return [self.ask(group.tensors, self.generation(phase)) for group in inputs.groups]
 
     def ask(self, tensors: Any, generation: dict[str, Any] | None) -> Any:
-        """Ask the model once; Whisper remarks on its own settings at every call, which nobody needs to read."""
+        """Ask the model once, without Whisper's repeated remarks about its settings."""
         with models.quiet():
             return super().ask(tensors, generation)
 

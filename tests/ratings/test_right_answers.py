@@ -6,35 +6,15 @@ import math
 
 import numpy as np
 import pytest
-from release_builders import record_of
+from release_builders import record_of, scored_record
 from scipy import stats
 
 from energylab.energy import session_energy_j
 from energylab.ratings.right_answers import per_right_answer
-from energylab.record import MeterReadings, Quality, Window
-
-
-def measured(joules, scores, session=0, per_block=4, metric="accuracy"):
-    """A session of one run whose queries need `joules` each and score `scores`; blocks of `per_block` queries."""
-    joules, scores = np.asarray(joules, float), tuple(map(float, scores))
-    blocks = [range(first, min(first + per_block, len(joules))) for first in range(0, len(joules), per_block)]
-    windows = tuple(
-        Window(
-            index=n, run=0, phase="forward", block=n, attempt=0, queries=tuple(block), replications=1, start_s=float(n),
-            duration_s=1.0, energy_j=float(joules[block].sum()), bound_j=0.0, valid=True,
-            meters=(MeterReadings(meter="nvml", device="GPU-0", energy_j=float(joules[block].sum())),),
-        )
-        for n, block in enumerate(blocks)
-    )  # fmt: skip
-    record = record_of("org/a", 1.0, session)
-    quality = Quality(metric=metric, value=float(np.mean(scores)), queries=len(scores), scores=scores)
-    data = record.data.model_copy(update={"queries": len(joules)})
-    changes = {"windows": windows, "quality": (quality,), "data": data, "phases": ("forward",)}
-    return record.model_copy(update=changes)
 
 
 def test_energy_over_the_share_of_right_answers():
-    record = measured([3.6] * 40, [1, 0, 1, 1] * 10)
+    record = scored_record([3.6] * 40, [1, 0, 1, 1] * 10)
     found = per_right_answer([record])
     assert found.wh == pytest.approx(session_energy_j(record) / 3.6 / 0.75)
     assert (found.share, found.unit, found.energy_kind) == (0.75, "right answers", "measured")
@@ -42,7 +22,7 @@ def test_energy_over_the_share_of_right_answers():
 
 
 def test_points_of_another_metric_are_named():
-    assert per_right_answer([measured([1.0] * 20, [0.4, 0.6] * 10, metric="rouge_l")]).unit == "points of rouge_l"
+    assert per_right_answer([scored_record([1.0] * 20, [0.4, 0.6] * 10, metric="rouge_l")]).unit == "points of rouge_l"
 
 
 def test_covariance_over_queries_narrows_what_grows_together():
@@ -51,7 +31,9 @@ def test_covariance_over_queries_narrows_what_grows_together():
     together, apart = 1.0 + 2.0 * scores, 1.0 + 2.0 * ~scores
     widths = []
     for joules in (together, apart):
-        found = per_right_answer([measured(joules, scores, session, per_block=1) for session in range(2)], gain=0.0)
+        found = per_right_answer(
+            [scored_record(joules, scores, session, per_block=1) for session in range(2)], gain=0.0
+        )
         widths.append((found.high - found.low) / found.wh)
     assert widths[0] < 0.5 * widths[1]
 
@@ -59,7 +41,7 @@ def test_covariance_over_queries_narrows_what_grows_together():
 def test_against_the_delta_method_by_hand():
     rng = np.random.default_rng(2)
     scores, joules = (rng.random(200) < 0.7).astype(float), 1.0 + rng.random(200)
-    found = per_right_answer([measured(joules, scores, per_block=1)], gain=0.05)
+    found = per_right_answer([scored_record(joules, scores, per_block=1)], gain=0.05)
     e, s = joules.mean(), scores.mean()
     covariance = np.cov(joules, scores)
     relative = covariance[0, 0] / e**2 + covariance[1, 1] / s**2 - 2 * covariance[0, 1] / (e * s)
@@ -68,12 +50,12 @@ def test_against_the_delta_method_by_hand():
 
 
 def test_few_blocks_take_queries_to_be_alike_and_say_so():
-    found = per_right_answer([measured([1.0] * 40, [1, 0] * 20, per_block=20)])
+    found = per_right_answer([scored_record([1.0] * 40, [1, 0] * 20, per_block=20)])
     assert "same energy" in found.note
 
 
 def test_nothing_right_or_nothing_scored_gives_nothing():
-    assert per_right_answer([measured([1.0] * 20, [0] * 20)]) is None
+    assert per_right_answer([scored_record([1.0] * 20, [0] * 20)]) is None
     assert per_right_answer([record_of("org/a", 10.0)]) is None
 
 
@@ -84,7 +66,7 @@ def test_covers_as_often_as_it_says():
         scores = rng.random(120) < 0.6
         joules = (1.0 + scores) * (1 + 0.2 * rng.random(120))
         gain = 1 + rng.uniform(-0.05, 0.05)
-        sessions = [measured(joules * gain * (1 + 0.01 * rng.standard_normal()), scores, n, 2) for n in range(3)]
+        sessions = [scored_record(joules * gain * (1 + 0.01 * rng.standard_normal()), scores, n, 2) for n in range(3)]
         found = per_right_answer(sessions)
         truth = (1.1 + 1.1 * 0.6) / 0.6 / 3.6
         hits += found.low <= truth <= found.high
