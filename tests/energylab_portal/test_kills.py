@@ -45,7 +45,7 @@ def send(url, key, model, stop):
                 return json.loads(answer.read())["link"]
         except urllib.error.HTTPError:  # it was refused, which no second try changes
             raise
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError):
             time.sleep(0.05)
     return None
 
