@@ -181,13 +181,12 @@ def fits(question: Mapping[str, Any], task: str, commit: str) -> str:
 def _count(task: Any) -> int | None:
     """Count a model's parameters for a device that is not here: only a machine without limits cannot refuse it."""
     from energylab.tasks.machine import WEIGHT_BYTES, Machine
-    from energylab.tasks.models import ModelRequest
 
-    if not hasattr(task, "refuse"):
+    if not hasattr(task, "find"):  # a task that loads in its own way has no model to look at
         return None
     everything = frozenset(WEIGHT_BYTES) | {"torchao", "bitsandbytes", "flash_attn", "flash_attn_interface"}
     machine = Machine("cuda:0", (2**62,) * max(1, task.parameters.gpus), (99, 0), everything, compiler=True)
-    return task.refuse(ModelRequest.of(task.parameters, task.settings, "cuda:0"), machine)
+    return task.find(task.request("cuda:0"), machine).count
 
 
 def in_the_portal(text: str) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ LEAST_KEY = 16
 WAITING = ("received", "checked", "queued", "measuring")
 #: Bundles that nobody needs any more are kept this long, in seconds: of a rejected submission, or of none.
 KEEP_REJECTED_S, KEEP_ORPHAN_S = 30 * 86_400.0, 3600.0
+#: Bytes of a bundle that are in memory at once: many are sent at the same time.
+_PIECE = 1 << 20
 
 
 def _model(value: str) -> str:
@@ -186,19 +189,18 @@ class SubmissionQueue:
         """
         version = check_attested(asked.attested)
         most = self.settings.limits.bundle_bytes
-        data = bundle.read(most + 1)
-        if not 0 < len(data) <= most:
+        size, digest = _survey(bundle, most)
+        if not 0 < size <= most:
             raise PortalError(
                 f"the bundle is empty or larger than {most:,} bytes; send the file that `energylab-portal sealed run` "
                 "wrote"
             )
-        digest = hashlib.sha256(data).hexdigest()
-        facts = {"bundle": digest, "bundle_bytes": len(data), "attestation": version, "contact": asked.contact}
-        words = f"bundle of {len(data):,} bytes submitted, statements {version} made"
-        return self._take("closed", key, client, facts, words, data)
+        facts = {"bundle": digest, "bundle_bytes": size, "attestation": version, "contact": asked.contact}
+        words = f"bundle of {size:,} bytes submitted, statements {version} made"
+        return self._take("closed", key, client, facts, words, bundle)
 
     def _take(
-        self, kind: str, key: str, client: str, facts: dict[str, Any], words: str, bundle: bytes | None = None
+        self, kind: str, key: str, client: str, facts: dict[str, Any], words: str, bundle: BinaryIO | None = None
     ) -> Accepted:
         if not LEAST_KEY <= len(key) <= 200:
             raise PortalError(f"the idempotency key needs {LEAST_KEY} to 200 characters, random: {len(key)} given")
@@ -251,12 +253,13 @@ class SubmissionQueue:
         log.note(session, submission.id, now, "submitter", words, None, "received")
         return submission.name
 
-    def _store(self, digest: str, data: bytes) -> None:
-        """Write a bundle under its digest, so that it is whole or not there."""
+    def _store(self, digest: str, bundle: BinaryIO) -> None:
+        """Copy a bundle under its digest, so that it is whole or not there."""
+        bundle.seek(0)
         folder = self.settings.bundles
         temporary = folder / f".upload-{secrets.token_hex(8)}"
         with temporary.open("xb") as kept:
-            kept.write(data)
+            shutil.copyfileobj(bundle, kept, _PIECE)
             kept.flush()
             os.fsync(kept.fileno())
         temporary.replace(self.settings.bundle_path(digest))
@@ -305,3 +308,12 @@ def ahead_of(session: Session, submission: Submission) -> int:
     waits = (Submission.kind == "open", Submission.state.in_(WAITING[:3]))
     earlier = select(func.count()).where(*waits, Submission.id < submission.id, Submission.client == submission.client)
     return int(session.scalar(earlier) or 0)
+
+
+def _survey(bundle: BinaryIO, most: int) -> tuple[int, str]:
+    """Return size and sha256 of a file, read piece by piece; what is larger than `most` is not read to its end."""
+    size, digest = 0, hashlib.sha256()
+    while size <= most and (piece := bundle.read(_PIECE)):
+        size += len(piece)
+        digest.update(piece)
+    return size, digest.hexdigest()

@@ -97,7 +97,7 @@ class Submission(Base):
     @property
     def title(self) -> str:
         """What people call it."""
-        return self.model or "closed model"
+        return self.model or "Closed model"
 
 
 class Event(Base):

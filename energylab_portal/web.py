@@ -298,5 +298,6 @@ def link_facts(portal: Portal, link: str) -> dict[str, Any]:
         events, records = log.history(session, submission.id), log.records_of(session, submission.id)
         session.expunge_all()  # what is changed below is what is shown, not what is kept
         for event in events:
-            event.actor, event.words = event.actor.partition(" ")[0], _MACHINE.sub(r"\1", event.words)
+            event.actor = "worker" if event.actor.startswith("worker ") else event.actor
+            event.words = _MACHINE.sub(r"\1", event.words)
     return portal.facts(submission, events, records)

@@ -169,7 +169,7 @@ def submit_to():
 
 def test_no_secret_is_in_database_log_or_pages(tmp_path):
     """Tokens, links and keys of a portal that was used, also wrongly, are nowhere but where they belong."""
-    portal = RunningPortal(tmp_path / "portal", *FREE, "--verbose")
+    portal = RunningPortal(tmp_path / "portal", *FREE)
     token, key = portal.token, secrets.token_urlsafe(20)
     link = send(portal.url, key, "org/model", threading.Event())
     pages = b""
@@ -189,7 +189,6 @@ def test_no_secret_is_in_database_log_or_pages(tmp_path):
     printed = portal.log.read_text()
     kept = b"".join(path.read_bytes() for path in portal.folder.rglob("*") if path.is_file())
     assert printed.count(token) == 1  # the one line that is for the operator
-    assert "GET /s/{link} 200" in printed
     secret = (portal.folder / "secret").read_text()
     for one in (link, key, secret):
         assert one not in printed
