@@ -51,7 +51,7 @@ def environment() -> Environment:
     engine.globals.update(
         MODEL_ERROR=MODEL_ERROR, not_in_figures=not_in_figures, not_included=not_included, band=band,
         class_sizes=text.CLASS_SIZES, kind_words=text.KIND_WORDS, cohort_title=text.cohort_title, interval=interval,
-        estimated=any_estimated, ranks=ranks, repeated=repeated,
+        estimated=any_estimated, ranks=ranks, marks=marks, repeated=repeated,
     )  # fmt: skip
     return engine
 
@@ -76,8 +76,16 @@ def band(cohort: RatedCohort) -> str | None:
 
 
 def bands(cohorts: Iterable[RatedCohort]) -> list[str]:
-    """Return the bands of several cohorts, each text once."""
-    return sorted({found for found in map(band, cohorts) if found})
+    """Return the bands of several cohorts: one for imported figures, one for what keeps the others from publication."""
+    cohorts = list(cohorts)
+    imported = {text_ for cohort in cohorts if cohort.energy_kind == "imported" and (text_ := band(cohort))}
+    reasons: dict[str, list[str]] = {}
+    for reason in (reason for cohort in cohorts if cohort.energy_kind != "imported" for reason in cohort.not_official):
+        what, _, listed = reason.partition(": ")
+        known = reasons.setdefault(what, [])
+        known += [each for each in listed.split(", ") if each and each not in known]
+    joined = "; ".join(f"{what}: {', '.join(sorted(listed))}" if listed else what for what, listed in reasons.items())
+    return [*imported, *([f"Not for publication: {joined}."] if joined else [])]
 
 
 def not_included(release: Release, cohort: RatedCohort) -> str:
@@ -118,7 +126,7 @@ def ranks(cohort: RatedCohort, model: RatedModel) -> str | None:
     if model.rank_low is None:
         return None
     range_ = f"{model.rank_low}" if model.rank_low == model.rank_high else f"{model.rank_low}–{model.rank_high}"
-    return f"{range_} of {len(cohort.models)}"
+    return f"{range_} of {sum(other.rank_low is not None for other in cohort.models)}"
 
 
 def tied(cohort: RatedCohort, model: RatedModel) -> list[str]:
@@ -127,6 +135,11 @@ def tied(cohort: RatedCohort, model: RatedModel) -> list[str]:
         return []
     peers = (other for other in cohort.models if other is not model and other.rank_low is not None)
     return [other.model for other in peers if other.rank_low <= model.rank_high and model.rank_low <= other.rank_high]
+
+
+def marks(model: RatedModel) -> str:
+    """Return what must be said beside a figure, in words; empty where nothing must."""
+    return "; ".join(mark.replace("_", " ") for mark in model.marks or ())
 
 
 def repeated(model: RatedModel) -> bool:

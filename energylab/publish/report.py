@@ -257,7 +257,7 @@ def _row(cohort: RatedCohort, number: int, model: RatedModel) -> dict[str, Any]:
         "Precision": page.precision(model),
         "Quality": f"{quality.metric} {quality.value:.3g}" if quality and quality.value is not None else "",
         "Wh per 1,000 right": _right(model),
-        "Notes": "; ".join(filter(None, [*(model.marks or ()), model.note, *model.validity_notes])),
+        "Notes": "; ".join(filter(None, [page.marks(model), model.note, *model.validity_notes])),
     }
 
 

@@ -138,7 +138,7 @@ def _energy(release: Release, cohort: RatedCohort, model: RatedModel) -> Iterato
     if model.standby:
         yield "At rest", f"{text.figure(model.standby.power_w)} W with the weights resident"
     if model.marks:
-        yield "Marked", "; ".join(model.marks)
+        yield "Marked", page.marks(model)
     if cohort.assumption:
         yield "Assumed", cohort.assumption
     phases = [f"{p.phase} {text.figure(p.energy_wh)} Wh" for p in model.phases if p.scored and p.energy_wh is not None]

@@ -209,7 +209,7 @@ def lines(found: Comparison) -> list[str]:
         else "no number of sessions would decide: the sets ran on different boards, whose gains differ"
     )
     return [
-        f"{found.verdict}: energy of B is {100 * (found.ratio - 1):+.2g} % that of A ({interval})",
+        f"{found.verdict}: B needs {100 * (found.ratio - 1):+.2g} % energy compared with A ({interval})",
         f"A {a:.4g} Wh per 1,000 queries in {found.sessions[0]} sessions, B {b:.4g} in {found.sessions[1]}; energy is "
         f"{found.energy_kind}",
         f"margin ±{100 * found.margin:.3g} %, false-alarm rate {100 * found.alpha:.3g} %, power {found.power:.0%}",
