@@ -31,8 +31,8 @@ unit: $(STAMP)      ## the tests; what needs a missing system part is skipped by
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 notebooks: $(STAMP)      ## run a copy of every notebook; cells marked NBVAL_CHECK_OUTPUT must give the committed output
-	rm -rf test-output/notebooks && mkdir -p test-output/notebooks/results
-	cp -r notebooks params examples test-output/notebooks && cp -r results/releases test-output/notebooks/results
+	rm -rf test-output/notebooks && mkdir -p test-output/notebooks
+	cp -r notebooks params examples test-output/notebooks
 	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax test-output/notebooks/notebooks -p no:cacheprovider --nbval-cell-timeout 300 --nbval-kernel-name python3
 
 docs: $(STAMP)      ## the documentation, into site/; it opens from there without a server
