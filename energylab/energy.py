@@ -32,6 +32,10 @@ REQUIRED = ("task", "model", "energy_j", "queries")
 #: What must agree among models that are rated together, where the table says it; a cohort key covers more.
 MUST_AGREE = ("energy_kind", "device", "gpus", "task_version", "model_source", "data_source", "batch_size", "dtype")
 
+#: Degrees of freedom that the sessions of other models must give before a single session takes their spread: one pair
+#: of repeats says nearly nothing (Student's factor is 12.7).
+LEAST_POOLED_DF = 2
+
 #: In place of a fact that a file does not state.
 UNSTATED = "not stated"
 
@@ -277,9 +281,9 @@ def model_energies(
 
     With several boards the repeatability interval is that of the mean over boards in general, from the spread between
     them (Student, boards - 1 degrees of freedom); with one board it is that of this board, from the spread between its
-    sessions. A model with a single session takes the spread between sessions of the others of its group, else the
-    stated `noise`, else the spread between its runs: the note says which. The expanded interval adds the sensors'
-    gain.
+    sessions. A model with a single session takes the spread between sessions of the others of its group (of at least
+    `LEAST_POOLED_DF` degrees of freedom), else the stated `noise`, else the spread between its runs: the note says
+    which. The expanded interval adds the sensors' gain.
 
     Parameters
     ----------
@@ -664,7 +668,7 @@ def _with_intervals(models: pd.DataFrame, groups: int, noise: float | None, gain
         rests_on = {
             "boards": (boards > 1, models["between"].to_numpy() / boards, boards - 1),
             "sessions": (sessions > 1, within / within_df / sessions, within_df),
-            "pooled": (single & (pooled_df > 0)[group], pooled[group], pooled_df[group]),
+            "pooled": (single & (pooled_df >= LEAST_POOLED_DF)[group], pooled[group], pooled_df[group]),
             "stated": (
                 single & (noise is not None),
                 np.full(len(models), noise or 0.0) ** 2,
