@@ -10,7 +10,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import builders
 import yaml
+
+from energylab import store
+from energylab.parameters import Parameters
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -75,13 +79,16 @@ def run(found: list[Block], folder: Path) -> None:
 
 
 def workplace(folder: Path) -> Path:
-    """Lay out a copy of the project in which blocks run fast: two small models in the quickstart."""
+    """Lay out a copy of the project in which blocks run fast: two small models in the quickstart, one earlier study."""
     for name in ("notebooks", "benchmarks", "docs", "tests"):
         (folder / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "params", folder / "params", symlinks=True)
     shutil.copytree(ROOT / "results", folder / "results")
     quickstart = folder / "params" / "studies" / "quickstart.yaml"
     quickstart.write_text(yaml.safe_dump(_fast(yaml.safe_load(quickstart.read_text()))))
+    for number, model in enumerate(("small", "middle", "large")):  # records that a reader has
+        record = builders.record(Parameters(model=model), energy_j=2.0 + number)
+        store.write(record, folder / "results" / "earlier" / f"{number:016x}" / "attempt-0")
     return folder
 
 
