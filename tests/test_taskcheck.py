@@ -211,7 +211,7 @@ FILL_MASK = {
         ),
     },
     "sample": {
-        "all accepted": ("def check_row(self, row):\n    return None", "is accepted"),
+        "all accepted": ("def check_row(self, row):\n    return None", "a row whose 'text' is null is accepted"),
         "raises": (
             "def check_row(self, row):\n    return None if row['text'].strip() else 'empty'",
             "'text' is null raises AttributeError.*broken.py line 15",
