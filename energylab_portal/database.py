@@ -18,8 +18,8 @@ from energylab_portal.tables import Base
 
 #: How long a writer waits for another process to finish its transaction, in seconds.
 _PATIENCE_S = 30.0
-#: A number of our own, by which processes that start at once on PostgreSQL make the tables one after another.
-_ADVISORY_LOCK = 8_320_001
+#: PostgreSQL has no lock for one writer a database, as SQLite has: every writer takes this advisory lock instead.
+_ONE_WRITER = text("SELECT pg_advisory_xact_lock(8320001)")
 
 
 class Database:
@@ -65,7 +65,7 @@ class Database:
             self._engine = self._make_engine()
             with self._engine.begin() as connection:
                 if not self.is_sqlite:
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})
+                    connection.execute(_ONE_WRITER)
                 Base.metadata.create_all(connection)
         except SQLAlchemyError as error:
             shown = self._url.render_as_string(hide_password=True)
@@ -100,11 +100,12 @@ class Database:
     def writing(self) -> Iterator[Session]:
         """Give a session whose changes are on the disk when the block ends, all of them or none.
 
-        On SQLite the lock for writing is taken at once, so that what was read in the block is still so when it is
-        written.
+        One block runs at a time, over all processes: what was read in it is still so when it is written.
         """
         engine = self._ready().execution_options(writes=True)
         with self._writer, Session(engine, expire_on_commit=False) as session, session.begin():
+            if not self.is_sqlite:
+                session.execute(_ONE_WRITER)
             yield session
 
     def _ready(self) -> Engine:

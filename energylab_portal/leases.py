@@ -89,7 +89,7 @@ class Leases:
             if self._next(session, wanted) is None:
                 return None
         with self.database.writing() as session:
-            while (found := self._next(session, wanted, lock=True)) is not None:
+            while (found := self._next(session, wanted)) is not None:
                 if found.lease is None or found.tries < MOST_TRIES:
                     return self._hand_out(session, found, worker)
                 # what has outlived several workers would outlive the next as well
@@ -98,13 +98,12 @@ class Leases:
                 log.move(session, self.database, found, "rejected", worker, reason, reason=reason, **FREE)
         return None
 
-    def _next(self, session: Session, wanted: ColumnElement[bool], lock: bool = False) -> Submission | None:
+    def _next(self, session: Session, wanted: ColumnElement[bool]) -> Submission | None:
         now, others = self.database.now(session), aliased(Submission)
         free = or_(Submission.lease_until_s.is_(None), Submission.lease_until_s < now)
         served = select(func.max(others.taken_s)).where(others.client == Submission.client).scalar_subquery()
         turn = (func.coalesce(served, 0.0), Submission.id)
-        query = select(Submission).where(wanted, free).order_by(*turn).limit(1)
-        return session.scalar(query.with_for_update(skip_locked=True, of=Submission) if lock else query)
+        return session.scalar(select(Submission).where(wanted, free).order_by(*turn).limit(1))
 
     def _hand_out(self, session: Session, found: Submission, worker: str) -> Lease:
         now, token = self.database.now(session), secrets.token_hex(16)
@@ -142,7 +141,7 @@ class Leases:
             If the lease is another's now.
         """
         query = select(Submission).where(Submission.id == lease.submission.id, Submission.lease == lease.token)
-        found = session.scalar(query.with_for_update())
+        found = session.scalar(query)
         if found is None:
             raise _lost(lease)
         return found

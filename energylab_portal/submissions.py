@@ -15,7 +15,6 @@ from typing import Annotated, Any, BinaryIO
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlalchemy import func, select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from energylab import tasks
@@ -207,31 +206,27 @@ class SubmissionQueue:
         request, client = digest_of(key), self.vault.derive("client", client)
         content = hashlib.sha256(canonical_json({"kind": kind, **facts})).hexdigest()
         link = self.vault.derive("link", request)
-        try:
-            with self.database.writing() as session:
-                known = session.scalar(select(Submission).where(Submission.request_hash == request))
-                if known is None:
-                    self._refuse(session, client, facts)
-                    name = self._insert(session, kind, request, content, link, client, facts, words)
-                    if bundle is not None:  # before the commit: what is accepted is whole, what is not is swept away
-                        self._store(facts["bundle"], bundle)
-                    return Accepted(name, link, again=False)
-        except IntegrityError:  # the same request at the same moment, or a bundle that was here
-            with self.database.reading() as session:
-                known = session.scalar(select(Submission).where(Submission.request_hash == request))
+        with self.database.writing() as session:
+            known = session.scalar(select(Submission).where(Submission.request_hash == request))
             if known is None:
-                raise ConflictError("this bundle was submitted before; a result counts once") from None
+                self._refuse(session, client, facts)
+                name = self._insert(session, kind, request, content, link, client, facts, words)
+                if bundle is not None:  # before the commit: what is accepted is whole, what is not is swept away
+                    self._store(facts["bundle"], bundle)
+                return Accepted(name, link, again=False)
         if known.content_hash != content:
             raise ConflictError("this idempotency key was used for another submission; make a new one")
         return Accepted(known.name, link, again=True)
 
     def _refuse(self, session: Session, client: str, facts: dict[str, Any]) -> None:
-        """Refuse what waits already, and more than one client may have waiting."""
+        """Refuse a bundle that was here, what waits already, and more than one client may have waiting."""
         waits = select(func.count()).where(Submission.state.in_(WAITING))
         if int(session.scalar(waits.where(Submission.client == client)) or 0) >= self.settings.limits.waiting:
             raise ConflictError(
                 f"{self.settings.limits.waiting} submissions of yours wait already; send the next when one is done"
             )
+        if facts.get("bundle") and session.scalar(select(Submission.id).where(Submission.bundle == facts["bundle"])):
+            raise ConflictError("this bundle was submitted before; a result counts once")
         if facts.get("model"):
             same = [func.lower(Submission.model) == facts["model"].lower(), Submission.tasks == facts["tasks"]]
             revision = facts["revision"]
