@@ -39,15 +39,7 @@ Verifier = Callable[[Path, Mapping[str, str]], Mapping[str, Any]]
 
 
 class BundleChecker:
-    """Checks closed results.
-
-    Parameters
-    ----------
-    database : Database
-    settings : Settings
-    verifier : callable, optional
-        See `Verifier`; `verify_apart` by default.
-    """
+    """Checks closed results."""
 
     def __init__(self, database: Database, settings: Settings, verifier: Verifier | None = None) -> None:
         self.database = database
@@ -135,15 +127,7 @@ class BundleChecker:
 def verify_apart(
     bundle: Path, enrolled: Mapping[str, str], settings: Settings, bounds: child.Bounds = BOUNDS
 ) -> Mapping[str, Any]:
-    """Verify a bundle in a bounded process, against the operator's own list.
-
-    Raises
-    ------
-    BundleError
-        If the list is missing or cannot be read: the operator's to correct, and no fault of the bundle.
-    ChildDied
-        If the process ended without an answer.
-    """
+    """Verify a bundle in a bounded process, against the operator's own list."""
     if not settings.official.is_file():
         raise BundleError("the operator has listed no image yet (energylab-portal sealed official)")
     listed = official.load(settings.official, keys.read_public(str(settings.operator_key)))
@@ -170,12 +154,7 @@ def verdict(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_anothers_name(session: Session, name: str, key_id: str) -> None:
-    """Refuse a public name that stands for another's model: records of one name would be rated as one model.
-
-    Raises
-    ------
-    ConflictError
-    """
+    """Refuse a public name that stands for another's model: records of one name would be rated as one model."""
     taken = select(Submission.id).where(
         func.lower(Submission.model) == name.lower(),
         or_(Submission.key_id.is_(None), Submission.key_id != key_id),

@@ -169,7 +169,7 @@ def run(
     asked = sealed.request(
         model=model, task=task, alias=name, key=key, out=output, image=image, gpus=gpus, device=device, data=data,
         settings=set or [], params=params, memory_mb=memory_mb, processes=processes, limit_s=limit_s,
-        private=private or [], attest=attest,
+        private=private or [], attested=attest,
     )  # fmt: skip
     bundle = sealed.run(asked)
     typer.echo(

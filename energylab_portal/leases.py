@@ -41,34 +41,15 @@ class LeaseLost(ConflictError):
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to work on one submission, until the heartbeat stops.
+    """The right to work on one submission, until the heartbeat stops."""
 
-    Attributes
-    ----------
-    submission : Submission
-        As it was when it was taken.
-    token : str
-        Random; whoever does not know it cannot renew, finish or give back.
-    worker : str
-        Who holds it.
-    """
-
-    submission: Submission
-    token: str
-    worker: str
+    submission: Submission  # as it was when it was taken
+    token: str  # random; whoever does not know it cannot renew, finish or give back
+    worker: str  # who holds it
 
 
 class Leases:
-    """Hands out work.
-
-    Parameters
-    ----------
-    database : Database
-    lease_s : float
-        Life of a lease without a heartbeat.
-    pause_s : float
-        Rest of a submission after its first failed try.
-    """
+    """Hands out work."""
 
     def __init__(self, database: Database, lease_s: float = LEASE_S, pause_s: float = PAUSE_S) -> None:
         self.database = database
@@ -119,13 +100,7 @@ class Leases:
         return Lease(found, token, worker)
 
     def renew(self, lease: Lease) -> None:
-        """Keep a lease alive.
-
-        Raises
-        ------
-        LeaseLost
-            If it is another's now.
-        """
+        """Keep a lease alive."""
         with self.database.writing() as session:
             held = (Submission.id == lease.submission.id, Submission.lease == lease.token)
             until = self.database.now(session) + self.lease_s
@@ -133,13 +108,7 @@ class Leases:
                 raise _lost(lease)
 
     def held(self, session: Session, lease: Lease) -> Submission:
-        """Return the submission as it is now, for a change under a lease.
-
-        Raises
-        ------
-        LeaseLost
-            If the lease is another's now.
-        """
+        """Return the submission as it is now, for a change under a lease."""
         query = select(Submission).where(Submission.id == lease.submission.id, Submission.lease == lease.token)
         found = session.scalar(query)
         if found is None:
@@ -147,34 +116,12 @@ class Leases:
         return found
 
     def finish(self, lease: Lease, after: State, words: str, **facts: Any) -> None:
-        """Bring the submission into its next state and give the lease back, in one step.
-
-        Raises
-        ------
-        LeaseLost
-            If the lease is another's now; nothing is changed.
-        """
+        """Bring the submission into its next state and give the lease back, in one step."""
         with self.database.writing() as session:
             log.move(session, self.database, self.held(session, lease), after, lease.worker, words, **facts, **FREE)
 
     def give_back(self, lease: Lease, words: str, count: bool = True, ours: bool = False) -> None:
-        """Let go of the submission, so that it is taken again after a rest; after `MOST_TRIES` it is rejected.
-
-        Parameters
-        ----------
-        lease : Lease
-        words : str
-            Why.
-        count : bool
-            Whether the try counts; not where the worker itself was asked to stop.
-        ours : bool
-            Whether the fault is the operator's: it rests, longer each time, and is never rejected for it.
-
-        Raises
-        ------
-        LeaseLost
-            If the lease is another's now; nothing is changed.
-        """
+        """Let go of the submission, so that it is taken again after a rest; after `MOST_TRIES` it is rejected."""
         with self.database.writing() as session:
             found = self.held(session, lease)
             now, tries = self.database.now(session), found.tries if count else found.tries - 1
@@ -195,15 +142,7 @@ def _lost(lease: Lease) -> LeaseLost:
 
 
 class Heartbeat:
-    """Renews a lease in the background while a block runs.
-
-    Parameters
-    ----------
-    leases : Leases
-    lease : Lease
-    on_lost : callable
-        Called once, from the background, when the lease could not be kept: the work must stop.
-    """
+    """Renews a lease in the background while a block runs."""
 
     def __init__(self, leases: Leases, lease: Lease, on_lost: Callable[[], None]) -> None:
         self._leases = leases

@@ -21,30 +21,7 @@ _LOG = logging.getLogger("energylab_portal")
 def move(
     session: Session, database: Database, submission: Submission, after: State, actor: str, words: str, **facts: Any
 ) -> None:
-    """Bring a submission into another state, and write that down.
-
-    Parameters
-    ----------
-    session : Session
-        Of `Database.writing`.
-    database : Database
-        For the time.
-    submission : Submission
-        As it was read; it must still be in that state.
-    after : str
-        The new state.
-    actor : str
-        Who did it.
-    words : str
-        What happened, for people.
-    **facts
-        Columns that change with the state.
-
-    Raises
-    ------
-    ConflictError
-        If that state cannot follow, or the submission has moved on meanwhile.
-    """
+    """Bring a submission into another state, and write that down."""
     before = submission.state
     if after not in NEXT[before]:
         allowed = ", ".join(state for state in STATES if after in NEXT[state]) or "none"
@@ -75,13 +52,7 @@ def note(
 
 
 def by_name(session: Session, name: str) -> Submission:
-    """Return the submission an operator means.
-
-    Raises
-    ------
-    NotThereError
-        If there is none.
-    """
+    """Return the submission an operator means."""
     found = session.scalar(select(Submission).where(Submission.name == name))
     if found is None:
         raise NotThereError("there is no such submission")
@@ -118,13 +89,7 @@ def records_of(session: Session, submission_id: int) -> list[StoredRecord]:
 
 
 def attach(session: Session, submission_id: int, records: Sequence[Record]) -> None:
-    """Keep the records of a submission.
-
-    Raises
-    ------
-    ConflictError
-        If one of them is here already: a result counts once.
-    """
+    """Keep the records of a submission."""
     ids = [record.record_id for record in records]
     known = session.scalars(select(StoredRecord.record_id).where(StoredRecord.record_id.in_(ids))).all()
     if known or len(set(ids)) != len(ids):

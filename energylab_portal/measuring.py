@@ -29,43 +29,15 @@ class Interrupted(MeasurementError):
 
 @dataclass(frozen=True)
 class Bench:
-    """Where a worker measures, and how.
+    """Where a worker measures, and how."""
 
-    Attributes
-    ----------
-    work : pathlib.Path
-        Folder of all studies, one a submission.
-    measuring : Measuring
-    executor : callable
-        See `MakeExecutor`.
-    params : str or None
-        Folder laid out like ``params/``.
-    """
-
-    work: Path
+    work: Path  # folder of all studies, one a submission
     measuring: Measuring
     executor: MakeExecutor
-    params: str | None = None
+    params: str | None = None  # folder laid out like ``params/``
 
     def measure(self, submission: Submission) -> list[Record]:
-        """Measure a submission; what an earlier worker left whole is not measured again.
-
-        Returns
-        -------
-        list of Record
-            Valid ones, one a task and repeat.
-
-        Raises
-        ------
-        StudyError
-            If this machine cannot run it now.
-        Interrupted
-            If the run was stopped.
-        MeasurementError
-            If a job left no valid record; says which, and why.
-        EnergylabError
-            If model or data cannot be fetched.
-        """
+        """Measure a submission; what an earlier worker left whole is not measured again."""
         one, folder = submission, StudyFolder(submission.name, self.work)
         study = self.measuring.study(one.name, one.model, one.commit, one.task_names)
         text = yaml.safe_dump(study, sort_keys=False, allow_unicode=True)

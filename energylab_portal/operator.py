@@ -22,13 +22,7 @@ LEAST_REASON = 10
 
 
 def review(database: Database, name: str) -> None:
-    """Approve a measured submission: it will be in the next release.
-
-    Raises
-    ------
-    ConflictError
-        If it is not measured, a record of it may not be used, or its key was revoked.
-    """
+    """Approve a measured submission: it will be in the next release."""
 
     def change(session: Session, submission: Submission) -> None:
         unusable = [record for record in log.records_of(session, submission.id) if not record.valid]
@@ -41,26 +35,13 @@ def review(database: Database, name: str) -> None:
 
 
 def refuse_revoked(session: Session, submission: Submission) -> None:
-    """Refuse a closed result whose key does not count any more: at every step from its check to every release.
-
-    Raises
-    ------
-    ConflictError
-    """
+    """Refuse a closed result whose key does not count any more: at every step from its check to every release."""
     if submission.kind == "closed" and submission.key_id not in enrolled(session):
         raise ConflictError(f"the key {str(submission.key_id)[:16]} that signed it was revoked; reject it")
 
 
 def reject(database: Database, name: str, reason: str) -> None:
-    """Reject a submission with a reason that says what to do.
-
-    Raises
-    ------
-    PortalError
-        If the reason is too short to say anything.
-    ConflictError
-        If it is published or rejected already.
-    """
+    """Reject a submission with a reason that says what to do."""
     reason = visible(reason.strip())[:2000]
     if len(reason) < LEAST_REASON:
         raise PortalError(f"write a reason that says what to do, at least {LEAST_REASON} characters")
@@ -72,13 +53,7 @@ def reject(database: Database, name: str, reason: str) -> None:
 
 
 def retry(database: Database, name: str) -> None:
-    """Take a rejected submission up again, from its check on.
-
-    Raises
-    ------
-    ConflictError
-        If it is not rejected, or has records: those stay, and a new measurement is a new submission.
-    """
+    """Take a rejected submission up again, from its check on."""
 
     def change(session: Session, submission: Submission) -> None:
         if log.records_of(session, submission.id):
@@ -105,20 +80,7 @@ def _with(database: Database, name: str, change: Callable[[Session, Submission],
 
 
 def enrol(database: Database, public_key: str, owner: str) -> str:
-    """Enrol a key; bundles that wait for it are checked next.
-
-    Returns
-    -------
-    str
-        The key's id.
-
-    Raises
-    ------
-    BundleError, PortalError
-        If it is no key, or no owner is named.
-    ConflictError
-        If it is enrolled already, or was revoked.
-    """
+    """Enrol a key; bundles that wait for it are checked next."""
     identity, owner = keys.key_id(public_key.strip()), one_line(owner.strip())[:200]
     if not owner:
         raise PortalError("name the owner of the key: an organisation or a person you have heard it from")
@@ -138,13 +100,7 @@ def enrol(database: Database, public_key: str, owner: str) -> str:
 
 
 def revoke(database: Database, identity: str) -> None:
-    """Revoke a key: its bundles count no more from now on. What is published stays in its release, and in no later one.
-
-    Raises
-    ------
-    NotThereError
-        If no such key is enrolled.
-    """
+    """Revoke a key: its bundles count no more. What is published stays in its release, and in no later one."""
     with database.writing() as session:
         now, holds = database.now(session), (EnrolledKey.key_id == identity, EnrolledKey.revoked_s.is_(None))
         if session.execute(update(EnrolledKey).where(*holds).values(revoked_s=now)).rowcount != 1:

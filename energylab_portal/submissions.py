@@ -114,34 +114,15 @@ def check_attested(names: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class Accepted:
-    """A submission that is on the disk.
+    """A submission that is on the disk."""
 
-    Attributes
-    ----------
-    name : str
-        What operators call it.
-    link : str
-        The token of its private link.
-    again : bool
-        Whether it was there already: the same request, sent again.
-    """
-
-    name: str
-    link: str
-    again: bool
+    name: str  # what operators call it
+    link: str  # the token of its private link
+    again: bool  # whether it was there already: the same request, sent again
 
 
 class SubmissionQueue:
-    """Takes submissions in and finds them again.
-
-    Parameters
-    ----------
-    database : Database
-    vault : Vault
-        Makes private links: they are derived, so that the same request gets the same link, and the database holds
-        only their digests.
-    settings : Settings
-    """
+    """Takes submissions in and finds them again."""
 
     def __init__(self, database: Database, vault: Vault, settings: Settings) -> None:
         self.database = database
@@ -154,38 +135,13 @@ class SubmissionQueue:
         return tuple(tasks.task_names(self.settings.params))
 
     def take_open(self, asked: OpenSubmission, key: str, client: str = "") -> Accepted:
-        """Take in an open model.
-
-        Parameters
-        ----------
-        asked : OpenSubmission
-        key : str
-            The client's idempotency key: random, one a submission. The same key with the same content is the same
-            submission, however often it is sent.
-        client : str
-            The address it came from: the limits are each client's own.
-
-        Raises
-        ------
-        ConflictError
-            If the key was used for something else, the model waits already, or too much of this client does.
-        UnknownNameError, PortalError
-            If a task is unknown, or the key too short.
-        """
+        """Take in an open model."""
         names = check_tasks(asked.tasks, self.task_names)
         facts = {"model": asked.model, "revision": asked.revision, "tasks": " ".join(names), "contact": asked.contact}
         return self._take("open", key, client, facts, f"submitted for {', '.join(names)}")
 
     def take_closed(self, asked: ClosedSubmission, key: str, bundle: BinaryIO, client: str = "") -> Accepted:
-        """Take in the bundle of a closed model; nothing in it is understood here.
-
-        Raises
-        ------
-        ConflictError
-            As `take_open`; or if the same file was submitted before.
-        PortalError
-            If a statement is missing, or the file is empty or too large.
-        """
+        """Take in the bundle of a closed model; nothing in it is understood here."""
         version = check_attested(asked.attested)
         most = self.settings.limits.bundle_bytes
         size, digest = _survey(bundle, most)
@@ -278,13 +234,7 @@ class SubmissionQueue:
         return removed
 
     def by_link(self, session: Session, link: str) -> Submission:
-        """Return the submission of a private link.
-
-        Raises
-        ------
-        NotThereError
-            If there is none; no other reason is given, so that nothing is learnt by trying.
-        """
+        """Return the submission of a private link."""
         found = session.scalar(select(Submission).where(Submission.link_hash == digest_of(link[:200])))
         if found is None:
             raise NotThereError("no submission has this link; check that it is whole")

@@ -51,34 +51,16 @@ def worker_name(device: str) -> str:
 
 @dataclass
 class Worker:
-    """One worker.
-
-    Attributes
-    ----------
-    database : Database
-    bench : Bench
-        Where and how it measures.
-    device : str
-        As `energylab.studies.devices.available` names it, or the executor's name.
-    inspect : callable
-        Looks at a model before it is queued.
-    leases : Leases
-    name : str
-        As the log calls it.
-    elsewhere : bool
-        Whether jobs run on another machine, whose devices cannot be looked at from here.
-    sleep : callable
-        Waits so many seconds.
-    """
+    """One worker."""
 
     database: Database
-    bench: Bench
-    device: str
-    inspect: Inspect = inspect_apart
+    bench: Bench  # where and how it measures
+    device: str  # as `energylab.studies.devices.available` names it, or the executor's name
+    inspect: Inspect = inspect_apart  # looks at a model before it is queued
     leases: Leases = field(default=None)  # type: ignore[assignment]
-    name: str = ""
-    elsewhere: bool = False
-    sleep: Callable[[float], None] = time.sleep
+    name: str = ""  # as the log calls it
+    elsewhere: bool = False  # whether jobs run on another machine, whose devices cannot be looked at from here
+    sleep: Callable[[float], None] = time.sleep  # waits so many seconds
     _measured_last: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
@@ -243,13 +225,7 @@ class Options:
 
 
 def start(options: Options) -> None:
-    """Work until interrupted, or with `once` until nothing is left. One process serves one device.
-
-    Raises
-    ------
-    PortalError
-        If there is no portal in the folder, or several devices are named.
-    """
+    """Work until interrupted, or with `once` until nothing is left. One process serves one device."""
     local = options.executor == "local"
     devices = device_names.available(options.devices) if local else [options.executor]
     if len(devices) > 1:

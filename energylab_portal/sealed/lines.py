@@ -21,26 +21,14 @@ HELLO = {"hello": "energylab-sealed", "version": 2}
 
 
 class Line:
-    """One end of the line: whole lines in and out, nothing else.
-
-    Parameters
-    ----------
-    connection : socket.socket
-        A connected stream socket.
-    """
+    """One end of the line: whole lines in and out, nothing else."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._buffer = bytearray()
 
     def send(self, message: dict[str, Any], timeout_s: float | None = None) -> None:
-        """Write one message.
-
-        Raises
-        ------
-        SealError
-            If it is too long, or the other end does not take it in time.
-        """
+        """Write one message."""
         data = json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
         if len(data) > MAX_LINE:
             raise SealError(f"a message of {len(data)} bytes is longer than {MAX_LINE}")
@@ -53,13 +41,7 @@ class Line:
             raise SealError(f"the other end is gone: {error.strerror or error}") from None
 
     def receive(self, timeout_s: float | None = None) -> dict[str, Any] | None:
-        """Read one message; None at the end of the line.
-
-        Raises
-        ------
-        SealError
-            If none comes in time, or what comes is no message.
-        """
+        """Read one message; None at the end of the line."""
         from energylab_portal.sealed.bundle import parse
 
         deadline_s, seen = None if timeout_s is None else time.monotonic() + timeout_s, 0
@@ -100,19 +82,7 @@ class Line:
 
 
 class Questions:
-    """The host's end: asks, numbers its questions, and takes the one answer that belongs to each.
-
-    Parameters
-    ----------
-    line : Line
-    limit_s : float
-        Longest time for one answer, in seconds.
-
-    Attributes
-    ----------
-    broken : SealError or None
-        The first rule that was broken: nothing is asked after it, and no bundle is made.
-    """
+    """The host's end: asks, numbers its questions, and takes the one answer that belongs to each."""
 
     def __init__(self, line: Line, limit_s: float) -> None:
         self._line = line
@@ -121,13 +91,7 @@ class Questions:
         self.broken: SealError | None = None
 
     def ask(self, what: str, **facts: Any) -> dict[str, Any]:
-        """Ask one question and return its answer.
-
-        Raises
-        ------
-        SealError
-            If something came unasked, or the answer is late, missing, or to another question; and ever after.
-        """
+        """Ask one question and return its answer."""
         if self.broken is not None:
             raise self.broken
         try:

@@ -81,15 +81,7 @@ class Scored(_Answer):
 
 
 def asked(questions: Questions, shape: type[_Answer], what: str, **facts: Any) -> Any:
-    """Ask, and return the answer in its shape.
-
-    Raises
-    ------
-    QueryError
-        If the container says that it failed.
-    SealError
-        If the answer has another shape.
-    """
+    """Ask, and return the answer in its shape."""
     answer = questions.ask(what, **facts)
     try:
         if "error" in answer and shape is not Done:
@@ -119,16 +111,7 @@ class _Handle:
 
 
 class RemoteWorkload(Workload):
-    """Phases over queries in the container.
-
-    Parameters
-    ----------
-    questions : Questions
-    loaded : Loaded
-        What the container loaded.
-    queries : int
-        Number of distinct queries.
-    """
+    """Phases over queries in the container."""
 
     def __init__(self, questions: Questions, loaded: Loaded, queries: int) -> None:
         self._questions = questions
@@ -199,17 +182,7 @@ def _named(error: str) -> type[Exception]:
 
 
 class RemoteSubject:
-    """A model on a task, in the container.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        As inside the container.
-    start : callable
-        Starts the container and returns the line to it; called after the first idle level.
-    known : Known
-        Task and data as the host knows them.
-    """
+    """A model on a task, in the container."""
 
     def __init__(self, parameters: Parameters, start: Callable[[], Questions], known: Known) -> None:
         self._parameters = parameters

@@ -27,19 +27,7 @@ def most_samples(meters: int) -> int:
 
 
 class WatchedMeter(Meter):
-    """A meter whose counter is sampled in the background.
-
-    Parameters
-    ----------
-    inner : Meter
-        The meter that is read.
-    period_s : float
-        Time between two samples, in seconds.
-    ours : callable
-        Returns the process ids, as the host numbers them, of the work that is measured: no co-tenants.
-    most : int
-        Samples that are kept; then every second one is dropped, and they are taken half as often.
-    """
+    """A meter whose counter is sampled in the background."""
 
     def __init__(self, inner: Meter, period_s: float, ours: Callable[[], set[int]] = set, most: int = 50_000) -> None:
         super().__init__(inner.clock)

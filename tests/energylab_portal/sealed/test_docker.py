@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import closed_builders as builders
@@ -103,8 +104,8 @@ def test_image_that_is_not_the_runner_is_refused_before_it_starts(runner, tmp_pa
     assert _containers() == []
 
 
-def test_container_of_a_killed_process_is_taken_away_by_the_next(runner, tmp_path) -> None:
-    """Whoever is killed takes nothing away; a container of a process that lives is left."""
+def test_container_of_a_killed_process_is_taken_away_by_the_next(runner, tmp_path, monkeypatch) -> None:
+    """Whoever is killed takes nothing away: its work ends with the line to it; one that runs is left."""
     model = builders.write_model(tmp_path / "model")
     start = (
         "import os, sys; from pathlib import Path; from energylab_portal.sealed.container import Container, Plan; "
@@ -113,14 +114,20 @@ def test_container_of_a_killed_process_is_taken_away_by_the_next(runner, tmp_pat
     )
     told = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", start, runner, str(model)]
-    killed = subprocess.run(command, capture_output=True, text=True, check=False, env=told)
-    assert killed.returncode == -9, killed.stderr
     living = Container(Plan(runner, model))
     living.start()
     try:
-        container.sweep()
+        killed = subprocess.run(command, capture_output=True, text=True, check=False, env=told)
+        assert killed.returncode == -9, killed.stderr
+        dead = killed.stdout.strip()
+        while container.inspect("container", dead)["State"]["Running"]:
+            time.sleep(0.1)
+        monkeypatch.setattr(container, "OLD", "0s")
+        other = Container(Plan(runner, model))
+        other.start()
+        other.remove()
         there = container.call(["ps", "--all", "--format", "{{.Names}}"]).split()
-        assert killed.stdout.strip() not in there
+        assert dead not in there
         assert living.name in there
     finally:
         living.remove()
