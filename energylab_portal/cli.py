@@ -87,7 +87,7 @@ def worker(
 
     _log()
     where = str(params.resolve()) if params else None
-    workers.start(workers.Options(folder, database, measuring, executor, devices, once, lease, work, where))
+    workers.start(folder, database, measuring, executor, devices, once, lease, work, where)
 
 
 @submit.command("open")

@@ -16,15 +16,12 @@ from energylab.studies import pack, plan
 from energylab.studies.plan import Plan
 from energylab.studies.run import Executor, run
 from energylab.studies.state import JobState, StudyFolder
+from energylab_portal.leases import Interrupted
 from energylab_portal.settings import Measuring
 from energylab_portal.tables import Submission
 
 #: Makes the executor that runs a study.
 MakeExecutor = Callable[[Plan], Executor]
-
-
-class Interrupted(MeasurementError):
-    """The run was stopped from outside before its end: nothing is wrong with the model."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from energylab.errors import PortalError, unknown_name
 from energylab.paths import params_root
 from energylab.studies.plan import GIVEN_BY_STUDY, SlurmSettings
+from energylab_portal.sealed.keys import write_private
 
 #: Environment variable with the database's URL.
 DATABASE = "ENERGYLAB_DATABASE"
@@ -108,22 +109,10 @@ def digest_of(token: str) -> str:
 
 
 def _keep(path: Path, value: str, renew: bool = False) -> str:
-    """Return what a file of one line holds; write `value` there first where there is none. Two at once agree."""
-    if renew:
-        path.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(6)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(value)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(temporary, path)
-    except FileExistsError:
-        return path.read_text(encoding="ascii").strip()
-    finally:
-        temporary.unlink()
-    return value
+    """Return what a file of one line holds; write `value` there first where there is none."""
+    if renew or not path.exists():
+        write_private(path.with_name(f".{path.name}-{secrets.token_hex(6)}"), value.encode()).replace(path)
+    return path.read_text(encoding="ascii").strip()
 
 
 class Measuring(BaseModel):

@@ -23,7 +23,7 @@ from energylab.publish.text import one_line
 from energylab.record import canonical_json
 from energylab_portal import log
 from energylab_portal.database import Database
-from energylab_portal.sealed.statement import ATTESTATION_VERSION, ATTESTATIONS
+from energylab_portal.sealed.statement import ATTESTATIONS, attest
 from energylab_portal.settings import Settings, Vault, digest_of
 from energylab_portal.tables import Submission
 
@@ -101,17 +101,6 @@ def check_tasks(names: tuple[str, ...], known: Collection[str]) -> tuple[str, ..
     return tuple(dict.fromkeys(names))
 
 
-def check_attested(names: tuple[str, ...]) -> str:
-    """Return the version of the statements when all of them were made; an error names what is missing or unknown."""
-    missing = [name for name in ATTESTATIONS if name not in names]
-    if missing:
-        raise PortalError(f"a closed result needs all three statements; missing: {', '.join(missing)}")
-    for name in names:
-        if name not in ATTESTATIONS:
-            raise unknown_name("statement", name[:100], ATTESTATIONS)
-    return ATTESTATION_VERSION
-
-
 @dataclass(frozen=True)
 class Accepted:
     """A submission that is on the disk."""
@@ -142,14 +131,15 @@ class SubmissionQueue:
 
     def take_closed(self, asked: ClosedSubmission, key: str, bundle: BinaryIO, client: str = "") -> Accepted:
         """Take in the bundle of a closed model; nothing in it is understood here."""
-        version = check_attested(asked.attested)
-        most = self.settings.limits.bundle_bytes
-        size, digest = _survey(bundle, most)
+        version = attest(asked.attested).version
+        most, size = self.settings.limits.bundle_bytes, bundle.seek(0, os.SEEK_END)
         if not 0 < size <= most:
             raise PortalError(
                 f"the bundle is empty or larger than {most:,} bytes; send the file that `energylab-portal sealed run` "
                 "wrote"
             )
+        bundle.seek(0)
+        digest = hashlib.file_digest(bundle, "sha256").hexdigest()
         facts = {"bundle": digest, "bundle_bytes": size, "attestation": version, "contact": asked.contact}
         words = f"bundle of {size:,} bytes submitted, statements {version} made"
         return self._take("closed", key, client, facts, words, bundle)
@@ -244,8 +234,7 @@ class SubmissionQueue:
         """Erase the mail address of a submission, for whoever has its link."""
         with self.database.writing() as session:
             found = self.by_link(session, link)
-            log.set_columns(session, found, contact="")
-            log.note(session, found.id, self.database.now(session), "submitter", "the mail address was erased")
+            log.erase_contact(session, self.database, found, "submitter")
 
 
 def ahead_of(session: Session, submission: Submission) -> int:
@@ -253,12 +242,3 @@ def ahead_of(session: Session, submission: Submission) -> int:
     waits = (Submission.kind == "open", Submission.state.in_(WAITING[:3]))
     earlier = select(func.count()).where(*waits, Submission.id < submission.id, Submission.client == submission.client)
     return int(session.scalar(earlier) or 0)
-
-
-def _survey(bundle: BinaryIO, most: int) -> tuple[int, str]:
-    """Return size and sha256 of a file, read piece by piece; what is larger than `most` is not read to its end."""
-    size, digest = 0, hashlib.sha256()
-    while size <= most and (piece := bundle.read(_PIECE)):
-        size += len(piece)
-        digest.update(piece)
-    return size, digest.hexdigest()

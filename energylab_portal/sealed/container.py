@@ -50,15 +50,6 @@ class Plan:
     limit_s: float = 3600.0  # longest time for one answer, in seconds
 
 
-def unavailable() -> str | None:
-    """Return why no container can be started here; None when one can."""
-    try:
-        call(["info", "--format", "{{.ID}}"], timeout_s=20)
-    except SealError as error:
-        return f"no Docker daemon answers: {error}"
-    return None
-
-
 def call(arguments: Sequence[str], timeout_s: float = 120) -> str:
     """Run one docker command and return what it printed."""
     kept: dict[str, Any] = {"capture_output": True, "text": True, "check": False, "errors": "replace"}

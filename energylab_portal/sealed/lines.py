@@ -11,12 +11,16 @@ import json
 import select
 import socket
 import time
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from energylab.errors import BundleError, SealError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from energylab.errors import BundleError, EnergylabError, SealError
+from energylab_portal.sealed.bundle import parse
 
 #: Longest line in either direction, in bytes, and most values in it.
 MAX_LINE, MAX_VALUES = 4 * 2**20, 200_000
+Name = Annotated[str, StringConstraints(max_length=100)]
 HELLO = {"hello": "energylab-sealed", "version": 2}
 
 
@@ -42,8 +46,6 @@ class Line:
 
     def receive(self, timeout_s: float | None = None) -> dict[str, Any] | None:
         """Read one message; None at the end of the line."""
-        from energylab_portal.sealed.bundle import parse
-
         deadline_s, seen = None if timeout_s is None else time.monotonic() + timeout_s, 0
         while (end := self._buffer.find(b"\n", seen)) < 0:
             seen = len(self._buffer)
@@ -81,6 +83,26 @@ class Line:
         return not self._buffer and not readable
 
 
+class QueryError(EnergylabError):
+    """A query failed in the container; the message is what it said there."""
+
+
+class Answer(BaseModel):
+    """What the container may answer to a question: these fields, and no other."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Failed(Answer):
+    """Something was raised in the container."""
+
+    error: Name
+    message: Annotated[str, StringConstraints(max_length=2000)]
+
+
+A = TypeVar("A", bound=Answer)
+
+
 class Questions:
     """The host's end: asks, numbers its questions, and takes the one answer that belongs to each."""
 
@@ -90,15 +112,23 @@ class Questions:
         self._number = 0
         self.broken: SealError | None = None
 
-    def ask(self, what: str, **facts: Any) -> dict[str, Any]:
-        """Ask one question and return its answer."""
+    def ask(self, what: str, shape: type[A], **facts: Any) -> A:
+        """Ask one question; what comes unasked, late, out of turn or in another shape ends the run for good."""
         if self.broken is not None:
             raise self.broken
         try:
-            return self._ask(what, facts)
+            answer = self._ask(what, facts)
+            if "error" in answer and "error" not in shape.model_fields:
+                failed = Failed.model_validate(answer)
+                raise QueryError(f"{failed.error}: {failed.message}")
+            return shape.model_validate(answer)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))[:100]
+            self.broken = SealError(f"the answer to {what!r} has another shape: {where}: {first['msg']}")
         except SealError as error:
             self.broken = error
-            raise
+        raise self.broken
 
     def _ask(self, what: str, facts: dict[str, Any]) -> dict[str, Any]:
         if not self._line.quiet():
