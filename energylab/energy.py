@@ -317,7 +317,7 @@ def check_options(*, noise: float | None = None, gain: float = 0.0, draws: int =
 
 def _usable_rows(df: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that count towards an energy, checked, with every column that adding them up needs."""
-    _require_columns(df)
+    require_columns(df)
     phase = df["phase"] if "phase" in df else pd.Series(None, index=df.index, dtype=object)
     scored = _flags(df, "scored", (phase.isna() | phase.isin(SCORED_PHASES)).to_numpy())
     df = df if scored.all() else df[scored]
@@ -345,13 +345,13 @@ def _usable_rows(df: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def _require_columns(df: pd.DataFrame) -> None:
-    if missing := [name for name in REQUIRED if name not in df.columns]:
-        near = [(name, nearest(name, map(str, df.columns))) for name in missing]
-        named = [f"{name!r}" + (f" (is it {match!r}?)" if match else "") for name, match in near]
+def require_columns(df: pd.DataFrame, name: str = "the table") -> None:
+    """Refuse a table without the columns of `REQUIRED`."""
+    if missing := [column for column in REQUIRED if column not in df.columns]:
+        near = [(column, nearest(column, map(str, df.columns))) for column in missing]
         raise DataError(
-            f"the table lacks {', '.join(named)}; a rating needs {', '.join(REQUIRED)}, "
-            "with energy_j the joules of `queries` queries"
+            f"{name} lacks {', '.join(f'{c!r}' + (f' (is it {match!r}?)' if match else '') for c, match in near)}; it "
+            f"needs {', '.join(REQUIRED)}, with energy_j the joules of `queries` queries"
         )
 
 
