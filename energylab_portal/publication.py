@@ -43,8 +43,6 @@ Rated = list[tuple[Submission, list[StoredRecord]]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a publication did."""
-
     releases: tuple[str, ...]  # names of the releases: one a board that has something new
     models: int  # rated models in them
     published: tuple[str, ...]  # submissions that are on the leaderboard from now on
@@ -79,7 +77,6 @@ def current(session: Session, board: str = "open") -> PublishedRelease | None:
 
 
 def read_release(settings: Settings, name: str) -> Release:
-    """Read a release that was published here."""
     return release.read(settings.releases / f"{name}.json")
 
 
@@ -207,8 +204,6 @@ def _alone(settings: Settings) -> Iterator[None]:
 
 
 class Pictures:
-    """Labels and badges of one release."""
-
     def __init__(self, release: Release) -> None:
         self.release = release
         self.label = lru_cache(maxsize=512)(self._label)

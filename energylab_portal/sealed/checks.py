@@ -97,7 +97,6 @@ def product(name: str | None) -> Product | None:
 
 
 def judged(name: str, problems: Sequence[str], fine: str) -> Check:
-    """Return a check that passed when there is no problem; the first three are named."""
     more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
     return Check(name, not problems, "; ".join(problems[:3]) + more if problems else fine)
 
@@ -182,7 +181,6 @@ def counter(run: ClosedRun) -> Check:
 
 
 def _edges(run: ClosedRun, number: int) -> list[tuple[int, Point, Point]]:
-    """Return the readings of one meter around every window that it was read at."""
     read = [(index, window.edges[number]) for index, window in enumerate(run.windows) if number < len(window.edges)]
     return [(index, edge.start, edge.stop) for index, edge in read if edge.start and edge.stop]
 
@@ -233,7 +231,6 @@ def _holes(run: ClosedRun, number: int, line: Timeline) -> list[str]:
 
 
 def _inside(line: Timeline, start_s: float, stop_s: float) -> range:
-    """Return the positions of the samples within a stretch."""
     return range(bisect_left(line.time_s, start_s), bisect_right(line.time_s, stop_s))
 
 
@@ -270,7 +267,6 @@ def _unnatural(record: Record, line: Timeline, meter: MeterFacts) -> list[str]:
 
 
 def _steps_in(line: Timeline, window: Window) -> tuple[np.ndarray, np.ndarray]:
-    """Return the steps in time and in energy of the samples within a window."""
     inside = _inside(line, window.start_s, window.start_s + window.duration_s)
     return tuple(np.diff(column[inside.start : inside.stop]) for column in (line.time_s, line.energy_j))
 
