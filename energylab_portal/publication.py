@@ -105,9 +105,9 @@ def site(settings: Settings, database: Database, name: str) -> Path:
     if (folder / "index.html").is_file():
         return folder
     with _alone(settings):
-        with database.reading() as session:
-            rated, _ = _with_records(session)
-            roots = [_write_records(settings, one, records) for parts in rated.values() for one, records in parts]
+        with database.reading() as session:  # also of keys that were revoked since: what was published stays so
+            ever = log.in_states(session, ("published",), limit=1_000_000)
+            roots = [_write_records(settings, one, log.records_of(session, one.id)) for one in ever]
         made = read_release(settings, name)
         shutil.rmtree(folder, ignore_errors=True)
         leaderboard.build(made, folder, records=roots, home="/")

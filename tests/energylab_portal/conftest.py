@@ -77,9 +77,8 @@ def leases(database):
 @pytest.fixture
 def browse(portal):
     """Return a function that opens a fresh browser without scripts; it does not follow redirects."""
-    return lambda **options: TestClient(
-        create(portal), base_url=ADDRESS, **{"follow_redirects": False, "raise_server_exceptions": False, **options}
-    )
+    plain = {"base_url": ADDRESS, "follow_redirects": False, "raise_server_exceptions": False}
+    return lambda portal=portal, **options: TestClient(create(portal), **{**plain, **options})
 
 
 @pytest.fixture
