@@ -11,7 +11,7 @@ from energylab.errors import MeterError, ParameterError
 from energylab.measuring import choose_instruments, measure_subject
 from energylab.meters import Instruments
 from energylab.meters.base import Meter
-from energylab.meters.estimate import EstimateMeter, PowerModel
+from energylab.meters.estimate import EstimateMeter
 from energylab.parameters import Parameters
 from energylab.protocol.session import Session
 from energylab.record import Record
@@ -160,4 +160,4 @@ def _instruments(parameters: Parameters, container: Any, given: Instruments | No
 def _outside(meter: Meter, parameters: Parameters, cpu_s: Callable[[], float]) -> Meter:
     if meter.name != "estimate":
         return meter
-    return EstimateMeter(PowerModel(core_w=parameters.cpu_core_w), cpu_time=cpu_s)
+    return EstimateMeter(parameters.cpu_core_w, cpu_time=cpu_s)

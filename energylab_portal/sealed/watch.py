@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from energylab.clock import Periodic
 from energylab.errors import MeterError
 from energylab.meters.base import DeviceCounters, Meter, Reading
-from energylab.meters.sampler import Periodic
 from energylab.record import MeterFacts
 from energylab_portal.sealed.statement import Timeline
 
