@@ -92,12 +92,16 @@ def resolve(device="auto", gpus=1, boards=4, visible=None, **facts):
     return nvml, resolve_devices(device, gpus, environ=environ, nvml=nvml, cuda_count=lambda: count)
 
 
+def driverless():
+    nvml = FakeNvml()
+    nvml.fail("nvmlInit", pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+    return nvml
+
+
 @pytest.mark.parametrize(
     ("device", "gpus", "visible", "indices", "slots"),
     [
-        ("auto", 1, None, [0], [0]),
         ("cuda", 2, None, [0, 1], [0, 1]),
-        ("cuda:2", 1, None, [2], [2]),
         ("cuda:1", 2, None, [1, 2], [1, 2]),
         ("auto", 1, "3,1", [0], [3]),
         ("cuda:1", 1, "3,1", [1], [1]),
@@ -114,17 +118,11 @@ def test_devices_carry_torchs_index_and_the_boards_identity(device, gpus, visibl
 
 def test_facts_of_a_board():
     nvml, (device,) = resolve(limit_w=650.0, application_clock_mhz=1410, ecc=False)
-    assert device.name == "NVIDIA H200"
+    assert (device.name, device.driver, device.ecc) == ("NVIDIA H200", "580.159.03", False)
     assert (device.power_limit_w, device.power_limit_default_w) == (650.0, 700.0)
     assert device.clock_policy == "application clock 1410 MHz (default 1980 MHz)"
-    assert device.ecc is False
-    assert device.driver == "580.159.03"
-    assert device.memory_bytes == 143_771 * 2**20
-    assert device.settings["compute_capability"] == "9.0"
-
-
-def test_what_a_board_does_not_tell_is_none():
-    nvml, (device,) = resolve(ecc=None, application_clock_mhz=None, mig=None)
+    assert (device.memory_bytes, device.settings["compute_capability"]) == (143_771 * 2**20, "9.0")
+    nvml, (device,) = resolve(ecc=None, application_clock_mhz=None, mig=None)  # what it does not tell is None
     assert (device.ecc, device.clock_policy) == (None, None)
 
 
@@ -138,12 +136,8 @@ def test_more_boards_than_there_are():
         resolve("cuda", 3, boards=2)
     with pytest.raises(ParameterError, match="needs 3 visible"):
         resolve("cuda:2", 1, boards=2)
-
-
-def test_torch_and_driver_must_count_the_same_boards():
-    clock, nvml = machine(1)
     with pytest.raises(ParameterError, match="torch counts more CUDA devices than the driver shows"):
-        resolve_devices("cuda:1", 1, environ={}, nvml=nvml, cuda_count=lambda: 2)
+        resolve_devices("cuda:1", 1, environ={}, nvml=machine(1)[1], cuda_count=lambda: 2)
 
 
 def test_boards_a_scheduler_hides_are_not_counted():
@@ -154,14 +148,11 @@ def test_boards_a_scheduler_hides_are_not_counted():
 
 
 def test_the_processor_is_the_device_where_torch_has_none():
-    nvml = FakeNvml()
-    nvml.fail("nvmlInit", pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
-    (device,) = resolve_devices("auto", 1, environ={}, nvml=nvml, cuda_count=lambda: 0)
-    assert device.type == "cpu"
+    (device,) = resolve_devices("auto", 1, environ={}, nvml=driverless(), cuda_count=lambda: 0)
+    assert (device.type, torch_name(device)) == ("cpu", "cpu")
     assert device.name
     assert device.memory_bytes > 0
-    assert device.settings["usable_cores"] >= 1
-    assert torch_name(device) == "cpu"
+    assert device.settings["usable_cores"] > 0
 
 
 def test_a_board_that_torch_cannot_use_is_not_passed_over_in_silence():
@@ -181,10 +172,8 @@ def test_a_board_that_torch_cannot_use_is_not_passed_over_in_silence():
     ],
 )
 def test_impossible_requests(device, gpus, error, says):
-    nvml = FakeNvml()
-    nvml.fail("nvmlInit", pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
     with pytest.raises(error, match=says):
-        resolve_devices(device, gpus, environ={}, nvml=nvml, cuda_count=lambda: 0)
+        resolve_devices(device, gpus, environ={}, nvml=driverless(), cuda_count=lambda: 0)
 
 
 def test_torch_must_compute_on_the_board_the_meter_watches(monkeypatch):
@@ -254,20 +243,11 @@ def test_host_facts_of_this_machine():
     assert package_versions(["no-such-package", "pydantic"]) == {"pydantic": version("pydantic")}
 
 
-@pytest.mark.parametrize(
-    ("cpuinfo", "name"),
-    [
-        (
-            "processor\t: 0\nmodel name\t: AMD EPYC 7763\n\nprocessor\t: 1\nmodel name\t: AMD EPYC 7763\n",
-            "AMD EPYC 7763",
-        ),
-        ("processor\t: 0\nBogoMIPS\t: 108.00\nHardware\t: BCM2835\n", "BCM2835"),
-    ],
-)
-def test_processor_names(tmp_path, cpuinfo, name):
+def test_processor_names(tmp_path):
     (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/cpuinfo").write_text(cpuinfo)
-    assert processor_name(tmp_path) == name
+    for told in ("processor\t: 0\nmodel name\t: EPYC 7763\n\nmodel name\t: other\n", "CPU\t: 0\nHardware\t: EPYC 7763"):
+        (tmp_path / "proc/cpuinfo").write_text(told)
+        assert processor_name(tmp_path) == "EPYC 7763"
 
 
 def test_containers_are_known_by_their_marks(tmp_path, monkeypatch):
