@@ -38,7 +38,7 @@ SPREAD, SPREAD_HOST, SPREAD_ENERGY = 0.3, 1.0, 0.15
 #: Two samplings of real time do not have the same steps to this, in seconds.
 SAME_STEP_S = 1e-7
 MOST_PAIRS = 20_000
-#: Share of a core's power that the estimate's model counts at rest (`energylab.meters.estimate.PowerModel`).
+#: Share of a core's power that the estimate's model counts at rest (`energylab.meters.estimate.EstimateMeter`).
 STATIC_SHARE = 0.2
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
+from energylab.clock import Periodic
 from energylab.errors import MeterError
 from energylab.meters.base import DeviceCounters, Meter, Reading
-from energylab.meters.sampler import Periodic
 from energylab_portal.sealed.statement import Timeline
 
 #: Most samples of a bundle, over all of its timelines: what a bundle's size allows. A longer session is sampled less.
