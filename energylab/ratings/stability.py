@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from energylab.energy import Group, model_energies
+from energylab.energy import Group, check_options, model_energies
 from energylab.errors import DataError, ParameterError, unknown_name
 from energylab.ratings.chances import Uncertainty, chances, pairwise, rank_sets
-from energylab.ratings.rating import PROBABILITIES, SURE, Peers, Rating, check_options, peer_groups, rate, rating
+from energylab.ratings.rating import PROBABILITIES, SURE, Peers, Rating, peer_groups, rate, rating
 from energylab.ratings.schemes import Bands, Scheme, count_stars, get_scheme, stars_for
 from energylab.statistics.uncertainty import GAIN_ERROR
 
