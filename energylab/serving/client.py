@@ -71,18 +71,18 @@ class Client:
     clock: Clock = field(default_factory=Clock)
 
     @property
-    def headers(self) -> dict[str, str]:
-        """The key of a server that asks for one, from the environment; it is never recorded."""
+    def _options(self) -> dict[str, Any]:
+        """Options of a connection: no proxy; the key of a server that asks for one, which is never recorded."""
         key = os.environ.get("OPENAI_API_KEY")
-        return {"Authorization": f"Bearer {key}"} if key else {}
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return {"headers": headers, "timeout": self.timeout_s, "trust_env": False}
 
     def connect(self, slots: int) -> httpx.AsyncClient:
-        """Return connections for `slots` requests at once; no proxy is asked about an address of this host."""
+        """Return connections for `slots` requests at once."""
         import httpx
 
         limits = httpx.Limits(max_connections=slots, max_keepalive_connections=slots)
-        timeout = httpx.Timeout(self.timeout_s, connect=min(10.0, self.timeout_s))
-        return httpx.AsyncClient(headers=self.headers, timeout=timeout, limits=limits, trust_env=False)
+        return httpx.AsyncClient(limits=limits, **self._options)
 
     def models(self) -> dict[str, str]:
         """Return the models the server names, each with its owner as the server tells it; empty where it names none.
@@ -108,7 +108,7 @@ class Client:
 
         address = str(httpx.URL(f"{self.endpoint.rstrip('/')}/").join(path))
         try:
-            return httpx.get(address, headers=self.headers, timeout=self.timeout_s, trust_env=False).json()
+            return httpx.get(address, **self._options).json()
         except httpx.HTTPError as error:
             raise ServedError(f"{address} cannot be reached ({type(error).__name__}: {error})") from None
 
@@ -225,7 +225,7 @@ class Tally:
     """What a loop has brought since it was started."""
 
     replies: list[Reply] = field(default_factory=list)  # in the order in which they were finished
-    failures: list[tuple[int, Exception]] = field(default_factory=list)  # query and what went wrong
+    failures: list[tuple[int, Exception]] = field(default_factory=list)  # query and error
 
 
 class ClosedLoop:
@@ -299,14 +299,9 @@ class ClosedLoop:
             if query is None:
                 return
             try:
-                reply = await self._ask(self._http, query)
+                kept, result = self._tally.replies, await self._ask(self._http, query)
             except Exception as error:  # noqa: BLE001 - kept with the query: whoever waits must not wait for ever
-                failure = (query, error)
-                self._note(lambda failure=failure: self._tally.failures.append(failure))
-            else:
-                self._note(lambda reply=reply: self._tally.replies.append(reply))
-
-    def _note(self, change: Callable[[], None]) -> None:
-        with self._changed:
-            change()
-            self._changed.notify_all()
+                kept, result = self._tally.failures, (query, error)
+            with self._changed:
+                kept.append(result)
+                self._changed.notify_all()

@@ -12,7 +12,6 @@ import time
 import psutil
 import pytest
 
-from energylab.clock import processor_s
 from energylab.errors import DeviceLostError, MeterError, ModelError, ParameterError
 from energylab.meters.estimate import EstimateMeter, PowerModel
 from energylab.serving.processes import ServerProcesses, address, listeners
@@ -118,9 +117,3 @@ def test_who_only_passes_requests_on_is_refused(server, monkeypatch):
     monkeypatch.setattr("energylab.serving.processes.PROXIES", (psutil.Process(process.pid).name(),))
     with pytest.raises(ModelError, match="only passes requests on.*server_pid"):
         listeners(endpoint)
-
-
-def test_an_ended_process_has_no_time():
-    process = subprocess.Popen(["true"])
-    process.wait()
-    assert processor_s(process.pid) is None

@@ -11,7 +11,7 @@ from energylab.errors import ModelError
 from energylab.parameters import Parameters
 from energylab.tasks import load_task
 from energylab.tasks.architectures import find_architecture
-from energylab.tasks.text import read_pooling
+from energylab.tasks.similarity import read_pooling
 from energylab.tasks.tokenizers import local_tokenizer
 
 AUTO = {

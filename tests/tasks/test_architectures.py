@@ -47,17 +47,6 @@ def test_most_of_the_published_text_models_are_there():
     assert sum(found.values()) >= 0.95 * sum(published.values())
 
 
-def test_size_classes_follow_from_the_count():
-    task = load_task(Parameters(task="text_generation"))
-    assert task.settings.model_classes == {"A": 20e9, "B": 66e9, "C": None}
-    assert {row.model for row in ROWS if "text_generation" in row.tasks and row.parameters > 66e9} == {
-        "meta-llama/Llama-2-70b-hf",
-        "meta-llama/Meta-Llama-3-70B",
-        "Qwen/Qwen2.5-72B-Instruct",
-        "CohereForAI/c4ai-command-r-plus",
-    }
-
-
 def test_an_unknown_architecture_names_the_nearest():
     with pytest.raises(UnknownNameError, match="did you mean 'meta-llama/Meta-Llama-3-8B'"):
         find_architecture("meta-llama/Meta-Llama3-8B")
@@ -77,9 +66,3 @@ def test_a_wrong_file_is_named(tmp_path, text, said):
     (tmp_path / "architectures" / "mine.yaml").write_text(text)
     with pytest.raises(ModelError, match=said):
         architectures(tmp_path)
-
-
-def test_a_value_the_library_refuses_is_named():
-    row = find_architecture("tiny-llama")
-    with pytest.raises(ModelError, match="tiny-llama"):
-        row.model_copy(update={"model_type": "lama"}).build_config()

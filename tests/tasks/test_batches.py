@@ -84,34 +84,3 @@ def test_generated_tokens_do_not_depend_on_the_batch(family, small):
     counts = [task.count("generate", i, o) for i, o in zip(alone, single, strict=True)]
     whole = task.count("generate", together, batch)
     assert (sum(c.input for c in counts), sum(c.output for c in counts)) == (whole.input, whole.output)
-
-
-@pytest.mark.parametrize(
-    ("task_name", "model"),
-    [
-        ("summarization", "tiny-t5"),
-        ("summarization", "tiny-bart"),
-        ("question_answering", "tiny-t5"),
-        ("question_answering", "tiny-roberta"),
-        ("question_answering", "tiny-distilbert"),
-        ("text_classification", "tiny-t5"),
-        ("text_classification", "tiny-distilbert"),
-        ("text_classification", "tiny-gpt2"),
-        ("sentence_similarity", "tiny-bert"),
-    ],
-)
-def test_answers_do_not_depend_on_the_batch(task_name, model):
-    task, rows = loaded(task_name, model, new_tokens=None if task_name == "sentence_similarity" else 12)
-    last = task.phases[-1]
-    alone = [task.prepare([row]) for row in rows]
-    single = [task.run(last, inputs) for inputs in alone]
-    together = task.prepare(rows)
-    batch = task.run(last, together)
-    answers = [answer for i, o in zip(alone, single, strict=True) for answer in task.answers(i, o)]
-    expected = task.answers(together, batch)
-    assert answers == (pytest.approx(expected, abs=1e-5) if isinstance(answers[0], float) else expected)
-    counts = [task.count(last, i, o) for i, o in zip(alone, single, strict=True)]
-    whole = task.count(last, together, batch)
-    assert sum(count.input for count in counts) == whole.input == sum(task.covariates(rows)["input_tokens"])
-    if whole.output is not None:
-        assert sum(count.output for count in counts) == whole.output

@@ -10,7 +10,7 @@ from energylab.errors import ModelError
 from energylab.parameters import Parameters
 from energylab.tasks import load_task
 from energylab.tasks.architectures import find_architecture
-from energylab.tasks.base import longest_input
+from energylab.tasks.text import longest_input
 from energylab.tasks.tokenizers import local_tokenizer
 
 LLAMA = {

@@ -88,7 +88,6 @@ def test_a_batch_answers_as_its_queries_one_by_one(name, model):
     """Synthetic pictures differ in size, so a detector's batch falls into groups."""
     task, rows, _, _ = loaded(task=name, model=model, samples=8, data_source="synthetic", dtype="float32")
     whole = task.prepare(rows)
-    assert whole.queries == 8
     together = task.answers(whole, task.run("forward", whole))
     for row, mine in zip(rows, together, strict=True):
         (alone,) = answers(task, [row])
@@ -129,15 +128,6 @@ def test_labels_the_model_has_never_seen_give_no_accuracy(tmp_path):
     assert "none of the data's labels" in quality.meaningless
 
 
-@pytest.mark.parametrize(("name", "model"), [("image_classification", "tiny-vit"), ("object_detection", "tiny-detr")])
-def test_random_weights_and_synthetic_pictures_have_no_quality(name, model, tmp_path):
-    task, rows, _, _ = loaded(task=name, model=model, samples=3)
-    assert "random weights" in task.score(answers(task, rows), rows)[0].meaningless
-    folder = stored(task, tmp_path / "model")
-    task, rows, _, _ = loaded(task=name, model=folder, model_source="path", samples=3, data_source="synthetic")
-    assert "synthetic" in task.score(answers(task, rows), rows)[0].meaningless
-
-
 def boxes(*entries):
     return [
         {"label": label, "box": list(box), **({"score": score[0]} if score else {})} for label, box, *score in entries
@@ -163,15 +153,6 @@ def test_mean_average_precision_of_worked_cases():
     assert mean_average_precision([boxes(("dog", (0, 0, 100, 100), 0.9))], one) == (0.0, 0.0)
 
 
-def test_a_stored_detector_is_scored_on_the_sample(tmp_path):
-    task, _, _, _ = loaded(task="object_detection", model="tiny-detr", samples=4)
-    folder = stored(task, tmp_path / "model")
-    task, rows, _, _ = loaded(task="object_detection", model=folder, model_source="path", samples=4)
-    right = [[{**one, "score": 0.5} for one in row["objects"]] for row in rows]
-    assert task.score(right, rows)[0].value == pytest.approx(1.0)
-    assert task.score(answers(task, rows), rows)[0].value == pytest.approx(0.0, abs=1e-3)
-
-
 @pytest.mark.parametrize("content", [b"", b"not a picture", None])
 def test_a_corrupt_picture_is_refused_by_its_row(tmp_path, content):
     good = (PARAMS / "samples" / "image_classification" / "01.png").read_bytes()
@@ -181,20 +162,6 @@ def test_a_corrupt_picture_is_refused_by_its_row(tmp_path, content):
     task = load_task(Parameters(task="image_classification", samples=2, params=params))
     with pytest.raises(DataError, match="row 1: .*cannot be decoded"):
         task.load_rows()
-
-
-def test_missing_files_columns_and_rows_are_named(tmp_path):
-    _, params = params_with_rows(tmp_path, "image_classification", [{"image": "absent.png"}])
-    with pytest.raises(DataError, match=r"absent\.png"):
-        load_task(Parameters(task="image_classification", samples=1, params=params)).load_rows()
-    sample = tmp_path / "samples" / "image_classification"
-    shutil.copy(PARAMS / "samples" / "image_classification" / "01.png", sample / "a.png")
-    (sample / "rows.jsonl").write_text('{"image": "a.png"}\n')
-    with pytest.raises(DataError, match="samples=5"):
-        load_task(Parameters(task="image_classification", samples=5, params=params)).load_rows()
-    (sample / "rows.jsonl").write_text('{"imgae": "a.png"}\n')
-    with pytest.raises(DataError, match="did you mean 'imgae'"):
-        load_task(Parameters(task="image_classification", samples=1, params=params)).load_rows()
 
 
 def test_wrong_references_are_found_before_anything_is_measured(tmp_path):
@@ -209,56 +176,6 @@ def test_wrong_references_are_found_before_anything_is_measured(tmp_path):
 def test_a_model_of_another_task_is_refused(name, model):
     with pytest.raises(ModelError, match=model):
         load_task(Parameters(task=name, model=model)).load("cpu")
-
-
-def test_a_stored_model_without_the_tasks_head_is_refused(tmp_path):
-    from transformers import AutoModel
-
-    task, _, _, _ = loaded(task="image_classification", model="tiny-vit", samples=1)
-    AutoModel.from_config(task.model.config).save_pretrained(tmp_path)
-    task.image_processor.save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="classifier"):
-        load_task(Parameters(task="image_classification", model=str(tmp_path), model_source="path")).load("cpu")
-
-
-def test_synthetic_pictures_have_the_stated_sizes_and_come_from_the_seed():
-    task = load_task(Parameters(task="image_classification", samples=9, data_source="synthetic"))
-    rows, facts = task.load_rows()
-    sizes = [Image.open(io.BytesIO(row["image"])).size for row in rows]
-    assert {size: sizes.count(size) for size in sizes} == {(500, 375): 3, (512, 384): 3, (500, 500): 3}
-    again, same = load_task(Parameters(task="image_classification", samples=9, data_source="synthetic")).load_rows()
-    assert again == rows
-    assert same.digest == facts.digest
-    other = load_task(Parameters(task="image_classification", samples=9, data_source="synthetic", seed=1)).load_rows()
-    assert other[1].digest != facts.digest
-    assert task.covariates(rows)["pixels"] == tuple(float(width * height) for width, height in sizes)
-
-
-def test_columns_of_the_hub_stay_encoded(tmp_path):
-    """Pictures and sound of a data set are handed on as files; ``datasets`` would decode them (sound not at all)."""
-    import datasets
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from energylab.tasks.data import _file, _still_encoded
-
-    picture = (PARAMS / "samples" / "image_classification" / "01.png").read_bytes()
-    clip = (PARAMS / "samples" / "speech_recognition" / "06.ogg").read_bytes()
-    file_type = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-    columns = {
-        "image": pa.array([{"bytes": picture, "path": None}], file_type),
-        "audio": pa.array([{"bytes": clip, "path": "x.ogg"}], file_type),
-        "text": pa.array(["said"]),
-    }
-    about = {"image": {"_type": "Image"}, "audio": {"_type": "Audio"}, "text": {"dtype": "string", "_type": "Value"}}
-    table = pa.table(columns).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": about}})})
-    pq.write_table(table, tmp_path / "rows.parquet")
-    read = datasets.load_dataset(
-        "parquet", data_files=str(tmp_path / "rows.parquet"), split="train", cache_dir=str(tmp_path / "cache")
-    )
-    assert isinstance(read.features["audio"], datasets.Audio)
-    (row,) = _still_encoded(read)
-    assert {name: _file(value) for name, value in row.items()} == {"image": picture, "audio": clip, "text": "said"}
 
 
 def mapped_from(address):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from energylab.errors import DataError, ModelError, TaskError, UnknownNameError
+from energylab.errors import TaskError
 from energylab.parameters import Parameters
 from energylab.tasks import load_task
 
@@ -51,35 +51,9 @@ def test_exactly_the_stated_number_of_tokens_is_generated(model):
         task.count("generate", inputs, outputs[:, :-1])
 
 
-def test_generation_is_the_librarys_own_greedy_generation():
-    task, rows, _, _ = loaded(task="text_generation", model="tiny-gpt2", dtype="float32", samples=3)
-    inputs = task.prepare(rows[:1])
-    expected = inputs["input_ids"]
-    for _ in range(10):
-        expected = torch.cat([expected, task.model(expected).logits[:, -1:].argmax(-1)], dim=1)
-    assert torch.equal(task.run("generate", inputs), expected)
-
-
-@pytest.mark.parametrize("source", ["sample", "synthetic"])
-def test_the_same_parameters_give_the_same_rows(source):
-    first, second = (load_task(Parameters(data_source=source)).load_rows() for _ in range(2))
-    assert first == second
-
-
 def test_synthetic_texts_have_the_published_mean_length():
     task, rows, _, _ = loaded(model=MINILM, model_source="path", data_source="synthetic", samples=1000)
     assert np.mean(task.covariates(rows)["input_tokens"]) == pytest.approx(22.919, rel=0.03)
-
-
-def test_too_few_rows_an_unknown_model_and_a_missing_folder_are_refused():
-    with pytest.raises(DataError, match="samples=5000"):
-        load_task(Parameters(samples=5000)).load_rows()
-    with pytest.raises(UnknownNameError, match="did you mean 'tiny-bert'"):
-        load_task(Parameters(model="tiny-bret")).load("cpu")
-    with pytest.raises(ModelError, match="not a folder"):
-        load_task(Parameters(model="/no/such", model_source="path")).load("cpu")
-    with pytest.raises(ModelError, match="no_such_module"):
-        load_task(Parameters(model="package:no_such_module/x", model_source="path")).load("cpu")
 
 
 @pytest.mark.parametrize(
