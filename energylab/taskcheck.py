@@ -1,4 +1,4 @@
-"""The gate for a new task: ten checks of what it measures, each answered in words.
+"""The gate for a new task: ten checks of what it measures, each with its answer.
 
 Each check is one function, `file` to `session`: it looks at the task through a `Bench` and yields every problem with
 its fix; its docstring is what the report prints. The same checks hold the tasks of this package.
@@ -43,15 +43,15 @@ SHORT = {"window_s": 0.05, "idle_s": 0.05, "warm_up_min_s": 0.05, "warm_up_max_s
 FOREIGN = {
     "open": "opens a file", "open_code": "opens a file", "print": "prints", "TextIOWrapper.write": "prints",
     "sleep": "sleeps", "collect": "collects garbage", "fork_exec": "starts a process", "system": "starts a process",
-    "socket.connect": "talks to the network", "warn": "warns",
+    "socket.connect": "uses the network", "warn": "warns",
 }  # fmt: skip
 
 #: What is wrong, and how to fix it; without a fix: what could not be tried.
 Problem = tuple[str, str | None]
 
 
-class TheirError(Exception):
-    """What the task's own code raised; says what, where, and while what was done."""
+class TaskCodeError(Exception):
+    """What the task's own code raised: what, at which line, and in which method."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Finding:
 
     check: str  # its name
     model: str  # the architecture it was tried on; empty for checks that need none
-    asks: str  # what it asks, in words
+    asks: str  # the question it answers
     status: Literal["passed", "failed", "not tried", "waits"]  # waits: an earlier check must pass first
     problems: tuple[Problem, ...] = ()
 
@@ -170,8 +170,8 @@ class Bench:
         """Call one method of the task; what it raises becomes one sentence with the line in the task's own file."""
         try:
             return method(*arguments)
-        except Exception as error:  # noqa: BLE001 - a stranger's class may raise anything, and each is a finding
-            raise TheirError(f"{self.describe(error)} (while {what}() runs)") from error
+        except Exception as error:  # noqa: BLE001 - the task may raise anything, and each is a finding
+            raise TaskCodeError(f"{self.describe(error)} (while {what}() runs)") from error
 
     def describe(self, error: Exception) -> str:
         """Say what was raised, and at which line of the task's own files; errors of energylab speak for themselves."""
@@ -273,7 +273,7 @@ def _refused(bench: Bench, folder: Path, rows: list[Row], what: str) -> Iterator
             task.load_rows()
         except EnergylabError:
             return
-        except Exception as error:  # noqa: BLE001 - a stranger's class may raise anything, and each is a finding
+        except Exception as error:  # noqa: BLE001 - the task may raise anything, and each is a finding
             yield f"{what} raises {bench.describe(error)}, not one clear error", fix
         else:
             yield f"{what} is accepted", fix
@@ -338,7 +338,7 @@ def _preprocess(bench: Bench) -> Iterator[Problem]:
         yield f"preprocess runs a network {seen.model_calls} time(s)", fix
     if bench.inputs(first) is once:
         fix = "make the inputs anew each time: work done before the window is not measured"
-        yield "preprocess hands out the same object again: it did its work before the window", fix
+        yield "preprocess returns the same object again: it did its work before the window", fix
     if same(once, bench.inputs(second)):
         yield "two different queries give the same inputs", "make the inputs from the rows that are given"
 
@@ -584,7 +584,7 @@ def _look(function: Check, bench: Bench, waits: bool = False) -> Finding:
     found: list[Problem] = []
     try:
         found.extend(function(bench))  # what was found before an error stays found
-    except TheirError as error:
+    except TaskCodeError as error:
         found.append((str(error), "correct this first: the rest of this check could not be run"))
     failed = any(fix is not None for _, fix in found)
     return Finding(*about, "failed" if failed else "not tried" if found else "passed", tuple(found))

@@ -57,9 +57,9 @@ def without_cache(client: Client, short: Client, prompts: Sequence[str]) -> tupl
     longest = sorted(prompts, key=len)[-PROBES:]
     asked_together(short, longest[-1:])  # the first request of a server pays for more than its prompt
     cold = [asked_together(replace(short, salt="prompt"), [prompt])[0] for prompt in longest]
-    told = cold[0].cached_tokens is not None
+    reported = cold[0].cached_tokens is not None
     found = []
-    for salt in ("fields", "none", "prompt") if told else ("fields", "prompt"):
+    for salt in ("fields", "none", "prompt") if reported else ("fields", "prompt"):
         again = []
         try:
             for prompt in longest:
@@ -78,9 +78,9 @@ def without_cache(client: Client, short: Client, prompts: Sequence[str]) -> tupl
 
 def cache_state(cold: Sequence[Reply], again: Sequence[Reply]) -> tuple[str, str]:
     """Return whether repeated prompts came from a cache, and how that is known: by its counts, else by times."""
-    told = [reply for reply in again if reply.cached_tokens is not None]
-    if told:
-        share = sum(reply.cached_tokens for reply in told) / max(sum(reply.input_tokens for reply in told), 1)
+    reported = [reply for reply in again if reply.cached_tokens is not None]
+    if reported:
+        share = sum(reply.cached_tokens for reply in reported) / max(sum(reply.input_tokens for reply in reported), 1)
         return ("on" if share > LARGEST_CACHED else "off"), "cached_tokens"
     first_s, again_s = (median(reply.first_token_s for reply in replies) for replies in (cold, again))
     known_by = f"time to first token: {1e3 * first_s:.1f} ms new, {1e3 * again_s:.1f} ms repeated"

@@ -49,7 +49,6 @@ class ServerProcesses:
         return self.roots
 
     def tree(self) -> set[int]:
-        """Return the ids of all processes of the server that are alive now."""
         found = set()
         for root in self.find():
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -31,7 +31,6 @@ class Architecture(Plain):
     family_options: dict[str, Any] = {}  # those shared by the family: they hold for its models without a row, too
 
     def build_config(self) -> Any:
-        """Return the transformers configuration object."""
         from transformers import AutoConfig
 
         try:

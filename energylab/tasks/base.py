@@ -123,7 +123,6 @@ class Task(ABC):
 
     @property
     def batch_size(self) -> int:
-        """Queries a batch: the parameter, or the task's published value."""
         return self.parameters.batch_size or self.settings.batch_size
 
     @property
@@ -387,7 +386,7 @@ class Task(ABC):
         return all_finite(outputs)
 
     def right_answers(self, rows: Sequence[Row]) -> list[Any] | None:
-        """Return what `answers` would give for a model that is always right; None where nobody knows.
+        """Return what `answers` would give for a model that is always right; None where unknown.
 
         `energylab task check` scores them, to see that `score` tells right from wrong.
         """
@@ -412,12 +411,10 @@ class Task(ABC):
 
 
 def unscored(metric: str, rows: Sequence[Row], why: str) -> Quality:
-    """Return a quality without a value, and why."""
     return Quality(metric=metric, value=None, queries=len(rows), meaningless=why)
 
 
 def mean_quality(metric: str, scores: Sequence[float], **details: Any) -> tuple[Quality]:
-    """Return the mean of one score a query."""
     return (Quality(metric=metric, value=fmean(scores), queries=len(scores), scores=tuple(scores), details=details),)
 
 

@@ -53,7 +53,6 @@ class ImageGeneration(TextTask):
 
     @property
     def diffusion_steps(self) -> int:
-        """Denoising steps a picture: the parameter, or the task's published value."""
         return self.given("diffusion_steps")["diffusion_steps"]
 
     def resolved_settings(self) -> dict[str, Any]:
@@ -108,11 +107,9 @@ class ImageGeneration(TextTask):
         return self.draw(inputs, self.diffusion_steps)
 
     def run_short(self, inputs: list[str]) -> None:
-        """Draw in two steps, for the published protocol's warm-up."""
         self.draw(inputs, steps=2)
 
     def draw(self, prompts: list[str], steps: int) -> Pictures:
-        """Draw one picture a prompt in so many steps."""
         import torch
 
         before = self.evaluations
@@ -200,7 +197,6 @@ class Component(NamedTuple):
 
     @property
     def is_network(self) -> bool:
-        """Whether it has weights."""
         import torch
 
         return issubclass(self.kind, torch.nn.Module)
@@ -230,7 +226,6 @@ def prepare_pipeline(
 
 
 def load_pipeline(prepared: models.Prepared) -> Any:
-    """Load a prepared pipeline onto its device."""
     with _quiet():
         pipeline = _random(prepared) if prepared.origin.folder is None else _stored(prepared)
     pipeline.set_progress_bar_config(disable=True)
@@ -270,7 +265,6 @@ def read_components(origin: models.Origin) -> dict[str, Component]:
 
 
 def count_parameters(origin: models.Origin, components: dict[str, Component]) -> int:
-    """Count the weights of every part on the meta device."""
     import torch
 
     total = 0
@@ -339,7 +333,6 @@ def _stored(prepared: models.Prepared) -> Any:
 
 @contextmanager
 def _precision(dtype: str) -> Iterator[None]:
-    """Make new weights in one precision inside the block."""
     import torch
 
     before = torch.get_default_dtype()

@@ -82,7 +82,6 @@ def photograph(rng: Any, picture: Any, grain: float = 6.0, quality: int = 90) ->
 
 
 def _cells(rng: Any, size: tuple[int, int], count: int) -> list[tuple[float, float, float, float]]:
-    """Divide the picture into a grid and return as many cells as there are things, in random order."""
     columns = {1: 1, 2: 2, 3: 3, 4: 2}.get(count, 3)
     rows = -(-count // columns)
     width, height = size[0] / columns, size[1] / rows

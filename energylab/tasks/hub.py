@@ -1,4 +1,4 @@
-"""The hub, as far as tasks need it: which commit a name means, its files, and what its failures mean in words."""
+"""The hub, as far as tasks need it: which commit a name means, its files, and what its failures mean in plain words."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def snapshot(
 ) -> Path:  # fmt: skip
     """Download the files of one commit that match `patterns`, and return the folder that holds them.
 
-    Files that have arrived are kept, so a download that broke off goes on where it stopped. They lie in the hub's
+    Files that have arrived are kept, so an interrupted download continues where it stopped. They lie in the hub's
     cache, or plainly `into` a folder of their own, where no other run looks.
     """
     from huggingface_hub import snapshot_download
@@ -68,8 +68,8 @@ def explained(repo: str, revision: str | None, kind: RepoType, error: type[Energ
         names = [base.__name__ for base in type(problem).__mro__]
         meaning = next((_MEANINGS[name] for name in names if name in _MEANINGS), _OTHERWISE)
         first = next((line for line in str(problem).splitlines() if line.strip()), "no reason given")[:200]
-        told = meaning.format(revision=revision, name=names[0], first=first)
-        raise error(f"{kind} {repo!r} {told}") from problem
+        reason = meaning.format(revision=revision, name=names[0], first=first)
+        raise error(f"{kind} {repo!r} {reason}") from problem
 
 
 def check_access(repo: str, kind: RepoType) -> None:

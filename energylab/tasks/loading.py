@@ -45,7 +45,6 @@ def fetch_weights(origin: Origin) -> None:
 
 
 def _stored(prepared: Prepared, may_miss: tuple[str, ...], how: dict[str, Any]) -> Any:
-    """Load weights from a folder, and refuse a checkpoint that lacks what the task needs."""
     options = {"config": prepared.config, "device_map": prepared.plan, "output_loading_info": True, **how}
     options |= loading_options(prepared.request.quantisation)
     model, info = prepared.origin.read(prepared.auto.from_pretrained, "weights", **options)

@@ -26,7 +26,7 @@ class Needs(NamedTuple):
     weight_bytes: float = 0.0  # bytes of one weight, scales included
 
 
-#: What the parameter ``quantisation`` may say: weights quantised while they are loaded.
+#: Values of the parameter ``quantisation``: weights quantised while they are loaded.
 ON_LOADING = {
     "int8": Needs("torchao", EXTRA, weight_bytes=1.0),
     "fp8": Needs("torchao", EXTRA, (8, 9), weight_bytes=1.0),
@@ -76,11 +76,9 @@ class Machine:
 
     @property
     def first(self) -> int:
-        """Index of the first device used."""
         return int(self.device.partition(":")[2] or 0)
 
     def devices(self, gpus: int) -> list[str]:
-        """Return the devices a model on `gpus` of them uses, in torch's words."""
         if self.capability is None:
             return [self.device]
         return [f"cuda:{self.first + position}" for position in range(gpus)]
@@ -126,7 +124,6 @@ def refuse_options(machine: Machine, request: Parameters) -> None:
 
 
 def problems_of(machine: Machine, known: dict[str, Needs], name: str, what: str) -> list[str]:
-    """Return why this machine cannot use one option; nothing if it can."""
     if name not in known:
         return [f"{what}{name!r} is not known; allowed: {', '.join(known)}"]
     needs, problems = known[name], []
@@ -134,8 +131,8 @@ def problems_of(machine: Machine, known: dict[str, Needs], name: str, what: str)
         problems.append(f"{what}{name!r} needs the package {needs.package!r}: pip install {needs.install}")
     least, here = needs.capability, machine.capability
     if least is not None and (not needs.cpu if here is None else here < least):
-        told = "the device is a CPU" if here is None else f"this GPU has {_dotted(here)}"
-        problems.append(f"{what}{name!r} needs a GPU of compute capability {_dotted(least)}, {told}")
+        here_is = "the device is a CPU" if here is None else f"this GPU has {_dotted(here)}"
+        problems.append(f"{what}{name!r} needs a GPU of compute capability {_dotted(least)}, {here_is}")
     return problems
 
 
@@ -143,7 +140,7 @@ def refuse_size(machine: Machine, name: str, parameters: int, weight: str, gpus:
     """Refuse a model whose weights alone do not fit the devices; `weight` is a dtype or a quantisation."""
     needed = parameters * WEIGHT_BYTES[weight]
     used = machine.memory_bytes[machine.first : machine.first + gpus] if machine.capability else machine.memory_bytes
-    if 0 in used or needed <= sum(used):  # a board that shares the host's memory may not tell how much it has
+    if 0 in used or needed <= sum(used):  # a board that shares the host's memory may not report its size
         return
     where = "the host's free memory" if machine.capability is None else f"the free memory of {gpus} GPU(s)"
     more = "a GPU" if machine.capability is None else f"gpus={-(-needed // min(used)):.0f} or more of this kind"
@@ -155,7 +152,6 @@ def refuse_size(machine: Machine, name: str, parameters: int, weight: str, gpus:
 
 
 def raise_all(problems: list[str]) -> None:
-    """Raise one error that names every problem; do nothing when there is none."""
     if problems:
         raise ModelError("this machine cannot do what was asked:\n" + "\n".join(f"- {text}" for text in problems))
 

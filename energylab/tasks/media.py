@@ -37,7 +37,6 @@ class Inputs:
     sizes: tuple[tuple[int, int], ...] = ()  # height and width of every picture in pixels, in the order of the batch
 
     def in_order(self, answers: Iterable[Sequence[Any]]) -> list[Any]:
-        """Bring one answer a query from the order of the groups into the order of the batch."""
         placed: dict[int, Any] = {}
         for group, values in zip(self.groups, answers, strict=True):
             placed.update(zip(group.positions, values, strict=True))
@@ -93,7 +92,6 @@ class MediaTask(Task):
         return {name: [one[name][0].numpy() for one in tensors] for name in tensors[0]}
 
     def _wanted(self, row: Row) -> bool:
-        """Decode a file to look at it, as the published runner's filter does."""
         self.decode(row[self.medium])
         return True
 
@@ -104,7 +102,7 @@ class MediaTask(Task):
         """Ask the model once a shape; returns what is kept for each."""
         return [self.ask(group.tensors, self.generation(phase)) for group in inputs.groups]
 
-    # ---- models that answer in words
+    # ---- models that generate text
 
     def measure_prompt(self, blank: bytes) -> None:
         """See with one blank query how many tokens at the head of an output were given, not generated."""
@@ -115,7 +113,6 @@ class MediaTask(Task):
         self.prompt_length = output[0].shape[1] - 1
 
     def count(self, phase: str, inputs: Inputs, outputs: Any) -> Tokens:
-        """Check the number of new tokens; a picture or a sound has none to count."""
         if phase not in ("prefill", "generate"):
             return Tokens()
         stated = 1 if phase == "prefill" else self.new_tokens
@@ -128,7 +125,7 @@ class MediaTask(Task):
     def free_texts(self, inputs: Inputs, outputs: Sequence[Any]) -> list[str]:
         """Return the generated texts; where they are scored, generated once more and free to stop.
 
-        Forced past its own end a model goes on talking, which would spoil every score; up to there both are the same.
+        A model forced past its own end keeps generating, which would spoil every score; up to there both are the same.
         """
         if self.scored and self.facts.real_weights and self.parameters.data_source != "synthetic":
             free = {**self.generation("generate"), "min_new_tokens": 0}

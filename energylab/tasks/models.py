@@ -60,12 +60,12 @@ class Origin:
     trust_remote_code: bool = False
 
     def read(self, loader: Callable[..., Any], what: str, **kwargs: Any) -> Any:
-        """Call a library's ``from_pretrained`` on this origin's folder, and say clearly what went wrong."""
+        """Call a library's ``from_pretrained`` on this origin's folder; its failure becomes one clear error."""
         try:
             part = loader(str(self.folder), trust_remote_code=self.trust_remote_code, **kwargs)
         except EnergylabError:
             raise
-        except Exception as error:  # noqa: BLE001 - on broken files of strangers the libraries raise anything
+        except Exception as error:  # noqa: BLE001 - on broken files the libraries raise anything
             raise ModelError(explain(self, what, error)) from error
         if what == "tokenizer" and len(part) <= len(part.all_special_ids):  # without files the library makes it up
             raise ModelError(
@@ -143,7 +143,6 @@ def read_config(origin: Origin) -> Any:
 
 
 def explain(origin: Origin, what: str, error: Exception) -> str:
-    """Say in one sentence why a part of a model (`what`) could not be loaded."""
     text = " ".join(re.sub(r"\x1b\[\w+", "", str(error)).split())[:300]
     if "trust_remote_code" in str(error):
         return (
@@ -167,7 +166,6 @@ def explain(origin: Origin, what: str, error: Exception) -> str:
 
 
 def _not_fetched(folder: Path | None) -> list[str]:
-    """Return the names of files that are Git LFS pointers."""
     small = [file for file in sorted(folder.iterdir()) if file.is_file()] if folder else []
     return [file.name for file in small if file.stat().st_size < 1024 and file.read_bytes().startswith(_LFS_POINTER)]
 
@@ -178,7 +176,7 @@ def _not_fetched(folder: Path | None) -> list[str]:
 @contextlib.contextmanager
 def quiet_imports() -> Iterator[None]:
     """Keep notices of the library's optional parts, given while they are imported, out of a notebook's first cell."""
-    for name in ("torchao", "torch.utils._pytree"):  # tell of parts built for other machines
+    for name in ("torchao", "torch.utils._pytree"):  # notices of parts built for other machines
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="IProgress not found")  # no progress bar is shown on purpose
@@ -234,7 +232,6 @@ def build_skeleton(config: Any, auto: Any, origin: Origin) -> Any:
 
 
 def _weight(request: Parameters, origin: Origin, config: Any, machine: Machine) -> str:
-    """Return what one weight is stored as, and refuse what this machine or this model cannot store it as."""
     stored, asked = checkpoint_method(config), request.quantisation
     if asked and origin.folder is None:
         raise ModelError(f"quantisation={asked!r} needs stored weights: choose model_source='hub' or 'path'")
@@ -267,7 +264,6 @@ def spread(skeleton: Any, devices: Sequence[str]) -> dict[str, str]:
 
 
 def describe(prepared: Prepared, model: Any, classes: dict[str, float | None] | None) -> ModelFacts:
-    """Write down which model was loaded, and in what shape; `model` may be a pipeline of several networks."""
     import torch
 
     request, origin, config = prepared.request, prepared.origin, getattr(model, "config", None)

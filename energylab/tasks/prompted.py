@@ -1,4 +1,4 @@
-"""Text tasks that some models answer in words, from a prompt: classification, question answering, summarization."""
+"""Text tasks that some models do by generating text from a prompt: classification, answers to questions, summaries."""
 
 from __future__ import annotations
 
@@ -12,35 +12,34 @@ from energylab.errors import ModelError
 from energylab.record import Quality
 from energylab.tasks import models
 from energylab.tasks.base import Row, mean_quality, unscored
-from energylab.tasks.text import IN_WORDS, TextSettings, TextTask, generates, longest_input
+from energylab.tasks.text import GENERATED, TextSettings, TextTask, generates, longest_input
 
 LONGEST_ANSWER_TOKENS = 15  # of a span, as the library's own question answering did by default
 
 
 class PromptedSettings(TextSettings):
-    """Settings of a task that some models answer in words."""
+    """Settings of a task that some models answer by generating text."""
 
     new_tokens: int = Field(ge=1)  # tokens such a model generates a query
     prompts: dict[str, str] = {}  # model type -> the prompt it was trained with, column names in braces
 
 
 class PromptedTask(TextTask):
-    """A model whose type has a prompt answers in words; others in one pass through their head."""
+    """A model whose type has a prompt generates its answer; others run once, through their head."""
 
     Settings = PromptedSettings
     prompt: str | None = None  # what a row is put into, after `open`
 
     @property
-    def in_words(self) -> bool:
-        """Whether the model at hand generates its answer, after `open`."""
-        return self.phases == IN_WORDS
+    def generative(self) -> bool:
+        return self.phases == GENERATED
 
     def auto_class(self, config: Any) -> str:
         """The class of generating models for one with a prompt, else the one with the task's head."""
         return "AutoModelForSeq2SeqLM" if self.prompt_of(config) else self.head_class
 
     def prompt_of(self, config: Any) -> str | None:
-        """Return the prompt for models of a type that were trained to answer in words."""
+        """Return the prompt for models of a type that were trained to generate answers."""
         return self.settings.prompts.get(config.model_type) if generates(config) else None
 
     def fit(self) -> dict[str, Any]:
@@ -50,7 +49,7 @@ class PromptedTask(TextTask):
         the number of a tokenizer's outputs (ids and mask) for the number of tokens.
         """
         self.prompt = self.prompt_of(self.config)
-        self.phases = IN_WORDS if self.prompt else ("preprocess", "forward")
+        self.phases = GENERATED if self.prompt else ("preprocess", "forward")
         free = 2 * sum(bool(text) for text, *_ in Formatter().parse(self.prompt or ""))
         self.max_input_tokens = longest_input(self.config, self.processor, free)
         return {"prompt": self.prompt, "max_input_tokens": self.max_input_tokens}
@@ -68,10 +67,9 @@ class PromptedTask(TextTask):
         return super().texts(rows) if not self.prompt else [self.prompt.format_map(row) for row in rows]
 
     def refuse_without_prompt(self) -> None:
-        """Refuse a generating checkpoint whose type the task's file has no prompt for."""
         if generates(self.config) and self.prompt_of(self.config) is None:
             raise ModelError(
-                f"model {self.origin.name!r} answers in words, and task {self.settings.name!r} has no prompt for "
+                f"model {self.origin.name!r} generates its answers, and task {self.settings.name!r} has no prompt for "
                 f"models of type {self.config.model_type!r}: add it to prompts in the task's file, or choose a model "
                 "with a head"
             )
@@ -96,8 +94,7 @@ class TextClassification(PromptedTask):
         return super().fit()
 
     def answers(self, inputs: Any, outputs: Any) -> list[str]:
-        """Return the name of the chosen class, as the model names it."""
-        if self.in_words:
+        if self.generative:
             return super().answers(inputs, outputs)
         names = self.model.config.id2label
         return [names[int(index)] for index in outputs.argmax(dim=-1)]
@@ -107,7 +104,7 @@ class TextClassification(PromptedTask):
         meaningless = self.no_quality("accuracy", rows)
         if meaningless is not None:
             return (meaningless,)
-        if not self.in_words:
+        if not self.generative:
             names = [str(name) for name in self.model.config.id2label.values()]
             if not set(self.settings.labels) <= {self._label(name) for name in names}:
                 why = f"the model's classes ({', '.join(names)}) are not those of the task"
@@ -123,7 +120,7 @@ class TextClassification(PromptedTask):
         """Return the data's label for a model's answer; -1 for one that names none of them."""
         text = answer.strip().lower()
         for label, names in self.settings.labels.items():
-            if text in names or (self.in_words and text.startswith(tuple(names))):
+            if text in names or (self.generative and text.startswith(tuple(names))):
                 return label
         return -1
 
@@ -141,18 +138,16 @@ class QuestionAnswering(PromptedTask):
         return super().fit()
 
     def texts(self, rows: Sequence[Row]) -> list[str]:
-        """Return the questions, or whole prompts for a model that answers in words."""
-        return super().texts(rows) if self.in_words else [row["question"] for row in rows]
+        return super().texts(rows) if self.generative else [row["question"] for row in rows]
 
     def second_texts(self, rows: Sequence[Row]) -> list[str] | None:
-        return None if self.in_words else [row["context"] for row in rows]
+        return None if self.generative else [row["context"] for row in rows]
 
     def keep(self, outputs: Any) -> Any:
         return outputs.start_logits, outputs.end_logits
 
     def answers(self, inputs: Any, outputs: Any) -> list[str | tuple[int, int]]:
-        """Return the answer in words, or the first and last character of the best span (end excluded)."""
-        if self.in_words:
+        if self.generative:
             return super().answers(inputs, outputs)
         starts, ends = (scores.float().cpu() for scores in outputs)
         return [best_span(inputs, row, starts[row], ends[row]) for row in range(len(starts))]
@@ -224,7 +219,7 @@ class Summarization(PromptedTask):
         """Set the phases; where the task says so every model generates."""
         facts = super().fit()
         if not self.settings.one_pass:
-            self.phases = IN_WORDS
+            self.phases = GENERATED
         return facts
 
     def deviations(self) -> tuple[str, ...]:
@@ -234,7 +229,7 @@ class Summarization(PromptedTask):
     def ready(self) -> dict[str, Any]:
         """Find out whether the model makes its decoder's input from the text itself."""
         facts = super().ready()
-        if not self.in_words:
+        if not self.generative:
             try:
                 self.ask(self.prepare([{"text": "a"}]), None)
             except ValueError:  # what the library raises for want of decoder_input_ids
@@ -253,8 +248,7 @@ class Summarization(PromptedTask):
         """Keep nothing: logits over the whole vocabulary for every token of a text are large."""
 
     def answers(self, inputs: Any, outputs: Any) -> list[str]:
-        """Return the start of every summary; after a forward pass it is generated here, outside the windows."""
-        if not self.in_words:
+        if not self.generative:
             outputs = self.ask(inputs, self.generation("generate"))
         return super().answers(inputs, outputs)
 

@@ -37,7 +37,6 @@ class Thinking(Plain):
     end: str | None = None  # what the model writes between thinking and answer; None where it does not say
 
     def level(self, name: str | None, model: str) -> tuple[str, ThinkingLevel]:
-        """Return the level called `name`, or the default one."""
         chosen = self.default if name is None else name
         if chosen not in self.levels:
             match = nearest(chosen, self.levels)
@@ -78,7 +77,6 @@ class Reasoning(TextGeneration):
 
     @property
     def open_ended(self) -> bool:
-        """Whether the model ends by itself: it has real weights."""
         return self.parameters.model_source != "random"
 
     # ---- settings
@@ -94,7 +92,6 @@ class Reasoning(TextGeneration):
     # ---- loading
 
     def find(self, request: Any, machine: Any = None) -> Any:
-        """Find a model, and the level of thinking that is asked for."""
         prepared = super().find(request, machine)
         name = prepared.origin.repo or prepared.origin.name
         self.thinking = find_thinking(name, prepared.config.model_type, self.parameters.params)
@@ -102,7 +99,6 @@ class Reasoning(TextGeneration):
         return prepared
 
     def read_processor(self) -> Any:
-        """Read the model's own tokenizer with its chat template, or make one for a random model."""
         tokenizer = super().read_processor()
         if self.origin.architecture is not None:
             tokenizer.chat_template = LOCAL_TEMPLATE
@@ -125,7 +121,6 @@ class Reasoning(TextGeneration):
     # ---- queries
 
     def texts(self, rows: Sequence[Row]) -> list[str]:
-        """Put every question into the chat template, with the switch set."""
         system = [{"role": "system", "content": self.chosen.system}] if self.chosen.system is not None else []
         options = {"tokenize": False, "add_generation_prompt": True, **self.chosen.template}
         chats = [[*system, {"role": "user", "content": row["text"]}] for row in rows]
@@ -159,7 +154,6 @@ class Reasoning(TextGeneration):
         return mean_quality("exact_match", [float(last_number(said) == last_number(right)) for said, right in pairs])
 
     def right_answers(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
-        """Return the references as answers without a thought."""
         return [_answer(str(row["reference"]), None, 1) for row in rows]
 
     def extra(self, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from energylab.tasks.models import quiet
 from energylab.tasks.reasoning import Reasoning, find_thinking
 from energylab.tasks.text import TextGeneration
 
-#: Programs told by their command line, their owner's name in the list of models, or both.
+#: Programs, by a mark in their command line or in the owner of their models.
 PROGRAMS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama.cpp", "llama-server": "llama.cpp"}
 
 
@@ -56,7 +56,6 @@ class ServedTask(Task):
 
     @property
     def concurrency(self) -> int:
-        """Requests under way at once."""
         return self.parameters.concurrency
 
     def resolved_settings(self) -> dict[str, Any]:
@@ -68,7 +67,6 @@ class ServedTask(Task):
         return {"samples": p.samples, **asked, **stated, **thinking, "prompt_salt": self.client.salt == "prompt"}
 
     def overridden(self) -> tuple[str, ...]:
-        """Return what differs from the published settings, a level of thinking and a salt in the prompt among it."""
         more = {"thinking": self.parameters.thinking is not None, "prompt_salt": self.client.salt == "prompt"}
         return tuple(sorted([*super().overridden(), *(name for name, differs in more.items() if differs)]))
 
@@ -85,7 +83,6 @@ class ServedTask(Task):
         return self.family.synthesise(count, seed)
 
     def prompts(self, rows: Sequence[Row]) -> list[str]:
-        """Return what is sent for every row."""
         return [row["text"] for row in rows]
 
     def prepare(self, rows: Sequence[Row]) -> list[str]:
@@ -101,7 +98,6 @@ class ServedTask(Task):
     # ---- finding out how the server is asked
 
     def check(self, device: str, facts: Sequence[DeviceFacts]) -> None:
-        """Find the server's process, and ask the server what models it has."""
         self.processes.find()
         self._models()
         self._thinking()
@@ -176,13 +172,11 @@ class ServedTask(Task):
         )
 
     def _program(self, owners: dict[str, str]) -> str:
-        """Return which program serves, as far as it can be told: part of the cohort."""
         words = f"{owners.get(self.parameters.model, '')} {self.processes.command()}".lower()
         known = next((program for mark, program in PROGRAMS.items() if mark in words), None)
         return known or ("transformers serve" if "transformers" in words and "serve" in words else "unknown")
 
     def close(self) -> None:
-        """Let other sessions have the server."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -209,15 +203,14 @@ class ServedTask(Task):
             )
 
     def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
-        """Add up the server's counts for one batch; each was checked when it came."""
         return Tokens(sum(reply.input_tokens for reply in outputs), sum(reply.output_tokens for reply in outputs))
 
     def finite(self, inputs: Any, outputs: Any) -> bool:
-        """Take a server's answers as they are: it does not tell its logits."""
+        """Take a server's answers as they are: it returns no logits."""
         return True
 
     def answers(self, inputs: Any, outputs: Any) -> list[Any]:
-        """Return the text of every answer; in reasoning with the tokens spent thinking, where the server tells."""
+        """Return the text of every answer; in reasoning with the tokens spent thinking, where the server reports it."""
         if not self.open_ended:
             return [reply.text for reply in outputs]
         return [
@@ -231,10 +224,10 @@ class ServedTask(Task):
         ]
 
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[Quality, ...]:
-        """Score answers as the family does; a server does not tell how likely its model finds a text."""
+        """Score answers as the family does; a server reports no likelihoods."""
         if self.open_ended:
             return self.family.score(answers, rows)
-        return (unscored("bits_per_byte", rows, "a server does not tell how likely its model finds the texts"),)
+        return (unscored("bits_per_byte", rows, "a server reports no likelihoods of the texts"),)
 
     def extra(self, answers: Sequence[Any]) -> dict[str, Any]:
         return self.family.extra(answers)

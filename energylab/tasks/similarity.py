@@ -67,7 +67,6 @@ class SentenceSimilarity(TextTask):
         return (Quality(metric="spearman", value=value, queries=len(rows)),)
 
     def cosine(self, row: Row, how: str) -> float:
-        """Embed both sentences of a pair, each alone, and compare them."""
         import torch
 
         vectors = []

@@ -59,7 +59,6 @@ class SpeechRecognition(MediaTask):
 
     @property
     def ctc(self) -> bool:
-        """Whether the model names frames instead of writing text."""
         return "forward" in self.phases
 
     @property
@@ -70,7 +69,6 @@ class SpeechRecognition(MediaTask):
     # ---- loading
 
     def auto_class(self, config: Any) -> str:
-        """CTC where the library has it for the configuration, an encoder-decoder otherwise."""
         from transformers import MODEL_FOR_CTC_MAPPING, MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
 
         if type(config) in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING:
@@ -83,7 +81,6 @@ class SpeechRecognition(MediaTask):
         )
 
     def read_processor(self) -> Any:
-        """Read feature extractor and tokenizer, or make them for a random model."""
         from transformers import AutoFeatureExtractor, AutoTokenizer
 
         self.phases = ("preprocess", *(("prefill", "generate") if self.config.is_encoder_decoder else ("forward",)))
@@ -115,7 +112,7 @@ class SpeechRecognition(MediaTask):
                 setattr(self.model.generation_config, name, value)
         import numpy as np
 
-        self.measure_prompt(babble(np.random.default_rng(0), 1.0))
+        self.measure_prompt(synthetic_clip(np.random.default_rng(0), 1.0))
         return {"new_tokens": self.new_tokens}
 
     # ---- rows
@@ -124,13 +121,12 @@ class SpeechRecognition(MediaTask):
         return decode_audio(encoded)
 
     def synthesise(self, count: int, seed: int) -> list[Row]:
-        """Make clips of the stated lengths, with the rhythm of speech and no words."""
         import numpy as np
 
         rng = np.random.default_rng(seed)
         lengths = self.settings.synthetic
         seconds = draw_sizes(rng, count, lengths.mean_s, lengths.spread, lengths.longest_s)
-        return [{"audio": babble(rng, max(length, 0.2))} for length in seconds]
+        return [{"audio": synthetic_clip(rng, max(length, 0.2))} for length in seconds]
 
     def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
         """Measure the length of every clip in seconds, and what of it a model with a fixed window cuts off."""
@@ -160,7 +156,7 @@ class SpeechRecognition(MediaTask):
         return self.extractor(clips, sampling_rate=self.extractor.sampling_rate, return_tensors="pt", **options).data
 
     def ask(self, tensors: Any, generation: dict[str, Any] | None) -> Any:
-        """Ask the model once, without Whisper's repeated remarks about its settings."""
+        """Ask the model once, without the log messages of Whisper about its settings."""
         with models.quiet():
             return super().ask(tensors, generation)
 
@@ -179,7 +175,6 @@ class SpeechRecognition(MediaTask):
         return inputs.in_order(map(self._best_path, inputs.groups, outputs))
 
     def _best_path(self, group: Group, logits: Any) -> list[str]:
-        """Collapse the most likely character of every frame that is not padding."""
         ids = logits.argmax(-1).cpu()
         if "attention_mask" not in group.tensors:
             return self.processor.batch_decode(ids)
@@ -254,7 +249,7 @@ def _cut_short(encoded: bytes) -> bool:
     return encoded[:4] == b"RIFF" and stated not in (0, 2**32 - 1) and stated + 7 > len(encoded)  # 8, less a pad byte
 
 
-def babble(rng: Any, seconds: float) -> bytes:
+def synthetic_clip(rng: Any, seconds: float) -> bytes:
     """Make a clip with the rhythm and the spectrum of speech, and no words.
 
     FLAC, 16 kHz, one channel: harmonics of a wandering pitch, four syllables a second, a little noise.

@@ -28,7 +28,6 @@ class LengthSettings(Plain):
 
 @lru_cache(maxsize=1)
 def lexicon() -> tuple[str, ...]:
-    """Return common English words, most frequent first."""
     return tuple(Path(__file__).with_name("lexicon.txt").read_text(encoding="utf-8").split())
 
 
@@ -58,7 +57,6 @@ def draw_text(rng: Any, words: int) -> str:
 
 
 def draw_lengths(rng: Any, count: int, settings: LengthSettings) -> list[int]:
-    """Draw the lengths, in words, of `count` texts."""
     tokens = draw_sizes(rng, count, settings.mean_tokens, settings.spread, settings.longest_tokens)
     return [max(round((length - TOKENS_AT_THE_END) / TOKENS_PER_WORD), 1) for length in tokens]
 

@@ -16,7 +16,7 @@ from energylab.tasks.settings import Plain, TaskSettings
 from energylab.tasks.synthetic import LengthSettings, draw_lengths, draw_text
 from energylab.tasks.tokenizers import local_tokenizer, repair_padding, usable_padding
 
-IN_WORDS = ("preprocess", "prefill", "generate")
+GENERATED = ("preprocess", "prefill", "generate")
 
 #: Longest input where a configuration names none.
 PUBLISHED_LIMIT = 512
@@ -49,7 +49,6 @@ class TextTask(Task):
         return self.head_class
 
     def read_processor(self) -> Any:
-        """Read the model's own tokenizer, or make one for a random model."""
         from transformers import AutoTokenizer
 
         if self.origin.architecture is not None:
@@ -64,7 +63,6 @@ class TextTask(Task):
         return {"max_input_tokens": self.max_input_tokens}
 
     def ready(self) -> dict[str, Any]:
-        """Give the model a padding id that it can use."""
         pad = usable_padding(self.config, self.processor)
         if self.batch_size > 1 and pad is None:
             raise ModelError(
@@ -80,7 +78,6 @@ class TextTask(Task):
     # ---- rows
 
     def synthesise(self, count: int, seed: int) -> list[Row]:
-        """Draw texts of the published lengths for every column that has one."""
         import numpy as np
 
         rng = np.random.default_rng(seed)
@@ -98,7 +95,6 @@ class TextTask(Task):
     # ---- queries
 
     def texts(self, rows: Sequence[Row]) -> list[str]:
-        """Return the text that each row is tokenised from."""
         return [row["text"] for row in rows]
 
     def second_texts(self, rows: Sequence[Row]) -> list[str] | None:
@@ -177,10 +173,9 @@ class TextGeneration(TextTask):
 
     Settings = TextGenerationSettings
     padding_side = "left"
-    phases = IN_WORDS
+    phases = GENERATED
 
     def auto_class(self, config: Any) -> str:
-        """A causal language model, or an encoder-decoder that generates."""
         return "AutoModelForSeq2SeqLM" if config.is_encoder_decoder and generates(config) else "AutoModelForCausalLM"
 
     def resolved_settings(self) -> dict[str, Any]:
@@ -195,7 +190,6 @@ class TextGeneration(TextTask):
         return {"max_input_tokens": self.max_input_tokens, "new_tokens": self.new_tokens}
 
     def texts(self, rows: Sequence[Row]) -> list[str]:
-        """Return the texts; as a chat's first message where the task says so."""
         if not self.settings.chat or self.processor.chat_template is None:
             return super().texts(rows)
         chats = ([{"role": "user", "content": row["text"]}] for row in rows)
@@ -213,7 +207,6 @@ class TextGeneration(TextTask):
         return settings
 
     def call(self, phase: str, inputs: Any) -> Any:
-        """Generate; samples are drawn anew from the seed."""
         import torch
 
         if self.settings.sampling is not None:
@@ -252,7 +245,6 @@ class TextGeneration(TextTask):
 
 
 def generates(config: Any) -> bool:
-    """Tell whether a checkpoint was trained to answer in words: its class generates from a condition."""
     return any(name.endswith("ForConditionalGeneration") for name in config.architectures or ())
 
 

@@ -66,7 +66,6 @@ class ImageTask(MediaTask):
         return self.image_processor
 
     def decode(self, encoded: bytes) -> Any:
-        """Decode a picture to RGB, turned as its file says."""
         from PIL import Image, ImageOps
 
         try:
@@ -75,7 +74,6 @@ class ImageTask(MediaTask):
             raise DataError(f"the picture ({len(encoded)} bytes) cannot be decoded: {error}") from error
 
     def synthesise(self, count: int, seed: int) -> list[Row]:
-        """Draw pictures of the published sizes, each equally often, with the grain of a photograph."""
         import numpy as np
 
         rng = np.random.default_rng(seed)
@@ -90,14 +88,12 @@ class ImageTask(MediaTask):
         return rows
 
     def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
-        """Count the pixels of every picture."""
         from PIL import Image
 
         sizes = [Image.open(io.BytesIO(row["image"])).size for row in rows]
         return {"pixels": tuple(float(width * height) for width, height in sizes)}
 
     def prepare(self, rows: Sequence[Row]) -> Inputs:
-        """Decode every picture, and resize, crop and normalise it as the model's image processor says."""
         pictures = [self.decode(row["image"]) for row in rows]
         features = [self.image_processor(images=picture, return_tensors="pt").data for picture in pictures]
         if self.config.model_type in WITHOUT_MASK:
@@ -138,7 +134,6 @@ class ImageClassification(ImageTask):
         return {"label": placed[0].thing.imagenet}
 
     def answers(self, inputs: Inputs, outputs: list[Any]) -> list[str]:
-        """Return the name of the most likely class of every picture."""
         names = self.model.config.id2label
         return inputs.in_order([names[index] for index in logits.argmax(-1).tolist()] for logits in outputs)
 
@@ -179,7 +174,6 @@ class ObjectDetection(ImageTask):
         return {"objects": [{"label": one.thing.coco, "box": list(one.box)} for one in placed]}
 
     def check_row(self, row: Row) -> str | None:
-        """Refuse a corrupt picture, and references that are no objects."""
         problem = super().check_row(row)
         if problem or row.get("objects") is None:
             return problem
@@ -201,7 +195,6 @@ class ObjectDetection(ImageTask):
         return max(shape[-2] for shape in shapes), max(shape[-1] for shape in shapes)
 
     def prepare(self, rows: Sequence[Row]) -> Inputs:
-        """Preprocess pictures, and pad them to the set's largest where the task says so; a mask tells the padding."""
         inputs = super().prepare(rows)
         return padded(inputs, *self.largest) if self.rows else inputs
 
@@ -209,7 +202,6 @@ class ObjectDetection(ImageTask):
         return {"logits": outputs.logits, "pred_boxes": outputs.pred_boxes}
 
     def answers(self, inputs: Inputs, outputs: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-        """Return the detections of every picture, best first: label, score, box as x, y, width, height in pixels."""
         found = []
         for group, output in zip(inputs.groups, outputs, strict=True):
             sizes = [inputs.sizes[position] for position in group.positions]
@@ -240,7 +232,6 @@ class ObjectDetection(ImageTask):
 
 
 def padded(inputs: Inputs, height: int, width: int) -> Inputs:
-    """Pad every picture and its mask with zeros, below and to the right; all are then one group."""
     import torch
 
     def larger(tensor: Any) -> Any:
@@ -269,7 +260,6 @@ class ImageCaptioning(ImageTask):
     head_class = "AutoModelForImageTextToText"
 
     def read_processor(self) -> Any:
-        """Read image processor and tokenizer; the tokenizer decodes answers."""
         from transformers import AutoTokenizer
 
         super().read_processor()
@@ -291,12 +281,10 @@ class ImageCaptioning(ImageTask):
         return {"caption": caption}
 
     def finite(self, inputs: Inputs, outputs: Any) -> bool:
-        """Whether the logits of the first new token are finite, computed once more outside the windows."""
         first = {**self.generation("prefill"), "output_logits": True, "return_dict_in_generate": True}
         return all(all_finite(self.ask(group.tensors, first).logits) for group in inputs.groups)
 
     def answers(self, inputs: Inputs, outputs: list[Any]) -> list[str]:
-        """Return the caption of every picture, up to where the model itself would stop."""
         return self.free_texts(inputs, outputs)
 
     def right_answers(self, rows: Sequence[Row]) -> list[str]:
@@ -325,7 +313,6 @@ def _captions(row: Row) -> list[str]:
 
 
 def _names(label: Any) -> set[str]:
-    """Return the synonyms a label lists, for comparison."""
     return {name.strip().casefold().replace("_", " ") for name in str(label).split(",")}
 
 

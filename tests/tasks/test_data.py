@@ -3,18 +3,15 @@
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from energylab.errors import DataError
 from energylab.parameters import Parameters
 from energylab.tasks import load_task
 from energylab.tasks.data import digest
 from energylab.tasks.drawing import draw_scene, things
-from energylab.tasks.synthetic import TOKENS_AT_THE_END, TOKENS_PER_WORD, LengthSettings, draw_lengths
 
 #: Task -> the published mean of tokens a query.
 TEXT_TASKS = {
@@ -26,7 +23,6 @@ TEXT_TASKS = {
     "question_answering": None,
 }
 THINGS = things()
-SAMPLES = Path(__file__).parents[2] / "params" / "samples"
 
 
 def sample(folder, text):
@@ -74,14 +70,6 @@ def test_synthetic_rows_have_the_published_mean_length(name):
     assert other != rows
 
 
-def test_lengths_are_cut_without_losing_their_mean():
-    settings = LengthSettings(mean_tokens=100, spread=1.0, longest_tokens=300)
-    words = draw_lengths(np.random.default_rng(0), 2000, settings)
-    assert max(words) * TOKENS_PER_WORD <= 301
-    assert np.mean(words) * TOKENS_PER_WORD + TOKENS_AT_THE_END == pytest.approx(100, rel=0.01)
-    assert len(set(words)) > 100
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -104,13 +92,6 @@ def test_a_text_may_hold_any_end_of_line_and_a_file_empty_lines(tmp_path):
     odd = {"sentence1": "a\u2028b\x85c", "sentence2": " "}
     rows, _ = sample(tmp_path, lines(odd) + b"\n" + lines(PAIR)).load_rows()
     assert rows == [odd, PAIR]
-
-
-def test_without_sample_data_the_other_sources_are_named(tmp_path):
-    task = sample(tmp_path, b"")
-    (tmp_path / "samples" / "mine" / "rows.jsonl").unlink()
-    with pytest.raises(DataError, match="use data_source='synthetic' or 'hub'"):
-        task.load_rows()
 
 
 def test_the_digest_knows_content_and_order():
@@ -148,14 +129,3 @@ def test_things_do_not_overlap_and_stay_inside():
             owner[y : y + height - 1, x : x + width - 1] += 1
             assert one.thing.coco in caption
         assert owner.max() == 1
-
-
-@pytest.mark.parametrize("name", ["image_classification", "object_detection", "image_captioning"])
-def test_the_sample_has_a_readable_picture_for_every_row(name):
-    rows = [json.loads(line) for line in (SAMPLES / name / "rows.jsonl").read_text().splitlines()]
-    assert len(rows) >= 16
-    for row in rows:
-        with Image.open(SAMPLES / name / row["image"]) as picture:
-            width, height = picture.size
-        for x, y, w, h in (one["box"] for one in row.get("objects", [])):
-            assert (x + w, y + h) <= (width + 1, height + 1)

@@ -97,15 +97,6 @@ def test_a_stored_pipeline_draws_as_the_documented_call(pipeline_folder):
     assert facts.weights_bytes == 4 * facts.parameters
 
 
-def test_the_precision_reaches_every_network():
-    task, _, facts = loaded(model="tiny-stable-diffusion", samples=1, dtype="bfloat16")
-    parts = [part for part in task.model.components.values() if isinstance(part, torch.nn.Module)]
-    assert len(parts) == 3
-    assert {weight.dtype for part in parts for weight in part.parameters()} == {torch.bfloat16}
-    assert facts.dtype == "bfloat16"
-    assert torch.get_default_dtype() == torch.float32
-
-
 def test_quality_is_stated_only_with_a_clip_model(pipeline_folder, clip_folder):
     path = {"model": str(pipeline_folder), "model_source": "path", "samples": 2}
     task, rows, _ = loaded(**path)

@@ -9,7 +9,7 @@ import transformers
 from energylab.parameters import Parameters
 from energylab.record import ModelFacts
 from energylab.tasks import load_task
-from energylab.tasks.text import IN_WORDS
+from energylab.tasks.text import GENERATED
 
 
 def task_with_model(name, **more):
@@ -64,7 +64,7 @@ def test_accuracy_takes_models_own_names_for_the_labels():
 
 def test_accuracy_in_words_takes_the_beginning():
     task = task_with_model("text_classification")
-    task.phases = IN_WORDS
+    task.phases = GENERATED
     rows = [{"text": "t", "label": label} for label in (0, 1, 1)]
     assert task.score(["negative negative", " Positive.", "sentence"], rows)[0].value == pytest.approx(2 / 3)
 

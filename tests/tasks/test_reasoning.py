@@ -90,25 +90,18 @@ def with_ids(folder, level, text):
 def test_tokens_spent_thinking_are_counted_apart(folder):
     task, ids = with_ids(folder, "on", "let me see, three times four</think>\n\nIt is 12")
     split = task._split(ids)
-    assert split["text"] == "It is 12"
-    assert "</think>" in task.processor.decode(ids[: split["thinking_tokens"]])
-    assert "</think>" not in task.processor.decode(ids[: split["thinking_tokens"] - 1])
-    assert split["thinking_tokens"] + split["answer_tokens"] == len(ids)
-    assert task.extra([split, split])["thinking_tokens"] == 2 * split["thinking_tokens"]
+    thinking = split["thinking_tokens"]
+    assert (split["text"], thinking + split["answer_tokens"]) == ("It is 12", len(ids))
+    assert "</think>" in task.processor.decode(ids[:thinking])
+    assert "</think>" not in task.processor.decode(ids[: thinking - 1])
+    assert task.extra([split, split])["thinking_tokens"] == 2 * thinking
 
 
-def test_thinking_that_never_ends_is_all_thinking(folder):
-    task, ids = with_ids(folder, "on", "let me see, three times")
-    assert task.extra([task._split(ids)]) == {
-        "thinking_tokens": len(ids),
-        "answer_tokens": 0,
-        "unfinished_queries": 1,
-    }
-
-
-def test_an_answer_without_thinking_is_all_answer(folder):
-    task, ids = with_ids(folder, "off", "It is 12")
-    assert task.extra([task._split(ids)]) == {"thinking_tokens": 0, "answer_tokens": len(ids), "unfinished_queries": 0}
+@pytest.mark.parametrize(("level", "thinking", "unfinished"), [("on", 1, 1), ("off", 0, 0)])
+def test_without_an_end_of_thinking_all_is_thinking_or_all_is_answer(folder, level, thinking, unfinished):
+    task, ids = with_ids(folder, level, "three times four is 12")
+    counted = {"thinking_tokens": len(ids) * thinking, "answer_tokens": len(ids) * (1 - thinking)}
+    assert task.extra([task._split(ids)]) == {**counted, "unfinished_queries": unfinished}
 
 
 def test_tokens_are_counted_up_to_each_querys_end(folder):
