@@ -83,12 +83,10 @@ class Report:
 
     @property
     def failed(self) -> tuple[Finding, ...]:
-        """The findings that failed."""
         return tuple(finding for finding in self.findings if finding.status == "failed")
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed, hence nothing waits."""
         return not self.failed
 
     def verdict(self) -> str:
@@ -128,22 +126,16 @@ class Bench:
         return self.call("__init__", self.family, settings or self.settings, self.parameters(**changes))
 
     @cached_property
-    def task(self) -> Task:
-        """The task with its model: loaded once for all checks."""
+    def loaded(self) -> tuple[Task, list[Row]]:
+        """The task with its model, and its queries: loaded once for all checks."""
         task = self.make()
-        self.rows = self.call("load_rows", task.load_rows)[0]
+        rows = self.call("load_rows", task.load_rows)[0]
         self.call("load", task.load, "cpu")
-        return task
+        return task, rows
 
-    @cached_property
-    def rows(self) -> list[Row]:
-        """The queries, loaded with the task."""
-        return self.task and self.__dict__["rows"]
-
-    @property
-    def last(self) -> str:
-        """The phase whose outputs are the answers."""
-        return self.task.phases[-1]
+    task = property(lambda self: self.loaded[0])
+    rows = property(lambda self: self.loaded[1])
+    last = property(lambda self: self.task.phases[-1])  # the phase whose outputs are the answers
 
     def inputs(self, rows: Sequence[Row]) -> Any:
         """Preprocess rows, as the protocol does outside the windows."""
@@ -295,8 +287,8 @@ def loading(bench: Bench) -> Iterator[Problem]:
     bench.call("phases", checked_phases, bench.task)
     for name, values in bench.call("covariates", bench.task.covariates, bench.rows).items():
         if len(values) != QUERIES:
-            fix = "return exactly one number a row, in the order of the rows"
-            yield f"covariates[{name!r}] has {len(values)} values for {QUERIES} queries", fix
+            message = f"covariates[{name!r}] has {len(values)} values for {QUERIES} queries"
+            yield message, "return exactly one number a row, in the order of the rows"
     try:
         bench.make(model="no-such-architecture").check("cpu", resolve_devices("cpu", 1))
     except EnergylabError:
@@ -319,12 +311,14 @@ def phases(bench: Bench) -> Iterator[Problem]:
         if first == 0:
             yield f"{phase} never runs a torch module", f"let run({phase!r}, inputs) call the model"
         elif again < first:
-            fix = "compute the outputs anew each time: the protocol repeats a phase to fill its window"
-            yield f"{phase} ran the model {first} time(s), and {again} when called again", fix
+            yield (
+                f"{phase} ran the model {first} time(s), and {again} when called again",
+                "compute outputs anew each time",
+            )
     made = passes.get("generate", [NEW_TOKENS])[0]
     if made < NEW_TOKENS:
-        fix = "generate exactly new_tokens tokens, one pass each, as the tasks of this package do"
-        yield f"generate ran the model {made} time(s) for {NEW_TOKENS} new tokens", fix
+        message = f"generate ran the model {made} time(s) for {NEW_TOKENS} new tokens"
+        yield message, "generate exactly new_tokens tokens, one pass each"
     if "prefill" in passes and passes["prefill"][0] >= made:
         yield "prefill runs the model as often as generate", "let prefill give the first token alone"
 
@@ -334,11 +328,10 @@ def _preprocess(bench: Bench) -> Iterator[Problem]:
     with watched(bench, {}) as seen:
         once = bench.inputs(first)
     if seen.model_calls:
-        fix = "move what runs a network to the next phase: preprocess is the work of the host"
-        yield f"preprocess runs a network {seen.model_calls} time(s)", fix
+        yield f"preprocess runs a network {seen.model_calls} time(s)", "move what runs a network to the next phase"
     if bench.inputs(first) is once:
-        fix = "make the inputs anew each time: work done before the window is not measured"
-        yield "preprocess returns the same object again: it did its work before the window", fix
+        message = "preprocess returns the same object again: it did its work before the window"
+        yield message, "make the inputs anew each time"
     if same(once, bench.inputs(second)):
         yield "two different queries give the same inputs", "make the inputs from the rows that are given"
 
@@ -362,8 +355,7 @@ def window(bench: Bench) -> Iterator[Problem]:
         with watched(bench, outside if phase in ("preprocess", "call") else {**outside, **preparing}) as seen:
             bench.run(phase, given)
         for what in dict.fromkeys(seen.foreign):
-            fix = "leave it out of the phase: inputs are prepared before the windows, answers read and scored after"
-            yield f"{phase} {what}", fix
+            yield f"{phase} {what}", "prepare inputs before the windows, read and score answers after them"
         if any(getattr(one, "requires_grad", False) for _, one in leaves(outputs)):
             yield f"{phase} records gradients, as for training", "call the model under `with torch.inference_mode():`"
 
@@ -422,8 +414,8 @@ def tokens(bench: Bench) -> Iterator[Problem]:
     if known is not None and "preprocess" in task.phases:
         counted = bench.count("preprocess", inputs, inputs).input
         if sum(known) != counted:
-            fix = "count the tokens of every query as the model is given them: special tokens in, padding out"
-            yield f"covariates() says {sum(known):g} input tokens, count() finds {counted}", fix
+            message = f"covariates() says {sum(known):g} input tokens, count() finds {counted}"
+            yield message, "count special tokens in both, padding in neither"
     for phase, each in (("prefill", 1), ("generate", NEW_TOKENS)):
         if phase in task.phases:
             yield from _generated(bench, phase, each * len(bench.rows), inputs)
@@ -433,8 +425,8 @@ def _generated(bench: Bench, phase: str, asked: int, inputs: Any) -> Iterator[Pr
     outputs = bench.run(phase, inputs)
     found = bench.count(phase, inputs, outputs).output
     if found != asked:
-        fix = "generate new_tokens, the parameter's, and count what was generated"
-        yield f"{phase}: count() finds {found} output tokens, {asked} were asked for", fix
+        message = f"{phase}: count() finds {found} output tokens, {asked} were asked for"
+        yield message, "generate new_tokens, the parameter's, and count what was generated"
         return
     parts = outputs if isinstance(outputs, list) else [outputs]
     if getattr(bench.task, "open_ended", False):

@@ -31,7 +31,6 @@ FILL_MASK = {
     "covariates of one": (
         "loading", "def covariates(self, rows):\n    return {'input_tokens': (1.0,)}", "has 1 values for 6 queries",
     ),
-    "unknown phase": ("loading", of_phases("preprocess", "forwrd"), "did you mean 'forward'"),
     "any model": ("loading", "def check(self, device, facts):\n    pass", "accepts a model that does not exist"),
     "raises": ("loading", "def ready(self):\n    return self.modell", "AttributeError.*broken.py line"),
     "reads when created": (
@@ -73,8 +72,6 @@ FILL_MASK = {
     ),
     "nothing rated": ("phases", of_phases("preprocess"), "no phase of .* is rated but preprocess"),
     "opens": ("window", before_call("open(__file__).close()"), "forward opens a file at broken.py line 15"),
-    "logs": ("window", before_call("logging.getLogger('x').error('y')"), "writes a log"),
-    "tokenises": ("window", before_call("self.processor(['x'])"), "forward tokenises"),
     "reads its answers": (
         "window", before_call("self.answers(inputs, super().call(phase, inputs))"), r"forward calls answers\(\)",
     ),
@@ -90,11 +87,6 @@ FILL_MASK = {
         "    with torch.inference_mode():\n"
         "        return self.keep(self.model(input_ids=inputs['input_ids']))",
         "change when it is in a batch",
-    ),
-    "other order": (
-        "batches",
-        "def answers(self, inputs, outputs):\n    return super().answers(inputs, outputs)[::-1]",
-        "answers change when the query is in a batch",
     ),
     "one answer a batch": (
         "batches",
@@ -154,7 +146,6 @@ FILL_MASK = {
         "def score(self, answers, rows):\n    return (Quality(metric='accuracy', value=None, queries=len(rows)),)",
         "is None and no reason is given",
     ),
-    "no right answers": ("quality", "def right_answers(self, rows):\n    return None", "returns None, so that"),
     "no plain record": (
         "session",
         "def extra(self, answers):\n    return {'first': torch.ones(1)}",
