@@ -57,7 +57,7 @@ def _interval(runs: Sequence[float]) -> Interval | None:
     """Return the interval of a mean over runs, which ends at zero: no energy is below it. None with a single run."""
     if len(runs) < 2:
         return None
-    found = mean_interval(runs, kind="within-session")
+    found = mean_interval(runs)
     return replace(found, low=max(found.low, 0.0))
 
 

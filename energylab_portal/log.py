@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from energylab.errors import ConflictError, NotThereError
@@ -21,67 +21,40 @@ _LOG = logging.getLogger("energylab_portal")
 def move(
     session: Session, database: Database, submission: Submission, after: State, actor: str, words: str, **facts: Any
 ) -> None:
-    """Bring a submission into another state, and write that down.
+    """Bring a submission into another state, with columns that change with it, and write that down.
 
-    Parameters
-    ----------
-    session : Session
-        Of `Database.writing`.
-    database : Database
-        For the time.
-    submission : Submission
-        As it was read; it must still be in that state.
-    after : str
-        The new state.
-    actor : str
-        Who did it.
-    words : str
-        What happened, for people.
-    **facts
-        Columns that change with the state.
-
-    Raises
-    ------
-    ConflictError
-        If that state cannot follow, or the submission has moved on meanwhile.
+    `session` is `Database.writing`'s, and `submission` was read in it: nobody else has changed it since.
     """
     before = submission.state
     if after not in NEXT[before]:
         allowed = ", ".join(state for state in STATES if after in NEXT[state]) or "none"
         raise ConflictError(f"submission {submission.name} is {before}; {after} may follow only: {allowed}")
     now = database.now(session)
-    if not set_columns(session, submission, Submission.state == before, state=after, changed_s=now, **facts):
-        raise ConflictError(f"submission {submission.name} is no longer {before}; load the page again")
+    change(submission, state=after, changed_s=now, **facts)
     note(session, submission.id, now, actor, words, before, after)
     _LOG.info("%s: %s -> %s by %s", submission.name, before, after, actor)
 
 
-def set_columns(session: Session, submission: Submission, *where: Any, **values: Any) -> bool:
-    """Change columns of a submission if it still is as it must be; return whether it was."""
-    found = update(Submission).where(Submission.id == submission.id, *where).values(**values)
-    done = session.execute(found.execution_options(synchronize_session=False))
-    if done.rowcount == 1:
-        session.refresh(submission)
-    return done.rowcount == 1
+def change(submission: Submission, **values: Any) -> None:
+    for name, value in values.items():
+        setattr(submission, name, value)
 
 
 def note(
     session: Session, submission_id: int | None, at_s: float, actor: str, words: str,
     before: str | None = None, after: str | None = None,
 ) -> None:  # fmt: skip
-    """Write one line of the log."""
     line = {"submission_id": submission_id, "at_s": at_s, "actor": actor, "words": words[:4000]}
-    session.execute(insert(Event).values(**line, before=before, after=after))
+    session.add(Event(**line, before=before, after=after))
+
+
+def erase_contact(session: Session, database: Database, submission: Submission, actor: str) -> None:
+    submission.contact = ""
+    note(session, submission.id, database.now(session), actor, "the mail address was erased")
 
 
 def by_name(session: Session, name: str) -> Submission:
-    """Return the submission an operator means.
-
-    Raises
-    ------
-    NotThereError
-        If there is none.
-    """
+    """Return the submission an operator means."""
     found = session.scalar(select(Submission).where(Submission.name == name))
     if found is None:
         raise NotThereError("there is no such submission")
@@ -89,42 +62,30 @@ def by_name(session: Session, name: str) -> Submission:
 
 
 def history(session: Session, submission_id: int) -> list[Event]:
-    """Return the log of one submission, oldest first."""
     return list(session.scalars(select(Event).where(Event.submission_id == submission_id).order_by(Event.id)))
 
 
 def latest(session: Session, limit: int = 50) -> list[tuple[Event, str | None]]:
-    """Return the newest lines of the whole log with the submission's name, newest first."""
     lines = select(Event, Submission.name).outerjoin(Submission, Event.submission_id == Submission.id)
     return [(event, name) for event, name in session.execute(lines.order_by(Event.id.desc()).limit(limit))]
 
 
 def in_states(session: Session, states: Iterable[str], limit: int = 500, newest: bool = False) -> list[Submission]:
-    """Return submissions in some states, oldest or newest first."""
     wanted = select(Submission).where(Submission.state.in_(list(states)))
     return list(session.scalars(wanted.order_by(Submission.id.desc() if newest else Submission.id).limit(limit)))
 
 
 def counts(session: Session) -> dict[str, int]:
-    """Return how many submissions are in each state."""
     rows = session.execute(select(Submission.state, func.count()).group_by(Submission.state))
     return {state: number for state, number in rows}
 
 
 def records_of(session: Session, submission_id: int) -> list[StoredRecord]:
-    """Return the records of a submission, oldest first."""
     wanted = select(StoredRecord).where(StoredRecord.submission_id == submission_id)
     return list(session.scalars(wanted.order_by(StoredRecord.id)))
 
 
 def attach(session: Session, submission_id: int, records: Sequence[Record]) -> None:
-    """Keep the records of a submission.
-
-    Raises
-    ------
-    ConflictError
-        If one of them is here already: a result counts once.
-    """
     ids = [record.record_id for record in records]
     known = session.scalars(select(StoredRecord.record_id).where(StoredRecord.record_id.in_(ids))).all()
     if known or len(set(ids)) != len(ids):

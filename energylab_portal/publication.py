@@ -43,24 +43,10 @@ Rated = list[tuple[Submission, list[StoredRecord]]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a publication did.
-
-    Attributes
-    ----------
-    releases : tuple of str
-        Names of the releases: one a board that has something new.
-    models : int
-        Rated models in them.
-    published : tuple of str
-        Submissions that are on the leaderboard from now on.
-    left_out : tuple of str
-        Submissions that were reviewed and are not, with the reason, one line each.
-    """
-
-    releases: tuple[str, ...]
-    models: int
-    published: tuple[str, ...]
-    left_out: tuple[str, ...]
+    releases: tuple[str, ...]  # names of the releases: one a board that has something new
+    models: int  # rated models in them
+    published: tuple[str, ...]  # submissions that are on the leaderboard from now on
+    left_out: tuple[str, ...]  # submissions that were reviewed and are not, with the reason, one line each
 
 
 def publish(database: Database, settings: Settings, name: str, date: str) -> Outcome:
@@ -68,24 +54,6 @@ def publish(database: Database, settings: Settings, name: str, date: str) -> Out
 
     The files are made first; one transaction then puts the releases on show and makes their submissions published.
     Files of a release that no transaction knows are a crash's, and are made again.
-
-    Parameters
-    ----------
-    database : Database
-    settings : Settings
-    name : str
-        Of the release; new. The board of closed models adds ``-closed``.
-    date : str
-        ``YYYY-MM-DD``.
-
-    Raises
-    ------
-    ConflictError
-        If the name is taken, or another publication runs.
-    PortalError
-        If nothing is reviewed.
-    ReleaseError
-        If a name or date is not allowed, or nothing can be rated.
     """
     with _alone(settings):
         with database.reading() as session:
@@ -109,7 +77,6 @@ def current(session: Session, board: str = "open") -> PublishedRelease | None:
 
 
 def read_release(settings: Settings, name: str) -> Release:
-    """Read a release that was published here."""
     return release.read(settings.releases / f"{name}.json")
 
 
@@ -138,9 +105,9 @@ def site(settings: Settings, database: Database, name: str) -> Path:
     if (folder / "index.html").is_file():
         return folder
     with _alone(settings):
-        with database.reading() as session:
-            rated, _ = _with_records(session)
-            roots = [_write_records(settings, one, records) for parts in rated.values() for one, records in parts]
+        with database.reading() as session:  # also of keys that were revoked since: what was published stays so
+            ever = log.in_states(session, ("published",), limit=1_000_000)
+            roots = [_write_records(settings, one, log.records_of(session, one.id)) for one in ever]
         made = read_release(settings, name)
         shutil.rmtree(folder, ignore_errors=True)
         leaderboard.build(made, folder, records=roots, home="/")
@@ -237,13 +204,6 @@ def _alone(settings: Settings) -> Iterator[None]:
 
 
 class Pictures:
-    """Labels and badges of one release.
-
-    Parameters
-    ----------
-    release : Release
-    """
-
     def __init__(self, release: Release) -> None:
         self.release = release
         self.label = lru_cache(maxsize=512)(self._label)
