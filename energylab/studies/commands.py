@@ -145,14 +145,14 @@ def status(name: StudyName, results: Results = Path("results")) -> None:
         if state.status not in ("done", "left"):
             console.print(f"{state.status:>8}  {job.id}  {job.label}  {brief(state.reason)}".rstrip())
     for slurm_id, (_, word) in waiting.items():
-        console.print(f"   slurm  {slurm_id} {word}  log: {slurm.log_path(folder, slurm_id)}")
+        console.print(f"   slurm  {slurm_id} {word}  log: {folder.path}/slurm/{slurm_id}_0_log.out")
     if any(word == slurm.UNKNOWN for _, word in waiting.values()):
         console.print("Slurm cannot be asked here (no squeue): look again on the cluster's login node")
     for line in packing.strays(folder.lock, states):
         console.print(f"   stray  {line}")
     extra = folder.unplanned(planned)
     if extra:
-        console.print(f"{len(extra)} jobs in {folder.path} are not in its study.yaml any more: {', '.join(extra)}")
+        console.print(f"not in its study.yaml any more: {jobs(len(extra))} in {folder.path}: {', '.join(extra)}")
 
 
 def _existing(name: str, results: Path) -> tuple[Plan, StudyFolder]:
@@ -300,74 +300,42 @@ def show(console: Console, planned: Plan, folder: StudyFolder, summary: running.
 
 
 def _print_results(console: Console, planned: Plan, folder: StudyFolder) -> None:
-    records = store.read(*planned_roots([folder.path]))
-    strays = len(folder.unplanned(planned))
+    from energylab.ratings import rate
+
     try:
-        rated = results_of(records)
-        figure = draw(rated, folder.path / "figures" / "energies.png")
+        rated = rate(store.read(*planned_roots([folder.path])))
     except EnergylabError as error:  # the records are there all the same
         console.print(f"not rated: {error}")
         return
-    rows = Table(
-        title=f"{planned.study.title or planned.name}: energy of 1,000 queries", title_justify="left", box=None
-    )
-    cells = [
-        {**_cells(row), "setting": setting}
-        for row, setting in zip(rated.itertuples(), _differences(rated), strict=True)
-    ]
-    for column in [name for name in cells[0] if name != "setting" or any(row["setting"] for row in cells)]:
-        rows.add_column(column, justify="right" if column in ("Wh", "stars") else "left", overflow="fold")
-    for row in cells:
-        rows.add_row(*[row[column.header] for column in rows.columns])
-    console.print(rows)
+    title = f"{planned.study.title or planned.name}: energy of 1,000 queries"
+    table = Table(title=title, title_justify="left", box=None)
+    for column in ("task", "model", "setting", "Wh", "95 % interval", "stars", "kind"):
+        table.add_column(column, justify="right" if column in ("Wh", "stars") else "left", overflow="fold")
+    for row, setting in zip(rated.itertuples(), _differences(rated), strict=True):
+        table.add_row(*_cells(row, setting))
+    console.print(table)
     for note in sorted(set(rated["note"].dropna()) - {""}):
         console.print(f"note: {note}")
-    if strays:
-        console.print(f"left out, since the study does not plan them any more: {jobs(strays)} in {folder.path}")
-    console.print(f"figure: {figure}")
+    if strays := folder.unplanned(planned):
+        console.print(f"left out, since the study does not plan them any more: {jobs(len(strays))} in {folder.path}")
 
 
-def _cells(row: Any) -> dict[str, str]:
+def _cells(row: Any, setting: str) -> tuple[str, ...]:
     import pandas as pd
 
+    task = row.task if pd.isna(row.model_class) else f"{row.task} {row.model_class}"
+    wh = "unavailable" if pd.isna(row.energy_wh) else f"{row.energy_wh:.4g}"
     low, high = row.repeatability_low, row.repeatability_high
-    return {
-        "task": row.task if pd.isna(row.model_class) else f"{row.task} {row.model_class}",
-        "model": row.model,
-        "source": row.model_source,
-        "Wh": "unavailable" if pd.isna(row.energy_wh) else f"{row.energy_wh:.4g}",
-        "95 % interval": "" if pd.isna(low) else f"{low:.4g} to {high:.4g}",
-        "stars": "" if pd.isna(row.stars) else str(row.stars),
-        "kind": row.energy_kind,
-        "quality": "" if pd.isna(row.quality) else f"{row.quality_metric} {row.quality:.3f}",
-    }
-
-
-def results_of(records: pd.DataFrame) -> pd.DataFrame:
-    """Rate the records of a study, with each model's source and mean quality beside its energy."""
-    from energylab.ratings import rate
-
-    keys = ["task", "model", "cohort"]
-    facts = {"model_source": "first", "quality_metric": "first", "quality": "mean"}
-    return rate(records).merge(records.groupby(keys, as_index=False).agg(facts), on=keys, how="left")
+    interval = "" if pd.isna(low) else f"{low:.4g} to {high:.4g}"
+    return task, row.model, setting, wh, interval, "" if pd.isna(row.stars) else str(row.stars), row.energy_kind
 
 
 def _differences(rated: pd.DataFrame) -> list[str]:
-    """Say of each row what sets its cohort apart from others of its task; the source has a column of its own."""
+    """Say of each row what sets its cohort apart from others of its task."""
     from energylab.table import difference
 
-    keys = rated.groupby(rated["task"])["cohort"].transform(lambda each: [tuple(each.unique())] * len(each))
-    found = (difference(key, others) for key, others in zip(rated["cohort"], keys, strict=True))
-    return ["; ".join(fact for fact in each.split("; ") if not fact.startswith("model source=")) for each in found]
-
-
-def draw(rated: pd.DataFrame, path: Path) -> Path:
-    """Draw the ratings of a study into a PNG, and return its path."""
-    from energylab import figures
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figures.plot(rated).savefig(path, dpi=150)
-    return path
+    cohorts = {task: tuple(rows["cohort"].unique()) for task, rows in rated.groupby("task")}
+    return [difference(row.cohort, cohorts[row.task]) for row in rated.itertuples()]
 
 
 def mount(into: typer.Typer) -> None:

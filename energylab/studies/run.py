@@ -134,8 +134,7 @@ class Book:
             self.on_event("end", work.job, state)
 
 
-#: Runs everything in a book, here or elsewhere; returns when nothing is left that it waits for.
-Executor = Callable[[Book], None]
+Executor = Callable[[Book], None]  # returns when nothing is left that it waits for
 
 
 def run(

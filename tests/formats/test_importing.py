@@ -12,11 +12,10 @@ from release_builders import record_of
 from typer.testing import CliRunner
 
 import energylab
-from energylab import release, show, store
+from energylab import release, store
 from energylab.cli import app
 from energylab.energy import WH_PER_1000_QUERIES, session_energy_j
 from energylab.errors import FormatError, UnknownNameError
-from energylab.figures import windows
 from energylab.formats import Asked, import_files
 
 TASK = Asked(task="text_generation")
@@ -38,13 +37,6 @@ def test_the_same_file_is_the_same_record(write, tmp_path):
     [other] = import_files([path], tmp_path / "out", Asked(task="text_generation", cohort="october"))
     assert other.record.record_id != first.record.record_id
     assert energylab.read(tmp_path / "out").cohort.nunique() == 2
-
-
-def test_records_that_state_no_time_say_so(write, tmp_path):
-    path = write("benchmark_report.json", runner_report())
-    [found] = import_files([path], tmp_path / "out", TASK, now=lambda: NOW)
-    assert found.record.created_utc == NOW
-    assert "created_utc" in found.record.missing
 
 
 def test_components_are_cohorts_of_their_own(write, tmp_path):
@@ -103,17 +95,6 @@ def test_formats_by_name(write, tmp_path):
     assert found.rated.with_wh == pytest.approx(500.0)
     with pytest.raises(UnknownNameError, match="did you mean 'codecarbon'"):
         import_files([path], tmp_path / "out", asked, format="codecarbn")
-
-
-def test_an_imported_record_is_explained_and_drawn(samples, tmp_path):
-    path = samples / "optimum_energy_star/benchmark_report.json"
-    [found] = import_files([path], tmp_path, Asked(component="cpu"))
-    record = store.read_record(found.path)
-    assert "imported" in show.trust(record)
-    assert "not stated" in show.trust(record)
-    assert show.invalid_windows(record) == "All 3 windows are valid."
-    assert len(show.speed_table(record)) == 3
-    assert "3 without times" in windows.power_over_time(record).axes[0].get_title(loc="left")
 
 
 def test_command_says_unit_totals_and_what_is_missing(repeated, write, tmp_path):
