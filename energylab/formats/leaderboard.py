@@ -32,8 +32,6 @@ _NAMED = re.compile(r"(?:^|_)(?P<unit>wh|kwh|j)_per_1000(?:_queries)?$")
 
 
 class Row(Part):
-    """One row of the table, its energy under one name."""
-
     energy: Number = None
     task: str | None = None
     model_class: Literal["A", "B", "C", "NA", "N/A"] | None = None

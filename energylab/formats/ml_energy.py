@@ -38,8 +38,6 @@ _COMMON = ("mJ", "J", "kJ", "Wh", "kWh", "MWh")
 
 
 class Configuration(Part):
-    """One configuration of the leaderboard's data, with what its file says of all of them."""
-
     energy: Number = None
     model_id: str | None = None
     task: str | None = None
@@ -51,8 +49,6 @@ class Configuration(Part):
 
 
 class Served(Part):
-    """A served model's raw result, in steady state."""
-
     model_id: str | None
     steady_state_energy: Number = None
     steady_state_duration: Number = None
@@ -68,15 +64,11 @@ class Served(Part):
 
 
 class Iteration(Part):
-    """One batch of a diffusion model."""
-
     time: Number = None
     gpu_energy: dict[str, Number] = {}
 
 
 class DiffusionResult(Part):
-    """A diffusion model's raw result."""
-
     model_id: str | None
     total_energy: Number = None
     total_time: Number = None

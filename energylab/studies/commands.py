@@ -60,14 +60,14 @@ def plan(path: StudyPath, params: Params = None, results: Results = Path("result
     for column in ("job", "task", "model", "repeat", "settings", "time", "Wh", "state"):
         table.add_column(column, justify="right" if column in ("time", "Wh") else "left", overflow="fold")
     for job, state in states.items():
-        table.add_row(*_plan_row(planned, job, state, costs[job]))
+        table.add_row(*_plan_row(job, state, costs[job]))
     console = plain_console()
     console.print(table)
     left = [costs[job] for job, state in states.items() if state.status != "done"]
     for line in estimate.summary_lines(left) if left else ["nothing to do: every job is done"]:
         console.print(line)
     if planned.duplicates:
-        console.print(f"  {len(planned.duplicates)} rows stand for a job that is planned already; it runs once")
+        console.print(f"  named twice in the study, and run once: {jobs(len(planned.duplicates))}")
 
 
 def _planned(path: Path, results: Path, params: Path | None) -> tuple[Plan, StudyFolder]:
@@ -78,13 +78,11 @@ def _planned(path: Path, results: Path, params: Path | None) -> tuple[Plan, Stud
     return planning.freeze(planned, folder.lock), folder
 
 
-def _plan_row(planned: Plan, job: Job, state: JobState, cost: estimate.Estimate) -> tuple[str, ...]:
-    shown = ("task", "model", "repeat", *planned.study.parameters)
-    settings = ", ".join(f"{name}={value}" for name, value in job.values.items() if name not in shown)
-    at_least = "≥ " if cost.basis == "floor" else ""
+def _plan_row(job: Job, state: JobState, cost: estimate.Estimate) -> tuple[str, ...]:
+    time = ("≥ " if cost.basis == "floor" else "") + format_time(cost.time_s)
     wh = "?" if cost.energy_j is None else f"{cost.energy_j / J_PER_WH:.3g}"
     p = job.parameters
-    return job.id, p.task_name, p.model, str(p.repeat), settings, at_least + format_time(cost.time_s), wh, state.status
+    return job.id, p.task_name, p.model, str(p.repeat), job.setting, time, wh, state.status
 
 
 @app.command("run")

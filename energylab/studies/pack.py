@@ -14,6 +14,7 @@ import yaml
 from energylab import __version__, store, tasks
 from energylab.errors import ModelError, StudyError
 from energylab.files import cannot_write
+from energylab.publish.text import plural
 from energylab.record import Record
 from energylab.studies.plan import Job, Lock, LockedData, LockedModel, Plan
 from energylab.studies.state import Attempt, JobState, Outcome, StudyFolder
@@ -26,7 +27,7 @@ _WEIGHTS = (("*.safetensors",), ("*.bin",))
 _README = """\
 # {title}
 
-A study of energylab {version}: {records} records of {jobs} planned jobs.
+A study of energylab {version}: {records} of {jobs}.
 
 - `study.yaml`: what was planned; `lock.yaml`: frozen revisions of models and data, where they were fetched.
 - `JOB_ID/attempt-N/record.json`: each session in full.
@@ -108,7 +109,8 @@ def pack(
     files["table.csv"] = _table({f"{place}/{store.FILE_NAME}": state.record for place, state in recorded.items()})
     files["versions.txt"] = versions(records).encode()
     files["CITATION.cff"] = citation(plan, records, authors or plan.study.authors).encode()
-    facts = {"name": plan.name, "version": __version__, "records": len(records), "jobs": len(plan.jobs)}
+    facts = {"name": plan.name, "version": __version__, "records": plural(len(records), "record"),
+             "jobs": plural(len(plan.jobs), "planned job")}  # fmt: skip
     files["README.md"] = _README.format(title=plan.study.title or plan.name, **facts).encode()
     try:
         output.write_bytes(archive(files, top=plan.name))
@@ -149,7 +151,7 @@ def citation(plan: Plan, records: list[Record], authors: tuple[str, ...]) -> str
             "title": plan.study.title or plan.name,
             "authors": names,
             "date-released": max(record.created_utc for record in records).date(),
-            "abstract": f"{len(records)} energy measurements of AI models with energylab {__version__}.",
+            "abstract": f"{plural(len(records), 'energy measurement')} of AI models with energylab {__version__}.",
         },
         sort_keys=False,
         allow_unicode=True,

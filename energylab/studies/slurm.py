@@ -17,6 +17,7 @@ from typing import Any
 
 from energylab.errors import MissingExtraError, StudyError
 from energylab.files import write_whole
+from energylab.publish.text import plural
 from energylab.studies.plan import SlurmSettings
 from energylab.studies.run import MARKER, Book, Work, check_space, died, kill_marked, overdue
 from energylab.studies.state import RESUMABLE, RETRIES, Attempt, Kind, Outcome, StudyFolder
@@ -188,7 +189,7 @@ def living(folder: StudyFolder) -> dict[str, str]:
     unknown = [slurm_id for slurm_id, (_, state) in found.items() if state == UNKNOWN]
     if unknown:
         raise StudyError(
-            f"{len(unknown)} jobs of this study were handed to Slurm and have not ended, and squeue is not here; work "
+            f"{plural(len(unknown), 'job')} of this study handed to Slurm without an end, and squeue is not here; work "
             f"on the cluster's login node, or delete {folder.path / 'slurm.json'} to run them here"
         )
     return {slurm_id: job_id for slurm_id, (job_id, _) in found.items()}

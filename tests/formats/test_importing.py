@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import zipfile
+from pathlib import Path
 
 import pytest
 from format_builders import runner_report
@@ -19,6 +20,7 @@ from energylab.errors import FormatError, UnknownNameError
 from energylab.formats import Asked, import_files
 
 TASK = Asked(task="text_generation")
+RECORDS = Path(__file__).parents[1] / "fixtures" / "records"
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 
 
@@ -39,6 +41,14 @@ def test_the_same_file_is_the_same_record(write, tmp_path):
     assert energylab.read(tmp_path / "out").cohort.nunique() == 2
 
 
+def test_a_file_imported_when_ids_were_made_of_the_file_counts_once(samples, tmp_path):
+    old = store.read_record(RECORDS / "schema-2-imported-optimum.json")
+    store.write(old, tmp_path / "optimum-benchmark" / old.record_id)
+    [found] = import_files([samples / "optimum_energy_star/benchmark_report.json"], tmp_path, Asked(component="cpu"))
+    assert (found.new, found.record) == (False, old)
+    assert energylab.read(tmp_path).session.nunique() == 1
+
+
 def test_components_are_cohorts_of_their_own(write, tmp_path):
     path = write("benchmark_report.json", runner_report())
     import_files([path], tmp_path / "out", TASK)
@@ -48,12 +58,14 @@ def test_components_are_cohorts_of_their_own(write, tmp_path):
     assert sorted(energylab.rate(table).energy_wh) == pytest.approx([25.0, 250.0])
 
 
-def test_archive_of_a_report(write, tmp_path):
+def test_a_report_in_an_archive_and_beside_it_is_one_session(write, tmp_path):
     with zipfile.ZipFile(tmp_path / "logs.zip", "w") as archive:
         archive.writestr("run/benchmark_report.json", json.dumps(runner_report()))
         archive.writestr("run/benchmark.log", "hello")
-    [found] = import_files([tmp_path / "logs.zip"], tmp_path / "out", TASK)
+    beside = [write("benchmark_report.json", runner_report()), write("GPU_ENERGY_WH.txt", "12.50")]
+    [found] = import_files([tmp_path / "logs.zip", *beside], tmp_path / "out", TASK)
     assert found.source.endswith("logs.zip:run/benchmark_report.json")
+    assert found.agreeing == (str(beside[1]),)
     assert found.rated.with_wh == pytest.approx(250.0)
 
 

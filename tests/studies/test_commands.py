@@ -20,8 +20,7 @@ from typer.testing import CliRunner
 from energylab import cli, release, store
 from energylab.errors import EnergylabError, StudyError, UnknownNameError
 from energylab.publish import report
-from energylab.record import IdleLevel
-from energylab.studies import commands, estimate, pack
+from energylab.studies import commands, pack
 from energylab.studies.run import run
 from energylab.studies.state import JobState, Outcome, StudyFolder, planned_roots
 
@@ -205,15 +204,8 @@ def test_a_slurm_study_is_read_off_the_cluster(study, monkeypatch):
     assert "Slurm cannot be asked here (no squeue)" in shown
     assert "12_0 UNKNOWN" in shown
     assert planned.jobs[0].id in study_command("plan", "fake.yaml").output
-    with pytest.raises(StudyError, match=r"1 jobs of this study were handed to Slurm .* or delete .*slurm\.json"):
+    with pytest.raises(StudyError, match=r"1 job of this study handed to Slurm .* or delete .*slurm\.json"):
         study_command("run", "fake.yaml")
-
-
-def test_all_energy_of_a_session_counts_invalid_windows_and_idle_too():
-    windows = (builders.window(0, 2.0), builders.window(0, None), builders.window(1, 3.0, valid=False, reasons=("x",)))
-    idle = (IdleLevel(level="no_context", power_w=1.0, duration_s=4.0, energy_j=4.0),)
-    record = builders.record(windows=windows, idle=idle)
-    assert estimate.spent_j(record) == 2.0 + 3.0 + 4.0 + 1.0  # windows, idle, warm-up
 
 
 def test_kinds_of_energy_are_never_added_up(study):
