@@ -177,19 +177,19 @@ def read_text(source: Source, asked: Asked) -> list[Session]:
     ]
 
 
-def _is_report(source: Source) -> bool:
-    content = source.json
-    parts = [content.get(name) for name in ("config", "summary", "energy")] if isinstance(content, dict) else []
-    return bool(parts) and all(isinstance(part, dict) for part in parts)
-
-
-def _is_summary(source: Source) -> bool:
-    return isinstance(source.json, dict) and {"units", "total"} <= set(source.json)
-
-
 FORMATS = (
-    Format("ai-energy-score", "AI Energy Score runner's report (benchmark_report.json)", _is_report, read_report),
-    Format("gpu-energy-summary", "AI Energy Score summary (GPU_ENERGY_SUMMARY.json)", _is_summary, read_summary),
+    Format(
+        "ai-energy-score",
+        "AI Energy Score runner's report (benchmark_report.json)",
+        lambda source: source.keys >= {"config", "summary", "energy"},
+        read_report,
+    ),
+    Format(
+        "gpu-energy-summary",
+        "AI Energy Score summary (GPU_ENERGY_SUMMARY.json)",
+        lambda source: source.keys >= {"units", "total"},
+        read_summary,
+    ),
     Format(
         "gpu-energy-text",
         "AI Energy Score total (GPU_ENERGY_WH.txt)",

@@ -129,8 +129,5 @@ def _devices(row: Row, component: str) -> tuple[tuple[DeviceFacts, ...], str]:
     return (device,) * (row.gpu_count or 1), note
 
 
-def _recognises(source: Source) -> bool:
-    return source.columns >= {*ENERGIES.values(), "duration", "run_id"}
-
-
-FORMATS = (Format("codecarbon", "CodeCarbon emissions.csv", _recognises, read),)
+_COLUMNS = {*ENERGIES.values(), "duration", "run_id"}
+FORMATS = (Format("codecarbon", "CodeCarbon emissions.csv", lambda source: source.columns >= _COLUMNS, read),)

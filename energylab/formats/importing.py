@@ -65,6 +65,11 @@ class Source:
         return read_json(self.text, self.name, FormatError) if looks else None
 
     @property
+    def keys(self) -> frozenset[str]:
+        """The names of a JSON object; empty where the file is of another kind."""
+        return frozenset(self.json) if isinstance(self.json, dict) else frozenset()
+
+    @property
     def is_number(self) -> bool:
         """Whether the content is one number and nothing else."""
         return re.fullmatch(r"\s*-?\d[\d,.]*\s*", self.text) is not None

@@ -100,9 +100,7 @@ def _unit(column: str, rows: list[tuple[float | None, str]]) -> Unit | None:
     return Unit(unit, how)
 
 
-def _recognises(source: Source) -> bool:
-    return "model" in source.columns and _column(source) is not None
-
-
 _TITLE = "leaderboard CSV (model and total_gpu_energy, or an energy column that names its unit)"
-FORMATS = (Format("leaderboard", _TITLE, _recognises, read),)
+FORMATS = (
+    Format("leaderboard", _TITLE, lambda source: "model" in source.columns and _column(source) is not None, read),
+)

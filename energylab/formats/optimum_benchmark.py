@@ -189,7 +189,7 @@ class Configuration(Part):
 
 def read(source: Source, asked: Asked) -> list[Session]:
     """Return the one session of a report."""
-    where, report = source.name, _report(source.json)
+    where, report = source.name, _report(source)
     targets = {PHASES[name]: parse(Target, report[name], f"{where}, {name}") for name in report if name in PHASES}
     targets = {phase: target for phase, target in targets.items() if target.energy is not None}
     for phase, target in targets.items():
@@ -223,10 +223,10 @@ def read(source: Source, asked: Asked) -> list[Session]:
     ]
 
 
-def _report(content: Any) -> Any:
-    if isinstance(content, dict) and isinstance(content.get("report"), dict) and "config" in content:
-        return content["report"]
-    return content
+def _report(source: Source) -> dict[str, Any]:
+    """Return a file's targets, which ``benchmark.json`` holds beside the configuration."""
+    content = source.json["report"] if source.keys >= {"report", "config"} else source.json
+    return content if isinstance(content, dict) else {}
 
 
 def _unit(targets: dict[str, Target], where: str) -> Unit | None:
@@ -291,9 +291,8 @@ def _configuration(source: Source) -> Configuration:
 
 
 def _recognises(source: Source) -> bool:
-    report = _report(source.json)
-    targets = [report[name] for name in PHASES if name in report] if isinstance(report, dict) else []
-    energies = [target.get("energy") for target in targets if isinstance(target, dict)]
+    targets = [target for name, target in _report(source).items() if name in PHASES and isinstance(target, dict)]
+    energies = [target.get("energy") for target in targets]
     return any(isinstance(energy, dict) and "gpu" in energy for energy in energies)
 
 
