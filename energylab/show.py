@@ -58,7 +58,7 @@ def energy_interval(record: Record) -> Interval | None:
 
 def _interval(runs: Sequence[float]) -> Interval | None:
     """Return the interval of a mean over runs, which ends at zero: no energy is below it. None with a single run."""
-    found = mean_interval(runs, kind="within-session") if len(runs) > 1 else None
+    found = mean_interval(runs) if len(runs) > 1 else None
     return found and replace(found, low=max(found.low, 0.0))
 
 

@@ -23,7 +23,6 @@ def test_the_rated_figure_and_its_interval_follow_from_the_runs():
     interval = show.energy_interval(record)
     low, high = stats.t.interval(0.95, 1, loc=sum(wh) / 2, scale=abs(wh[1] - wh[0]) / 2)
     assert (interval.low, interval.high) == pytest.approx((low, high))
-    assert interval.kind == "within-session"
     assert "**simulated**" in show.trust(record)
     assert f"{sum(wh) / 2:.4g}" in show.energy_table(record).to_string()
 
