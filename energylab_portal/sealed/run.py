@@ -24,7 +24,7 @@ from energylab.errors import BundleError, MeasurementError, MeterError, Paramete
 from energylab.files import write_whole
 from energylab.measuring import choose_instruments, measure_subject
 from energylab.meters import Instruments
-from energylab.meters.estimate import EstimateMeter, PowerModel
+from energylab.meters.estimate import EstimateMeter
 from energylab.parameters import Parameters
 from energylab.protocol.session import Session
 from energylab.record import Record
@@ -53,8 +53,6 @@ Watch = Callable[..., tuple[WatchedMeter, ...]]
 
 @dataclass(frozen=True)
 class Request:
-    """One sealed run as asked for."""
-
     parameters: Parameters  # as for any session; ``model`` is the model's folder, ``model_source`` is ``path``
     plan: container.Plan
     alias: str  # the name the model is shown under
@@ -68,7 +66,6 @@ def request(
     *, model: Path, task: str, alias: str, key: Path, out: Path, gpus: int, device: str, data: Path | None,
     settings: Sequence[str], params: Path | None, private: Sequence[str], attested: str, **limits: Any,
 ) -> Request:  # fmt: skip
-    """Build a request from the plain values of the command line."""
     folder = model.expanduser().resolve()
     if not folder.is_dir():
         raise ParameterError(f"--model {str(model)!r} is not a folder; name the folder the model was saved to")
@@ -195,9 +192,8 @@ def _instruments(parameters: Parameters, container: Any, given: Instruments | No
             raise MeterError(
                 f"meter {meter.name!r} watches this process, not the container; use one of {', '.join(OUTSIDE)}"
             )
-    model = PowerModel(core_w=parameters.cpu_core_w)
-    scored = [EstimateMeter(model, cpu_time=container.cpu_s) if meter.name == "estimate" else meter
-              for meter in instruments.scored]  # fmt: skip
+    estimate = EstimateMeter(parameters.cpu_core_w, cpu_time=container.cpu_s)
+    scored = [estimate if meter.name == "estimate" else meter for meter in instruments.scored]
     return replace(instruments, scored=watch(scored, parameters.window_s, container.processes))
 
 
