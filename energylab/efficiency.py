@@ -28,7 +28,6 @@ from energylab.studies import plan as planning
 from energylab.studies.run import local
 from energylab.studies.run import run as run_jobs
 from energylab.studies.state import StudyFolder
-from energylab.table import cohort_key
 from energylab.upkeep import seconds_a_query
 
 if TYPE_CHECKING:
@@ -413,7 +412,7 @@ def table(sweep: Sweep, limits: Limits, shape: Shape | None) -> pd.DataFrame:
         Indexed by label: ``track, sessions, new_tokens, energy_j``, ``half_width_j`` (95 %, between sessions, or the
         runs of a single one), ``token_j``, ``latency_s`` (until the whole answer), ``tokens_per_s``, ``quality,
         quality_metric``, ``least_j`` (the device's own limit for this work), ``times_least``, and ``static_j,
-        memory_j, arithmetic_j, rest_j``, which add up to ``energy_j``; NaN where unknown. ``energy_kind, cohort``.
+        memory_j, arithmetic_j, rest_j``, which add up to ``energy_j``; NaN where unknown; ``energy_kind``.
     """
     import pandas as pd
 
@@ -436,7 +435,6 @@ def _row(setting: Setting, records: Sequence[Record], limits: Limits, shape: Sha
         "quality": NAN if quality is None or quality.value is None else quality.value,
         "quality_metric": quality.metric if quality else None,
         "energy_kind": first.energy_kind,
-        "cohort": cohort_key(first),
     }
 
 

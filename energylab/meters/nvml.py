@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from energylab.clock import Clock
 from energylab.errors import CounterStuckError, MeterError
-from energylab.meters.base import DeviceCounters, Meter, Reading, read_cost, step_times, update_period
+from energylab.meters.base import DeviceCounters, Meter, Reading, read_cost, steps, update_period
 from energylab.meters.nvml_library import JETSON, NotSupportedError, Nvml, in_host_namespace
 from energylab.meters.processor import server_of
 from energylab.meters.sampler import PowerIntegrator
@@ -180,7 +181,7 @@ class NvmlMeter(Meter):
             return
         self.source, self.quantum_j = COUNTER, 0.001
         try:
-            self.update_period_s = update_period(self, steps=10, cap_s=WATCH_S)
+            self.update_period_s = update_period(self, count=10, cap_s=WATCH_S)
         except CounterStuckError as error:
             raise CounterStuckError(f"{error}: see `nvidia-smi`, reload the driver, or reboot") from None
 
@@ -193,8 +194,9 @@ class NvmlMeter(Meter):
             missing = f"{self.device} has neither an energy counter nor an instantaneous power field ({INSTANT})"
             raise MeterError(f"{missing}: {advice}")
         # How old a reading of the sensor can be is seen by watching it.
-        edges = step_times(lambda: (self.instant_power_w(), self.clock.now()), self.clock, steps=6, cap_s=1.0)
-        between = [later - earlier for earlier, later in zip(edges, edges[1:], strict=False)]
+        seen = steps(lambda: Reading(self.instant_power_w(), self.clock.now()), self.clock, cap_s=1.0)
+        edges = [reading.time_s for reading in itertools.islice(seen, 6)]
+        between = [later - earlier for earlier, later in itertools.pairwise(edges)]
         self._refresh_s = max(between, default=USUAL_REFRESH_S)
         self._integrator = PowerIntegrator(self.known_power_w, self.clock)
         self._integrator.start()

@@ -15,7 +15,6 @@ from energylab.meters import nvml as nvml_meter
 from energylab.meters import nvml_library
 from energylab.meters.nvml import NvmlMeter, Tenants, Throttle, cotenants, related
 from energylab.meters.nvml_library import Nvml
-from energylab.meters.replay import PowerTrace
 from energylab.record import DeviceFacts
 
 COUNTER = "nvmlDeviceGetTotalEnergyConsumption"
@@ -85,13 +84,14 @@ def test_without_a_counter_instantaneous_power_is_integrated():
         assert meter.latency_s == pytest.approx(0.05, abs=0.003)  # the sensor's refresh
         meter._integrator.stop()  # the thread lives by the machine's clock; here every sample is taken by hand
         start = meter.read()
-        nvml.boards[0].board = PowerTrace([clock.now(), clock.now() + 10], [100.0, 500.0])
-        for _ in range(200):
-            clock.sleep(0.05)
+        for tenth in range(100):  # a ramp from 100 to 500 W
+            nvml.boards[0].board.work(0.1, 102.0 + 4 * tenth)
+            clock._now -= 0.01  # within the piece
             meter._integrator.sample()
+            clock._now += 0.01
         stop = meter.read()
         assert stop.energy_j - start.energy_j == pytest.approx(300 * 10.0, rel=0.01)
-        assert meter.edge_power_w() == pytest.approx(500.0, abs=0.1)
+        assert meter.edge_power_w() == pytest.approx(498.0, abs=0.1)
     finally:
         meter.close()
 
