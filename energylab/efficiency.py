@@ -14,7 +14,7 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from energylab.energy import run_energies_j, scored_totals, session_energy_j, totals
 from energylab.errors import MeasurementError, ModelError
@@ -94,13 +94,9 @@ class EfficiencyParameters(NotebookParameters):
     batch_sizes: str = Field("8", description="queries a batch; the base asks one at a time")
     dtypes: str = Field("bfloat16", description="further precisions")
     quantisations: str = Field("", description="int8, fp8, bitsandbytes-4bit …")
-    attentions: str = Field(
-        "eager", description="eager, sdpa, flash_attention_2 …; the base takes the library's choice"
-    )
+    attentions: str = Field("eager", description="eager, sdpa, flash_attention_2 …; the base: the library's choice")
     output_lengths: str = Field("4", description="further lengths of answers, in tokens")
-    concurrencies: str = Field(
-        "", description="requests at once on `transformers serve`, e.g. 1,4,16; empty: no server"
-    )
+    concurrencies: str = Field("", description="requests at once on `transformers serve`: 1,4,16; empty: no server")
     compile: bool = Field(False, description="torch.compile in the optimised track; a GPU compiles without being asked")
     samples: int = Field(8, ge=1, description="queries of one run; 100 or more for a real model")
     runs: int = Field(3, ge=2, description="runs of each session: two or more, to tell differences from noise")
@@ -231,20 +227,16 @@ def _endpoint(asked: EfficiencyParameters) -> Iterator[tuple[str, str]]:
         yield endpoint, served
 
 
-class Cost(BaseModel):
+class Cost(BaseModel, frozen=True, extra="forbid"):
     """What one operation, or one byte, costs at full speed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     per_s: float  # operations or bytes a second
     j: float  # joules of one, all power included
     above_rest_j: float  # joules of one above what the device draws at rest
 
 
-class Limits(BaseModel):
+class Limits(BaseModel, frozen=True, extra="forbid"):
     """The measured limits of one device."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: str  # its name
     energy_kind: EnergyKind  # of all its energies
