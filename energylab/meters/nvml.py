@@ -136,11 +136,14 @@ class NvmlMeter(Meter):
 
     def counters(self) -> DeviceCounters:
         """Return temperature, clocks, power, slowdowns and co-tenants of the board."""
-        nvml, handle, numbers = self._nvml, self._opened(), self._nvml.module
+        nvml, handle, constants = self._nvml, self._opened(), self._nvml.module
+        temperature_c = nvml.optional("nvmlDeviceGetTemperature", handle, constants.NVML_TEMPERATURE_GPU)
+        if temperature_c is None:  # the first is deprecated, the second is missing from drivers before 575
+            temperature_c = nvml.optional("nvmlDeviceGetTemperatureV", handle, constants.NVML_TEMPERATURE_GPU)
         return DeviceCounters(
-            temperature_c=nvml.optional("nvmlDeviceGetTemperature", handle, numbers.NVML_TEMPERATURE_GPU),
-            sm_clock_mhz=nvml.optional("nvmlDeviceGetClockInfo", handle, numbers.NVML_CLOCK_SM),
-            memory_clock_mhz=nvml.optional("nvmlDeviceGetClockInfo", handle, numbers.NVML_CLOCK_MEM),
+            temperature_c=temperature_c,
+            sm_clock_mhz=nvml.optional("nvmlDeviceGetClockInfo", handle, constants.NVML_CLOCK_SM),
+            memory_clock_mhz=nvml.optional("nvmlDeviceGetClockInfo", handle, constants.NVML_CLOCK_MEM),
             power_w=self.instant_power_w(),
             cotenants=self._tenants.others(nvml.users(handle) or ()),
             **self._throttle.seconds(),

@@ -96,6 +96,7 @@ GETTERS = {
     "nvmlDeviceGetDefaultApplicationsClock": lambda board, kind: 1980,
     "nvmlDeviceGetTotalEnergyConsumption": lambda board: board.energy_mj() if board.has_counter else None,
     "nvmlDeviceGetTemperature": lambda board, sensor: {pynvml.NVML_TEMPERATURE_GPU: board.temperature_c}.get(sensor),
+    "nvmlDeviceGetTemperatureV": lambda board, sensor: {pynvml.NVML_TEMPERATURE_GPU: board.temperature_c}.get(sensor),
     "nvmlDeviceGetClockInfo": lambda board, kind: {
         pynvml.NVML_CLOCK_SM: board.sm_clock_mhz,
         pynvml.NVML_CLOCK_MEM: board.memory_clock_mhz,
