@@ -14,7 +14,7 @@ from bs4 import BeautifulSoup
 from energylab import release as releases
 from energylab.errors import ReleaseError
 from energylab.publish import leaderboard, text
-from energylab.publish.leaderboard import CSV_COLUMNS, to_csv, to_json
+from energylab.publish.leaderboard import to_csv, to_json
 
 
 def soup(path):
@@ -201,7 +201,7 @@ class TestHostile:
 
     def test_csv_has_no_formula_and_whole_rows(self, hostile, hostile_names):
         rows = list(csv.reader(io.StringIO(to_csv(hostile).decode())))
-        assert {len(row) for row in rows} == {len(CSV_COLUMNS)}
+        assert {len(row) for row in rows} == {len(rows[0])}
         cells = [cell for row in rows[1:] for cell in row if not re.fullmatch(r"-?[\d.e+-]*", cell)]
         assert not [cell for cell in cells if cell.lstrip().startswith(("=", "+", "-", "@", "|"))]
         assert len(rows) == len(hostile_names) + 1

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 
 from energylab.errors import ParameterError, UnknownNameError
 from energylab.publish import emissions, text
-from energylab.publish.textfit import fit, right_to_left, width, wrap
+from energylab.publish.textfit import fit, width, wrap
 
 ANY = st.text(st.characters(exclude_categories=()))
 BOX = (228.0, 40.0, 17.0, 7.5)
@@ -102,11 +102,6 @@ def test_names_break_after_separators_and_lose_their_middle():
     cut = "".join(fit("head" + "x" * 400 + "tail", *BOX).lines)
     assert (cut[:4], cut[-4:], "…" in cut) == ("head", "tail", True)
     assert all(not line.startswith("\u0301") for line in wrap("e\u0301" * 30, 3.0))
-
-
-@pytest.mark.parametrize(("name", "right"), [("نموذج", True), ("דגם-1", True), ("model نموذج", False), ("123", False)])
-def test_direction(name, right):
-    assert right_to_left(name) == right
 
 
 def test_grids():
