@@ -28,7 +28,7 @@ from energylab.clock import Clock
 from energylab.meters.estimate import EstimateMeter
 from energylab.parameters import Parameters
 from energylab.protocol import Settings
-from energylab.protocol.window import Bench, Block, measure_window
+from energylab.protocol.window import Block, Session, measure_window
 from energylab.protocol.workload import FunctionWorkload, TaskWorkload, Workload
 
 MODEL = Parameters.check(
@@ -61,14 +61,14 @@ def fixed() -> Workload:
     return FunctionWorkload(lambda _: sum(range(150_000)), range(1000))
 
 
-def bench(workload: Workload, clock: Clock) -> Bench:
-    """Return a bench with the meter that is cheapest to read."""
+def bench(workload: Workload, clock: Clock) -> Session:
+    """Return a session with the meter that is cheapest to read."""
     meter = EstimateMeter(clock=clock)
     meter.open()
-    return Bench(workload, [meter], [], SETTINGS, clock, clock.now(), random.Random(0))
+    return Session([meter], [], SETTINGS, clock, workload, clock.now())
 
 
-def bare(made: Bench, phase: str, queries: tuple[int, ...]) -> float:
+def bare(made: Session, phase: str, queries: tuple[int, ...]) -> float:
     """Return seconds of a plain loop over the same prepared inputs."""
     batches = [made.workload.prepare(phase, (query,)) for query in queries]
     call = made.workload.run(phase)
@@ -79,9 +79,9 @@ def bare(made: Bench, phase: str, queries: tuple[int, ...]) -> float:
     return made.clock.now() - start
 
 
-def measured(made: Bench, phase: str, queries: tuple[int, ...]) -> float:
+def measured(made: Session, phase: str, queries: tuple[int, ...]) -> float:
     """Return seconds between the two readings of a window."""
-    window, _ = measure_window(made, Block(0, phase, 0, queries), index=0, attempt=0)
+    window, _ = measure_window(made, Block(0, phase, 0, queries))
     if window.reasons == ("process_stopped",):  # a crowded machine: this pair is timed again
         return measured(made, phase, queries)
     if not window.valid or window.replications != 1:

@@ -7,8 +7,39 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from energylab.errors import MeterError
+
 #: Time between two beats of the watch over this process, and the shortest silence that counts as stopped, in seconds.
 BEAT_S, STOPPED_S = 0.25, 2.0
+
+
+class Periodic:
+    """Calls a function every `period_s` seconds in a thread that sleeps in between: no spinning, no core in use.
+
+    When the function raises a `MeterError` the thread ends: whoever reads next meets it again.
+    """
+
+    def __init__(self, function: Callable[[], object], period_s: float, name: str) -> None:
+        self._function, self._period_s = function, period_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; the first call comes after one period."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread at once and wait for it; a thread that was never started is left alone."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._period_s):  # sleeps in the kernel
+            try:
+                self._function()
+            except MeterError:
+                return
 
 
 class Clock:
@@ -22,8 +53,7 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         """Wait without using the processor."""
-        if seconds > 0:
-            time.sleep(seconds)
+        time.sleep(max(seconds, 0.0))
 
     def stopped_s(self) -> float:
         """Return for how many seconds this process stood still since `watching` began; 0 outside of it."""
@@ -32,19 +62,13 @@ class Clock:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Watch, for the length of a ``with`` block, whether this process is stopped."""
-        self._heart, done = Heartbeat(), threading.Event()
-
-        def beat() -> None:
-            while not done.wait(BEAT_S):  # sleeps in the kernel
-                self._heart.beat()
-
-        thread = threading.Thread(target=beat, name="energylab-heartbeat", daemon=True)
+        self._heart = Heartbeat()
+        thread = Periodic(self._heart.beat, BEAT_S, "energylab-heartbeat")
         thread.start()
         try:
             yield
         finally:
-            done.set()
-            thread.join()
+            thread.stop()
             self._heart = None
 
 
@@ -110,12 +134,8 @@ class ManualClock(Clock):
 def processor_s(pid: int) -> float | None:
     """Return the processor time of a whole process in seconds, ended threads included; None if it has ended.
 
-    The kernel of Linux numbers the clock of a process after the process; it runs in nanoseconds, where ``/proc`` gives
+    Linux numbers a process's clock after the process (``clock_getcpuclockid(3)``): nanoseconds, where ``/proc`` gives
     hundredths of a second.
-
-    References
-    ----------
-    ``clock_getcpuclockid(3)``; ``MAKE_PROCESS_CPUCLOCK`` in ``include/linux/posix-timers.h`` of Linux.
     """
     scheduler_clock = 2
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import re
 import subprocess
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from energylab.errors import DeviceLostError, MeterError, MeterPermissionError, ParameterError, unknown_name
-from energylab.meters.nvml_library import MIG_REFUSED, Nvml, board_users, in_host_namespace, in_mig_mode, text
+from energylab.meters.nvml_library import MIG_REFUSED, Nvml, in_host_namespace
 from energylab.meters.processor import server_of, usable_cores
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts, HostFacts
@@ -32,6 +33,11 @@ PACKAGES = (
     "flash-attn", "triton", "numpy", "scikit-learn", "pillow", "nvidia-ml-py", "nvidia-cuda-runtime",
     "nvidia-cudnn-cu13", "nvidia-cudnn-cu12", "codecarbon", "zeus", "papermill",
 )  # fmt: skip
+
+#: Files, variables and words in a control group's name that container engines leave.
+CONTAINER_FILES = (".dockerenv", "run/.containerenv", ".singularity.d")
+CONTAINER_VARIABLES = ("container", "KUBERNETES_SERVICE_HOST", "APPTAINER_NAME", "SINGULARITY_NAME")
+CONTAINER_WORDS = ("docker", "kubepods", "containerd", "lxc", "libpod")
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,7 @@ def list_boards(nvml: Nvml) -> tuple[Board, ...]:
             handle = nvml.call("nvmlDeviceGetHandleByIndex", index)
         except (MeterPermissionError, DeviceLostError):
             continue  # hidden by a scheduler's control group, or off the bus: CUDA does not show it either
-        uuid = text(nvml.call("nvmlDeviceGetUUID", handle))
-        boards.append(Board(index, uuid, text(nvml.call("nvmlDeviceGetName", handle))))
+        boards.append(Board(index, nvml.text("nvmlDeviceGetUUID", handle), nvml.text("nvmlDeviceGetName", handle)))
     return tuple(boards)
 
 
@@ -66,8 +71,10 @@ def visible_boards(boards: Sequence[Board], environ: Mapping[str, str]) -> tuple
     ----------
     NVIDIA, *CUDA Programming Guide*, "CUDA Environment Variables".
     """
-    value = environ.get("CUDA_VISIBLE_DEVICES")
-    entries = [str(position) for position in range(len(boards))] if value is None else _entries(value)
+    value = environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(len(boards)))))
+    entries = [part.strip() for part in value.split(",")]
+    ends = [at for at, entry in enumerate(entries) if entry in ("", "-1", "NoDevFiles", "void", "none")]
+    entries = entries[: min(ends, default=None)]  # CUDA shows nothing from the first such entry on
     by_index = any(not entry.startswith("GPU-") for entry in entries)
     if by_index and len({board.name for board in boards}) > 1 and environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
         raise ParameterError(
@@ -79,15 +86,6 @@ def visible_boards(boards: Sequence[Board], environ: Mapping[str, str]) -> tuple
     if len(set(chosen)) != len(chosen):
         raise ParameterError(f"CUDA_VISIBLE_DEVICES={value!r} names a board twice; CUDA would then show none")
     return chosen
-
-
-def _entries(value: str) -> list[str]:
-    entries = []
-    for entry in (part.strip() for part in value.split(",")):
-        if entry in ("", "-1", "NoDevFiles", "void", "none"):
-            break  # CUDA shows nothing from the first such entry on
-        entries.append(entry)
-    return entries
 
 
 def _board(entry: str, boards: Sequence[Board]) -> Board:
@@ -126,34 +124,32 @@ def resolve_devices(
     -------
     tuple of DeviceFacts
         One a device, in torch's order.
-
-    Raises
-    ------
-    ParameterError
-        If there is no such device, fewer than `gpus`, a MIG slice, or a GPU that is not NVIDIA's.
     """
     kind, index = _wanted(device)
     environ = os.environ if environ is None else environ
+    count = 0 if kind == "cpu" else (cuda_count or _torch_cuda_count)()
+    if kind != "cpu" and (reason := _no_cuda(count)):
+        if kind == "cuda":
+            raise ParameterError(f"device={device!r}, but {reason}, or use device=cpu")
+        if unused := "torch's GPU" if count else _unused_boards(environ, nvml):
+            warnings.warn(f"the session runs on the CPU, not on {unused}: {reason}, or set device=cpu", stacklevel=2)
+        kind = "cpu"
     if kind == "cpu":
         return _cpu_only(gpus)
-    count = (cuda_count or _torch_cuda_count)()
-    if count and (other := _other_maker()):
-        if kind == "cuda":
-            raise ParameterError(f"device={device!r}: {other}; use device=cpu")
-        warnings.warn(f"the session runs on the CPU: {other}", stacklevel=2)
-        return _cpu_only(gpus)
-    if count == 0 and kind == "auto":
-        _warn_of_unused_boards(environ, nvml)
-        return _cpu_only(gpus)
-    if count == 0:
-        raise ParameterError(f"device={device!r}, but torch sees no CUDA device here: {_why_no_cuda()}")
     chosen = range(gpus) if index is None else range(index, index + gpus)
     if chosen.stop > count:
         raise ParameterError(
             f"device={device!r} with gpus={gpus} needs {chosen.stop} visible CUDA devices, but torch sees "
             f"{count}; lower gpus, or show more boards through CUDA_VISIBLE_DEVICES"
         )
-    return _cuda_devices(chosen, environ, nvml)
+    with Nvml(nvml).started() as library:
+        visible = visible_boards(list_boards(library), environ)
+        if chosen.stop > len(visible):
+            raise ParameterError(
+                f"torch counts more CUDA devices than the driver shows ({len(visible)}); see "
+                "`nvidia-smi -L`, and name boards by UUID in CUDA_VISIBLE_DEVICES"
+            )
+        return tuple(board_facts(library, visible[at], at) for at in chosen)
 
 
 def devices_of(parameters: Parameters) -> tuple[DeviceFacts, ...]:
@@ -173,9 +169,9 @@ def server_devices(
     `gpus` boards from number N on, as ``nvidia-smi`` numbers them, where the driver does not say who uses a board.
     """
     kind, first = _wanted(device)
+    library = Nvml(nvml)
     if kind == "cpu":
         return _cpu_only(gpus)
-    library = Nvml(nvml)
     try:
         library.start()
     except MeterError:
@@ -198,8 +194,7 @@ def server_devices(
 def _boards_of(library: Nvml, boards: Sequence[Board], processes: ServerProcesses) -> list[Board]:
     """Return the boards on which a server has a context."""
     own = processes.tree()
-    handles = {board: library.call("nvmlDeviceGetHandleByIndex", board.index) for board in boards}
-    users = {board: board_users(library, handle) or set() for board, handle in handles.items()}
+    users = {board: library.users(library.handle(board.index)) or set() for board in boards}
     used = [board for board, pids in users.items() if pids & own]
     if not used and any(users.values()) and not in_host_namespace():
         raise ParameterError(
@@ -233,9 +228,9 @@ def check_torch_agrees(devices: Sequence[DeviceFacts]) -> None:
 
 
 def _wanted(device: str) -> tuple[str, int | None]:
+    kind, _, index = device.partition(":")
     if device in ("auto", "cpu", "cuda"):
         return device, None
-    kind, _, index = device.partition(":")
     if kind == "cuda" and index.isdecimal():
         return kind, int(index)
     raise unknown_name(
@@ -263,56 +258,34 @@ def _torch_cuda_count() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def _other_maker() -> str | None:
-    """Say so where torch's GPU is not NVIDIA's: torch calls an AMD board a CUDA device, too."""
+def _no_cuda(count: int) -> str | None:
+    """Say why torch's `count` CUDA devices are none that can be measured: torch calls an AMD board one, too."""
     import torch
 
-    built = torch.version.hip
-    return (
-        f"torch {torch.__version__} is built for AMD GPUs (ROCm {built}), and only NVIDIA's are read" if built else None
-    )
-
-
-def _why_no_cuda() -> str:
-    import torch
-
+    if count and torch.version.hip:
+        built = f"torch {torch.__version__} is built for AMD GPUs (ROCm {torch.version.hip})"
+        return f"{built}, and only NVIDIA's are read: run on a machine with one"
+    if count:
+        return None
     if torch.version.cuda is None:
-        build = f"torch {torch.__version__} is built without CUDA"
-        return f"{build}; install the GPU build of torch, or use device=cpu"
-    return "see `nvidia-smi` and CUDA_VISIBLE_DEVICES, or use device=cpu"
+        return f"torch {torch.__version__} is built without CUDA: install its GPU build"
+    return "torch sees no CUDA device here: see `nvidia-smi` and CUDA_VISIBLE_DEVICES"
 
 
-def _warn_of_unused_boards(environ: Mapping[str, str], nvml: Any) -> None:
-    if "CUDA_VISIBLE_DEVICES" in environ:  # somebody chose which boards to hide
-        return
-    library = Nvml(nvml)
+def _unused_boards(environ: Mapping[str, str], nvml: Any) -> str:
+    """Name the boards that torch does not use, though nobody chose to hide any."""
+    if "CUDA_VISIBLE_DEVICES" in environ:
+        return ""
     try:
-        with library.started():
-            boards = list_boards(library)
+        with Nvml(nvml).started() as library:
+            return ", ".join(board.name for board in list_boards(library))
     except MeterError:  # no driver: nothing is being missed
-        return
-    if boards:
-        names = ", ".join(board.name for board in boards)
-        warnings.warn(f"{names} is installed but the session runs on the CPU: {_why_no_cuda()}", stacklevel=3)
-
-
-def _cuda_devices(chosen: Sequence[int], environ: Mapping[str, str], nvml: Any) -> tuple[DeviceFacts, ...]:
-    library = Nvml(nvml)
-    with library.started():
-        visible = visible_boards(list_boards(library), environ)
-        if chosen[-1] >= len(visible):
-            raise ParameterError(
-                f"torch counts more CUDA devices than the driver shows ({len(visible)}); see "
-                "`nvidia-smi -L`, and name boards by UUID in CUDA_VISIBLE_DEVICES"
-            )
-        return tuple(board_facts(library, visible[index], index) for index in chosen)
+        return ""
 
 
 def board_facts(nvml: Nvml, board: Board, torch_index: int) -> DeviceFacts:
     """Describe one board, which must not be split into MIG slices; `nvml` must be started."""
-    handle = nvml.call("nvmlDeviceGetHandleByIndex", board.index)
-    if in_mig_mode(nvml, handle):
-        raise ParameterError(f"board {board.index} ({board.name}, {board.uuid}) is in MIG mode: {MIG_REFUSED}")
+    handle = nvml.handle(board.index)
     memory = nvml.optional("nvmlDeviceGetMemoryInfo", handle)
     ecc = nvml.optional("nvmlDeviceGetEccMode", handle)
     capability = nvml.optional("nvmlDeviceGetCudaComputeCapability", handle)
@@ -323,11 +296,11 @@ def board_facts(nvml: Nvml, board: Board, torch_index: int) -> DeviceFacts:
         index=torch_index,
         uuid=board.uuid,
         memory_bytes=None if memory is None else memory.total,
-        power_limit_w=_watts(nvml.optional("nvmlDeviceGetEnforcedPowerLimit", handle)),
-        power_limit_default_w=_watts(nvml.optional("nvmlDeviceGetPowerManagementDefaultLimit", handle)),
+        power_limit_w=nvml.watts("nvmlDeviceGetEnforcedPowerLimit", handle),
+        power_limit_default_w=nvml.watts("nvmlDeviceGetPowerManagementDefaultLimit", handle),
         clock_policy=_clock_policy(nvml, handle),
         ecc=None if ecc is None else bool(ecc[0]),
-        driver=text(nvml.call("nvmlSystemGetDriverVersion")),
+        driver=nvml.text("nvmlSystemGetDriverVersion"),
         settings={
             "nvml_index": board.index,
             "compute_capability": None if capability is None else f"{capability[0]}.{capability[1]}",
@@ -336,16 +309,12 @@ def board_facts(nvml: Nvml, board: Board, torch_index: int) -> DeviceFacts:
     )
 
 
-def _watts(milliwatts: int | None) -> float | None:
-    return None if milliwatts is None else milliwatts / 1000
-
-
 def _clock_policy(nvml: Nvml, handle: Any) -> str | None:
     """Tell whether the application clock is off its default; None where the board has none.
 
     NVML has no getter for locked clocks (``nvidia-smi -lgc``): those show in the clocks of every window instead.
     """
-    sm = nvml.constant("NVML_CLOCK_SM")
+    sm = nvml.module.NVML_CLOCK_SM
     now = nvml.optional("nvmlDeviceGetApplicationsClock", handle, sm)
     default = nvml.optional("nvmlDeviceGetDefaultApplicationsClock", handle, sm)
     if now is None or default is None:
@@ -353,22 +322,19 @@ def _clock_policy(nvml: Nvml, handle: Any) -> str | None:
     return "default" if now == default else f"application clock {now} MHz (default {default} MHz)"
 
 
-def host_facts(root: str | os.PathLike = "/") -> HostFacts:
-    """Describe this machine and its software; facts that cannot be had (no git, no ``/proc``) are None.
-
-    `root` is that of the file system that ``proc`` and the container's marks are read from.
-    """
+def host_facts() -> HostFacts:
+    """Describe this machine and its software; facts that cannot be had (no git, no ``/proc``) are None."""
     import psutil
 
     commit, dirty = git_state(Path(__file__).resolve())
     return HostFacts(
-        processor=processor_name(root),
+        processor=processor_name(),
         cores=max(math.ceil(usable_cores()), 1),
         memory_bytes=psutil.virtual_memory().total,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         packages=package_versions(PACKAGES),
-        container=in_container(root),
+        container=in_container(),
         git_commit=commit,
         git_dirty=dirty,
     )
@@ -377,11 +343,9 @@ def host_facts(root: str | os.PathLike = "/") -> HostFacts:
 def processor_name(root: str | os.PathLike = "/") -> str:
     """Return the processor's marketing name, or its architecture where the kernel tells none (some Arm)."""
     cpuinfo = Path(root) / "proc/cpuinfo"
-    lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.is_file() else []
-    fields = dict(part.split(":", 1) for part in reversed(lines) if ":" in part)
-    named = {key.strip(): value.strip() for key, value in fields.items()}
-    known = (named.get(key) for key in ("model name", "Hardware", "cpu model", "cpu"))
-    return next((name for name in known if name), None) or platform.processor() or platform.machine()
+    told = cpuinfo.read_text(errors="replace") if cpuinfo.is_file() else ""
+    named = re.search(r"^(?:model name|Hardware|cpu model|cpu)\s*:\s*(\S.*)$", told, re.MULTILINE)
+    return named.group(1).strip() if named else platform.processor() or platform.machine()
 
 
 def package_versions(names: Iterable[str]) -> dict[str, str]:
@@ -395,17 +359,12 @@ def package_versions(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def in_container(root: str | os.PathLike = "/", environ: Mapping[str, str] | None = None) -> bool | None:
+def in_container(root: str | os.PathLike = "/") -> bool | None:
     """Tell by the marks that engines leave whether this process is in a container; None where there is no ``/proc``."""
-    root, environ = Path(root), os.environ if environ is None else environ
-    if any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv", ".singularity.d")):
+    if any((Path(root) / mark).exists() for mark in CONTAINER_FILES) or any(map(os.environ.get, CONTAINER_VARIABLES)):
         return True
-    if any(name in environ for name in ("container", "KUBERNETES_SERVICE_HOST", "APPTAINER_NAME", "SINGULARITY_NAME")):
-        return True
-    group = root / "proc/1/cgroup"
-    if not group.is_file():
-        return None
-    return any(word in group.read_text() for word in ("docker", "kubepods", "containerd", "lxc", "libpod"))
+    group = Path(root) / "proc/1/cgroup"
+    return any(word in group.read_text() for word in CONTAINER_WORDS) if group.is_file() else None
 
 
 def git_state(file: Path) -> tuple[str | None, bool | None]:
@@ -413,12 +372,10 @@ def git_state(file: Path) -> tuple[str | None, bool | None]:
 
     A file that git does not track (an installed copy inside somebody's repository) has no commit.
     """
-    folder = file.parent
-    if _git(folder, "ls-files", "--error-unmatch", file.name) is None:
+    if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
         return None, None
-    commit = _git(folder, "rev-parse", "HEAD")
-    status = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    return commit, None if status is None else bool(status)
+    described = _git(file.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    return (None, None) if described is None else (described.removesuffix("-dirty"), described.endswith("-dirty"))
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

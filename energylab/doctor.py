@@ -6,7 +6,6 @@ import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from energylab.devices import all_devices, cpu_facts, host_facts
 from energylab.errors import EnergylabError, MeterError, MeterPermissionError
@@ -14,10 +13,7 @@ from energylab.meters import METERS, auto_order
 from energylab.meters.base import DeviceCounters, Meter
 from energylab.meters.processor import quota_cores
 from energylab.parameters import Parameters
-from energylab.record import DeviceFacts, HostFacts
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from energylab.record import DeviceFacts, HostFacts, MeterFacts
 
 #: The order in which meters are shown; those of other packages follow.
 ORDER = ("nvml", "rapl", "codecarbon", "estimate")
@@ -25,19 +21,18 @@ ORDER = ("nvml", "rapl", "codecarbon", "estimate")
 #: Packages whose versions are shown.
 SHOWN = ("energylab", "torch", "transformers", "diffusers", "codecarbon", "nvidia-ml-py")
 
+DEVICE_COLUMNS = ("device", "name", "identity", "power limit", "clocks", "ECC", "driver")
+METER_COLUMNS = ("meter", "energy is", "steps every", "a read costs", "reads")
+
 
 @dataclass(frozen=True)
 class MeterFinding:
     """One meter on this machine, opened and read; or why it cannot be used."""
 
-    name: str  # these three as in the record
-    device: str
-    source: str = ""
-    kind: str | None = None  # of its energy; None: it cannot be used
-    update_period_s: float | None = None  # time between two steps
-    read_cost_s: float | None = None  # time of one read
+    name: str
+    facts: MeterFacts | None = None  # as in the record; None: it cannot be used
     counters: DeviceCounters = DeviceCounters()
-    problem: str | None = None  # why it cannot be used
+    problem: str = ""  # why it cannot be used
     denied: bool = False  # by a missing permission
 
 
@@ -50,7 +45,6 @@ class Report:
     host: HostFacts
     problems: tuple[str, ...]  # what stands in the way, each with what to do about it
     follows: tuple[str, ...]  # what it means for a measurement made here
-    quota_cores: float | None = None  # processor time that the container may use, in cores; None: as much as there is
 
 
 def report(devices: Sequence[DeviceFacts] | None = None, meters: Sequence[Meter] | None = None) -> Report:
@@ -66,10 +60,10 @@ def report(devices: Sequence[DeviceFacts] | None = None, meters: Sequence[Meter]
     problems: list[str] = []
     if devices is None:
         devices, problems = _devices()
-    found = [_try(meter) for meter in meters] if meters is not None else _all_meters(devices)
+    tried = [[_try(meter) for meter in meters]] if meters is not None else [_kind(n, devices) for n in candidates()]
+    found = tuple(finding for several in tried for finding in several)
     problems += [f"{finding.name}: {finding.problem}" for finding in found if finding.denied]
-    follows = tuple(_follows(devices, found))
-    return Report(tuple(devices), tuple(found), host_facts(), tuple(problems), follows, quota_cores())
+    return Report(tuple(devices), found, host_facts(), tuple(problems), tuple(_follows(devices, found)))
 
 
 def _devices() -> tuple[tuple[DeviceFacts, ...], list[str]]:
@@ -85,122 +79,90 @@ def _devices() -> tuple[tuple[DeviceFacts, ...], list[str]]:
 
 def candidates() -> list[str]:
     """Return the names of all meters that can be chosen; the simulated board is not this machine's."""
-    known = set(METERS.names()) - {"replay"}
-    return [*ORDER, *sorted(known - set(ORDER))]
+    return [*ORDER, *sorted(set(METERS.names()) - {"replay", *ORDER})]
 
 
-def _all_meters(devices: Sequence[DeviceFacts]) -> list[MeterFinding]:
-    found = []
-    for name in candidates():
-        try:
-            kind = METERS.get(name)
-            reason = kind.unavailable(devices)
-            meters = kind.for_devices(devices, Parameters()) if reason is None else ()
-        except EnergylabError as error:  # of another package, broken, or not to be chosen by name
-            reason, meters = str(error), ()
-        found += [_try(meter) for meter in meters]
-        if reason is not None:
-            found.append(MeterFinding(name, devices[0].type, problem=reason, denied="grant it" in reason))
-    return found
+def _kind(name: str, devices: Sequence[DeviceFacts]) -> list[MeterFinding]:
+    try:
+        kind = METERS.get(name)
+        reason = kind.unavailable(devices)
+        if reason is None:
+            return [_try(meter) for meter in kind.for_devices(devices, Parameters())]
+    except EnergylabError as error:  # of another package, broken, or not to be chosen by name
+        reason = str(error)
+    return [MeterFinding(name, problem=reason, denied="grant it" in reason)]
 
 
 def _try(meter: Meter) -> MeterFinding:
     try:
         with meter:
             meter.read()
-            return MeterFinding(
-                name=meter.name,
-                device=meter.device,
-                source=meter.source,
-                kind=meter.kind,
-                update_period_s=meter.update_period_s,
-                read_cost_s=meter.read_cost_s,
-                counters=meter.counters(),
-            )
+            return MeterFinding(meter.name, meter.facts(scored=True), meter.counters())
     except MeterError as error:
-        denied = isinstance(error, MeterPermissionError)
-        return MeterFinding(meter.name, meter.device, problem=str(error), denied=denied)
+        return MeterFinding(meter.name, problem=str(error), denied=isinstance(error, MeterPermissionError))
 
 
 def _follows(devices: Sequence[DeviceFacts], found: Sequence[MeterFinding]) -> list[str]:
-    chosen = _scored(devices, found)
-    if not chosen:
+    working = {finding.name: finding.facts for finding in found if finding.facts}
+    first = next((working[kind.name] for kind in auto_order(devices[0].type) if kind.name in working), None)
+    if first is None:
         return ["energy cannot be measured here: no meter works"]
-    first = chosen[0]
-    if first.kind == "measured":
-        lines = [f"energy here will be measured ({first.name}); with hub weights and published settings it is official"]
-    else:
-        lines = [f"energy here will be {first.kind} ({first.name}); it cannot be official"]
-    periods = [finding.update_period_s for finding in chosen if finding.update_period_s]
-    if periods:
-        window_s = 2 * max(periods) / Parameters().max_relative_bound
+    measured = first.kind == "measured"
+    then = "with hub weights and published settings it is official" if measured else "it cannot be official"
+    lines = [f"energy here will be {first.kind} ({first.name}); {then}"]
+    if first.update_period_s:
+        window_s = 2 * first.update_period_s / Parameters().max_relative_bound
         lines.append(f"windows of {window_s:.2g} s or more keep the counter's steps below 5 % of the energy")
     for finding in found:
         if finding.counters.cotenants:
-            pids = ", ".join(map(str, finding.counters.cotenants))
-            lines.append(f"other processes are on {finding.device} ({pids}): windows would be invalid until they end")
+            where, pids = finding.facts.device, ", ".join(map(str, finding.counters.cotenants))
+            lines.append(f"other processes are on {where} ({pids}): windows would be invalid until they end")
     return lines
-
-
-def _scored(devices: Sequence[DeviceFacts], found: Sequence[MeterFinding]) -> list[MeterFinding]:
-    """Return the meters `auto` would score."""
-    for kind in auto_order(devices[0].type):
-        working = [finding for finding in found if finding.name == kind.name and finding.kind is not None]
-        if working:
-            return working
-    return []
 
 
 def render(findings: Report, width: int = 100) -> str:
     """Lay the report out as plain text on one screen of `width` columns."""
+    from rich import box
     from rich.console import Console
+    from rich.table import Table
 
-    console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
-    console.print(_device_table(findings.devices))
-    console.print(_meter_table(findings.meters))
-    host = findings.host
+    console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False, markup=False)
+    rows = {DEVICE_COLUMNS: map(_device_row, findings.devices), METER_COLUMNS: map(_meter_row, findings.meters)}
+    for columns, cells in rows.items():
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in cells:
+            table.add_row(*row)
+        console.print(table)
+    host, cores = findings.host, quota_cores()
     versions = ", ".join(f"{name} {host.packages[name]}" for name in SHOWN if name in host.packages)
-    quota = "" if findings.quota_cores is None else f" (the container's quota: {findings.quota_cores:g})"
-    memory = f"{host.memory_bytes / 2**30:.0f} GiB"
-    console.print(f"{host.processor}, {host.cores} cores{quota}, {memory}; {host.system}", markup=False)
-    console.print(f"Python {host.python}; {versions}", markup=False)
-    for problem in findings.problems:
-        console.print(f"! {problem}", markup=False)
-    for line in findings.follows:
-        console.print(f"> {line}", markup=False)
+    quota = "" if cores is None else f" (the container's quota: {cores:g})"
+    console.print(
+        f"{host.processor}, {host.cores} cores{quota}, {host.memory_bytes / 2**30:.0f} GiB; {host.system}",
+        f"Python {host.python}; {versions}",
+        *(f"! {problem}" for problem in findings.problems),
+        *(f"> {line}" for line in findings.follows),
+        sep="\n",
+    )
     return console.file.getvalue()
 
 
-def _device_table(devices: Sequence[DeviceFacts]) -> Table:
-    table = _table("device", "name", "identity", "power limit", "clocks", "ECC", "driver")
-    for device in devices:
-        name = "cpu" if device.index is None else f"{device.type}:{device.index}"
-        limit = "" if device.power_limit_w is None else f"{device.power_limit_w:g} W"
-        ecc = {None: "", True: "on", False: "off"}[device.ecc]
-        table.add_row(name, device.name, device.uuid or "", limit, device.clock_policy or "", ecc, device.driver or "")
-    return table
+def _device_row(device: DeviceFacts) -> tuple[str, ...]:
+    name = "cpu" if device.index is None else f"{device.type}:{device.index}"
+    limit = "" if device.power_limit_w is None else f"{device.power_limit_w:g} W"
+    ecc = {None: "", True: "on", False: "off"}[device.ecc]
+    return name, device.name, device.uuid or "", limit, device.clock_policy or "", ecc, device.driver or ""
 
 
-def _meter_table(found: Sequence[MeterFinding]) -> Table:
-    table = _table("meter", "energy is", "steps every", "a read costs", "reads")
-    for finding in found:
-        kind = finding.kind or "not here"
-        steps = _time(finding.update_period_s) if finding.update_period_s else "no steps" if finding.kind else ""
-        table.add_row(finding.name, kind, steps, _time(finding.read_cost_s), finding.problem or finding.source)
-    return table
+def _meter_row(finding: MeterFinding) -> tuple[str, ...]:
+    if finding.facts is None:
+        return finding.name, "not here", "", "", finding.problem
+    facts = finding.facts
+    return finding.name, facts.kind, _time(facts.update_period_s, "no steps"), _time(facts.read_cost_s), facts.source
 
 
-def _table(*columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
+def _time(seconds: float | None, unknown: str = "") -> str:
+    if not seconds:
+        return unknown
     return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} µs"

@@ -1,21 +1,16 @@
-"""What saves energy for one model on one device: a sweep, the device's own limits, the Pareto front, and advice.
-
-``python -m energylab.efficiency FILE DEVICE DTYPES WINDOW_S`` measures the limits in a process of its own, so that no
-notebook holds a context on the board while others measure.
-"""
+"""What saves energy for one model on one device: a sweep, the device's own limits, the Pareto front, and advice."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -34,6 +29,7 @@ from energylab.studies.run import local
 from energylab.studies.run import run as run_jobs
 from energylab.studies.state import StudyFolder
 from energylab.table import cohort_key
+from energylab.upkeep import seconds_a_query
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,7 +144,6 @@ class Setting:
     """One setting that was tried: what differs from the base in words and as parameters, and its track."""
 
     label: str
-    knob: str  # the parameter that differs; joined by + where several do, "base" for none
     track: str  # BASE, OPTIMISED or SERVED
     values: dict[str, Any]
 
@@ -166,9 +161,9 @@ def settings(base: Mapping[str, Any], knobs: Mapping[str, Sequence[Any]], compil
 
     `compiled`: that track asks for ``torch.compile`` where a fixed cache does not bring it by itself.
     """
-    found = [Setting("base", "base", BASE, {})]
+    found = [Setting("base", BASE, {})]
     for knob, values in knobs.items():
-        found += [_setting({knob: value}) for value in values if value != base.get(knob)]
+        found += [_setting({knob: value}, BASE) for value in values if value != base.get(knob)]
     faster = {"cache": "static"} | ({"compile": True} if compiled else {})
     found.append(_setting(faster, OPTIMISED))
     largest = max(knobs.get("batch_size", ()), default=0)
@@ -177,9 +172,8 @@ def settings(base: Mapping[str, Any], knobs: Mapping[str, Sequence[Any]], compil
     return found
 
 
-def _setting(values: dict[str, Any], track: str = BASE) -> Setting:
-    label = ", ".join(KNOBS[name].format(value) for name, value in values.items())
-    return Setting(label, "+".join(values), track, values)
+def _setting(values: dict[str, Any], track: str) -> Setting:
+    return Setting(", ".join(KNOBS[name].format(value) for name, value in values.items()), track, values)
 
 
 def plan(name: str, base: Mapping[str, Any], tried: Sequence[Setting], repeats: int = 1) -> planning.Plan:
@@ -266,12 +260,9 @@ def measure_limits(
     """Measure the limits of a device by a large product, a large copy and rest, as every other figure is measured.
 
     `size` gives other sizes than `SIDE` and `BLOCK_BYTES`: ``{"side": …, "bytes": …}``.
-
-    Raises
-    ------
-    MeasurementError
-        If a window was not valid, or the device's power at rest is unknown.
     """
+    import torch
+
     import energylab
     from energylab.devices import resolve_devices, torch_name
 
@@ -288,40 +279,38 @@ def measure_limits(
             raise MeasurementError(f"the limits of {record.devices[0].name} are unknown: {'; '.join(record.reasons)}")
         return record
 
-    copied = run(_copy(size["bytes"], where))
+    def product(dtype: str) -> Cost:
+        left, right, out = (
+            torch.randn(size["side"], size["side"], device=where).to(getattr(torch, dtype)) for _ in range(3)
+        )
+        return cost(run(lambda _: torch.mm(left, right, out=out)), 2 * size["side"] ** 3, rest_w)
+
+    source, target = (torch.ones(size["bytes"], device=where, dtype=torch.uint8) for _ in range(2))
+    copied = run(lambda _: target.copy_(source))
     rest_w = next((level.power_w for level in copied.idle if level.level == "weights_resident"), None)
     if rest_w is None:
         raise MeasurementError(f"the power of {copied.devices[0].name} at rest is unknown; lengthen window_s")
-    flop = {dtype: cost(run(_product(size["side"], dtype, where)), 2 * size["side"] ** 3, rest_w) for dtype in dtypes}
-    byte = cost(copied, 2 * size["bytes"], rest_w)  # read and written
-    return Limits(device=copied.devices[0].name, energy_kind=copied.energy_kind, rest_w=rest_w, flop=flop, byte=byte)
+    return Limits(
+        device=copied.devices[0].name,
+        energy_kind=copied.energy_kind,
+        rest_w=rest_w,
+        flop={dtype: product(dtype) for dtype in dtypes},
+        byte=cost(copied, 2 * size["bytes"], rest_w),  # read and written
+    )
 
 
 def cost(record: Record, amount: float, rest_w: float) -> Cost:
     """Return what each of `amount` operations or bytes of a record's one query cost."""
-    energy_j, seconds = session_energy_j(record), _seconds(record)
+    energy_j, seconds = session_energy_j(record), seconds_a_query(record)
     above_j = max(energy_j - rest_w * seconds, 0.0)  # a device cannot give energy back: noise about an idle power
     return Cost(per_s=amount / seconds, j=energy_j / amount, above_rest_j=above_j / amount)
 
 
-def _product(side: int, dtype: str, device: str) -> Callable[[Any], Any]:
-    import torch
-
-    left, right = (torch.randn(side, side, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
-    out = torch.empty_like(left)
-    return lambda _: torch.mm(left, right, out=out)
-
-
-def _copy(size: int, device: str) -> Callable[[Any], Any]:
-    import torch
-
-    source = torch.ones(size, device=device, dtype=torch.uint8)
-    target = torch.empty_like(source)
-    return lambda _: target.copy_(source)
-
-
 def calibrate(asked: EfficiencyParameters) -> Limits:
-    """Measure the device's limits in every precision of the sweep, after the sweep, or read those measured before."""
+    """Measure the device's limits in every precision of the sweep, after the sweep, or read those measured before.
+
+    A process of its own does it, so that no notebook holds a context on the board while others measure.
+    """
     file = results_root() / asked.name / "limits.json"
     dtypes = list(dict.fromkeys([asked.dtype, *listed(asked.dtypes)]))
     known = Limits.model_validate_json(file.read_bytes()) if file.is_file() else None
@@ -329,12 +318,14 @@ def calibrate(asked: EfficiencyParameters) -> Limits:
         return known
     lease = (device_names.available(asked.devices)[0],)
     target = "cpu" if lease == (device_names.CPU,) else "cuda"
-    command = [sys.executable, "-m", __name__, str(file), target, ",".join(dtypes), str(asked.calibration_s)]
-    shown = {**os.environ, **device_names.environment(lease)}
-    done = subprocess.run(command, env=shown, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise MeasurementError(f"the device's limits could not be measured:\n{done.stderr.strip()[-1500:]}")
-    return Limits.model_validate_json(file.read_bytes())
+    with ProcessPoolExecutor(1, get_context("spawn"), _show, (device_names.environment(lease),)) as process:
+        limits = process.submit(measure_limits, dtypes, target, asked.calibration_s).result()
+    write_whole(file, limits.model_dump_json(indent=1))
+    return limits
+
+
+def _show(environment: dict[str, str]) -> None:
+    os.environ.update(environment)
 
 
 @dataclass(frozen=True)
@@ -401,7 +392,7 @@ def compare(asked: EfficiencyParameters, sweep: Sweep, limits: Limits) -> pd.Dat
     """Return the table of all settings with the Pareto front marked; see `table` and `front`."""
     from energylab.tasks.models import quiet_imports
 
-    if not sweep.records or sweep.records[0][0].knob != "base":
+    if not sweep.records or sweep.records[0][0].values:
         reasons = {one.label: why for one, why in sweep.missing}
         raise ModelError(f"the base was not measured: {reasons.get('base')}")
     try:
@@ -419,8 +410,8 @@ def table(sweep: Sweep, limits: Limits, shape: Shape | None) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Indexed by label: ``knob, track, sessions, new_tokens, energy_j``, ``half_width_j`` (95 %, between sessions,
-        or the runs of a single one), ``token_j``, ``latency_s`` (until the whole answer), ``tokens_per_s``, ``quality,
+        Indexed by label: ``track, sessions, new_tokens, energy_j``, ``half_width_j`` (95 %, between sessions, or the
+        runs of a single one), ``token_j``, ``latency_s`` (until the whole answer), ``tokens_per_s``, ``quality,
         quality_metric``, ``least_j`` (the device's own limit for this work), ``times_least``, and ``static_j,
         memory_j, arithmetic_j, rest_j``, which add up to ``energy_j``; NaN where unknown. ``energy_kind, cohort``.
     """
@@ -437,7 +428,6 @@ def _row(setting: Setting, records: Sequence[Record], limits: Limits, shape: Sha
     quality = first.quality[0] if first.quality else None
     return {
         "setting": setting.label,
-        "knob": setting.knob,
         "track": setting.track,
         "sessions": len(records),
         **sessions.mean().to_dict(),
@@ -450,12 +440,6 @@ def _row(setting: Setting, records: Sequence[Record], limits: Limits, shape: Sha
     }
 
 
-def _seconds(record: Record, phase: str | None = None) -> float:
-    """Return the seconds a query takes in one phase, or in all that are scored."""
-    parts = [total for total in scored_totals(record) if phase in (None, total.phase)]
-    return sum(total.duration_s / total.queries for total in parts) / len({total.run for total in parts})
-
-
 def _session(record: Record, limits: Limits, shape: Shape | None) -> dict[str, float]:
     """Return one session's figures of a query.
 
@@ -463,7 +447,7 @@ def _session(record: Record, limits: Limits, shape: Shape | None) -> dict[str, f
     cost above rest. What is left is paid for something else: launching, waiting while the clocks are up, work
     beyond the least. The least adds reading and arithmetic at full speed, one after the other, all power included.
     """
-    energy_j, seconds = session_energy_j(record), _seconds(record, "generate")
+    energy_j, seconds = session_energy_j(record), seconds_a_query(record, "generate")
     made = [total for total in scored_totals(record) if total.phase == "generate"]
     new = sum(total.output_tokens for total in made) / sum(total.queries for total in made)
     served = record.extra.get("serving")  # its users' wait; else a query waits for the batch it is in
@@ -476,7 +460,7 @@ def _session(record: Record, limits: Limits, shape: Shape | None) -> dict[str, f
         return figures | dict.fromkeys(("least_j", "times_least", *(f"{name}_j" for name in PARTS)), NAN)
     least_j = work[0] * flop.j + work[1] * limits.byte.j
     known = {
-        "static_j": limits.rest_w * _seconds(record),
+        "static_j": limits.rest_w * seconds_a_query(record),
         "memory_j": work[1] * limits.byte.above_rest_j,
         "arithmetic_j": work[0] * flop.above_rest_j,
     }
@@ -511,31 +495,26 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
     def digits(value: float, form: str = ".3g") -> str:
         return "" if math.isnan(value) else f"{value:,.0f}" if value >= 1000 else format(value, form)
 
-    pairs = zip(frame["energy_j"], frame["half_width_j"], strict=True)
-    plus_minus = "\u00a0±\u00a0"  # kept on one line with the figures beside it
-    shares = {name: (frame[f"{name}_j"] / frame["energy_j"]).map(lambda s: digits(s, ".0%")) for name in PARTS}
-    first = {track: frame[(frame["track"] == SERVED) == (track == SERVED)].iloc[0] for track in set(frame["track"])}
-    changes = [row["energy_j"] / first[row["track"]]["energy_j"] - 1 for _, row in frame.iterrows()]
-    tell = [differs(row, first[row["track"]]) for _, row in frame.iterrows()]
+    def against_base(row: pd.Series) -> str:
+        first = frame[(frame["track"] == SERVED) == (row["track"] == SERVED)].iloc[0]
+        change = row["energy_j"] / first["energy_j"] - 1
+        return f"{change:+.0%}" if differs(row, first) else "no clear change"
+
+    half = frame["half_width_j"].map(lambda width: f"\u00a0±\u00a0{width:.2g}", na_action="ignore").fillna("")
     columns = {
         "track": frame["track"],
-        "J a query": [
-            digits(energy) + ("" if math.isnan(half) else f"{plus_minus}{digits(half, '.2g')}")
-            for energy, half in pairs
-        ],
-        "against its base": [
-            f"{one:+.0%}" if sure else "no clear change" for one, sure in zip(changes, tell, strict=True)
-        ],
+        "J a query": frame["energy_j"].map(digits) + half,  # kept on one line
+        "against its base": frame.apply(against_base, axis=1),
         "J a token": frame["token_j"].map(digits),
         "wait, s": frame["latency_s"].map(digits),
         "tokens/s": frame["tokens_per_s"].map(digits),
         "quality": frame["quality"].map(digits).replace("", "not\u00a0known"),
         "times the device's least": frame["times_least"].map(digits),
-        **shares,
+        **{name: (frame[f"{name}_j"] / frame["energy_j"]).map(partial(digits, form=".0%")) for name in PARTS},
         "front": frame["front"].map({True: "yes", False: ""}),
         "kind": frame["energy_kind"],
     }
-    return pd.DataFrame(columns, index=frame.index)
+    return pd.DataFrame(columns)
 
 
 def limits_table(limits: Limits) -> pd.DataFrame:
@@ -543,15 +522,9 @@ def limits_table(limits: Limits) -> pd.DataFrame:
     import pandas as pd
 
     costs = {f"one operation in {dtype}": cost for dtype, cost in limits.flop.items()} | {"one byte": limits.byte}
-    rows = {
-        name: {
-            "pJ": f"{one.j * 1e12:.4g}",
-            "pJ above rest": f"{one.above_rest_j * 1e12:.4g}",
-            "10⁹ a second": f"{one.per_s / 1e9:.4g}",
-        }
-        for name, one in costs.items()
-    }
-    frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis(limits.device)
+    frame = pd.DataFrame([one.model_dump() for one in costs.values()], index=pd.Index(costs, name=limits.device))
+    frame = frame[["j", "above_rest_j", "per_s"]] * [1e12, 1e12, 1e-9]
+    frame = frame.set_axis(["pJ", "pJ above rest", "10⁹ a second"], axis=1).map("{:.4g}".format)
     return frame.assign(**{"power at rest": f"{limits.rest_w:.4g} W", "kind": limits.energy_kind})
 
 
@@ -571,8 +544,7 @@ def advice(frame: pd.DataFrame) -> str:
     """
     base, *others = frame.reset_index().to_dict("records")
     inside = [base, *(row for row in others if row["track"] != SERVED)]
-    sentences = [_opening(base), _length(inside), _choice(base, inside), *_cautions(frame)]
-    return " ".join(sentence for sentence in sentences if sentence)
+    return " ".join([_opening(base), _choice(base, inside), *_cautions(frame)])
 
 
 def _opening(base: dict[str, Any]) -> str:
@@ -585,16 +557,6 @@ def _opening(base: dict[str, Any]) -> str:
         f"{text}: **{base['times_least']:.3g} times** what this device needs to read each weight once a token and to "
         f"do the arithmetic once, at full speed. Most of it, {shares[largest]:.0%}, is {PARTS[largest]}."
     )
-
-
-def _length(rows: Sequence[dict[str, Any]]) -> str:
-    """Say what a token more costs, from the shortest and the longest answer of the base."""
-    rows = sorted((row for row in rows if row["knob"] in ("base", "new_tokens")), key=lambda row: row["new_tokens"])
-    short, long = rows[0], rows[-1]
-    if len(rows) < 2 or not differs(short, long):
-        return ""
-    more = (long["energy_j"] - short["energy_j"]) / (long["new_tokens"] - short["new_tokens"])
-    return f"Each further token of an answer costs {more:.2g} J."
 
 
 def _choice(base: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
@@ -630,14 +592,3 @@ def _cautions(frame: pd.DataFrame) -> Iterator[str]:
         yield f"Energy here is **{' and '.join(kinds)}**: compare it on this machine only."
     if frame["quality"].isna().all():
         yield "Quality is unknown here (random weights, or a server's): check it before using a narrower precision."
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Measure the limits, and write them to the file that is named."""
-    file, device, dtypes, window_s = arguments
-    limits = measure_limits(dtypes.split(","), device, float(window_s))
-    write_whole(Path(file), limits.model_dump_json(indent=1))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -30,21 +30,13 @@ class ModelError(EnergylabError):
 class ServedError(EnergylabError):
     """A server did not answer a query as asked.
 
-    Attributes
-    ----------
-    status : int or None
-        Status of its answer, where it was a refusal.
-    usage : bool
-        False when it answered but did not count the tokens.
-    silent : bool
-        True when it gave no sign of life for as long as it was allowed to.
+    `status` is that of its answer, where it was a refusal; `usage` is False when it answered but did not count the
+    tokens; `silent` is True when it gave no sign of life for as long as it was allowed to.
     """
 
     def __init__(self, message: str, status: int | None = None, usage: bool = True, silent: bool = False) -> None:
         super().__init__(message)
-        self.status = status
-        self.usage = usage
-        self.silent = silent
+        self.status, self.usage, self.silent = status, usage, silent
 
 
 class DataError(EnergylabError):
@@ -127,49 +119,23 @@ class MissingExtraError(EnergylabError):
 MOST_LISTED = 60
 
 
-def _listed(name: str, known: Sequence[str]) -> str:
-    if not known:
-        return "(none)"
-    if len(known) <= MOST_LISTED:
-        return ", ".join(known)
-    close = difflib.get_close_matches(name, known, n=8, cutoff=0.0)
-    return f"{', '.join(close)}, and {len(known) - len(close)} more"
-
-
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
     """Return the allowed name closest to `name`, or None when nothing is near."""
-    matches = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.5)
-    return matches[0] if matches else None
+    return next(iter(difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.5)), None)
 
 
 def unknown_name(what: str, name: object, allowed: Iterable[str], hint: str = "") -> UnknownNameError:
-    """Build the one error for an unknown name: the bad value, the nearest match, all allowed values.
+    """Build the one error for an unknown name: the bad value, the nearest match, all allowed values, what to do next.
 
-    Parameters
-    ----------
-    what : str
-        The kind of thing named, for example ``"task"``.
-    name : object
-        The value that was given.
-    allowed : iterable of str
-        Every name that would have been accepted.
-    hint : str, optional
-        What to do next, when choosing another name is not all of it.
-
-    Returns
-    -------
-    UnknownNameError
-        Ready to be raised.
+    `what` is the kind of thing named, for example ``"task"``.
     """
     known = sorted(allowed)
+    shown = known if len(known) <= MOST_LISTED else difflib.get_close_matches(str(name), known, n=8, cutoff=0.0)
+    more = f", and {len(known) - len(shown)} more" if len(shown) < len(known) else ""
     match = nearest(str(name), known)
-    parts = [f"unknown {what} {name!r}"]
-    if match:
-        parts.append(f"did you mean {match!r}?")
-    parts.append(f"allowed: {_listed(str(name), known)}")
-    if hint:
-        parts.append(hint)
-    return UnknownNameError("; ".join(parts))
+    parts = [f"unknown {what} {name!r}", f"did you mean {match!r}?" if match else ""]
+    parts += [f"allowed: {', '.join(shown) or '(none)'}{more}", hint]
+    return UnknownNameError("; ".join(part for part in parts if part))
 
 
 #: A validator's kinds of problem in plain words; what stands in braces is its own context.

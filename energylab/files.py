@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,7 @@ from energylab.errors import EnergylabError, StudyError
 
 
 def write_whole(path: Path, text: str) -> Path:
-    """Write `text` under a temporary name, flush it to the disk, then rename it to `path`.
-
-    Raises
-    ------
-    StudyError
-        If the folder is full or may not be written to; nothing is left behind.
-    """
+    """Write `text` under a temporary name, flush it to the disk, then rename it to `path`; leave nothing half done."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,13 +56,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def read_yaml(text: str, source: str | Path, error: type[EnergylabError] = StudyError) -> Any:
-    """Read a YAML text; a key that stands twice in one mapping is refused with its line.
-
-    Raises
-    ------
-    EnergylabError
-        Of type `error`: names the file.
-    """
+    """Read a YAML text; a key that stands twice in one mapping is refused with its line. `error` names `source`."""
     try:
         return yaml.load(text, _StrictLoader)
     except _DuplicateKey as fault:
@@ -77,17 +66,12 @@ def read_yaml(text: str, source: str | Path, error: type[EnergylabError] = Study
 
 
 def read_json(text: str, source: str | Path, error: type[EnergylabError]) -> Any:
-    """Read a JSON text; a key that stands twice in one object is refused with its line.
-
-    Raises
-    ------
-    EnergylabError
-        Of type `error`: names the file.
-    """
+    """Read a JSON text; a key that stands twice in one object is refused with its line. `error` names `source`."""
     try:
         return json.loads(text, object_pairs_hook=_unique)
     except _DuplicateKey as fault:
-        raise error(f"{source}: {_place(text) or fault}; the file contradicts itself, get it again") from None
+        read_yaml(text, source, error)  # almost every JSON text is YAML, whose reader tells the line
+        raise error(f"{source}: {fault}; get it again") from None
     except ValueError as fault:
         raise error(f"{source} is truncated or not JSON ({fault}); get it again") from None
 
@@ -95,17 +79,5 @@ def read_json(text: str, source: str | Path, error: type[EnergylabError]) -> Any
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _DuplicateKey(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice")
+        raise _DuplicateKey(f"the key {Counter(name for name, _ in pairs).most_common(1)[0][0]!r} stands twice")
     return found
-
-
-def _place(text: str) -> str:
-    """Return where a key stands twice, by YAML's marks: almost every JSON text is YAML."""
-    try:
-        yaml.load(text, _StrictLoader)
-    except _DuplicateKey as fault:
-        return str(fault)
-    except yaml.YAMLError:
-        return ""
-    return ""

@@ -9,6 +9,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,6 @@ from energylab.tasks.models import quiet_imports
 if TYPE_CHECKING:
     import pandas as pd
 
-    from energylab.protocol.served import ServedWorkload
     from energylab.statistics.stopping import StopRule
 
 
@@ -89,22 +89,20 @@ def measure(
     >>> record = energylab.measure(task="sentence_similarity", model="sentence-transformers/all-MiniLM-L6-v2")
     >>> record = energylab.measure(fn=my_function, queries=my_inputs)
     """
-    named = {name: value for name, value in {"task": task, "model": model}.items() if value is not None}
-    if parameters is not None and (named or more):
-        raise ParameterError(f"give either parameters or single values, not both: {', '.join([*named, *more])}")
-    if fn is not None and named:
-        raise ParameterError("fn measures a function: leave task and model out, or leave fn out")
+    given = {name: value for name, value in {"task": task, "model": model, **more}.items() if value is not None}
+    if parameters is not None and given:
+        raise ParameterError(f"give either parameters or single values, not both: {', '.join(given)}")
     if (fn is None) != (queries is None):
         raise ParameterError("fn and queries come together: fn is called with each of queries")
-    if fn is not None and not callable(fn):
-        raise ParameterError(f"fn={fn!r} cannot be called; give a function of one query")
-    if task is not None and model is None and task != Parameters().task:
+    if task is not None and model is None and fn is None and task != Parameters().task:
         raise ParameterError(
             f"task={task!r} without a model; name one, for example a row of params/architectures/ (random weights)"
         )
-    parameters = parameters or Parameters.check({**named, **more})
-    if fn is not None:  # what a function is asked is no task's, and another function is another job
-        parameters = parameters.model_copy(update={"task": FunctionSubject.task, "model": FunctionSubject.name_of(fn)})
+    parameters = parameters or Parameters.check({**given, **more})
+    if fn is not None:
+        if task is not None or model is not None:
+            raise ParameterError("fn measures a function: leave task and model out, or leave fn out")
+        parameters = FunctionSubject.parameters_of(fn, parameters)
     if output_folder is not None:
         store.check_folder(output_folder)  # or hours of measuring would end in an error
     subject = TaskSubject(parameters) if fn is None else FunctionSubject(parameters, fn, queries)
@@ -115,16 +113,7 @@ def measure(
 
 
 def check(namespace: Mapping[str, Any]) -> Parameters:
-    """Check a notebook's parameters, task, model and devices before anything is loaded.
-
-    Parameters
-    ----------
-    namespace : mapping
-        The notebook's ``globals()``.
-
-    Returns
-    -------
-    Parameters
+    """Check a notebook's parameters (its ``globals()``), task, model and devices before anything is loaded.
 
     Raises
     ------
@@ -148,13 +137,7 @@ def check(namespace: Mapping[str, Any]) -> Parameters:
 
 
 def run(parameters: Parameters) -> Record:
-    """Do what the benchmark notebook does: measure and write the record, or show the one that is named.
-
-    Returns
-    -------
-    Record
-        Just written to `output_folder`; or read from ``parameters.record``, nothing measured.
-    """
+    """Do what the benchmark notebook does: measure and write the record, or show the one that is named."""
     if parameters.record is not None:
         return store.read_record(parameters.record)
     with quiet_imports():
@@ -168,47 +151,29 @@ def output_folder(parameters: Parameters) -> Path:
 
 def choose_instruments(parameters: Parameters, given: Sequence[Meter] | None = None) -> Instruments:
     """Find the devices and choose the meters that the parameters name, or describe the meters that are given."""
-    if given is not None:
-        return Instruments(_devices_of(given, parameters), tuple(given), (), "given by the caller")
-    return machine_meters.choose(parameters, machine_devices.devices_of(parameters))
-
-
-def _devices_of(meters: Sequence[Meter], parameters: Parameters) -> tuple[DeviceFacts, ...]:
-    """Describe the devices that a caller's meters watch: those of the parameters, unless all are simulated."""
-    if not all(meter.kind == "simulated" for meter in meters):
-        return machine_devices.devices_of(parameters)
-    return tuple(
-        DeviceFacts(name="simulated board", type="simulated", uuid=meter.device, power_limit_w=meter.power_limit_w)
-        for meter in meters
-    )
+    if given is None:
+        return machine_meters.choose(parameters, machine_devices.devices_of(parameters))
+    if all(meter.kind == "simulated" for meter in given):
+        boards = [{"uuid": meter.device, "power_limit_w": meter.power_limit_w} for meter in given]
+        devices = tuple(DeviceFacts(name="simulated board", type="simulated", **board) for board in boards)
+    else:
+        devices = machine_devices.devices_of(parameters)
+    return Instruments(devices, tuple(given), (), "given by the caller")
 
 
 def measure_subject(
     subject: Any, parameters: Parameters, instruments: Instruments, clock: Clock | None = None
 ) -> tuple[Record, Session]:
-    """Measure a subject: what is loaded, asked and scored, here or elsewhere.
+    """Measure a subject; return the record, and the session with the readings behind it.
 
-    Parameters
-    ----------
-    subject : object
-        ``load(devices)`` returns the workload; afterwards ``model``, ``data``, ``phases``, ``task_facts()``,
-        ``score(answers)`` and ``extra(answers)`` say what the record holds of it.
-    parameters : Parameters
-    instruments : Instruments
-    clock : Clock, optional
-        The meters' clock.
-
-    Returns
-    -------
-    (Record, Session)
-        The record, and the session with the readings behind it.
+    A subject is what is asked, here or elsewhere: ``load(devices)`` returns the workload; afterwards ``model``,
+    ``data``, ``phases``, ``task_facts()``, ``score(answers)`` and ``extra(answers)`` say what the record holds of it.
     """
-    settings = Settings.of(parameters)
     rule = _stop_rule(subject, parameters, instruments)
     session = run_session(
         lambda: subject.load(instruments.devices),
         instruments.scored,
-        settings,
+        Settings.of(parameters),
         extra=instruments.extra,
         clock=clock,
         stop=rule,
@@ -217,41 +182,36 @@ def measure_subject(
     quality, extra = _of_answers(subject, session)
     record = Record(
         record_id=uuid.uuid4().hex,
+        **parameters.model_dump(include={"repeat", "attempt"}),
         job_id=parameters.job_id,
-        repeat=parameters.repeat,
-        attempt=parameters.attempt,
         created_utc=datetime.now(UTC),
         energylab_version=energylab.__version__,
-        **_loaded(subject, parameters, instruments, settings),
-        meters=session.meters,
+        **_loaded(subject, parameters, instruments),
+        **{name: getattr(session, name) for name in ("meters", "idle", "warm_up", "windows", "valid", "reasons")},
         phases=subject.phases,
-        idle=session.idle,
-        warm_up=session.warm_up,
-        windows=session.windows,
         stop=rule.facts(session) if rule else None,
         quality=quality,
         parameters=parameters.model_dump(exclude=set(FOLDERS)),
         extra={"meter_choice": instruments.why, **extra},
-        valid=session.valid,
-        reasons=session.reasons,
     )
     return record, session
 
 
-def _loaded(subject: Any, parameters: Parameters, instruments: Instruments, settings: Settings) -> dict[str, Any]:
+def _loaded(subject: Any, parameters: Parameters, instruments: Instruments) -> dict[str, Any]:
     """Return what a record says of a session that has loaded its model: the facts that its cohort is made of."""
+    protocol = ProtocolFacts(
+        name=parameters.protocol,
+        version=PROTOCOLS[parameters.protocol],
+        seed=parameters.seed,
+        runs=parameters.runs,
+        settings=Settings.of(parameters).as_dict(),
+    )
     return {
         "energy_kind": instruments.scored[0].kind,
         "task": subject.task_facts(),
         "model": subject.model,
         "data": subject.data,
-        "protocol": ProtocolFacts(
-            name=parameters.protocol,
-            version=PROTOCOLS[parameters.protocol],
-            seed=parameters.seed,
-            runs=settings.runs,
-            settings=settings.as_dict(),
-        ),
+        "protocol": protocol,
         "devices": instruments.devices,
         "host": host_facts(),
     }
@@ -263,26 +223,24 @@ def _stop_rule(subject: Any, parameters: Parameters, instruments: Instruments) -
     if target is None and probability is None:
         return None
     from energylab.statistics import stopping
-    from energylab.statistics.stopping import StopRule
     from energylab.table import cohort_key
 
+    def queries() -> int:
+        return subject.data.queries
+
     if peers is None:
-        return StopRule(target, lambda: subject.data.queries)
+        return stopping.StopRule(target, queries)
     table = stopping.read_peers(peers)
 
     def comparable(model: str | None) -> pd.DataFrame:
-        loaded = _loaded(subject, parameters, instruments, Settings.of(parameters))
-        key = cohort_key(SimpleNamespace(**loaded, missing=()))
+        key = cohort_key(SimpleNamespace(**_loaded(subject, parameters, instruments), missing=()))
         return stopping.comparable_rows(table, key, subject.model.model_class, without=model)
 
     if target is not None:
-        return StopRule(target, lambda: subject.data.queries, shared=lambda: stopping.shared_of(comparable(None)))
+        return stopping.StopRule(target, queries, shared=lambda: stopping.shared_of(comparable(None)))
     board = board_name(instruments.devices)
-    return StopRule(
-        probability,
-        lambda: subject.data.queries,
-        scale=lambda: stopping.scale_of(comparable(subject.model.name), board, probability),
-    )
+    scale = partial(stopping.scale_of, board=board, probability=probability)
+    return stopping.StopRule(probability, queries, scale=lambda: scale(comparable(subject.model.name)))
 
 
 def _of_answers(subject: Any, session: Session) -> tuple[tuple[Quality, ...], dict[str, Any]]:
@@ -292,63 +250,59 @@ def _of_answers(subject: Any, session: Session) -> tuple[tuple[Quality, ...], di
         try:
             quality, extra = subject.score(session.answers), subject.extra(session.answers)
             to_json([extra, *(one.details for one in quality)])  # what cannot be written would cost the record
-            return _of_numbers(quality, session), extra
         except SealError:  # broken rules end the session
             raise
         except Exception as error:  # noqa: BLE001 - the energy is measured, whatever a score may raise
             why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
-    warnings.warn(f"the energy is measured, the quality is not known: {why}", stacklevel=2)
-    return (Quality(metric="quality", value=None, queries=len(session.answers), meaningless=why),), {"unscored": why}
-
-
-def _of_numbers(quality: tuple[Quality, ...], session: Session) -> tuple[Quality, ...]:
-    """Return the quality without its values where outputs were not finite: no answer was computed then."""
-    if not any("not_finite" in window.marks for window in session.windows):
-        return quality
-    why = "outputs of the model are not finite numbers (NaN or infinity)"
-    return tuple(one.model_copy(update={"value": None, "meaningless": why}) for one in quality)
+    if why is not None:
+        warnings.warn(f"the energy is measured, the quality is not known: {why}", stacklevel=2)
+        answered = len(session.answers)
+        return (Quality(metric="quality", value=None, queries=answered, meaningless=why),), {"unscored": why}
+    if any("not_finite" in window.marks for window in session.windows):  # no answer was computed
+        nothing = {"value": None, "meaningless": "outputs of the model are not finite numbers (NaN or infinity)"}
+        quality = tuple(one.model_copy(update=nothing) for one in quality)
+    return quality, extra
 
 
 class TaskSubject:
     """A model on a task."""
-
-    _served: ServedWorkload | None = None
 
     def __init__(self, parameters: Parameters) -> None:
         self.task = tasks.load_task(parameters)  # checks names before anything is loaded
         self.files = tasks.foreign_files(parameters.task, type(self.task), parameters.params)
         self.rows, self.data = self.task.load_rows()
         self.phases = tuple(self.task.phases)
+        self.served = parameters.model_source == "endpoint"
 
     def load(self, devices: Sequence[DeviceFacts]) -> Workload:
         """Load what is asked onto the devices; under a published protocol, the workload loads its model later."""
+        self.workload = self._workload(devices)
+        self.phases = self.workload.phases  # some tasks settle them by what kind of model was loaded
+        return self.workload
+
+    def _workload(self, devices: Sequence[DeviceFacts]) -> Workload:
         protocol = self.task.parameters.protocol
         if protocol != "steady":
             from energylab.protocol.published import PublishedWorkload
 
             self.task.open(torch_name(devices[0]))
             one_total = protocol == "published-2025-12"
-            workload = PublishedWorkload(self.task, self.rows, lambda: self._load_model(devices), one_total)
-            self.phases = workload.phases
-            return workload
+            return PublishedWorkload(self.task, self.rows, lambda: self._load_model(devices), one_total)
         self._load_model(devices)
-        self.phases = tuple(self.task.phases)  # some tasks settle them by what kind of model was loaded
-        if self._is_served:
+        if self.served:
             from energylab.protocol.served import ServedWorkload
 
-            self._served = ServedWorkload(self.task, self.rows, self.task.parameters.max_relative_bound)
-            return self._served
+            return ServedWorkload(self.task, self.rows, self.task.parameters.max_relative_bound)
         self.task.warm_up_longest(self.rows)
         return TaskWorkload(self.task, self.rows)
 
-    @property
-    def _is_served(self) -> bool:
-        return self.task.parameters.model_source == "endpoint"
-
     def _load_model(self, devices: Sequence[DeviceFacts]) -> None:
-        self.model = self.task.load(torch_name(devices[0]))
-        self.data = self.data.model_copy(update=_of_queries(self.task.covariates(self.rows)))
-        if not self._is_served:
+        self.model, facts = self.task.load(torch_name(devices[0])), {"covariates": self.task.covariates(self.rows)}
+        cut = facts["covariates"].get("truncated_tokens")
+        if cut is not None:
+            facts |= {"truncated_queries": sum(n > 0 for n in cut), "truncated_tokens": round(sum(cut))}
+        self.data = self.data.model_copy(update=facts)
+        if not self.served:
             check_torch_agrees(devices)
 
     def task_facts(self) -> TaskFacts:
@@ -369,50 +323,46 @@ class TaskSubject:
 
     def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
         """Return what the record holds of the answers beside their quality."""
-        serving = {} if self._served is None else {"serving": self._served.figures()}
+        serving = {"serving": self.workload.figures()} if self.served else {}
         return {**self.task.extra([answers[i] for i in sorted(answers)]), **serving}
-
-
-def _of_queries(covariates: dict[str, tuple[float, ...]]) -> dict[str, Any]:
-    """Return what the data's facts say of the queries: what is known beforehand of each, and what was cut of them."""
-    cut = covariates.get("truncated_tokens")
-    facts = {} if cut is None else {"truncated_queries": sum(n > 0 for n in cut), "truncated_tokens": round(sum(cut))}
-    return {"covariates": covariates, **facts}
 
 
 class FunctionSubject:
     """Any function on queries of one's own: one phase, no quality."""
 
-    task = "function"
     phases = FunctionWorkload.phases
 
     @staticmethod
-    def name_of(fn: Callable[[Any], Any]) -> str:
-        """Return a function's name as a record has it."""
-        return getattr(fn, "__qualname__", type(fn).__name__)
+    def parameters_of(fn: Callable[[Any], Any], parameters: Parameters) -> Parameters:
+        """Return the parameters of a function's job: what it is asked is no task's, another function is another job."""
+        if not callable(fn):
+            raise ParameterError(f"fn={fn!r} cannot be called; give a function of one query")
+        if parameters.protocol != "steady":
+            raise ParameterError(f"protocol={parameters.protocol} measures a task's model; use protocol=steady")
+        name = getattr(fn, "__qualname__", type(fn).__name__)
+        return parameters.model_copy(update={"task": "function", "model": name})
 
     def __init__(self, parameters: Parameters, fn: Callable[[Any], Any], queries: Sequence[Any]) -> None:
         self._fn, self._queries = fn, list(queries)
         if not self._queries:
             raise MeasurementError("queries is empty; give at least one query for fn")
-        self.model = ModelFacts(name=self.name_of(fn), source="function", dtype=parameters.dtype)
+        self.model = ModelFacts(name=parameters.model, source="function", dtype=parameters.dtype)
         digest = data.digest({"query": query} for query in self._queries)
         self.data = DataFacts(name="given", source="given", digest=digest, queries=len(self._queries))
 
     def load(self, devices: Sequence[DeviceFacts]) -> Workload:
-        """Load what is asked onto the devices, and return it as a workload."""
+        """Return what is asked as a workload."""
         check_torch_agrees(devices)
-        boards = [device.index for device in devices if device.type == "cuda"]
-        return FunctionWorkload(self._fn, self._queries, boards)
+        return FunctionWorkload(self._fn, self._queries, [one.index for one in devices if one.type == "cuda"])
 
     def task_facts(self) -> TaskFacts:
-        """Return what was asked, as used; after `load`."""
-        return TaskFacts(name=self.task, version="1", settings={"samples": len(self._queries), "batch_size": 1})
+        """Return what was asked."""
+        return TaskFacts(name="function", version="1", settings={"samples": len(self._queries), "batch_size": 1})
 
     def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
-        """Score the answers, by number of the query."""
+        """Return nothing: only its caller knows what a good answer is."""
         return ()
 
     def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
-        """Return what the record holds of the answers beside their quality."""
+        """Return nothing."""
         return {}

@@ -14,26 +14,9 @@ _PACKAGED = _PACKAGE / "_params"
 def params_root(explicit: str | os.PathLike | None = None, start: str | os.PathLike | None = None) -> Path:
     """Return the folder that holds ``tasks/``, ``studies/`` and ``architectures/``.
 
-    Looked for in this order: `explicit`; ``params/`` in the working folder or any folder above it (papermill
-    runs in the shell's folder, nbval in the notebook's); the repository this package is imported from; the copy
-    inside the installed package.
-
-    Parameters
-    ----------
-    explicit : path, optional
-        A folder named by the user (``--params``).
-    start : path, optional
-        Where the upward search begins; the working folder by default.
-
-    Returns
-    -------
-    pathlib.Path
-        An existing folder.
-
-    Raises
-    ------
-    ParameterError
-        If `explicit` is not such a folder, or none is found.
+    It is `explicit` (``--params``), which must be such a folder; else the first of: ``params/`` in `start` (the working
+    folder) or any folder above it (papermill runs in the shell's folder, nbval in the notebook's), the repository this
+    package is imported from, and the copy inside the installed package.
     """
     if explicit is not None:
         folder = Path(explicit)
@@ -67,29 +50,10 @@ def results_root(params: str | os.PathLike | None = None) -> Path:
 
 
 def named_file(name: str | os.PathLike, what: str, error: type[EnergylabError] = ParameterError) -> Path:
-    """Return a file that a user named by its path: absolute, or relative to the working folder or one above it.
+    """Return an existing file that a user named by its path: absolute, or relative to the working folder or one above.
 
     As for `params_root`, the repository this package is imported from comes last: a notebook finds ``examples/…``
-    wherever it is executed.
-
-    Parameters
-    ----------
-    name : path
-        As the user wrote it.
-    what : str
-        What the file holds, for the message.
-    error : type
-        Error to raise.
-
-    Returns
-    -------
-    pathlib.Path
-        Absolute; it exists.
-
-    Raises
-    ------
-    EnergylabError
-        Of type `error`, if there is no such file.
+    wherever it is executed. `what` the file holds stands in the `error` that is raised where there is none.
     """
     path = Path(name).expanduser()
     here = Path.cwd()

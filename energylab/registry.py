@@ -15,21 +15,14 @@ from energylab.paths import named_file
 
 
 class Registry:
-    """Names of one kind of thing (meters, readers, executors), each an object behind ``module:object``.
+    """Names of one kind of thing (meters, rating schemes), each an object behind ``module:object``.
 
-    Parameters
-    ----------
-    what : str
-        The kind of thing, as it appears in errors: ``"meter"``.
-    builtin : dict of str to str
-        Name to ``module:object``; the module is imported when the object is asked for.
-    group : str, optional
-        Entry point group in which other packages register theirs.
+    `what` is the kind of thing, as it appears in errors. `group` is the entry point group in which other packages
+    register theirs; a name of this package stays its own.
     """
 
-    def __init__(self, what: str, builtin: dict[str, str], group: str | None = None) -> None:
-        self.what = what
-        self.group = group
+    def __init__(self, what: str, builtin: dict[str, str], group: str = "") -> None:
+        self.what, self.group = what, group
         self._builtin = dict(builtin)
 
     def names(self) -> list[str]:
@@ -37,30 +30,14 @@ class Registry:
         return sorted(self._all())
 
     def get(self, name: str) -> Any:
-        """Return the object called `name`; a name with a colon is itself a ``module:object`` or ``file.py:object``.
-
-        Raises
-        ------
-        UnknownNameError
-            If the name is not known; names the nearest match.
-        EnergylabError
-            If the module or the object behind it cannot be imported.
-        """
+        """Return the object called `name`; a name with a colon is itself a ``module:object`` or ``file.py:object``."""
         target = name if ":" in name else self._all().get(name)
         if target is None:
             raise unknown_name(self.what, name, self._all())
         return import_object(target, f"{self.what} {name!r}")
 
     def _all(self) -> dict[str, str]:
-        if self.group is None:
-            return self._builtin
-        outside = {point.name: point.value for point in entry_points(group=self.group)}
-        clash = {name for name in outside if self._builtin.get(name, outside[name]) != outside[name]}
-        if clash:
-            raise EnergylabError(
-                f"{self.what} {sorted(clash)} is registered twice (entry point group {self.group!r}); uninstall one"
-            )
-        return {**outside, **self._builtin}
+        return {point.name: point.value for point in entry_points(group=self.group)} | self._builtin
 
 
 def import_object(target: str, what: str) -> Any:

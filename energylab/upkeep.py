@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import fmean
 
 from energylab.energy import J_PER_WH, WH_PER_1000_QUERIES, scored_totals, session_energy_j
 from energylab.record import Record
@@ -17,24 +18,12 @@ LOADS = (0.01, 0.1, 1.0)
 
 @dataclass(frozen=True)
 class Spent:
-    """What measuring took.
+    """What measuring took."""
 
-    Attributes
-    ----------
-    wh : float
-        Energy of everything that was metered: warm-up, idle levels, valid and invalid windows.
-    minutes : float
-        Time of the same.
-    unmetered : int
-        Parts without an energy, which are not in the sum.
-    published_wh : float or None
-        Energy of ten full runs of as many queries, one for each session; None where a session has no energy.
-    """
-
-    wh: float
-    minutes: float
-    unmetered: int
-    published_wh: float | None
+    wh: float  # energy of everything that was metered: warm-up, idle levels, valid and invalid windows
+    minutes: float  # time of the same
+    unmetered: int  # parts without an energy, which are not in the sum
+    published_wh: float | None  # of ten full runs of as many queries, a session; None where one has no energy
 
 
 def spent(records: Iterable[Record]) -> Spent:
@@ -43,12 +32,11 @@ def spent(records: Iterable[Record]) -> Spent:
     parts = [part for record in records for part in (*record.idle, record.warm_up, *record.windows) if part]
     energies = [session_energy_j(record) for record in records]
     known = [energy * record.queries for energy, record in zip(energies, records, strict=True) if energy is not None]
-    whole = len(known) == len(records) > 0
     return Spent(
         wh=sum(part.energy_j for part in parts if part.energy_j is not None) / J_PER_WH,
         minutes=sum(part.duration_s or 0.0 for part in parts) / 60,
         unmetered=sum(part.energy_j is None for part in parts),
-        published_wh=PUBLISHED_RUNS * sum(known) / len(known) / J_PER_WH if whole else None,
+        published_wh=PUBLISHED_RUNS * fmean(known) / J_PER_WH if len(known) == len(records) > 0 else None,
     )
 
 
@@ -77,10 +65,14 @@ def standby(records: Iterable[Record]) -> Standby | None:
 def _rest_of(record: Record) -> tuple[float, float, float] | None:
     """Return a session's resting power, energy a query and seconds a query."""
     power_w = next((level.power_w for level in record.idle if level.level == "weights_resident"), None)
-    energy_j, totals = session_energy_j(record), scored_totals(record)
-    if power_w is None or energy_j is None or any(total.duration_s is None for total in totals):
+    energy_j, seconds = session_energy_j(record), seconds_a_query(record)
+    return None if None in (power_w, energy_j, seconds) else (power_w, energy_j, seconds)
+
+
+def seconds_a_query(record: Record, phase: str | None = None) -> float | None:
+    """Return the seconds a query takes in one phase, or in all that are scored; None where they are not known."""
+    totals = [total for total in scored_totals(record) if phase in (None, total.phase)]
+    if any(total.duration_s is None for total in totals):
         return None
-    phases = {total.phase for total in totals}
-    parts = [[total for total in totals if total.phase == phase] for phase in phases]
-    seconds = sum(sum(t.duration_s for t in part) / sum(t.queries for t in part) for part in parts)
-    return power_w, energy_j, seconds
+    parts = [[total for total in totals if total.phase == name] for name in {total.phase for total in totals}]
+    return sum(sum(total.duration_s for total in part) / sum(total.queries for total in part) for part in parts)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, File, Form, Header, Query, Request, UploadFile
+from fastapi import APIRouter, Body, Depends, File, Form, Header, Query, Request, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from energylab.errors import NotThereError
 from energylab_portal import log, operator, publication
 from energylab_portal.guards import client_of
+from energylab_portal.publication import Outcome
 from energylab_portal.sealed.statement import ATTESTATION_VERSION, ATTESTATIONS
 from energylab_portal.submissions import LEAST_KEY, Accepted, ClosedSubmission, OpenSubmission
 from energylab_portal.tables import STATES, WORDS, State
@@ -24,7 +25,9 @@ Key = Annotated[
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    """Built from what the database holds, by the names of its columns."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
 
 
 class Receipt(_Answer):
@@ -42,7 +45,9 @@ class Figure(_Answer):
     record_id: str
     task: str
     model_class: str | None
-    energy_wh_per_1000_queries: float | None = Field(description="null: unavailable, never 0 in its place")
+    energy_wh_per_1000_queries: float | None = Field(
+        validation_alias="energy_wh", description="null: unavailable, never 0 in its place"
+    )
     energy_kind: str = Field(description="measured, estimated, simulated or imported")
     device: str
     valid: bool
@@ -59,78 +64,41 @@ class Step(_Answer):
     words: str
 
 
-class Status(_Answer):
+class _Submission(_Answer):
+    submission: str = Field(validation_alias="name")
+    kind: str
+    state: State
+    model: str
+    tasks: tuple[str, ...] = Field(validation_alias="task_names")
+    waits_for_key: bool
+
+
+class Listed(_Submission):
+    """One line of the operator's queue."""
+
+    worker: str | None
+    received_s: float
+
+
+class Known(_Submission):
+    """What the database holds of a submission."""
+
+    reason: str = Field(description="why it was rejected, and what to do; empty otherwise")
+    revision: str | None
+    commit: str | None
+    release: str | None
+
+
+class Status(Known):
     """What is known of a submission."""
 
     submission: str
-    kind: str
-    state: State
-    words: str = Field(description="what the state means")
-    reason: str = Field(description="why it was rejected, and what to do; empty otherwise")
-    model: str
-    revision: str | None
-    commit: str | None
     tasks: tuple[str, ...]
-    waits_for_key: bool
-    release: str | None
+    words: str = Field(description="what the state means")
     facts: tuple[str, ...] = Field(description="what the check found")
     figures: tuple[Figure, ...]
     labels: tuple[dict[str, str], ...] = Field(description="addresses of label, badge and page, once published")
     history: tuple[Step, ...]
-
-
-class Listed(_Answer):
-    """One line of the operator's queue."""
-
-    submission: str
-    kind: str
-    state: State
-    model: str
-    tasks: tuple[str, ...]
-    worker: str | None
-    received_s: float
-    waits_for_key: bool
-
-
-class Rejection(BaseModel):
-    """Why a submission is rejected."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    reason: str = Field(max_length=2000, description="what is wrong and what to do")
-
-
-class NewKey(BaseModel):
-    """A key to enrol."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    public_key: str = Field(max_length=64, description="base64 of the raw Ed25519 public key")
-    owner: str = Field(max_length=200)
-
-
-class NewRelease(BaseModel):
-    """A release to publish."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str = Field(max_length=100)
-    date: str = Field(max_length=10, description="YYYY-MM-DD")
-
-
-class Published(_Answer):
-    """What a publication did."""
-
-    releases: tuple[str, ...] = Field(description="one a board with something new")
-    models: int
-    published: tuple[str, ...]
-    left_out: tuple[str, ...]
-
-
-class Done(_Answer):
-    """That it was done."""
-
-    done: str
 
 
 # ---- submitters
@@ -138,7 +106,6 @@ class Done(_Answer):
 
 @router.post("/submissions/open", status_code=201, tags=["Submitting"], summary="Submit an open model")
 def take_open(request: Request, asked: OpenSubmission, key: Key) -> Receipt:
-    """Take an open model in; it is on the disk when the answer leaves."""
     return _receipt(request, portal_of(request).queue.take_open(asked, key, client_of(request.scope)))
 
 
@@ -150,7 +117,6 @@ def take_closed(
     attested: Annotated[tuple[str, ...], Form(description=f"all of: {', '.join(ATTESTATIONS)}")],
     key: Key,
 ) -> Receipt:
-    """Take a bundle in; what is in it is checked afterwards."""
     asked = ClosedSubmission(contact=contact, attested=attested)
     queue, client = portal_of(request).queue, client_of(request.scope)
     return _receipt(request, queue.take_closed(asked, key, bundle.file, client))
@@ -163,13 +129,11 @@ def _receipt(request: Request, accepted: Accepted) -> Receipt:
 
 @router.get("/submissions/{link}", tags=["Submitting"], summary="Follow a submission by its private link")
 def status(request: Request, link: str) -> Status:
-    """Return what is known of a submission."""
     return _status(link_facts(portal_of(request), link))
 
 
 @router.get("/attestations", tags=["Submitting"], summary="The three statements of a closed result, with their version")
 def statements() -> dict[str, Any]:
-    """Return the statements."""
     return {"version": ATTESTATION_VERSION, "statements": ATTESTATIONS}
 
 
@@ -183,7 +147,6 @@ def release(
         Literal["open", "closed"], Query(description="open: measured here; closed: by the models' owners")
     ] = "open",
 ) -> Response:
-    """Return the release's file."""
     pictures = portal_of(request).boards().get(board)
     if pictures is None:
         raise NotThereError("nothing is published yet")
@@ -195,90 +158,59 @@ def release(
 _operator = {"dependencies": [Depends(require_token)], "tags": ["The operator"]}
 
 
-@router.get("/operator/submissions", summary="The queue, newest first", **_operator)
-def queue(
-    request: Request, state: State | None = None, limit: Annotated[int, Field(ge=1, le=1000)] = 100
-) -> list[Listed]:
-    """Return submissions, of one state or all."""
+@router.get("/operator/submissions", summary="The queue, newest first", response_model=list[Listed], **_operator)
+def queue(request: Request, state: State | None = None, limit: Annotated[int, Field(ge=1, le=1000)] = 100) -> Any:
     with portal_of(request).database.reading() as session:
-        found = log.in_states(session, (state,) if state else STATES, limit, newest=True)
-    return [
-        Listed(
-            submission=one.name, kind=one.kind, state=one.state, model=one.model, tasks=one.task_names,
-            worker=one.worker, received_s=one.received_s, waits_for_key=one.waits_for_key,
-        )
-        for one in found
-    ]  # fmt: skip
+        return log.in_states(session, (state,) if state else STATES, limit, newest=True)
 
 
 @router.get("/operator/submissions/{name}", summary="One submission", **_operator)
 def one(request: Request, name: str) -> Status:
-    """Return what is known of a submission."""
     return _status(submission_facts(portal_of(request), name))
 
 
-@router.post("/operator/submissions/{name}/review", summary="Approve a measured submission", **_operator)
-def review(request: Request, name: str) -> Done:
-    """Approve it."""
-    operator.review(portal_of(request).database, name)
-    return Done(done=f"{name} reviewed")
-
-
-@router.post("/operator/submissions/{name}/reject", summary="Reject one, with a reason", **_operator)
-def reject(request: Request, name: str, rejection: Rejection) -> Done:
-    """Reject it."""
-    operator.reject(portal_of(request).database, name, rejection.reason)
-    return Done(done=f"{name} rejected")
-
-
-@router.post("/operator/submissions/{name}/retry", summary="Take a rejected one up again", **_operator)
-def retry(request: Request, name: str) -> Done:
-    """Take it up again."""
-    operator.retry(portal_of(request).database, name)
-    return Done(done=f"{name} received again")
-
-
-@router.post("/operator/submissions/{name}/erase-contact", summary="Erase its mail address", **_operator)
-def erase_contact(request: Request, name: str) -> Done:
-    """Erase it."""
-    operator.erase_contact(portal_of(request).database, name)
-    return Done(done=f"the mail address of {name} is erased")
+@router.post(
+    "/operator/submissions/{name}/{action}", **_operator,
+    summary="Approve a measured submission, reject one with a reason, take it up again, or erase its mail address",
+)  # fmt: skip
+def act(
+    request: Request,
+    name: str,
+    action: Literal["review", "reject", "retry", "erase-contact"],
+    reason: Annotated[str, Body(embed=True, max_length=2000, description="of a rejection: what to do")] = "",
+) -> dict[str, str]:
+    operator.act(portal_of(request).database, name, action, reason)
+    return {"done": f"{action} {name}"}
 
 
 @router.post("/operator/keys", status_code=201, summary="Enrol the key of a closed model's owner", **_operator)
-def enrol(request: Request, key: NewKey) -> dict[str, str]:
-    """Enrol it."""
-    return {"key_id": operator.enrol(portal_of(request).database, key.public_key, key.owner)}
+def enrol(
+    request: Request,
+    public_key: Annotated[str, Body(max_length=64, description="base64 of the raw Ed25519 public key")],
+    owner: Annotated[str, Body(max_length=200)],
+) -> dict[str, str]:
+    return {"key_id": operator.enrol(portal_of(request).database, public_key, owner)}
 
 
 @router.post("/operator/keys/{key_id}/revoke", summary="Revoke a key", **_operator)
-def revoke(request: Request, key_id: str) -> Done:
-    """Revoke it."""
+def revoke(request: Request, key_id: str) -> dict[str, str]:
     operator.revoke(portal_of(request).database, key_id)
-    return Done(done=f"{key_id[:64]} revoked")
+    return {"done": f"revoke {key_id[:64]}"}
 
 
 @router.post("/operator/releases", status_code=201, summary="Publish what is reviewed as a new release", **_operator)
-def publish(request: Request, new: NewRelease) -> Published:
-    """Publish it."""
+def publish(
+    request: Request,
+    name: Annotated[str, Body(max_length=100)],
+    date: Annotated[str, Body(max_length=10, description="YYYY-MM-DD")],
+) -> Outcome:
     portal = portal_of(request)
-    return Published(**vars(publication.publish(portal.database, portal.settings, new.name, new.date)))
+    return publication.publish(portal.database, portal.settings, name, date)
 
 
 def _status(facts: dict[str, Any]) -> Status:
-    one = facts["submission"]
+    known = facts["submission"]
     return Status(
-        submission=one.name, kind=one.kind, state=one.state, words=WORDS[one.state], reason=one.reason,
-        model=one.model, revision=one.revision, commit=one.commit, tasks=one.task_names,
-        waits_for_key=one.waits_for_key, release=one.release, facts=tuple(one.facts.splitlines()),
-        figures=tuple(
-            Figure(record_id=r.record_id, task=r.task, model_class=r.model_class,
-                   energy_wh_per_1000_queries=r.energy_wh, energy_kind=r.energy_kind, device=r.device, valid=r.valid,
-                   reasons=r.reasons)
-            for r in facts["records"]
-        ),
-        labels=tuple(facts["labels"]),
-        history=tuple(
-            Step(at_s=e.at_s, actor=e.actor, before=e.before, after=e.after, words=e.words) for e in facts["events"]
-        ),
+        **Known.model_validate(known).model_dump(), words=WORDS[known.state], facts=known.facts.splitlines(),
+        figures=facts["records"], labels=facts["labels"], history=facts["events"],
     )  # fmt: skip

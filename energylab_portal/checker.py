@@ -18,7 +18,7 @@ from energylab.publish.text import one_line
 from energylab.record import Record
 from energylab_portal import child, log, operator
 from energylab_portal.database import Database
-from energylab_portal.leases import FREE, Heartbeat, Lease, LeaseLost, Leases
+from energylab_portal.leases import FREE, Lease, Leases, Refused
 from energylab_portal.sealed import keys, official
 from energylab_portal.settings import Settings
 from energylab_portal.submissions import SubmissionQueue
@@ -39,15 +39,7 @@ Verifier = Callable[[Path, Mapping[str, str]], Mapping[str, Any]]
 
 
 class BundleChecker:
-    """Checks closed results.
-
-    Parameters
-    ----------
-    database : Database
-    settings : Settings
-    verifier : callable, optional
-        See `Verifier`; `verify_apart` by default.
-    """
+    """Checks closed results."""
 
     def __init__(self, database: Database, settings: Settings, verifier: Verifier | None = None) -> None:
         self.database = database
@@ -60,15 +52,8 @@ class BundleChecker:
         lease = self.leases.take_check("closed", ACTOR)
         if lease is None:
             return False
-        try:
-            with Heartbeat(self.leases, lease, on_lost=lambda: None):  # what is done without a lease is not kept
-                self._check(lease)
-        except LeaseLost as error:
-            _LOG.warning("%s", error)
-        except Exception as error:  # noqa: BLE001 - whatever breaks here is ours: the bundle waits, and is tried again
-            _LOG.exception("%s could not be checked", lease.submission.name)
-            reason = str(error) if isinstance(error, BundleError | child.ChildDied) else type(error).__name__
-            self.leases.give_back(lease, f"not checked yet, through no fault of its own: {reason[:300]}", ours=True)
+        # whatever breaks here is the operator's to correct: the bundle waits, and is tried again
+        self.leases.work(lease, self._check, ours=(Exception,), on_lost=lambda: None)
         return True
 
     def _check(self, lease: Lease) -> None:
@@ -78,8 +63,7 @@ class BundleChecker:
         if not verdict["key_known"] and verdict["key_id"] is not None:
             self._wait_for_key(lease, verdict)
         elif not verdict["accepted"]:
-            facts = {"facts": _words(verdict), "key_id": verdict["key_id"]}
-            self._reject(lease, _refusal(verdict), **facts)
+            raise Refused(_refusal(verdict), facts=_words(verdict), key_id=verdict["key_id"])
         else:
             self._accept(lease, verdict)
 
@@ -90,22 +74,14 @@ class BundleChecker:
             "facts": f"{_words(verdict)}\n{looked_up}", "key_id": verdict["key_id"], "tasks": record.task.name,
             "model": one_line(record.model.name)[:200],
         }  # fmt: skip
-        try:
-            with self.database.writing() as session:
-                held = self.leases.held(session, lease)
-                _refuse_anothers_name(session, facts["model"], verdict["key_id"])
-                log.move(session, self.database, held, "checked", ACTOR, "the bundle passed every check", **facts)
-                operator.refuse_revoked(session, held)
-                log.attach(session, held.id, [record])
-                words = "measured in the sealed runner on its owner's machine"
-                log.move(session, self.database, held, "measured", ACTOR, words, **FREE)
-        except LeaseLost:
-            raise
-        except ConflictError as error:
-            self._reject(lease, f"{error}. Then measure again, and submit the new bundle.", key_id=verdict["key_id"])
-
-    def _reject(self, lease: Lease, reason: str, **facts: Any) -> None:
-        self.leases.finish(lease, "rejected", reason, reason=reason, **facts)
+        with self.database.writing() as session:
+            held = self.leases.held(session, lease)
+            _refuse_anothers_name(session, facts["model"], verdict["key_id"])
+            log.move(session, self.database, held, "checked", ACTOR, "the bundle passed every check", **facts)
+            operator.refuse_revoked(session, held)
+            log.attach(session, held.id, [record])
+            words = "measured in the sealed runner on its owner's machine"
+            log.move(session, self.database, held, "measured", ACTOR, words, **FREE)
 
     def _wait_for_key(self, lease: Lease, verdict: Mapping[str, Any]) -> None:
         """Let a bundle wait whose key nobody here knows; unless that changed while it was looked at."""
@@ -113,7 +89,7 @@ class BundleChecker:
             held = self.leases.held(session, lease)
             known = verdict["key_id"] in operator.enrolled(session)
             facts = {"key_id": verdict["key_id"], "waits_for_key": not known, "facts": _words(verdict), "tries": 0}
-            log.set_columns(session, held, **facts, **FREE)
+            log.change(held, **facts, **FREE)
             words = f"its key {verdict['key_id'][:16]} is not enrolled: it waits until the operator enrols it"
             log.note(session, held.id, self.database.now(session), ACTOR, words)
 
@@ -135,15 +111,7 @@ class BundleChecker:
 def verify_apart(
     bundle: Path, enrolled: Mapping[str, str], settings: Settings, bounds: child.Bounds = BOUNDS
 ) -> Mapping[str, Any]:
-    """Verify a bundle in a bounded process, against the operator's own list.
-
-    Raises
-    ------
-    BundleError
-        If the list is missing or cannot be read: the operator's to correct, and no fault of the bundle.
-    ChildDied
-        If the process ended without an answer.
-    """
+    """Verify a bundle in a bounded process, against the operator's own list."""
     if not settings.official.is_file():
         raise BundleError("the operator has listed no image yet (energylab-portal sealed official)")
     listed = official.load(settings.official, keys.read_public(str(settings.operator_key)))
@@ -170,19 +138,16 @@ def verdict(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_anothers_name(session: Session, name: str, key_id: str) -> None:
-    """Refuse a public name that stands for another's model: records of one name would be rated as one model.
-
-    Raises
-    ------
-    ConflictError
-    """
+    """Refuse a public name that stands for another's model: records of one name would be rated as one model."""
     taken = select(Submission.id).where(
         func.lower(Submission.model) == name.lower(),
         or_(Submission.key_id.is_(None), Submission.key_id != key_id),
         Submission.state.not_in(("received", "rejected")),
     )
     if session.scalar(taken.limit(1)) is not None:
-        raise ConflictError(f"the public name {name!r} stands for another's model here; choose another with --name")
+        raise ConflictError(
+            f"the public name {name!r} stands for another's model here; measure again under another --name"
+        )
 
 
 def _words(verdict: Mapping[str, Any]) -> str:

@@ -36,11 +36,6 @@ def ask(module: str, question: Mapping[str, Any], bounds: Bounds, environment: M
     """Run ``python -P -m module`` with a question on its standard input, and return its answer.
 
     ``-P``: nothing that lies in the working folder is ever imported.
-
-    Raises
-    ------
-    ChildDied
-        If it ran out of memory or time, or crashed; says which.
     """
     told = {**question, "bounds": vars(bounds), "parent": os.getpid()}
     try:

@@ -87,7 +87,7 @@ def worker(
 
     _log()
     where = str(params.resolve()) if params else None
-    workers.start(workers.Options(folder, database, measuring, executor, devices, once, lease, work, where))
+    workers.start(folder, database, measuring, executor, devices, once, lease, work, where)
 
 
 @submit.command("open")
@@ -169,7 +169,7 @@ def run(
     asked = sealed.request(
         model=model, task=task, alias=name, key=key, out=output, image=image, gpus=gpus, device=device, data=data,
         settings=set or [], params=params, memory_mb=memory_mb, processes=processes, limit_s=limit_s,
-        private=private or [], attest=attest,
+        private=private or [], attested=attest,
     )  # fmt: skip
     bundle = sealed.run(asked)
     typer.echo(

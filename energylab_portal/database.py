@@ -23,16 +23,7 @@ _ONE_WRITER = text("SELECT pg_advisory_xact_lock(8320001)")
 
 
 class Database:
-    """The portal's tables. Creating one opens nothing.
-
-    Parameters
-    ----------
-    url : str
-        SQLAlchemy URL: ``sqlite:///FILE`` or ``postgresql+psycopg://USER@HOST/NAME``.
-    clock : callable, optional
-        Returns seconds since 1970; the database server's clock by default where there is one, so that leases of
-        workers on several machines mean the same.
-    """
+    """The portal's tables. Creating one opens nothing."""
 
     def __init__(self, url: str, clock: Callable[[], float] | None = None) -> None:
         try:
@@ -54,13 +45,7 @@ class Database:
         return self._url.get_backend_name() == "sqlite"
 
     def open(self) -> Database:
-        """Connect, and make the tables that are not there yet.
-
-        Raises
-        ------
-        PortalError
-            If the database cannot be reached or written to; the message holds no password.
-        """
+        """Connect, and make the tables that are not there yet."""
         try:
             self._engine = self._make_engine()
             with self._engine.begin() as connection:

@@ -43,13 +43,7 @@ class TooLarge(Exception):  # noqa: N818 - it never leaves this module
 
 
 class Guards:
-    """The outermost layer of the portal.
-
-    Parameters
-    ----------
-    app : ASGI application
-    settings : Settings
-    """
+    """The outermost layer of the portal."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app

@@ -28,53 +28,22 @@ _SAFE_PIPELINE = "*/*.safetensors"
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found about a model.
+    """What was found about a model."""
 
-    Attributes
-    ----------
-    commit : str or None
-        What the revision means now.
-    words : tuple of str
-        One line a fact, for people.
-    refusal : str
-        Why it cannot be measured, and what to do; empty when it can.
-    again : bool
-        Whether the refusal may pass by itself: the hub did not answer.
-    """
-
-    commit: str | None
-    words: tuple[str, ...]
-    refusal: str = ""
-    again: bool = False
+    commit: str | None  # what the revision means now
+    words: tuple[str, ...]  # one line a fact, for people
+    refusal: str = ""  # why it cannot be measured, and what to do; empty when it can
+    again: bool = False  # whether the refusal may pass by itself: the hub did not answer
 
 
 def inspect_apart(question: Mapping[str, Any], environment: Mapping[str, str]) -> Finding:
-    """Look at a model in a bounded process that sees only one worker's devices; see `inspect`.
-
-    Raises
-    ------
-    ChildDied
-        If the process ended without an answer.
-    """
+    """Look at a model in a bounded process that sees only one worker's devices; see `inspect`."""
     found = child.ask("energylab_portal.inspection", question, BOUNDS, environment)
     return Finding(found["commit"], tuple(found["words"]), found["refusal"], found["again"])
 
 
 def inspect(question: Mapping[str, Any]) -> dict[str, Any]:
-    """Look at a model without reading a weight or running a line of its code.
-
-    Parameters
-    ----------
-    question : mapping
-        ``model``, ``revision``, ``tasks``, ``parameters`` of the measuring, ``largest_gb``, ``params``,
-        and
-        ``elsewhere``: whether it will run on a device of another machine.
-
-    Returns
-    -------
-    dict
-        The fields of `Finding`.
-    """
+    """Look at a model without reading a weight or running a line of its code."""
     words: list[str] = []
     commit = None
     try:
@@ -95,13 +64,7 @@ def is_passing(text: str) -> bool:
 
 
 def list_files(model: str, commit: str) -> dict[str, int]:
-    """Return a repository's files at one commit with their sizes in bytes.
-
-    Raises
-    ------
-    ModelError
-        If it holds too many files, or the hub cannot be asked.
-    """
+    """Return a repository's files at one commit with their sizes in bytes."""
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
@@ -118,13 +81,7 @@ def list_files(model: str, commit: str) -> dict[str, int]:
 
 
 def check_files(model: str, files: Mapping[str, int], largest_gb: float) -> list[str]:
-    """Return what the list of files says, in words, or refuse the model by it.
-
-    Raises
-    ------
-    ModelError
-        If there are no weights as safetensors, or it is too large.
-    """
+    """Return what the list of files says, in words, or refuse the model by it."""
     pipeline = "model_index.json" in files
     safe = [name for name in files if _is_safe(name, pipeline)]
     if not safe:
@@ -152,13 +109,7 @@ def _is_safe(name: str, pipeline: bool) -> bool:
 
 
 def fits(question: Mapping[str, Any], task: str, commit: str) -> str:
-    """Return in words that a model fits a task and this process's devices, with its size and class.
-
-    Raises
-    ------
-    EnergylabError
-        If it does not.
-    """
+    """Return in words that a model fits a task and this process's devices, with its size and class."""
     from energylab import devices, tasks
     from energylab.tasks.models import model_class
 

@@ -6,6 +6,7 @@ more than one job.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -13,14 +14,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, aliased
 
-from energylab.errors import ConflictError
+from energylab.errors import ConflictError, EnergylabError, MeasurementError
+from energylab.publish.text import visible
 from energylab_portal import log
 from energylab_portal.database import Database
 from energylab_portal.tables import State, Submission
+
+_LOG = logging.getLogger("energylab_portal")
 
 #: Life of a lease without a heartbeat, in seconds, and heartbeats in it: several may be lost before it is.
 LEASE_S, BEATS = 60.0, 5
@@ -35,40 +39,33 @@ TO_MEASURE = and_(Submission.kind == "open", Submission.state.in_(("queued", "me
 FREE: dict[str, Any] = {"worker": None, "lease": None, "lease_until_s": None}
 
 
+class Refused(ConflictError):
+    """The submission's own fault: it is rejected with these words, and with what was found of it."""
+
+    def __init__(self, reason: str, **facts: Any) -> None:
+        super().__init__(visible(reason))
+        self.facts = facts
+
+
+class Interrupted(MeasurementError):
+    """The work was stopped from outside before its end: nothing is wrong with the submission."""
+
+
 class LeaseLost(ConflictError):
     """The lease ran out and the work is another's now; whatever was done under it does not count."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to work on one submission, until the heartbeat stops.
+    """The right to work on one submission, until the heartbeat stops."""
 
-    Attributes
-    ----------
-    submission : Submission
-        As it was when it was taken.
-    token : str
-        Random; whoever does not know it cannot renew, finish or give back.
-    worker : str
-        Who holds it.
-    """
-
-    submission: Submission
-    token: str
-    worker: str
+    submission: Submission  # as it was when it was taken
+    token: str  # random; whoever does not know it cannot renew, finish or give back
+    worker: str  # who holds it
 
 
 class Leases:
-    """Hands out work.
-
-    Parameters
-    ----------
-    database : Database
-    lease_s : float
-        Life of a lease without a heartbeat.
-    pause_s : float
-        Rest of a submission after its first failed try.
-    """
+    """Hands out work."""
 
     def __init__(self, database: Database, lease_s: float = LEASE_S, pause_s: float = PAUSE_S) -> None:
         self.database = database
@@ -93,8 +90,7 @@ class Leases:
                 if found.lease is None or found.tries < MOST_TRIES:
                     return self._hand_out(session, found, worker)
                 # what has outlived several workers would outlive the next as well
-                reason = f"given up: {found.tries} workers stopped answering while they worked on it. The operator can "
-                reason += "try it again."
+                reason = f"given up: {found.tries} workers stopped answering over it. The operator can try it again."
                 log.move(session, self.database, found, "rejected", worker, reason, reason=reason, **FREE)
         return None
 
@@ -114,66 +110,71 @@ class Leases:
         if found.state == "queued":
             log.move(session, self.database, found, "measuring", worker, "a worker began", **held)
         else:
-            log.set_columns(session, found, **held)
-        session.expunge(found)
+            log.change(found, **held)
         return Lease(found, token, worker)
 
     def renew(self, lease: Lease) -> None:
-        """Keep a lease alive.
-
-        Raises
-        ------
-        LeaseLost
-            If it is another's now.
-        """
+        """Keep a lease alive."""
         with self.database.writing() as session:
-            held = (Submission.id == lease.submission.id, Submission.lease == lease.token)
-            until = self.database.now(session) + self.lease_s
-            if session.execute(update(Submission).where(*held).values(lease_until_s=until)).rowcount != 1:
-                raise _lost(lease)
+            self.held(session, lease).lease_until_s = self.database.now(session) + self.lease_s
 
     def held(self, session: Session, lease: Lease) -> Submission:
-        """Return the submission as it is now, for a change under a lease.
-
-        Raises
-        ------
-        LeaseLost
-            If the lease is another's now.
-        """
+        """Return the submission as it is now, for a change under a lease."""
         query = select(Submission).where(Submission.id == lease.submission.id, Submission.lease == lease.token)
         found = session.scalar(query)
         if found is None:
-            raise _lost(lease)
+            raise LeaseLost(
+                f"the lease of {lease.submission.name} ran out; another worker has it, this work is dropped"
+            )
         return found
 
     def finish(self, lease: Lease, after: State, words: str, **facts: Any) -> None:
-        """Bring the submission into its next state and give the lease back, in one step.
-
-        Raises
-        ------
-        LeaseLost
-            If the lease is another's now; nothing is changed.
-        """
+        """Bring the submission into its next state and give the lease back, in one step."""
         with self.database.writing() as session:
             log.move(session, self.database, self.held(session, lease), after, lease.worker, words, **facts, **FREE)
+
+    def work(
+        self, lease: Lease, do: Callable[[Lease], None], ours: tuple[type[Exception], ...], on_lost: Callable[[], None]
+    ) -> None:
+        """Do a piece of work under a heartbeat: its troubles are the submission's or this try's, never the worker's.
+
+        Errors among `ours` are no fault of the submission. A worker that was told to stop does so afterwards.
+        """
+        heartbeat = Heartbeat(self, lease, on_lost)
+        try:
+            with heartbeat:
+                do(lease)
+        except LeaseLost as error:
+            _LOG.warning("%s", error)
+        except BaseException as error:  # noqa: BLE001 - the next submission must not suffer for this one
+            stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+            try:
+                self._settle(lease, error, stopped, ours)
+            except LeaseLost as lost:
+                _LOG.warning("%s", lost)
+            if stopped and not heartbeat.lost:
+                raise KeyboardInterrupt from error
+
+    def _settle(self, lease: Lease, error: BaseException, stopped: bool, ours: tuple[type[Exception], ...]) -> None:
+        """Reject the submission for its own fault, or let it be tried again."""
+        if isinstance(error, ConflictError):
+            words = str(error)
+            self.finish(lease, "rejected", words, reason=words, **getattr(error, "facts", {}))
+        elif stopped:
+            self.give_back(lease, "the worker was stopped; the submission goes back to the queue.", count=False)
+        elif isinstance(error, Exception):
+            _LOG.warning("%s: could not be finished", lease.submission.name, exc_info=error)
+            name = "" if isinstance(error, EnergylabError) else f"{type(error).__name__}: "
+            known = "not done yet, through no fault of its own: " if isinstance(error, ours) else ""
+            self.give_back(lease, f"{known}{name}{visible(str(error))[:500]}.", ours=isinstance(error, ours))
+        else:
+            raise error
 
     def give_back(self, lease: Lease, words: str, count: bool = True, ours: bool = False) -> None:
         """Let go of the submission, so that it is taken again after a rest; after `MOST_TRIES` it is rejected.
 
-        Parameters
-        ----------
-        lease : Lease
-        words : str
-            Why.
-        count : bool
-            Whether the try counts; not where the worker itself was asked to stop.
-        ours : bool
-            Whether the fault is the operator's: it rests, longer each time, and is never rejected for it.
-
-        Raises
-        ------
-        LeaseLost
-            If the lease is another's now; nothing is changed.
+        A try does not `count` where the worker was asked to stop. Where the fault is `ours` it rests longer each time,
+        and is never rejected for it.
         """
         with self.database.writing() as session:
             found = self.held(session, lease)
@@ -186,24 +187,12 @@ class Leases:
             elif found.state == "measuring":
                 log.move(session, self.database, found, "queued", lease.worker, words, **free)
             else:
-                log.set_columns(session, found, **free)
+                log.change(found, **free)
                 log.note(session, found.id, now, lease.worker, words)
 
 
-def _lost(lease: Lease) -> LeaseLost:
-    return LeaseLost(f"the lease of {lease.submission.name} ran out and another worker has it; this work is dropped")
-
-
 class Heartbeat:
-    """Renews a lease in the background while a block runs.
-
-    Parameters
-    ----------
-    leases : Leases
-    lease : Lease
-    on_lost : callable
-        Called once, from the background, when the lease could not be kept: the work must stop.
-    """
+    """Renews a lease in the background while a block runs."""
 
     def __init__(self, leases: Leases, lease: Lease, on_lost: Callable[[], None]) -> None:
         self._leases = leases

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from energylab.errors import ConflictError, NotThereError
@@ -21,48 +21,24 @@ _LOG = logging.getLogger("energylab_portal")
 def move(
     session: Session, database: Database, submission: Submission, after: State, actor: str, words: str, **facts: Any
 ) -> None:
-    """Bring a submission into another state, and write that down.
+    """Bring a submission into another state, with columns that change with it, and write that down.
 
-    Parameters
-    ----------
-    session : Session
-        Of `Database.writing`.
-    database : Database
-        For the time.
-    submission : Submission
-        As it was read; it must still be in that state.
-    after : str
-        The new state.
-    actor : str
-        Who did it.
-    words : str
-        What happened, for people.
-    **facts
-        Columns that change with the state.
-
-    Raises
-    ------
-    ConflictError
-        If that state cannot follow, or the submission has moved on meanwhile.
+    `session` is `Database.writing`'s, and `submission` was read in it: nobody else has changed it since.
     """
     before = submission.state
     if after not in NEXT[before]:
         allowed = ", ".join(state for state in STATES if after in NEXT[state]) or "none"
         raise ConflictError(f"submission {submission.name} is {before}; {after} may follow only: {allowed}")
     now = database.now(session)
-    if not set_columns(session, submission, Submission.state == before, state=after, changed_s=now, **facts):
-        raise ConflictError(f"submission {submission.name} is no longer {before}; load the page again")
+    change(submission, state=after, changed_s=now, **facts)
     note(session, submission.id, now, actor, words, before, after)
     _LOG.info("%s: %s -> %s by %s", submission.name, before, after, actor)
 
 
-def set_columns(session: Session, submission: Submission, *where: Any, **values: Any) -> bool:
-    """Change columns of a submission if it still is as it must be; return whether it was."""
-    found = update(Submission).where(Submission.id == submission.id, *where).values(**values)
-    done = session.execute(found.execution_options(synchronize_session=False))
-    if done.rowcount == 1:
-        session.refresh(submission)
-    return done.rowcount == 1
+def change(submission: Submission, **values: Any) -> None:
+    """Change columns of a submission."""
+    for name, value in values.items():
+        setattr(submission, name, value)
 
 
 def note(
@@ -71,17 +47,17 @@ def note(
 ) -> None:  # fmt: skip
     """Write one line of the log."""
     line = {"submission_id": submission_id, "at_s": at_s, "actor": actor, "words": words[:4000]}
-    session.execute(insert(Event).values(**line, before=before, after=after))
+    session.add(Event(**line, before=before, after=after))
+
+
+def erase_contact(session: Session, database: Database, submission: Submission, actor: str) -> None:
+    """Erase the mail address of a submission."""
+    submission.contact = ""
+    note(session, submission.id, database.now(session), actor, "the mail address was erased")
 
 
 def by_name(session: Session, name: str) -> Submission:
-    """Return the submission an operator means.
-
-    Raises
-    ------
-    NotThereError
-        If there is none.
-    """
+    """Return the submission an operator means."""
     found = session.scalar(select(Submission).where(Submission.name == name))
     if found is None:
         raise NotThereError("there is no such submission")
@@ -118,13 +94,7 @@ def records_of(session: Session, submission_id: int) -> list[StoredRecord]:
 
 
 def attach(session: Session, submission_id: int, records: Sequence[Record]) -> None:
-    """Keep the records of a submission.
-
-    Raises
-    ------
-    ConflictError
-        If one of them is here already: a result counts once.
-    """
+    """Keep the records of a submission."""
     ids = [record.record_id for record in records]
     known = session.scalars(select(StoredRecord.record_id).where(StoredRecord.record_id.in_(ids))).all()
     if known or len(set(ids)) != len(ids):

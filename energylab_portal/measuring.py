@@ -16,6 +16,7 @@ from energylab.studies import pack, plan
 from energylab.studies.plan import Plan
 from energylab.studies.run import Executor, run
 from energylab.studies.state import JobState, StudyFolder
+from energylab_portal.leases import Interrupted
 from energylab_portal.settings import Measuring
 from energylab_portal.tables import Submission
 
@@ -23,49 +24,17 @@ from energylab_portal.tables import Submission
 MakeExecutor = Callable[[Plan], Executor]
 
 
-class Interrupted(MeasurementError):
-    """The run was stopped from outside before its end: nothing is wrong with the model."""
-
-
 @dataclass(frozen=True)
 class Bench:
-    """Where a worker measures, and how.
+    """Where a worker measures, and how."""
 
-    Attributes
-    ----------
-    work : pathlib.Path
-        Folder of all studies, one a submission.
-    measuring : Measuring
-    executor : callable
-        See `MakeExecutor`.
-    params : str or None
-        Folder laid out like ``params/``.
-    """
-
-    work: Path
+    work: Path  # folder of all studies, one a submission
     measuring: Measuring
     executor: MakeExecutor
-    params: str | None = None
+    params: str | None = None  # folder laid out like ``params/``
 
     def measure(self, submission: Submission) -> list[Record]:
-        """Measure a submission; what an earlier worker left whole is not measured again.
-
-        Returns
-        -------
-        list of Record
-            Valid ones, one a task and repeat.
-
-        Raises
-        ------
-        StudyError
-            If this machine cannot run it now.
-        Interrupted
-            If the run was stopped.
-        MeasurementError
-            If a job left no valid record; says which, and why.
-        EnergylabError
-            If model or data cannot be fetched.
-        """
+        """Measure a submission; what an earlier worker left whole is not measured again."""
         one, folder = submission, StudyFolder(submission.name, self.work)
         study = self.measuring.study(one.name, one.model, one.commit, one.task_names)
         text = yaml.safe_dump(study, sort_keys=False, allow_unicode=True)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from energylab.errors import ConflictError, NotThereError, PortalError
+from energylab.errors import ConflictError, NotThereError, PortalError, unknown_name
 from energylab.publish.text import one_line, visible
 from energylab_portal import log
 from energylab_portal.database import Database
@@ -21,104 +19,52 @@ ACTOR = "operator"
 LEAST_REASON = 10
 
 
-def review(database: Database, name: str) -> None:
-    """Approve a measured submission: it will be in the next release.
+def act(database: Database, name: str, action: str, reason: str = "") -> None:
+    """Review a submission, reject it with a reason, take it up again, or erase its mail address."""
+    actions = {"review": _review, "reject": _reject, "retry": _retry, "erase-contact": _erase_contact}
+    if action not in actions:
+        raise unknown_name("action", action[:50], actions)
+    with database.writing() as session:
+        actions[action](session, database, log.by_name(session, name), reason)
 
-    Raises
-    ------
-    ConflictError
-        If it is not measured, a record of it may not be used, or its key was revoked.
-    """
 
-    def change(session: Session, submission: Submission) -> None:
-        unusable = [record for record in log.records_of(session, submission.id) if not record.valid]
-        if unusable:
-            raise ConflictError(f"{len(unusable)} of its records are invalid: {unusable[0].reasons}; reject it")
-        refuse_revoked(session, submission)
-        log.move(session, database, submission, "reviewed", ACTOR, "the operator looked at it and approved it")
-
-    _with(database, name, change)
+def _review(session: Session, database: Database, submission: Submission, reason: str) -> None:
+    """Approve a measured submission: it will be in the next release."""
+    unusable = [record for record in log.records_of(session, submission.id) if not record.valid]
+    if unusable:
+        raise ConflictError(f"{len(unusable)} of its records are invalid: {unusable[0].reasons}; reject it")
+    refuse_revoked(session, submission)
+    log.move(session, database, submission, "reviewed", ACTOR, "the operator looked at it and approved it")
 
 
 def refuse_revoked(session: Session, submission: Submission) -> None:
-    """Refuse a closed result whose key does not count any more: at every step from its check to every release.
-
-    Raises
-    ------
-    ConflictError
-    """
+    """Refuse a closed result whose key does not count any more: at every step from its check to every release."""
     if submission.kind == "closed" and submission.key_id not in enrolled(session):
-        raise ConflictError(f"the key {str(submission.key_id)[:16]} that signed it was revoked; reject it")
+        raise ConflictError(f"the key {str(submission.key_id)[:16]} that signed it was revoked: it counts no more")
 
 
-def reject(database: Database, name: str, reason: str) -> None:
-    """Reject a submission with a reason that says what to do.
-
-    Raises
-    ------
-    PortalError
-        If the reason is too short to say anything.
-    ConflictError
-        If it is published or rejected already.
-    """
+def _reject(session: Session, database: Database, submission: Submission, reason: str) -> None:
+    """Reject a submission with a reason that says what to do."""
     reason = visible(reason.strip())[:2000]
     if len(reason) < LEAST_REASON:
         raise PortalError(f"write a reason that says what to do, at least {LEAST_REASON} characters")
-
-    def change(session: Session, submission: Submission) -> None:
-        log.move(session, database, submission, "rejected", ACTOR, reason, reason=reason, waits_for_key=False, **FREE)
-
-    _with(database, name, change)
+    log.move(session, database, submission, "rejected", ACTOR, reason, reason=reason, waits_for_key=False, **FREE)
 
 
-def retry(database: Database, name: str) -> None:
-    """Take a rejected submission up again, from its check on.
-
-    Raises
-    ------
-    ConflictError
-        If it is not rejected, or has records: those stay, and a new measurement is a new submission.
-    """
-
-    def change(session: Session, submission: Submission) -> None:
-        if log.records_of(session, submission.id):
-            raise ConflictError("it has records already, and records are kept; submit it again to measure it again")
-        words = "the operator takes it up again"
-        log.move(session, database, submission, "received", ACTOR, words, reason="", tries=0, **FREE)
-
-    _with(database, name, change)
+def _retry(session: Session, database: Database, submission: Submission, reason: str) -> None:
+    """Take a rejected submission up again, from its check on."""
+    if log.records_of(session, submission.id):
+        raise ConflictError("it has records already, and records are kept; submit it again to measure it again")
+    words = "the operator takes it up again"
+    log.move(session, database, submission, "received", ACTOR, words, reason="", tries=0, **FREE)
 
 
-def erase_contact(database: Database, name: str) -> None:
-    """Erase the mail address of a submission."""
-
-    def change(session: Session, submission: Submission) -> None:
-        log.set_columns(session, submission, contact="")
-        log.note(session, submission.id, database.now(session), ACTOR, "the mail address was erased")
-
-    _with(database, name, change)
-
-
-def _with(database: Database, name: str, change: Callable[[Session, Submission], None]) -> None:
-    with database.writing() as session:
-        change(session, log.by_name(session, name))
+def _erase_contact(session: Session, database: Database, submission: Submission, reason: str) -> None:
+    log.erase_contact(session, database, submission, ACTOR)
 
 
 def enrol(database: Database, public_key: str, owner: str) -> str:
-    """Enrol a key; bundles that wait for it are checked next.
-
-    Returns
-    -------
-    str
-        The key's id.
-
-    Raises
-    ------
-    BundleError, PortalError
-        If it is no key, or no owner is named.
-    ConflictError
-        If it is enrolled already, or was revoked.
-    """
+    """Enrol a key; bundles that wait for it are checked next."""
     identity, owner = keys.key_id(public_key.strip()), one_line(owner.strip())[:200]
     if not owner:
         raise PortalError("name the owner of the key: an organisation or a person you have heard it from")
@@ -138,17 +84,12 @@ def enrol(database: Database, public_key: str, owner: str) -> str:
 
 
 def revoke(database: Database, identity: str) -> None:
-    """Revoke a key: its bundles count no more from now on. What is published stays in its release, and in no later one.
-
-    Raises
-    ------
-    NotThereError
-        If no such key is enrolled.
-    """
+    """Revoke a key: its bundles count no more. What is published stays in its release, and in no later one."""
     with database.writing() as session:
-        now, holds = database.now(session), (EnrolledKey.key_id == identity, EnrolledKey.revoked_s.is_(None))
-        if session.execute(update(EnrolledKey).where(*holds).values(revoked_s=now)).rowcount != 1:
+        known = session.get(EnrolledKey, identity)
+        if known is None or known.revoked_s:
             raise NotThereError(f"no key {identity[:16]} is enrolled")
+        known.revoked_s = now = database.now(session)
         log.note(session, None, now, ACTOR, f"key {identity[:16]} revoked")
 
 

@@ -27,7 +27,7 @@ from energylab_portal.tables import STATES, EnrolledKey, PublishedRelease, Submi
 from energylab_portal.web import (
     STAY_S,
     Portal,
-    check_csrf,
+    check_form,
     explain,
     is_operator,
     link_facts,
@@ -41,6 +41,9 @@ from energylab_portal.web import (
 router = APIRouter(include_in_schema=False)
 operators = APIRouter(prefix="/operator", include_in_schema=False, dependencies=[Depends(require_operator)])
 
+#: Of every form: it came from a page of our own.
+FORM = [Depends(check_form)]
+
 Text = Annotated[str, Form()]
 Texts = Annotated[tuple[str, ...], Form()]
 
@@ -51,7 +54,6 @@ _SHOWN = 200
 
 @router.get("/")
 def home(request: Request) -> Response:
-    """Show what this is, and what is on the leaderboard."""
     portal = portal_of(request)
     boards = [_board(board, pictures.release) for board, pictures in portal.boards().items()]
     with portal.database.reading() as session:
@@ -71,26 +73,22 @@ def _closed(session: Any) -> list[Submission]:
 
 @router.get("/style.css")
 def style_sheet() -> Response:
-    """Send the style sheet."""
     return Response(style(), media_type="text/css", headers={"Cache-Control": "max-age=3600"})
 
 
 @router.get("/icon.svg")
 def icon() -> Response:
-    """Send the icon."""
     source = leaderboard_pages.source("leaderboard/icon.svg")
     return Response(source, media_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"})
 
 
 @router.get("/methodology")
 def methodology(request: Request) -> Response:
-    """Say how a figure comes about, and what no check can see."""
     return show(request, "methodology.html.j2")
 
 
 @router.get("/api")
 def api(request: Request) -> Response:
-    """List the interface for programs."""
     groups: dict[str, list[tuple[str, str, str]]] = {}
     for path, methods in request.app.openapi()["paths"].items():
         for method, call in methods.items():
@@ -103,17 +101,14 @@ def api(request: Request) -> Response:
 
 @router.get("/submit/open")
 def ask_open(request: Request) -> Response:
-    """Show the form for an open model."""
     return _open_form(request, {"model": "", "revision": "", "tasks": (), "contact": ""})
 
 
-@router.post("/submit/open")
+@router.post("/submit/open", dependencies=FORM)
 def take_open(
-    request: Request, csrf: Text = "", key: Text = "", model: Text = "", revision: Text = "", tasks: Texts = (),
+    request: Request, key: Text = "", model: Text = "", revision: Text = "", tasks: Texts = (),
     contact: Text = "",
 ) -> Response:  # fmt: skip
-    """Take an open model in."""
-    check_csrf(request, csrf)
     given = {"model": model, "revision": revision, "tasks": tasks, "contact": contact}
     queue, client = portal_of(request).queue, client_of(request.scope)
     take = lambda: queue.take_open(OpenSubmission(**given), key, client)  # noqa: E731
@@ -122,16 +117,13 @@ def take_open(
 
 @router.get("/submit/closed")
 def ask_closed(request: Request) -> Response:
-    """Show the form for a closed result."""
     return _closed_form(request, {"attested": (), "contact": ""})
 
 
-@router.post("/submit/closed")
+@router.post("/submit/closed", dependencies=FORM)
 def take_closed(
-    request: Request, bundle: UploadFile, csrf: Text = "", key: Text = "", attested: Texts = (), contact: Text = ""
+    request: Request, bundle: UploadFile, key: Text = "", attested: Texts = (), contact: Text = ""
 ) -> Response:
-    """Take the bundle of a closed model in."""
-    check_csrf(request, csrf)
     given = {"attested": attested, "contact": contact}
     queue, client = portal_of(request).queue, client_of(request.scope)
     take = lambda: queue.take_closed(ClosedSubmission(**given), key, bundle.file, client)  # noqa: E731
@@ -164,7 +156,6 @@ def _form(request: Request, template: str, given: dict[str, Any], error: str, ke
 
 @router.get("/s/{link}")
 def status(request: Request, link: str) -> Response:
-    """Show one submission to whoever has its link."""
     portal = portal_of(request)
     facts = link_facts(portal, link)
     submission, ahead = facts["submission"], 0
@@ -174,10 +165,8 @@ def status(request: Request, link: str) -> Response:
     return show(request, "status.html.j2", ahead=ahead, **facts)
 
 
-@router.post("/s/{link}/erase-contact")
-def erase(request: Request, link: str, csrf: Text = "") -> Response:
-    """Erase the mail address."""
-    check_csrf(request, csrf)
+@router.post("/s/{link}/erase-contact", dependencies=FORM)
+def erase(request: Request, link: str) -> Response:
     portal_of(request).queue.erase_contact(link)
     return RedirectResponse(f"/s/{link}", 303)
 
@@ -187,7 +176,6 @@ def erase(request: Request, link: str, csrf: Text = "") -> Response:
 
 @router.get("/verify/{name}")
 def evidence(request: Request, name: str) -> Response:
-    """Show how anyone verifies a closed result, with everything that is needed."""
     submission = _published(portal_of(request), name)
     with portal_of(request).database.reading() as session:
         key = session.get(EnrolledKey, submission.key_id)
@@ -197,7 +185,6 @@ def evidence(request: Request, name: str) -> Response:
 
 @router.get("/verify/{name}/{file}")
 def evidence_file(request: Request, name: str, file: str) -> Response:
-    """Send the bundle, its owner's public key, or the list of images that it was checked against."""
     portal = portal_of(request)
     submission, settings = _published(portal, name), portal.settings
     if file == "owner.pub":
@@ -223,14 +210,12 @@ def _published(portal: Portal, name: str) -> Submission:
 @router.get("/leaderboard")
 @router.get("/closed")
 def leaderboard_root(request: Request) -> Response:
-    """Go to the leaderboard, whose links are relative."""
     return RedirectResponse(f"{request.url.path}/")
 
 
 @router.get("/leaderboard/{path:path}")
 @router.get("/closed/{path:path}")
 async def leaderboard(request: Request, path: str) -> Response:
-    """Send a file of the leaderboard on show: of what was measured here, or of closed models."""
     board = next(kind for kind, root in publication.BOARDS.items() if request.url.path.startswith(f"/{root}/"))
     current = await run_in_threadpool(_release, portal_of(request), PublishedRelease.board == board)
     if current is None:
@@ -243,7 +228,6 @@ async def leaderboard(request: Request, path: str) -> Response:
 
 @router.get("/releases/{name}/{path:path}")
 async def old_release(request: Request, name: str, path: str) -> Response:
-    """Send a file of any release that was published here."""
     known = await run_in_threadpool(_release, portal_of(request), PublishedRelease.name == name)
     if known is None:
         raise NotThereError("there is no such release")
@@ -266,7 +250,6 @@ async def _file(request: Request, name: str, path: str) -> Response:
 
 @router.get("/labels/{model:path}.svg")
 def label(request: Request, model: str, task: str | None = None) -> Response:
-    """Send the label of a rated model."""
     size_class = request.query_params.get("class")
     rated = portal_of(request).rating(model, task, size_class)
     return _picture(rated.label(model, task, size_class)) if rated else _picture(publication.unrated(), 404)
@@ -274,7 +257,6 @@ def label(request: Request, model: str, task: str | None = None) -> Response:
 
 @router.get("/badges/{model:path}.svg")
 def badge(request: Request, model: str, task: str | None = None) -> Response:
-    """Send the badge of a rated model; one that says so when it is not rated."""
     size_class = request.query_params.get("class")
     rated = portal_of(request).rating(model, task, size_class)
     return _picture(rated.badge(model, task, size_class)) if rated else _picture(publication.unrated(), 404)
@@ -294,14 +276,11 @@ def _picture(svg: str, status: int = 200) -> Response:
 
 @router.get("/operator/login")
 def ask_token(request: Request) -> Response:
-    """Ask for the token."""
     return RedirectResponse("/operator", 303) if is_operator(request) else show(request, "login.html.j2", error="")
 
 
-@router.post("/operator/login")
-def take_token(request: Request, csrf: Text = "", token: Text = "") -> Response:
-    """Let the operator in."""
-    check_csrf(request, csrf)
+@router.post("/operator/login", dependencies=FORM)
+def take_token(request: Request, token: Text = "") -> Response:
     if not portal_of(request).vault.is_operator(token.strip()):
         return show(request, "login.html.j2", 403, error="That is not the operator's token.")
     request.session.clear()
@@ -309,17 +288,14 @@ def take_token(request: Request, csrf: Text = "", token: Text = "") -> Response:
     return RedirectResponse("/operator", 303)
 
 
-@operators.post("/logout")
-def leave(request: Request, csrf: Text = "") -> Response:
-    """Let the operator out."""
-    check_csrf(request, csrf)
+@operators.post("/logout", dependencies=FORM)
+def leave(request: Request) -> Response:
     request.session.clear()
     return RedirectResponse("/", 303)
 
 
 @operators.get("")
 def overview(request: Request, state: str = "", message: str = "", error: str = "") -> Response:
-    """Show the queue, keys, releases and the log."""
     if state and state not in STATES:
         raise unknown_name("state", state[:50], STATES)
     with portal_of(request).database.reading() as session:
@@ -341,43 +317,27 @@ def overview(request: Request, state: str = "", message: str = "", error: str = 
 
 @operators.get("/submissions/{name}")
 def one(request: Request, name: str) -> Response:
-    """Show one submission with all that is known of it."""
     return show(request, "operator_submission.html.j2", error="", **submission_facts(portal_of(request), name))
 
 
-@operators.post("/submissions/{name}/{action}")
-def act(request: Request, name: str, action: str, csrf: Text = "", reason: Text = "") -> Response:
-    """Review, reject, try again, or erase the mail address."""
-    check_csrf(request, csrf)
-    database = portal_of(request).database
-    actions: dict[str, Callable[[], None]] = {
-        "review": lambda: operator.review(database, name),
-        "reject": lambda: operator.reject(database, name, reason),
-        "retry": lambda: operator.retry(database, name),
-        "erase-contact": lambda: operator.erase_contact(database, name),
-    }
-    if action not in actions:
-        raise unknown_name("action", action[:50], actions)
+@operators.post("/submissions/{name}/{action}", dependencies=FORM)
+def act(request: Request, name: str, action: str, reason: Text = "") -> Response:
     try:
-        actions[action]()
+        operator.act(portal_of(request).database, name, action, reason)
     except EnergylabError as error:
         facts = submission_facts(portal_of(request), name)
         return show(request, "operator_submission.html.j2", 422, error=str(error), **facts)
     return RedirectResponse(f"/operator/submissions/{name}", 303)
 
 
-@operators.post("/keys")
-def enrol(request: Request, csrf: Text = "", public_key: Text = "", owner: Text = "") -> Response:
-    """Enrol the key of a closed model's owner."""
-    check_csrf(request, csrf)
+@operators.post("/keys", dependencies=FORM)
+def enrol(request: Request, public_key: Text = "", owner: Text = "") -> Response:
     database = portal_of(request).database
     return _doing(request, lambda: f"Key {operator.enrol(database, public_key, owner)[:16]} is enrolled.")
 
 
-@operators.post("/keys/{key}/revoke")
-def revoke(request: Request, key: str, csrf: Text = "") -> Response:
-    """Revoke a key."""
-    check_csrf(request, csrf)
+@operators.post("/keys/{key}/revoke", dependencies=FORM)
+def revoke(request: Request, key: str) -> Response:
 
     def do() -> str:
         operator.revoke(portal_of(request).database, key)
@@ -386,10 +346,8 @@ def revoke(request: Request, key: str, csrf: Text = "") -> Response:
     return _doing(request, do)
 
 
-@operators.post("/releases")
-def publish(request: Request, csrf: Text = "", name: Text = "", date: Text = "") -> Response:
-    """Publish everything that is reviewed as a new release."""
-    check_csrf(request, csrf)
+@operators.post("/releases", dependencies=FORM)
+def publish(request: Request, name: Text = "", date: Text = "") -> Response:
     portal = portal_of(request)
 
     def do() -> str:

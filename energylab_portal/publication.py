@@ -43,24 +43,12 @@ Rated = list[tuple[Submission, list[StoredRecord]]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a publication did.
+    """What a publication did."""
 
-    Attributes
-    ----------
-    releases : tuple of str
-        Names of the releases: one a board that has something new.
-    models : int
-        Rated models in them.
-    published : tuple of str
-        Submissions that are on the leaderboard from now on.
-    left_out : tuple of str
-        Submissions that were reviewed and are not, with the reason, one line each.
-    """
-
-    releases: tuple[str, ...]
-    models: int
-    published: tuple[str, ...]
-    left_out: tuple[str, ...]
+    releases: tuple[str, ...]  # names of the releases: one a board that has something new
+    models: int  # rated models in them
+    published: tuple[str, ...]  # submissions that are on the leaderboard from now on
+    left_out: tuple[str, ...]  # submissions that were reviewed and are not, with the reason, one line each
 
 
 def publish(database: Database, settings: Settings, name: str, date: str) -> Outcome:
@@ -68,24 +56,6 @@ def publish(database: Database, settings: Settings, name: str, date: str) -> Out
 
     The files are made first; one transaction then puts the releases on show and makes their submissions published.
     Files of a release that no transaction knows are a crash's, and are made again.
-
-    Parameters
-    ----------
-    database : Database
-    settings : Settings
-    name : str
-        Of the release; new. The board of closed models adds ``-closed``.
-    date : str
-        ``YYYY-MM-DD``.
-
-    Raises
-    ------
-    ConflictError
-        If the name is taken, or another publication runs.
-    PortalError
-        If nothing is reviewed.
-    ReleaseError
-        If a name or date is not allowed, or nothing can be rated.
     """
     with _alone(settings):
         with database.reading() as session:
@@ -237,12 +207,7 @@ def _alone(settings: Settings) -> Iterator[None]:
 
 
 class Pictures:
-    """Labels and badges of one release.
-
-    Parameters
-    ----------
-    release : Release
-    """
+    """Labels and badges of one release."""
 
     def __init__(self, release: Release) -> None:
         self.release = release

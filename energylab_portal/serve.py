@@ -18,26 +18,7 @@ _CONNECTIONS = 512
 
 
 def run(settings: Settings, host: str, port: int, say: Callable[[str], None], new_token: bool = False) -> None:
-    """Serve until interrupted.
-
-    Parameters
-    ----------
-    settings : Settings
-        Without an address, the one that is served.
-    host : str
-        Address to listen on.
-    port : int
-        Port to listen on; any free one when 0.
-    say : callable
-        Prints a line: the address, and once the operator's token.
-    new_token : bool
-        Replace the operator's token.
-
-    Raises
-    ------
-    PortalError
-        If the port is taken, or folder or database cannot be used.
-    """
+    """Serve until interrupted."""
     import uvicorn
 
     try:
@@ -79,13 +60,7 @@ def run(settings: Settings, host: str, port: int, say: Callable[[str], None], ne
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens.
-
-    Raises
-    ------
-    PortalError
-        If the port is taken or may not be used.
-    """
+    """Return a socket that listens."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

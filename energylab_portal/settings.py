@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from energylab.errors import PortalError, unknown_name
 from energylab.paths import params_root
 from energylab.studies.plan import GIVEN_BY_STUDY, SlurmSettings
+from energylab_portal.sealed.keys import write_private
 
 #: Environment variable with the database's URL.
 DATABASE = "ENERGYLAB_DATABASE"
@@ -27,47 +28,24 @@ _GIVEN = (*GIVEN_BY_STUDY, "task", "model", "model_source", "revision", "trust_r
 
 @dataclass(frozen=True)
 class Limits:
-    """What one client may ask; a client is an address, of IPv6 the network of it.
+    """What one client may ask; a client is an address, of IPv6 the network of it."""
 
-    Attributes
-    ----------
-    body_bytes, bundle_bytes : int
-        Largest body of a form or a JSON request, and largest upload of a closed result.
-    submissions_per_minute, requests_per_second, logins_per_minute : int
-        Most in any such stretch of time.
-    waiting : int
-        Submissions of one client that may wait at once.
-    """
-
-    body_bytes: int = 64 * 1024
+    body_bytes: int = 64 * 1024  # largest body of a form or a JSON request, and largest upload of a closed result
     bundle_bytes: int = 24 * 1024 * 1024  # as `energylab_portal.sealed.bundle` reads at most
-    submissions_per_minute: int = 30
+    submissions_per_minute: int = 30  # most in any such stretch of time
     requests_per_second: int = 50
     logins_per_minute: int = 10
-    waiting: int = 20
+    waiting: int = 20  # submissions of one client that may wait at once
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One portal.
+    """One portal."""
 
-    Attributes
-    ----------
-    folder : pathlib.Path
-        Database, secret, bundles, releases and pages.
-    database : str
-        SQLAlchemy URL; SQLite in the folder when empty.
-    address : str
-        Web address under which people reach the portal, without a slash at its end.
-    params : str or None
-        Folder laid out like ``params/``.
-    limits : Limits
-    """
-
-    folder: Path = Path("results/portal")
-    database: str = ""
+    folder: Path = Path("results/portal")  # database, secret, bundles, releases and pages
+    database: str = ""  # SQLAlchemy URL; SQLite in the folder when empty
     address: str = "http://127.0.0.1:8320"
-    params: str | None = None
+    params: str | None = None  # folder laid out like ``params/``
     limits: Limits = Limits()
 
     @property
@@ -108,20 +86,7 @@ class Vault:
 
     @classmethod
     def open(cls, folder: Path, renew_operator: bool = False) -> tuple[Vault, str | None]:
-        """Read the secret of a portal's folder, or make one.
-
-        Parameters
-        ----------
-        folder : pathlib.Path
-        renew_operator : bool
-            Make a new operator's token; the old one, and every operator's session, is then worth nothing.
-
-        Returns
-        -------
-        Vault
-        str or None
-            The operator's token when it was made just now: it is not kept, and cannot be shown again.
-        """
+        """Read the secret of a portal's folder, or make one."""
         secret, token = _keep(folder / "secret", secrets.token_hex(32)), secrets.token_urlsafe(32)
         kept = _keep(folder / "operator", digest_of(token), renew_operator)
         if len(secret) < 64 or len(kept) != 64:
@@ -144,22 +109,10 @@ def digest_of(token: str) -> str:
 
 
 def _keep(path: Path, value: str, renew: bool = False) -> str:
-    """Return what a file of one line holds; write `value` there first where there is none. Two at once agree."""
-    if renew:
-        path.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(6)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(value)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(temporary, path)
-    except FileExistsError:
-        return path.read_text(encoding="ascii").strip()
-    finally:
-        temporary.unlink()
-    return value
+    """Return what a file of one line holds; write `value` there first where there is none."""
+    if renew or not path.exists():
+        write_private(path.with_name(f".{path.name}-{secrets.token_hex(6)}"), value.encode()).replace(path)
+    return path.read_text(encoding="ascii").strip()
 
 
 class Measuring(BaseModel):
@@ -188,15 +141,7 @@ class Measuring(BaseModel):
 
 
 def load_measuring(name: str | Path, params: str | None = None) -> Measuring:
-    """Read how models are measured: a file, or the name of one in ``params/portal/``.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such file; names the nearest.
-    PortalError
-        Names the key that is wrong.
-    """
+    """Read how models are measured: a file, or the name of one in ``params/portal/``."""
     path, folder = Path(name), params_root(params) / "portal"
     if not path.is_file():
         path = folder / f"{path.name.removesuffix('.yaml')}.yaml"

@@ -23,7 +23,7 @@ from energylab.publish.text import one_line
 from energylab.record import canonical_json
 from energylab_portal import log
 from energylab_portal.database import Database
-from energylab_portal.sealed.statement import ATTESTATION_VERSION, ATTESTATIONS
+from energylab_portal.sealed.statement import ATTESTATIONS, attest
 from energylab_portal.settings import Settings, Vault, digest_of
 from energylab_portal.tables import Submission
 
@@ -101,47 +101,17 @@ def check_tasks(names: tuple[str, ...], known: Collection[str]) -> tuple[str, ..
     return tuple(dict.fromkeys(names))
 
 
-def check_attested(names: tuple[str, ...]) -> str:
-    """Return the version of the statements when all of them were made; an error names what is missing or unknown."""
-    missing = [name for name in ATTESTATIONS if name not in names]
-    if missing:
-        raise PortalError(f"a closed result needs all three statements; missing: {', '.join(missing)}")
-    for name in names:
-        if name not in ATTESTATIONS:
-            raise unknown_name("statement", name[:100], ATTESTATIONS)
-    return ATTESTATION_VERSION
-
-
 @dataclass(frozen=True)
 class Accepted:
-    """A submission that is on the disk.
+    """A submission that is on the disk."""
 
-    Attributes
-    ----------
-    name : str
-        What operators call it.
-    link : str
-        The token of its private link.
-    again : bool
-        Whether it was there already: the same request, sent again.
-    """
-
-    name: str
-    link: str
-    again: bool
+    name: str  # what operators call it
+    link: str  # the token of its private link
+    again: bool  # whether it was there already: the same request, sent again
 
 
 class SubmissionQueue:
-    """Takes submissions in and finds them again.
-
-    Parameters
-    ----------
-    database : Database
-    vault : Vault
-        Makes private links: they are derived, so that the same request gets the same link, and the database holds
-        only their digests.
-    settings : Settings
-    """
+    """Takes submissions in and finds them again."""
 
     def __init__(self, database: Database, vault: Vault, settings: Settings) -> None:
         self.database = database
@@ -154,46 +124,22 @@ class SubmissionQueue:
         return tuple(tasks.task_names(self.settings.params))
 
     def take_open(self, asked: OpenSubmission, key: str, client: str = "") -> Accepted:
-        """Take in an open model.
-
-        Parameters
-        ----------
-        asked : OpenSubmission
-        key : str
-            The client's idempotency key: random, one a submission. The same key with the same content is the same
-            submission, however often it is sent.
-        client : str
-            The address it came from: the limits are each client's own.
-
-        Raises
-        ------
-        ConflictError
-            If the key was used for something else, the model waits already, or too much of this client does.
-        UnknownNameError, PortalError
-            If a task is unknown, or the key too short.
-        """
+        """Take in an open model."""
         names = check_tasks(asked.tasks, self.task_names)
         facts = {"model": asked.model, "revision": asked.revision, "tasks": " ".join(names), "contact": asked.contact}
         return self._take("open", key, client, facts, f"submitted for {', '.join(names)}")
 
     def take_closed(self, asked: ClosedSubmission, key: str, bundle: BinaryIO, client: str = "") -> Accepted:
-        """Take in the bundle of a closed model; nothing in it is understood here.
-
-        Raises
-        ------
-        ConflictError
-            As `take_open`; or if the same file was submitted before.
-        PortalError
-            If a statement is missing, or the file is empty or too large.
-        """
-        version = check_attested(asked.attested)
-        most = self.settings.limits.bundle_bytes
-        size, digest = _survey(bundle, most)
+        """Take in the bundle of a closed model; nothing in it is understood here."""
+        version = attest(asked.attested).version
+        most, size = self.settings.limits.bundle_bytes, bundle.seek(0, os.SEEK_END)
         if not 0 < size <= most:
             raise PortalError(
                 f"the bundle is empty or larger than {most:,} bytes; send the file that `energylab-portal sealed run` "
                 "wrote"
             )
+        bundle.seek(0)
+        digest = hashlib.file_digest(bundle, "sha256").hexdigest()
         facts = {"bundle": digest, "bundle_bytes": size, "attestation": version, "contact": asked.contact}
         words = f"bundle of {size:,} bytes submitted, statements {version} made"
         return self._take("closed", key, client, facts, words, bundle)
@@ -278,13 +224,7 @@ class SubmissionQueue:
         return removed
 
     def by_link(self, session: Session, link: str) -> Submission:
-        """Return the submission of a private link.
-
-        Raises
-        ------
-        NotThereError
-            If there is none; no other reason is given, so that nothing is learnt by trying.
-        """
+        """Return the submission of a private link."""
         found = session.scalar(select(Submission).where(Submission.link_hash == digest_of(link[:200])))
         if found is None:
             raise NotThereError("no submission has this link; check that it is whole")
@@ -294,8 +234,7 @@ class SubmissionQueue:
         """Erase the mail address of a submission, for whoever has its link."""
         with self.database.writing() as session:
             found = self.by_link(session, link)
-            log.set_columns(session, found, contact="")
-            log.note(session, found.id, self.database.now(session), "submitter", "the mail address was erased")
+            log.erase_contact(session, self.database, found, "submitter")
 
 
 def ahead_of(session: Session, submission: Submission) -> int:
@@ -303,12 +242,3 @@ def ahead_of(session: Session, submission: Submission) -> int:
     waits = (Submission.kind == "open", Submission.state.in_(WAITING[:3]))
     earlier = select(func.count()).where(*waits, Submission.id < submission.id, Submission.client == submission.client)
     return int(session.scalar(earlier) or 0)
-
-
-def _survey(bundle: BinaryIO, most: int) -> tuple[int, str]:
-    """Return size and sha256 of a file, read piece by piece; what is larger than `most` is not read to its end."""
-    size, digest = 0, hashlib.sha256()
-    while size <= most and (piece := bundle.read(_PIECE)):
-        size += len(piece)
-        digest.update(piece)
-    return size, digest.hexdigest()

@@ -8,10 +8,10 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Form, Request
 from fastapi.exceptions import RequestValidationError
 from jinja2 import Environment, PackageLoader
 from pydantic import ValidationError
@@ -250,10 +250,10 @@ def show(request: Request, template: str, status: int = 200, **values: Any) -> R
     return HTMLResponse(page(template, **{**shown, **values}), status)
 
 
-def check_csrf(request: Request, token: str) -> None:
+def check_form(request: Request, csrf: Annotated[str, Form()] = "") -> None:
     """Refuse a form that did not come from our own page."""
     kept = request.session.get("csrf", "")
-    if not kept or not secrets.compare_digest(token.encode("utf-8", "replace"), kept.encode()):
+    if not kept or not secrets.compare_digest(csrf.encode("utf-8", "replace"), kept.encode()):
         raise ForeignFormError(
             "the form is too old or came from elsewhere, and nothing was done; go back, load it again, and send it"
         )

@@ -36,11 +36,10 @@ from energylab_portal.sealed.container import Plan
 from energylab_portal.sealed.inside import Service
 from energylab_portal.sealed.lines import HELLO, Line, Questions
 from energylab_portal.sealed.official import Official, OfficialImage
-from energylab_portal.sealed.statement import ATTESTATION_VERSION, Attested, ClosedRun, Image, Seal, Weights
+from energylab_portal.sealed.statement import Attested, ClosedRun, Image, Seal
 from energylab_portal.sealed.watch import WatchedMeter
 
 H100 = "NVIDIA H100 80GB HBM3"
-ATTESTED = Attested(version=ATTESTATION_VERSION, public=True, integrity=True, representative=True)
 IMAGE = Image(
     digest=f"sha256:{'1' * 64}",
     layers=(f"sha256:{'2' * 64}", f"sha256:{'3' * 64}"),
@@ -242,7 +241,7 @@ def make_request(folder: Path, key: keys.PrivateKey, model: Path, **changes: Any
     """Build a request for a sealed run of `model` into `folder`."""
     parameters = Parameters.check({**PARAMETERS, "model": str(model), **changes})
     folder.mkdir(parents=True, exist_ok=True)
-    return sealed.Request(parameters, Plan("runner", model), "Closed model A", key, folder, ATTESTED)
+    return sealed.Request(parameters, Plan("runner", model), "Closed model A", key, folder, Attested())
 
 
 @functools.cache
@@ -261,8 +260,8 @@ def enrolled() -> dict[str, str]:
 
 def big(run: ClosedRun, elements: int = 8_000_000_000, **more: Any) -> ClosedRun:
     """Give a run the weights of a large model in 16 bits: no test writes 16 GB."""
-    weights = Weights(files=4, bytes=2 * elements + 512, elements={"F16": elements}, **more)
-    return run.model_copy(update={"weights": weights})
+    held = {"files": 4, "bytes": 2 * elements + 512, "elements": {"F16": elements}, **more}
+    return run.model_copy(update={"weights": run.weights.model_copy(update=held)})
 
 
 @functools.cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from energylab.clock import Clock, Heartbeat, ManualClock
+from energylab.clock import Clock, Heartbeat
 
 
 def beats(steps):
@@ -31,13 +31,6 @@ def test_silence_without_work_is_time_stopped(steps, stopped_s):
     assert beats(steps) == pytest.approx(stopped_s)
 
 
-def test_the_end_of_a_window_sees_a_stop_before_the_thread_does():
-    now = [0.0]
-    heart = Heartbeat(lambda: now[0], lambda: 0.0)
-    now[0] = 3.0
-    assert heart.beat() == 3.0  # asked by the window itself
-
-
 def test_a_clock_watches_while_it_is_told_to():
     clock = Clock()
     assert clock.stopped_s() == 0.0
@@ -45,9 +38,3 @@ def test_a_clock_watches_while_it_is_told_to():
         before = clock._heart.stopped_s
         assert clock.stopped_s() >= before
     assert clock.stopped_s() == 0.0
-
-
-def test_a_simulated_process_is_stopped_by_hand():
-    clock = ManualClock()
-    clock.stop(3.0)
-    assert (clock.now(), clock.stopped_s()) == (3.0, 3.0)

@@ -6,6 +6,6 @@ the AI Energy Score portal takes.
 """
 
 from energylab.formats.common import Asked
-from energylab.formats.importing import Checked, Imported, formats, import_files
+from energylab.formats.importing import Imported, formats, import_files
 
-__all__ = ["Asked", "Checked", "Imported", "formats", "import_files"]
+__all__ = ["Asked", "Imported", "formats", "import_files"]

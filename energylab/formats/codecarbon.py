@@ -11,19 +11,15 @@ https://docs.codecarbon.io, output: ``EmissionsData`` of CodeCarbon 3.3.
 from __future__ import annotations
 
 import re
-from itertools import groupby, pairwise
+from itertools import pairwise
 
 from energylab.errors import FormatError
-from energylab.formats import common
-from energylab.formats.common import Asked, Measure, Part, Session, Unit
+from energylab.formats.common import Asked, DeviceCount, Measure, Number, Part, Session, Time, Unit, Whole, parse
 from energylab.formats.importing import Format, Source
 from energylab.record import DeviceFacts, HostFacts
 
 #: Columns of the energies, by component.
 ENERGIES = {"gpu": "gpu_energy", "cpu": "cpu_energy", "ram": "ram_energy", "total": "energy_consumed"}
-
-#: How far power x time may be from energy: CodeCarbon averages power over its own samples.
-_POWER_AGREES = 0.2
 
 #: How far the parts may be from their sum.
 _SUM_AGREES = 1e-3
@@ -38,110 +34,72 @@ class Row(Part):
     """One row of the table."""
 
     run_id: str
-    task_name: common.Text = None
-    timestamp: common.Time = None
-    duration: common.Number
-    gpu_energy: common.Number
-    cpu_energy: common.Number
-    ram_energy: common.Number
-    energy_consumed: common.Number
-    gpu_power: common.Number = None
-    cpu_power: common.Number = None
-    ram_power: common.Number = None
-    gpu_count: common.DeviceCount = None
-    gpu_model: common.Text = None
-    cpu_count: common.Whole = None
-    cpu_model: common.Text = None
-    ram_total_size: common.Number = None
-    os: common.Text = None
-    python_version: common.Text = None
-    codecarbon_version: common.Text = None
-    tracking_mode: common.Text = None
+    task_name: str | None = None
+    timestamp: Time = None
+    duration: Number = None
+    gpu_energy: Number = None
+    cpu_energy: Number = None
+    ram_energy: Number = None
+    energy_consumed: Number = None
+    gpu_count: DeviceCount = None
+    gpu_model: str | None = None
+    cpu_count: Whole = None
+    cpu_model: str | None = None
+    ram_total_size: Number = None
+    os: str | None = None
+    python_version: str | None = None
+    codecarbon_version: str | None = None
+    tracking_mode: str | None = None
 
-    def energy(self, component: str) -> float | None:
-        """Return the energy of a component in kWh."""
-        return getattr(self, ENERGIES[component])
+    def energies(self) -> dict[str, float | None]:
+        """Return the energies by component, in kWh."""
+        return {component: getattr(self, column) for component, column in ENERGIES.items()}
 
-    def contradiction(self) -> str:
-        """Return how the parts and their sum disagree, or an empty text."""
-        parts, total = [self.energy(part) for part in ("gpu", "cpu", "ram")], self.energy_consumed
-        if None in (*parts, total) or abs(sum(parts) - total) <= _SUM_AGREES * abs(total):
-            return ""
-        return f"gpu_energy + cpu_energy + ram_energy is {sum(parts):g}, and energy_consumed {total:g}"
-
-    def power_agrees(self) -> bool:
-        """Say whether some component's energy over time is the power that the row states, in kWh."""
-        powers = [(self.energy(part), getattr(self, f"{part}_power")) for part in ("gpu", "cpu", "ram")]
-        return any(
-            self.duration and power and energy and abs(energy * 3.6e6 / self.duration / power - 1) < _POWER_AGREES
-            for energy, power in powers
-        )
+    def grown_from(self, before: Row) -> bool:
+        """Say whether the row is the same tracker's sum some time on, not another task of it."""
+        old, new = [before.duration, *before.energies().values()], [self.duration, *self.energies().values()]
+        return before.task_name == self.task_name and all((a or 0) <= (b or 0) for a, b in zip(old, new, strict=True))
 
 
 def read(source: Source, asked: Asked) -> list[Session]:
     """Return one session a run, or a task of one; model, task and queries are asked for."""
-    rows = [(where, common.parse(Row, cells, where)) for where, cells in source.rows]
-    for where, row in rows:
-        if contradiction := row.contradiction():
-            raise FormatError(f"{where}: {contradiction}; the row contradicts itself")
-    agreeing = sum(row.power_agrees() for _, row in rows)
-    shown = f"; in {agreeing} of {len(rows)} rows energy over duration in kWh is the stated power" if agreeing else ""
-    unit = common.settle(Unit("kWh", f"CodeCarbon's unit, by its column names{shown}"), asked.unit, source.name)
-    component = common.rated_component(
-        asked, {part: [row.energy(part) for _, row in rows] for part in ENERGIES}, source.name
-    )
-    if asked.model_column is not None and asked.model_column not in source.columns:
-        known = ", ".join(sorted(source.columns))
-        raise FormatError(f"{source.name} has no column {asked.model_column!r}; it has {known}")
-    cells = dict(source.rows)
-    return [_session(row, cells[where], where, several, unit, component, asked) for where, row, several in _runs(rows)]
+    source.check_column(asked.model_column)
+    runs: dict[str, list[tuple[str, dict[str, str], Row]]] = {}
+    for place, cells in source.rows:
+        row = parse(Row, cells, f"{source.name}, {place}")
+        _check_sum(row, f"{source.name}, {place}")
+        runs.setdefault(row.run_id, []).append((place, cells, row))
+    sessions = []
+    for same in runs.values():
+        growing = all(after.grown_from(before) for (_, _, before), (_, _, after) in pairwise(same))
+        for place, cells, row in same[-1:] if growing else same:
+            part = row.task_name or ("" if growing else place)
+            sessions.append(_session(place, cells, row, part, asked))
+    return sessions
 
 
-def _runs(rows: list[tuple[str, Row]]) -> list[tuple[str, Row, bool]]:
-    """Return the rows that stand for a run: of sums that grow under one id the last, of separate tasks each."""
-    found = []
-    for _, group in groupby(sorted(rows, key=lambda each: each[1].run_id), key=lambda each: each[1].run_id):
-        same = list(group)
-        growing = all(_grows(before, after) for (_, before), (_, after) in pairwise(same))
-        last = [same[-1]] if growing else same
-        found += [(where, row, len(last) > 1 or row.task_name is not None) for where, row in last]
-    order = {where: number for number, (where, _) in enumerate(rows)}
-    return sorted(found, key=lambda each: order[each[0]])
+def _check_sum(row: Row, where: str) -> None:
+    *parts, total = row.energies().values()
+    if None not in (*parts, total) and abs(sum(parts) - total) > _SUM_AGREES * abs(total):
+        raise FormatError(
+            f"{where}: gpu_energy + cpu_energy + ram_energy is {sum(parts):g}, and energy_consumed {total:g}; "
+            "the row contradicts itself"
+        )
 
 
-def _grows(before: Row, after: Row) -> bool:
-    """Say whether a row is the same tracker's sum some time on, not another task of it."""
-    pairs = [(before.duration, after.duration), *((before.energy(p), after.energy(p)) for p in ENERGIES)]
-    return before.task_name == after.task_name and all((old or 0.0) <= (new or 0.0) for old, new in pairs)
-
-
-def _session(
-    row: Row, cells: dict[str, str], where: str, several: bool, unit: Unit, component: str, asked: Asked
-) -> Session:
-    joules = {part: unit.joules(row.energy(part)) for part in ENERGIES}
-    devices, counted, note = _devices(row, component)
-    part = (row.task_name or where.rpartition(", ")[2]) if several else ""
+def _session(place: str, cells: dict[str, str], row: Row, part: str, asked: Asked) -> Session:
+    component = asked.component or "gpu"
+    devices, note = _devices(row, component)
     return Session(
-        model=common.model_name(asked, cells[asked.model_column] if asked.model_column else None, where),
-        task=common.task_name(asked, None, where),
-        queries=common.query_count(asked, None, where),
-        runs=(
-            {
-                "total": Measure(
-                    energy_j=joules[component],
-                    duration_s=row.duration or None,
-                    others={part: j for part, j in joules.items() if part != component and j is not None},
-                )
-            },
-        ),
-        unit=unit,
-        meter=("codecarbon", f"column {ENERGIES[component]}"),
-        component=component,
-        row=f"run {row.run_id}, {where.rpartition(', ')[2]}",
+        model=cells[asked.model_column] if asked.model_column else None,
+        runs=({"total": Measure(row.energies(), row.duration or None)},),
+        unit=Unit("kWh", "CodeCarbon's unit, by its column names"),
+        meter=("codecarbon", f"column {ENERGIES.get(component)}"),
+        row=f"run {row.run_id}, {place}",
         run_id=f"{row.run_id} {part}".strip(),
         part=part,
         devices=devices,
-        devices_counted=counted,
+        devices_counted=component != "gpu" or row.gpu_count is not None,
         protocol={"tracking_mode": row.tracking_mode} if row.tracking_mode else {},
         host=HostFacts(
             processor=row.cpu_model,
@@ -152,30 +110,25 @@ def _session(
             packages={"codecarbon": row.codecarbon_version} if row.codecarbon_version else {},
         ),
         created_utc=row.timestamp,
-        notes=tuple(filter(None, (_NOTE, note))),
+        notes=(_NOTE, note) if note else (_NOTE,),
         extra={"codecarbon": {name: cells[name] for name in _KEPT if cells.get(name)}},
     )
 
 
-def _devices(row: Row, component: str) -> tuple[tuple[DeviceFacts, ...], bool, str]:
-    """Return the devices, whether their number is stated, and what to note of them.
+def _devices(row: Row, component: str) -> tuple[tuple[DeviceFacts, ...], str]:
+    """Return the devices, and what to note of them.
 
     CodeCarbon writes several equal GPUs as ``2 x NAME``, and unlike ones with nothing between them: where one ends
     cannot be told, so their names are not stated.
     """
     if component != "gpu":
-        return (DeviceFacts(name=row.cpu_model, type="cpu" if component == "cpu" else "other"),), True, ""
-    count, name, note = row.gpu_count or 1, row.gpu_model, ""
-    if name and len(re.findall(r"\d+ x ", name)) > 1:
-        name, note = None, f"unlike GPUs, whose names cannot be told apart: {name}"
-    elif name and (found := re.fullmatch(r"(\d+) x (.+)", name)):
-        name = found[2]
-    kind = "cuda" if name and name.startswith(("NVIDIA", "Tesla", "GeForce", "Quadro")) else "other"
-    return (
-        tuple(DeviceFacts(name=name, type=kind if name else "not stated") for _ in range(count)),
-        bool(row.gpu_count),
-        note,
-    )
+        return (DeviceFacts(name=row.cpu_model, type="cpu" if component == "cpu" else "other"),), ""
+    name, note = re.sub(r"^\d+ x ", "", row.gpu_model or "") or None, ""
+    if len(re.findall(r"\d+ x ", row.gpu_model or "")) > 1:
+        name, note = None, f"unlike GPUs, whose names cannot be told apart: {row.gpu_model}"
+    known = "cuda" if re.match("NVIDIA|Tesla|GeForce|Quadro", name or "") else "other"
+    device = DeviceFacts(name=name, type=known if name else "not stated")
+    return (device,) * (row.gpu_count or 1), note
 
 
 def _recognises(source: Source) -> bool:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from energylab.publish.commands import Country, GridIntensity, ModelName, ReleaseName, WhichClass, WhichTask
 
+if TYPE_CHECKING:
+    from energylab.formats import Imported
+
 export = typer.Typer(help="Write figures as other people's files.", no_args_is_help=True)
+
+RecordFile = Annotated[Path, typer.Argument(metavar="RECORD", help="A record's file or folder.")]
+Output = Annotated[Path | None, typer.Option(help="File to write; by default the terminal.")]
 
 
 def mount(app: typer.Typer) -> None:
@@ -45,6 +51,57 @@ def import_(
         typer.echo(line)
 
 
+def report(found: Sequence[Imported]) -> Iterable[str]:
+    """Yield what was imported: by file its format, unit and figures, then what is missing."""
+    from energylab.publish.text import plural
+
+    for source in dict.fromkeys(each.source for each in found):
+        yield from _file(source, [each for each in found if each.source == source])
+    new = sum(each.new for each in found)
+    yield plural(new, "new record") + (f", {len(found) - new} there already" if new < len(found) else "")
+
+
+def _file(source: str, sessions: list[Imported]) -> Iterable[str]:
+    from energylab.publish.text import one_line, plural
+
+    origin = sessions[0].record.extra["import"]
+    yield f"{one_line(source)}: {sessions[0].format}, {plural(len(sessions), 'session')}"
+    yield f"  unit: {origin['unit']}, by {one_line(origin['unit_proof'])}"
+    for each in sessions:
+        yield from _session(each)
+    lacking = Counter(name for each in sessions for name in each.record.missing)
+    everywhere = [name for name, count in lacking.items() if count == len(sessions)]
+    yield f"  not stated, and left open: {', '.join(everywhere)}"
+    for note in dict.fromkeys(note for each in sessions for note in each.record.extra["import"]["notes"]):
+        yield f"  note: {one_line(note)}"
+    for name in (name for each in sessions for name in each.agreeing):
+        yield f"{one_line(name)}: agrees with {one_line(source)}, which is the session"
+
+
+def _session(each: Imported) -> Iterable[str]:
+    from energylab.publish.text import KIND_WORDS, cohort_title, one_line, plural
+
+    record, rated, left_out = each.record, each.rated, each.record.extra["import"]["left_out"]
+    figure = _wh(rated.without_wh if left_out else rated.with_wh) + " per 1,000 queries"
+    figure = figure if record.valid else f"no figure: {record.reasons[0]}"
+    where = cohort_title(record.task.name, record.model.model_class)
+    yield f"  {one_line(record.model.name)}, {where}: {figure} ({KIND_WORDS['imported']})"
+    if rated.invalid:
+        shift = "" if rated.shift is None else f" ({100 * rated.shift:+.1f} % from the invalid ones)"
+        yield (
+            f"    {rated.invalid} of {plural(rated.runs, 'run')} have a measure that is zero, negative or otherwise "
+            f"invalid; with them {_wh(rated.with_wh)}, without them {_wh(rated.without_wh)}{shift}"
+        )
+    if rated.invalid and not record.valid:
+        yield "    the record is invalid and is not rated; --leave-out-invalid keeps the other runs and lists these"
+    if left_out:
+        yield f"    {plural(len(left_out), 'run')} left out, as asked"
+
+
+def _wh(value: float | None) -> str:
+    return "no figure" if value is None else f"{value:.6g} Wh"
+
+
 @export.command("card")
 def export_card(
     release: ReleaseName,
@@ -53,7 +110,7 @@ def export_card(
     model_class: WhichClass = None,
     country: Country = None,
     grid_intensity: GridIntensity = None,
-    output: Annotated[Path | None, typer.Option(help="File to write; by default the terminal.")] = None,
+    output: Output = None,
 ) -> None:
     """Write the metadata of a Hugging Face model card: model-index, with the energy of inference."""
     from energylab import release as releases
@@ -68,25 +125,19 @@ def export_card(
 @export.command("table")
 def export_table(
     roots: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders of records: results/NAME.")],
-    output: Annotated[
-        Path | None, typer.Option(help="Folder to write to; by default the CSV goes to the terminal.")
-    ] = None,
-    format: Annotated[list[str] | None, typer.Option(help="csv or parquet; both by default.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("tables"),
     name: Annotated[str, typer.Option(help="Name of the files.")] = "table",
 ) -> None:
     """Write all records of a study as one tidy table, CSV and Parquet, with a data dictionary of every column."""
     from energylab.formats import study_table
 
-    if output is None:
-        typer.echo(study_table.csv_of(study_table.read(roots)), nl=False)
-        return
-    for path in study_table.write(roots, output, tuple(format or study_table.FORMATS), name):
+    for path in study_table.write(roots, output, name):
         typer.echo(path)
 
 
 @export.command("submission")
 def export_submission(
-    record: Annotated[Path, typer.Argument(help="A record's file or folder.")],
+    record: RecordFile,
     output: Annotated[Path, typer.Option(help="The archive to write.")] = Path("submission.zip"),
     unofficial: Annotated[bool, typer.Option(help="Write one that is not official too; the report says why.")] = False,
 ) -> None:
@@ -95,80 +146,6 @@ def export_submission(
     from energylab.formats import submission
 
     typer.echo(submission.write(store.read_record(record), output, unofficial))
-
-
-def _write(text: str, output: Path | None) -> None:
-    from energylab.errors import FormatError
-
-    if output is None:
-        typer.echo(text, nl=False)
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise FormatError(f"cannot write {output}: {error.strerror}; choose another --output") from error
-    typer.echo(output)
-
-
-def report(found: Iterable) -> Iterable[str]:
-    """Yield what was imported: by file its format, unit and figures, then what is missing."""
-    from energylab.formats import Imported
-    from energylab.publish.text import plural
-
-    sessions = [each for each in found if isinstance(each, Imported)]
-    for source in dict.fromkeys(each.source for each in sessions):
-        yield from _file(source, [each for each in sessions if each.source == source])
-    for each in found:
-        if not isinstance(each, Imported):
-            yield f"{each.source}: agrees with {each.report}, which is the session"
-    new = sum(each.new for each in sessions)
-    yield plural(new, "new record") + (f", {len(sessions) - new} there already" if new < len(sessions) else "")
-
-
-def _file(source: str, sessions: list) -> Iterable[str]:
-    from energylab.publish.text import one_line, plural
-
-    origin = sessions[0].record.extra["import"]
-    yield f"{one_line(source)}: {sessions[0].format}, {plural(len(sessions), 'session')}"
-    yield f"  unit: {origin['unit']}, by {one_line(origin['unit_proof'])}"
-    for each in sessions:
-        yield from _session(each)
-    lacking = Counter(name for each in sessions for name in each.record.missing)
-    everywhere = [name for name, count in lacking.items() if count == len(sessions)]
-    yield f"  not stated, and left open: {', '.join(everywhere)}"
-    for note in dict.fromkeys(note for each in sessions for note in each.record.extra["import"]["notes"]):
-        yield f"  note: {one_line(note)}"
-
-
-def _session(each) -> Iterable[str]:
-    from energylab.formats.common import RATED
-    from energylab.publish.text import KIND_WORDS, one_line
-
-    record, rated, left_out = each.record, each.rated, each.record.extra["import"]["left_out"]
-    place = f" (class {record.model.model_class})" if record.model.model_class else ""
-    value = _wh(rated.without_wh if left_out else rated.with_wh)
-    figure = f"{value} per 1,000 queries ({KIND_WORDS['imported']})"
-    none = "" if record.valid else f"no figure ({KIND_WORDS['imported']}): {record.reasons[0]}"
-    yield f"  {one_line(record.model.name)}, {record.task.name}{place}: {none or figure}"
-    for total in [total for total in each.totals if total.invalid]:
-        what = "rated energy" if total.phase == RATED else total.phase
-        shift = "" if total.shift is None else f" ({100 * total.shift:+.1f} % from the invalid ones)"
-        yield (
-            f"    {what}: {total.invalid} of {total.measures} measures are zero, negative or otherwise invalid; "
-            f"with them {_wh(total.with_wh)}, without them {_wh(total.without_wh)}{shift}"
-        )
-    if rated.invalid and not record.valid:
-        yield "    the record is invalid and is not rated; --leave-out-invalid keeps the other runs and lists these"
-    if left_out:
-        yield f"    {len(left_out)} runs were left out, as asked"
-
-
-def _wh(value: float | None) -> str:
-    return "no figure" if value is None else f"{value:.6g} Wh"
-
-
-RecordFile = Annotated[Path, typer.Argument(metavar="RECORD", help="A record's file or folder.")]
-Output = Annotated[Path | None, typer.Option(help="File to write; by default the terminal.")]
 
 
 @export.command("boamps")
@@ -185,8 +162,7 @@ def export_boamps(
     from energylab.publish import emissions
 
     grid = emissions.grid_of(country) if country else None
-    report = disclosure.boamps(store.read_record(record), publisher, infrastructure, grid)
-    _write(json.dumps(report, indent=1, ensure_ascii=False) + "\n", output)
+    _write(disclosure.boamps(store.read_record(record), publisher, infrastructure, grid), output)
 
 
 @export.command("annex-xi")
@@ -213,5 +189,18 @@ def export_sci(
     from energylab.publish import emissions
 
     grid = emissions.grid_of(country, grid_intensity)
-    score = disclosure.sci(store.read_record(record), grid, embodied, queries)
-    _write(json.dumps(score, indent=1, ensure_ascii=False) + "\n", output)
+    _write(disclosure.sci(store.read_record(record), grid, embodied, queries), output)
+
+
+def _write(content: str | dict[str, Any], output: Path | None) -> None:
+    from energylab.errors import FormatError
+
+    text = content if isinstance(content, str) else json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise FormatError(f"cannot write {output}: {error.strerror}; choose another --output") from error
+    typer.echo(output)

@@ -5,6 +5,7 @@ Each names the record by its digest, says how the energy is known, and lists wha
 
 from __future__ import annotations
 
+import math
 import uuid
 from typing import Any
 
@@ -29,7 +30,6 @@ _DATA = {
     "speech_recognition": ("audio", "text"),
 }
 _INFRASTRUCTURE = ("publicCloud", "privateCloud", "onPremise", "other")
-_FORMAT = "https://github.com/Boavizta/BoAmps/tree/main/model"
 
 
 def energy_wh(record: Record) -> tuple[float, float | None, float | None]:
@@ -44,8 +44,7 @@ def energy_wh(record: Record) -> tuple[float, float | None, float | None]:
         raise RecordError(f"record {record.record_id} has no energy: {', '.join(record.reasons) or 'invalid'}")
     row = model_energies(tidy_frame(record_rows(record))).models.iloc[0]
     low, high = float(row["expanded_low"]), float(row["expanded_high"])
-    known = low == low and high == high
-    return float(row["energy_wh"]), low if known else None, high if known else None
+    return float(row["energy_wh"]), *((None, None) if math.isnan(low + high) else (low, high))
 
 
 def boamps(
@@ -69,77 +68,75 @@ def boamps(
     """
     if infrastructure not in _INFRASTRUCTURE:
         raise RecordError(f"infrastructure {infrastructure!r} is not known; choose one of {', '.join(_INFRASTRUCTURE)}")
-    wh, _, _ = energy_wh(record)
-    totals = scored_totals(record)
-    queries = sum(total.queries for total in totals if total.phase == totals[0].phase)
-    seconds = [total.duration_s for total in totals]
-    kwh = wh * queries / 1e6
-    accuracy = next((one.value for one in record.quality if one.metric in ("accuracy", "exact_match")), None)
-    asked, answered = _DATA.get(record.task.name, ("text", "text"))
     report = {
-        "header": _header(record, publisher),
-        "task": {
-            "taskStage": "inference",
-            "taskFamily": record.task.name.replace("_", " "),
-            "nbRequest": queries,
-            "algorithms": [_algorithm(record)],
-            "dataset": [
-                _known({"dataUsage": "input", "dataType": asked, "dataQuantity": record.queries,
-                        "source": "public" if record.data.source == "hub" else "other",
-                        "sourceUri": _hub(record.data.name, record.data.source, "datasets/")}),
-                {"dataUsage": "output", "dataType": answered, "dataQuantity": record.queries},
-            ],
-            "measuredAccuracy": accuracy,
-            "taskDescription": "; ".join(_caveats(record)),
+        "header": {
+            "formatVersion": "0.1",
+            "formatVersionSpecificationUri": "https://github.com/Boavizta/BoAmps/tree/main/model",
+            "reportId": str(uuid.uuid5(uuid.NAMESPACE_URL, record.digest())),
+            "reportDatetime": f"{record.created_utc:%Y-%m-%d %H:%M:%S}",
+            "reportStatus": "draft" if record.not_official() else "final",
+            "publisher": {"name": publisher or None, "confidentialityLevel": "public"},
         },
-        "measures": [
-            {
-                "measurementMethod": ", ".join(sorted({meter.name for meter in record.meters if meter.scored})),
-                "version": f"energylab {record.energylab_version}",
-                "powerConsumption": kwh,
-                "measurementDuration": None if None in seconds else sum(seconds),
-                "measurementDateTime": f"{record.created_utc:%Y-%m-%d %H:%M:%S}",
-            }
-        ],
+        **_work(record),
         "system": {"os": record.host.system} if record.host.system else None,
         "software": {"language": "python", "version": record.host.python},
         "infrastructure": {"infraType": infrastructure, "components": _components(record)},
         "environment": grid and {"country": grid.name, "powerSourceCarbonIntensity": grid.g_per_kwh},
-    }  # fmt: skip
+    }
     return _known(report)
 
 
-def _header(record: Record, publisher: str) -> dict[str, Any]:
-    return {
-        "formatVersion": "0.1",
-        "formatVersionSpecificationUri": _FORMAT,
-        "reportId": str(uuid.uuid5(uuid.NAMESPACE_URL, record.digest())),
-        "reportDatetime": f"{record.created_utc:%Y-%m-%d %H:%M:%S}",
-        "reportStatus": "draft" if record.not_official() else "final",
-        "publisher": {"name": publisher or None, "confidentialityLevel": "public"},
+def _work(record: Record) -> dict[str, Any]:
+    """Return what was asked, and what it took."""
+    totals = scored_totals(record)
+    queries = sum(total.queries for total in totals if total.phase == totals[0].phase)
+    seconds = [total.duration_s for total in totals]
+    asked, answered = _DATA.get(record.task.name, ("text", "text"))
+    public = record.data.source == "hub"
+    task = {
+        "taskStage": "inference",
+        "taskFamily": record.task.name.replace("_", " "),
+        "nbRequest": queries,
+        "algorithms": [_algorithm(record)],
+        "dataset": [
+            {"dataUsage": "input", "dataType": asked, "dataQuantity": record.queries,
+             "source": "public" if public else "other",
+             "sourceUri": _hub(f"datasets/{record.data.name}") if public else None},
+            {"dataUsage": "output", "dataType": answered, "dataQuantity": record.queries},
+        ],
+        "measuredAccuracy": next((q.value for q in record.quality if q.metric in ("accuracy", "exact_match")), None),
+        "taskDescription": "; ".join(_caveats(record)),
+    }  # fmt: skip
+    measure = {
+        "measurementMethod": ", ".join(sorted({meter.name for meter in record.meters if meter.scored})),
+        "version": f"energylab {record.energylab_version}",
+        "powerConsumption": energy_wh(record)[0] * queries / 1e6,  # kWh
+        "measurementDuration": None if None in seconds else sum(seconds),
+        "measurementDateTime": f"{record.created_utc:%Y-%m-%d %H:%M:%S}",
     }
+    return {"task": task, "measures": [measure]}
 
 
 def _algorithm(record: Record) -> dict[str, Any]:
-    model = record.model
+    model, transformers = record.model, record.host.packages.get("transformers")
     return {
         "algorithmType": "neural network",
         "algorithmName": model.architecture,
         "foundationModelName": model.name,
-        "foundationModelUri": _hub(model.name, model.source, ""),
+        "foundationModelUri": _hub(model.name) if model.source == "hub" else None,
         "parametersNumber": model.parameters and model.parameters / 1e9,
-        "framework": "transformers" if "transformers" in record.host.packages else None,
-        "frameworkVersion": record.host.packages.get("transformers"),
+        "framework": "transformers" if transformers else None,
+        "frameworkVersion": transformers,
         "quantization": model.quantisation or model.dtype,
     }
 
 
-def _hub(name: str | None, source: str | None, kind: str) -> str | None:
-    return f"https://huggingface.co/{kind}{name}" if name and source == "hub" else None
+def _hub(name: str) -> str:
+    return f"https://huggingface.co/{name}"
 
 
 def _components(record: Record) -> list[dict[str, Any]]:
-    kind = {"cuda": "gpu", "cpu": "cpu"}
+    kind = {"cuda": "gpu"}
     devices = [
         {"componentName": device.name, "componentType": kind.get(device.type, device.type), "nbComponent": 1,
          "memorySize": device.memory_bytes and device.memory_bytes / 2**30}
@@ -150,15 +147,29 @@ def _components(record: Record) -> list[dict[str, Any]]:
     return devices
 
 
-def _caveats(record: Record) -> list[str]:
-    """Say what a reader of any form must know: digest, kind of energy, interval, what is not stated."""
+def _known(value: Any) -> Any:
+    """Return a form without what is not known: BoAmps has no word for it but absence."""
+    if isinstance(value, dict):
+        return {name: _known(each) for name, each in value.items() if each is not None}
+    return [_known(each) for each in value] if isinstance(value, list) else value
+
+
+def _interval(record: Record) -> str:
     wh, low, high = energy_wh(record)
-    interval = f"expanded 95 % interval {text.span(low, high, wh)} Wh" if low is not None else "no interval is known"
-    return [
+    return "not known" if low is None else f"{text.span(low, high, wh)} Wh (expanded, 95 %)"
+
+
+def _figure(record: Record) -> str:
+    return f"{text.figure(energy_wh(record)[0])} Wh, {text.KIND_WORDS[record.energy_kind]}"
+
+
+def _caveats(record: Record) -> tuple[str, ...]:
+    """Say what a reader of any form must know: digest, kind of energy, interval, what is not stated."""
+    return (
         f"energylab record sha256 {record.digest()}",
-        f"energy is {text.KIND_WORDS[record.energy_kind]}: {text.figure(wh)} Wh per 1,000 queries, {interval}",
+        f"energy per 1,000 queries: {_figure(record)}; interval: {_interval(record)}",
         "not stated: training, embodied emissions, host, cooling and PUE beyond the metered devices",
-    ]
+    )
 
 
 def annex_xi(record: Record) -> str:
@@ -167,16 +178,14 @@ def annex_xi(record: Record) -> str:
     Markdown. The annex asks providers of general-purpose models for the known or estimated energy consumption of the
     model; what a record cannot say stays *not stated*.
     """
-    wh, low, high = energy_wh(record)
-    interval = f"{text.span(low, high, wh)} Wh (expanded, 95 %)" if low is not None else "not known"
     limits = [record.protocol.name, record.task.name.replace("_", " "), *(record.not_official() or ("official",))]
     facts = {
         "Model": record.model.name,
         "Revision": record.model.commit or record.model.revision or NOT_STATED,
         "Energy of training": NOT_STATED,
         "Computational resources of training": NOT_STATED,
-        "Energy of inference, per 1,000 queries": f"{text.figure(wh)} Wh, {text.KIND_WORDS[record.energy_kind]}",
-        "Interval": interval,
+        "Energy of inference, per 1,000 queries": _figure(record),
+        "Interval": _interval(record),
         "What was asked": f"{record.task.name}, version {record.task.version or NOT_STATED}, {record.queries} queries",
         "Conditions": "; ".join(limits),
         "Hardware": ", ".join(device.name or NOT_STATED for device in record.devices),
@@ -207,17 +216,13 @@ def sci(record: Record, grid: Grid, embodied_g: float | None = None, unit_querie
     ----------
     Green Software Foundation, Software Carbon Intensity (ISO/IEC 21031:2024) and its specification for AI.
     """
-    wh, low, high = energy_wh(record)
     scale = unit_queries / 1000
-
-    def score(value: float | None) -> float | None:
-        return None if value is None else grid.grams(value * scale) + (embodied_g or 0.0)
-
+    score, *ends = (wh and grid.grams(wh * scale) + (embodied_g or 0.0) for wh in energy_wh(record))
     return {
-        "score_gco2e": score(wh),
-        "score_interval_gco2e": None if low is None else [score(low), score(high)],
+        "score_gco2e": score,
+        "score_interval_gco2e": None if None in ends else ends,
         "functional_unit": f"{unit_queries} queries of {record.task.name}",
-        "E_kwh": wh * scale / 1000,
+        "E_kwh": energy_wh(record)[0] * scale / 1000,
         "energy_kind": record.energy_kind,
         "I_gco2e_per_kwh": grid.g_per_kwh,
         "I_source": f"{grid.name}, {grid.source}",
@@ -227,12 +232,3 @@ def sci(record: Record, grid: Grid, embodied_g: float | None = None, unit_querie
         "model": record.model.name,
         "note": NO_ADVICE,
     }
-
-
-def _known(value: Any) -> Any:
-    """Return a form without what is not known: BoAmps has no word for it but absence."""
-    if isinstance(value, dict):
-        return {name: _known(each) for name, each in value.items() if each is not None}
-    if isinstance(value, list):
-        return [_known(each) for each in value]
-    return value

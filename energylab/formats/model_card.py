@@ -24,41 +24,45 @@ _UNSTATED = "not stated"
 
 def model_card(release: Release, cohort: RatedCohort, model: RatedModel, grid: Grid) -> str:
     """Return the block that goes on top of a model's ``README.md``."""
-    from huggingface_hub import ModelCardData
+    from huggingface_hub import EvalResult, ModelCardData
 
-    data = ModelCardData(model_name=text.one_line(model.model), eval_results=_results(release, cohort, model, grid))
+    shared = _shared(release, cohort)
+    results = [EvalResult(**shared, **metric) for metric in _metrics(release, cohort, model, grid)]
+    data = ModelCardData(model_name=text.one_line(model.model), eval_results=results)
     return f"---\n{data.to_yaml()}\n---\n"
 
 
-def _results(release: Release, cohort: RatedCohort, model: RatedModel, grid: Grid) -> list[Any]:
-    """Return the energy, the stars and the quality as results of one task on one data set."""
-    from huggingface_hub import EvalResult
-
-    shared = _shared(release, cohort)
-    metrics = [
-        {
-            "metric_type": "energy",
-            "metric_name": f"Energy per 1,000 queries in Wh, {cohort.energy_kind}",
-            "metric_value": significant(model.energy_wh, _DIGITS),
-            "metric_args": _args(release, cohort, model),
-        }
+def _metrics(release: Release, cohort: RatedCohort, model: RatedModel, grid: Grid) -> list[dict[str, Any]]:
+    """Return energy, emissions, stars and quality; the grid that is assumed stands beside the emissions."""
+    energy = {
+        "metric_type": "energy",
+        "metric_name": f"Energy per 1,000 queries in Wh, {cohort.energy_kind}",
+        "metric_value": significant(model.energy_wh, _DIGITS),
+        "metric_args": _args(release, cohort, model),
+    }
+    emissions = {
+        "metric_type": "co2_eq_inference",
+        "metric_name": "Emissions of 1,000 queries in g CO2e, inference alone",
+        "metric_value": significant(grid.grams(model.energy_wh), _DIGITS),
+        "metric_args": {"g_per_kwh": grid.g_per_kwh, "grid": text.one_line(grid.name), "source": grid.source},
+    }
+    sure = {} if model.star_probability is None else {"probability": text.percent(model.star_probability)}
+    stars = {
+        "metric_type": "energy_stars",
+        "metric_name": "Energy rating, stars of 5",
+        "metric_value": model.stars,
+        "metric_args": {
+            "scheme": f"{release.scheme} {release.scheme_version}",
+            "models": len(cohort.models),
+            **sure,
+        },
+    }
+    quality = [
+        {"metric_type": each.metric, "metric_value": significant(each.value, _DIGITS)}
+        for each in model.quality
+        if each.value is not None
     ]
-    metrics.append(_emissions(model, grid))
-    if model.stars is not None:
-        metrics.append(
-            {
-                "metric_type": "energy_stars",
-                "metric_name": "Energy rating, stars of 5",
-                "metric_value": model.stars,
-                "metric_args": _star_args(release, cohort, model),
-            }
-        )
-    metrics += [
-        {"metric_type": quality.metric, "metric_value": significant(quality.value, _DIGITS)}
-        for quality in model.quality
-        if quality.value is not None
-    ]
-    return [EvalResult(**shared, **metric) for metric in metrics]
+    return [energy, emissions, *([] if model.stars is None else [stars]), *quality]
 
 
 def _shared(release: Release, cohort: RatedCohort) -> dict[str, Any]:
@@ -77,12 +81,11 @@ def _shared(release: Release, cohort: RatedCohort) -> dict[str, Any]:
 
 
 def _args(release: Release, cohort: RatedCohort, model: RatedModel) -> dict[str, Any]:
+    ends = model.expanded and (model.expanded.low_wh, model.expanded.high_wh)
     found = {
         "energy_kind": cohort.energy_kind,
-        "interval_95_wh": [significant(bound, _DIGITS) for bound in (model.expanded.low_wh, model.expanded.high_wh)]
-        if model.expanded
-        else None,
-        "hardware": _hardware(cohort),
+        "interval_95_wh": ends and [significant(bound, _DIGITS) for bound in ends],
+        "hardware": text.one_line(key_facts(cohort.cohort).get("device") or cohort.device or _UNSTATED),
         "precision": model.dtype,
         "quantisation": model.quantisation,
         "official": cohort.official,
@@ -90,22 +93,3 @@ def _args(release: Release, cohort: RatedCohort, model: RatedModel) -> dict[str,
         "release_sha256": release.digest(),
     }
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _star_args(release: Release, cohort: RatedCohort, model: RatedModel) -> dict[str, Any]:
-    sure = {} if model.star_probability is None else {"probability": text.percent(model.star_probability)}
-    return {"scheme": f"{release.scheme} {release.scheme_version}", "models": len(cohort.models), **sure}
-
-
-def _hardware(cohort: RatedCohort) -> str:
-    return text.one_line(key_facts(cohort.cohort).get("device") or cohort.device or _UNSTATED)
-
-
-def _emissions(model: RatedModel, grid: Grid) -> dict[str, Any]:
-    """Return the emissions of 1,000 queries as a result; the grid that is assumed stands beside them."""
-    return {
-        "metric_type": "co2_eq_inference",
-        "metric_name": "Emissions of 1,000 queries in g CO2e, inference alone",
-        "metric_value": significant(grid.grams(model.energy_wh), _DIGITS),
-        "metric_args": {"g_per_kwh": grid.g_per_kwh, "grid": text.one_line(grid.name), "source": grid.source},
-    }

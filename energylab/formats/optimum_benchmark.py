@@ -16,61 +16,58 @@ from __future__ import annotations
 
 import re
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from energylab.errors import FormatError
-from energylab.formats import common
-from energylab.formats.common import Asked, Measure, Part, Session, Unit
-from energylab.formats.importing import Format, Source
+from energylab.files import read_json
+from energylab.formats.common import CLOSE, COMPONENTS, Asked, Measure, Number, Part, Session, Unit, parse, unit_named
+from energylab.formats.importing import CONFIG, Format, Source
 from energylab.record import DeviceFacts, HostFacts
 
 NAME = "optimum-benchmark"
 
-#: What a report of this workbench's own says of itself, beside its phases.
+#: Where a report of this workbench's own holds its configuration, beside its phases.
 OWN = "energylab"
 
-#: Targets of a report, by the phase they are here; the scenarios spell preprocessing in two ways.
+#: Targets of a report, by the phase they are here; ``total`` is in this workbench's own, of a figure without phases.
 PHASES = {
-    "preprocess": "preprocess",
-    "preprocess_dataset": "preprocess",
-    "prefill": "prefill",
-    "decode": "decode",
-    "generate": "generate",
-    "forward": "forward",
-    "call": "call",
-    "total": "total",  # in reports of this workbench's own, of a figure without phases
-}
+    "preprocess": "preprocess", "preprocess_dataset": "preprocess", "prefill": "prefill", "decode": "decode",
+    "generate": "generate", "forward": "forward", "call": "call", "total": "total",
+}  # fmt: skip
 
 #: A sum of prefill and decode so small against them is a difference that began as zero.
 _ROUNDING = 1e-9
-
-#: Packages whose versions the configuration's environment states.
-_PACKAGES = ("optimum_benchmark", "transformers", "accelerate", "diffusers", "optimum", "timm", "peft")
 
 
 class Energy(Part):
     """An energy by component; repeats may stand inside it."""
 
     unit: str | None = None
-    cpu: common.Number = None
-    ram: common.Number = None
-    gpu: common.Number = None
-    total: common.Number = None
+    cpu: Number = None
+    ram: Number = None
+    gpu: Number = None
+    total: Number = None
     measures: list[Energy] | None = None
+
+    def parts(self) -> dict[str, float | None]:
+        """Return the energies by component."""
+        return {name: getattr(self, name) for name in COMPONENTS}
 
 
 class Efficiency(Part):
     """Samples or tokens per energy."""
 
-    unit: common.Text = None
-    value: common.Number = None
+    unit: str | None = None
+    value: Number = None
 
 
 class Latency(Part):
     """Seconds, one value a repeat."""
 
-    unit: common.Text = None
-    values: list[common.Number] | None = None
+    unit: str | None = None
+    values: list[Number] | None = None
 
 
 class Target(Part):
@@ -91,76 +88,156 @@ class Target(Part):
         if efficiency is None or efficiency.unit not in units or not total or not efficiency.value:
             return None
         count = efficiency.value * total
-        whole = abs(count - round(count)) <= common.CLOSE * max(count, 1)
-        return round(count) if whole and round(count) >= 1 else None
+        return round(count) if abs(count - round(count)) <= CLOSE * max(count, 1) and round(count) >= 1 else None
 
-    def duration_s(self, run: int) -> float | None:
-        """Return how long a repeat took, where there are as many latencies as energies."""
-        values = self.latency.values if self.latency and self.latency.unit == "s" else None
-        if not values or len(values) != len(self.repeats()):
-            return None
-        value = values[run if len(values) > 1 else 0]
-        return value if (value or 0) > 0 else None
+    def measure(self, run: int) -> Measure:
+        """Return a repeat; its duration where there are as many latencies as energies."""
+        repeats, times = self.repeats(), self.latency.values if self.latency and self.latency.unit == "s" else None
+        number = run if len(repeats) > 1 else 0
+        seconds = times[number] if times and len(times) == len(repeats) else None
+        return Measure(repeats[number].parts(), seconds if (seconds or 0) > 0 else None)
+
+
+class Backend(Part):
+    """What ran the model."""
+
+    name: str | None = None
+    version: str | None = None
+    model: str | None = None
+    model_class: Literal["A", "B", "C"] | None = None
+    task: str | None = None
+    device: str | None = None
+    device_ids: Any = None
+    seed: int | None = None
+    no_weights: bool | None = None
+    torch_dtype: str | None = None
+    torch_compile: bool | None = None
+    quantization_scheme: str | None = None
+    attn_implementation: str | None = None
+    model_kwargs: dict[str, Any] = {}
+
+    def facts(self) -> dict[str, Any]:
+        """Return the fields of `energylab.record.ModelFacts`."""
+        return {
+            "source": "random" if self.no_weights else None,
+            "revision": self.model_kwargs.get("revision"),
+            "dtype": self.torch_dtype if self.torch_dtype != "auto" else None,
+            "quantisation": self.quantization_scheme,
+            "attention": self.attn_implementation,
+            "compiled": self.torch_compile,
+            "real_weights": not self.no_weights,
+            "model_class": self.model_class,
+        }
+
+
+class Scenario(Part):
+    """What was asked of it."""
+
+    name: str | None = None
+    target: str | None = Field(default=None, alias="_target_")
+    num_samples: int | None = None
+    dataset_name: str | None = None
+    warmup_runs: int | None = None
+    iterations: int | None = None
+    input_shapes: dict[str, Any] = {}
+    generate_kwargs: dict[str, Any] = {}
+    call_kwargs: dict[str, Any] = {}
+    forward_kwargs: dict[str, Any] = {}
+    reasoning_params: dict[str, Any] = {}
+
+    def settings(self, dtype: str | None) -> dict[str, Any]:
+        """Return what the task was given."""
+        found = {"batch_size": self.input_shapes.get("batch_size"), "dtype": dtype, **self.generate_kwargs}
+        found |= {**self.call_kwargs, **self.forward_kwargs, **self.reasoning_params}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+class Environment(Part):
+    """The machine it ran on; packages state their versions as ``transformers_version``."""
+
+    cpu: str | None = None
+    cpu_count: int | None = None
+    cpu_ram_mb: Annotated[float, Field(ge=0, lt=1e12)] | None = None
+    gpu: list[str | None] | str = []
+    platform: str | None = None
+    system: str | None = None
+    python_version: str | None = None
+
+    def host(self, backend: Backend) -> HostFacts:
+        """Return the machine and its software."""
+        found = ((re.fullmatch("(.+)_version", name), value) for name, value in self.model_extra.items())
+        versions = {name[1].replace("_", "-"): str(value) for name, value in found if name and value}
+        if backend.name == "pytorch" and backend.version:
+            versions["torch"] = backend.version
+        return HostFacts(
+            processor=self.cpu,
+            cores=self.cpu_count,
+            memory_bytes=round(self.cpu_ram_mb * 1e6) if self.cpu_ram_mb else None,
+            system=self.platform or self.system,
+            python=self.python_version,
+            packages=versions,
+        )
 
 
 class Configuration(Part):
     """What the configuration beside a report states; nothing where there is none."""
 
-    backend: common.Loose = {}
-    scenario: common.Loose = {}
-    environment: common.Loose = {}
+    backend: Backend = Backend()
+    scenario: Scenario = Scenario()
+    environment: Environment = Environment()
 
     @property
     def samples(self) -> int | None:
         """The number of queries of a pass over the data; scenarios without data have none."""
-        kind = str(self.scenario.get("_target_", self.scenario.get("name", ""))).lower().replace("_", "")
-        value = self.scenario.get("num_samples")
-        return value if "energystar" in kind and isinstance(value, int) and not isinstance(value, bool) else None
+        kind = (self.scenario.target or self.scenario.name or "").lower().replace("_", "")
+        return self.scenario.num_samples if "energystar" in kind else None
 
-
-class Itself(Part):
-    """What a report of this workbench says of itself."""
-
-    model: common.Text = None
-    model_class: common.Text = None
-    task: common.Text = None
-    queries: common.Whole = None
-    data: common.Text = None
-    batch_size: common.Whole = None
-    dtype: common.Text = None
-    device: common.Text = None
-    device_type: common.Text = None
-    devices: common.DeviceCount = None
+    def devices(self, component: str) -> tuple[tuple[DeviceFacts, ...], bool]:
+        """Return the devices the energy is of, and whether their number is stated."""
+        if component != "gpu":
+            return (DeviceFacts(name=self.environment.cpu, type="cpu"),), True
+        numbers = [int(each) for each in re.findall(r"\d{1,6}", str(self.backend.device_ids))]
+        gpus = self.environment.gpu if isinstance(self.environment.gpu, list) else [self.environment.gpu]
+        kind = "cuda" if self.backend.device == "cuda" else "not stated"
+        found = [(number, gpus[number] if number < len(gpus) else None) for number in numbers]
+        found = found or [(None, gpus[0] if gpus else None)]
+        return tuple(DeviceFacts(name=name, type=kind, index=number) for number, name in found), bool(numbers)
 
 
 def read(source: Source, asked: Asked) -> list[Session]:
     """Return the one session of a report."""
     where, report = source.name, _report(source.json)
-    targets = {
-        PHASES[name]: common.parse(Target, report[name], f"{where}, {name}") for name in report if name in PHASES
-    }
+    targets = {PHASES[name]: parse(Target, report[name], f"{where}, {name}") for name in report if name in PHASES}
     targets = {phase: target for phase, target in targets.items() if target.energy is not None}
-    config = _configuration(source)
-    unit = common.settle(_unit(targets, where), asked.unit, where)
     for phase, target in targets.items():
         _check_mean(target, phase, where)
-    component = _component(asked, targets, config, where)
-    queries = common.query_count(asked, _queries(targets, config, where), where)
-    runs, once = _runs(targets, unit, component, queries, where)
-    note = f"measured once and counted in each of the {len(runs)} runs: {', '.join(once)}"
-    session = Session(
-        model=common.model_name(asked, config.backend.get("model"), where),
-        task=common.task_name(asked, config.backend.get("task"), where),
-        queries=queries,
-        runs=runs,
-        unit=unit,
-        meter=("codecarbon", f"energy.{component} of each phase"),
-        component=component,
-        as_named={p: tuple(unit.joules(getattr(e, component)) for e in t.repeats()) for p, t in targets.items()},
-        notes=(note,) if once else (),
-        **_known(config, component),
-    )
-    return [session]
+    config = _configuration(source)
+    backend, scenario, component = config.backend, config.scenario, asked.component or "gpu"
+    if backend.device == "cpu" and asked.component is None:
+        raise FormatError(
+            f"{where}: the model ran on a CPU, where no GPU is metered; say --component cpu, ram or total"
+        )
+    queries, (devices, counted) = _queries(targets, config, where), config.devices(component)
+    runs, once = _runs(targets, component, queries or asked.queries, where)
+    return [
+        Session(
+            runs=runs,
+            meter=("codecarbon", f"energy.{component} of each phase"),
+            unit=_unit(targets, where),
+            model=backend.model,
+            task=backend.task,
+            queries=queries,
+            devices=devices,
+            devices_counted=counted,
+            facts=backend.facts() if config.model_fields_set else {},
+            data=scenario.dataset_name,
+            settings=scenario.settings(backend.torch_dtype),
+            protocol=scenario.model_dump(include={"name", "warmup_runs", "iterations"}, exclude_none=True),
+            host=config.environment.host(backend),
+            seed=backend.seed,
+            notes=(f"measured once and counted in each of the {len(runs)} runs: {', '.join(once)}",) if once else (),
+        )
+    ]
 
 
 def _report(content: Any) -> Any:
@@ -175,31 +252,18 @@ def _unit(targets: dict[str, Target], where: str) -> Unit | None:
     if len(units) != 1:
         raise FormatError(f"{where} mixes units ({', '.join(sorted(map(str, units)))}); correct the file")
     stated = units.pop()
-    return None if stated is None else Unit(common.unit_named(stated), f"field energy.unit says {stated!r}")
+    return None if stated is None else Unit(unit_named(stated), f"field energy.unit says {stated!r}")
 
 
 def _check_mean(target: Target, phase: str, where: str) -> None:
     """Refuse a target whose repeats do not have the mean that it states."""
-    for name in common.COMPONENTS:
-        mean, values = getattr(target.energy, name), [getattr(energy, name) for energy in target.repeats()]
-        if mean is None or None in values:
-            continue
-        if abs(fmean(values) - mean) > common.CLOSE * max(*map(abs, values), abs(mean)):
+    for name, mean in target.energy.parts().items():
+        values = [getattr(energy, name) for energy in target.repeats()]
+        if None not in (mean, *values) and abs(fmean(values) - mean) > CLOSE * max(*map(abs, values), abs(mean)):
             raise FormatError(
                 f"{where}: {phase} energy.{name} is {mean:g}, and its {len(values)} measures have the mean "
                 f"{fmean(values):g}; the file contradicts itself, get it again"
             )
-
-
-def _component(asked: Asked, targets: dict[str, Target], config: Configuration, where: str) -> str:
-    if config.backend.get("device") == "cpu" and asked.component is None:
-        raise FormatError(
-            f"{where}: the model ran on a CPU, where no GPU is metered; say --component cpu, ram or total"
-        )
-    energies = [energy for target in targets.values() for energy in target.repeats()]
-    return common.rated_component(
-        asked, {name: [getattr(e, name) for e in energies] for name in common.COMPONENTS}, where
-    )
 
 
 def _queries(targets: dict[str, Target], config: Configuration, where: str) -> int | None:
@@ -214,155 +278,53 @@ def _queries(targets: dict[str, Target], config: Configuration, where: str) -> i
 
 
 def _runs(
-    targets: dict[str, Target], unit: Unit, component: str, queries: int, where: str
+    targets: dict[str, Target], component: str, queries: int | None, where: str
 ) -> tuple[tuple[dict[str, Measure], ...], list[str]]:
     """Return the measures of every run, and the phases that were measured once and count in every run."""
     counts = {len(target.repeats()) for target in targets.values()} - {1}
     if len(counts) > 1:
         raise FormatError(f"{where}: phases have different numbers of measures ({sorted(counts)}); get the file again")
     count = counts.pop() if counts else 1
-    runs = tuple(_run(targets, number, unit, component, queries) for number in range(count))
-    return runs, [phase for phase, target in targets.items() if len(target.repeats()) == 1 < count]
+    runs = []
+    for number in range(count):
+        found = {phase: target.measure(number) for phase, target in targets.items()}
+        decode = found.pop("decode", None)
+        if decode is not None and "generate" not in found and "prefill" in found:
+            tokens = targets["decode"].count("tokens/kWh")
+            tokens = tokens + queries if tokens and queries else None  # prefill makes the first token of a query
+            found["generate"] = _generate(found["prefill"], decode, tokens, component)
+        runs.append(found)
+    return tuple(runs), [phase for phase, target in targets.items() if len(target.repeats()) == 1 < count]
 
 
-def _run(targets: dict[str, Target], run: int, unit: Unit, component: str, queries: int) -> dict[str, Measure]:
-    found = {phase: _measure(target, run, unit, component) for phase, target in targets.items()}
-    decode = found.pop("decode", None)
-    if "generate" not in found and decode is not None and "prefill" in found:
-        tokens = targets["decode"].count("tokens/kWh")
-        found["generate"] = _generate(found["prefill"], decode, None if tokens is None else tokens + queries)
-    return found
-
-
-def _measure(target: Target, run: int, unit: Unit, component: str) -> Measure:
-    repeats = target.repeats()
-    energy = repeats[run if len(repeats) > 1 else 0]
-    joules = {name: unit.joules(getattr(energy, name)) for name in common.COMPONENTS}
-    others = {name: value for name, value in joules.items() if name != component and value is not None}
-    return Measure(joules[component], target.duration_s(run), others=others)
-
-
-def _generate(prefill: Measure, decode: Measure, tokens: int | None) -> Measure:
-    """Return generate: prefill plus decode. Prefill makes one token a query, decode the others."""
-    known = None not in (prefill.energy_j, decode.energy_j)
-    energy_j = prefill.energy_j + decode.energy_j if known else None
-    if known and abs(energy_j) <= _ROUNDING * max(abs(prefill.energy_j), abs(decode.energy_j)):
-        energy_j = 0.0
-    timed = None not in (prefill.duration_s, decode.duration_s)
+def _generate(prefill: Measure, decode: Measure, tokens: int | None, component: str) -> Measure:
+    """Return generate: prefill plus decode."""
+    energies = {name: _sum(prefill.energies[name], decode.energies[name]) for name in COMPONENTS}
+    after, whole = decode.energies.get(component), energies.get(component)
+    negative = None not in (after, whole) and after < 0 < whole
     return Measure(
-        energy_j=energy_j,
-        duration_s=prefill.duration_s + decode.duration_s if timed else None,
-        others={name: prefill.others[name] + decode.others[name] for name in prefill.others if name in decode.others},
+        energies,
+        _sum(prefill.duration_s, decode.duration_s),
         output_tokens=tokens,
-        reasons=("negative_decode",) if known and decode.energy_j < 0 < energy_j else (),
+        reasons=("negative_decode",) if negative else (),
     )
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return None
+    return 0.0 if abs(one + other) <= _ROUNDING * max(abs(one), abs(other)) else one + other
 
 
 def _configuration(source: Source) -> Configuration:
     """Return the configuration: in the file, or in ``benchmark_config.json`` beside it."""
+    where = f"{source.name}, its configuration"
     if OWN in source.json:
-        return _of_itself(common.parse(Itself, source.json[OWN], f"{source.name}, {OWN}"))
+        return parse(Configuration, source.json[OWN], where)
     if "report" in source.json:
-        return common.parse(Configuration, source.json["config"], f"{source.name}, config")
-    beside = source.neighbour("benchmark_config.json")
-    return common.parse(Configuration, beside.json if beside else {}, beside.name if beside else source.name)
-
-
-def _of_itself(own: Itself) -> Configuration:
-    """Return what a report of this workbench says of itself as a configuration would say it."""
-    count = own.devices or 1
-    return Configuration(
-        backend={
-            "model": own.model, "task": own.task, "device": own.device_type, "device_ids": list(range(count)),
-            "torch_dtype": own.dtype, "model_class": own.model_class,
-        },
-        scenario={
-            "_target_": "EnergyStarScenario", "num_samples": own.queries, "dataset_name": own.data,
-            "input_shapes": {"batch_size": own.batch_size},
-        },
-        environment={"gpu": [own.device] * count if own.device else [], "cpu": own.device},
-    )  # fmt: skip
-
-
-def _known(config: Configuration, component: str) -> dict[str, Any]:
-    """Return what the configuration states, as fields of a session; nothing where there is none."""
-    backend, scenario = config.backend, config.scenario
-    if not (backend or scenario or config.environment):
-        return {}
-    devices, counted = _devices(config, component)
-    seed = backend.get("seed")
-    return {
-        "devices": devices,
-        "devices_counted": counted,
-        "facts": _facts(backend),
-        "data": {"name": _text(scenario.get("dataset_name")), "source": None},
-        "settings": _settings(backend, scenario),
-        "protocol": {name: scenario[name] for name in ("name", "warmup_runs", "iterations") if name in scenario},
-        "host": _host(config.environment, backend),
-        "seed": seed if isinstance(seed, int) else None,
-    }
-
-
-def _text(value: Any) -> str | None:
-    return value.strip() if isinstance(value, str) and value.strip() else None
-
-
-def _facts(backend: dict[str, Any]) -> dict[str, Any]:
-    extra = backend.get("model_kwargs")
-    dtype, compiled = _text(backend.get("torch_dtype")), backend.get("torch_compile")
-    return {
-        "source": "random" if backend.get("no_weights") is True else None,
-        "revision": _text(extra.get("revision")) if isinstance(extra, dict) else None,
-        "dtype": dtype if dtype != "auto" else None,
-        "quantisation": _text(backend.get("quantization_scheme")),
-        "attention": _text(backend.get("attn_implementation")),
-        "compiled": compiled if isinstance(compiled, bool) else None,
-        "real_weights": backend.get("no_weights") is not True,
-        "model_class": _text(backend.get("model_class")),
-    }
-
-
-def _settings(backend: dict[str, Any], scenario: dict[str, Any]) -> dict[str, Any]:
-    parts = [scenario.get(name) for name in ("generate_kwargs", "call_kwargs", "forward_kwargs", "reasoning_params")]
-    shapes = scenario.get("input_shapes")
-    found = {
-        "batch_size": shapes.get("batch_size") if isinstance(shapes, dict) else None,
-        "dtype": backend.get("torch_dtype"),
-    }
-    for part in parts:
-        found |= part if isinstance(part, dict) else {}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _devices(config: Configuration, component: str) -> tuple[tuple[DeviceFacts, ...], bool]:
-    """Return the devices the energy is of, and whether their number is stated."""
-    backend, environment = config.backend, config.environment
-    if component != "gpu":
-        return (DeviceFacts(name=_text(environment.get("cpu")), type="cpu"),), True
-    ids, gpus = backend.get("device_ids"), environment.get("gpu")
-    numbers = [int(each) for each in re.findall(r"\d{1,6}", str(ids))] if ids is not None else []
-    gpus = [str(gpu) for gpu in gpus] if isinstance(gpus, list) else [str(gpus)] if gpus else []
-    kind = "cuda" if backend.get("device") == "cuda" else "not stated"
-    names = [gpus[number] if number < len(gpus) else None for number in numbers or [0]]
-    pairs = zip(names, numbers or [None], strict=True)
-    return tuple(DeviceFacts(name=name, type=kind, index=number) for name, number in pairs), bool(numbers)
-
-
-def _host(environment: dict[str, Any], backend: dict[str, Any]) -> HostFacts:
-    if not environment:
-        return common.NO_HOST
-    packages = {name.replace("_", "-"): environment.get(f"{name}_version") for name in _PACKAGES}
-    if backend.get("name") == "pytorch":
-        packages["torch"] = backend.get("version")
-    memory_mb, cores = environment.get("cpu_ram_mb"), environment.get("cpu_count")
-    return HostFacts(
-        processor=_text(environment.get("cpu")),
-        cores=cores if isinstance(cores, int) else None,
-        memory_bytes=round(memory_mb * 1e6) if isinstance(memory_mb, (int, float)) and memory_mb < 1e12 else None,
-        system=_text(environment.get("platform")) or _text(environment.get("system")),
-        python=_text(environment.get("python_version")),
-        packages={name: str(version) for name, version in packages.items() if version},
-    )
+        return parse(Configuration, source.json["config"], where)
+    content = "{}" if source.config is None else source.config.decode("utf-8-sig", "replace")
+    return parse(Configuration, read_json(content, CONFIG, FormatError), where)
 
 
 def _recognises(source: Source) -> bool:

@@ -26,7 +26,6 @@ _OURS = {
 #: Every kind of meter by name. Other packages add theirs as entry points of the group ``energylab.meters``.
 METERS = Registry("meter", _OURS, group="energylab.meters")
 
-
 #: What ``meter=auto`` tries for each type of device, best first: only these are loaded.
 AUTO = {"cuda": ("nvml",), "cpu": ("rapl", "estimate")}
 
@@ -46,33 +45,17 @@ class Instruments:
 
 
 def choose(parameters: Parameters, devices: Sequence[DeviceFacts]) -> Instruments:
-    """Choose the meters of a session from its parameters ``meter`` and ``extra_meters``.
+    """Choose the meters of a session on devices of one type, from its parameters ``meter`` and ``extra_meters``.
 
-    ``auto`` takes the first of `auto_order` that works here: one that has a substitute is opened to see.
-
-    Parameters
-    ----------
-    parameters : Parameters
-    devices : sequence of DeviceFacts
-        All of one type, as `energylab.devices.resolve_devices` gives them.
-
-    Returns
-    -------
-    Instruments
-        The devices, and unopened meters.
-
-    Raises
-    ------
-    UnknownNameError
-        If a name is not a known meter.
-    MeterError
-        If a meter that was asked for by name cannot be used here, or `auto` finds none.
+    ``auto`` takes the first of `AUTO` that works here: one that has a substitute is opened to see. A meter that was
+    asked for by name and cannot be used here is an error.
     """
     if parameters.meter == "auto":
         scored, why = _best(parameters, devices)
     else:
         scored, why = METERS.get(parameters.meter), "asked for by name"
-        _refuse(scored, scored.unavailable(devices))
+        if (reason := scored.unavailable(devices)) is not None:
+            raise MeterError(f"meter {scored.name!r} cannot be used here: {reason}; use meter=auto, or {_others()}")
     names = dict.fromkeys(name.strip() for name in parameters.extra_meters.split(",") if name.strip())
     extras = [METERS.get(name) for name in names if name != scored.name]
     extra = [meter for kind in extras for meter in kind.for_devices(devices, parameters)]
@@ -86,19 +69,17 @@ def auto_order(device_type: str) -> list[type[Meter]]:
 
 
 def _best(parameters: Parameters, devices: Sequence[DeviceFacts]) -> tuple[type[Meter], str]:
-    passed_over = []
-    left = auto_order(devices[0].type)
-    while left:
-        kind = left.pop(0)
-        reason = kind.unavailable(devices) or (_trial(kind, parameters, devices) if left else None)
+    passed_over: list[str] = []
+    kinds = auto_order(devices[0].type)
+    for kind in kinds:
+        reason = kind.unavailable(devices) or (_trial(kind, parameters, devices) if kind is not kinds[-1] else None)
         if reason is None:
-            first = "the best source for this device" if not passed_over else "the best left"
-            return kind, "; ".join([first, *passed_over])
+            return kind, "; ".join(
+                ["the best left" if passed_over else "the best source for this device", *passed_over]
+            )
         passed_over.append(f"{kind.name} not: {reason}")
-    raise MeterError(
-        f"no meter sees the energy of a {devices[0].type} device here ({'; '.join(passed_over) or 'none is known'}); "
-        f"name one with meter=, of: {', '.join(METERS.names())}"
-    )
+    tried = "; ".join(passed_over) or "none is known"
+    raise MeterError(f"no meter sees the energy of a {devices[0].type} device here ({tried}); name {_others()}")
 
 
 def _trial(kind: type[Meter], parameters: Parameters, devices: Sequence[DeviceFacts]) -> str | None:
@@ -112,8 +93,5 @@ def _trial(kind: type[Meter], parameters: Parameters, devices: Sequence[DeviceFa
     return None
 
 
-def _refuse(kind: type[Meter], reason: str | None) -> None:
-    if reason is not None:
-        raise MeterError(
-            f"meter {kind.name!r} cannot be used here: {reason}; use meter=auto, or one of: {', '.join(METERS.names())}"
-        )
+def _others() -> str:
+    return f"one of these with meter=: {', '.join(METERS.names())}"

@@ -48,7 +48,7 @@ class Meter(ABC):
     """A source of energy. Every meter is a counter: a window is the difference of two readings.
 
     Creating a meter touches nothing; `open` does. A meter that samples power integrates it in the background. A new
-    meter is one module ``energylab/meters/NAME.py`` with one class ``NameMeter``; nothing else is edited.
+    meter is one module ``energylab/meters/NAME.py`` with one class ``NameMeter``, or a class in a file of one's own.
 
     Attributes
     ----------
@@ -64,10 +64,8 @@ class Meter(ABC):
         Time between two steps of the counter, measured by `open`; None for a counter without visible steps.
     latency_s, quantum_j : float
         How late a change of power can appear in the counter, in seconds; its resolution, in joules.
-    power_limit_w : float or None
-        Largest power the device may draw, where it tells.
-    believed_w : float or None
-        Largest power that is believed where the device tells no limit: set after the warm-up.
+    power_limit_w, believed_w : float or None
+        Largest power the device may draw, where it tells; where not, the largest that is believed after the warm-up.
     gain_error : float or None
         Relative gain error of the sensor, fixed per board; not part of a window's bound.
     """
@@ -104,22 +102,15 @@ class Meter(ABC):
     def open(self) -> None:
         """Connect to the source, see its counter move and measure its update period.
 
-        Raises
-        ------
-        MeterPermissionError
-            If the counter exists but may not be read; the message names the command that grants it.
-        MeterError
-            If the source is not there, or its counter stands still.
+        A source that is not there, or whose counter stands still, is a `MeterError`; one that may not be read is a
+        `MeterPermissionError` that names the command that grants it.
         """
 
     @abstractmethod
     def read(self) -> Reading:
         """Return cumulative joules and the time they were read at.
 
-        Raises
-        ------
-        MeterError
-            If the reading failed, or cannot be true: the window it would have ended is then invalid.
+        A reading that failed or cannot be true is a `MeterError`: the window it would have ended is then invalid.
         """
 
     def close(self) -> None:  # noqa: B027 - most meters hold nothing
@@ -152,13 +143,7 @@ class Meter(ABC):
 
 
 def wait_for_tick(meter: Meter, timeout_s: float, poll_s: float = 0.001) -> Reading:
-    """Poll until the counter steps, and return the reading right after the step: exact to `poll_s`.
-
-    Raises
-    ------
-    CounterStuckError
-        If the counter did not step within `timeout_s`.
-    """
+    """Poll until the counter steps, and return the reading right after the step: exact to `poll_s`."""
     first = meter.read()
     while True:
         meter.clock.sleep(poll_s)
@@ -182,12 +167,8 @@ def read_cost(meter: Meter, reads: int = 20) -> float:
 def update_period(meter: Meter, steps: int = 4, cap_s: float = 1.0, poll_s: float = 0.002) -> float:
     """Watch a counter and return the mean time between two of its steps, in seconds.
 
-    A counter that steps faster than it is read gives the time between two reads: too long rather than too short.
-
-    Raises
-    ------
-    CounterStuckError
-        If it stepped fewer than twice within `cap_s` seconds: it is distrusted until it has been seen to move.
+    A counter that steps faster than it is read gives the time between two reads: too long rather than too short. One
+    that steps fewer than twice within `cap_s` seconds is refused: it is distrusted until it has been seen to move.
     """
 
     def look() -> tuple[float, float]:
@@ -196,7 +177,7 @@ def update_period(meter: Meter, steps: int = 4, cap_s: float = 1.0, poll_s: floa
 
     edges = step_times(look, meter.clock, steps + 1, cap_s, poll_s)
     if len(edges) < 2:
-        often = "did not move" if not edges else "stepped once"
+        often = "stepped once" if edges else "did not move"
         raise CounterStuckError(f"{meter.name}: the counter of {meter.device} {often} within {cap_s:g} s")
     return (edges[-1] - edges[0]) / (len(edges) - 1)
 

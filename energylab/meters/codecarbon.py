@@ -12,7 +12,7 @@ from typing import Any
 from energylab.clock import Clock
 from energylab.errors import MeterError
 from energylab.meters.base import DeviceCounters, Meter, Reading, read_cost, update_period
-from energylab.meters.processor import Company, ProcessTime
+from energylab.meters.processor import Company
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
 
@@ -65,7 +65,7 @@ class CodecarbonMeter(Meter):
         self.kind = "measured" if self.boards else "estimated"  # open() finds out for the processor
         self.source = "not opened"
         self._make = tracker or _offline_tracker
-        self._company = Company(ProcessTime())
+        self._company = Company()
         self._tracker: Any = None
         self._energy_j = 0.0
 
@@ -80,8 +80,7 @@ class CodecarbonMeter(Meter):
 
     def open(self) -> None:
         """Start the tracker, find out what it reads, and see the counter of a board step."""
-        self._tracker = self._make(gpu_ids=list(self.boards) or None, **PINNED)
-        self._energy_j = 0.0
+        self._tracker, self._energy_j = self._make(gpu_ids=list(self.boards) or None, **PINNED), 0.0
         self._tracker.start_task()
         try:
             self._describe()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from energylab.clock import Clock
 from energylab.errors import MeterError
 from energylab.meters.base import DeviceCounters, Meter, Reading, read_cost
-from energylab.meters.processor import Company, ProcessTime, own_processes, server_of, usable_cores
+from energylab.meters.processor import Company, server_of, usable_cores
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
 
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from energylab.serving.processes import ServerProcesses
 
 
-@dataclass(frozen=True)
-class PowerModel:
-    """Power of a processor, linear in its load: ``cores x core_w x (static_share + (1 - static_share) x load)``.
+class EstimateMeter(Meter):
+    """Processor time of this process and its children under a power model: an estimate, in place of a measurement.
 
-    Attributes
+    Power is linear in load: ``cores x core_w x (static_share + (1 - static_share) x load)``. Memory is not in it. With
+    a `server` the processor time is that of all its processes, and none of this one's.
+
+    Parameters
     ----------
     core_w : float
         Power of one fully busy core, in watts. The default, 12 W, is what Green Algorithms takes for a processor it
@@ -30,6 +32,12 @@ class PowerModel:
     static_share : float
         Part of that power a core draws at rest, between 0 and 1. Linear in load with an idle floor is the model of
         Fan et al. [2]_; servers of the 2010s idle at a fifth of their peak [3]_, the default.
+    cores : float, optional
+        Cores whose power at rest is counted; by default those that the measured processes may use.
+    cpu_time : callable, optional
+        Returns the seconds of processor time that are counted.
+    company : Company, optional
+        Tells the load by others, in place of this machine's.
 
     References
     ----------
@@ -41,38 +49,19 @@ class PowerModel:
        https://doi.org/10.2200/S00874ED3V01Y201809CAC046.
     """
 
-    core_w: float = 12.0
-    static_share: float = 0.2
-
-    def __post_init__(self) -> None:
-        if not self.core_w > 0 or not 0 <= self.static_share <= 1:
-            raise MeterError(f"{self} is no power model: core_w must be above 0 and static_share from 0 to 1")
-
-    def energy_j(self, cpu_s: float, wall_s: float, cores: float) -> float:
-        """Return the joules of `cpu_s` seconds of processor time within `wall_s` seconds on `cores` cores.
-
-        Two threads of one core use twice the time and draw no more than one core: more than all cores is not counted.
-        """
-        busy_s = min(cpu_s, cores * wall_s)
-        return self.core_w * ((1 - self.static_share) * busy_s + self.static_share * cores * wall_s)
-
-
-class EstimateMeter(Meter):
-    """Processor time of this process and its children under a `PowerModel`: an estimate, in place of a measurement.
-
-    Memory is not in it. With a `server` the processor time is that of all its processes, and none of this one's.
-    `cores` are those whose power at rest is counted (those this process may use, by default); `cpu_time` returns the
-    seconds that are counted, and `company` tells the load by others, in place of this machine's.
-    """
-
     name = "estimate"
     kind = "estimated"
     device = "cpu"
     watches = ("cpu",)
+    notes = (
+        "ESTIMATED, not measured: the figure is processor time times a power model, since no energy counter "
+        "is read. It can be wrong by a factor of two, and it cannot be official.",
+    )
 
     def __init__(
         self,
-        model: PowerModel | None = None,
+        core_w: float = 12.0,
+        static_share: float = 0.2,
         *,
         cores: float | None = None,
         clock: Clock | None = None,
@@ -81,53 +70,46 @@ class EstimateMeter(Meter):
         company: Company | None = None,
     ) -> None:
         super().__init__(clock)
-        self.model = model or PowerModel()
-        self._cores = cores
-        self._server = server
-        self._ours = ProcessTime()
-        self._cpu_time = cpu_time or (self._ours if server is None else server.cpu_s)
-        self._company = company or Company(own_processes(self._ours, server))
+        self.core_w, self.static_share = core_w, static_share
+        self._cores, self._server = cores, server
+        self._company = company or Company(server)
+        self._cpu_time = cpu_time or (self._company.ours if server is None else server.cpu_s)
         self._last: tuple[float, float] | None = None  # time and processor time
         self._energy_j = 0.0
         whose = "" if server is None else " of the server's processes"
-        at_rest = f"{self.model.static_share:.0%} of it at rest"
-        self.source = f"processor time{whose} x {self.model.core_w:g} W a core, {at_rest}"
-        self.notes = (
-            "ESTIMATED, not measured: the figure is processor time times a power model, since no energy counter "
-            "is read. It can be wrong by a factor of two, and it cannot be official.",
-        )
+        self.source = f"processor time{whose} x {core_w:g} W a core, {static_share:.0%} of it at rest"
 
     @classmethod
     def for_devices(cls, devices: Sequence[DeviceFacts], parameters: Parameters) -> list[Meter]:
         """Return one meter: the process, or the server, runs on the processor whatever the devices are."""
-        return [cls(PowerModel(core_w=parameters.cpu_core_w), server=server_of(parameters))]
+        return [cls(parameters.cpu_core_w, server=server_of(parameters))]
 
     def open(self) -> None:
         """Take the present as the origin. Processor time has no visible steps: no period to measure."""
         if self._server is not None:
             self._server.refresh()
-            self._cores = self._cores or usable_cores(self._server.cpus())
-        self._cores = self._cores or usable_cores()
-        self._ours.look()
+        self._cores = self._cores or usable_cores(None if self._server is None else self._server.cpus())
+        self._company.ours.look()
         self._last, self._energy_j = (self.clock.now(), self._cpu_time()), 0.0
-        self.quantum_j = self.model.core_w * time.get_clock_info("process_time").resolution
+        self.quantum_j = self.core_w * time.get_clock_info("process_time").resolution
         self.read_cost_s = read_cost(self)
 
     def read(self) -> Reading:
-        """Return joules since `open` under the power model."""
+        """Return joules since `open` under the power model.
+
+        Two threads of one core use twice the time and draw no more than one core: more than all cores is not counted.
+        """
         if self._last is None:
             raise MeterError("the estimate meter is not open; call open() or use it in a with block")
         before_s, before_cpu_s = self._last
         self._last = now_s, cpu_s = self.clock.now(), self._cpu_time()
-        self._energy_j += self.model.energy_j(cpu_s - before_cpu_s, now_s - before_s, self._cores)
+        core_s = self._cores * (now_s - before_s)
+        busy_s = min(cpu_s - before_cpu_s, core_s)
+        self._energy_j += self.core_w * ((1 - self.static_share) * busy_s + self.static_share * core_s)
         return Reading(self._energy_j, now_s)
 
     def counters(self) -> DeviceCounters:
         """Return the load by others. Between windows, look for new processes."""
-        if self._server is not None:
-            self._server.refresh()
-        missed = self._ours.look() and self._server is None
         found = self._company.counters()
-        return DeviceCounters(
-            own_s=found.own_s, others_s=found.others_s, marks=(*found.marks, *(("children_missed",) if missed else ()))
-        )
+        missed = self._company.missed and self._server is None
+        return replace(found, marks=(*found.marks, "children_missed")) if missed else found

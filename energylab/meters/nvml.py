@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence, Set
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from energylab.clock import Clock
 from energylab.errors import CounterStuckError, MeterError
 from energylab.meters.base import DeviceCounters, Meter, Reading, read_cost, step_times, update_period
-from energylab.meters.nvml_library import (
-    JETSON,
-    MIG_REFUSED,
-    NotSupportedError,
-    Nvml,
-    board_users,
-    in_host_namespace,
-    in_mig_mode,
-    text,
-)
+from energylab.meters.nvml_library import JETSON, NotSupportedError, Nvml, in_host_namespace
 from energylab.meters.processor import server_of
 from energylab.meters.sampler import PowerIntegrator
 from energylab.parameters import Parameters
@@ -30,7 +19,7 @@ from energylab.record import DeviceFacts
 #: Words in the names of processors with a GPU of their own: Jetson boards.
 INTEGRATED = ("Orin", "Xavier", "Tegra", "Jetson", "Thor", "nvgpu")
 
-INSTANT = "NVML_FI_DEV_POWER_INSTANT"
+COUNTER, INSTANT = "nvmlDeviceGetTotalEnergyConsumption", "NVML_FI_DEV_POWER_INSTANT"
 
 #: How long the counter is watched when opened. It ticks about every 100 ms, and idle boards tick too.
 WATCH_S = 3.0
@@ -38,22 +27,18 @@ WATCH_S = 3.0
 #: Assumed age of a power reading when the sensor's own period cannot be seen (it did not move while watched).
 USUAL_REFRESH_S = 0.1
 
-
 NS = 1e-9
 
 #: First driver that numbers the hardware slowdown counters as nvidia-ml-py 13.580.82 and later do.
 RENUMBERED = (580, 82)
 
-#: Cause to the number-stable field and to the policy of ``nvmlDeviceGetViolationStatus`` behind it.
-_POLICIES = {
-    "power_cap_s": ("NVML_FI_DEV_PERF_POLICY_POWER", "NVML_PERF_POLICY_POWER"),
-    "thermal_s": ("NVML_FI_DEV_PERF_POLICY_THERMAL", "NVML_PERF_POLICY_THERMAL"),
-}
-#: Cause to the renumbered field and to the bit of the present state that stands in for it.
+#: Cause to the counter whose number never moved, to the renumbered one, and to the bit of the present state.
+_POLICIES = {"power_cap_s": "NVML_FI_DEV_PERF_POLICY_POWER", "thermal_s": "NVML_FI_DEV_PERF_POLICY_THERMAL"}
 _FIELD = "NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_{}_SLOWDOWN"
-_HARDWARE = {
-    "power_brake_s": (_FIELD.format("POWER_BRAKE"), "nvmlClocksEventReasonHwPowerBrakeSlowdown"),
-    "hardware_slowdown_s": (_FIELD.format("THERM"), "nvmlClocksEventReasonHwThermalSlowdown"),
+_HARDWARE = {"power_brake_s": _FIELD.format("POWER_BRAKE"), "hardware_slowdown_s": _FIELD.format("THERM")}
+_BITS = {
+    "power_brake_s": "nvmlClocksEventReasonHwPowerBrakeSlowdown",
+    "hardware_slowdown_s": "nvmlClocksEventReasonHwThermalSlowdown",
 }
 
 
@@ -78,6 +63,8 @@ class NvmlMeter(Meter):
     name = "nvml"
     kind = "measured"
     watches = ("cuda",)
+    source = "not opened"
+    gain_error = 0.05
 
     def __init__(
         self,
@@ -90,10 +77,7 @@ class NvmlMeter(Meter):
         super().__init__(clock)
         self.board = board
         self.device = board if isinstance(board, str) else f"board {board}"
-        self.source = "not opened"
-        self.gain_error = 0.05
-        self._nvml = Nvml(nvml)
-        self._handle: Any = None
+        self._nvml, self._handle = Nvml(nvml), None
         self._throttle: Throttle | None = None
         self._tenants = Tenants(served)
         self._integrator: PowerIntegrator | None = None
@@ -114,7 +98,12 @@ class NvmlMeter(Meter):
         self._nvml.start()
         self._started, self.notes = True, ()
         try:
-            self._find()
+            self._handle = self._nvml.handle(self.board)
+            self.device = self._nvml.text("nvmlDeviceGetUUID", self._handle)
+            self.power_limit_w = self._nvml.watts("nvmlDeviceGetEnforcedPowerLimit", self._handle)
+            self._throttle = Throttle(self._nvml, self._handle, self.clock)
+            if self._nvml.users(self._handle) is None:
+                self.notes = ("this driver does not list processes: co-tenants cannot be seen",)
             self._choose_source()
             self.read_cost_s = read_cost(self)
             self.counters()  # what cannot be asked now would make every window invalid later, without these words
@@ -129,9 +118,9 @@ class NvmlMeter(Meter):
             now = self._integrator.read()
             # A sampler that was kept from running knows less: the bound of the window widens by the gap.
             self.latency_s = self._refresh_s + self._integrator.worst_gap_s
-            return Reading(now.energy_j, now.time_s)
+            return now
         before_s = self.clock.now()
-        millijoules = self._nvml.call("nvmlDeviceGetTotalEnergyConsumption", handle)
+        millijoules = self._nvml.call(COUNTER, handle)
         return Reading(millijoules / 1000, (before_s + self.clock.now()) / 2)
 
     def close(self) -> None:
@@ -146,13 +135,13 @@ class NvmlMeter(Meter):
 
     def counters(self) -> DeviceCounters:
         """Return temperature, clocks, power, slowdowns and co-tenants of the board."""
-        nvml, handle = self._nvml, self._opened()
+        nvml, handle, numbers = self._nvml, self._opened(), self._nvml.module
         return DeviceCounters(
-            temperature_c=self._temperature_c(),
-            sm_clock_mhz=nvml.optional("nvmlDeviceGetClockInfo", handle, nvml.constant("NVML_CLOCK_SM")),
-            memory_clock_mhz=nvml.optional("nvmlDeviceGetClockInfo", handle, nvml.constant("NVML_CLOCK_MEM")),
+            temperature_c=nvml.optional("nvmlDeviceGetTemperature", handle, numbers.NVML_TEMPERATURE_GPU),
+            sm_clock_mhz=nvml.optional("nvmlDeviceGetClockInfo", handle, numbers.NVML_CLOCK_SM),
+            memory_clock_mhz=nvml.optional("nvmlDeviceGetClockInfo", handle, numbers.NVML_CLOCK_MEM),
             power_w=self.instant_power_w(),
-            cotenants=self._tenants.others(board_users(nvml, handle) or ()),
+            cotenants=self._tenants.others(nvml.users(handle) or ()),
             **self._throttle.seconds(),
         )
 
@@ -183,27 +172,13 @@ class NvmlMeter(Meter):
             raise MeterError(f"the nvml meter of {self.device} is not open; call open() or use it in a with block")
         return self._handle
 
-    def _find(self) -> None:
-        by_uuid = isinstance(self.board, str)
-        function = "nvmlDeviceGetHandleByUUID" if by_uuid else "nvmlDeviceGetHandleByIndex"
-        self._handle = self._nvml.call(function, self.board)
-        if in_mig_mode(self._nvml, self._handle):
-            raise MeterError(f"{self.device} is in MIG mode: {MIG_REFUSED}")
-        self.device = text(self._nvml.call("nvmlDeviceGetUUID", self._handle))
-        limit_mw = self._nvml.optional("nvmlDeviceGetEnforcedPowerLimit", self._handle)
-        self.power_limit_w = None if limit_mw is None else limit_mw / 1000
-        self._throttle = Throttle(self._nvml, self._handle, self.clock)
-        if board_users(self._nvml, self._handle) is None:
-            self.notes += ("this driver does not list processes: co-tenants cannot be seen",)
-
     def _choose_source(self) -> None:
         try:
-            self._nvml.call("nvmlDeviceGetTotalEnergyConsumption", self._handle)
+            self._nvml.call(COUNTER, self._handle)
         except NotSupportedError:
             self._integrate()
             return
-        self.source = "nvmlDeviceGetTotalEnergyConsumption"
-        self.quantum_j = 0.001
+        self.source, self.quantum_j = COUNTER, 0.001
         try:
             self.update_period_s = update_period(self, steps=10, cap_s=WATCH_S)
         except CounterStuckError as error:
@@ -211,97 +186,58 @@ class NvmlMeter(Meter):
 
     def _integrate(self) -> None:
         if self.instant_power_w() is None:
+            name = self._nvml.text("nvmlDeviceGetName", self._handle)
+            advice = f"{name} or its driver is too old. A newer driver may help; its energy cannot be measured as it is"
+            if any(word in name for word in INTEGRATED):
+                advice = JETSON
             missing = f"{self.device} has neither an energy counter nor an instantaneous power field ({INSTANT})"
-            raise MeterError(f"{missing}: {self._advice()}")
-        self._refresh_s = self._power_refresh_s()
+            raise MeterError(f"{missing}: {advice}")
+        # How old a reading of the sensor can be is seen by watching it.
+        edges = step_times(lambda: (self.instant_power_w(), self.clock.now()), self.clock, steps=6, cap_s=1.0)
+        between = [later - earlier for earlier, later in zip(edges, edges[1:], strict=False)]
+        self._refresh_s = max(between, default=USUAL_REFRESH_S)
         self._integrator = PowerIntegrator(self.known_power_w, self.clock)
         self._integrator.start()
         self.source = f"{INSTANT}, integrated"
         self.notes += ("no energy counter on this board: instantaneous power is sampled and integrated",)
 
-    def _advice(self) -> str:
-        """Return what helps a board without a counter: nothing on a Jetson, whose sensors NVML does not know."""
-        name = text(self._nvml.call("nvmlDeviceGetName", self._handle))
-        if any(word in name for word in INTEGRATED):
-            return JETSON
-        return f"{name} or its driver is too old. A newer driver may help; its energy cannot be measured as it is"
 
-    def _power_refresh_s(self) -> float:
-        """Watch the power sensor, and return how old a reading of it can be."""
-        edges = step_times(lambda: (self.instant_power_w(), self.clock.now()), self.clock, steps=6, cap_s=1.0)
-        between = [later - earlier for earlier, later in zip(edges, edges[1:], strict=False)]
-        return max(between, default=USUAL_REFRESH_S)
-
-    def _temperature_c(self) -> float | None:
-        # The second is deprecated, the first is missing from drivers before 575.
-        sensor = self._nvml.constant("NVML_TEMPERATURE_GPU")
-        newer = self._nvml.optional("nvmlDeviceGetTemperatureV", self._handle, sensor)
-        return self._nvml.optional("nvmlDeviceGetTemperature", self._handle, sensor) if newer is None else newer
-
-
-@dataclass
 class Throttle:
     """Reads one board's slowdowns: cumulative seconds by cause. `nvml` must be started; `clock` times the stand-in.
 
-    Two causes of slowdown have counters whose identifiers never moved: the power limit and heat
-    (``NVML_PERF_POLICY_*``). Those of the hardware's own slowdowns are newer, and NVIDIA renumbered them: 251 to 253
-    up to driver 580.65, then 269 to 271 from 580.82, where the old numbers mean settings of power smoothing. They are
-    asked for only where the driver gives them the numbers that the installed library uses. Elsewhere the present
-    state stands in: an interval counts as slowed if the slowdown is in force at its end.
+    Counters of the power limit and of heat never changed their numbers. NVIDIA renumbered those of the hardware's own
+    slowdowns: 251 to 253 up to driver 580.65, then 269 to 271 from 580.82, where the old numbers mean settings of power
+    smoothing. They are asked for only where the driver gives them the numbers that the installed library uses.
+    Elsewhere the present state stands in: an interval counts as slowed if the slowdown is in force at its end.
 
     References
     ----------
-    NVIDIA, *NVML API Reference*: ``nvmlViolationTime_t`` (nanoseconds), "NvmlClocksEventReasons"; the two numberings:
-    ``pynvml.py`` of nvidia-ml-py 13.580.65 and 13.580.82.
+    NVIDIA, *NVML API Reference*: "NvmlClocksEventReasons"; ``pynvml.py`` of nvidia-ml-py 13.580.65 and 13.580.82.
     """
 
-    nvml: Nvml
-    handle: Any
-    clock: Clock
-    _numbered: bool | None = None
-    _held_s: dict[str, float] = field(default_factory=dict)
-    _seen_s: float | None = None
+    def __init__(self, nvml: Nvml, handle: Any, clock: Clock) -> None:
+        self._nvml, self._handle, self._clock = nvml, handle, clock
+        driver = tuple(map(int, re.findall(r"\d+", nvml.text("nvmlSystemGetDriverVersion"))))
+        self._counters = _POLICIES | (_HARDWARE if driver >= RENUMBERED else {})
+        self._held_s = dict.fromkeys(_HARDWARE, 0.0)
+        self._seen_s: float | None = None
 
     def seconds(self) -> dict[str, float | None]:
         """Return cumulative seconds by cause, as `DeviceCounters` names them; None: the board does not say."""
-        if self._numbered is None:
-            self._numbered = driver_version(self.nvml) >= RENUMBERED
-        return {**self._policies(), **self._hardware()}
-
-    def _policies(self) -> dict[str, float | None]:
-        counted = self.nvml.fields(self.handle, [name for name, _ in _POLICIES.values()])
-        found = {}
-        for cause, value in zip(_POLICIES, counted, strict=True):
-            if value is None:
-                policy = self.nvml.constant(_POLICIES[cause][1])
-                status = self.nvml.optional("nvmlDeviceGetViolationStatus", self.handle, policy)
-                value = None if status is None else status.violationTime
-            found[cause] = None if value is None else value * NS
-        return found
-
-    def _hardware(self) -> dict[str, float | None]:
-        names = [name for name, _ in _HARDWARE.values()]
-        counted = self.nvml.fields(self.handle, names) if self._numbered else [None] * len(names)
-        if None not in counted:
-            return {cause: value * NS for cause, value in zip(_HARDWARE, counted, strict=True)}
-        return self._held()
+        counted = self._nvml.fields(self._handle, self._counters.values())
+        found = {cause: None if ns is None else ns * NS for cause, ns in zip(self._counters, counted, strict=True)}
+        return found if all(found.get(cause) is not None for cause in _HARDWARE) else found | self._held()
 
     def _held(self) -> dict[str, float | None]:
-        events = self.nvml.optional("nvmlDeviceGetCurrentClocksEventReasons", self.handle)
+        events = self._nvml.optional("nvmlDeviceGetCurrentClocksEventReasons", self._handle)
         if events is None:
             return dict.fromkeys(_HARDWARE)
-        now_s = self.clock.now()
+        now_s = self._clock.now()
         passed_s = 0.0 if self._seen_s is None else now_s - self._seen_s
         self._seen_s = now_s
-        for cause, (_, bit) in _HARDWARE.items():
-            in_force = bool(events & self.nvml.constant(bit))
-            self._held_s[cause] = self._held_s.get(cause, 0.0) + (passed_s if in_force else 0.0)
+        for cause, bit in _BITS.items():
+            self._held_s[cause] += passed_s if events & getattr(self._nvml.module, bit) else 0.0
         return dict(self._held_s)
-
-
-def driver_version(nvml: Nvml) -> tuple[int, ...]:
-    """Return the driver's version as numbers: ``580.159.03`` is (580, 159, 3)."""
-    return tuple(int(part) for part in re.findall(r"\d+", text(nvml.call("nvmlSystemGetDriverVersion"))))
 
 
 class Tenants:
@@ -311,26 +247,22 @@ class Tenants:
     """
 
     def __init__(self, served: Callable[[], set[int]] | None = None) -> None:
-        self._served = served
-        self._present: frozenset[int] = frozenset()
-        self._others: tuple[int, ...] = ()
+        self._served = served or set
+        self._known: tuple[Set[int], tuple[int, ...]] = frozenset(), ()
 
     def others(self, pids: Iterable[int]) -> tuple[int, ...]:
         """Return what `cotenants` says of `pids`, without asking again while they stay the same."""
         present = frozenset(pids)
-        if present != self._present:
-            self._present, self._others = present, ()
-            if not present <= {os.getpid()}:
-                self._others = cotenants(present, related() | (self._served() if self._served else set()))
-        return self._others
+        if present != self._known[0]:
+            self._known = present, cotenants(present, related() | self._served())
+        return self._known[1]
 
 
-def cotenants(present: Set[int], own: Set[int], host_ids: bool | None = None) -> tuple[int, ...]:
-    """Return those process ids, sorted, that belong to others.
+def cotenants(present: Set[int], own: Set[int]) -> tuple[int, ...]:
+    """Return those process ids, sorted, that belong to others; `own` are this process and its relatives.
 
     In a container whose process ids the driver does not translate, this process appears under a number it cannot
-    know. One unknown process is then taken to be this one; if there are more, they are all named. `own` are this
-    process and its relatives; `host_ids` tells whether ids here are the host's, which is found out by default.
+    know. One unknown process is then taken to be this one; if there are more, they are all named.
 
     References
     ----------
@@ -338,8 +270,7 @@ def cotenants(present: Set[int], own: Set[int], host_ids: bool | None = None) ->
     later ones may name a thread (https://github.com/Project-HAMi/HAMi-core/issues/112).
     """
     others = tuple(sorted(present - own))
-    comparable = bool(present & own) or (in_host_namespace() if host_ids is None else host_ids)
-    return others if comparable or len(others) > 1 else ()
+    return others if len(others) > 1 or present & own or in_host_namespace() else ()
 
 
 def related() -> set[int]:

@@ -1,9 +1,4 @@
-"""The processor a session runs on: cores it may use, processor time of its processes, and that of everybody else.
-
-References
-----------
-Linux kernel, *Control Group v2* (``cpu.max``), *CFS Bandwidth Control* (``cpu.cfs_quota_us``), and ``proc(5)``.
-"""
+"""The processor a session runs on: cores it may use, processor time of its processes, and that of everybody else."""
 
 from __future__ import annotations
 
@@ -38,39 +33,31 @@ def usable_cores(cpus: Iterable[int] | None = None, root: str | os.PathLike = "/
     return min([float(len(cores)), *_quotas(Path(root))])
 
 
-def quota_cores(root: str | os.PathLike = "/") -> float | None:
+def quota_cores() -> float | None:
     """Return how many cores' worth of time this process's container may use; None without a quota."""
-    return min(_quotas(Path(root)), default=None)
+    return min(_quotas(Path("/")), default=None)
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Yield every processor quota that this process is under, in cores: version 2 and version 1 control groups."""
-    for line in (_text(root / "proc/self/cgroup") or "").splitlines():
+    """Yield every quota, in cores, of this process's control groups (``cgroups(7)``), versions 2 and 1."""
+    for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            for folder in _upward(root / "sys/fs/cgroup", path):
-                yield from _ratio(*(_text(folder / "cpu.max") or "max").split())
-        elif "cpu" in controllers.split(","):
-            for folder in _upward(root / "sys/fs/cgroup/cpu", path):
-                yield from _ratio(_text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us"))
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mount = root / ("sys/fs/cgroup/cpu" if controllers else "sys/fs/cgroup")
+        group = mount / path.lstrip("/")  # in a container only the mount itself may be there
+        for folder in (group, *(parent for parent in group.parents if parent.is_relative_to(mount))):
+            files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+            quota, *period = " ".join(_text(folder / file) for file in files).split() or ["max"]
+            if quota.isdecimal():  # "max" and -1 are none
+                yield int(quota) / int(period[0])
 
 
-def _ratio(quota: str | None, period: str | None = "100000") -> Iterator[float]:
-    if quota and quota.isdecimal() and period and period.isdecimal():
-        yield int(quota) / int(period)
-
-
-def _upward(mount: Path, path: str) -> list[Path]:
-    """Return the group's folder and all above it; in a container only the mount itself may be there."""
-    folder = mount / path.lstrip("/")
-    return [folder, *(parent for parent in folder.parents if parent == mount or mount in parent.parents)]
-
-
-def _text(file: Path) -> str | None:
+def _text(file: Path) -> str:
     try:
         return file.read_text().strip()
     except OSError:  # not on this system
-        return None
+        return ""
 
 
 class ProcessTime:
@@ -104,39 +91,34 @@ class ProcessTime:
         return own_s + ended_s + self._lost_s + sum(self._living.values())
 
 
+def involuntary_switches() -> int:
+    """Return how often this process had to give way so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
 class Company:
-    """Tells how much of the machine's processor time is not this session's.
+    """Tells how much of the machine's processor time is not this session's: not of this process, nor of its server."""
 
-    `own_s` returns the processor time of the session's own processes, in seconds; `switches` how often this process had
-    to give way so far.
-    """
-
-    def __init__(
-        self,
-        own_s: Callable[[], float],
-        root: str | os.PathLike = "/",
-        switches: Callable[[], int] = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw,
-    ) -> None:
-        self._own_s = own_s
-        self._stat = Path(root) / "proc/stat"
-        self._switches = switches
+    def __init__(self, server: ServerProcesses | None = None, own_s: Callable[[], float] | None = None) -> None:
+        self.ours, self._server = ProcessTime(), server
+        self._own_s = own_s or (lambda: self.ours() + (server.cpu_s() if server else 0.0))
         self._last: tuple[int, float] | None = None
+        self.missed = False  # whether a child process had worked before it was seen by the last look
 
     def counters(self) -> DeviceCounters:
         """Return own and others' processor time, and the mark of a process that often had to give way."""
-        own_s, switches, marks = self._own_s(), self._switches(), ()
+        import psutil
+
+        self.missed = self.ours.look()
+        if self._server is not None:
+            self._server.refresh()
+        own_s, switches, marks = self._own_s(), involuntary_switches(), ()
         if self._last is not None and switches - self._last[0] > CROWDED_PER_S * max(own_s - self._last[1], 0.5):
             marks = ("busy_host",)
         self._last = switches, own_s
-        busy_s = self._busy_s()
-        return DeviceCounters(own_s=own_s, others_s=None if busy_s is None else busy_s - own_s, marks=marks)
-
-    def _busy_s(self) -> float | None:
-        """Return the time all processors were busy, with what a hypervisor took; None where the kernel hides it."""
-        fields = (_text(self._stat) or "cpu").splitlines()[0].split()[1:9]
-        user, nice, system, _, _, irq, softirq, steal = [int(field) for field in fields] or [0] * 8
-        ticks = user + nice + system + irq + softirq + steal
-        return ticks / os.sysconf("SC_CLK_TCK") if ticks else None
+        times = psutil.cpu_times()._asdict()  # steal is what a hypervisor took
+        busy_s = sum(times.get(name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
+        return DeviceCounters(own_s=own_s, others_s=busy_s - own_s if busy_s else None, marks=marks)  # 0: hidden
 
 
 def server_of(parameters: Parameters) -> ServerProcesses | None:
@@ -146,8 +128,3 @@ def server_of(parameters: Parameters) -> ServerProcesses | None:
     from energylab.serving.processes import ServerProcesses
 
     return ServerProcesses(parameters.endpoint, parameters.server_pid)
-
-
-def own_processes(ours: ProcessTime, server: ServerProcesses | None) -> Callable[[], float]:
-    """Return what tells the processor time of a session: of this process with its children, and of its server."""
-    return ours if server is None else lambda: ours() + server.cpu_s()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Sequence
@@ -9,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from energylab.clock import Clock
+from energylab.clock import Clock, Periodic
 from energylab.errors import CounterJumpError, CounterStuckError, MeterError, MeterPermissionError
 from energylab.meters.base import DeviceCounters, Meter, Reading, read_cost, update_period
-from energylab.meters.processor import Company, ProcessTime, own_processes, server_of
-from energylab.meters.sampler import Periodic
+from energylab.meters.processor import Company, server_of
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
 
@@ -64,10 +64,10 @@ class _Zone:
             self.moved_s = now_s
         most_w = self.limit_w or believed_w or MOST_W
         if grown_uj / 1e6 > most_w * 1.1 * (elapsed_s + SLACK_S):
-            how = "went back" if backward else "jumped"
             raise CounterJumpError(
-                f"rapl: the counter of {self.name} {how} from {last_uj / 1e6:.2f} to {now_uj / 1e6:.2f} J within "
-                f"{elapsed_s:.3g} s, more than {most_w:g} W can do: it is no count of this package's energy"
+                f"rapl: the counter of {self.name} {'went back' if backward else 'jumped'} from {last_uj / 1e6:.2f} to "
+                f"{now_uj / 1e6:.2f} J within {elapsed_s:.3g} s, more than {most_w:g} W can do: it is no count of this "
+                "package's energy"
             )
         if now_s - self.moved_s > STILL_S:
             raise CounterStuckError(
@@ -75,6 +75,12 @@ class _Zone:
             )
         self.turns_uj += self.range_uj if backward else 0
         return (self.turns_uj + now_uj) / 1e6
+
+    def rebase(self, now_s: float) -> None:
+        """Count on from the present value: what lies before it is not believed, and the sum goes on where it was."""
+        before_uj, self.last_uj = self.last_uj, _number(self.file)
+        self.turns_uj += before_uj - self.last_uj
+        self.seen_s = self.moved_s = now_s
 
 
 class RaplMeter(Meter):
@@ -96,6 +102,9 @@ class RaplMeter(Meter):
     name = "rapl"
     kind = "measured"
     watches = ("cpu",)
+    device = "cpu"
+    source = "powercap energy_uj"
+    quantum_j = 1e-6
 
     def __init__(
         self,
@@ -107,10 +116,7 @@ class RaplMeter(Meter):
     ) -> None:
         super().__init__(clock)
         self.root = Path(root)
-        self.device = "cpu"
-        self.source = "powercap energy_uj"
-        self._ours = ProcessTime()
-        self._company = company or Company(own_processes(self._ours, server))
+        self._company = company or Company(server)
         self._zones: tuple[_Zone, ...] = ()
         self._lock = threading.Lock()
         self._refresh: Periodic | None = None
@@ -124,32 +130,27 @@ class RaplMeter(Meter):
     @classmethod
     def unavailable(cls, devices: Sequence[DeviceFacts], root: Path = POWERCAP) -> str | None:
         """Return why the counters cannot be read here; None when they can."""
-        reason = super().unavailable(devices)
-        if reason is not None:
+        if (reason := super().unavailable(devices)) is not None:
             return reason
         files = [zone / "energy_uj" for zone in packages(root)]
-        if not files:
-            return f"this machine shows no processor energy counter in {root} (a virtual machine, or no RAPL)"
         denied = [file for file in files if not os.access(file, os.R_OK)]
-        return f"{denied[0]} may not be read; grant it: `{GRANT}`" if denied else None
+        if denied:
+            return f"{denied[0]} may not be read; grant it: `{GRANT}`"
+        return None if files else f"{root} shows no processor energy counter (a virtual machine, or no RAPL)"
 
     def open(self) -> None:
         """Find the packages, see every counter move, drop those that mirror another, and measure the update period."""
-        found = packages(self.root)
-        if not found:
-            raise MeterError(f"rapl: no package zone in {self.root}; this machine shows no processor energy counter")
-        zones, pairs = [self._zone(folder) for folder in found], _Mirrors()
-        first_uj = [zone.last_uj for zone in zones]
-        for _ in range(10):
-            self.clock.sleep(STILL_S / 10)
-            pairs.look([zone.file for zone in zones])
-        still = [zone.name for zone, uj in zip(zones, first_uj, strict=True) if _number(zone.file) == uj]
+        zones = [self._zone(folder) for folder in packages(self.root)]
+        if not zones:
+            raise MeterError(f"rapl: {self.root} shows no processor energy counter (a virtual machine, or no RAPL)")
+        mirrored = self._mirrored(zones)
+        still = [zone.name for zone in zones if _number(zone.file) == zone.last_uj]
         if still:
             raise CounterStuckError(
                 f"rapl: the counter of {', '.join(still)} does not move; a virtual machine may show dead ones"
             )
-        self._zones = tuple(zone for index, zone in enumerate(zones) if index not in pairs.mirrored)
-        self._describe([zone.name for index, zone in enumerate(zones) if index in pairs.mirrored])
+        self._zones = tuple(zone for zone in zones if zone.name not in mirrored)
+        self._describe(mirrored)
         self._fault = None
         self._rebase()
         self.update_period_s = update_period(self, steps=20, cap_s=STILL_S, poll_s=0.0002)
@@ -179,30 +180,40 @@ class RaplMeter(Meter):
 
     def counters(self) -> DeviceCounters:
         """Return the processor time of this session and of all others."""
-        self._ours.look()
         found = self._company.counters()
         return DeviceCounters(own_s=found.own_s, others_s=found.others_s)
 
     def _zone(self, folder: Path) -> _Zone:
-        now_s, range_uj = self.clock.now(), _number(folder / "max_energy_range_uj")
-        energy = folder / "energy_uj"
-        return _Zone(_read(folder / "name"), energy, range_uj, _limit_w(folder), _number(energy), now_s, now_s)
+        now_s, energy = self.clock.now(), folder / "energy_uj"
+        # Of the limits of a package the short-term one is the largest: bursts exceed the long-term one.
+        limits_uw = [_number(file) for file in folder.glob("constraint_*_power_limit_uw")]
+        limit_w = max(limits_uw, default=0) / 1e6 or None
+        range_uj = _number(folder / "max_energy_range_uj")
+        return _Zone(_read(folder / "name"), energy, range_uj, limit_w, _number(energy), now_s, now_s)
+
+    def _mirrored(self, zones: Sequence[_Zone]) -> list[str]:
+        """Watch the counters, and name the zones that repeat an earlier one: each reading lies between two of its."""
+        pairs = set(itertools.combinations(range(len(zones)), 2))
+        alike = set(pairs)
+        for _ in range(10):
+            self.clock.sleep(STILL_S / 10)
+            for one, other in pairs:
+                low, between, high = (_number(zones[i].file) for i in (one, other, one))
+                if low <= high and not low <= between <= high:
+                    alike.discard((one, other))
+        return sorted({zones[other].name for _, other in alike})
 
     def _describe(self, mirrored: Sequence[str]) -> None:
-        names = ", ".join(zone.name for zone in self._zones)
-        self.device = names.replace(", ", "+")
-        self.source = f"powercap energy_uj of {names} (memory not included)"
+        names = [zone.name for zone in self._zones]
+        self.device = "+".join(names)
+        self.source = f"powercap energy_uj of {', '.join(names)} (memory not included)"
         self.notes = tuple(f"{name} shows the counter of another zone: counted once" for name in mirrored)
-        self.quantum_j = 1e-6
         limits_w = [zone.limit_w for zone in self._zones]
         self.power_limit_w = None if None in limits_w else sum(limits_w)
 
     def _rebase(self) -> None:
-        """Count on from the present values: what lies before them is not believed."""
         for zone in self._zones:
-            before_uj, zone.last_uj = zone.last_uj, _number(zone.file)
-            zone.turns_uj += before_uj - zone.last_uj  # the sum goes on where it was
-            zone.seen_s = zone.moved_s = self.clock.now()
+            zone.rebase(self.clock.now())
 
     def _look(self) -> None:
         """Read in the background; keep what is wrong for the next read of the session."""
@@ -210,27 +221,6 @@ class RaplMeter(Meter):
             self.read()
         except MeterError as error:
             self._fault = error
-
-
-class _Mirrors:
-    """Finds zones that show one counter: each reading of one lies between two readings of the other, every time."""
-
-    def __init__(self) -> None:
-        self._apart: set[tuple[int, int]] = set()
-        self._pairs: set[tuple[int, int]] = set()
-
-    def look(self, files: Sequence[Path]) -> None:
-        """Compare all pairs of counters once."""
-        for first, second in ((a, b) for b in range(len(files)) for a in range(b)):
-            self._pairs.add((first, second))
-            low, between, high = _number(files[first]), _number(files[second]), _number(files[first])
-            if low <= high and not low <= between <= high:
-                self._apart.add((first, second))
-
-    @property
-    def mirrored(self) -> set[int]:
-        """Numbers of the zones that repeat an earlier one."""
-        return {second for _, second in self._pairs - self._apart}
 
 
 def packages(root: Path) -> list[Path]:
@@ -246,18 +236,11 @@ def packages(root: Path) -> list[Path]:
     return list(found.values())
 
 
-def _limit_w(zone: Path) -> float | None:
-    """Return a package's largest limit: the short-term one, since bursts exceed the long-term one."""
-    limit_uw = max((_number(file) for file in zone.glob("constraint_*_power_limit_uw")), default=0)
-    return limit_uw / 1e6 or None
-
-
 def _number(file: Path) -> int:
     text = _read(file)
-    try:
-        return int(text)
-    except ValueError:
-        raise MeterError(f"rapl: {file} holds {text!r}, not a number of microjoules or microwatts") from None
+    if not text.isdecimal():
+        raise MeterError(f"rapl: {file} holds {text!r}, not a number of microjoules or microwatts")
+    return int(text)
 
 
 def _read(file: Path) -> str:

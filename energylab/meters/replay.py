@@ -8,7 +8,8 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+
+import numpy as np
 
 from energylab.clock import Clock, ManualClock
 from energylab.errors import MeterError
@@ -19,34 +20,21 @@ class PowerTrace:
     """A recorded power trace in watts over increasing times, linear in between and constant beyond its ends."""
 
     def __init__(self, times_s: Sequence[float], power_w: Sequence[float]) -> None:
-        if len(times_s) != len(power_w) or not times_s:
-            raise MeterError(
-                f"a power trace needs as many powers as times, at least one: {len(power_w)} and {len(times_s)}"
-            )
-        if any(later <= earlier for earlier, later in zip(times_s, times_s[1:], strict=False)):
-            raise MeterError("the times of a power trace must increase strictly; sort it and drop repeated times")
-        self.times_s = [float(t) for t in times_s]
-        self.power = [float(p) for p in power_w]
-        pieces = zip(self.times_s, self.times_s[1:], self.power, self.power[1:], strict=False)
-        self._energy_j = list(accumulate(((t1 - t0) * (p0 + p1) / 2 for t0, t1, p0, p1 in pieces), initial=0.0))
+        self.times_s, self.power = np.asarray(times_s, float), np.asarray(power_w, float)
+        if self.times_s.shape != self.power.shape or not self.times_s.size or (np.diff(self.times_s) <= 0).any():
+            raise MeterError("a power trace needs a power for each time, and times that increase strictly")
+        pieces_j = np.diff(self.times_s) * (self.power[1:] + self.power[:-1]) / 2
+        self._energy_j = np.concatenate([[0.0], np.cumsum(pieces_j)])
 
     def energy_j(self, time_s: float) -> float:
         """Return the exact energy from the first sample to `time_s`, in joules (negative before it)."""
-        i = bisect.bisect_right(self.times_s, time_s) - 1
-        if i < 0:
-            return self.power[0] * (time_s - self.times_s[0])
-        span = time_s - self.times_s[i]
-        return self._energy_j[i] + span * (self.power[i] + self.power_w(time_s)) / 2
+        i = max(int(np.searchsorted(self.times_s, time_s, side="right")) - 1, 0)
+        mean_w = (self.power[i] + self.power_w(time_s)) / 2
+        return float(self._energy_j[i] + (time_s - self.times_s[i]) * mean_w)
 
     def power_w(self, time_s: float) -> float:
         """Return the power at `time_s`, in watts."""
-        i = bisect.bisect_right(self.times_s, time_s) - 1
-        if i < 0:
-            return self.power[0]
-        if i == len(self.times_s) - 1:
-            return self.power[-1]
-        share = (time_s - self.times_s[i]) / (self.times_s[i + 1] - self.times_s[i])
-        return self.power[i] + share * (self.power[i + 1] - self.power[i])
+        return float(np.interp(time_s, self.times_s, self.power))
 
     def largest_power_w(self, start_s: float, stop_s: float) -> float:
         """Return the larger power of the two ends, in watts."""
@@ -91,8 +79,7 @@ class SimulatedBoard:
 
     def largest_power_w(self, start_s: float, stop_s: float) -> float:
         """Return the largest power drawn in [start_s, stop_s], in watts."""
-        first = self._number(start_s)
-        return max(self._power_w[first : max(bisect.bisect_right(self._start_s, stop_s), first + 1)])
+        return max(self._power_w[self._number(start_s) : self._number(stop_s) + 1])
 
 
 class ReplayMeter(Meter):
@@ -137,27 +124,18 @@ class ReplayMeter(Meter):
         counters: Callable[[], DeviceCounters] | None = None,
     ) -> None:
         super().__init__(clock)
-        if tick_s <= 0 or quantum_j <= 0:
-            raise MeterError(f"tick_s={tick_s:g} and quantum_j={quantum_j:g} must be positive")
-        if sampled_s is not None and not 0 < sampled_s <= tick_s:
-            raise MeterError(f"sampled_s={sampled_s:g} must lie in (0, tick_s={tick_s:g}]")
-        self.board = board
-        self.device = device
+        if not 0 < (sampled_s or tick_s) <= tick_s:
+            raise MeterError(f"tick_s={tick_s:g} must be positive, and sampled_s={sampled_s} in (0, tick_s]")
+        self.board, self.device, self.quantum_j, self.power_limit_w = board, device, quantum_j, power_limit_w
         self.source = "simulated counter" + ("" if sampled_s is None else f", sees {sampled_s:g} of {tick_s:g} s")
         self.update_period_s = float(tick_s)
-        self.quantum_j = float(quantum_j)
-        self.power_limit_w = power_limit_w
-        self._sampled_s = sampled_s
-        self._phase_s = phase_s
-        self._fault = fault
-        self._counters = counters
-        self._tick = None  # the last tick added up, and the energy seen up to it (sampled mode)
+        self._sampled_s, self._phase_s, self._fault, self._counters = sampled_s, phase_s, fault, counters
+        self._tick: int | None = None  # the last tick added up, and the energy seen up to it (sampled mode)
         self._seen_j = 0.0
 
     def open(self) -> None:
         """Start counting at the present tick."""
-        self._tick = self._tick_number()
-        self._seen_j = 0.0
+        self._tick, self._seen_j = self._tick_number(), 0.0
 
     def read(self) -> Reading:
         """Return the counter as of the last tick, rounded down to the quantum."""

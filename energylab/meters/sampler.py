@@ -4,50 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
 
-from energylab.clock import Clock
+from energylab.clock import Clock, Periodic
 from energylab.errors import MeterError
-
-
-class Sample(NamedTuple):
-    """Power at a time, in watts and seconds, and the energy up to it, in joules."""
-
-    time_s: float
-    power_w: float
-    energy_j: float
-
-
-class Periodic:
-    """Calls a function every `period_s` seconds in a thread that sleeps in between: no spinning, no core in use.
-
-    When the function raises a `MeterError` the thread ends: whoever reads next meets it again.
-    """
-
-    def __init__(self, function: Callable[[], object], period_s: float, name: str) -> None:
-        if period_s <= 0:
-            raise MeterError(f"period_s={period_s:g} must be above 0")
-        self._function = function
-        self._period_s = period_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-
-    def start(self) -> None:
-        """Start the thread; the first call comes after one period."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread at once and wait for it; a thread that was never started is left alone."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._period_s):  # sleeps in the kernel
-            try:
-                self._function()
-            except MeterError:
-                return
+from energylab.meters.base import Reading
 
 
 class PowerIntegrator:
@@ -60,15 +20,14 @@ class PowerIntegrator:
     """
 
     def __init__(self, power_w: Callable[[], float], clock: Clock, period_s: float = 0.05) -> None:
-        self._power_w = power_w
-        self._clock = clock
+        self._power_w, self._clock = power_w, clock
         self._lock = threading.Lock()
         self._thread = Periodic(self.sample, period_s, "energylab-power")
-        self._last: Sample | None = None
+        self._last: Reading | None = None
+        self._last_w = 0.0
         self._error: MeterError | None = None
         self._gap_s = self._largest_w = 0.0  # since the last read
-        self.worst_gap_s = 0.0
-        self.largest_w = 0.0
+        self.worst_gap_s = self.largest_w = 0.0
 
     def start(self) -> None:
         """Take the first sample and start the thread."""
@@ -79,7 +38,7 @@ class PowerIntegrator:
         """End the thread and wait for it."""
         self._thread.stop()
 
-    def sample(self) -> Sample:
+    def sample(self) -> Reading:
         """Take one sample now and add its trapezoid. An error stays: an integral with a hole in it is no counter."""
         with self._lock:
             if self._error is not None:
@@ -93,21 +52,18 @@ class PowerIntegrator:
                 self._error = error
                 raise
 
-    def read(self) -> Sample:
+    def read(self) -> Reading:
         """Take one sample now, and note the longest gap and the largest power since the last read."""
         now = self.sample()
         with self._lock:
             self.worst_gap_s, self._gap_s = self._gap_s, 0.0
-            self.largest_w, self._largest_w = self._largest_w, now.power_w
+            self.largest_w, self._largest_w = self._largest_w, self._last_w
         return now
 
-    def _add(self, time_s: float, power_w: float) -> Sample:
-        last = self._last
-        energy_j, gap_s = 0.0, 0.0
-        if last is not None:
-            gap_s = time_s - last.time_s
-            energy_j = last.energy_j + gap_s * (last.power_w + power_w) / 2
-        self._last = Sample(time_s, power_w, energy_j)
-        self._gap_s = max(self._gap_s, gap_s)
-        self._largest_w = max(self._largest_w, power_w)
+    def _add(self, time_s: float, power_w: float) -> Reading:
+        last = self._last or Reading(0.0, time_s)
+        gap_s = time_s - last.time_s
+        self._last = Reading(last.energy_j + gap_s * (self._last_w + power_w) / 2, time_s)
+        self._last_w = power_w
+        self._gap_s, self._largest_w = max(self._gap_s, gap_s), max(self._largest_w, power_w)
         return self._last

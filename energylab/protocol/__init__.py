@@ -7,8 +7,6 @@ from typing import Any, Literal
 
 from energylab.parameters import Parameters
 
-Edges = Literal["auto", "dithered", "tick"]
-
 #: What the published protocols settle: a window is one pass over the set in order, from step to step of the counter.
 PUBLISHED = {"window_s": 0.0, "edges": "tick", "dither": False}
 
@@ -34,16 +32,15 @@ class Settings:
     # How windows begin and end where the counter steps: after a dithered start and some lead-in work, or on a step of
     # the counter; auto takes the first unless its error bound is too wide. Waiting for a step makes a short window too
     # large, by up to two steps at rest: its bound says by how much, its duration holds the wait.
-    edges: Edges = "auto"
+    edges: Literal["auto", "dithered", "tick"] = "auto"
     dither: bool = True  # start windows at random times relative to the counter's steps
     seed: int = 0  # of the order of queries and of the dithered starts
 
     @classmethod
     def of(cls, parameters: Parameters) -> Settings:
         """Take the settings a session's parameters name; the rest keep the protocol's values."""
-        known = type(parameters).model_fields.keys() & cls.__annotations__.keys()
-        named = {name: getattr(parameters, name) for name in known}
-        return cls(**{**named, **({} if named.get("protocol", "steady") == "steady" else PUBLISHED)})
+        named = {name: value for name, value in dict(parameters).items() if name in cls.__annotations__}
+        return cls(**named | ({} if parameters.protocol == "steady" else PUBLISHED))
 
     def as_dict(self) -> dict[str, Any]:
         """Return all settings, for the record."""

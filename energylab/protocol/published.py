@@ -18,12 +18,11 @@ https://pypi.org/project/ai-energy-benchmarks/.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from energylab.errors import MeasurementError
 from energylab.protocol.warm_up import believe, spent, total_j
-from energylab.protocol.window import Bench, Block
+from energylab.protocol.window import Session
 from energylab.protocol.workload import Batch, TaskWorkload
 from energylab.record import WarmUp
 from energylab.tasks.base import SHORT_CALLS, Row, Task, Tokens
@@ -37,15 +36,12 @@ class PublishedWorkload(TaskWorkload):
 
     def __init__(self, task: Task, rows: Sequence[Row], load: Callable[[], object], one_total: bool = False) -> None:
         super().__init__(task, rows)
-        self.load = load
+        self.load, self.one_total = load, one_total
         self._asked = self.phases[-1]
         self._table: Any = None
-        self.one_total = one_total
-        if one_total:
-            self.phases = ("total",)
+        self.phases = ("total",) if one_total else self.phases
 
     def cut(self, queries: Sequence[int], phase: str = "") -> list[tuple[int, ...]]:
-        """Cut queries into batches; the set is preprocessed as a whole."""
         return [tuple(queries)] if phase == "preprocess" else super().cut(queries)
 
     def prepare(self, phase: str, queries: tuple[int, ...]) -> Batch:
@@ -55,34 +51,32 @@ class PublishedWorkload(TaskWorkload):
         return Batch(queries, queries)
 
     def run(self, phase: str) -> Callable[[tuple[int, ...]], Any]:
-        """Return what a phase does with the queries of a batch."""
         if phase == "preprocess":
             return self._preprocess
         if phase == "total":
             return self._total
-        return lambda queries: self._task.run(phase, self._task.fetch(self._table, queries))
+        return lambda queries: self._task.run(phase, self._fetch(queries))
 
     def short_call(self, queries: tuple[int, ...]) -> None:
         """Make one short call of the warm-up."""
-        self._task.run_short(self._task.fetch(self._table, queries))
+        self._task.run_short(self._fetch(queries))
 
     def count(self, phase: str, batch: Batch, outputs: Any) -> Tokens:
-        """Count by the task; the inputs are fetched again, outside the window."""
         if phase == "preprocess":
             return Tokens()
-        inputs, outputs = self._of(phase, batch, outputs)
-        return self._task.count(self._asked if phase == "total" else phase, inputs, outputs)
+        return super().count(self._asked if self.one_total else phase, *self._seen(batch, outputs))
 
     def answers(self, batch: Batch, outputs: Any) -> dict[int, Any]:
-        """Answer by the task."""
         return super().answers(*self._seen(batch, outputs))
 
     def finite(self, batch: Batch, outputs: Any) -> bool:
-        """Judge by the task."""
         return super().finite(*self._seen(batch, outputs))
 
     def _preprocess(self, queries: tuple[int, ...]) -> None:
         self._table = self._task.prepare_all(self._rows)
+
+    def _fetch(self, queries: tuple[int, ...]) -> Any:
+        return self._task.fetch(self._table, queries)
 
     def _total(self, queries: tuple[int, ...]) -> tuple[Any, Any]:
         inputs = self._task.prepare([self._rows[query] for query in queries])
@@ -90,41 +84,17 @@ class PublishedWorkload(TaskWorkload):
         self._task.answers(inputs, outputs)
         return inputs, outputs
 
-    def _of(self, phase: str, batch: Batch, outputs: Any) -> tuple[Any, Any]:
-        return outputs if phase == "total" else (self._task.fetch(self._table, batch.queries), outputs)
-
     def _seen(self, batch: Batch, outputs: Any) -> tuple[Batch, Any]:
-        inputs, outputs = self._of(self.phases[-1], batch, outputs)
+        """Return what the model saw and gave; inputs are fetched again, outside the window."""
+        inputs, outputs = outputs if self.one_total else (self._fetch(batch.queries), outputs)
         return Batch(batch.queries, inputs), outputs
 
 
-def before_loading(bench: Bench) -> Iterator[list[Block]]:
-    """Yield the blocks that are measured before the model is loaded: the set, preprocessed once a run."""
-    if not isinstance(bench.workload, PublishedWorkload):
-        raise MeasurementError(f"protocol={bench.settings.protocol} measures a task's model; use protocol=steady")
-    if "preprocess" in bench.workload.phases:
-        for run in range(bench.settings.runs):
-            yield [_block(bench, run, "preprocess")]
-
-
-def after_loading(bench: Bench) -> Iterator[list[Block]]:
-    """Yield the blocks that are measured with the model: phase after phase, run after run."""
-    for run in range(bench.settings.runs):
-        for phase in bench.workload.phases:
-            if phase != "preprocess":
-                yield [_block(bench, run, phase)]
-
-
-def _block(bench: Bench, run: int, phase: str) -> Block:
-    keep = run == 0 and phase == bench.workload.phases[-1]
-    return Block(run, phase, 0, tuple(range(bench.workload.queries)), keep)
-
-
-def warm_up(bench: Bench) -> WarmUp:
+def warm_up(session: Session) -> WarmUp:
     """Make one full call and ten short ones on the first batch; none where one total is measured."""
-    workload, begun_s, begun_j = bench.workload, bench.clock.now(), total_j(bench)
+    workload, begun_s, begun_j = session.workload, session.clock.now(), total_j(session)
     if workload.one_total:
-        return spent(bench, begun_s, begun_j, 0, "the protocol has no warm-up")
+        return spent(session, begun_s, begun_j, 0, "the protocol has no warm-up")
     first = workload.cut(range(workload.queries))[0]
     try:
         workload.run(workload.phases[-1])(first)
@@ -132,9 +102,9 @@ def warm_up(bench: Bench) -> WarmUp:
             workload.short_call(first)
         workload.synchronize()
     except Exception as error:  # noqa: BLE001 - the windows meet the same query, and record what it says
-        return spent(bench, begun_s, begun_j, 0, f"query {first[0]} failed: {type(error).__name__}: {error}"[:300])
-    done = spent(bench, begun_s, begun_j, (1 + SHORT_CALLS) * len(first), "one full call and ten short ones")
-    if done.energy_j and done.duration_s > 3 * bench.step_s:
+        return spent(session, begun_s, begun_j, 0, f"query {first[0]} failed: {type(error).__name__}: {error}"[:300])
+    done = spent(session, begun_s, begun_j, (1 + SHORT_CALLS) * len(first), "one full call and ten short ones")
+    if done.energy_j and done.duration_s > 3 * session.step_s:
         power_w = 2.5 * done.energy_j / done.duration_s  # first calls and short ones use less than the loop
-        believe(bench, {phase: power_w for phase in workload.phases if phase != "preprocess"})
+        believe(session, {phase: power_w for phase in workload.phases if phase != "preprocess"})
     return done

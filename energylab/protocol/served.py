@@ -9,7 +9,7 @@ from statistics import fmean, median, quantiles
 from typing import Any
 
 from energylab.clock import Clock
-from energylab.protocol.workload import Batch, TaskWorkload, Work, failures_of
+from energylab.protocol.workload import Batch, TaskWorkload, Work
 from energylab.serving.client import ClosedLoop, Reply
 from energylab.tasks.base import Row
 from energylab.tasks.served import ServedTask
@@ -17,25 +17,12 @@ from energylab.tasks.served import ServedTask
 
 @dataclass(frozen=True)
 class Stretch:
-    """The replies of one window.
+    """The replies of one window."""
 
-    Attributes
-    ----------
-    replies : tuple of Reply
-        Finished inside the window.
-    duration_s : float
-        From the window's start to the last of them.
-    slots : int
-        Requests under way all the time.
-    client_s : float
-        Processor time of this process meanwhile: of the client, which is no part of the model's work. A meter that
-        sees the whole processor sees it too.
-    """
-
-    replies: tuple[Reply, ...]
-    duration_s: float
-    slots: int
-    client_s: float = 0.0
+    replies: tuple[Reply, ...]  # finished inside the window
+    duration_s: float  # from the window's start to the last of them
+    slots: int  # requests under way all the time
+    client_s: float = 0.0  # processor time of the client meanwhile: not the model's, and seen by a processor's meter
 
     @property
     def balance(self) -> float:
@@ -55,14 +42,12 @@ class Stretch:
     def figures(self) -> dict[str, Any]:
         """Return what the window tells of the server's speed."""
         made = sum(reply.output_tokens for reply in self.replies)
-        first = [reply.first_token_s for reply in self.replies]
-        latency = [reply.latency_s for reply in self.replies]
         return {
             "answered": len(self.replies),
             "output_tokens": made,
             "output_tokens_per_s": made / self.duration_s,
-            "first_token_s": _spread(first),
-            "latency_s": _spread(latency),
+            "first_token_s": _spread([reply.first_token_s for reply in self.replies]),
+            "latency_s": _spread([reply.latency_s for reply in self.replies]),
             "balance": self.balance,
             "client_cores": self.client_s / self.duration_s,
         }
@@ -78,17 +63,8 @@ class ServedWorkload(TaskWorkload):
     """Queries to a served model, `concurrency` at a time without a break.
 
     A window begins when every slot has answered at least one query on average, and ends with an answer, after whole
-    repetitions of its block, once it is long enough and balanced. Requests under way at its two edges belong to it in
-    part; see `Stretch.balance` for why that adds up.
-
-    Parameters
-    ----------
-    task : ServedTask
-        The served model.
-    rows : sequence of dict
-        Its queries.
-    tolerance : float
-        Largest relative imbalance of a window.
+    repetitions of its block, once it is long enough and balanced to `tolerance`. Requests under way at its two edges
+    belong to it in part; see `Stretch.balance` for why that adds up.
     """
 
     continuous = True
@@ -96,9 +72,7 @@ class ServedWorkload(TaskWorkload):
 
     def __init__(self, task: ServedTask, rows: Sequence[Row], tolerance: float) -> None:
         super().__init__(task, rows)
-        self.batch_size = task.concurrency
-        self._tolerance = tolerance
-        self._prompts = task.prompts(rows)
+        self.batch_size, self._tolerance, self._prompts = task.concurrency, tolerance, task.prompts(rows)
         self._loop = ClosedLoop(self._ask, task.client.connect, task.concurrency)
         self._replies: dict[int, Reply] = {}
         self._stretches: list[Stretch] = []
@@ -109,11 +83,9 @@ class ServedWorkload(TaskWorkload):
         return reply
 
     def run(self, phase: str) -> Callable[[Any], Any]:
-        """Return the function that asks one batch of queries at once and waits for all: for the warm-up."""
         return self._gang
 
     def prepare(self, phase: str, queries: tuple[int, ...]) -> Batch:
-        """Make one batch: the queries themselves; their prompts are ready."""
         return Batch(queries, queries)
 
     def _gang(self, queries: tuple[int, ...]) -> list[Reply]:
@@ -123,10 +95,9 @@ class ServedWorkload(TaskWorkload):
         return tally.replies
 
     def synchronize(self) -> None:
-        """Do nothing: an answer is there when it is read."""
+        """Wait for nothing: an answer is there when it is read."""
 
     def begin(self, phase: str, batches: Sequence[Batch]) -> None:
-        """Fill every slot, and wait until as many queries are answered as there are slots."""
         self._loop.start([query for batch in batches for query in batch.queries])
         self._loop.wait(self._loop.slots)
 
@@ -141,7 +112,8 @@ class ServedWorkload(TaskWorkload):
             work.replications += 1
             tally = self._loop.wait(before + work.replications * len(queries))
             if tally.failures:
-                work.failures += [one for query, error in tally.failures for one in failures_of([query], error)]
+                for query, error in tally.failures:
+                    work.fail([query], error)
                 return work
             now_s = clock.now()
             inside = tuple(tally.replies[before : before + work.replications * len(queries)])
@@ -163,7 +135,6 @@ class ServedWorkload(TaskWorkload):
         self._loop.stop()
 
     def close(self) -> None:
-        """Close the connections."""
         self._loop.close()
         self._task.close()
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -15,10 +14,10 @@ from energylab.errors import MeasurementError, SealError
 from energylab.meters.base import Meter
 from energylab.protocol import Settings
 from energylab.protocol.validity import HOPELESS
-from energylab.protocol.warm_up import idle_level, resident_already, warm_up
-from energylab.protocol.window import Bench, Block, Edge, measure_window
+from energylab.protocol.warm_up import warm_up
+from energylab.protocol.window import Block, Session, Watch, measure_window
 from energylab.protocol.workload import Batch, Workload
-from energylab.record import SCORED_PHASES, IdleLevel, MeterFacts, WarmUp, Window
+from energylab.record import SCORED_PHASES, IdleLevel, Window
 
 #: Blocks that may stay invalid before the session ends with what it has.
 FAILED_BLOCKS = 3
@@ -26,24 +25,6 @@ FAILED_BLOCKS = 3
 #: Most memory that the prepared inputs of one block may take, in bytes: a block of large pictures is cut smaller, and
 #: its window repeats it more often.
 BLOCK_BYTES = 2 * 2**30
-
-
-@dataclass(frozen=True)
-class Session:
-    """What one session measured."""
-
-    meters: tuple[MeterFacts, ...]  # as found when opened
-    idle: tuple[IdleLevel, ...]  # the three levels
-    warm_up: WarmUp
-    windows: tuple[Window, ...]  # every window, the invalid ones included, in order
-    answers: dict[int, Any]  # one a query, from the last phase of the first run
-    unread: str | None  # why answers could not be read from the model's outputs: there is no quality then
-    edges: tuple[tuple[Edge, ...], ...]  # for every window, the two readings of every scored meter
-    origin_s: float  # clock time the windows' start_s are counted from
-    stopped: str | None  # why the session ended before its last run, where a stopping rule ended it
-    valid: bool  # whether every scored phase of every run has a total
-    reasons: tuple[str, ...]  # why not
-
 
 #: Asked after every block with its windows, one a phase → None to go on, or why the session may stop.
 Stop = Callable[[Mapping[str, Window]], "str | None"]
@@ -91,182 +72,178 @@ def run_session(
     MeterError
         If a meter cannot be opened.
     """
-    if not scored:
-        raise MeasurementError(
-            "a session needs at least one scored meter; see `energylab doctor` for what this machine has"
-        )
-    clock = clock or Clock()
+    session = Session(scored, extra, settings, clock or Clock())
     with ExitStack() as stack:
-        stack.enter_context(clock.watching())
+        stack.enter_context(session.clock.watching())
         for meter in [*scored, *extra]:
             stack.enter_context(meter)
         kinds = sorted({meter.kind for meter in scored})
-        if len(kinds) > 1:
-            raise MeasurementError(f"the scored meters are of different kinds ({', '.join(kinds)}); choose one")
-        no_context, idle_w = (resident_already(), {}) if resident else idle_level(list(scored), settings, "no_context")
-        workload = load()
-        stack.callback(workload.close)
-        if workload.queries < 1:
+        if len(kinds) != 1:
+            many = f"the scored meters are of different kinds ({', '.join(kinds)}); choose one"
+            raise MeasurementError(
+                many if kinds else "a session needs at least one scored meter; see `energylab doctor`"
+            )
+        if resident:
+            reasons = ("server_running",)
+            session.idle.append(
+                IdleLevel(level="no_context", power_w=None, duration_s=0, energy_j=None, reasons=reasons)
+            )
+        else:
+            session.idle_w = _idle_level(session, "no_context")
+        session.workload = load()
+        stack.callback(session.workload.close)
+        if session.workload.queries < 1:
             raise MeasurementError("there is no query to measure; give at least one")
-        bench = Bench(workload, scored, extra, settings, clock, clock.now(), random.Random(settings.seed), idle_w)
-        measured = _Measured()
-        steady = settings.protocol == "steady"
-        if not steady:
-            from energylab.protocol import published
+        session.origin_s = session.clock.now()
+        _measure_loaded(session, stop, resident)
+        session.meters = tuple(meter.facts(scored=meter in scored) for meter in [*scored, *extra])
+    return session
 
-            with quiet_collector():
-                _measure(bench, published.before_loading(bench), measured, stop)
-            workload.load()
-        at_rest, resting_w = idle_level(list(scored), settings, "weights_resident")
-        bench.rest_w.update(resting_w)
-        bench.idle_w.update(resting_w if resident else {})
-        warmed = warm_up(bench) if steady else published.warm_up(bench)
-        blocks = _order(bench, together=stop is not None) if steady else published.after_loading(bench)
-        with quiet_collector():
-            _measure(bench, blocks, measured, stop)
-        after, _ = idle_level(list(scored), settings, "after_load")
-        facts = [meter.facts(scored=True) for meter in scored] + [meter.facts(scored=False) for meter in extra]
-    return Session(
-        meters=tuple(facts),
-        idle=(no_context, at_rest, after),
-        warm_up=warmed,
-        windows=tuple(measured.windows),
-        answers=measured.answers,
-        unread=measured.unread,
-        edges=tuple(bench.edges),
-        origin_s=bench.origin_s,
-        stopped=measured.stopped,
-        valid=not measured.gave_up,
-        reasons=tuple(measured.gave_up),
+
+def _measure_loaded(session: Session, stop: Stop | None, resident: bool) -> None:
+    """Do everything from the first query to the last idle level."""
+    phases, learn = session.workload.phases, warm_up
+    if not session.steady:  # the set is preprocessed before the model is loaded
+        from energylab.protocol import published
+
+        learn = published.warm_up
+        _measure(session, [phase for phase in phases if phase == "preprocess"], stop)
+        phases = [phase for phase in phases if phase != "preprocess"]
+    session.workload.load()
+    session.rest_w = _idle_level(session, "weights_resident")
+    session.idle_w = session.rest_w if resident else session.idle_w
+    session.warm_up = learn(session)
+    _measure(session, phases, stop)
+    _idle_level(session, "after_load")
+
+
+def _idle_level(session: Session, level: str) -> dict[str, float]:
+    """Watch the scored meters for ``settings.idle_s`` while nothing runs; return the power of each device.
+
+    The readings pass the checks of a window. The level is the sum over the devices, or None with the reasons.
+    """
+    watch = Watch(session, on_tick=True)
+    watch.begin()
+    session.clock.sleep(session.settings.idle_s)
+    watch.end()
+    reasons = watch.reasons(phase=None)
+    known = [span for span in watch.spans if not reasons[span.meter.device]]
+    whole = len(known) == len(watch.spans)
+    session.idle.append(
+        IdleLevel(
+            level=level,
+            power_w=sum(span.energy_j / span.duration_s for span in known) if whole else None,
+            duration_s=max((span.duration_s or session.settings.idle_s) for span in watch.spans),
+            energy_j=sum(span.energy_j for span in known) if whole else None,
+            reasons=tuple(dict.fromkeys(reason for each in reasons.values() for reason in each)),
+        )
     )
-
-
-_quiet = False  # whether a caller holds `quiet_collector` already
+    return {span.meter.device: span.energy_j / span.duration_s for span in known}
 
 
 @contextmanager
 def quiet_collector() -> Iterator[None]:
     """Set aside what the process already holds, so that collecting between windows takes microseconds.
 
-    A caller of many sessions may hold it around all of them: inside another one it does nothing.
+    A caller of many sessions may hold it around all of them: what a caller set aside stays so.
     """
-    global _quiet
-    if _quiet:
+    if gc.get_freeze_count():
         yield
         return
-    ours = gc.get_freeze_count() == 0  # what the caller set aside stays so
     gc.collect()
     gc.freeze()
-    _quiet = True
     try:
         yield
     finally:
-        _quiet = False
-        if ours:
-            gc.unfreeze()
+        gc.unfreeze()
 
 
-def plan_blocks(bench: Bench, run: int, phases: Sequence[str]) -> list[tuple[int, ...]]:
+def plan_blocks(session: Session, run: int, phases: Sequence[str]) -> list[tuple[int, ...]]:
     """Cut the queries of one run into blocks: random order, each block about one window long.
 
     Whole batches stay together. The number of blocks follows from the pace of the slowest of `phases` in the warm-up,
     and from the memory that inputs take; queries that take less than a window together are a single block, which its
-    window repeats.
+    window repeats. A published protocol asks all queries in their order.
     """
-    workload, settings = bench.workload, bench.settings
+    workload, settings = session.workload, session.settings
     order = list(range(workload.queries))
+    if not session.steady:
+        return [tuple(order)]
     random.Random(f"{settings.seed}/{run}").shuffle(order)
     batches = workload.cut(order)
     pass_s, pass_bytes = (
-        max(known.get(phase, 0.0) for phase in phases) * workload.queries for known in (bench.pace_s, bench.size_b)
+        max(known.get(phase, 0.0) for phase in phases) * workload.queries for known in (session.pace_s, session.size_b)
     )
     wanted = max(int(pass_s / settings.window_s), -(-int(pass_bytes) // BLOCK_BYTES))
     count = max(1, min(wanted, len(batches) // workload.least_batches))
     cuts = [len(batches) * i // count for i in range(count + 1)]
-    parts = [batches[a:b] for a, b in pairwise(cuts)]
-    return [tuple(query for batch in part for query in batch) for part in parts]
+    return [tuple(query for batch in batches[a:b] for query in batch) for a, b in pairwise(cuts)]
 
 
-def _order(bench: Bench, together: bool) -> Iterator[list[Block]]:
+def _groups(session: Session, phases: Sequence[str], together: bool) -> Iterator[list[Block]]:
     """Yield all blocks in groups: phase after phase as published, or all phases of a block `together`.
 
     Together, every run asks the same blocks in an order of its own; else each deals the queries anew.
     """
-    phases = bench.workload.phases
-    for run in range(bench.settings.runs):
-        keep = {phase: run == 0 and phase == phases[-1] for phase in phases}
-        if together:
-            numbered = list(enumerate(plan_blocks(bench, 0, phases)))  # a stop rule compares a block with itself
-            random.Random(f"{bench.settings.seed}/order/{run}").shuffle(numbered)
-            for number, queries in numbered:
-                yield [Block(run, phase, number, queries, keep[phase]) for phase in phases]
-            continue
-        for phase in phases:
-            for number, queries in enumerate(plan_blocks(bench, run, [phase])):
-                yield [Block(run, phase, number, queries, keep[phase])]
+    last = session.workload.phases[-1]
+    for run in range(session.settings.runs):
+        for asked in [phases] if together else [[phase] for phase in phases]:
+            blocks = list(enumerate(plan_blocks(session, 0 if together else run, asked)))
+            if together:  # a stop rule compares a block with itself
+                random.Random(f"{session.settings.seed}/order/{run}").shuffle(blocks)
+            for number, queries in blocks:
+                yield [Block(run, phase, number, queries, run == 0 and phase == last) for phase in asked]
 
 
-@dataclass
-class _Measured:
-    """What the blocks leave."""
-
-    windows: list[Window] = field(default_factory=list)
-    answers: dict[int, Any] = field(default_factory=dict)
-    not_finite: set[int] = field(default_factory=set)  # queries whose outputs are not finite numbers
-    unread: str | None = None
-    stopped: str | None = None
-    gave_up: list[str] = field(default_factory=list)
-    failed: int = 0  # blocks that stayed invalid
-
-
-def _measure(bench: Bench, groups: Iterable[list[Block]], measured: _Measured, stop: Stop | None) -> None:
-    """Measure groups of blocks. One that stays invalid costs its own total; the others are measured all the same."""
+@quiet_collector()
+def _measure(session: Session, phases: Sequence[str], stop: Stop | None) -> None:
+    """Measure all blocks of phases. One that stays invalid costs its own total; the others are measured still."""
     unscored: set[tuple[int, str]] = set()  # phases whose total is lost, and in which nothing more is asked
-    for group in groups:
-        if measured.stopped or measured.failed >= FAILED_BLOCKS:
+    for group in _groups(session, phases, together=session.steady and stop is not None):
+        if session.stopped or session.failed >= FAILED_BLOCKS:
             return
         unit = {}
         for block in group:
             if (block.run, block.phase) in unscored:
                 continue
-            window = _measure_block(bench, block, measured)
+            window = _measure_block(session, block)
             if window.valid:
                 unit[block.phase] = window
             elif block.phase in SCORED_PHASES:
-                measured.gave_up.append(_gave_up(block, window))
-                measured.failed += FAILED_BLOCKS if {*window.reasons} & {*HOPELESS} else 1
+                session.reasons.append(_gave_up(block, window))
+                session.failed += FAILED_BLOCKS if {*window.reasons} & {*HOPELESS} else 1
                 break
             else:
                 unscored.add((block.run, block.phase))
         else:
-            measured.stopped = stop(unit) if stop else None
+            session.stopped = stop(unit) if stop else None
 
 
-def _measure_block(bench: Bench, block: Block, measured: _Measured) -> Window:
+def _measure_block(session: Session, block: Block) -> Window:
     """Measure a block until it is valid, at most ``max_attempts`` times; return the last window."""
-    for attempt in range(bench.settings.max_attempts):
-        window, answered = measure_window(bench, block, len(measured.windows), attempt)
+    for attempt in range(session.settings.max_attempts):
+        window, answered = measure_window(session, block, attempt)
         if window.valid:
-            _read_answers(bench, answered, measured)
-            if block.phase != "preprocess" and measured.not_finite & {*block.queries}:
+            _read_answers(session, answered)
+            if block.phase != "preprocess" and session.not_finite & {*block.queries}:
                 window = window.model_copy(update={"marks": (*window.marks, "not_finite")})
-        measured.windows.append(window)
+        session.windows.append(window)
         if window.valid:
             break
     return window
 
 
-def _read_answers(bench: Bench, answered: Sequence[tuple[Batch, Any]], measured: _Measured) -> None:
+def _read_answers(session: Session, answered: Sequence[tuple[Batch, Any]]) -> None:
     """Read the model's answers. An error here does not concern the window: its energy is valid, its quality unknown."""
     try:
         for batch, outputs in answered:
-            if not bench.workload.finite(batch, outputs):
-                measured.not_finite.update(batch.queries)
-            measured.answers.update(bench.workload.answers(batch, outputs))
+            if not session.workload.finite(batch, outputs):
+                session.not_finite.update(batch.queries)
+            session.answers.update(session.workload.answers(batch, outputs))
     except SealError:  # broken rules end the session
         raise
     except Exception as error:  # noqa: BLE001 - kept for the record
-        measured.unread = f"answers cannot be read: {type(error).__name__}: {error}"[:500]
+        session.unread = f"answers cannot be read: {type(error).__name__}: {error}"[:500]
 
 
 def _gave_up(block: Block, last: Window) -> str:

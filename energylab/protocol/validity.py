@@ -1,7 +1,7 @@
 """Whether a window can be believed: every reason why not, and every mark of one that can, by name.
 
 A new reason is one line in `REASONS` and one in the function below that sees it: `span_reasons` (what a counter said),
-`state_reasons` (what a device said), `failure_reasons` (what queries raised).
+`state_reasons` (what a device said) or `failure_reasons` (what queries raised).
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from energylab.errors import CounterJumpError, CounterStuckError, DeviceLostError, MeterError, MeterPermissionError
+from energylab import errors
+from energylab.errors import MeterError
 from energylab.meters.base import DeviceCounters, Meter, Reading
 from energylab.protocol import Settings
 from energylab.record import DeviceState, QueryFailure
@@ -51,33 +52,44 @@ MARKS = {
 #: Reasons that no further try can change: the session ends with what it has.
 HOPELESS = ("device_lost", "permission_denied", "counter_stuck")
 
+#: What a meter's error is called, where it is none of its own.
+_ERRORS = {
+    errors.DeviceLostError: "device_lost",
+    errors.MeterPermissionError: "permission_denied",
+    errors.CounterStuckError: "counter_stuck",
+    errors.CounterJumpError: "counter_jumped",
+}
+
 
 @dataclass(frozen=True)
-class MeterSpan:
-    """What one meter gave for one window: two readings, or the error in their place."""
+class Span:
+    """What one meter gave for one stretch of time: two readings, or an error in place of one."""
 
     meter: Meter
-    start: Reading | None
-    stop: Reading | None
-    error: MeterError | None
+    start: Reading | MeterError
+    stop: Reading | MeterError
     edge_error_s: float  # longest time an edge can be off
-    edge_power_w: float | None  # largest power seen around the edges
-    waiting_j: float = 0.0  # at most: what the device drew at rest, while the edges waited for a step of the counter
+    edges_w: tuple[float, ...] = ()  # power seen at the edges
+    waiting_s: float = 0.0  # while no query ran, because the edges waited for a step of the counter
+    rest_w: float | None = None  # power meanwhile; None: not known, the largest is taken
+
+    @property
+    def error(self) -> MeterError | None:
+        return next((edge for edge in (self.start, self.stop) if isinstance(edge, MeterError)), None)
 
     @property
     def duration_s(self) -> float | None:
-        """Time between the two readings, in seconds."""
-        return None if self.start is None or self.stop is None else self.stop.time_s - self.start.time_s
+        return None if self.error else self.stop.time_s - self.start.time_s
 
     @property
     def energy_j(self) -> float | None:
-        """Difference of the two readings, in joules."""
-        return None if self.error is not None else self.stop.energy_j - self.start.energy_j
+        return None if self.error else self.stop.energy_j - self.start.energy_j
 
     @property
-    def bound_j(self) -> float | None:
-        """Largest modelled error of the queries' energy: that of reading, and what was drawn while no query ran."""
-        return None if self.reading_bound_j is None else self.reading_bound_j + self.waiting_j
+    def power_w(self) -> float | None:
+        """Largest power seen around the edges, the mean between them included."""
+        mean = (self.energy_j / self.duration_s,) if self.duration_s else ()
+        return max(self.edges_w + mean, default=None)
 
     @property
     def reading_bound_j(self) -> float | None:
@@ -85,31 +97,27 @@ class MeterSpan:
 
         None for estimates: their error is not that of reading a counter.
         """
-        if self.meter.kind == "estimated" or self.edge_power_w is None or self.error is not None:
+        if self.error or self.power_w is None or self.meter.kind == "estimated":
             return None
-        return 2 * self.edge_error_s * self.edge_power_w + 2 * self.meter.quantum_j
+        return 2 * self.edge_error_s * self.power_w + 2 * self.meter.quantum_j
 
-
-def meter_reason(error: MeterError) -> str:
-    """Name the reason behind a meter's error."""
-    known = {
-        DeviceLostError: "device_lost",
-        MeterPermissionError: "permission_denied",
-        CounterStuckError: "counter_stuck",
-        CounterJumpError: "counter_jumped",
-    }
-    return next((reason for kind, reason in known.items() if isinstance(error, kind)), "meter_failed")
+    @property
+    def bound_j(self) -> float | None:
+        """Largest modelled error of the queries' energy: that of reading, and what was drawn while no query ran."""
+        if self.reading_bound_j is None:
+            return None
+        return self.reading_bound_j + self.waiting_s * (self.power_w if self.rest_w is None else self.rest_w)
 
 
 def span_reasons(
-    span: MeterSpan, settings: Settings, idle_w: float | None = None, believed_w: float | None = None
+    span: Span, settings: Settings, idle_w: float | None = None, believed_w: float | None = None
 ) -> list[str]:
     """Return every reason not to believe one scored meter's difference.
 
     `idle_w` is the least power of the device under this phase, `believed_w` the largest where it tells no limit.
     """
-    if span.error is not None:
-        return [meter_reason(span.error)]
+    if span.error:
+        return [next((name for kind, name in _ERRORS.items() if isinstance(span.error, kind)), "meter_failed")]
     if span.stop.energy_j == 0 and span.start.energy_j > 0:
         return ["zero_reading"]
     limit_w = span.meter.power_limit_w or believed_w
@@ -129,54 +137,39 @@ def span_reasons(
     return reasons
 
 
-def loose(span: MeterSpan, settings: Settings) -> bool:
+def loose(span: Span, settings: Settings) -> bool:
     """Whether the error of reading is too wide for the stated precision."""
     return bool(span.energy_j) and (span.reading_bound_j or 0.0) / span.energy_j > settings.max_relative_bound
-
-
-def floored(meter: Meter, phase: str) -> bool:
-    """Whether idle power is a floor under this phase: on a GPU that the phase works on.
-
-    Preprocessing works on the host, and what a processor draws at rest is that of every other process, too: it may end
-    before the first window.
-    """
-    return phase not in ("preprocess", "total") and not meter.of_processor
 
 
 def device_state(device: str, before: DeviceCounters, after: DeviceCounters, duration_s: float) -> DeviceState:
     """Turn what a device said before and after a window into its state across it."""
 
-    def grown(field: str) -> float | None:
-        first, last = getattr(before, field), getattr(after, field)
+    def grown(name: str) -> float | None:
+        first, last = getattr(before, name), getattr(after, name)
         return None if first is None or last is None else max(last - first, 0.0)
 
-    def share(field: str) -> float | None:
-        seconds = grown(field)
-        return None if seconds is None or duration_s <= 0 else min(seconds / duration_s, 1.0)
-
+    slowed = {name: grown(f"{name}_s") for name in ("power_cap", "thermal", "power_brake", "hardware_slowdown")}
+    own_s, others_s = grown("own_s"), grown("others_s")
+    if others_s is not None and own_s is not None:
+        others_s = max(others_s - 0.04, 0.0)  # the kernel counts in hundredths of a second
+        others_s = others_s / (own_s + others_s) if own_s + others_s > 0 else 0.0
     return DeviceState(
         device=device,
         temperature_c=after.temperature_c,
         sm_clock_mhz=after.sm_clock_mhz,
         memory_clock_mhz=after.memory_clock_mhz,
-        power_cap_fraction=share("power_cap_s"),
-        thermal_fraction=share("thermal_s"),
-        power_brake_fraction=share("power_brake_s"),
-        hardware_slowdown_fraction=share("hardware_slowdown_s"),
-        others_fraction=_others(grown("own_s"), grown("others_s")),
+        **{
+            f"{name}_fraction": min(seconds / duration_s, 1.0)
+            for name, seconds in slowed.items()
+            if seconds is not None and duration_s > 0
+        },
+        others_fraction=None if own_s is None else others_s,
         cotenants=tuple(sorted({*before.cotenants, *after.cotenants})),
     )
 
 
-def _others(own_s: float | None, others_s: float | None) -> float | None:
-    """Return others' part of the processor time, less what the kernel's hundredths of a second can add."""
-    if own_s is None or others_s is None:
-        return None
-    others_s = max(others_s - 0.04, 0.0)
-    return others_s / (own_s + others_s) if own_s + others_s > 0 else 0.0
-
-
-def state_reasons(state: DeviceState, settings: Settings, estimated: bool = False) -> list[str]:
+def state_reasons(state: DeviceState, settings: Settings, estimated: bool) -> list[str]:
     """Return the reasons a device's state gives; the software power cap is not one: it is normal near the limit.
 
     What others do on a processor is in a measurement of it; an estimate counts this session alone, and is marked.
@@ -186,9 +179,8 @@ def state_reasons(state: DeviceState, settings: Settings, estimated: bool = Fals
         "power_brake": state.power_brake_fraction,
         "hardware_slowdown": state.hardware_slowdown_fraction,
     }
-    reasons = [name for name, share in slowed.items() if share is not None and share > settings.slowdown_tolerance]
-    shared = state.cotenants or (busy(state, settings) and not estimated)
-    return reasons + (["co_tenant"] if shared else [])
+    reasons = [name for name, share in slowed.items() if (share or 0.0) > settings.slowdown_tolerance]
+    return reasons + (["co_tenant"] if state.cotenants or (busy(state, settings) and not estimated) else [])
 
 
 def busy(state: DeviceState, settings: Settings) -> bool:

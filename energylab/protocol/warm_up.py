@@ -1,248 +1,170 @@
-"""Idle levels and warm-up: what the device draws at rest, and when its working power has settled."""
+"""Warm-up: work until power and temperature are steady, and what it teaches of pace and power."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from statistics import stdev
+from typing import NamedTuple
 
 from energylab.errors import MeterError
-from energylab.meters.base import Meter, Reading, wait_for_tick
-from energylab.protocol import Settings, validity
-from energylab.protocol.validity import MeterSpan
-from energylab.protocol.window import POLL_S, Bench, state_of
+from energylab.protocol.window import Session
 from energylab.protocol.workload import size_of
-from energylab.record import IdleLevel, WarmUp
+from energylab.record import WarmUp
 
 #: Where a device tells no limit, so many times the power seen in the warm-up is believed.
 BELIEVED = 2.0
 
-
-def idle_level(meters: list[Meter], settings: Settings, level: str) -> tuple[IdleLevel, dict[str, float]]:
-    """Watch the scored meters for ``settings.idle_s`` while nothing runs.
-
-    Devices are watched one after the other: at rest they do not depend on each other. The readings pass the checks of a
-    window. Returns the level, its power summed over the devices or None with the reasons, and each device's power.
-    """
-    spans, reasons = {}, {}
-    for meter in meters:
-        spans[meter.device], reasons[meter.device] = _at_rest(meter, settings)
-    known = {device: span for device, span in spans.items() if not reasons[device]}
-    whole = len(known) == len(spans)
-    found = IdleLevel(
-        level=level,
-        power_w=sum(span.energy_j / span.duration_s for span in known.values()) if whole else None,
-        duration_s=max((span.duration_s or settings.idle_s) for span in spans.values()),
-        energy_j=sum(span.energy_j for span in known.values()) if whole else None,
-        reasons=tuple(dict.fromkeys(reason for each in reasons.values() for reason in each)),
-    )
-    return found, {device: span.energy_j / span.duration_s for device, span in known.items()}
+STEADY = "power and temperature steady"
 
 
-def _at_rest(meter: Meter, settings: Settings) -> tuple[MeterSpan, list[str]]:
-    """Return what one meter gave at rest, from step to step where it steps, and the reasons not to believe it."""
-    before, stopped_s = state_of(meter), meter.clock.stopped_s()
-    try:
-        start = _edge(meter)
-        meter.clock.sleep(settings.idle_s)
-        span = MeterSpan(meter, start, _edge(meter), None, POLL_S + meter.latency_s, None)
-    except MeterError as error:
-        span = MeterSpan(meter, None, None, error, 0.0, None)
-    reasons = validity.span_reasons(span, settings, believed_w=meter.believed_w)
-    reasons += ["process_stopped"] if meter.clock.stopped_s() > stopped_s else []
-    after = state_of(meter)
-    if span.error is None and before is not None and after is not None:
-        state = validity.device_state(meter.device, before, after, span.duration_s)
-        reasons += validity.state_reasons(state, settings, estimated=True)  # at rest a processor is always shared
-    return span, reasons
-
-
-def _edge(meter: Meter) -> Reading:
-    if meter.update_period_s:
-        return wait_for_tick(meter, timeout_s=max(1.0, 20 * meter.update_period_s))
-    return meter.read()
-
-
-def resident_already() -> IdleLevel:
-    """Return the level that could not be observed: a server had its model on the device before the session began."""
-    return IdleLevel(level="no_context", power_w=None, duration_s=0.0, energy_j=None, reasons=("server_running",))
-
-
-@dataclass(frozen=True)
-class _Slice:
-    """A stretch of the warm-up."""
-
+class _Sample(NamedTuple):
+    time_s: float
     energy_j: float
-    duration_s: float
-    stop_s: float
     temperature_c: float | None
 
 
-@dataclass
-class _Progress:
-    """What the warm-up has seen so far."""
-
-    slice_s: float
-    begun_s: float  # of the present slice
-    begun_j: float | None
-    slices: list[_Slice] = field(default_factory=list)
-    queries: dict[str, int] = field(default_factory=dict)  # phase -> queries asked
-    seconds: dict[str, float] = field(default_factory=dict)  # phase -> time they took
-
-    def asked(self, phase: str, queries: int, seconds: float) -> None:
-        """Count queries of a phase and the time they took."""
-        self.queries[phase] = self.queries.get(phase, 0) + queries
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
-
-    def look(self, bench: Bench) -> None:
-        """End the present slice if it is long enough."""
-        now = bench.clock.now()
-        if now - self.begun_s < self.slice_s:
-            return
-        energy_j = total_j(bench)
-        if energy_j is not None and self.begun_j is not None:
-            self.slices.append(_Slice(energy_j - self.begun_j, now - self.begun_s, now, _temperature_c(bench)))
-        self.begun_s, self.begun_j = now, energy_j
-
-
-def warm_up(bench: Bench) -> WarmUp:
+def warm_up(session: Session) -> WarmUp:
     """Work through the phases until power and temperature are steady, and learn each phase's pace.
 
     Power is steady when the last third of the time spent differs from the third before by less than
     ``steady_power``, or by less than their noise; temperature when it changes by less than
     ``steady_temperature_c_per_s`` over the last third. Otherwise the reason says what came first.
     """
-    settings, clock = bench.settings, bench.clock
-    begun_s, begun_j = clock.now(), total_j(bench)
-    progress = _Progress(max(settings.warm_up_min_s / 12, 3 * bench.step_s, 0.02), begun_s, begun_j)
+    settings, clock, workload = session.settings, session.clock, session.workload
+    begun_s, begun_j = clock.now(), total_j(session)
+    slice_s = max(settings.warm_up_min_s / 12, 3 * session.step_s, 0.02)
+    samples, asked, seconds = _sample(session), Counter(), Counter()
     reason, failure, failed = f"not steady within {settings.warm_up_max_s:g} s", None, 0
-    for phase, queries in _stages(bench):
+    looked_s = begun_s
+    for phase, queries in _stages(session):
         try:
-            _ask(bench, progress, phase, queries)
+            seconds[phase] += _ask(session, phase, queries)
+            asked[phase] += len(queries)
             failed = 0
         except Exception as error:  # noqa: BLE001 - the windows meet the same query, and record what it says
             failure = failure or f"query {queries[0]} failed: {type(error).__name__}: {error}"[:300]
             failed += 1
-            if failed > bench.workload.queries * len(bench.workload.phases):  # nothing works
-                break
-            if clock.now() - begun_s >= settings.warm_up_max_s:  # one phase never works
-                break
-            continue
-        progress.look(bench)
-        spent_s = clock.now() - begun_s
-        if len(progress.queries) < len(bench.workload.phases) or spent_s < settings.warm_up_min_s:
-            continue
-        if _steady(progress.slices, settings, bench.step_s):
-            reason = "power and temperature steady"
+        now_s = clock.now()
+        if not failed and now_s - looked_s >= slice_s:
+            samples, looked_s = samples + _sample(session), now_s
+        if failed > workload.queries * len(workload.phases):  # nothing works
             break
-        if spent_s >= settings.warm_up_max_s:
+        whole = failed or len(asked) == len(workload.phases)
+        if whole and now_s - begun_s >= settings.warm_up_max_s:
             break
-    _learn(bench, progress)
-    return spent(bench, begun_s, begun_j, sum(progress.queries.values()), failure or reason)
+        if whole and not failed and now_s - begun_s >= settings.warm_up_min_s and _steady(samples, session):
+            reason = STEADY
+            break
+    _learn(session, samples, asked, seconds)
+    return spent(session, begun_s, begun_j, asked.total(), failure or reason)
 
 
-def spent(bench: Bench, begun_s: float, begun_j: float | None, queries: int, reason: str) -> WarmUp:
+def spent(session: Session, begun_s: float, begun_j: float | None, queries: int, reason: str) -> WarmUp:
     """Describe a warm-up that ends now."""
-    ended_j = total_j(bench)
+    ended_j = total_j(session)
     known = begun_j is not None and ended_j is not None and ended_j >= begun_j
     return WarmUp(
-        duration_s=bench.clock.now() - begun_s,
+        duration_s=session.clock.now() - begun_s,
         energy_j=ended_j - begun_j if known else None,
         queries=queries,
-        steady=reason.endswith(" steady"),
+        steady=reason == STEADY,
         reason=reason,
     )
 
 
-def _stages(bench: Bench) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _stages(session: Session) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield (phase, queries) for ever: all phases on one batch, then on the next."""
-    for queries in itertools.cycle(bench.workload.cut(range(bench.workload.queries))):
-        for phase in bench.workload.phases:
+    for queries in itertools.cycle(session.workload.cut(range(session.workload.queries))):
+        for phase in session.workload.phases:
             yield phase, queries
 
 
-def _ask(bench: Bench, progress: _Progress, phase: str, queries: tuple[int, ...]) -> None:
-    batch = bench.workload.prepare(phase, queries)
+def _ask(session: Session, phase: str, queries: tuple[int, ...]) -> float:
+    """Ask one batch; return the seconds it took."""
+    batch = session.workload.prepare(phase, queries)
     if phase != "preprocess":  # rows lie in memory anyway
-        bench.size_b[phase] = max(bench.size_b.get(phase, 0.0), size_of(batch.inputs) / len(queries))
-    started_s = bench.clock.now()
-    bench.workload.run(phase)(batch.inputs)
-    bench.workload.synchronize()
-    progress.asked(phase, len(queries), bench.clock.now() - started_s)
+        session.size_b[phase] = max(session.size_b.get(phase, 0.0), size_of(batch.inputs) / len(queries))
+    started_s = session.clock.now()
+    session.workload.run(phase)(batch.inputs)
+    session.workload.synchronize()
+    return session.clock.now() - started_s
 
 
-def _learn(bench: Bench, progress: _Progress) -> None:
+def _learn(session: Session, samples: Sequence[_Sample], asked: Counter, seconds: Counter) -> None:
     """Keep the pace of each phase, the working power, and what power is believed where no limit is told.
 
     A phase that took a share of the time drew at most the mean power over that share.
     """
-    bench.pace_s.update({phase: progress.seconds[phase] / count for phase, count in progress.queries.items()})
-    if not progress.slices:
+    session.pace_s.update({phase: seconds[phase] / count for phase, count in asked.items()})
+    if len(samples) < 2:
         return
-    bench.work_w = _mean_power_w(progress.slices[-3:])
-    largest_w, all_s = max(_mean_power_w([piece]) for piece in progress.slices), sum(progress.seconds.values())
+    session.work_w = _power_w(samples[-4:])
+    largest_w = max(map(_power_w, itertools.pairwise(samples)))
     if largest_w > 0:
-        believe(bench, {phase: largest_w * all_s / seconds for phase, seconds in progress.seconds.items() if seconds})
+        believe(
+            session, {phase: largest_w * seconds.total() / spent_s for phase, spent_s in seconds.items() if spent_s}
+        )
 
 
-def believe(bench: Bench, power_w: dict[str, float]) -> None:
+def believe(session: Session, power_w: dict[str, float]) -> None:
     """Believe twice the power that was seen in each phase, where the device tells no limit."""
-    if bench.scored[0].kind == "estimated":
+    if session.estimated:
         return
-    bench.believed_w.update({phase: BELIEVED * watts for phase, watts in power_w.items()})
-    for meter in bench.scored:
-        meter.believed_w = max(bench.believed_w.values())
+    session.believed_w.update({phase: BELIEVED * watts for phase, watts in power_w.items()})
+    for meter in session.scored:
+        meter.believed_w = max(session.believed_w.values())
 
 
-def _steady(slices: list[_Slice], settings: Settings, step_s: float) -> bool:
+def _steady(samples: Sequence[_Sample], session: Session) -> bool:
     """Whether the last third of the warm-up has the power of the third before it, and the temperature rests.
 
     Thirds grow with the time spent, so that an exponential approach is seen whatever its time constant: when two
     neighbouring thirds agree, what is still to come is far smaller than their difference. A fixed look-back would
     call any slow approach steady. Nothing is called steady before the counter can resolve it.
     """
-    third = len(slices) // 3
+    settings, third = session.settings, (len(samples) - 1) // 3
     if third < 3:
         return False
-    before, last = slices[-2 * third : -third], slices[-third:]
-    mean_before, mean_last = _mean_power_w(before), _mean_power_w(last)
+    before, last = samples[-2 * third - 1 : -third], samples[-third - 1 :]
+    power_w, last_s = _power_w(last), last[-1].time_s - last[0].time_s
     # a span read between two steps at each end is off by two standard deviations of 0.82 steps
-    if mean_last <= 0 or 0.82 * step_s / _span_s(last) > settings.steady_power:
+    if power_w <= 0 or 0.82 * session.step_s / last_s > settings.steady_power:
         return False
-    noise = 0.0 if step_s else math.hypot(_standard_error(before), _standard_error(last))
-    if abs(mean_last - mean_before) > max(settings.steady_power * mean_last, 2 * noise):
+    noise = 0.0 if session.step_s else math.hypot(_standard_error(before), _standard_error(last))
+    if abs(power_w - _power_w(before)) > max(settings.steady_power * power_w, 2 * noise):
         return False
-    if any(piece.temperature_c is None for piece in last):
+    if any(sample.temperature_c is None for sample in last):
         return True
-    slope = abs(last[-1].temperature_c - last[0].temperature_c) / (last[-1].stop_s - last[0].stop_s)
-    return slope < settings.steady_temperature_c_per_s
+    return abs(last[-1].temperature_c - last[0].temperature_c) / last_s < settings.steady_temperature_c_per_s
 
 
-def _span_s(slices: list[_Slice]) -> float:
-    return sum(piece.duration_s for piece in slices)
+def _power_w(samples: Sequence[_Sample]) -> float:
+    return (samples[-1].energy_j - samples[0].energy_j) / (samples[-1].time_s - samples[0].time_s)
 
 
-def _mean_power_w(slices: list[_Slice]) -> float:
-    return sum(piece.energy_j for piece in slices) / _span_s(slices)
+def _standard_error(samples: Sequence[_Sample]) -> float:
+    powers = list(map(_power_w, itertools.pairwise(samples)))
+    return stdev(powers) / math.sqrt(len(powers))
 
 
-def _standard_error(slices: list[_Slice]) -> float:
-    return stdev(piece.energy_j / piece.duration_s for piece in slices) / math.sqrt(len(slices))
-
-
-def total_j(bench: Bench) -> float | None:
+def total_j(session: Session) -> float | None:
     """Return the scored counters' sum; None where one cannot be read: the windows meet the same error."""
     try:
-        return sum(meter.read().energy_j for meter in bench.scored)
+        return sum(meter.read().energy_j for meter in session.scored)
     except MeterError:
         return None
 
 
-def _temperature_c(bench: Bench) -> float | None:
+def _sample(session: Session) -> list[_Sample]:
+    """Return one look at the scored meters; none where a counter cannot be read."""
+    energy_j = total_j(session)
+    if energy_j is None:
+        return []
     try:
-        temperatures = [meter.counters().temperature_c for meter in bench.scored]
+        temperatures = [meter.counters().temperature_c for meter in session.scored]
     except MeterError:
-        return None
-    return max(temperatures) if all(t is not None for t in temperatures) else None
+        temperatures = [None]
+    return [_Sample(session.clock.now(), energy_j, None if None in temperatures else max(temperatures))]

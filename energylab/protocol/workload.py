@@ -35,40 +35,27 @@ class Work:
     failures: list[QueryFailure] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
 
-
-def failures_of(queries: Sequence[int], error: Exception) -> list[QueryFailure]:
-    """Keep what a query raised: every query of its batch failed with it."""
-    kind = "OutOfMemoryError" if isinstance(error, MemoryError) else type(error).__name__
-    return [QueryFailure(query=query, error=kind, message=str(error)[:500]) for query in queries]
+    def fail(self, queries: Sequence[int], error: Exception) -> None:
+        """Keep what a batch raised: all of its queries failed with it."""
+        kind = "OutOfMemoryError" if isinstance(error, MemoryError) else type(error).__name__
+        self.failures += [QueryFailure(query=query, error=kind, message=str(error)[:500]) for query in queries]
 
 
 class Workload(ABC):
-    """Phases over a set of queries.
+    """Phases over a set of queries: `prepare` makes a batch outside the windows, `run` asks it inside them."""
 
-    Attributes
-    ----------
-    phases : tuple of str
-        Phases in the order they are measured.
-    queries : int
-        Number of distinct queries of one run.
-    batch_size : int
-        Queries asked together.
-    continuous : bool
-        Whether the work goes on by itself between `begin` and `end`, over the edges of the window. Its windows then
-        need no lead-in and wait for no step of a counter: the power is the same before and after an edge.
-    least_batches : int
-        Fewest batches of a block.
-    """
-
-    phases: tuple[str, ...]
-    queries: int
+    phases: tuple[str, ...]  # in the order they are measured
+    queries: int  # distinct queries of one run
     batch_size: int = 1
-    continuous: bool = False
-    least_batches: int = 1
+    continuous: bool = False  # work goes on from `begin` to `end`, over both edges: no lead-in, no step to wait for
+    least_batches: int = 1  # fewest batches of a block
 
     def cut(self, queries: Sequence[int], phase: str = "") -> list[tuple[int, ...]]:
         """Cut queries into batches, in order."""
         return [tuple(queries[i : i + self.batch_size]) for i in range(0, len(queries), self.batch_size)]
+
+    def load(self) -> None:  # noqa: B027 - only under a published protocol, whose first phase needs no model
+        """Put the model on its device, unless it is there."""
 
     @abstractmethod
     def prepare(self, phase: str, queries: tuple[int, ...]) -> Batch:
@@ -79,10 +66,9 @@ class Workload(ABC):
         """Return the function that is called with each batch's inputs inside the window."""
 
     def run_all(self, phase: str, batches: Sequence[Batch], keep: bool = True) -> Iterator[Any]:
-        """Run batches in order inside the window, and yield the outputs of each.
+        """Run batches in order inside the window, and yield the outputs of each; they need not be held unless kept.
 
-        What fails is the batch after the last one that was yielded. A workload elsewhere replaces this, so that one
-        message starts them all; it need not hold outputs that nobody keeps.
+        What fails is the batch after the last that was yielded. A workload elsewhere starts all by one message.
         """
         call = self.run(phase)
         for batch in batches:
@@ -97,7 +83,7 @@ class Workload(ABC):
     def work_through(
         self, phase: str, batches: Sequence[Batch], clock: Clock, window_s: float, keep: bool = True
     ) -> Work:
-        """Run all batches, again and again until `window_s` has passed: whole repetitions only. The window's work.
+        """Run all batches, again and again until `window_s` has passed: whole repetitions only.
 
         Outputs are dropped as they come, so that they take no memory of the device; those of the first repetition are
         kept where they are asked for, or are token ids.
@@ -118,7 +104,7 @@ class Workload(ABC):
                     return work
                 done, keep = 0, False
         except Exception as error:  # noqa: BLE001 - whatever a query raises is kept, and makes the window invalid
-            work.failures += failures_of(batches[min(done, len(batches) - 1)].queries, error)
+            work.fail(batches[min(done, len(batches) - 1)].queries, error)
         return work
 
     def end(self) -> None:  # noqa: B027 - only for continuous work
@@ -141,36 +127,27 @@ class Workload(ABC):
 
 
 class FunctionWorkload(Workload):
-    """Any function of one query, as the single phase ``call``.
-
-    `boards` are the CUDA devices that are watched, as torch counts: waited for at the edges of a window.
-    """
+    """Any function of one query, as the phase ``call``; `boards` are the CUDA devices to wait for, as torch counts."""
 
     phases = ("call",)
 
     def __init__(self, fn: Callable[[Any], Any], queries: Sequence[Any], boards: Sequence[int] = ()) -> None:
-        self._fn = fn
-        self._boards = tuple(boards)
-        self._queries = list(queries)
+        self._fn, self._queries, self._boards = fn, list(queries), tuple(boards)
         self.queries = len(self._queries)
 
     def prepare(self, phase: str, queries: tuple[int, ...]) -> Batch:
-        """Make a batch of one query."""
         return Batch(queries, self._queries[queries[0]])
 
     def run(self, phase: str) -> Callable[[Any], Any]:
-        """Return the function itself."""
         return self._fn
 
     def synchronize(self) -> None:
-        """Wait for the watched CUDA devices, if the function uses torch at all."""
-        torch = sys.modules.get("torch")
+        torch = sys.modules.get("torch")  # unless the function imported it, it left nothing to wait for
         if torch is not None and torch.cuda.is_initialized():
             for index in self._boards:
                 torch.cuda.synchronize(index)
 
     def answers(self, batch: Batch, outputs: Any) -> dict[int, Any]:
-        """Return what the function returned."""
         return {batch.queries[0]: outputs}
 
 
@@ -178,53 +155,45 @@ class TaskWorkload(Workload):
     """A loaded task over its rows."""
 
     def __init__(self, task: Task, rows: Sequence[Row]) -> None:
-        self._task = task
-        self._rows = list(rows)
+        self._task, self._rows = task, list(rows)
         self.phases = checked_phases(task)
         self.queries = len(self._rows)
         self.batch_size = task.batch_size
 
     def prepare(self, phase: str, queries: tuple[int, ...]) -> Batch:
-        """Make one batch: rows for ``preprocess``, preprocessed inputs for every other phase."""
         rows = [self._rows[query] for query in queries]
         return Batch(queries, rows if phase == "preprocess" else self._task.shelve(self._task.prepare(rows)))
 
     def run(self, phase: str) -> Callable[[Any], Any]:
-        """Return the task's call of a phase."""
         return partial(self._task.run, phase)
 
     def synchronize(self) -> None:
-        """Wait for every device of the model."""
         self._task.synchronize()
 
     def count(self, phase: str, batch: Batch, outputs: Any) -> Tokens:
-        """Count by the task, from the model's inputs; those that ``preprocess`` made are gone."""
         return Tokens() if phase == "preprocess" else self._task.count(phase, batch.inputs, outputs)
 
     def answers(self, batch: Batch, outputs: Any) -> dict[int, Any]:
-        """Answer by the task."""
         return dict(zip(batch.queries, self._task.answers(batch.inputs, outputs), strict=True))
 
     def finite(self, batch: Batch, outputs: Any) -> bool:
-        """Judge by the task."""
         return self._task.finite(batch.inputs, outputs)
 
 
 def size_of(inputs: Any) -> int:
     """Return the bytes that a batch's inputs take in memory, as far as arrays, tensors and texts tell."""
     if isinstance(inputs, Mapping):
-        return sum(size_of(value) for value in inputs.values())
+        inputs = list(inputs.values())
     if isinstance(inputs, list | tuple):
-        return sum(size_of(value) for value in inputs)
+        return sum(map(size_of, inputs))
     return getattr(inputs, "nbytes", None) or (len(inputs) if isinstance(inputs, str | bytes) else 0)
 
 
 def checked_phases(task: Task) -> tuple[str, ...]:
     """Return the phases of a loaded task, each one that the protocol knows; a wrong one names the nearest."""
-    kind = type(task).__name__
     if not task.phases:
-        raise TaskError(f"{kind}.phases is empty; name what is measured, of: {', '.join(PHASES)}")
+        raise TaskError(f"{type(task).__name__}.phases is empty; name what is measured, of: {', '.join(PHASES)}")
     for phase in task.phases:
         if phase not in PHASES:
-            raise unknown_name("phase", phase, PHASES, hint=f"correct {kind}.phases")
+            raise unknown_name("phase", phase, PHASES, hint=f"correct {type(task).__name__}.phases")
     return tuple(task.phases)

@@ -4,15 +4,18 @@ The lowest and the highest energy make the bands, and they are selected: among a
 highest figure is the luckiest error. Redrawing around the figures would draw that luck twice. So a redraw comes from a
 posterior that knows neighbours: the sorted figures are cut into runs of models that are alike, every cut weighed by its
 evidence, and models of one run share a centre. A model that stands alone keeps its figure and its whole uncertainty.
+Before the figures are seen, models fall into runs as by a Dirichlet process: among many models two stand near each
+other by chance, so a close pair stays a pair of two, while a dozen at one place are taken for a crowd.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from energylab.energy import Group
 from energylab.ratings.schemes import STARS, Scheme, count_stars
@@ -21,8 +24,7 @@ from energylab.ratings.schemes import STARS, Scheme, count_stars
 _MOST = 256
 _CUTS = 2000  # ways to cut a group that are drawn; each is redrawn several times
 _BLOCK = 2_000_000  # energies held at once
-_NEW_RUN = np.array([0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98])  # chance that the next model starts a run of its own
-_SPREADS = np.array([0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0])  # within a run, in standard errors
+_CONCENTRATIONS = 10  # of the Dirichlet process: how many are weighed, from hardly two runs to all models apart
 
 
 @dataclass(frozen=True)
@@ -53,55 +55,29 @@ class Uncertainty:
         return cls(np.full(models, float(noise)), np.full(models, np.inf), boards, gain)
 
 
-@dataclass(frozen=True)
-class Posterior:
-    """How redraws of some models' logarithms are made, one row a way to cut them into runs.
-
-    A redraw is ``centre + shared * z[start] + own * t``: one z a run, one t a model.
-    """
-
-    centre: np.ndarray
-    shared: np.ndarray
-    own: np.ndarray
-    start: np.ndarray  # first model of each model's run
+def gain_variance(gain: float) -> float:
+    """Return the variance of a relative gain that is uniform on ±gain."""
+    return gain**2 / 3
 
 
 def redraws(energies_wh: np.ndarray, uncertainty: Uncertainty, draws: int, rng: np.random.Generator) -> Iterator:
-    """Redraw all models of a group at once, block by block.
+    """Yield blocks of redrawn energies, `draws` rows in all, one column a model; `energies_wh` ascend.
 
     A board's gain is redrawn once for all models on it: a gain that all models share moves no star of a relative
     scheme. The gain of a board that one model alone ran on cannot be told from that model's noise, and is part of it.
-
-    Parameters
-    ----------
-    energies_wh : ndarray, shape (models,)
-        Wh per 1,000 queries, ascending.
-    uncertainty : Uncertainty
-        Of these models.
-    draws : int
-        Number of redraws.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Yields
-    ------
-    ndarray, shape (rows, models)
-        Redrawn energies; the rows of all blocks add up to `draws`.
     """
     models = energies_wh.size
-    shared, relative_se, df = _gain_as_noise(uncertainty)
+    boards, relative_se, df = _gain_as_noise(uncertainty)
     cuts = max(1, min(draws, _CUTS, _BLOCK // models))
-    posterior = _posterior(np.log(energies_wh), relative_se, cuts, rng)
-    for start in range(0, draws, cuts):
-        rows = min(cuts, draws - start)
-        z = np.take_along_axis(rng.standard_normal((rows, models)), posterior.start[:rows], axis=1)
-        drawn = posterior.shared[:rows] * z
-        drawn += posterior.own[:rows] * _student(df, rows, rng)
+    centre, shared, own, start = _posterior(np.log(energies_wh), relative_se, cuts, rng)
+    for first in range(0, draws, cuts):
+        rows = min(cuts, draws - first)
+        drawn = shared[:rows] * np.take_along_axis(rng.standard_normal((rows, models)), start[:rows], axis=1)
+        drawn += own[:rows] * _student(df, rows, rng)
         # A few degrees of freedom have tails that overflow; a factor of e^50 is as good as infinity.
-        drawn = np.exp(posterior.centre[:rows] + np.clip(drawn, -50, 50, out=drawn), out=drawn)
-        if uncertainty.gain and shared.shape[1]:
-            gains = rng.uniform(-uncertainty.gain, uncertainty.gain, (rows, shared.shape[1]))
-            drawn /= 1 + gains @ shared.T
+        drawn = np.exp(centre[:rows] + np.clip(drawn, -50, 50, out=drawn), out=drawn)
+        if uncertainty.gain and boards.shape[1]:
+            drawn /= 1 + rng.uniform(-uncertainty.gain, uncertainty.gain, (rows, boards.shape[1])) @ boards.T
         yield drawn
 
 
@@ -115,11 +91,6 @@ def _gain_as_noise(uncertainty: Uncertainty) -> tuple[np.ndarray, np.ndarray, np
     return uncertainty.boards[:, several], np.sqrt(variance + own), df
 
 
-def gain_variance(gain: float) -> float:
-    """Return the variance of a relative gain that is uniform on ±gain."""
-    return gain**2 / 3
-
-
 def _student(df: np.ndarray, rows: int, rng: np.random.Generator) -> np.ndarray:
     t = rng.standard_normal((rows, df.size))
     few = np.flatnonzero(df < 1000)  # beyond, Student and normal cannot be told apart
@@ -128,53 +99,46 @@ def _student(df: np.ndarray, rows: int, rng: np.random.Generator) -> np.ndarray:
     return t
 
 
-def _posterior(x: np.ndarray, se: np.ndarray, rows: int, rng: np.random.Generator) -> Posterior:
-    """Return the posterior of a group; the middle of a large one is not cut into runs."""
+def _posterior(x: np.ndarray, se: np.ndarray, rows: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Return what redraws of the logarithms `x` are made of, one row a way to cut them into runs.
+
+    A redraw is ``centre + shared * z[start] + own * t``: one z a run (`start` is its first model), one t a model.
+    """
+    parts = [np.broadcast_to(part, (rows, x.size)) for part in (x, 0.0, se, np.arange(x.size))]
     if not (se > 0).all():
-        return _alone(x, se, rows, 0)
-    if x.size <= _MOST:
-        return _cut(x, se, rows, 0, rng)
-    low, high = _MOST // 2, x.size - _MOST // 2
-    parts = [
-        _cut(x[:low], se[:low], rows, 0, rng),
-        _alone(x[low:high], se[low:high], rows, low),
-        _cut(x[high:], se[high:], rows, high, rng),
-    ]
-    fields = ("centre", "shared", "own", "start")
-    return Posterior(*(np.concatenate([getattr(part, name) for part in parts], axis=1) for name in fields))
+        return parts
+    parts = [part.copy() for part in parts]
+    half = _MOST // 2
+    for end in [slice(0, None)] if x.size <= _MOST else [slice(0, half), slice(x.size - half, None)]:
+        for part, cut in zip(parts, _cut(x[end], se[end], rows, rng), strict=True):
+            part[:, end] = cut
+        parts[3][:, end] += end.start
+    return parts
 
 
-def _alone(x: np.ndarray, se: np.ndarray, rows: int, first: int) -> Posterior:
-    shape = (rows, x.size)
-    start = np.broadcast_to(np.arange(first, first + x.size), shape)
-    return Posterior(np.broadcast_to(x, shape), np.broadcast_to(0.0, shape), np.broadcast_to(se, shape), start)
-
-
-def _cut(x: np.ndarray, se: np.ndarray, rows: int, first: int, rng: np.random.Generator) -> Posterior:
-    """Draw ways to cut sorted figures into runs, and the spread within each run; return what redraws follow."""
+def _cut(x: np.ndarray, se: np.ndarray, rows: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """Draw ways to cut sorted figures into runs, and the spread within each run; see `_posterior`."""
     spreads, evidence, mean, precision = _runs(x, se)
-    start, end = _draw_cuts(np.logaddexp.reduce(evidence, axis=0), rows, rng)
-    share = np.exp(evidence[:, start, end] - np.logaddexp.reduce(evidence[:, start, end], axis=0))
+    total = np.logaddexp.reduce(evidence, axis=0)
+    start, end = _draw_cuts(total, rows, rng)
+    upto = np.cumsum(np.exp(evidence - np.nan_to_num(total)), axis=0)  # share of the spreads up to each
     u = np.take_along_axis(rng.random(start.shape), start, axis=1)
-    at = np.minimum((np.cumsum(share, axis=0) < u).sum(axis=0), spreads.size - 1)
-    single, variance, within = start == end, se**2, spreads[at] ** 2
-    weight = np.where(single, 1.0, within / (within + variance))  # of a model's own figure
-    return Posterior(
-        centre=weight * x + (1 - weight) * mean[at, start, end],
-        shared=(1 - weight) / np.sqrt(precision[at, start, end]),
-        own=np.sqrt(weight * variance),
-        start=start + first,
-    )
+    at = sum((each[start, end] < u).astype(np.intp) for each in upto[:-1])
+    variance, within = se**2, spreads[at] ** 2
+    weight = np.where(start == end, 1.0, within / (within + variance))  # of a model's own figure
+    centre = weight * x + (1 - weight) * mean[at, start, end]
+    return centre, (1 - weight) / np.sqrt(precision[at, start, end]), np.sqrt(weight * variance), start
 
 
 def _runs(x: np.ndarray, se: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return, for every run from model a to b and spread within it, log evidence, and mean and precision of its centre.
 
-    Figures of a run are normal about their centre; the centre may lie anywhere in the range of the group.
+    Figures of a run are normal about their centre; the centre may lie anywhere in the range of the group. The spread
+    within is nothing, or of any scale from half a standard error up to half that range.
     """
     typical = np.median(se)
     reach = x[-1] - x[0] + 4 * typical
-    spreads = _SPREADS[_SPREADS * typical <= reach / 2] * typical
+    spreads = typical * np.append(0.0, 0.5 * 2.0 ** np.arange(int(np.log2(reach / typical)) + 1))
     w = 1 / (se**2 + spreads[:, None] ** 2)
     x0 = x - x[0]
     weight, weighted, squares, normal = (_between(each) for each in (w, w * x0, w * x0**2, np.log(w / (2 * np.pi)) / 2))
@@ -192,35 +156,32 @@ def _between(values: np.ndarray) -> np.ndarray:
 
 
 def _draw_cuts(evidence: np.ndarray, rows: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw ways to cut models into runs in proportion to their probability (Barry and Hartigan's partition model).
+    """Draw ways to cut sorted models into runs: the first and the last model of each model's run, row by row.
 
-    Returns
-    -------
-    start, end : ndarray of int, shape (rows, models)
-        First and last model of each model's run.
+    In proportion to their probability by the product partition of a Dirichlet process whose concentration is unknown.
 
     References
     ----------
-    Barry and Hartigan (1992), Product partition models for change point problems, Annals of Statistics 20, 260-279.
+    Barry and Hartigan (1992), Product partition models for change point problems, Annals of Statistics 20, 260-279;
+    Quintana and Iglesias (2003), Bayesian clustering and product partition models, Journal of the Royal Statistical
+    Society B 65, 557-574.
     """
     models = len(evidence)
-    length = np.arange(models) - np.arange(models)[:, None]
-    new = np.log(_NEW_RUN)[:, None, None] * (np.arange(models) > 0)[:, None]
-    weights = evidence + new + np.log1p(-_NEW_RUN)[:, None, None] * np.maximum(length, 0)
-    upto = np.zeros((len(_NEW_RUN), models + 1))  # log weight of all ways to cut the first models
+    length = np.maximum(np.arange(models) - np.arange(models)[:, None], 0)
+    concentration = np.geomspace(0.1, 4 * models**2, _CONCENTRATIONS)
+    weights = evidence + special.gammaln(length + 1) + np.log(concentration)[:, None, None]
+    upto = np.zeros((_CONCENTRATIONS, models + 1))  # log weight of all ways to cut the first models
     for last in range(models):
-        ways = upto[:, : last + 1] + weights[:, : last + 1, last]
-        upto[:, last + 1] = np.logaddexp.reduce(ways, axis=1)
-    chance = np.exp(upto[:, -1] - np.logaddexp.reduce(upto[:, -1]))
+        upto[:, last + 1] = np.logaddexp.reduce(upto[:, : last + 1] + weights[:, : last + 1, last], axis=1)
+    total = upto[:, -1] + special.gammaln(concentration) - special.gammaln(concentration + models)
     begins = np.zeros((rows, models), dtype=bool)
-    kinds = rng.choice(len(_NEW_RUN), rows, p=chance / chance.sum())
+    kinds = rng.choice(_CONCENTRATIONS, rows, p=special.softmax(total))
     for kind in np.unique(kinds):
         _draw_starts(upto[kind], weights[kind], begins, np.flatnonzero(kinds == kind), rng)
     place = np.arange(models)
     start = np.maximum.accumulate(np.where(begins, place, 0), axis=1)
     ends = np.append(begins[:, 1:], np.ones((rows, 1), dtype=bool), axis=1)
-    end = np.minimum.accumulate(np.where(ends, place, models)[:, ::-1], axis=1)[:, ::-1]
-    return start, end
+    return start, np.minimum.accumulate(np.where(ends, place, models)[:, ::-1], axis=1)[:, ::-1]
 
 
 def _draw_starts(
@@ -249,31 +210,17 @@ def chances(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return how probable each number of stars of each model is, and that each uses less than the next.
 
-    Parameters
-    ----------
-    energies_wh, uncertainty, draws, rng
-        As in `redraws`.
-    scheme : Scheme
-        How bands are made; the whole group is rated anew in each redraw.
-    group : Group
-        The group, for schemes that ask.
-
-    Returns
-    -------
-    stars : ndarray, shape (models, STARS)
-        Column k holds the probability of k + 1 stars; rows sum to 1.
-    less : ndarray, shape (models,)
-        Probability that a model truly uses less than the next; a draw counts half. NaN for the last.
+    The group is rated anew in each redraw. Column k of the first array holds the probability of k + 1 stars; the
+    second is NaN for the last model, and a draw of two equal energies counts half.
     """
     counts = np.zeros((energies_wh.size, STARS), dtype=np.int64)
-    less = np.full(energies_wh.size, np.nan)
-    less[:-1] = 0.0
+    less = np.zeros(energies_wh.size)
     for drawn in redraws(energies_wh, uncertainty, draws, rng):
         found = count_stars(drawn, scheme(drawn, group))
         for star in range(1, STARS + 1):
             counts[:, star - 1] += np.count_nonzero(found == star, axis=0)
-        less[:-1] += np.count_nonzero(drawn[:, :-1] < drawn[:, 1:], axis=0) / 2
-        less[:-1] += np.count_nonzero(drawn[:, :-1] <= drawn[:, 1:], axis=0) / 2
+        less[:-1] += _share_less(drawn[:, :-1], drawn[:, 1:])
+    less[-1] = np.nan
     return counts / draws, less / draws
 
 
@@ -282,10 +229,13 @@ def pairwise(energies_wh: np.ndarray, uncertainty: Uncertainty, draws: int, rng:
     less = np.zeros((energies_wh.size, energies_wh.size))
     for drawn in redraws(energies_wh, uncertainty, draws, rng):
         for model in range(energies_wh.size):
-            one = drawn[:, model, None]
-            less[model] += (np.count_nonzero(one < drawn, axis=0) + np.count_nonzero(one <= drawn, axis=0)) / 2
+            less[model] += _share_less(drawn[:, model, None], drawn)
     np.fill_diagonal(less, np.nan)
     return less / draws
+
+
+def _share_less(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return (np.count_nonzero(one < other, axis=0) + np.count_nonzero(one <= other, axis=0)) / 2
 
 
 def rank_sets(energies_wh: np.ndarray, uncertainty: Uncertainty, level: float) -> tuple[np.ndarray, np.ndarray]:
@@ -319,14 +269,15 @@ def rank_sets(energies_wh: np.ndarray, uncertainty: Uncertainty, level: float) -
     return low, high
 
 
+@lru_cache(maxsize=1024)
 def _tukey(models: int, df: float, level: float) -> float:
     """Return the quantile of the largest standardised difference of all pairs (studentised range over root two)."""
-    z = np.linspace(-8.5, 8.5, 801)
-    density, below = stats.norm.pdf(z) * (z[1] - z[0]), stats.norm.cdf(z)
+    z = np.linspace(-8.5, 8.5, 201)
+    density, below = stats.norm.pdf(z) * (z[1] - z[0]), special.ndtr(z)
     ratio = np.sqrt(stats.chi2.ppf((np.arange(60) + 0.5) / 60, df) / df) if df < 1000 else np.ones(1)
 
     def covered(width: float) -> float:
-        inside = stats.norm.cdf(z + width * ratio[:, None]) - below
+        inside = special.ndtr(z + width * ratio[:, None]) - below
         return float((models * density * inside ** (models - 1)).sum(axis=1).mean())
 
     widest = 20 / ratio.min()

@@ -63,13 +63,7 @@ def _written(sealed: Sealed) -> bytes:
 
 
 def read_file(path: str | os.PathLike) -> bytes:
-    """Read a plain file of bounded size, never what a link points to.
-
-    Raises
-    ------
-    BundleError
-        If it is missing, a link, no plain file, or too large.
-    """
+    """Read a plain file of bounded size, never what a link points to."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -86,13 +80,7 @@ def read_file(path: str | os.PathLike) -> bytes:
 
 
 def read(data: bytes) -> Sealed:
-    """Take an envelope apart; its signature is not checked here.
-
-    Raises
-    ------
-    BundleError
-        If it is not the one way to write an envelope with one signature.
-    """
+    """Take an envelope apart; its signature is not checked here."""
     if len(data) > MAX_BYTES:
         raise BundleError(f"it has {len(data)} bytes; a bundle has at most {MAX_BYTES}")
     if not data.startswith(b"{"):
@@ -133,22 +121,7 @@ def signature_holds(sealed: Sealed, keys: Mapping[str, str]) -> bool | None:
 
 
 def parse(data: bytes, what: str, *, max_values: int = MAX_VALUES) -> Any:
-    """Read JSON from strangers: bounded in values, depth and numbers; one meaning a text, or none at all.
-
-    Parameters
-    ----------
-    data : bytes
-        UTF-8 text; its size must have been bounded by the caller.
-    what : str
-        What it is, for the message.
-    max_values : int
-        Most values it may hold.
-
-    Raises
-    ------
-    BundleError
-        If it is not strict JSON: a repeated key, half a character, a number that is not finite or too long.
-    """
+    """Read JSON from strangers: bounded in values, depth and numbers; one meaning a text, or none at all."""
     # Every value but the first follows a comma, a bracket or a brace: counted before anything is built.
     values = 1 + sum(data.count(mark) for mark in (b",", b"[", b"{"))
     if values > max_values:

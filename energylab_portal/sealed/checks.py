@@ -11,7 +11,7 @@ from itertools import combinations, islice, pairwise
 
 from energylab import energy
 from energylab.record import SCORED_PHASES, DeviceFacts, MeterFacts, Record, Window
-from energylab_portal.sealed.statement import ATTESTATION_VERSION, ATTESTATIONS, COMMITTED, ClosedRun, Timeline
+from energylab_portal.sealed.statement import ClosedRun, Timeline
 from energylab_portal.sealed.watch import most_samples
 
 #: What each meter can be the source of: its kind of energy, and the type of device.
@@ -36,10 +36,8 @@ SPREAD, SPREAD_HOST, SPREAD_ENERGY = 0.3, 1.0, 0.15
 #: Two samplings of real time do not have the same steps to this, in seconds.
 SAME_STEP_S = 1e-7
 MOST_PAIRS = 20_000
-#: Share of a core's power that the estimate's model counts at rest (`energylab.meters.estimate.PowerModel`).
+#: Share of a core's power that the estimate's model counts at rest (`energylab.meters.estimate.EstimateMeter`).
 STATIC_SHARE = 0.2
-#: A limit beyond these is none: the kernel's own on process ids, and more memory than any one machine has.
-MOST_PROCESSES, MOST_MEMORY = 2**15, 2**45
 
 
 @dataclass(frozen=True)
@@ -100,47 +98,6 @@ def judged(name: str, problems: Sequence[str], fine: str) -> Check:
     """Return a check that passed when there is no problem; the first three are named."""
     more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
     return Check(name, not problems, "; ".join(problems[:3]) + more if problems else fine)
-
-
-def attestations(run: ClosedRun) -> Check:
-    """All three, in the version known here."""
-    told = run.attestations
-    missing = [f"not attested: {text}" for name, text in ATTESTATIONS.items() if not getattr(told, name)]
-    if told.version != ATTESTATION_VERSION:
-        missing.append(f"version {told.version[:20]!r} of the attestations is not known here")
-    return judged("attestations", missing, f"all three are attested (version {told.version})")
-
-
-def commitments(run: ClosedRun) -> Check:
-    """Everything that was left out is committed to, each with a salt of its own."""
-    problems = [f"nothing is committed to for {name}" for name in sorted(COMMITTED - run.commitments.keys())]
-    problems += [f"{name!r} is nothing that is left out" for name in sorted(run.commitments.keys() - COMMITTED)]
-    if len(set(run.commitments.values())) < len(run.commitments):
-        problems.append("two commitments are the same: they were not made with salts of their own")
-    return judged("commitments", problems, f"{len(run.commitments)} private parts are committed to")
-
-
-def seal(run: ClosedRun) -> Check:
-    """The container was closed off, as its daemon told."""
-    return judged("seal", gaps(run.seal), "no network, read-only, no capability, limits on memory and processes")
-
-
-def gaps(told) -> list[str]:
-    """Return where a container is not closed off as it must be; empty when it is."""
-    user = told.user.partition(":")[0]
-    rules = {
-        f"its network is {told.network!r}, not 'none'": told.network == "none",
-        "its root can be written to": told.read_only_root,
-        f"capabilities are not all dropped: {', '.join(told.dropped) or 'none'} are": "ALL" in told.dropped,
-        f"capabilities were added: {', '.join(told.added)}": not told.added,
-        "it may gain new privileges": told.no_new_privileges,
-        "it is privileged": not told.privileged,
-        f"it runs as user {user or 'root'!r}": user.isdecimal() and int(user) > 0,
-        "its number of processes has no limit": 0 < told.pids_limit <= MOST_PROCESSES,
-        "its memory has no limit": 0 < told.memory_bytes <= MOST_MEMORY,
-        f"it may write to {', '.join(told.writable)}": set(told.writable) <= {"/tmp"},
-    }
-    return [gap for gap, closed in rules.items() if not closed]
 
 
 def kind(run: ClosedRun, record: Record) -> Check:

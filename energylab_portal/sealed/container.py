@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from energylab.errors import SealError
-from energylab_portal.sealed.checks import gaps
 from energylab_portal.sealed.lines import HELLO, Line, Questions
 from energylab_portal.sealed.statement import Image, Seal
 
@@ -30,58 +31,27 @@ HELP = "docker/setup.sh installs what is missing and starts a daemon"
 START_S = 120.0
 #: The user the work runs as, whoever starts it: a number that owns nothing.
 NOBODY = 65532
-#: Label of every sealed container: which process started it.
-OWNER = "energylab.owner"
+#: Label of every sealed container, and how old one is before it may be taken away: another run's may not have started.
+LABEL, OLD = "energylab.sealed", "10m"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be started.
+    """What is to be started."""
 
-    Attributes
-    ----------
-    image : str
-        Name or digest of the runner's image.
-    model : Path
-        The model's folder.
-    data : Path or None
-        A hub cache with the published data.
-    gpus : tuple of str
-        UUIDs of the boards it may use.
-    memory_mb, processes, scratch_mb, shared_mb : int
-        Memory (there is no swap), processes and threads, size of ``/tmp`` and of ``/dev/shm``, both in memory.
-    limit_s : float
-        Longest time for one answer, in seconds.
-    """
-
-    image: str
-    model: Path
-    data: Path | None = None
-    gpus: tuple[str, ...] = ()
+    image: str  # name or digest of the runner's image
+    model: Path  # the model's folder
+    data: Path | None = None  # A hub cache with the published data
+    gpus: tuple[str, ...] = ()  # UUIDs of the boards it may use
     memory_mb: int = 8192
     processes: int = 512
     scratch_mb: int = 512
     shared_mb: int = 256
-    limit_s: float = 3600.0
-
-
-def unavailable() -> str | None:
-    """Return why no container can be started here; None when one can."""
-    try:
-        call(["info", "--format", "{{.ID}}"], timeout_s=20)
-    except SealError as error:
-        return f"no Docker daemon answers: {error}"
-    return None
+    limit_s: float = 3600.0  # longest time for one answer, in seconds
 
 
 def call(arguments: Sequence[str], timeout_s: float = 120) -> str:
-    """Run one docker command and return what it printed.
-
-    Raises
-    ------
-    SealError
-        If it fails or takes longer than `timeout_s`.
-    """
+    """Run one docker command and return what it printed."""
     kept: dict[str, Any] = {"capture_output": True, "text": True, "check": False, "errors": "replace"}
     try:
         done = subprocess.run(["docker", *arguments], timeout=timeout_s, **kept)
@@ -100,12 +70,7 @@ def inspect(kind: str, name: str) -> dict[str, Any]:
 
 
 class Container:
-    """A sealed container. Creating this object starts nothing; `start` does.
-
-    Parameters
-    ----------
-    plan : Plan
-    """
+    """A sealed container. Creating this object starts nothing; `start` does."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -117,20 +82,16 @@ class Container:
         self._cpu_s = 0.0
 
     def start(self) -> Questions:
-        """Start it, check its seal as the daemon tells it, and wait for its first word.
-
-        Raises
-        ------
-        SealError
-            If the image is missing, the seal has a gap, or nothing is heard.
-        """
+        """Start it, check its seal as the daemon tells it, and wait for its first word."""
         check_readable(self.plan.model)
+        # of a run that was killed: its work ends with the line to it, and nobody else takes it away
+        call(["container", "prune", "--force", "--filter", f"label={LABEL}", "--filter", f"until={OLD}"])
         self.image, shared = describe(self.plan.image)
         self._folder = Path(tempfile.mkdtemp(prefix="energylab-"))
         self._folder.chmod(0o711)
         listener = self._listen()
         try:
-            call(["create", "--label", f"{OWNER}={owner(os.getpid())}", *self._options(shared), self.image.digest])
+            call(["create", "--label", LABEL, *self._options(shared), self.image.digest])
             call(["start", self.name])
             self._check()
             return self._first_word(self._accept(listener))
@@ -171,9 +132,11 @@ class Container:
         inspected = inspect("container", self.name)
         if inspected["Image"] != self.image.digest:
             raise SealError(f"the container runs {inspected['Image']}, not {self.image.digest}")
-        self.seal = stated(inspected)
-        if gaps(self.seal):
-            raise SealError(f"the container is not sealed: {'; '.join(gaps(self.seal))}")
+        try:
+            self.seal = stated(inspected)
+        except ValidationError as error:
+            gaps = [f"{one['loc'][0]} is {one['input']!r}" for one in error.errors()]
+            raise SealError(f"the container is not sealed: {'; '.join(gaps)}") from None
         if inspected["State"]["Running"]:
             self._group = control_group(int(inspected["State"]["Pid"]))
 
@@ -278,13 +241,7 @@ def stated(inspected: Mapping[str, Any]) -> Seal:
 
 
 def check_readable(folder: Path) -> None:
-    """Refuse a model's folder that the work could not read once it is mounted.
-
-    Raises
-    ------
-    SealError
-        If a link in it leads out of it (as in a hub's cache), or its rights keep others out.
-    """
+    """Refuse a model's folder that the work could not read once it is mounted."""
     for path in (folder, *sorted(folder.rglob("*"))):
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
             raise SealError(
@@ -296,28 +253,18 @@ def check_readable(folder: Path) -> None:
             raise SealError(f"the work runs as user {NOBODY}, which may not read {path}; run `chmod -R o+rX {folder}`")
 
 
-def control_group(pid: int, root: Path = Path("/")) -> Path:
-    """Return the folder of the control group that counts a process's time: version 2, or ``cpuacct`` of version 1.
-
-    Raises
-    ------
-    SealError
-        If the process is not seen here (a daemon on another machine), or its group is not mounted.
-    """
+def control_group(pid: int) -> Path:
+    """Return the folder of the control group that counts a process's time: version 2, or ``cpuacct`` of version 1."""
     try:
-        lines = (root / f"proc/{pid}/cgroup").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     except OSError:
         raise SealError("the container's processes are not seen here: the Docker daemon runs elsewhere") from None
     groups = {name: path for _, names, path in (line.split(":", 2) for line in lines) for name in names.split(",")}
-    if "cpuacct" in groups:
-        bases = [root / "sys/fs/cgroup/cpuacct", root / "sys/fs/cgroup/cpu,cpuacct"]
-        folders = [base / groups["cpuacct"].lstrip("/") for base in bases]
-    else:
-        folders = [root / "sys/fs/cgroup" / groups.get("", "").lstrip("/")]
-    for folder in folders:
-        if (folder / "cpuacct.usage").is_file() or (folder / "cpu.stat").is_file():
-            return folder
-    raise SealError(f"the container's control group is not at {folders[0]}: its processor time cannot be read")
+    base = Path("/sys/fs/cgroup") / ("cpuacct" if "cpuacct" in groups else "")
+    folder = base / groups.get("cpuacct", groups.get("", "")).lstrip("/")
+    if not (folder / "cpuacct.usage").is_file() and not (folder / "cpu.stat").is_file():
+        raise SealError(f"the container's control group is not at {folder}: its processor time cannot be read")
+    return folder
 
 
 def group_cpu_s(folder: Path, before_s: float) -> float:
@@ -329,34 +276,3 @@ def group_cpu_s(folder: Path, before_s: float) -> float:
         return int(fields["usage_usec"]) * 1e-6
     except FileNotFoundError:
         return before_s
-
-
-def owner(pid: int, proc: Path = Path("/proc")) -> str | None:
-    """Return what tells a process from every other: namespace, id and start time; None once it is dead."""
-    try:
-        # the name, in brackets, may hold spaces; the start time is the 20th field after it (proc(5), field 22)
-        fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] == "Z" else f"{_namespace(proc)}:{pid}:{fields[19]}"
-
-
-def _namespace(proc: Path) -> str:
-    return os.readlink(proc / "self/ns/pid").strip("pid:[]")  # noqa: PTH115 - it is no path
-
-
-def sweep() -> list[str]:
-    """Take away the containers of dead processes of this machine; return their names.
-
-    A process that is killed cannot take its container away: the next one does. One of another namespace of processes
-    is left, since whether its owner lives cannot be seen from here.
-    """
-    form = '{{.Names}}\t{{.Label "' + OWNER + '"}}'
-    listing = call(["ps", "--all", "--filter", f"label={OWNER}", "--format", form])
-    dead = []
-    for name, label in (line.split("\t", 1) for line in listing.splitlines()):
-        namespace, pid, _ = label.split(":")
-        if namespace == _namespace(Path("/proc")) and owner(int(pid)) != label:
-            call(["rm", "--force", "--volumes", name])
-            dead.append(name)
-    return dead

@@ -69,13 +69,7 @@ class Known:
 
 
 def known(parameters: dict[str, Any], params: str | Path | None) -> Known:
-    """Look a task up among ours by its name, and make its rows where they are not the hub's.
-
-    Raises
-    ------
-    EnergylabError
-        If it is none of ours: a path or a plug-in of somebody else's is never looked at.
-    """
+    """Look a task up among ours by its name, and make its rows where they are not the hub's."""
     name = parameters.get("task")
     names = sorted(file.stem for file in (own_params(params) / "tasks").glob("*.yaml"))
     if name not in names:
@@ -109,21 +103,7 @@ def task_facts(task: Task) -> TaskFacts:
 
 
 def shown(record: Record, edges: Sequence[Sequence[tuple]], origin_s: float, alias: str, **more: Any) -> ClosedRun:
-    """Take from a record what is shown, field by field.
-
-    Parameters
-    ----------
-    record : Record
-        As measured, with everything in it.
-    edges : sequence
-        The session's readings around every window, one pair a scored meter.
-    origin_s : float
-        Clock time that times are counted from.
-    alias : str
-        The name the model is shown under.
-    **more
-        The fields of `ClosedRun` that no record holds.
-    """
+    """Take from a record what is shown, field by field."""
     data = record.data
     reason = WITHHELD if "failed:" in record.warm_up.reason else record.warm_up.reason
     return ClosedRun(
@@ -177,13 +157,7 @@ def private_of(record: Record, answers: dict[int, str], hashes: dict[str, str]) 
 
 
 def record_of(run: ClosedRun, of: Known) -> Record:
-    """Build the public record of a run; see the module's first lines.
-
-    Raises
-    ------
-    BundleError
-        If a fact that others are derived from is missing or of a version that is not known here.
-    """
+    """Build the public record of a run; see the module's first lines."""
     for what, told, ours in (
         ("task", run.task_version, of.facts.version), ("protocol", run.protocol_version, PROTOCOLS["steady"]),
     ):  # fmt: skip
@@ -271,13 +245,7 @@ def _part(run: ClosedRun, meter: MeterFacts, edge: Edges) -> MeterReadings:
 
 
 def weight_count(weights: Weights) -> int:
-    """Return how many weights the files hold: whole ones, and those that integers are packed with.
-
-    Raises
-    ------
-    BundleError
-        If their headers do not tell: other formats than safetensors, or packed integers of unknown bits.
-    """
+    """Return how many weights the files hold: whole ones, and those that integers are packed with."""
     whole = sum(count for kind, count in weights.elements.items() if kind in WHOLE)
     packed_bits = sum(count * PACKED[kind] for kind, count in weights.elements.items() if kind in PACKED)
     if packed_bits > 16 * whole and weights.packed_bits is None:

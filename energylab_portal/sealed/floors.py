@@ -24,22 +24,8 @@ OPERATION_J, BYTE_J = 0.1e-12, 8e-12
 WORKING, WORKING_LARGE = 0.3, 0.8
 #: Bytes of weights that no chip's cache holds from one query to the next, and of a model with small embeddings.
 LARGE, VERY_LARGE = 2**30, 2**33
-
-
 #: No processor is faster than this for each of its cores, nor all of them together in reading memory.
 CORE_OPERATIONS_PER_S, PROCESSOR_BYTES_PER_S = 5e11, 1.2e12
-
-
-def weights(run: ClosedRun, record: Record) -> checks.Check:
-    """The files hold the weights that make the size class, in the precision that is computed with."""
-    told, model = run.weights, record.model
-    problems = []
-    if told.files < 1 or told.expert_elements > sum(told.elements.values()) or told.experts_used > told.experts:
-        problems.append("there are no files, more experts work than there are, or they hold more than all files")
-    bits = 8 * told.bytes / model.parameters
-    size = f", class {model.model_class}" if model.model_class else ""
-    fine = f"{model.parameters:,} weights of {bits:.1f} bits are stored{size}; computed in {model.dtype}"
-    return checks.judged("weights", problems, fine)
 
 
 def time(run: ClosedRun, record: Record) -> checks.Check:

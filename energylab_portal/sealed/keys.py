@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
 import os
 import secrets
 import stat
@@ -28,30 +27,15 @@ from energylab.record import canonical_json
 
 @dataclass(frozen=True)
 class PrivateKey:
-    """The key that signs.
+    """The key that signs."""
 
-    Attributes
-    ----------
-    key_id : str
-        sha256 (hex) of the raw public key.
-    public : str
-        The raw public key in base64: what an operator enrols.
-    signer : securesystemslib.signer.Signer
-    """
-
-    key_id: str
-    public: str
+    key_id: str  # sha256 (hex) of the raw public key
+    public: str  # the raw public key in base64: what an operator enrols
     signer: Any
 
 
 def make(path: str | os.PathLike) -> PrivateKey:
-    """Make a key pair; its private half is written to `path` for its owner alone, never over another file.
-
-    Raises
-    ------
-    BundleError
-        If the file exists or cannot be written.
-    """
+    """Make a key pair; its private half is written to `path` for its owner alone, never over another file."""
     made = ed25519.Ed25519PrivateKey.generate()
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     write_private(path, made.private_bytes(*form))
@@ -59,13 +43,7 @@ def make(path: str | os.PathLike) -> PrivateKey:
 
 
 def write_private(path: str | os.PathLike, data: bytes) -> Path:
-    """Write a file that its owner alone may read; never over another.
-
-    Raises
-    ------
-    BundleError
-        If it exists or cannot be written.
-    """
+    """Write a file that its owner alone may read; never over another."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -80,13 +58,7 @@ def write_private(path: str | os.PathLike, data: bytes) -> Path:
 
 
 def load(path: str | os.PathLike) -> PrivateKey:
-    """Read a private key.
-
-    Raises
-    ------
-    BundleError
-        If it cannot be read, is no Ed25519 key, or others may read it.
-    """
+    """Read a private key."""
     try:
         with Path(path).open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -113,24 +85,12 @@ def _private(key: ed25519.Ed25519PrivateKey) -> PrivateKey:
 
 
 def key_id(public: str) -> str:
-    """Return the id of a public key in base64: sha256 (hex) of its 32 raw bytes.
-
-    Raises
-    ------
-    BundleError
-        If it is not 32 bytes in base64.
-    """
+    """Return the id of a public key in base64: sha256 (hex) of its 32 raw bytes."""
     return hashlib.sha256(_raw(public)).hexdigest()
 
 
 def public_key(identity: str, public: str) -> SSlibKey:
-    """Return a public key in securesystemslib's form.
-
-    Raises
-    ------
-    BundleError
-        If it does not have the id it is kept under.
-    """
+    """Return a public key in securesystemslib's form."""
     if key_id(public) != identity:
         raise BundleError(f"the key kept as {identity} has another id: {key_id(public)}")
     return SSlibKey(identity, "ed25519", "ed25519", {"public": _raw(public).hex()})
@@ -157,20 +117,7 @@ def _raw(public: str) -> bytes:
 
 
 def commit(private: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
-    """Commit to every private value.
-
-    Parameters
-    ----------
-    private : mapping
-        Name to value; values as JSON holds them.
-
-    Returns
-    -------
-    commitments : dict of str to str
-        Name to hex digest: public.
-    opening : dict of str to dict
-        Name to ``{"salt": hex, "value": …}``: the owner's.
-    """
+    """Commit to every private value."""
     opening = {name: {"salt": secrets.token_hex(32), "value": value} for name, value in private.items()}
     return {name: commitment(name, entry) for name, entry in opening.items()}, opening
 
@@ -180,19 +127,8 @@ def commitment(name: str, entry: Mapping[str, Any]) -> str:
     return hashlib.sha256(bytes.fromhex(entry["salt"]) + canonical_json([name, entry["value"]])).hexdigest()
 
 
-def write_opening(opening: Mapping[str, Any], path: Path) -> Path:
-    """Write an opening file, readable by its owner alone."""
-    return write_private(path, json.dumps(opening, indent=1, ensure_ascii=False).encode())
-
-
 def check_opening(commitments: Mapping[str, str], opening: Any) -> dict[str, bool]:
-    """Return, for every entry shown, whether it is what was committed to.
-
-    Raises
-    ------
-    BundleError
-        If an entry has no salt and value, or names nothing that was committed to.
-    """
+    """Return, for every entry shown, whether it is what was committed to."""
     if not isinstance(opening, dict):
         raise BundleError("it is not an opening: it holds no names")
     found = {}

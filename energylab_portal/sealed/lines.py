@@ -11,36 +11,28 @@ import json
 import select
 import socket
 import time
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from energylab.errors import BundleError, SealError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from energylab.errors import BundleError, EnergylabError, SealError
+from energylab_portal.sealed.bundle import parse
 
 #: Longest line in either direction, in bytes, and most values in it.
 MAX_LINE, MAX_VALUES = 4 * 2**20, 200_000
+Name = Annotated[str, StringConstraints(max_length=100)]
 HELLO = {"hello": "energylab-sealed", "version": 2}
 
 
 class Line:
-    """One end of the line: whole lines in and out, nothing else.
-
-    Parameters
-    ----------
-    connection : socket.socket
-        A connected stream socket.
-    """
+    """One end of the line: whole lines in and out, nothing else."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._buffer = bytearray()
 
     def send(self, message: dict[str, Any], timeout_s: float | None = None) -> None:
-        """Write one message.
-
-        Raises
-        ------
-        SealError
-            If it is too long, or the other end does not take it in time.
-        """
+        """Write one message."""
         data = json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
         if len(data) > MAX_LINE:
             raise SealError(f"a message of {len(data)} bytes is longer than {MAX_LINE}")
@@ -53,15 +45,7 @@ class Line:
             raise SealError(f"the other end is gone: {error.strerror or error}") from None
 
     def receive(self, timeout_s: float | None = None) -> dict[str, Any] | None:
-        """Read one message; None at the end of the line.
-
-        Raises
-        ------
-        SealError
-            If none comes in time, or what comes is no message.
-        """
-        from energylab_portal.sealed.bundle import parse
-
+        """Read one message; None at the end of the line."""
         deadline_s, seen = None if timeout_s is None else time.monotonic() + timeout_s, 0
         while (end := self._buffer.find(b"\n", seen)) < 0:
             seen = len(self._buffer)
@@ -99,20 +83,28 @@ class Line:
         return not self._buffer and not readable
 
 
+class QueryError(EnergylabError):
+    """A query failed in the container; the message is what it said there."""
+
+
+class Answer(BaseModel):
+    """What the container may answer to a question: these fields, and no other."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Failed(Answer):
+    """Something was raised in the container."""
+
+    error: Name
+    message: Annotated[str, StringConstraints(max_length=2000)]
+
+
+A = TypeVar("A", bound=Answer)
+
+
 class Questions:
-    """The host's end: asks, numbers its questions, and takes the one answer that belongs to each.
-
-    Parameters
-    ----------
-    line : Line
-    limit_s : float
-        Longest time for one answer, in seconds.
-
-    Attributes
-    ----------
-    broken : SealError or None
-        The first rule that was broken: nothing is asked after it, and no bundle is made.
-    """
+    """The host's end: asks, numbers its questions, and takes the one answer that belongs to each."""
 
     def __init__(self, line: Line, limit_s: float) -> None:
         self._line = line
@@ -120,21 +112,23 @@ class Questions:
         self._number = 0
         self.broken: SealError | None = None
 
-    def ask(self, what: str, **facts: Any) -> dict[str, Any]:
-        """Ask one question and return its answer.
-
-        Raises
-        ------
-        SealError
-            If something came unasked, or the answer is late, missing, or to another question; and ever after.
-        """
+    def ask(self, what: str, shape: type[A], **facts: Any) -> A:
+        """Ask one question; what comes unasked, late, out of turn or in another shape ends the run for good."""
         if self.broken is not None:
             raise self.broken
         try:
-            return self._ask(what, facts)
+            answer = self._ask(what, facts)
+            if "error" in answer and "error" not in shape.model_fields:
+                failed = Failed.model_validate(answer)
+                raise QueryError(f"{failed.error}: {failed.message}")
+            return shape.model_validate(answer)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))[:100]
+            self.broken = SealError(f"the answer to {what!r} has another shape: {where}: {first['msg']}")
         except SealError as error:
             self.broken = error
-            raise
+        raise self.broken
 
     def _ask(self, what: str, facts: dict[str, Any]) -> dict[str, Any]:
         if not self._line.quiet():

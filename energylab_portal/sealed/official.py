@@ -76,9 +76,7 @@ class Official(_Listed):
 
 def entry(image: Image, name: str) -> OfficialImage:
     """Return the entry that lists an image."""
-    return OfficialImage(
-        name=name, digest=image.digest, layers=image.layers, environment_digest=image.environment_digest
-    )
+    return OfficialImage(name=name, **image.model_dump(include={"digest", "layers", "environment_digest"}))
 
 
 def sign(listed: Official, key: PrivateKey) -> bytes:
@@ -87,25 +85,8 @@ def sign(listed: Official, key: PrivateKey) -> bytes:
     return bundles.sign(canonical_json(content), key)
 
 
-def load(path: Path, keys: dict[str, str]) -> Official:
-    """Read a signed list.
-
-    Parameters
-    ----------
-    path : Path
-    keys : dict of str to str
-        Ids and public keys of those who are trusted to list.
-
-    Raises
-    ------
-    BundleError
-        If it cannot be read, or none of these keys signed it.
-    """
-    return read(path, keys)
-
-
-def read(path: Path, keys: dict[str, str] | None = None) -> Official:
-    """Read a list; without `keys` whoever signed it: for one who looks at it and signs it again."""
+def load(path: Path, keys: dict[str, str] | None = None) -> Official:
+    """Read a list signed by one of `keys`; without them whoever signed it, for one who signs it again."""
     try:
         sealed = bundles.read(bundles.read_file(path))
         if keys is not None and not bundles.signature_holds(sealed, keys):
@@ -114,7 +95,5 @@ def read(path: Path, keys: dict[str, str] | None = None) -> Official:
         if not isinstance(content, dict) or content.pop("kind", None) != KIND:
             raise BundleError("it is no list of official images and data")
         return Official.model_validate_json(canonical_json({**content, "key_id": sealed.key_id}))
-    except ValidationError as error:
+    except (BundleError, ValidationError) as error:
         raise BundleError(f"{path}: {str(error)[:300]}") from None
-    except BundleError as error:
-        raise BundleError(f"{path}: {error}") from None

@@ -6,36 +6,20 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints
 
-from energylab.errors import EnergylabError, SealError
+from energylab.errors import SealError
 from energylab.parameters import Parameters
 from energylab.protocol.workload import Batch, Workload
 from energylab.record import DataFacts, DeviceFacts, ModelFacts, Quality, TaskFacts
 from energylab.tasks.base import Tokens
 from energylab_portal.sealed.derive import Known
-from energylab_portal.sealed.lines import Questions
+from energylab_portal.sealed.lines import Answer, Name, QueryError, Questions
 
-Name = Annotated[str, StringConstraints(max_length=100)]
 Number = Annotated[int, Field(ge=0, le=10**12)]
 
 
-class QueryError(EnergylabError):
-    """A query failed in the container; the message is what it said there."""
-
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Failed(_Answer):
-    """Something was raised in the container."""
-
-    error: Name
-    message: Annotated[str, StringConstraints(max_length=2000)]
-
-
-class Loaded(_Answer):
+class Loaded(Answer):
     """What was loaded."""
 
     model: ModelFacts
@@ -48,11 +32,11 @@ class Loaded(_Answer):
     python: Name
 
 
-class Prepared(_Answer):
+class Prepared(Answer):
     """A batch is ready."""
 
 
-class Done(_Answer):
+class Done(Answer):
     """Batches have run: all of them, or those before the one that failed."""
 
     done: Number
@@ -60,48 +44,24 @@ class Done(_Answer):
     message: Annotated[str, StringConstraints(max_length=500)] = ""
 
 
-class Counted(_Answer):
+class Counted(Answer):
     """Tokens of one batch."""
 
     input: Number | None
     output: Number | None
 
 
-class Answered(_Answer):
+class Answered(Answer):
     """Outputs of one batch, as text."""
 
     answers: dict[Annotated[str, StringConstraints(pattern=r"^\d{1,9}$")], str]
 
 
-class Scored(_Answer):
+class Scored(Answer):
     """How good the answers were."""
 
     quality: tuple[Quality, ...]
     extra: dict[Name, Any]
-
-
-def asked(questions: Questions, shape: type[_Answer], what: str, **facts: Any) -> Any:
-    """Ask, and return the answer in its shape.
-
-    Raises
-    ------
-    QueryError
-        If the container says that it failed.
-    SealError
-        If the answer has another shape.
-    """
-    answer = questions.ask(what, **facts)
-    try:
-        if "error" in answer and shape is not Done:
-            failed = Failed.model_validate(answer)
-            raise QueryError(f"{failed.error}: {failed.message}")
-        return shape.model_validate(answer)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))[:100]
-        said = f"the container's answer to {what!r} has another shape: {where}: {first['msg']}"
-        questions.broken = SealError(said)
-        raise questions.broken from None
 
 
 class _Handle:
@@ -119,22 +79,12 @@ class _Handle:
 
 
 class RemoteWorkload(Workload):
-    """Phases over queries in the container.
-
-    Parameters
-    ----------
-    questions : Questions
-    loaded : Loaded
-        What the container loaded.
-    queries : int
-        Number of distinct queries.
-    """
+    """Phases over queries in the container."""
 
     def __init__(self, questions: Questions, loaded: Loaded, queries: int) -> None:
         self._questions = questions
         self._numbers = 0
         self._drop: tuple[list[int], list[int]] = ([], [])  # batches and outputs to forget
-        self._texts: dict[int, str] = {}
         self.phases = loaded.phases
         self.queries = queries
         self.batch_size = loaded.batch_size
@@ -149,67 +99,42 @@ class RemoteWorkload(Workload):
         for numbers, gone in zip(self._drop, drop, strict=True):
             del numbers[: len(gone)]
         facts = {"phase": phase, "queries": list(queries), "drop": drop}
-        asked(self._questions, Prepared, "prepare", batch=handle.number, **facts)
+        self._questions.ask("prepare", Prepared, batch=handle.number, **facts)
         return Batch(queries, handle)
 
     def run(self, phase: str) -> Callable[[Any], Any]:
         """Return what runs one batch and keeps nothing of it."""
-
-        def one(handle: _Handle) -> None:
-            done = asked(self._questions, Done, "run", phase=phase, batches=[handle.number], keep=None)
-            _check(done, 1)
-
-        return one
+        return lambda handle: list(self.run_all(phase, [Batch((), handle)], keep=False))
 
     def run_all(self, phase: str, batches: Sequence[Batch], keep: bool = True) -> Iterator[Any]:
         """Run all batches by one question: what lies between the two readings is one message each way."""
         outputs = [self._handle(1) for _ in batches] if keep else []  # numbered one after the other
         numbers = [batch.inputs.number for batch in batches]
         first = outputs[0].number if outputs else None
-        done = asked(self._questions, Done, "run", phase=phase, batches=numbers, keep=first)
+        done = self._questions.ask("run", Done, phase=phase, batches=numbers, keep=first)
         yield from outputs[: done.done] if keep else [None] * min(done.done, len(batches))
-        _check(done, len(batches))
+        if done.error is not None:  # the record keeps the name that it had in the container
+            raise (type(done.error, (QueryError,), {}) if done.error.isidentifier() else QueryError)(done.message)
+        if done.done != len(batches):
+            raise SealError(f"the container ran {done.done} of {len(batches)} batches and named no failure")
 
     def count(self, phase: str, batch: Batch, outputs: Any) -> Tokens:
         """Have the tokens of one batch counted."""
         kept = None if outputs is None else outputs.number
-        facts = {"phase": phase, "batch": batch.inputs.number, "outputs": kept}
-        counted = asked(self._questions, Counted, "count", **facts)
+        counted = self._questions.ask("count", Counted, phase=phase, batch=batch.inputs.number, outputs=kept)
         return Tokens(counted.input, counted.output)
 
     def answers(self, batch: Batch, outputs: Any) -> dict[int, Any]:
         """Fetch the outputs of one batch as text: they stay with the owner."""
-        facts = {"batch": batch.inputs.number, "outputs": outputs.number}
-        answered = asked(self._questions, Answered, "answers", **facts).answers
+        asked = {"batch": batch.inputs.number, "outputs": outputs.number}
+        answered = self._questions.ask("answers", Answered, **asked).answers
         if sorted(map(int, answered)) != sorted(batch.queries):
             raise SealError("the container answered other queries than it was asked")
         return {int(query): text for query, text in answered.items()}
 
 
-def _check(done: Done, expected: int) -> None:
-    if done.error is not None:
-        raise _named(done.error)(done.message)
-    if done.done != expected:
-        raise SealError(f"the container ran {done.done} of {expected} batches and named no failure")
-
-
-def _named(error: str) -> type[Exception]:
-    """Make an exception of the name it had in the container: the record keeps that name."""
-    return type(error, (QueryError,), {}) if error.isidentifier() else QueryError
-
-
 class RemoteSubject:
-    """A model on a task, in the container.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        As inside the container.
-    start : callable
-        Starts the container and returns the line to it; called after the first idle level.
-    known : Known
-        Task and data as the host knows them.
-    """
+    """A model on a task, in the container."""
 
     def __init__(self, parameters: Parameters, start: Callable[[], Questions], known: Known) -> None:
         self._parameters = parameters
@@ -227,8 +152,7 @@ class RemoteSubject:
         """Start the container, have it load data and model, and compare what it says with what the host knows."""
         self.questions = self._start()
         device = "cuda:0" if devices[0].type == "cuda" else "cpu"
-        facts = {"parameters": self._parameters.model_dump(mode="json"), "device": device}
-        loaded: Loaded = asked(self.questions, Loaded, "load", **facts)
+        loaded = self.questions.ask("load", Loaded, parameters=self._parameters.model_dump(mode="json"), device=device)
         self._compare(loaded, devices)
         self.model, self.data, self.phases = loaded.model, loaded.data, loaded.phases
         self.software = {"packages": loaded.packages, "python": loaded.python, "container": True}
@@ -259,7 +183,7 @@ class RemoteSubject:
 
     def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
         """Have the answers scored in the container."""
-        self._scored = asked(self.questions, Scored, "score")
+        self._scored = self.questions.ask("score", Scored)
         return self._scored.quality
 
     def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:

@@ -1,19 +1,18 @@
 """One sealed run: rehearsed, measured from outside, shown without what is private, signed, and verified as others will.
 
-Everything that can refuse a bundle and is known beforehand refuses before anything is measured.
+Everything that can refuse a bundle and is known beforehand refuses before anything is measured. What works is in the
+container, what measures is here.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import os
 import re
-import tempfile
 import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,64 +20,55 @@ import yaml
 
 from energylab import store
 from energylab.devices import resolve_devices
-from energylab.errors import BundleError, MeasurementError, ParameterError, unknown_name
+from energylab.errors import BundleError, MeasurementError, MeterError, ParameterError
+from energylab.files import write_whole
+from energylab.measuring import choose_instruments, measure_subject
 from energylab.meters import Instruments
+from energylab.meters.estimate import EstimateMeter
 from energylab.parameters import Parameters
+from energylab.protocol.session import Session
+from energylab.record import Record
 from energylab_portal.sealed import bundle as bundles
 from energylab_portal.sealed import checks, container, derive, keys, statement
 from energylab_portal.sealed import official as listing
-from energylab_portal.sealed.measure import Measured, Watch, check, measure
-from energylab_portal.sealed.statement import ATTESTATION_VERSION, ATTESTATIONS, Attested
+from energylab_portal.sealed.container import Container
+from energylab_portal.sealed.derive import Known
+from energylab_portal.sealed.remote import RemoteSubject
+from energylab_portal.sealed.statement import Attested, attest
 from energylab_portal.sealed.verify import verify
-from energylab_portal.sealed.watch import watched
+from energylab_portal.sealed.watch import WatchedMeter, watched
+from energylab_portal.sealed.weights import survey
 
 BUNDLE, OPENING, RECORD, OFFICIAL, PUBLIC = "bundle.json", "opening.json", "private", "official.json", "owner.pub"
 #: Shorter names are looked for as whole words only.
 MIN_PART = 5
+#: Meters that see the container's work from outside it.
+OUTSIDE = ("nvml", "rapl", "estimate")
+#: Given by an option of their own, or following from the model's folder.
+_GIVEN = ("model", "model_source", "task", "gpus", "device", "params", "output_folder", "record")
+
+#: Wraps meters: what `energylab_portal.sealed.watch.watched` does.
+Watch = Callable[..., tuple[WatchedMeter, ...]]
 
 
 @dataclass(frozen=True)
 class Request:
-    """One sealed run as asked for.
+    """One sealed run as asked for."""
 
-    Attributes
-    ----------
-    parameters : Parameters
-        As for any session; ``model`` is the model's folder, ``model_source`` is ``path``.
-    plan : Plan
-        The container.
-    alias : str
-        The name the model is shown under.
-    key : PrivateKey
-        Signs the bundle.
-    out : Path
-        Folder for the bundle, and for what stays with the owner.
-    attested : Attested
-        What the owner attests.
-    private_names : tuple of str
-        Further names that must not appear in the bundle.
-    """
-
-    parameters: Parameters
+    parameters: Parameters  # as for any session; ``model`` is the model's folder, ``model_source`` is ``path``
     plan: container.Plan
-    alias: str
+    alias: str  # the name the model is shown under
     key: keys.PrivateKey
-    out: Path
+    out: Path  # folder for the bundle, and for what stays with the owner
     attested: Attested
-    private_names: tuple[str, ...] = ()
+    private_names: tuple[str, ...] = ()  # further names that must not appear in the bundle
 
 
 def request(
     *, model: Path, task: str, alias: str, key: Path, out: Path, gpus: int, device: str, data: Path | None,
-    settings: Sequence[str], params: Path | None, private: Sequence[str], attest: str, **limits: Any,
+    settings: Sequence[str], params: Path | None, private: Sequence[str], attested: str, **limits: Any,
 ) -> Request:  # fmt: skip
-    """Build a request from the plain values of the command line.
-
-    Raises
-    ------
-    EnergylabError
-        Names the bad value, what is allowed, and what to do.
-    """
+    """Build a request from the plain values of the command line."""
     folder = model.expanduser().resolve()
     if not folder.is_dir():
         raise ParameterError(f"--model {str(model)!r} is not a folder; name the folder the model was saved to")
@@ -94,23 +84,18 @@ def request(
         gpus=tuple(str(board.uuid) for board in boards if board.type == "cuda"),
         **limits,
     )
-    return Request(parameters, plan, alias, keys.load(key), out, parse_attestations(attest), tuple(private))
+    names = [name.strip() for name in attested.split(",") if name.strip()]
+    return Request(parameters, plan, alias, keys.load(key), out, attest(names), tuple(private))
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Read ``NAME=VALUE`` as the parameters they set.
-
-    Raises
-    ------
-    ParameterError
-        If one has no equals sign, or names what another option says.
-    """
+    """Read ``NAME=VALUE`` as the parameters they set."""
     found = {}
     for setting in settings:
         name, sign, value = setting.partition("=")
         if not sign:
             raise ParameterError(f"--set {setting!r} must be NAME=VALUE, for example --set samples=1000")
-        if name in ("model", "model_source", "task", "gpus", "device", "params", "output_folder", "record"):
+        if name in _GIVEN:
             raise ParameterError(f"--set {name}=… is given by its own option, or follows from the folder")
         try:
             found[name] = yaml.safe_load(value)
@@ -119,147 +104,127 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def parse_attestations(text: str) -> Attested:
-    """Read what the owner attests.
-
-    Raises
-    ------
-    UnknownNameError
-        If a name is none of the attestations.
-    """
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in ATTESTATIONS:
-            raise unknown_name("attestation", name, ATTESTATIONS)
-    return Attested(version=ATTESTATION_VERSION, **{name: name in names for name in ATTESTATIONS})
-
-
 def run(
     asked: Request, *, container: Any = None, instruments: Instruments | None = None, watch: Watch = watched
 ) -> Path:
-    """Measure a closed model in a sealed container and leave a signed bundle that verifies.
+    """Measure a closed model in a sealed container; return the signed bundle, which verifies.
 
-    Parameters
-    ----------
-    asked : Request
-    container, instruments, watch : optional
-        Stand-ins, for tests; see `energylab_portal.sealed.measure.measure`.
-
-    Returns
-    -------
-    Path
-        The bundle. Beside it lie the owner's public key and list of images, and what stays with the owner.
-
-    Raises
-    ------
-    SealError
-        If the container cannot be sealed or broke the rules.
-    MeasurementError
-        If the session has no total.
-    BundleError
-        If something private would be in the bundle, or nobody would accept it; nothing is written then.
+    Beside it lie the owner's public key and list of images, and what stays with the owner. `container`, `instruments`
+    and `watch` are stand-ins, for tests.
     """
-    rehearse(asked)
-    named = {"name": asked.plan.model.name, "source": "path"}
-    made = measure(asked.parameters, asked.plan, named, container=container, instruments=instruments, watch=watch)
+    known = rehearse(asked)
+    weights, hashes = survey(asked.plan.model)
+    container = container or Container(asked.plan)
+    instruments = _instruments(asked.parameters, container, instruments, watch)
+    clock = instruments.scored[0].clock
+    began_s = clock.now()
+    try:
+        record, session = _session(asked, container, known, instruments)
+    finally:
+        container.remove()
+    finished_utc = datetime.now(UTC)
     folder = asked.out / RECORD
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    kept = store.write(made.record, folder)
-    if not made.record.valid:
-        raise MeasurementError(f"no bundle: {'; '.join(made.record.reasons)}; the private record is {kept}")
-    return _leave(asked, made, kept)
+    kept = store.write(record, folder)
+    if not record.valid:
+        raise MeasurementError(f"no bundle: {'; '.join(record.reasons)}; the private record is {kept}")
+    commitments, opening = keys.commit(derive.private_of(record, dict(session.answers), hashes))
+    shown = derive.shown(
+        record, session.edges, session.origin_s, asked.alias,
+        started_utc=finished_utc - timedelta(seconds=clock.now() - began_s), finished_utc=finished_utc,
+        timelines=tuple(meter.timeline(session.origin_s) for meter in instruments.scored), image=container.image,
+        seal=container.seal, weights=weights, commitments=commitments, attestations=asked.attested,
+    )  # fmt: skip
+    payload = statement.write(shown)
+    _refuse_leaks(asked, payload, hashes.items())
+    own = listing.Official(images=(listing.entry(container.image, asked.plan.image),), key_id=asked.key.key_id)
+    data = bundles.sign(payload, asked.key)
+    _refuse_what_nobody_accepts(asked, data, own, kept)
+    keys.write_private(asked.out / OPENING, json.dumps(opening, indent=1, ensure_ascii=False).encode())
+    write_whole(asked.out / OFFICIAL, listing.sign(own, asked.key).decode())
+    write_whole(asked.out / PUBLIC, f"{asked.key.public}\n")
+    return write_whole(asked.out / BUNDLE, data.decode())
 
 
-def rehearse(asked: Request) -> None:
-    """Refuse before measuring what would be refused after it: names, attestations, files that are there, the list.
-
-    Raises
-    ------
-    EnergylabError
-        Says what, and what to do.
-    """
-    if asked.parameters.model_source != "path":
+def rehearse(asked: Request) -> Known:
+    """Refuse before measuring what would be refused after it; return what the host knows of the task."""
+    parameters = asked.parameters
+    if parameters.model_source != "path":
         raise ParameterError("a closed model is a folder: model_source='path'")
-    if not all(getattr(asked.attested, name) for name in ATTESTATIONS):
+    if parameters.protocol != "steady":
+        raise ParameterError(f"a sealed run measures by steady, not by protocol={parameters.protocol!r}: leave it out")
+    if parameters.precision_target is not None or parameters.star_probability is not None:
+        raise ParameterError("a sealed run measures all of its runs: leave precision_target and star_probability out")
+    if parameters.max_relative_bound > checks.LOOSEST:
         raise ParameterError(
-            f"a bundle counts with all attestations alone: --attest {','.join(ATTESTATIONS)}. "
-            + " ".join(f"{name}: {text}" for name, text in ATTESTATIONS.items())
+            f"max_relative_bound={parameters.max_relative_bound:g}: windows of a bundle may be "
+            f"{checks.LOOSEST:g} wrong at most; leave it out, and lengthen window_s"
         )
     for name in (BUNDLE, OPENING):
         if (asked.out / name).exists():
             raise BundleError(f"{asked.out / name} exists; name another folder with --output")
-    if asked.parameters.max_relative_bound > checks.LOOSEST:
-        raise ParameterError(
-            f"max_relative_bound={asked.parameters.max_relative_bound:g}: windows of a bundle may be "
-            f"{checks.LOOSEST:g} wrong at most; leave it out, and lengthen window_s"
-        )
-    check(asked.parameters)
     asked.out.mkdir(parents=True, exist_ok=True)
-    alias = derive.checked_alias(asked.alias)
-    draft = {name: getattr(asked.parameters, name) for name in derive.SHOWN}
-    _refuse_leaks(asked, json.dumps([alias, draft]).encode(), ())
+    draft = {name: getattr(parameters, name) for name in derive.SHOWN}
+    _refuse_leaks(asked, json.dumps([derive.checked_alias(asked.alias), draft]).encode(), ())
+    return derive.known(draft, parameters.params)
 
 
-def _leave(asked: Request, made: Measured, kept: Path) -> Path:
-    """Write the bundle once it is free of names and verifies; else say why, and where the private record is."""
-    private = derive.private_of(made.record, dict(made.session.answers), dict(made.hashes))
-    commitments, opening = keys.commit(private)
-    shown = derive.shown(
-        made.record, made.session.edges, made.session.origin_s, asked.alias,
-        started_utc=made.started_utc, finished_utc=datetime.now(UTC), timelines=made.timelines, image=made.image,
-        seal=made.seal, weights=made.weights, commitments=commitments, attestations=asked.attested,
-    )  # fmt: skip
-    payload = statement.write(shown)
-    _refuse_leaks(asked, payload, made.hashes.items())
-    data = bundles.sign(payload, asked.key)
-    own = listing.Official(images=(listing.entry(made.image, asked.plan.image),), key_id=asked.key.key_id)
+def _session(asked: Request, container: Any, known: Known, instruments: Instruments) -> tuple[Record, Session]:
+    """Run the session; a rule that the container broke outweighs whatever the session made of it."""
+    mounted = {"model": "/model", "model_source": "path", "revision": None}
+    inside = asked.parameters.model_copy(update={**mounted, "params": None, "output_folder": None, "record": None})
+    subject = RemoteSubject(inside, container.start, known)
+    try:
+        record, session = measure_subject(subject, asked.parameters, instruments, instruments.scored[0].clock)
+    except Exception:
+        if subject.broken is not None:
+            raise subject.broken from None
+        raise
+    if subject.broken is not None:
+        raise subject.broken
+    model = record.model.model_copy(update={"name": asked.plan.model.name, "source": "path"})
+    host = record.host.model_copy(update=subject.software)
+    return record.model_copy(update={"model": model, "host": host}), session
+
+
+def _instruments(parameters: Parameters, container: Any, given: Instruments | None, watch: Watch) -> Instruments:
+    """Choose meters that see the container from outside; processor time is the container's, not this process's."""
+    instruments = replace(given or choose_instruments(parameters), extra=())
+    for meter in instruments.scored:
+        if meter.name not in OUTSIDE:
+            raise MeterError(
+                f"meter {meter.name!r} watches this process, not the container; use one of {', '.join(OUTSIDE)}"
+            )
+    estimate = EstimateMeter(parameters.cpu_core_w, cpu_time=container.cpu_s)
+    scored = [estimate if meter.name == "estimate" else meter for meter in instruments.scored]
+    return replace(instruments, scored=watch(scored, parameters.window_s, container.processes))
+
+
+def _refuse_what_nobody_accepts(asked: Request, data: bytes, own: listing.Official, kept: Path) -> None:
     verdict = verify(data, keys={asked.key.key_id: asked.key.public}, official=own, params=asked.parameters.params)
     if not verdict.accepted:
         failed = "; ".join(f"{one.name}: {one.words}" for one in verdict.failed)
         raise BundleError(f"no bundle was written, nobody would accept it: {failed}; the private record is {kept}")
-    keys.write_opening(opening, asked.out / OPENING)
-    _write(listing.sign(own, asked.key), asked.out / OFFICIAL)
-    _write(f"{asked.key.public}\n".encode(), asked.out / PUBLIC)
-    return _write(data, asked.out / BUNDLE)
 
 
 def list_official(sources: Sequence[str], data: Sequence[str], key: Path, output: Path) -> listing.Official:
-    """Sign a list of images on this machine, of lists that are taken over, and of published rows.
-
-    Raises
-    ------
-    EnergylabError
-        If an image is not here or not built on the runner, or data is not TASK=SAMPLES=DIGEST.
-    """
+    """Sign a list of images on this machine, of lists that are taken over, and of published rows."""
     signer, images, rows = keys.load(key), [], []
     for source in sources:
         if source.endswith(".json"):
-            images += listing.read(Path(source)).images
-            rows += listing.read(Path(source)).data
+            taken = listing.load(Path(source))
+            images, rows = images + [*taken.images], rows + [*taken.data]
         else:
             images.append(listing.entry(container.describe(source)[0], source))
     for text in data:
-        task, _, rest = text.partition("=")
-        count, _, digest = rest.partition("=")
-        if not count.isdecimal() or not re.fullmatch(r"[0-9a-f]{64}", digest):
+        match = re.fullmatch(r"([^=]+)=(\d+)=([0-9a-f]{64})", text)
+        if match is None:
             raise ParameterError(f"--data {text!r} must be TASK=SAMPLES=DIGEST, the digest a sha256 in hex")
-        rows.append(listing.OfficialData(task=task, samples=int(count), digest=digest))
+        rows.append(listing.OfficialData(task=match[1], samples=int(match[2]), digest=match[3]))
     listed = listing.Official(images=tuple(images), data=tuple(rows), key_id=signer.key_id)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    _write(f"{signer.public}\n".encode(), output.with_name("operator.pub"))
-    _write(listing.sign(listed, signer), output)
+    write_whole(output.with_name("operator.pub"), f"{signer.public}\n")
+    write_whole(output, listing.sign(listed, signer).decode())
     return listed
-
-
-def _write(data: bytes, target: Path) -> Path:
-    """Write a file so that it is either whole or not there."""
-    descriptor, temporary = tempfile.mkstemp(prefix=".sealed-", dir=target.parent)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(temporary).chmod(0o644)
-    return Path(temporary).replace(target)
 
 
 def _refuse_leaks(asked: Request, payload: bytes, files: Iterable[tuple[str, str]]) -> None:

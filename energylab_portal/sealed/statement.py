@@ -11,12 +11,13 @@ in-toto Statement v1, https://github.com/in-toto/attestation/blob/main/spec/v1/s
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from energylab.errors import BundleError
+from energylab.errors import BundleError, ParameterError, unknown_name
 from energylab.record import DeviceFacts, DeviceState, HostFacts, IdleLevel, MeterFacts, WarmUp, canonical_json
 from energylab_portal.sealed.bundle import parse
 
@@ -42,6 +43,17 @@ Alias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{2
 Count = Annotated[int, Field(ge=0, le=2**60)]
 Phase = Literal["preprocess", "forward", "prefill", "generate", "call"]
 Covariates = dict[Word, Annotated[tuple[float, ...], Field(max_length=100_000)]]
+
+
+def _whole(commitments: dict[str, str]) -> dict[str, str]:
+    if commitments.keys() != COMMITTED:
+        raise ValueError(f"what is committed to must be: {', '.join(sorted(COMMITTED))}")
+    if len(set(commitments.values())) < len(commitments):
+        raise ValueError("two commitments are the same: they were not made with salts of their own")
+    return commitments
+
+
+Commitments = Annotated[dict[Word, Sha256], AfterValidator(_whole)]
 
 
 class _Part(BaseModel):
@@ -112,24 +124,24 @@ class Image(_Part):
 
 
 class Seal(_Part):
-    """How the container was closed off, as the daemon told after it had started."""
+    """How the container was closed off, as the daemon told after it had started: another one cannot be stated."""
 
-    network: Text
-    read_only_root: bool
-    dropped: tuple[Text, ...]
-    added: tuple[Text, ...]
-    no_new_privileges: bool
-    privileged: bool
-    user: Text
-    pids_limit: int
-    memory_bytes: int
-    writable: tuple[Text, ...]
+    network: Literal["none"]
+    read_only_root: Literal[True]
+    dropped: tuple[Literal["ALL"]]
+    added: tuple[()]
+    no_new_privileges: Literal[True]
+    privileged: Literal[False]
+    user: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*(:[0-9]+)?$")]  # by number, never root
+    pids_limit: Annotated[int, Field(gt=0, le=2**15)]  # the kernel's own limit on process ids is none
+    memory_bytes: Annotated[int, Field(gt=0, le=2**45)]  # more than any one machine has is none
+    writable: tuple[Literal["/tmp"], ...]
 
 
 class Weights(_Part):
     """The model's files as the host sees them, without naming them."""
 
-    files: Count
+    files: Annotated[int, Field(ge=1)]
     bytes: Count
     elements: dict[Word, Count]  # stored type -> number of values, from the headers of safetensors files
     packed_bits: Annotated[int, Field(ge=1, le=8)] | None = None  # of one weight, where integers hold several
@@ -137,14 +149,31 @@ class Weights(_Part):
     experts: Count = 0  # … of which there are so many a layer …
     experts_used: Count = 0  # … and so many work on one token
 
+    @model_validator(mode="after")
+    def _add_up(self) -> Self:
+        if self.expert_elements > sum(self.elements.values()) or self.experts_used > self.experts:
+            raise ValueError("more experts work than there are, or they hold more than all files")
+        return self
+
 
 class Attested(_Part):
-    """What the submitter attests: the version of the sentences, and each of them."""
+    """What the submitter attests: the sentences above in this version, all of them."""
 
-    version: Word
-    public: bool
-    integrity: bool
-    representative: bool
+    version: Literal["1"] = ATTESTATION_VERSION
+    public: Literal[True] = True
+    integrity: Literal[True] = True
+    representative: Literal[True] = True
+
+
+def attest(names: Sequence[str]) -> Attested:
+    """Return the attestations when all of them were named; an error says which is missing or unknown."""
+    for name in names:
+        if name not in ATTESTATIONS:
+            raise unknown_name("attestation", name[:100], ATTESTATIONS)
+    missing = [f"{name} ({text})" for name, text in ATTESTATIONS.items() if name not in names]
+    if missing:
+        raise ParameterError(f"a closed result counts with all three attestations alone; missing: {' '.join(missing)}")
+    return Attested()
 
 
 class ClosedRun(_Part):
@@ -174,7 +203,7 @@ class ClosedRun(_Part):
     image: Image
     seal: Seal
     weights: Weights
-    commitments: dict[Word, Sha256]
+    commitments: Commitments
     attestations: Attested
 
     @property
@@ -198,13 +227,7 @@ def _subject(predicate: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def read(payload: bytes) -> ClosedRun:
-    """Read a statement.
-
-    Raises
-    ------
-    BundleError
-        If it is no statement on a sealed run, or not what its schema says.
-    """
+    """Read a statement."""
     content = parse(payload, "the statement")
     if not isinstance(content, dict) or content.keys() != {"_type", "subject", "predicateType", "predicate"}:
         raise BundleError("the payload is not an in-toto statement with _type, subject, predicateType and predicate")

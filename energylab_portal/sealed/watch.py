@@ -9,12 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
+from energylab.clock import Periodic
 from energylab.errors import MeterError
 from energylab.meters.base import DeviceCounters, Meter, Reading
-from energylab.meters.sampler import Periodic
-from energylab.record import MeterFacts
 from energylab_portal.sealed.statement import Timeline
 
 #: Most samples of a bundle, over all of its timelines: what a bundle's size allows. A longer session is sampled less.
@@ -26,45 +25,34 @@ def most_samples(meters: int) -> int:
     return min(MOST_SAMPLES // max(meters, 1), 50_000)
 
 
-class WatchedMeter(Meter):
-    """A meter whose counter is sampled in the background.
+class WatchedMeter:
+    """A meter whose counter is sampled in the background; whatever else is asked of it is the inner one's.
 
-    Parameters
-    ----------
-    inner : Meter
-        The meter that is read.
-    period_s : float
-        Time between two samples, in seconds.
-    ours : callable
-        Returns the process ids, as the host numbers them, of the work that is measured: no co-tenants.
-    most : int
-        Samples that are kept; then every second one is dropped, and they are taken half as often.
+    `ours` returns the process ids, as the host numbers them, of the work that is measured: no co-tenants. Of `most`
+    samples every second one is dropped, and they are then taken half as often.
     """
 
     def __init__(self, inner: Meter, period_s: float, ours: Callable[[], set[int]] = set, most: int = 50_000) -> None:
-        super().__init__(inner.clock)
         self.inner, self.period_s, self._ours, self._most = inner, period_s, ours, most
         self._lock = threading.Lock()
         self._every, self._calls = 1, 0  # samples are kept every so many calls
         self.samples: list[tuple[float, float, float | None]] = []
         self._thread: Periodic | None = None
-        self.missed = 0  # samples that the meter did not give
 
     def __getattr__(self, name: str) -> Any:
         """Whatever describes the meter is the inner one's."""
         return getattr(self.inner, name)
 
-    name = property(lambda self: self.inner.name)
-    kind = property(lambda self: self.inner.kind)
-    device = property(lambda self: self.inner.device)
-    source = property(lambda self: self.inner.source)
-    update_period_s = property(lambda self: self.inner.update_period_s)
-    read_cost_s = property(lambda self: self.inner.read_cost_s)
-    latency_s = property(lambda self: self.inner.latency_s)
-    quantum_j = property(lambda self: self.inner.quantum_j)
-    power_limit_w = property(lambda self: self.inner.power_limit_w)
-    gain_error = property(lambda self: self.inner.gain_error)
-    notes = property(lambda self: self.inner.notes)
+    def __setattr__(self, name: str, value: Any) -> None:
+        """What the session tells the meter is for the inner one."""
+        object.__setattr__(self.inner if name == "believed_w" else self, name, value)
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     def open(self) -> None:
         """Open the meter and begin to sample it."""
@@ -101,10 +89,6 @@ class WatchedMeter(Meter):
         with self._lock:
             return self.inner.edge_power_w()
 
-    def facts(self, scored: bool) -> MeterFacts:
-        """Describe the meter that is read."""
-        return self.inner.facts(scored)
-
     def sample(self, last: bool = False) -> None:
         """Read counter and power once, and keep them; a meter that fails now may answer the next time."""
         with self._lock:
@@ -115,8 +99,7 @@ class WatchedMeter(Meter):
                 state = DeviceCounters() if self.inner.of_processor else self.inner.counters()
                 reading = self.inner.read()
             except MeterError:
-                self.missed += 1  # a hole: where there are too many, the timeline is refused
-                return
+                return  # a hole: where there are too many, the timeline is refused
             self.samples.append((reading.time_s, reading.energy_j, state.power_w))
             if len(self.samples) >= self._most:
                 del self.samples[1::2]

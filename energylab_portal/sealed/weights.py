@@ -25,25 +25,7 @@ USED = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "top_k_experts"
 
 
 def survey(folder: Path) -> tuple[Weights, dict[str, str]]:
-    """Look at a model's folder.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder that is mounted into the container.
-
-    Returns
-    -------
-    weights : Weights
-        Public: number and size of the weight files, and how many values of which type.
-    hashes : dict of str to str
-        Private: sha256 of every weight file, by its path in the folder.
-
-    Raises
-    ------
-    BundleError
-        If it holds no weights as safetensors, or a broken file.
-    """
+    """Look at a model's folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in SUFFIXES)
     if not any(path.suffix == ".safetensors" for path in files):
         raise BundleError(

@@ -97,7 +97,7 @@ def test_an_unknown_key_waits_until_it_is_enrolled(send, checker, now, portal):
 def test_a_bundle_that_waits_can_be_rejected(send, checker, now, portal):
     name = send()
     checker(verdict(accepted=False, known=False)).check_one()
-    actions.reject(portal.database, name, "We do not know you; write to us first.")
+    actions.act(portal.database, name, "reject", "We do not know you; write to us first.")
     one = now(name)[0]
     assert (one.state, one.waits_for_key) == ("rejected", False)
 
@@ -152,11 +152,11 @@ def test_a_list_that_cannot_be_read_is_the_operators_to_correct(portal, tmp_path
 def test_a_revoked_key_counts_at_no_later_step(send, checker, now, portal):
     first, second = send(b"one"), send(b"two")
     assert checker(verdict(record=record_of("closed-1"))).check_one()
-    actions.review(portal.database, first)
+    actions.act(portal.database, first, "review")
     assert checker(verdict(record=record_of("closed-1", 12.0, 1))).check_one()
     actions.revoke(portal.database, KEY_ID)
     with pytest.raises(ConflictError, match="was revoked"):
-        actions.review(portal.database, second)
+        actions.act(portal.database, second, "review")
     with pytest.raises(PortalError, match="was revoked"):
         publication.publish(portal.database, portal.settings, "r1", "2026-03-01")
     assert now(first)[0].state == "reviewed"

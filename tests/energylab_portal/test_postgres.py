@@ -120,7 +120,7 @@ def test_a_lease_runs_out_by_the_servers_clock(desk, database, monkeypatch):
     dead = leases.take_measurement("dead")
     assert leases.take_measurement("next") is None
     with database.writing() as session:
-        log.set_columns(session, leases.held(session, dead), lease_until_s=database.now(session))
+        leases.held(session, dead).lease_until_s = database.now(session)
     assert leases.take_measurement("next").submission.name == name
     with pytest.raises(LeaseLost):
         leases.renew(dead)

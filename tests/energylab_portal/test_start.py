@@ -13,19 +13,19 @@ from energylab_portal import cli, worker
 
 def test_a_worker_without_a_portal_says_how_to_start_one(tmp_path):
     with pytest.raises(PortalError, match="start one with `energylab-portal serve --folder"):
-        worker.start(worker.Options(tmp_path, devices="cpu", once=True))
+        worker.start(tmp_path, devices="cpu", once=True)
 
 
 def test_a_worker_serves_one_device(tmp_path):
     with pytest.raises(PortalError, match="one worker serves one"):
-        worker.start(worker.Options(tmp_path, devices="0,1", once=True))
+        worker.start(tmp_path, devices="0,1", once=True)
 
 
 @pytest.mark.parametrize("option", [{"measuring": "publishd"}, {"executor": "slrm"}])
 def test_unknown_names_are_refused_before_anything_starts(make_portal, option):
     folder = make_portal().settings.folder
     with pytest.raises(EnergylabError, match="published|slurm"):
-        worker.start(worker.Options(folder, **{"devices": "cpu", "once": True, **option}))
+        worker.start(folder, **{"devices": "cpu", "once": True, **option})
 
 
 def test_a_taken_port_is_one_clear_error():

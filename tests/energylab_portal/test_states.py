@@ -41,19 +41,6 @@ def test_both_ways_are_made_of_allowed_steps():
     assert set(NEXT) == set(STATES)
 
 
-def test_a_stale_page_changes_nothing(submit, database):
-    name = submit().name
-    with database.reading() as session:
-        seen = log.by_name(session, name)
-        session.expunge(seen)
-    with database.writing() as session:
-        log.move(session, database, log.by_name(session, name), "checked", "first", "looked at")
-    with pytest.raises(ConflictError, match="load the page again"), database.writing() as session:
-        log.move(session, database, seen, "rejected", "second", "too late")
-    with database.reading() as session:
-        assert [event.actor for event in log.history(session, seen.id)] == ["submitter", "first"]
-
-
 def test_a_change_and_its_line_are_one(submit, database):
     """What fails after the change takes the change with it."""
     name = submit().name

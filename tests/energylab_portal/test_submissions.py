@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import func, select
 
-from energylab.errors import ConflictError, NotThereError, PortalError, UnknownNameError
+from energylab.errors import ConflictError, NotThereError, ParameterError, PortalError, UnknownNameError
 from energylab_portal import log, operator, submissions
 from energylab_portal.settings import Limits, digest_of
 from energylab_portal.tables import Event, Submission
@@ -129,7 +129,7 @@ class TestOneClient:
         orphan.write_bytes(b"of a crash")
         os.utime(orphan, (0, 0))
         assert portal.queue.clean() == 1
-        operator.reject(portal.database, name, "not one of ours, measure it again")
+        operator.act(portal.database, name, "reject", "not one of ours, measure it again")
         assert portal.queue.clean() == 0
         clock.now += 31 * 86_400
         assert portal.queue.clean() == 1
@@ -178,7 +178,7 @@ class TestClosed:
     def test_every_statement_is_needed(self, portal, all_attested):
         for left in all_attested:
             said = tuple(name for name in all_attested if name != left)
-            with pytest.raises(PortalError, match=left):
+            with pytest.raises(ParameterError, match=f"missing: {left}"):
                 portal.queue.take_closed(closed(said), KEY, io.BytesIO(b"x"))
 
     def test_the_same_file_counts_once(self, portal, all_attested):

@@ -43,7 +43,7 @@ def closed(portal, all_attested):
 
 @pytest.fixture
 def published(portal, closed):
-    actions.review(portal.database, closed)
+    actions.act(portal.database, closed, "review")
     made = publication.publish(portal.database, portal.settings, "first", "2026-02-02")
     assert made.published == (closed,), made.left_out
     return closed

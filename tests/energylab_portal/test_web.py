@@ -204,7 +204,7 @@ class TestOperator:
 
     def test_publishing_shows_leaderboard_label_and_badge(self, operator, browser, fields, measured, database, portal):
         for number in range(3):
-            actions.review(database, measured(f"org/model-{number}", 10.0 * 2**number).name)
+            actions.act(database, measured(f"org/model-{number}", 10.0 * 2**number).name, "review")
         last = measured("org/waits")
         data = {**fields(operator, "/operator"), "name": "first", "date": "2026-03-05"}
         answer = operator.post("/operator/releases", data=data)
@@ -226,7 +226,7 @@ class TestOperator:
             assert [one.model for one in log.in_states(session, ["published"])] == [f"org/model-{n}" for n in range(3)]
         again = operator.post("/operator/releases", data={**data, "date": "2026-03-06"})
         assert "choose another name" in again.text or "no submission is reviewed" in again.text
-        actions.review(database, last.name)
+        actions.act(database, last.name, "review")
         operator.post("/operator/releases", data={**data, "name": "second"})
         assert "org/waits" in browser.get("/leaderboard/").text
         assert "org/waits" not in browser.get("/releases/first/").text
@@ -234,7 +234,7 @@ class TestOperator:
 
     def test_a_published_submission_shows_its_label(self, operator, browser, fields, measured, database):
         one = measured("org/shown")
-        actions.review(database, one.name)
+        actions.act(database, one.name, "review")
         operator.post("/operator/releases", data={**fields(operator, "/operator"), "name": "r", "date": "2026-03-05"})
         page = BeautifulSoup(browser.get(f"/s/{one.link}").text, "html.parser")
         for picture in page.find_all("img"):
@@ -262,7 +262,7 @@ class TestPublication:
         names = [measured(f"org/m{n}", 10.0 + n).name for n in range(3)]
         other = measured("org/other", 5.0, board="GPU-9", data="sample").name
         for name in (*names, other):
-            actions.review(database, name)
+            actions.act(database, name, "review")
         made = publication.publish(database, portal.settings, "r", "2026-03-05")
         assert made.published == tuple(names)
         assert "another cohort" in made.left_out[0]
@@ -274,7 +274,7 @@ class TestPublication:
     def test_a_crash_before_the_last_step_publishes_nothing_and_the_next_try_does(
         self, portal, measured, database, monkeypatch
     ):
-        actions.review(database, measured().name)
+        actions.act(database, measured().name, "review")
         with monkeypatch.context() as broken:
             broken.setattr(publication, "_record", lambda *_: (_ for _ in ()).throw(OSError("power")))
             with pytest.raises(OSError, match="power"):
@@ -282,14 +282,14 @@ class TestPublication:
         assert (portal.settings.releases / "r.json").is_file()
         with database.reading() as session:
             assert publication.current(session) is None
-        actions.review(database, measured("org/later").name)
+        actions.act(database, measured("org/later").name, "review")
         assert len(publication.publish(database, portal.settings, "r", "2026-03-05").published) == 2
 
     @pytest.mark.parametrize(("name", "date"), [("../r", "2026-03-05"), ("r", "yesterday"), ("r" * 200, "2026-03-05")])
     def test_bad_names_and_dates_are_refused(self, portal, measured, database, name, date):
         from energylab.errors import EnergylabError
 
-        actions.review(database, measured().name)
+        actions.act(database, measured().name, "review")
         with pytest.raises(EnergylabError):
             publication.publish(database, portal.settings, name, date)
         assert list(portal.settings.folder.parent.glob("*.json")) == []
@@ -301,7 +301,7 @@ class TestFiles:
         ["..%2f..%2fsecret", "%2e%2e/%2e%2e/secret", "../../operator", "..\\secret", "%00", "models/../../../secret"],
     )
     def test_nothing_outside_the_leaderboard_is_sent(self, operator, browser, fields, measured, database, path):
-        actions.review(database, measured().name)
+        actions.act(database, measured().name, "review")
         operator.post("/operator/releases", data={**fields(operator, "/operator"), "name": "r", "date": "2026-03-05"})
         for root in ("/leaderboard/", "/releases/r/"):
             assert browser.get(root + path).status_code in (404, 303, 307, 405)

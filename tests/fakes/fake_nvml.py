@@ -42,7 +42,6 @@ class FakeBoard:
     compute_pids: list[int] = field(default_factory=list)
     mps_pids: list[int] = field(default_factory=list)
     events: int = 0
-    violations_ns: dict[int, int] = field(default_factory=dict)  # perf policy -> ns; absent: not supported
     fields: dict[int, int] = field(default_factory=dict)  # field id -> unsigned 64-bit value; absent: not supported
 
     def __post_init__(self) -> None:
@@ -72,10 +71,6 @@ class FakeNvml:
     def fail(self, function: str, code: int, *, after: int = 0, board: FakeBoard | None = None) -> None:
         """Let `function` (of one board, or of all) answer with `code`, once it was called `after` more times."""
         self._failures[function] = (code, self.calls[function] + after, board)
-
-    def mend(self, function: str) -> None:
-        """Let a function answer again."""
-        del self._failures[function]
 
     def lose(self, board: FakeBoard) -> None:
         """Take a board off the bus: everything asked of it says that it is lost."""
@@ -168,10 +163,6 @@ class FakeNvml:
         self._enter("nvmlDeviceGetTotalEnergyConsumption", board, board.has_counter)
         return board.energy_mj()
 
-    def nvmlDeviceGetTemperatureV(self, board, sensor):
-        self._enter("nvmlDeviceGetTemperatureV", board, sensor == pynvml.NVML_TEMPERATURE_GPU)
-        return board.temperature_c
-
     def nvmlDeviceGetTemperature(self, board, sensor):
         self._enter("nvmlDeviceGetTemperature", board, sensor == pynvml.NVML_TEMPERATURE_GPU)
         return board.temperature_c
@@ -181,14 +172,7 @@ class FakeNvml:
         return {pynvml.NVML_CLOCK_SM: board.sm_clock_mhz, pynvml.NVML_CLOCK_MEM: board.memory_clock_mhz}[kind]
 
     def nvmlDeviceGetComputeRunningProcesses(self, board):
-        try:
-            self._enter("nvmlDeviceGetComputeRunningProcesses", board)
-        except pynvml.NVMLError_FunctionNotFound as error:  # the real module translates it like this
-            raise pynvml.NVMLLibraryMismatchError("the driver lacks _v3") from error
-        return [SimpleNamespace(pid=pid, usedGpuMemory=2**30) for pid in board.compute_pids]
-
-    def nvmlDeviceGetComputeRunningProcesses_v2(self, board):
-        self._enter("nvmlDeviceGetComputeRunningProcesses_v2", board)
+        self._enter("nvmlDeviceGetComputeRunningProcesses", board)
         return [SimpleNamespace(pid=pid, usedGpuMemory=2**30) for pid in board.compute_pids]
 
     def nvmlDeviceGetMPSComputeRunningProcesses(self, board):
@@ -198,13 +182,6 @@ class FakeNvml:
     def nvmlDeviceGetCurrentClocksEventReasons(self, board):
         self._enter("nvmlDeviceGetCurrentClocksEventReasons", board)
         return board.events
-
-    def nvmlDeviceGetViolationStatus(self, board, policy):
-        self._enter("nvmlDeviceGetViolationStatus", board, policy in board.violations_ns)
-        status = pynvml.c_nvmlViolationTime_t()
-        status.referenceTime = round(self.boards[0].clock.now() * 1e6)
-        status.violationTime = board.violations_ns[policy]
-        return status
 
     def nvmlDeviceGetFieldValues(self, board, identifiers):
         self._enter("nvmlDeviceGetFieldValues", board)

@@ -8,7 +8,7 @@ from format_builders import runner_report
 import energylab
 from energylab.energy import totals
 from energylab.errors import FormatError
-from energylab.formats import Asked, Checked, import_files
+from energylab.formats import Asked, import_files
 
 TASK = Asked(task="text_generation")
 ALL = Asked(task="text_generation", model="org/m", queries=1000)
@@ -25,7 +25,7 @@ def test_runner_report(write, tmp_path):
     assert record.data.name == "EnergyStarAI/text_generation"
     assert record.windows[0].duration_s == 131.0
     assert (record.windows[0].input_tokens, record.windows[0].output_tokens) == (18450, 500)
-    assert "equal to gpu_energy_kwh" in record.extra["import"]["unit_proof"]
+    assert "gpu_energy_wh and gpu_energy_kwh" in record.extra["import"]["unit_proof"]
     row = energylab.read(tmp_path / "out").iloc[0]
     assert (row.phase, row.scored, row.gpus) == ("total", True, 2)
     assert row.energy_j == pytest.approx(12.5 * 3600)
@@ -103,8 +103,8 @@ def test_summaries_beside_their_report_are_checked_and_no_sessions(write, tmp_pa
         write("run/GPU_ENERGY_SUMMARY.json", {"units": "Wh", "total": 12.5, "format": "ai_energy_benchmarks"}),
         write("run/GPU_ENERGY_WH.txt", "12.50\n"),
     ]
-    found = import_files(files, tmp_path / "out", TASK)
-    assert [isinstance(each, Checked) for each in found] == [False, True, True]
+    [found] = import_files(files, tmp_path / "out", TASK)
+    assert found.agreeing == tuple(map(str, files[1:]))
     assert len(energylab.read(tmp_path / "out")) == 1
 
 
@@ -113,19 +113,3 @@ def test_a_summary_that_differs_from_its_report(write, tmp_path):
     with pytest.raises(FormatError, match=r"13.10 Wh, and the report beside it adds up to 12.5 Wh"):
         import_files(files, tmp_path / "out", TASK)
     assert not list((tmp_path / "out").rglob("record.json"))
-
-
-def test_batch_table(write, tmp_path):
-    text = (
-        "model_name,model_class,task,reasoning_state,successful_prompts,failed_prompts,total_duration_seconds,"
-        "gpu_energy_wh,timestamp\n"
-        "org/a,A,text_gen,On (High),10,0,60.00,4.0000,2025-10-02T10:00:00\n"
-        "org/b,B,text_gen,N/A,10,2,60.00,6.0000,2025-10-02T11:00:00\n"
-    )
-    first, second = import_files([write("master_results.csv", text)], tmp_path / "out", TASK)
-    assert first.rated.with_wh == pytest.approx(400.0)
-    assert first.record.model.model_class == "A"
-    assert first.record.created_utc.isoformat() == "2025-10-02T10:00:00+00:00"
-    assert "created_utc" not in first.record.missing
-    assert first.record.task.settings == {"reasoning_state": "On (High)"}
-    assert not second.record.valid  # two prompts failed

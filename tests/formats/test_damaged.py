@@ -38,8 +38,10 @@ FILES = {
     "task.json": {"task": "chat", "configurations": [{"model_id": "m", "gpu_model": "H100", "num_gpus": 1,
                                                       "energy_per_request_joules": 9.0, "max_num_seqs": 8,
                                                       "parallelization": {"tensor_parallel": 1}}]},
-    "own.json": {"forward": energy(0.1), "energylab": {"model": "m", "task": "x", "queries": 10, "devices": 2,
-                                                       "device": "H100", "device_type": "cuda"}},
+    "own.json": {"forward": energy(0.1), "energylab": {"backend": {"model": "m", "task": "x", "device": "cuda",
+                                                                   "device_ids": [0, 1]},
+                                                       "scenario": {"name": "energy_star", "num_samples": 10},
+                                                       "environment": {"gpu": ["H100", "H100"]}}},
 }  # fmt: skip
 
 ODD = st.sampled_from([None, "", "x", -1, 0, 1, 2.5, 1e308, True, [], {}, [1], [None], {"a": 1}, {"unit": 3}, "\x00"])
@@ -100,7 +102,6 @@ COLUMNS = {
                       "timestamp": "2026-01-01T00:00:00", "ram_total_size": "2.0", "cpu_count": "2",
                       "gpu_power": "300"},
     "leaderboard.csv": {"model": "m", "energy_wh_per_1000_queries": "1.0", "class": "A", "energy_score": "5"},
-    "batch.csv": {"model_name": "m", "successful_prompts": "10", "gpu_energy_wh": "1.0", "failed_prompts": "0"},
     "zeus.csv": {"start_time": "1.5", "window_name": "w", "elapsed_time": "2.0", "gpu0_energy": "1.0",
                  "gpu1_energy": "3.0"},
 }  # fmt: skip

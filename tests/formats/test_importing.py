@@ -72,7 +72,7 @@ def test_archive_of_a_report(write, tmp_path):
         ("a.json", {"hello": 1}, "is of no known format; known are"),
         ("a.csv", "model,model\n1,2\n", "names .model. twice"),
         ("a.csv", "", "is empty; its first row must name the columns"),
-        ("a.txt", "12", "is of no known format"),
+        ("a.txt", "12", "proves the unit"),
     ],
 )
 def test_files_that_are_nothing_known(name, content, says, write, tmp_path):
@@ -98,7 +98,7 @@ def test_nothing_is_written_when_one_file_is_bad(write, tmp_path):
 
 def test_formats_by_name(write, tmp_path):
     path = write("other.txt", "5.00\n")
-    asked = Asked(task="x", model="m", queries=10)
+    asked = Asked(task="x", model="m", queries=10, unit="Wh")
     [found] = import_files([path], tmp_path / "out", asked, format="gpu-energy-text")
     assert found.rated.with_wh == pytest.approx(500.0)
     with pytest.raises(UnknownNameError, match="did you mean 'codecarbon'"):
@@ -122,15 +122,14 @@ def test_command_says_unit_totals_and_what_is_missing(repeated, write, tmp_path)
     done = run("import", path, *words)
     assert done.exit_code == 0
     assert "unit: kWh, by field energy.unit says 'kWh'" in done.output
-    assert "): run 3: generate has no total: zero_reading" in done.output
-    assert "decode: 2 of 10 measures are zero, negative or otherwise invalid" in done.output
-    assert "rated energy: 2 of 10 measures" in done.output
+    assert "no figure: run 3: generate has no total: zero_reading" in done.output
+    assert "2 of 10 runs have a measure that is zero, negative or otherwise invalid" in done.output
     assert "with them 41.7 Wh, without them 51.875 Wh (-19.6 % from the invalid ones)" in done.output
-    assert "not stated, and left open: created_utc, task.version" in done.output
+    assert "not stated, and left open: batch_size, created_utc" in done.output
     assert "1 new record" in done.output
     done = run("import", path, *words, "--leave-out-invalid")
-    assert "org/m, text_generation: 51.875 Wh per 1,000 queries (imported" in done.output
-    assert "2 runs were left out, as asked" in done.output
+    assert "org/m, Text generation: 51.875 Wh per 1,000 queries (imported" in done.output
+    assert "2 runs left out, as asked" in done.output
 
 
 def test_commands_export(tmp_path):

@@ -10,7 +10,7 @@ from format_builders import energy, mean
 import energylab
 from energylab.energy import totals
 from energylab.errors import FormatError
-from energylab.formats import Asked, Checked, import_files
+from energylab.formats import Asked, import_files
 
 J_PER_KWH = 3.6e6
 TEXT = {"task": "text_generation", "model": "org/m", "queries": 1000}
@@ -55,8 +55,8 @@ def test_inference_scenario_is_of_one_batch(samples, tmp_path):
 def test_report_and_copy_of_one_session_are_one_record(samples, tmp_path):
     folder = samples / "optimum_energy_star"
     files = [folder / "benchmark.json", folder / "benchmark_report.json"]
-    found = import_files(files, tmp_path, Asked(component="cpu"))
-    assert [type(each) for each in found[1:]] == [Checked]
+    [found] = import_files(files, tmp_path, Asked(component="cpu"))
+    assert found.agreeing == (str(files[0]),)
     assert len(list(tmp_path.rglob("record.json"))) == 1
 
 
@@ -83,8 +83,6 @@ def test_failed_meters_make_the_record_invalid_and_show_both_totals(repeated, wr
     assert -0.21 < found.rated.shift < -0.19
     bad = {(w.run, w.phase): w.reasons for w in found.record.windows if not w.valid}
     assert bad == {(3, "generate"): ("zero_reading",), (7, "generate"): ("zero_reading",)}
-    decode = next(total for total in found.totals if total.phase == "decode")
-    assert (decode.measures, decode.invalid) == (10, 2)
     assert not found.record.valid
     table = energylab.read(tmp_path / "out")
     scored = table[table.scored]
@@ -148,7 +146,7 @@ def test_other_phases(phase, write, tmp_path):
         ({"forward": energy(0.01)}, {**TEXT, "task": None}, "name it with --task"),
         ({"forward": energy(0.01)}, {**TEXT, "model": None}, "name it with --model"),
         ({"forward": energy(0.0)}, TEXT, "gpu energy is zero or missing everywhere.*--component cpu or ram or total"),
-        ({"forward": {"energy": {"unit": "kWh", "gpu": "much"}}}, TEXT, "gpu='much' is not a finite number"),
+        ({"forward": {"energy": {"unit": "kWh", "gpu": "much"}}}, TEXT, "gpu='much' must be a number"),
         ({"forward": {"energy": {"unit": "furlong", "gpu": 1.0}}}, TEXT, "unknown unit 'furlong'"),
         ({"forward": {"energy": {"gpu": 1.0}}}, TEXT, "state it with --unit"),
     ],

@@ -6,7 +6,7 @@ import pytest
 
 from energylab.clock import ManualClock
 from energylab.errors import CounterStuckError
-from energylab.meters.base import read_cost, step_times, update_period
+from energylab.meters.base import read_cost, update_period
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
 
 
@@ -34,12 +34,6 @@ def test_a_counter_that_stands_still_has_no_period_and_takes_no_longer_than_the_
     with pytest.raises(CounterStuckError, match="did not move within 1.5 s"):
         update_period(meter, cap_s=1.5)
     assert clock.now() - start_s == pytest.approx(1.5, abs=0.01)
-
-
-def test_step_times_are_those_of_the_first_look_after_each_step():
-    clock = ManualClock()
-    times = step_times(lambda: (clock.now() // 0.25, clock.now()), clock, steps=3, cap_s=2.0, poll_s=0.01)
-    assert times == pytest.approx([0.25, 0.5, 0.75], abs=0.01)
 
 
 def test_read_cost_is_the_machines_time_not_the_meters():

@@ -60,6 +60,8 @@ def scripted(hardware, boards=UUIDS):
 
 def test_boards_are_summed_in_joules():
     clock, made, meter = scripted([CPU(_mode="cpu_load"), GPU(gpu_ids=[0, 1])])
+    devices = [DeviceFacts(name="H200", type="cuda", index=i, uuid=uuid) for i, uuid in enumerate(UUIDS)]
+    assert [one.boards for one in CodecarbonMeter.for_devices(devices, None)] == [UUIDS]
     meter.open()
     before = meter.read()
     clock.sleep(10.0)
@@ -74,14 +76,9 @@ def test_boards_are_summed_in_joules():
 def test_it_writes_nothing_sends_nothing_and_takes_no_setting_from_elsewhere():
     clock, made, meter = scripted([CPU(_mode="cpu_load"), GPU(gpu_ids=[0, 1])])
     meter.open()
-    settings = made[0].settings
-    assert settings["output_methods"] == []
-    assert settings["emissions_endpoint"] is None
-    assert settings["gpu_ids"] == list(UUIDS)
-    assert settings["pue"] == 1.0
-    assert settings["rapl_prefer_psys"] is False  # the whole platform in place of the processor
-    assert settings["rapl_include_dram"] is False
-    assert settings["allow_multiple_runs"] is True
+    pinned = {"output_methods": [], "emissions_endpoint": None, "gpu_ids": list(UUIDS), "pue": 1.0}
+    pinned |= {"rapl_prefer_psys": False, "rapl_include_dram": False, "allow_multiple_runs": True}
+    assert pinned.items() <= made[0].settings.items()
 
 
 @pytest.mark.parametrize(
@@ -112,11 +109,6 @@ def test_a_task_without_energy_is_an_error_not_a_zero():
     made[0].stop_task = lambda: finish() and None
     with pytest.raises(MeterError, match="gave no energy"):
         meter.read()
-
-
-def test_one_meter_for_all_boards():
-    devices = [DeviceFacts(name="H200", type="cuda", index=i, uuid=uuid) for i, uuid in enumerate(UUIDS)]
-    assert [meter.boards for meter in CodecarbonMeter.for_devices(devices, None)] == [UUIDS]
 
 
 def test_the_real_tracker_on_this_machine(tmp_path, monkeypatch):

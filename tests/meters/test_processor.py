@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
+from energylab.meters import processor
 from energylab.meters.processor import Company, ProcessTime, usable_cores
 
 V2, V1 = "0::/session.scope\n", "4:cpu,cpuacct:/docker/abc\n1:name=systemd:/docker/abc\n"
@@ -75,33 +78,31 @@ def test_a_child_that_begins_and_ends_between_two_looks_counts():
     assert ours() - before >= 0.1
 
 
-def stat(root, busy_ticks, steal=0):
-    (root / "proc").mkdir(exist_ok=True)
-    (root / "proc/stat").write_text(f"cpu {busy_ticks} 0 0 99999 0 0 0 {steal} 0 0\ncpu0 1 1 1 1\n")
+@pytest.fixture
+def company(monkeypatch):
+    """Return a session's company on a machine whose load is set by hand: ticks busy and stolen, own time, switches."""
+    load = SimpleNamespace(busy_s=3.0, steal_s=0.0, own_s=1.0, switches=0)
+    monkeypatch.setattr(processor, "involuntary_switches", lambda: load.switches)
+    fields = psutil.cpu_times()._replace(user=0.0, nice=0.0, system=0.0, irq=0.0, softirq=0.0, steal=0.0)
+    monkeypatch.setattr(psutil, "cpu_times", lambda: fields._replace(user=load.busy_s, steal=load.steal_s))
+    return load, Company(own_s=lambda: load.own_s)
 
 
-def test_what_others_use_is_the_machines_busy_time_and_steal_without_ours(tmp_path):
-    own = [1.0]
-    company = Company(lambda: own[0], root=tmp_path, switches=lambda: 0)
-    stat(tmp_path, 300)
+def test_what_others_use_is_the_machines_busy_time_and_steal_without_ours(company):
+    load, company = company
     before = company.counters()
-    own[0] += 2.0
-    stat(tmp_path, 300 + 250, steal=100)
+    load.own_s, load.busy_s, load.steal_s = 3.0, 5.5, 1.0
     after = company.counters()
-    hz = os.sysconf("SC_CLK_TCK")
-    assert after.others_s - before.others_s == pytest.approx(350 / hz - 2.0)
+    assert after.others_s - before.others_s == pytest.approx(3.5 - 2.0)
     assert after.marks == ()
+    load.busy_s = load.steal_s = 0.0  # a kernel that hides the load says nothing
+    assert company.counters().others_s is None
 
 
-def test_a_kernel_that_hides_the_load_says_nothing(tmp_path):
-    assert Company(lambda: 1.0, root=tmp_path).counters().others_s is None
-
-
-def test_a_process_that_has_to_give_way_all_the_time_is_on_a_busy_machine(tmp_path):
-    own, switches = [1.0], [5]
-    company = Company(lambda: own[0], root=tmp_path, switches=lambda: switches[0])
+def test_a_process_that_has_to_give_way_all_the_time_is_on_a_busy_machine(company):
+    load, company = company
     company.counters()
-    own[0], switches[0] = 2.0, 5 + 250
+    load.own_s, load.switches = 2.0, 250
     assert company.counters().marks == ("busy_host",)
-    own[0], switches[0] = 3.0, 255 + 20
+    load.own_s, load.switches = 3.0, 270
     assert company.counters().marks == ()

@@ -6,11 +6,10 @@ import pytest
 
 import energylab
 from energylab.energy import phase_totals, totals
-from energylab.errors import MeasurementError
+from energylab.errors import ParameterError
 from energylab.protocol import Settings
 from energylab.protocol.published import PublishedWorkload
 from energylab.protocol.session import run_session
-from energylab.protocol.workload import FunctionWorkload
 from energylab.tasks.base import Tokens
 
 
@@ -139,10 +138,9 @@ def test_a_window_too_short_for_the_counter_is_marked_since_it_is_not_lengthened
     assert [window.marks for window in session.windows] == [("few_ticks",), ()]
 
 
-def test_a_function_has_no_published_protocol(bench):
-    made = bench(settings=Settings(protocol="published-2025-02", idle_s=1.0))
-    with pytest.raises(MeasurementError, match="use protocol=steady"):
-        run_session(lambda: FunctionWorkload(made.work, range(3)), [made.meter()], made.settings, clock=made.clock)
+def test_a_function_has_no_published_protocol():
+    with pytest.raises(ParameterError, match="use protocol=steady"):
+        energylab.measure(fn=len, queries=["a"], protocol="published-2025-02")
 
 
 @pytest.mark.parametrize(

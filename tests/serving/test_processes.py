@@ -14,7 +14,7 @@ import pytest
 
 from energylab.clock import processor_s
 from energylab.errors import DeviceLostError, MeterError, ModelError, ParameterError
-from energylab.meters.estimate import EstimateMeter, PowerModel
+from energylab.meters.estimate import EstimateMeter
 from energylab.serving.processes import ServerProcesses, address, listeners
 
 #: Listens, says on which port, and burns a core in a child until it is told to stop.
@@ -74,7 +74,7 @@ def _seconds(pid):
 
 def test_the_estimate_counts_the_server(server):
     process, endpoint, child = server
-    with EstimateMeter(PowerModel(10.0, 0.0), server=ServerProcesses(endpoint)) as meter:
+    with EstimateMeter(10.0, 0.0, server=ServerProcesses(endpoint)) as meter:
         meter.counters()
         outer, before, inner = _seconds(child), meter.read(), _seconds(child)
         time.sleep(0.5)  # this process rests

@@ -98,7 +98,7 @@ def test_what_a_session_certified_is_what_record_table_and_rating_say(tmp_path, 
     figures_wh.append(
         pd.read_csv(io.BytesIO(leaderboard.to_csv(made)))["energy_wh_per_1000_queries"].iloc[0]
     )  # the page's file
-    exported, *_ = study_table.write([tmp_path], tmp_path / "export", formats=["csv"])
+    exported, *_ = study_table.write([tmp_path], tmp_path / "export")
     figures_wh.append(model_energies(store.read(exported)).models["energy_wh"].iloc[0])
     assert figures_wh == pytest.approx([certified * 1000 / J_PER_WH] * 5, rel=1e-5)  # pages round to 6 digits
 

@@ -157,7 +157,7 @@ SIGNED_AGAIN = {
     "70 B, said to be experts of which one works": (
         lambda run: builders.big(run, 70 * 10**9, experts=8, experts_used=1), "time"),
     "experts that hold more than the files": (lambda run: builders.big(
-        run, expert_elements=10**12, experts=64, experts_used=1), "weights"),
+        run, expert_elements=10**12, experts=64, experts_used=1), "schema"),
     "70 B in the files of 8 B": (lambda run: forge.part(run, "weights", elements={"F16": 70 * 10**9}), "task"),
     "70 B, said to be quantised, in the files of 8 B": (lambda run: forge.part(
         forge.parameters(run, quantisation="int4"), "weights", elements={"F16": 70 * 10**9}), "task"),
@@ -171,13 +171,13 @@ SIGNED_AGAIN = {
         run, "image", digest=f"sha256:{'9' * 64}", layers=(f"sha256:{'8' * 64}",)), "image"),
     "the image's digest, other layers": (lambda run: forge.part(run, "image", layers=()), "image"),
     "another environment shared with it": (lambda run: forge.part(run, "image", environment_digest="5" * 64), "image"),
-    "a container with a network": (lambda run: forge.part(run, "seal", network="bridge"), "seal"),
-    "a container of root's": (lambda run: forge.part(run, "seal", user="0:0"), "seal"),
-    "limits that are none": (lambda run: forge.part(run, "seal", pids_limit=2**40, memory_bytes=2**60), "seal"),
-    "nothing committed to": (lambda run: run.model_copy(update={"commitments": {}}), "commitments"),
+    "a container with a network": (lambda run: forge.part(run, "seal", network="bridge"), "schema"),
+    "a container of root's": (lambda run: forge.part(run, "seal", user="0:0"), "schema"),
+    "limits that are none": (lambda run: forge.part(run, "seal", pids_limit=2**40, memory_bytes=2**60), "schema"),
+    "nothing committed to": (lambda run: run.model_copy(update={"commitments": {}}), "schema"),
     "one commitment for all": (lambda run: run.model_copy(
-        update={"commitments": dict.fromkeys(run.commitments, "0" * 64)}), "commitments"),
-    "not attested": (lambda run: forge.part(run, "attestations", representative=False), "attestations"),
+        update={"commitments": dict.fromkeys(run.commitments, "0" * 64)}), "schema"),
+    "not attested": (lambda run: forge.part(run, "attestations", representative=False), "schema"),
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import pytest
 from energylab.errors import BundleError, EnergylabError, MeasurementError, SealError
 from energylab_portal.sealed import run as sealed
 from energylab_portal.sealed.lines import HELLO, MAX_LINE, Line, Questions
+from energylab_portal.sealed.remote import Prepared
 
 
 @pytest.fixture
@@ -52,16 +53,16 @@ def test_answer_that_breaks_a_rule_ends_the_run(name, pair) -> None:
     questions, inside = pair
     _answer(inside, BAD[name])
     with pytest.raises(SealError):
-        questions.ask("run")
+        questions.ask("run", Prepared)
     with pytest.raises(SealError):  # and nothing is asked any more
-        questions.ask("run")
+        questions.ask("run", Prepared)
     assert questions.broken is not None
 
 
 def test_silence_ends_the_run_in_time(pair) -> None:
     questions, _ = pair
     with pytest.raises(SealError, match="no answer within"):
-        questions.ask("run")
+        questions.ask("run", Prepared)
 
 
 def test_a_drip_of_bytes_does_not_stretch_the_limit(pair) -> None:
@@ -78,7 +79,7 @@ def test_a_drip_of_bytes_does_not_stretch_the_limit(pair) -> None:
 
     threading.Thread(target=drip, daemon=True).start()
     with pytest.raises(SealError, match="no answer within"):
-        questions.ask("run")
+        questions.ask("run", Prepared)
 
 
 def test_line_without_end_is_cut_off(pair) -> None:
@@ -95,30 +96,30 @@ def test_line_without_end_is_cut_off(pair) -> None:
     questions._limit_s = 600
     threading.Thread(target=flood, daemon=True).start()
     with pytest.raises(SealError, match="without an end of line"):
-        questions.ask("run")
+        questions.ask("run", Prepared)
 
 
 def test_answer_before_its_question_is_a_broken_rule(pair) -> None:
     questions, inside = pair
     inside.sendall(b'{"number": 1, "done": 1}\n')
     with pytest.raises(SealError, match="before it was asked"):
-        questions.ask("run")
+        questions.ask("run", Prepared)
 
 
 def test_second_answer_is_a_broken_rule(pair) -> None:
     questions, inside = pair
     questions._limit_s = 600
     _answer(inside, b'{"number": 1}\n{"number": 2}\n')
-    assert questions.ask("first") == {}
+    assert questions.ask("first", Prepared) == Prepared()
     with pytest.raises(SealError, match="before it was asked"):
-        questions.ask("second")
+        questions.ask("second", Prepared)
 
 
 def test_end_of_the_line_is_said(pair) -> None:
     questions, inside = pair
     inside.close()
     with pytest.raises(SealError):
-        questions.ask("run")
+        questions.ask("run", Prepared)
 
 
 # ---- whole runs against a container that lies at one point

@@ -20,6 +20,7 @@ from energylab_portal.sealed import bundle
 from energylab_portal.sealed import run as sealed
 from energylab_portal.sealed.derive import checked_alias, weight_count
 from energylab_portal.sealed.inside import Service, as_text, mirror
+from energylab_portal.sealed.statement import attest
 from energylab_portal.sealed.watch import WatchedMeter, most_samples
 from energylab_portal.sealed.weights import survey
 
@@ -107,7 +108,8 @@ def test_request_names_what_is_wrong(tmp_path, model) -> None:
     plain = {
         "model": model, "task": "text_generation", "alias": "Closed model A", "key": tmp_path / "absent.key",
         "out": tmp_path / "out", "image": "runner", "gpus": 1, "device": "cpu", "data": None, "settings": [],
-        "params": None, "memory_mb": 1000, "processes": 64, "limit_s": 10, "private": [], "attest": "",
+        "params": None, "memory_mb": 1000, "processes": 64, "limit_s": 10, "private": [],
+        "attested": "public,integrity,representative",
     }  # fmt: skip
     with pytest.raises(BundleError, match="energylab-portal sealed key"):
         sealed.request(**plain)
@@ -148,8 +150,8 @@ def _fails_before_measuring(tmp_path, model, match, **changes):
 
 
 def test_what_would_refuse_the_bundle_refuses_before_measuring(tmp_path, model) -> None:
-    attested = builders.ATTESTED.model_copy(update={"integrity": False})
-    _fails_before_measuring(tmp_path, model, "all attestations", attested=attested)
+    with pytest.raises(ParameterError, match="missing: integrity"):
+        attest(["public", "representative"])
     _fails_before_measuring(tmp_path, model, "the model's name", alias="best of secret model 8b")
     _fails_before_measuring(tmp_path, model, "a private name", private_names=("tanager",), alias="the Tanager")
     _fails_before_measuring(tmp_path, model, "3 to 60 letters", alias="<b>")
