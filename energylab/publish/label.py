@@ -171,7 +171,7 @@ def _facts(release: Release, cohort: RatedCohort, model: RatedModel) -> list[tup
         for line in fact.lines:
             lines.append((round(baseline, 2), line, fact.size))
             baseline += fact.line_height
-        baseline += 4.5
+        baseline += 3.5
     return lines
 
 

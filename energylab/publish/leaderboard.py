@@ -117,7 +117,7 @@ def _table(number: int, cohort: RatedCohort) -> dict[str, Any]:
         "scale": scale,
         "rows": (_row(model, scale) for model in models),
         "notes": _notes(cohort),
-        "metric": next((quality.metric for model in models for quality in model.quality), None),
+        "metric": next((each.metric for model in models for each in model.quality[:1] if each.value is not None), None),
         "ranked": any(model.rank_low for model in models),
         "right": next((model.per_right.unit for model in models if model.per_right), None),
         "sizes": any(model.parameters for model in models),

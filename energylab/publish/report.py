@@ -55,7 +55,7 @@ class Report:
         rows = (
             {
                 "Cohort": text.cohort_title(cohort.task, cohort.model_class),
-                "Models": f"{len(cohort.models)}{' (few)' if is_thin(cohort) else ''}",
+                "Models": f"{len(cohort.models)}{' (thin)' if is_thin(cohort) else ''}",
                 "Energy is": cohort.energy_kind,
                 "Device": cohort.device or "not stated",
                 "Lightest": f"{cohort.models[0].model}, {text.figure(cohort.models[0].energy_wh)}",
@@ -274,9 +274,10 @@ def _summary(release: Release) -> list[str]:
     stars = "No star has a probability: nothing was repeated, and no noise was stated."
     if known:
         least = min(known, key=lambda model: model.star_probability)
+        assumed = next(filter(None, map(page.assuming, release.cohorts)), "")
         stars = (
-            f"{len(_unsure(known))} of {len(known)} stars have a probability below 95 %; the least sure is that of "
-            f"{least.model}, with {text.percent(least.star_probability)}."
+            f"{len(_unsure(known))} of {len(known)} stars have a probability below 95 %{assumed}; the least sure is "
+            f"that of {least.model}, with {text.percent(least.star_probability)}."
         )
     sentences = [
         f"{text.plural(len(rated), 'model')} in {text.plural(len(release.cohorts), 'cohort')} are rated by the scheme "
@@ -301,10 +302,11 @@ def what_it_cost(release: Release) -> str:
     if not spent:
         return ""
     wh, minutes = sum(one.wh for one in spent), sum(one.minutes for one in spent)
+    kinds = sorted({cohort.energy_kind for cohort, model in release.rated() if model.spent})
     known = [one.published_wh for one in spent if one.published_wh is not None]
     beside = f"; ten full runs of each take {text.figure(sum(known))} Wh" if len(known) == len(spent) else ""
     return (
-        f"Measuring it took {text.figure(wh)} Wh and {text.figure(minutes)} minutes, "
+        f"Measuring it took {text.figure(wh)} Wh ({', '.join(kinds)}) and {text.figure(minutes)} minutes, "
         f"{text.figure(wh / len(spent))} Wh a rated model{beside}."
     )
 

@@ -22,8 +22,8 @@ PHONE = {"width": 375, "height": 812, "is_mobile": True, "has_touch": True}
 def open_page(watch, sites):
     """Open a page of a leaderboard, its filters unfolded."""
 
-    def open_page(path, root=f"{sites.as_uri()}/", **options):
-        tab = watch(root, path, **options)
+    def open_page(path, root=None, **options):
+        tab = watch(root or f"{sites.as_uri()}/", path, **options)
         if options.get("java_script_enabled", True):
             tab.evaluate("document.querySelector('form details')?.setAttribute('open', '')")
         return tab

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 import unicodedata
 
@@ -79,13 +78,6 @@ def test_no_probability_is_certain(share, shown):
 @pytest.mark.parametrize(("number", "shown"), [(999, "999"), (22_713_216, "22.7 M"), (999_999_999, "1 B")])
 def test_parameter_counts(number, shown):
     assert text.count(number) == shown
-
-
-def test_words():
-    assert text.span(95.4, 106.9, 101.2) == "95 – 107"
-    assert text.cohort_title("text_generation", "A") == "Text generation, class A"
-    assert text.plural(1200, "model") == "1,200 models"
-    assert text.day(dt.date(2026, 3, 5)) == "5 March 2026"
 
 
 @given(st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=320))
