@@ -195,12 +195,18 @@ def to_csv(release: Release) -> bytes:
         row = {**{name: getattr(cohort, name) for name in shared}, **_facts(model)}
         if number == 0:
             writer.writerow(row)
-        writer.writerow(text.csv_text(cell) if isinstance(cell, str) else _rounded(cell) for cell in row.values())
+        writer.writerow(map(_cell, row.values()))
     return out.getvalue().encode()
 
 
+def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return text.csv_text(value)
+    return significant(value, 6) if isinstance(value, float) else value
+
+
 def to_json(release: Release) -> bytes:
-    """Return the leaderboard as JSON: the release's name, and its cohorts with their models."""
+    """Return the leaderboard as JSON, figures to six significant digits: the release beside it holds them whole."""
     facts = ("task", "model_class", "energy_kind", "device", "official", "not_official", "edges_wh")
     content = {
         "release": release.name,
@@ -222,13 +228,5 @@ def to_json(release: Release) -> bytes:
             for cohort in release.cohorts
         ],
     }
-    return json.dumps(_rounded(content), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
-
-
-def _rounded(value: Any) -> Any:
-    """Round figures to six significant digits; the release beside the tables holds them whole."""
-    if isinstance(value, dict):
-        return {name: _rounded(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_rounded(each) for each in value]
-    return significant(value, 6) if isinstance(value, float) else value
+    rounded = json.loads(json.dumps(content), parse_float=lambda figure: significant(float(figure), 6))
+    return json.dumps(rounded, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"

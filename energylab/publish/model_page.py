@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from energylab import store
-from energylab.publish import label, page, text
+from energylab.publish import emissions, label, page, text
 from energylab.publish.scale import Scale
 from energylab.release import RatedCohort, RatedModel, Release, SessionFacts, WindowPoint, WithoutPeer
 
@@ -34,7 +34,7 @@ def _record_file(record_id: str) -> str:
 
 def pages(release: Release, files: frozenset[str]) -> Iterator[tuple[str, bytes]]:
     """Yield every model page's name and content; only labels and records among `files` are linked."""
-    shared = {"release": release, "digest": release.digest(), "root": "../"}
+    shared = {"release": release, "digest": release.digest(), "root": "../", "grid": emissions.grid_of()}
     parts: dict[str, list[dict[str, Any]]] = {}
     for cohort in release.cohorts:
         scale = Scale(cohort)

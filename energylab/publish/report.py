@@ -106,7 +106,7 @@ class Report:
                 "Host": f"{machine.processor or 'processor not stated'}; {machine.system or 'system not stated'}",
                 "Software": ", ".join(
                     f"{name} {version}"
-                    for name, version in [("energylab", machine.energylab_version), *sorted(machine.packages.items())]
+                    for name, version in sorted({**machine.packages, "energylab": machine.energylab_version}.items())
                 ),
             }
             for machine in self.release.machines
@@ -226,7 +226,8 @@ def _cohort(cohort: RatedCohort) -> str:
 
 
 def _row(cohort: RatedCohort, number: int, model: RatedModel) -> dict[str, Any]:
-    quality = next(iter(model.quality), None)
+    quality, right = next(iter(model.quality), None), model.per_right
+    span = right and f" ({text.span(right.low_wh, right.high_wh, right.energy_wh)})"
     return {
         "Rank": page.ranks(cohort, model) or str(number),
         "Model": model.model,
@@ -238,18 +239,10 @@ def _row(cohort: RatedCohort, number: int, model: RatedModel) -> dict[str, Any]:
         "Size": text.count(model.parameters) if model.parameters else "",
         "Precision": page.precision(model),
         "Quality": f"{quality.metric} {quality.value:.3g}" if quality and quality.value is not None else "",
-        "Wh per 1,000 right": _right(model),
+        "Wh per 1,000 right": f"{text.figure(right.energy_wh)}{span}" if right else "",
+        "Stars by that": (right and right.stars) or "–",
         "Notes": "; ".join(filter(None, [page.marks(model), model.note, *model.validity_notes])),
     }
-
-
-def _right(model: RatedModel) -> str:
-    """Return the energy of right answers with its interval, and the stars it gives among those that have one."""
-    found = model.per_right
-    if found is None:
-        return ""
-    stars = f", {found.stars} stars" if found.stars else ""
-    return f"{text.figure(found.energy_wh)} ({text.span(found.low_wh, found.high_wh, found.energy_wh)}){stars}"
 
 
 def _move(move: Move) -> dict[str, str]:

@@ -347,9 +347,10 @@ def test_many_models_are_drawn_when_asked_for(watch, tmp_path):
 def test_the_year_of_queries_is_the_sum_of_python_and_keeps_its_inputs(open_page, official):
     models = {name: page.find(official, name)[1] for name in ("org/model-1", "org/model-4")}
     made = [budget.budget(model, 5000, emissions.grid_of("FRA"), 1.3, 0.25) for model in models.values()]
-    tab = open_page("official/budget.html")
-    for box, name in zip("ab", models, strict=True):
-        tab.locator(f"#{box}").select_option(label=name)
+    tab = open_page(f"official/models/{text.slug('org/model-1')}.html")
+    tab.get_by_role("link", name="A year of queries").click()
+    assert tab.locator("#a option:checked").inner_text() == "org/model-1"
+    tab.locator("#b").select_option(label="org/model-4")
     tab.locator("#grid").select_option("FRA")
     for box, value in (("queries", "5000"), ("pue", "1.3"), ("price", "0.25")):
         tab.locator(f"#{box}").fill(value)

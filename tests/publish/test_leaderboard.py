@@ -43,18 +43,13 @@ class TestIndex:
                 )
                 assert (low, high) == pytest.approx((model.expanded.low_wh, model.expanded.high_wh), rel=0.01)
 
-    def test_units_kind_device_and_what_is_left_out_are_said(self, sites):
+    def test_kind_device_what_is_assumed_and_what_is_left_out_are_said(self, sites):
         page = soup(sites / "published" / "index.html")
-        said = page.get_text()
-        for caption in page.select("section.cohort caption"):
-            assert "on NVIDIA H100" in caption.get_text()
-            assert "imported, not measured here" in caption.get_text()
-        assert "CPU and host (unless shown apart), cooling, fans and the building’s overhead (PUE)" in said
-
-    def test_thin_cohorts_and_assumptions_are_said(self, sites):
-        captions = [caption.get_text() for caption in soup(sites / "published" / "index.html").select("caption")]
+        captions = [caption.get_text() for caption in page.select("section.cohort caption")]
+        for words in ("on NVIDIA H100", "imported, not measured here", "assume a noise of 1 %"):
+            assert all(words in caption for caption in captions)
         assert sum("a star means little" in caption for caption in captions) == 3  # object detection, classes B and C
-        assert all("assume a noise of 1 %" in caption for caption in captions if "models on" in caption)
+        assert "CPU and host (unless shown apart), cooling, fans and the building’s overhead (PUE)" in page.get_text()
 
     def test_bars_stand_where_the_figures_say(self, sites, official):
         rows = soup(sites / "official" / "index.html").select("tbody tr")
@@ -89,24 +84,18 @@ class TestModelPage:
     def page(self, sites):
         return soup(sites / "official" / "models" / f"{text.slug('org/model-3')}.html")
 
-    def test_phases_windows_and_evidence(self, page, official):
+    def test_phases_windows_evidence_rest_and_cost(self, page, official):
         model = official.cohorts[0].models[3]
         said = page.get_text(" ")
         assert text.figure(model.energy_wh) in said
         assert "thermal_slowdown" in said
-        assert len(page.select("figure.strip")) == 3
-        assert len(page.select("figure.strip rect.bad")) == 3
+        assert len(page.select("figure.strip")) == len(page.select("figure.strip rect.bad")) == 3
         for session in model.sessions:
-            assert session.record_id in said
-            assert session.digest in said
-            assert session.job_id in said
-
-    def test_rest_and_what_the_rating_cost_are_said(self, page, official):
-        model = official.cohorts[0].models[3]
-        said = page.get_text(" ")
+            assert {session.record_id, session.digest, session.job_id} <= set(said.split())
         assert f"{text.figure(model.standby.power_w)} W with the weights resident" in said
         assert all(f"{text.figure(wh)} Wh at" in said for wh in model.standby.wh_at_load)
         assert f"took {text.figure(model.spent.wh)} Wh" in said
+        assert f"{0.475 * model.energy_wh:.3g} g CO2e (" in said
 
     def test_models_that_cannot_be_told_apart_are_named_and_what_is_assumed_is_said(self, sites, published):
         first, second, *_ = next(each for each in published.cohorts if each.key == "image_captioning").models
