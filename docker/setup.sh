@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Set up everything that sealed runs of closed models need: a Docker daemon, a base image, the runner.
 #
-#   docker/setup.sh                      base image and packages from their registries
-#   docker/setup.sh --base IMAGE         another base image (a CUDA image, one pinned by digest)
-#   docker/setup.sh --offline            no image registry: Debian's packages make the base, the installed Python
-#                                        environment is shared read-only with the image, nothing is downloaded twice
+#   docker/setup.sh                      the image carries its own Python environment, from the package registry
+#   docker/setup.sh --offline            the installed Python environment is shared read-only with the image
+#   docker/setup.sh --base IMAGE         on another base image, named by digest: one with CUDA, for example
 #   docker/setup.sh --daemon             only start the daemon
 #
-# Needs Docker (Debian: apt-get install docker.io) and, for --offline, debootstrap and root. Prints the image's name.
+# The base is made of Debian's packages, whose signatures debootstrap checks: no image registry is asked.
+# Needs Docker (Debian: apt-get install docker.io) and, unless --base is given, debootstrap and root. Prints the image's
+# name.
 set -euo pipefail
 
 root="$(cd "$(dirname "$0")/.." && pwd)"
@@ -15,9 +16,9 @@ name="energylab-closed"
 base="" offline=0 daemon_only=0
 mirror="${DEBIAN_MIRROR:-http://deb.debian.org/debian}"
 suite="bookworm"
-offline_base="energylab-base:$suite"
+made_base="energylab-base:$suite"
 # What a Python built elsewhere on the same Debian links to, and the tools that check the seal.
-libraries="ca-certificates,libssl3,libffi8,libsqlite3-0,libbz2-1.0,liblzma5,zlib1g,libreadline8,libncursesw6,libuuid1,libexpat1,libgomp1,libstdc++6"
+libraries="ca-certificates,libssl3,libffi8,libsqlite3-0,libbz2-1.0,liblzma5,zlib1g,libreadline8,libncursesw6,libuuid1,libexpat1,libgomp1,libstdc++6,python3,python3-venv"
 
 while [ $# -gt 0 ]; do
   case "$1" in
@@ -47,21 +48,16 @@ start_daemon() {
 }
 
 make_base() {
-  docker image inspect "$offline_base" >/dev/null 2>&1 && return
+  docker image inspect "$made_base" >/dev/null 2>&1 && return
   command -v debootstrap >/dev/null || { say "no debootstrap here: apt-get install debootstrap"; exit 3; }
   folder="$(mktemp -d)"
-  include="$libraries"
-  # A Python of the distribution cannot be mounted apart from it: the base brings the same one.
-  case "$("$(python_here)" -c 'import sys; print(sys.base_prefix)')" in /usr) include="$include,python3" ;; esac
-  say "making $offline_base from Debian's packages"
-  debootstrap --variant=minbase --include="$include" "$suite" "$folder" "$mirror" >"$folder.log" 2>&1 ||
+  say "making $made_base from Debian's packages"
+  debootstrap --variant=minbase --include="$libraries" "$suite" "$folder" "$mirror" >"$folder.log" 2>&1 ||
     { say "debootstrap failed:"; tail -n 5 "$folder.log" >&2; exit 4; }
   rm -rf "$folder"/var/cache/apt "$folder"/var/lib/apt/lists "$folder"/usr/share/doc "$folder"/usr/share/locale
-  tar -C "$folder" --numeric-owner --one-file-system -c . | docker import - "$offline_base" >/dev/null
+  tar -C "$folder" --numeric-owner --one-file-system -c . | docker import - "$made_base" >/dev/null
   rm -rf "$folder" "$folder.log"
 }
-
-python_here() { if [ -x "$root/.venv/bin/python" ]; then echo "$root/.venv/bin/python"; else command -v python3; fi; }
 
 build() { # target, base
   say "building $name ($1) on $2"
@@ -76,11 +72,7 @@ flock 9
 start_daemon
 [ "$daemon_only" = 1 ] && exit 0
 export DOCKER_BUILDKIT="${DOCKER_BUILDKIT:-0}"
-if [ "$offline" = 1 ]; then
-  [ -n "$base" ] || { make_base; base="$offline_base"; }
-  build shared "$base" "--network=none"
-else
-  build installed "${base:-python:3.11.14-slim-bookworm}"
-fi
+[ -n "$base" ] || { make_base; base="$made_base"; }
+if [ "$offline" = 1 ]; then build shared "$base" "--network=none"; else build installed "$base" "--network=host"; fi
 docker image inspect --format '{{.Id}}' "$name" >&2
 echo "$name"

@@ -39,8 +39,6 @@ Verifier = Callable[[Path, Mapping[str, str]], Mapping[str, Any]]
 
 
 class BundleChecker:
-    """Checks closed results."""
-
     def __init__(self, database: Database, settings: Settings, verifier: Verifier | None = None) -> None:
         self.database = database
         self.settings = settings

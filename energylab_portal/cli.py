@@ -238,7 +238,6 @@ def _log() -> None:
 
 
 def main() -> None:
-    """Run the command line; an error of energylab is one message, not a traceback."""
     run_app(app)
 
 

@@ -100,7 +100,6 @@ def _words(answer: httpx.Response) -> str:
 
 
 def describe(status: Mapping[str, Any]) -> str:
-    """Write a submission's status for a terminal."""
     lines = [f"{status['submission']}  {status['words']}"]
     lines += [f"why, and what to do: {status['reason']}"] if status["reason"] else []
     for figure in status["figures"]:

@@ -41,7 +41,6 @@ class Database:
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether it is a file on this machine."""
         return self._url.get_backend_name() == "sqlite"
 
     def open(self) -> Database:
@@ -60,7 +59,6 @@ class Database:
         return self
 
     def close(self) -> None:
-        """Close every connection."""
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None

@@ -28,8 +28,6 @@ _SAFE_PIPELINE = "*/*.safetensors"
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found about a model."""
-
     commit: str | None  # what the revision means now
     words: tuple[str, ...]  # one line a fact, for people
     refusal: str = ""  # why it cannot be measured, and what to do; empty when it can
@@ -81,7 +79,6 @@ def list_files(model: str, commit: str) -> dict[str, int]:
 
 
 def check_files(model: str, files: Mapping[str, int], largest_gb: float) -> list[str]:
-    """Return what the list of files says, in words, or refuse the model by it."""
     pipeline = "model_index.json" in files
     safe = [name for name in files if _is_safe(name, pipeline)]
     if not safe:

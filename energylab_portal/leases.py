@@ -65,15 +65,12 @@ class Lease:
 
 
 class Leases:
-    """Hands out work."""
-
     def __init__(self, database: Database, lease_s: float = LEASE_S, pause_s: float = PAUSE_S) -> None:
         self.database = database
         self.lease_s = lease_s
         self.pause_s = pause_s
 
     def take_check(self, kind: str, worker: str) -> Lease | None:
-        """Take a submission that waits to be checked, or None when there is none."""
         waits = (Submission.kind == kind, Submission.state == "received", Submission.waits_for_key.is_(False))
         return self._take(and_(*waits), worker)
 
@@ -114,7 +111,6 @@ class Leases:
         return Lease(found, token, worker)
 
     def renew(self, lease: Lease) -> None:
-        """Keep a lease alive."""
         with self.database.writing() as session:
             self.held(session, lease).lease_until_s = self.database.now(session) + self.lease_s
 
@@ -129,7 +125,6 @@ class Leases:
         return found
 
     def finish(self, lease: Lease, after: State, words: str, **facts: Any) -> None:
-        """Bring the submission into its next state and give the lease back, in one step."""
         with self.database.writing() as session:
             log.move(session, self.database, self.held(session, lease), after, lease.worker, words, **facts, **FREE)
 
@@ -156,7 +151,6 @@ class Leases:
                 raise KeyboardInterrupt from error
 
     def _settle(self, lease: Lease, error: BaseException, stopped: bool, ours: tuple[type[Exception], ...]) -> None:
-        """Reject the submission for its own fault, or let it be tried again."""
         if isinstance(error, ConflictError):
             words = str(error)
             self.finish(lease, "rejected", words, reason=words, **getattr(error, "facts", {}))

@@ -36,7 +36,6 @@ def move(
 
 
 def change(submission: Submission, **values: Any) -> None:
-    """Change columns of a submission."""
     for name, value in values.items():
         setattr(submission, name, value)
 
@@ -45,13 +44,11 @@ def note(
     session: Session, submission_id: int | None, at_s: float, actor: str, words: str,
     before: str | None = None, after: str | None = None,
 ) -> None:  # fmt: skip
-    """Write one line of the log."""
     line = {"submission_id": submission_id, "at_s": at_s, "actor": actor, "words": words[:4000]}
     session.add(Event(**line, before=before, after=after))
 
 
 def erase_contact(session: Session, database: Database, submission: Submission, actor: str) -> None:
-    """Erase the mail address of a submission."""
     submission.contact = ""
     note(session, submission.id, database.now(session), actor, "the mail address was erased")
 
@@ -65,36 +62,30 @@ def by_name(session: Session, name: str) -> Submission:
 
 
 def history(session: Session, submission_id: int) -> list[Event]:
-    """Return the log of one submission, oldest first."""
     return list(session.scalars(select(Event).where(Event.submission_id == submission_id).order_by(Event.id)))
 
 
 def latest(session: Session, limit: int = 50) -> list[tuple[Event, str | None]]:
-    """Return the newest lines of the whole log with the submission's name, newest first."""
     lines = select(Event, Submission.name).outerjoin(Submission, Event.submission_id == Submission.id)
     return [(event, name) for event, name in session.execute(lines.order_by(Event.id.desc()).limit(limit))]
 
 
 def in_states(session: Session, states: Iterable[str], limit: int = 500, newest: bool = False) -> list[Submission]:
-    """Return submissions in some states, oldest or newest first."""
     wanted = select(Submission).where(Submission.state.in_(list(states)))
     return list(session.scalars(wanted.order_by(Submission.id.desc() if newest else Submission.id).limit(limit)))
 
 
 def counts(session: Session) -> dict[str, int]:
-    """Return how many submissions are in each state."""
     rows = session.execute(select(Submission.state, func.count()).group_by(Submission.state))
     return {state: number for state, number in rows}
 
 
 def records_of(session: Session, submission_id: int) -> list[StoredRecord]:
-    """Return the records of a submission, oldest first."""
     wanted = select(StoredRecord).where(StoredRecord.submission_id == submission_id)
     return list(session.scalars(wanted.order_by(StoredRecord.id)))
 
 
 def attach(session: Session, submission_id: int, records: Sequence[Record]) -> None:
-    """Keep the records of a submission."""
     ids = [record.record_id for record in records]
     known = session.scalars(select(StoredRecord.record_id).where(StoredRecord.record_id.in_(ids))).all()
     if known or len(set(ids)) != len(ids):

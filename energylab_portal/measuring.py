@@ -54,7 +54,6 @@ def _valid(label: str, state: JobState, refused: str) -> Record:
 
 
 def executor_maker(name: str, devices: str) -> MakeExecutor:
-    """Return what makes the named executor for a study."""
     if name not in studies.EXECUTORS:
         raise unknown_name("executor", name, studies.EXECUTORS)
     return lambda planned: studies.executor_for(planned, name, devices)[0]

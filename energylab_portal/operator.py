@@ -29,7 +29,6 @@ def act(database: Database, name: str, action: str, reason: str = "") -> None:
 
 
 def _review(session: Session, database: Database, submission: Submission, reason: str) -> None:
-    """Approve a measured submission: it will be in the next release."""
     unusable = [record for record in log.records_of(session, submission.id) if not record.valid]
     if unusable:
         raise ConflictError(f"{len(unusable)} of its records are invalid: {unusable[0].reasons}; reject it")
@@ -44,7 +43,6 @@ def refuse_revoked(session: Session, submission: Submission) -> None:
 
 
 def _reject(session: Session, database: Database, submission: Submission, reason: str) -> None:
-    """Reject a submission with a reason that says what to do."""
     reason = visible(reason.strip())[:2000]
     if len(reason) < LEAST_REASON:
         raise PortalError(f"write a reason that says what to do, at least {LEAST_REASON} characters")

@@ -43,8 +43,6 @@ Rated = list[tuple[Submission, list[StoredRecord]]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a publication did."""
-
     releases: tuple[str, ...]  # names of the releases: one a board that has something new
     models: int  # rated models in them
     published: tuple[str, ...]  # submissions that are on the leaderboard from now on
@@ -79,7 +77,6 @@ def current(session: Session, board: str = "open") -> PublishedRelease | None:
 
 
 def read_release(settings: Settings, name: str) -> Release:
-    """Read a release that was published here."""
     return release.read(settings.releases / f"{name}.json")
 
 
@@ -108,9 +105,9 @@ def site(settings: Settings, database: Database, name: str) -> Path:
     if (folder / "index.html").is_file():
         return folder
     with _alone(settings):
-        with database.reading() as session:
-            rated, _ = _with_records(session)
-            roots = [_write_records(settings, one, records) for parts in rated.values() for one, records in parts]
+        with database.reading() as session:  # also of keys that were revoked since: what was published stays so
+            ever = log.in_states(session, ("published",), limit=1_000_000)
+            roots = [_write_records(settings, one, log.records_of(session, one.id)) for one in ever]
         made = read_release(settings, name)
         shutil.rmtree(folder, ignore_errors=True)
         leaderboard.build(made, folder, records=roots, home="/")
@@ -207,8 +204,6 @@ def _alone(settings: Settings) -> Iterator[None]:
 
 
 class Pictures:
-    """Labels and badges of one release."""
-
     def __init__(self, release: Release) -> None:
         self.release = release
         self.label = lru_cache(maxsize=512)(self._label)

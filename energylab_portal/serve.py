@@ -18,7 +18,6 @@ _CONNECTIONS = 512
 
 
 def run(settings: Settings, host: str, port: int, say: Callable[[str], None], new_token: bool = False) -> None:
-    """Serve until interrupted."""
     import uvicorn
 
     try:
@@ -60,7 +59,6 @@ def run(settings: Settings, host: str, port: int, say: Callable[[str], None], ne
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

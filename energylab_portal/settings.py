@@ -40,8 +40,6 @@ class Limits:
 
 @dataclass(frozen=True)
 class Settings:
-    """One portal."""
-
     folder: Path = Path("results/portal")  # database, secret, bundles, releases and pages
     database: str = ""  # SQLAlchemy URL; SQLite in the folder when empty
     address: str = "http://127.0.0.1:8320"
@@ -50,7 +48,6 @@ class Settings:
 
     @property
     def database_url(self) -> str:
-        """SQLAlchemy URL of the database: as stated, or SQLite in the folder."""
         return self.database or f"sqlite:///{self.folder.resolve() / 'portal.db'}"
 
     @property
@@ -66,7 +63,6 @@ class Settings:
     operator_key = property(lambda self: self.folder / "operator.pub", doc="The public key that signs the list.")
 
     def bundle_path(self, digest: str) -> Path:
-        """Return where the bundle of this digest lies."""
         return self.bundles / f"{digest}.bundle"
 
     def prepare(self) -> None:
@@ -99,7 +95,6 @@ class Vault:
         return urlsafe_b64encode(hmac.digest(bytes.fromhex(self.secret), message, "sha256")).decode().rstrip("=")
 
     def is_operator(self, token: str) -> bool:
-        """Tell, in a time that does not depend on the token, whether it is the operator's."""
         return hmac.compare_digest(digest_of(token), self.operator_hash)
 
 

@@ -111,8 +111,6 @@ class Accepted:
 
 
 class SubmissionQueue:
-    """Takes submissions in and finds them again."""
-
     def __init__(self, database: Database, vault: Vault, settings: Settings) -> None:
         self.database = database
         self.vault = vault
@@ -124,7 +122,6 @@ class SubmissionQueue:
         return tuple(tasks.task_names(self.settings.params))
 
     def take_open(self, asked: OpenSubmission, key: str, client: str = "") -> Accepted:
-        """Take in an open model."""
         names = check_tasks(asked.tasks, self.task_names)
         facts = {"model": asked.model, "revision": asked.revision, "tasks": " ".join(names), "contact": asked.contact}
         return self._take("open", key, client, facts, f"submitted for {', '.join(names)}")
@@ -224,14 +221,12 @@ class SubmissionQueue:
         return removed
 
     def by_link(self, session: Session, link: str) -> Submission:
-        """Return the submission of a private link."""
         found = session.scalar(select(Submission).where(Submission.link_hash == digest_of(link[:200])))
         if found is None:
             raise NotThereError("no submission has this link; check that it is whole")
         return found
 
     def erase_contact(self, link: str) -> None:
-        """Erase the mail address of a submission, for whoever has its link."""
         with self.database.writing() as session:
             found = self.by_link(session, link)
             log.erase_contact(session, self.database, found, "submitter")

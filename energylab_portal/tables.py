@@ -45,8 +45,6 @@ _Key = BigInteger().with_variant(Integer, "sqlite")
 
 
 class Base(DeclarativeBase):
-    """Base of all tables."""
-
     metadata = MetaData()
 
 
@@ -91,12 +89,10 @@ class Submission(Base):
 
     @property
     def task_names(self) -> tuple[str, ...]:
-        """The tasks asked for."""
         return tuple(self.tasks.split())
 
     @property
     def title(self) -> str:
-        """What people call it."""
         return self.model or "Closed model"
 
 

@@ -85,7 +85,6 @@ class Portal:
         return next(found, None)
 
     def facts(self, submission: Submission, events: list[Event], records: list[StoredRecord]) -> dict[str, Any]:
-        """Return what a page of one submission shows."""
         reached = {event.after for event in events if event.after}
         return {
             "submission": submission, "events": events, "records": records, "reached": reached,
@@ -121,7 +120,6 @@ def _picture(kind: str, model: str, task: str, size_class: str | None) -> str:
 
 
 def create(portal: Portal) -> Guards:
-    """Return the portal, whose database is open, as an ASGI application."""
     from energylab_portal import api
     from energylab_portal import pages as public
 
@@ -149,7 +147,6 @@ def create(portal: Portal) -> Guards:
 
 
 def _refused(request: Request, error: EnergylabError) -> Response:
-    """Say why something was refused."""
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 422)
     if isinstance(error, NotOperatorError) and not _is_api(request):
         return RedirectResponse("/operator/login", 303)
@@ -162,7 +159,6 @@ def _malformed(request: Request, error: RequestValidationError | ValidationError
 
 
 def explain(error: RequestValidationError | ValidationError) -> str:
-    """Say what is wrong with what was sent, one line a field."""
     lines = [
         f"{'.'.join(str(part) for part in problem['loc'] if part != 'body') or 'body'}: "
         f"{problem['msg'].removeprefix('Value error, ')}"
@@ -193,7 +189,6 @@ def _is_api(request: Request) -> bool:
 
 
 def portal_of(request: Request) -> Portal:
-    """Return the portal that a request came to."""
     return request.app.state.portal
 
 
@@ -217,7 +212,6 @@ def environment() -> Environment:
 
 
 def page(template: str, **values: Any) -> str:
-    """Fill a template of the portal."""
     return environment().get_template(template).render(**values)
 
 
@@ -234,7 +228,6 @@ def moment(seconds: float | None) -> str:
 
 
 def size(count: int | None) -> str:
-    """Return a number of bytes as people read it."""
     if count is None:
         return "–"
     short = f"{count / 1e3:,.0f} kB" if count < 10e6 else f"{count / 1e6:,.1f} MB"
@@ -273,7 +266,6 @@ def _shows_token(request: Request) -> bool:
 
 
 def require_operator(request: Request) -> None:
-    """Let only the operator pass."""
     if not is_operator(request):
         raise NotOperatorError("this is the operator's; show the token")
 
@@ -285,7 +277,6 @@ def require_token(request: Request) -> None:
 
 
 def submission_facts(portal: Portal, name: str) -> dict[str, Any]:
-    """Return what the operator's page of one submission shows."""
     with portal.database.reading() as session:
         submission = log.by_name(session, name)
         return portal.facts(submission, log.history(session, submission.id), log.records_of(session, submission.id))

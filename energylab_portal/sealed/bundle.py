@@ -50,7 +50,6 @@ class Sealed:
 
 
 def sign(payload: bytes, key: key_files.PrivateKey) -> bytes:
-    """Return the file that holds `payload`, signed by `key`."""
     signature = Envelope(payload, PAYLOAD_TYPE, {}).sign(key.signer)
     return _written(Sealed(payload, key.key_id, bytes.fromhex(signature.signature)))
 

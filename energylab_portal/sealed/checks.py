@@ -7,11 +7,13 @@ from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations, islice, pairwise
+from itertools import combinations, islice
+
+import numpy as np
 
 from energylab import energy
 from energylab.record import SCORED_PHASES, DeviceFacts, MeterFacts, Record, Window
-from energylab_portal.sealed.statement import ClosedRun, Timeline
+from energylab_portal.sealed.statement import ClosedRun, Point, Timeline
 from energylab_portal.sealed.watch import most_samples
 
 #: What each meter can be the source of: its kind of energy, and the type of device.
@@ -95,7 +97,6 @@ def product(name: str | None) -> Product | None:
 
 
 def judged(name: str, problems: Sequence[str], fine: str) -> Check:
-    """Return a check that passed when there is no problem; the first three are named."""
     more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
     return Check(name, not problems, "; ".join(problems[:3]) + more if problems else fine)
 
@@ -126,21 +127,18 @@ def kind(run: ClosedRun, record: Record) -> Check:
 
 def _unlike(board: DeviceFacts) -> list[str]:
     """Return what a real board would tell and this one does not, and where it is unlike its product."""
+    capability = board.settings.get("compute_capability")
     told = {
-        "a name": board.name,
-        "a UUID": board.uuid and board.uuid.startswith("GPU-"),
-        "a power limit": board.power_limit_w,
-        "its memory": board.memory_bytes,
-        "a driver": board.driver,
-        "a compute capability": board.settings.get("compute_capability"),
-    }
+        "a name": board.name, "a UUID": board.uuid and board.uuid.startswith("GPU-"), "a driver": board.driver,
+        "a power limit": board.power_limit_w, "its memory": board.memory_bytes, "a compute capability": capability,
+    }  # fmt: skip
     found = [f"it does not tell {name}" for name, value in told.items() if not value]
     like = product(board.name)
     if like is None or found:
         return found
     if board.power_limit_w > like.most_w:
         found.append(f"a limit of {board.power_limit_w:g} W; the product can be set to {like.most_w:g} W at most")
-    if told["a compute capability"] != like.capability:
+    if capability != like.capability:
         found.append(f"another compute capability than the product's {like.capability}")
     return found
 
@@ -172,21 +170,19 @@ def counter(run: ClosedRun) -> Check:
     """One counter over the whole session: it never goes back, and no stretch of it is used twice."""
     problems = []
     for number in range(len(run.meters)):
-        edges = [
-            (index, window.edges[number]) for index, window in enumerate(run.windows) if number < len(window.edges)
-        ]
-        spans = [(index, edge.start, edge.stop) for index, edge in edges if edge.start and edge.stop]
-        problems += [
-            f"window {index}: the counter or the time goes back"
-            for index, start, stop in spans
-            if stop.time_s <= start.time_s or stop.energy_j < start.energy_j
-        ]
-        problems += [
-            f"window {index} begins before the one before it ended: a stretch is used twice"
-            for (_, _, last), (index, first, _) in pairwise(spans)
-            if first.time_s < last.time_s or first.energy_j < last.energy_j
-        ]
+        before = None
+        for index, start, stop in _edges(run, number):
+            if stop.time_s <= start.time_s or stop.energy_j < start.energy_j:
+                problems.append(f"window {index}: the counter or the time goes back")
+            if before is not None and (start.time_s < before.time_s or start.energy_j < before.energy_j):
+                problems.append(f"window {index} begins before the one before it ended: a stretch is used twice")
+            before = stop
     return judged("counter", problems, "one counter that only rises, and every stretch of it is used once")
+
+
+def _edges(run: ClosedRun, number: int) -> list[tuple[int, Point, Point]]:
+    read = [(index, window.edges[number]) for index, window in enumerate(run.windows) if number < len(window.edges)]
+    return [(index, edge.start, edge.stop) for index, edge in read if edge.start and edge.stop]
 
 
 def durations(run: ClosedRun, record: Record) -> Check:
@@ -211,32 +207,31 @@ def timeline(run: ClosedRun) -> Check:
     """Every scored meter has a timeline over the whole session, without holes in which something could hide."""
     told, expected = [(one.device, one.meter) for one in run.timelines], [(m.device, m.name) for m in run.meters]
     problems = [] if told == expected else ["there is not one timeline for every scored meter"]
-    for line in run.timelines:
+    for number, line in enumerate(run.timelines):
         lengths = {len(line.time_s), len(line.energy_j), len(line.power_w) or len(line.time_s)}
         if len(lengths) > 1 or len(line.time_s) < 3 or list(line.time_s) != sorted(line.time_s):
             problems.append(f"{line.device}: its columns are of different length, empty or out of order")
-        else:
-            problems += _holes(run, line)
+        elif number < len(run.meters):
+            problems += [f"{line.device}: {text}" for text in _holes(run, number, line)]
     return judged("timeline", problems, "the timeline covers the session without a hole")
 
 
-def _holes(run: ClosedRun, line: Timeline) -> list[str]:
-    edges = [edge for window in run.windows for edge in window.edges if edge.start and edge.stop]
-    begin_s = min((edge.start.time_s for edge in edges), default=0.0)
-    end_s = max((edge.stop.time_s for edge in edges), default=0.0)
-    if line.time_s[0] > begin_s or line.time_s[-1] < end_s:
-        return [f"{line.device}: the timeline does not reach over all windows"]
+def _holes(run: ClosedRun, number: int, line: Timeline) -> list[str]:
+    edges = _edges(run, number)
+    if edges and (line.time_s[0] > edges[0][1].time_s or line.time_s[-1] < edges[-1][2].time_s):
+        return ["the timeline does not reach over all windows"]
     if line.period_s > SLOWEST_SAMPLES_S and len(line.time_s) < most_samples(len(run.timelines)) / 2 - 1:
-        return [f"{line.device}: sampled every {line.period_s:g} s, at most {SLOWEST_SAMPLES_S:g} s are taken"]
+        return [f"sampled every {line.period_s:g} s, at most {SLOWEST_SAMPLES_S:g} s are taken"]
     found = []
-    for index, window in enumerate(run.windows):
-        for edge in window.edges:
-            if edge.start and edge.stop and window.reasons == ():
-                count = len(_inside(line.time_s, edge.start.time_s, edge.stop.time_s))
-                due = (edge.stop.time_s - edge.start.time_s) / line.period_s
-                if due >= ENOUGH and count < ENOUGH_SAMPLES * due:
-                    found.append(f"{line.device}: {count} samples in window {index}, {due:.0f} were to be taken")
+    for index, start, stop in edges:
+        count, due = len(_inside(line, start.time_s, stop.time_s)), (stop.time_s - start.time_s) / line.period_s
+        if run.windows[index].reasons == () and due >= ENOUGH and count < ENOUGH_SAMPLES * due:
+            found.append(f"{count} samples in window {index}, {due:.0f} were to be taken")
     return found
+
+
+def _inside(line: Timeline, start_s: float, stop_s: float) -> range:
+    return range(bisect_left(line.time_s, start_s), bisect_right(line.time_s, stop_s))
 
 
 def steps(run: ClosedRun, record: Record) -> Check:
@@ -245,44 +240,35 @@ def steps(run: ClosedRun, record: Record) -> Check:
     for number, (meter, line) in enumerate(zip(run.meters, run.timelines, strict=True)):
         limit_w = power_limit_w(record, meter)
         slack_s = (meter.update_period_s or 0.0) + meter.latency_s + KERNEL_STEP_S
-        for before, after in pairwise(_points(run, line, number)):
-            seconds, energy_j = after[0] - before[0], after[1] - before[1]
-            if energy_j < -2 * meter.quantum_j:
-                problems.append(f"{meter.device}: at {after[0]:.3f} s the counter goes back")
-            elif limit_w is not None and energy_j > limit_w * 1.05 * (seconds + slack_s) + 2 * meter.quantum_j:
-                problems.append(f"{meter.device}: {energy_j:.4g} J within {seconds:.3g} s at {after[0]:.3f} s are more "
-                                f"than its {limit_w:g} W allow")  # fmt: skip
+        read = [(point.time_s, point.energy_j) for _, *edge in _edges(run, number) for point in edge]
+        points = np.array(sorted([*zip(line.time_s, line.energy_j, strict=True), *read]))
+        seconds, energy_j = np.diff(points, axis=0).T
+        most_j = np.inf if limit_w is None else limit_w * 1.05 * (seconds + slack_s) + 2 * meter.quantum_j
+        for at in np.flatnonzero((energy_j > most_j) | (energy_j < -2 * meter.quantum_j)):
+            problems.append(f"{meter.device}: at {points[at + 1, 0]:.3f} s {energy_j[at]:.4g} J within "
+                            f"{seconds[at]:.3g} s: it goes back, or beyond its {limit_w or 0:g} W")  # fmt: skip
         problems += [f"{meter.device}: {text}" for text in _unnatural(record, line, meter)]
     return judged("steps", problems, "between all points the counter rises as the device can draw")
-
-
-def _points(run: ClosedRun, line: Timeline, number: int) -> list[tuple[float, float]]:
-    edges = [window.edges[number] for window in run.windows if number < len(window.edges)]
-    read = [(point.time_s, point.energy_j) for edge in edges for point in (edge.start, edge.stop) if point]
-    return sorted([*zip(line.time_s, line.energy_j, strict=True), *read])
 
 
 def _unnatural(record: Record, line: Timeline, meter: MeterFacts) -> list[str]:
     """Say where the counter is off its own grid, or a straight line: no counter of a working device is."""
     found = []
     if meter.quantum_j >= 1e-6:
-        off = sum(abs(value / meter.quantum_j - round(value / meter.quantum_j)) > 0.01 for value in line.energy_j)
-        found += [f"{off} of {len(line.energy_j)} values are no multiples of {meter.quantum_j:g} J"] if off else []
+        counts = np.array(line.energy_j) / meter.quantum_j
+        off = int(np.sum(np.abs(counts - np.round(counts)) > 0.01))
+        found += [f"{off} of {len(counts)} values are no multiples of {meter.quantum_j:g} J"] if off else []
     for window in record.windows:
-        inside = _inside(line.time_s, window.start_s, window.start_s + window.duration_s)
-        powers = [
-            (line.energy_j[b] - line.energy_j[a]) / (line.time_s[b] - line.time_s[a])
-            for a, b in pairwise(inside)
-            if line.time_s[b] - line.time_s[a] > 1e-3
-        ]
-        if len(powers) >= ENOUGH and max(powers) - min(powers) <= 1e-9 * max(powers):
+        seconds, energy_j = _steps_in(line, window)
+        powers = energy_j[seconds > 1e-3] / seconds[seconds > 1e-3]
+        if len(powers) >= ENOUGH and np.ptp(powers) <= 1e-9 * powers.max():
             found.append(f"in window {window.index} the counter is a straight line")
     return found
 
 
-def _inside(times: Sequence[float], start_s: float, stop_s: float) -> range:
-    """Return the positions of the samples within a stretch."""
-    return range(bisect_left(times, start_s), bisect_right(times, stop_s))
+def _steps_in(line: Timeline, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    inside = _inside(line, window.start_s, window.start_s + window.duration_s)
+    return tuple(np.diff(column[inside.start : inside.stop]) for column in (line.time_s, line.energy_j))
 
 
 def sensor(run: ClosedRun, record: Record) -> Check:
@@ -292,17 +278,16 @@ def sensor(run: ClosedRun, record: Record) -> Check:
         if not line.power_w:
             problems += [f"{meter.device}: no power sensor, which every such board has"] * (meter.name == "nvml")
             continue
-        sensed = [(t, p) for t, p in zip(line.time_s, line.power_w, strict=True) if p is not None]
+        sensed = np.array([(t, p) for t, p in zip(line.time_s, line.power_w, strict=True) if p is not None])
         by_sensor = by_counter = slack_j = 0.0
         for window in _valid(record):
             part = window.meters[number]
-            joules, count = _integral(sensed, window.start_s, window.start_s + window.duration_s)
+            joules, count = _integral(sensed.reshape(-1, 2), window)
             due = window.duration_s / line.period_s
-            if count < 2:
-                problems += [f"window {window.index}: no samples of the sensor"] * (due >= ENOUGH)
-                continue
-            if due >= ENOUGH and count < ENOUGH_SAMPLES * due:
+            if due >= ENOUGH and count < max(ENOUGH_SAMPLES * due, 2):
                 problems.append(f"window {window.index}: {count} samples of the sensor, {due:.0f} were to be taken")
+            if count < 2:
+                continue
             looked += 1
             by_sensor, by_counter = by_sensor + joules, by_counter + part.energy_j
             slack_j += (part.bound_j or 0.0) / 2  # errors at the edges: they rarely all lie on one side
@@ -315,14 +300,14 @@ def sensor(run: ClosedRun, record: Record) -> Check:
     return judged("sensor", problems, f"sensor and counter agree in {looked} windows")
 
 
-def _integral(sensed: Sequence[tuple[float, float]], start_s: float, stop_s: float) -> tuple[float, int]:
-    """Return the trapezoidal integral over a stretch, its ends at the nearest power, and the samples in it."""
-    inside = sensed[bisect_left(sensed, (start_s, 0.0)) : bisect_right(sensed, (stop_s, float("inf")))]
-    if len(inside) < 2:
-        return 0.0, len(inside)
-    total = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairwise(inside))
-    total += (inside[0][0] - start_s) * inside[0][1] + (stop_s - inside[-1][0]) * inside[-1][1]
-    return total, len(inside)
+def _integral(sensed: np.ndarray, window: Window) -> tuple[float, int]:
+    """Return the integral of the power over a window, its ends at the nearest power, and the samples in it."""
+    start_s, stop_s = window.start_s, window.start_s + window.duration_s
+    first, last = np.searchsorted(sensed[:, 0], start_s), np.searchsorted(sensed[:, 0], stop_s, side="right")
+    times, powers = sensed[first:last].T
+    if len(times) < 2:
+        return 0.0, len(times)
+    return float(np.trapezoid([powers[0], *powers, powers[-1]], [start_s, *times, stop_s])), len(times)
 
 
 def power(run: ClosedRun, record: Record) -> Check:
@@ -364,7 +349,7 @@ def pace(run: ClosedRun, record: Record) -> Check:
     if record.devices[0].type != "cuda":
         return Check("pace", None, "a processor does what else the machine asks of it, so its pace is not judged")
     shortest_s, step_s = run.parameters["window_s"], max(meter.update_period_s or 0.0 for meter in run.meters)
-    problems, taken = [], defaultdict(lambda: defaultdict(float))
+    problems, taken = [], defaultdict(Counter)
     for window in _valid(record):
         one_s = window.duration_s / window.replications
         taken[window.phase][window.run] += one_s
@@ -374,7 +359,7 @@ def pace(run: ClosedRun, record: Record) -> Check:
             problems.append(f"window {window.index}: {window.replications} repetitions of {one_s:.3g} s; it would have "
                             f"ended after {shortest_s:g} s")  # fmt: skip
     for phase, runs in taken.items():
-        spread = _spread(list(runs.values()))
+        spread = _spread(runs)
         if spread > (SPREAD_HOST if phase == "preprocess" else SPREAD):
             problems.append(f"{phase}: the durations of the runs spread by {spread:.0%} for the same queries")
     return judged("pace", problems, "windows end when their time is up, and the runs take equally long")
@@ -384,50 +369,42 @@ def repeats(run: ClosedRun, record: Record) -> Check:
     """The runs repeat as hardware repeats: never the same twice, never far apart."""
     problems = []
     for phase in record.phases:
-        windows = [window for window in _valid(record) if window.phase == phase]
-        prints = {window.index: _print(run, window) for window in windows}
-        for a, b in islice(combinations(windows, 2), MOST_PAIRS):
-            if _same(prints[a.index][0], prints[b.index][0]):
-                problems.append(f"windows {a.index} and {b.index} were sampled at the same moments")
-            elif _proportional(prints[a.index][1], prints[b.index][1]):
-                problems.append(f"the power in window {b.index} is that of window {a.index}, scaled")
-    energies: dict[int, float] = defaultdict(float)
+        prints = [(window.index, *(column[:200] for column in _steps_in(run.timelines[0], window)))
+                  for window in _valid(record) if window.phase == phase]  # fmt: skip
+        for (one, seconds, energy_j), (other, its_seconds, its_energy_j) in islice(combinations(prints, 2), MOST_PAIRS):
+            if _same(seconds, its_seconds):
+                problems.append(f"windows {one} and {other} were sampled at the same moments")
+            elif _proportional(energy_j, its_energy_j):
+                problems.append(f"the power in window {other} is that of window {one}, scaled")
+    energies: Counter = Counter()
     for total in energy.totals(record):
         if total.phase in SCORED_PHASES:
             energies[total.run] += total.energy_j or 0.0
-    spread = _spread(list(energies.values()))
+    spread = _spread(energies)
     if record.energy_kind == "measured" and spread > SPREAD_ENERGY:
         problems.append(f"the energies of the runs spread by {spread:.1%}, more than a board under one load does")
     return judged("repeats", problems, f"no window copies another; the runs spread by {spread:.1%} of their mean")
 
 
-def _spread(values: Sequence[float]) -> float:
+def _spread(by_run: Counter) -> float:
+    values = list(by_run.values())
     mean = sum(values) / len(values)
     return (max(values) - min(values)) / mean if mean > 0 else 0.0
 
 
-def _print(run: ClosedRun, window: Window) -> tuple[list[float], list[float]]:
-    """Return the steps in time and in energy of the first meter's samples within a window."""
-    line = run.timelines[0]
-    inside = _inside(line.time_s, window.start_s, window.start_s + window.duration_s)[:200]
-    pairs = list(pairwise(inside))
-    return [line.time_s[b] - line.time_s[a] for a, b in pairs], [line.energy_j[b] - line.energy_j[a] for a, b in pairs]
-
-
-def _same(a: Sequence[float], b: Sequence[float]) -> bool:
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
     count = min(len(a), len(b))
-    return count >= ENOUGH and sum(abs(x - y) <= SAME_STEP_S for x, y in zip(a, b, strict=False)) >= 0.8 * count
+    return count >= ENOUGH and np.mean(np.abs(a[:count] - b[:count]) <= SAME_STEP_S) >= 0.8
 
 
-def _proportional(a: Sequence[float], b: Sequence[float]) -> bool:
+def _proportional(a: np.ndarray, b: np.ndarray) -> bool:
     """Tell whether b is a times one factor, to a millionth, in nearly every step."""
     count = min(len(a), len(b))
-    total_a, total_b = sum(a[:count]), sum(b[:count])
-    if count < ENOUGH or len({round(x, 9) for x in a}) < 3 or total_a <= 0 or total_b <= 0:
+    a, b = a[:count], b[:count]
+    if count < ENOUGH or len(set(a.round(9))) < 3 or a.sum() <= 0 or b.sum() <= 0:
         return False
-    factor = total_b / total_a
-    close = sum(abs(y - factor * x) <= 1e-6 * factor * max(x, 1e-9) for x, y in zip(a, b, strict=False))
-    return close >= 0.9 * count
+    factor = b.sum() / a.sum()
+    return np.mean(np.abs(b - factor * a) <= 1e-6 * factor * np.maximum(a, 1e-9)) >= 0.9
 
 
 def _valid(record: Record) -> list[Window]:

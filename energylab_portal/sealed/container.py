@@ -37,8 +37,6 @@ LABEL, OLD = "energylab.sealed", "10m"
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be started."""
-
     image: str  # name or digest of the runner's image
     model: Path  # the model's folder
     data: Path | None = None  # A hub cache with the published data
@@ -51,7 +49,6 @@ class Plan:
 
 
 def call(arguments: Sequence[str], timeout_s: float = 120) -> str:
-    """Run one docker command and return what it printed."""
     kept: dict[str, Any] = {"capture_output": True, "text": True, "check": False, "errors": "replace"}
     try:
         done = subprocess.run(["docker", *arguments], timeout=timeout_s, **kept)
@@ -65,7 +62,6 @@ def call(arguments: Sequence[str], timeout_s: float = 120) -> str:
 
 
 def inspect(kind: str, name: str) -> dict[str, Any]:
-    """Return what the daemon says of a container or an image."""
     return json.loads(call([kind, "inspect", name]))[0]
 
 
@@ -100,7 +96,6 @@ class Container:
             (self._folder / "host.sock").unlink(missing_ok=True)  # nobody else connects
 
     def _options(self, shared: Mapping[str, Path]) -> list[str]:
-        """Return the options of ``docker create``."""
         plan, memory = self.plan, f"{self.plan.memory_mb}m"
         sealed = [
             "--name", self.name, "--network", "none", "--read-only", "--cap-drop", "ALL",

@@ -93,7 +93,6 @@ def own_params(explicit: str | Path | None) -> Path:
 
 
 def task_facts(task: Task) -> TaskFacts:
-    """Describe a task of ours as used."""
     return TaskFacts(
         name=task.settings.name,
         version=task.settings.version,

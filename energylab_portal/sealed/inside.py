@@ -30,8 +30,6 @@ MAX_OUTPUT = 20_000
 
 
 class Service:
-    """Answers the host's questions, one method a question."""
-
     def __init__(self) -> None:
         self._batches: dict[int, Any] = {}
         self._outputs: dict[int, Any] = {}
@@ -49,7 +47,6 @@ class Service:
             return {"number": number, **_failure(error, 2000 if isinstance(error, EnergylabError) else 500)}
 
     def do_load(self, parameters: dict[str, Any], device: str) -> dict[str, Any]:
-        """Load data and model."""
         self.task = tasks.load_task(Parameters.check(parameters))
         self.rows, data = self.task.load_rows()
         model = self.task.load(device)
@@ -94,7 +91,6 @@ class Service:
         return {"done": done}
 
     def do_count(self, phase: str, batch: int, outputs: int | None) -> dict[str, Any]:
-        """Count the tokens of one batch."""
         counted = self.workload.count(phase, self._batches[batch], self._outputs.get(outputs))
         return {"input": counted.input, "output": counted.output}
 
@@ -105,7 +101,6 @@ class Service:
         return {"answers": {str(query): as_text(answer) for query, answer in found.items()}}
 
     def do_score(self) -> dict[str, Any]:
-        """Score all answers."""
         answered = sorted(self._answers)
         answers = [self._answers[query] for query in answered]
         quality = self.task.score(answers, [self.rows[query] for query in answered]) if answered else ()
@@ -158,7 +153,6 @@ def mirror(prepared: Path, folder: Path) -> None:
 
 
 def serve(connection: socket.socket) -> None:
-    """Answer until the host is gone."""
     line, service = Line(connection), Service()
     line.send(HELLO)
     while (question := line.receive()) is not None:
@@ -166,7 +160,6 @@ def serve(connection: socket.socket) -> None:
 
 
 def main() -> int:
-    """Connect to the host's socket and serve."""
     mirror(Path("/data/datasets"), Path(os.environ.get("HF_DATASETS_CACHE", "/tmp/datasets")))
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(str(SOCKET))

@@ -27,8 +27,6 @@ from energylab.record import canonical_json
 
 @dataclass(frozen=True)
 class PrivateKey:
-    """The key that signs."""
-
     key_id: str  # sha256 (hex) of the raw public key
     public: str  # the raw public key in base64: what an operator enrols
     signer: Any
@@ -58,7 +56,6 @@ def write_private(path: str | os.PathLike, data: bytes) -> Path:
 
 
 def load(path: str | os.PathLike) -> PrivateKey:
-    """Read a private key."""
     try:
         with Path(path).open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -90,7 +87,6 @@ def key_id(public: str) -> str:
 
 
 def public_key(identity: str, public: str) -> SSlibKey:
-    """Return a public key in securesystemslib's form."""
     if key_id(public) != identity:
         raise BundleError(f"the key kept as {identity} has another id: {key_id(public)}")
     return SSlibKey(identity, "ed25519", "ed25519", {"public": _raw(public).hex()})
@@ -117,13 +113,11 @@ def _raw(public: str) -> bytes:
 
 
 def commit(private: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
-    """Commit to every private value."""
     opening = {name: {"salt": secrets.token_hex(32), "value": value} for name, value in private.items()}
     return {name: commitment(name, entry) for name, entry in opening.items()}, opening
 
 
 def commitment(name: str, entry: Mapping[str, Any]) -> str:
-    """Return the commitment that one entry of an opening opens."""
     return hashlib.sha256(bytes.fromhex(entry["salt"]) + canonical_json([name, entry["value"]])).hexdigest()
 
 

@@ -32,7 +32,6 @@ class Line:
         self._buffer = bytearray()
 
     def send(self, message: dict[str, Any], timeout_s: float | None = None) -> None:
-        """Write one message."""
         data = json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
         if len(data) > MAX_LINE:
             raise SealError(f"a message of {len(data)} bytes is longer than {MAX_LINE}")

@@ -51,7 +51,6 @@ class Official(_Listed):
     key_id: str = "nobody"
 
     def image(self, image: Image) -> Check:
-        """Return whether an image is listed."""
         for one in self.images:
             if one.digest != image.digest:
                 continue
@@ -75,12 +74,10 @@ class Official(_Listed):
 
 
 def entry(image: Image, name: str) -> OfficialImage:
-    """Return the entry that lists an image."""
     return OfficialImage(name=name, **image.model_dump(include={"digest", "layers", "environment_digest"}))
 
 
 def sign(listed: Official, key: PrivateKey) -> bytes:
-    """Return the list as a file, signed."""
     content: dict[str, Any] = {"kind": KIND, **listed.model_dump(mode="json", exclude={"key_id"})}
     return bundles.sign(canonical_json(content), key)
 

@@ -79,8 +79,6 @@ class _Handle:
 
 
 class RemoteWorkload(Workload):
-    """Phases over queries in the container."""
-
     def __init__(self, questions: Questions, loaded: Loaded, queries: int) -> None:
         self._questions = questions
         self._numbers = 0
@@ -94,7 +92,6 @@ class RemoteWorkload(Workload):
         return _Handle(self._numbers - 1, self._drop[kind])
 
     def prepare(self, phase: str, queries: tuple[int, ...]) -> Batch:
-        """Have one batch made in the container, outside the windows."""
         handle, drop = self._handle(0), [list(numbers) for numbers in self._drop]
         for numbers, gone in zip(self._drop, drop, strict=True):
             del numbers[: len(gone)]
@@ -103,7 +100,6 @@ class RemoteWorkload(Workload):
         return Batch(queries, handle)
 
     def run(self, phase: str) -> Callable[[Any], Any]:
-        """Return what runs one batch and keeps nothing of it."""
         return lambda handle: list(self.run_all(phase, [Batch((), handle)], keep=False))
 
     def run_all(self, phase: str, batches: Sequence[Batch], keep: bool = True) -> Iterator[Any]:
@@ -119,7 +115,6 @@ class RemoteWorkload(Workload):
             raise SealError(f"the container ran {done.done} of {len(batches)} batches and named no failure")
 
     def count(self, phase: str, batch: Batch, outputs: Any) -> Tokens:
-        """Have the tokens of one batch counted."""
         kept = None if outputs is None else outputs.number
         counted = self._questions.ask("count", Counted, phase=phase, batch=batch.inputs.number, outputs=kept)
         return Tokens(counted.input, counted.output)
@@ -134,8 +129,6 @@ class RemoteWorkload(Workload):
 
 
 class RemoteSubject:
-    """A model on a task, in the container."""
-
     def __init__(self, parameters: Parameters, start: Callable[[], Questions], known: Known) -> None:
         self._parameters = parameters
         self._start = start
@@ -178,11 +171,9 @@ class RemoteSubject:
             raise SealError(f"the container computes on {sorted(seen)}, the meter watches {sorted(metered)}")
 
     def task_facts(self) -> TaskFacts:
-        """Describe the task, in the host's words."""
         return self.known.facts
 
     def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
-        """Have the answers scored in the container."""
         self._scored = self.questions.ask("score", Scored)
         return self._scored.quality
 

@@ -53,8 +53,6 @@ Watch = Callable[..., tuple[WatchedMeter, ...]]
 
 @dataclass(frozen=True)
 class Request:
-    """One sealed run as asked for."""
-
     parameters: Parameters  # as for any session; ``model`` is the model's folder, ``model_source`` is ``path``
     plan: container.Plan
     alias: str  # the name the model is shown under
@@ -68,7 +66,6 @@ def request(
     *, model: Path, task: str, alias: str, key: Path, out: Path, gpus: int, device: str, data: Path | None,
     settings: Sequence[str], params: Path | None, private: Sequence[str], attested: str, **limits: Any,
 ) -> Request:  # fmt: skip
-    """Build a request from the plain values of the command line."""
     folder = model.expanduser().resolve()
     if not folder.is_dir():
         raise ParameterError(f"--model {str(model)!r} is not a folder; name the folder the model was saved to")

@@ -227,7 +227,6 @@ def _subject(predicate: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def read(payload: bytes) -> ClosedRun:
-    """Read a statement."""
     content = parse(payload, "the statement")
     if not isinstance(content, dict) or content.keys() != {"_type", "subject", "predicateType", "predicate"}:
         raise BundleError("the payload is not an in-toto statement with _type, subject, predicateType and predicate")

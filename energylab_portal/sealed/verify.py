@@ -51,7 +51,6 @@ class Verdict:
 
     @property
     def failed(self) -> tuple[Check, ...]:
-        """The checks that speak against the bundle."""
         return tuple(check for check in self.checks if check.passed is False)
 
 

@@ -55,7 +55,6 @@ class WatchedMeter:
         self.close()
 
     def open(self) -> None:
-        """Open the meter and begin to sample it."""
         self.inner.open()
         self.sample()
         self._thread = Periodic(self.sample, self.period_s, "energylab-timeline")
@@ -67,7 +66,6 @@ class WatchedMeter:
             return self.inner.read()
 
     def close(self) -> None:
-        """Take a last sample, end the sampling and close the meter."""
         if self._thread is not None:
             self._thread.stop()
             self._thread = None
@@ -85,7 +83,6 @@ class WatchedMeter:
         return replace(found, cotenants=tuple(pid for pid in found.cotenants if pid not in self._ours()))
 
     def edge_power_w(self) -> float | None:
-        """Return the largest power seen just now."""
         with self._lock:
             return self.inner.edge_power_w()
 

@@ -13,8 +13,9 @@ pytest.importorskip("fastapi", reason="the portal's libraries are not installed:
 
 from starlette.testclient import TestClient
 
+from energylab_portal import log
 from energylab_portal.database import Database
-from energylab_portal.leases import Leases
+from energylab_portal.leases import FREE, Leases
 from energylab_portal.sealed.statement import ATTESTATIONS
 from energylab_portal.settings import Limits, Settings, Vault
 from energylab_portal.submissions import OpenSubmission
@@ -76,9 +77,8 @@ def leases(database):
 @pytest.fixture
 def browse(portal):
     """Return a function that opens a fresh browser without scripts; it does not follow redirects."""
-    return lambda **options: TestClient(
-        create(portal), base_url=ADDRESS, **{"follow_redirects": False, "raise_server_exceptions": False, **options}
-    )
+    plain = {"base_url": ADDRESS, "follow_redirects": False, "raise_server_exceptions": False}
+    return lambda portal=portal, **options: TestClient(create(portal), **{**plain, **options})
 
 
 @pytest.fixture
@@ -112,20 +112,46 @@ def submit(portal):
     return submit
 
 
+def to_queue(database, name, states=("checked", "queued")):
+    """Bring a submission on its way."""
+    with database.writing() as session:
+        for state in states:
+            log.move(session, database, log.by_name(session, name), state, "test", "on its way")
+
+
 @pytest.fixture
-def measured(submit, leases):
+def queued(submit, database):
+    """Return a function that queues a submission and gives its name."""
+
+    def queued(model="org/model"):
+        name = submit(model).name
+        to_queue(database, name)
+        return name
+
+    return queued
+
+
+@pytest.fixture
+def now(database):
+    """Return a function that gives a submission as it is, its records and its log."""
+
+    def now(name):
+        with database.reading() as session:
+            one = log.by_name(session, name)
+            return one, log.records_of(session, one.id), log.history(session, one.id)
+
+    return now
+
+
+@pytest.fixture
+def measured(submit, database):
     """Return a function that submits a model and measures it, with records of a stated energy."""
-    from energylab_portal import log
-    from energylab_portal.leases import FREE
 
     def measure(model="org/model", energy_wh=10.0, sessions=2, **more):
         accepted = submit(model)
-        database = leases.database
+        to_queue(database, accepted.name, ("checked", "queued", "measuring"))
         with database.writing() as session:
             one = log.by_name(session, accepted.name)
-            log.move(session, database, one, "checked", "test", "looked at")
-            log.move(session, database, one, "queued", "test", "waits")
-            log.move(session, database, one, "measuring", "test", "runs")
             records = [record_of(model, energy_wh, number, **more) for number in range(sessions)]
             log.attach(session, one.id, records)
             log.move(session, database, one, "measured", "test", "done", **FREE)

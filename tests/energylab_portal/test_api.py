@@ -30,14 +30,6 @@ class TestSubmitters:
         assert (status["state"], status["model"], status["figures"]) == ("received", "org/model", [])
         assert [step["actor"] for step in status["history"]] == ["submitter"]
 
-    def test_the_same_key_is_the_same_submission(self, browser):
-        headers = key()
-        first, second = (browser.post("/api/v1/submissions/open", json=OPEN, headers=headers).json() for _ in range(2))
-        assert (first["again"], second["again"]) == (False, True)
-        assert first["link"] == second["link"]
-        other = browser.post("/api/v1/submissions/open", json={**OPEN, "model": "org/other"}, headers=headers)
-        assert other.status_code == 409
-
     @pytest.mark.parametrize(
         ("asked", "said"),
         [
@@ -58,16 +50,6 @@ class TestSubmitters:
         headers = {**key(), "Content-Type": "application/json"}
         assert browser.post("/api/v1/submissions/open", content=body, headers=headers).status_code in (400, 422)
 
-    def test_without_a_key_nothing_is_taken(self, browser):
-        assert "Idempotency-Key" in browser.post("/api/v1/submissions/open", json=OPEN).json()["error"]
-
-    def test_a_bundle(self, browser, all_attested):
-        data = {"contact": "someone@example.org", "attested": list(all_attested)}
-        sent = {"data": data, "files": {"bundle": ("b.json", b"x")}, "headers": key()}
-        told = browser.post("/api/v1/submissions/closed", **sent)
-        assert told.status_code == 201
-        assert browser.get(f"/api/v1/submissions/{told.json()['link']}").json()["kind"] == "closed"
-
     def test_a_worker_is_not_named_to_a_submitter(self, browser, submit, database, programme):
         accepted = submit()
         with database.writing() as session:
@@ -83,9 +65,6 @@ class TestSubmitters:
         assert "secret-host" not in browser.get(f"/api/v1/submissions/{accepted.link}").text
         assert "secret-host" not in browser.get(f"/s/{accepted.link}").text
         assert "secret-host" in programme.get(f"/api/v1/operator/submissions/{accepted.name}").text
-
-    def test_another_link_is_not_there(self, browser):
-        assert browser.get("/api/v1/submissions/nothing").status_code == 404
 
     def test_release_before_and_after(self, browser, measured, programme):
         assert browser.get("/api/v1/release").status_code == 404

@@ -13,10 +13,9 @@ import pytest
 from release_builders import record_of
 
 from energylab.errors import BundleError, ConflictError, NotThereError, PortalError
-from energylab_portal import child, log, publication, submissions
+from energylab_portal import child, publication, submissions
 from energylab_portal import operator as actions
 from energylab_portal.checker import BundleChecker, verify_apart
-from energylab_portal.log import records_of
 from energylab_portal.sealed import keys as key_files
 from energylab_portal.sealed import official
 from energylab_portal.tables import EnrolledKey
@@ -51,16 +50,6 @@ def checker(portal):
         return BundleChecker(portal.database, portal.settings, said if callable(said) else lambda *_: said)
 
     return make
-
-
-@pytest.fixture
-def now(database):
-    def now(name):
-        with database.reading() as session:
-            one = log.by_name(session, name)
-            return one, records_of(session, one.id), log.history(session, one.id)
-
-    return now
 
 
 def test_an_accepted_bundle_is_measured_with_its_record(send, checker, now, portal):

@@ -8,40 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from energylab_portal import log
 from energylab_portal.database import Database
 from energylab_portal.leases import MOST_TRIES, Heartbeat, LeaseLost, Leases
-
-
-@pytest.fixture
-def queued(submit, database):
-    """Return a function that queues a submission and gives its name."""
-
-    def queue(model="org/model"):
-        name = submit(model).name
-        with database.writing() as session:
-            for state in ("checked", "queued"):
-                log.move(session, database, log.by_name(session, name), state, "test", "on its way")
-        return name
-
-    return queue
-
-
-def state(database, name):
-    with database.reading() as session:
-        return log.by_name(session, name)
-
-
-def words(database, name):
-    with database.reading() as session:
-        return [line.words for line in log.history(session, log.by_name(session, name).id)]
-
-
-def test_the_oldest_comes_first(queued, leases):
-    first, second = queued("org/a"), queued("org/b")
-    assert leases.take_measurement("one").submission.name == first
-    assert leases.take_measurement("two").submission.name == second
-    assert leases.take_measurement("three") is None
 
 
 def test_fifteen_workers_share_twelve_without_a_clash(queued, portal, clock):
@@ -55,7 +23,7 @@ def test_fifteen_workers_share_twelve_without_a_clash(queued, portal, clock):
     assert sorted(held) == sorted(names)
 
 
-def test_a_silent_workers_work_is_taken_over_after_its_lease(queued, leases, clock, database):
+def test_a_silent_workers_work_is_taken_over_after_its_lease(queued, leases, clock, now):
     name = queued()
     dead = leases.take_measurement("dead")
     clock.now += 59
@@ -63,7 +31,7 @@ def test_a_silent_workers_work_is_taken_over_after_its_lease(queued, leases, clo
     clock.now += 2
     taken = leases.take_measurement("next")
     assert taken.submission.name == name
-    assert "dead stopped answering; taken over" in words(database, name)
+    assert "dead stopped answering; taken over" in [line.words for line in now(name)[2]]
     for late in (
         lambda: leases.renew(dead),
         lambda: leases.finish(dead, "measured", "x"),
@@ -71,49 +39,40 @@ def test_a_silent_workers_work_is_taken_over_after_its_lease(queued, leases, clo
     ):
         with pytest.raises(LeaseLost):
             late()
-    assert state(database, name).worker == "next"
+    assert now(name)[0].worker == "next"
 
 
-def test_a_heartbeat_keeps_it(queued, leases, clock):
-    queued()
-    lease = leases.take_measurement("slow")
-    for _ in range(10):
-        clock.now += 50
-        leases.renew(lease)
-        assert leases.take_measurement("other") is None
-
-
-def test_what_outlives_three_workers_is_rejected_with_a_reason(queued, leases, clock, database):
+def test_what_outlives_three_workers_is_rejected_with_a_reason(queued, leases, clock, now):
     name = queued()
     for number in range(MOST_TRIES):
         assert leases.take_measurement(f"worker {number}") is not None
         clock.now += 61
     assert leases.take_measurement("another") is None
-    assert state(database, name).state == "rejected"
-    assert "3 workers stopped answering" in state(database, name).reason
+    assert now(name)[0].state == "rejected"
+    assert "3 workers stopped answering" in now(name)[0].reason
 
 
-def test_after_one_is_given_up_the_next_is_handed_out(queued, leases, clock, database):
+def test_after_one_is_given_up_the_next_is_handed_out(queued, leases, clock, now):
     """A worker that asks but once must not go home while something waits."""
     given_up, waits = queued("org/first"), queued("org/second")
     for number in range(MOST_TRIES):
         assert leases.take_measurement(f"worker {number}").submission.name == given_up
         clock.now += 61
     lease = leases.take_measurement("another")
-    assert state(database, given_up).state == "rejected"
+    assert now(given_up)[0].state == "rejected"
     assert lease is not None
     assert lease.submission.name == waits
 
 
-def test_given_back_it_is_tried_again_and_at_last_rejected(queued, leases, database):
+def test_given_back_it_is_tried_again_and_at_last_rejected(queued, leases, now):
     name = queued()
     for number in range(MOST_TRIES):
         leases.give_back(leases.take_measurement("w"), f"trouble {number}.")
-    assert state(database, name).state == "rejected"
-    assert "trouble 2" in state(database, name).reason
+    assert now(name)[0].state == "rejected"
+    assert "trouble 2" in now(name)[0].reason
 
 
-def test_after_a_failed_try_it_rests_longer_and_longer(queued, database, clock):
+def test_after_a_failed_try_it_rests_longer_and_longer(queued, database, clock, now):
     name = queued()
     leases = Leases(database, lease_s=60, pause_s=30)
     leases.give_back(leases.take_measurement("w"), "the hub does not answer.")
@@ -122,27 +81,27 @@ def test_after_a_failed_try_it_rests_longer_and_longer(queued, database, clock):
         assert leases.take_measurement("w") is None
         clock.now += 2
         leases.give_back(leases.take_measurement("w"), "the hub does not answer.")
-    assert state(database, name).state == "rejected"
-    assert "stopped answering" not in " ".join(words(database, name))
+    assert now(name)[0].state == "rejected"
+    assert "stopped answering" not in " ".join([line.words for line in now(name)[2]])
 
 
-def test_a_worker_that_is_told_to_stop_costs_no_try(queued, leases, database):
+def test_a_worker_that_is_told_to_stop_costs_no_try(queued, leases, now):
     name = queued()
     for _ in range(5 * MOST_TRIES):
         leases.give_back(leases.take_measurement("w"), "stopped", count=False)
-    assert state(database, name).state == "queued"
+    assert now(name)[0].state == "queued"
 
 
-def test_the_background_renews_and_tells_when_it_cannot(queued, portal, monkeypatch):
+def test_the_background_renews_and_tells_when_it_cannot(queued, portal, monkeypatch, now):
     """With the real clock: the lease is prolonged again and again, until another takes it."""
     monkeypatch.setattr("energylab_portal.leases.BEATS", 3000)  # every fifth of a second: no machine is late by a lease
     database = Database(portal.settings.database_url).open()
     leases = Leases(database, lease_s=600.0)
     name = queued()
     lease, lost = leases.take_measurement("mine"), threading.Event()
-    ends_s = state(database, name).lease_until_s
+    ends_s = now(name)[0].lease_until_s
     with Heartbeat(leases, lease, on_lost=lost.set) as heartbeat:
-        while state(database, name).lease_until_s < ends_s + 0.5:
+        while now(name)[0].lease_until_s < ends_s + 0.5:
             time.sleep(0.05)
         assert not lost.is_set()
         assert leases.take_measurement("thief") is None

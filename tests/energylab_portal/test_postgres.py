@@ -19,11 +19,8 @@ from sqlalchemy.exc import DatabaseError
 pytest.importorskip("fastapi", reason="the portal's libraries are not installed: pip install energylab-portal")
 pytest.importorskip("psycopg", reason="psycopg is not installed: pip install energylab-portal")
 
-from energylab_portal import log
 from energylab_portal.database import Database
 from energylab_portal.leases import LeaseLost, Leases
-from energylab_portal.settings import Settings, Vault
-from energylab_portal.submissions import OpenSubmission, SubmissionQueue
 from energylab_portal.tables import Event
 
 
@@ -73,50 +70,32 @@ def server():
 
 
 @pytest.fixture
-def database(server):
-    opened = Database(server).open()
-    yield opened
-    opened.close()
+def clock():
+    """The server's own."""
 
 
 @pytest.fixture
-def desk(database, tmp_path):
-    settings = Settings(tmp_path / "portal")
-    settings.prepare()
-    return SubmissionQueue(database, Vault.open(settings.folder)[0], settings)
+def portal(make_portal, server):
+    return make_portal(database=server)
 
 
-def take(desk, model="org/model", key=None):
-    asked = OpenSubmission(model=model, tasks=("text_generation",), contact="someone@example.org")
-    return desk.take_open(asked, key or secrets.token_urlsafe(20))
-
-
-def test_taken_in_once_and_leased_once(desk, database, server):
+def test_taken_in_once_and_leased_once(submit, queued, server):
     key = secrets.token_urlsafe(20)
     with ThreadPoolExecutor(16) as pool:
-        assert len(set(pool.map(lambda _: take(desk, key=key).link, range(32)))) == 1
-        names = {take(desk, key=key).name, *pool.map(lambda n: take(desk, f"org/m{n}").name, range(11))}
-    for name in names:
-        with database.writing() as session:
-            for state in ("checked", "queued"):
-                log.move(session, database, log.by_name(session, name), state, "test", "on its way")
+        assert len(set(pool.map(lambda _: submit(key=key).link, range(32)))) == 1
+        names = set(pool.map(lambda n: queued(f"org/m{n}"), range(12)))
     crews = [Leases(Database(server).open(), lease_s=60) for _ in range(3)]
     with ThreadPoolExecutor(15) as pool:
         taken = [lease for lease in pool.map(lambda n: crews[n % 3].take_measurement(f"w{n}"), range(15)) if lease]
     for crew in crews:
         crew.database.close()
-    held = [lease.submission.name for lease in taken]
-    assert sorted(held) == sorted(names)
+    assert sorted(lease.submission.name for lease in taken) == sorted(names)
 
 
-def test_a_lease_runs_out_by_the_servers_clock(desk, database, monkeypatch):
+def test_a_lease_runs_out_by_the_servers_clock(queued, database, monkeypatch):
     """A worker whose own clock is years behind takes nothing early, and what has run out at once."""
     monkeypatch.setattr(time, "time", lambda: 1e6)
-    name = take(desk, "org/slow").name
-    with database.writing() as session:
-        for state in ("checked", "queued"):
-            log.move(session, database, log.by_name(session, name), state, "test", "on its way")
-    leases = Leases(database, lease_s=600)
+    name, leases = queued("org/slow"), Leases(database, lease_s=600)
     dead = leases.take_measurement("dead")
     assert leases.take_measurement("next") is None
     with database.writing() as session:
@@ -126,7 +105,7 @@ def test_a_lease_runs_out_by_the_servers_clock(desk, database, monkeypatch):
         leases.renew(dead)
 
 
-def test_the_log_stays(desk, database):
-    take(desk, "org/logged")
+def test_the_log_stays(submit, database):
+    submit("org/logged")
     with pytest.raises(DatabaseError, match="kept as they are"), database.writing() as session:
         session.execute(delete(Event))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import socket
 
 import pytest
-from typer.testing import CliRunner
 
 from energylab.errors import EnergylabError, PortalError
-from energylab_portal import cli, worker
+from energylab_portal import worker
 
 
 def test_a_worker_without_a_portal_says_how_to_start_one(tmp_path):
@@ -35,12 +34,3 @@ def test_a_taken_port_is_one_clear_error():
         taken.listen()
         with pytest.raises(PortalError, match="choose another with --port"):
             serve.listen("127.0.0.1", taken.getsockname()[1])
-
-
-@pytest.mark.parametrize(
-    "command", [["serve"], ["worker"], ["submit", "open"], ["submit", "closed"], ["submit", "status"]]
-)
-def test_every_option_is_explained(command):
-    shown = CliRunner().invoke(cli.app, [*command, "--help"], env={"COLUMNS": "200"})
-    assert shown.exit_code == 0
-    assert "Usage" in shown.output

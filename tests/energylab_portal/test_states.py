@@ -11,7 +11,7 @@ from sqlalchemy.exc import DatabaseError
 from energylab.errors import ConflictError, PortalError
 from energylab_portal import log
 from energylab_portal.database import Database
-from energylab_portal.tables import NEXT, STATES, WAY, Base, Event, Submission
+from energylab_portal.tables import STATES, Base, Event, Submission
 
 ALLOWED = {
     ("received", "checked"), ("checked", "queued"), ("checked", "measured"), ("queued", "measuring"),
@@ -20,25 +20,18 @@ ALLOWED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("before", "after"), list(itertools.product(STATES, STATES)))
-def test_every_pair_is_allowed_or_refused(submit, database, before, after):
+def test_every_pair_is_allowed_or_refused(submit, database):
     name = submit().name
-    with database.writing() as session:
-        one = log.by_name(session, name)
-        session.execute(update(Submission).where(Submission.id == one.id).values(state=before))
-        session.refresh(one)
-        if (before, after) in ALLOWED:
-            log.move(session, database, one, after, "test", "why")
-            assert one.state == after
-        else:
-            with pytest.raises(ConflictError, match="may follow only"):
+    for before, after in itertools.product(STATES, STATES):
+        with database.writing() as session:
+            one = log.by_name(session, name)
+            one.state = before
+            if (before, after) in ALLOWED:
                 log.move(session, database, one, after, "test", "why")
-
-
-def test_both_ways_are_made_of_allowed_steps():
-    for way in WAY.values():
-        assert all(step in ALLOWED for step in itertools.pairwise(way))
-    assert set(NEXT) == set(STATES)
+                assert one.state == after
+            else:
+                with pytest.raises(ConflictError, match="may follow only"):
+                    log.move(session, database, one, after, "test", "why")
 
 
 def test_a_change_and_its_line_are_one(submit, database):

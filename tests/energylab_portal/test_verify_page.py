@@ -8,8 +8,12 @@ import os
 import re
 import secrets
 import shlex
+import shutil
+import sqlite3
 import subprocess
 import sys
+import sysconfig
+import tempfile
 from pathlib import Path
 
 import closed_builders as builders
@@ -60,13 +64,41 @@ def download(browser, name, folder):
     return shlex.split(html.unescape(re.search(r"<pre>(.*?)</pre>", page.text, re.DOTALL)[1]))
 
 
-def follow(command, folder):
+def follow(command, folder, python=sys.executable, **who):
     """Type the page's command in a folder; return the last line of what it prints."""
     assert command[0] == "energylab-portal"
-    typed = [sys.executable, "-P", "-m", "energylab_portal.cli", *command[1:]]
-    told = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(typed, cwd=folder, env=told, capture_output=True, text=True, check=False)
+    typed = [python, "-P", "-m", "energylab_portal.cli", *command[1:]]
+    told = {**os.environ, "PYTHONPATH": f"{ROOT}:{sysconfig.get_path('purelib')}"}
+    done = subprocess.run(typed, cwd=folder, env=told, capture_output=True, text=True, check=False, **who)
     return (done.returncode, done.stdout.splitlines()[-1:], done.stderr)
+
+
+def test_another_user_of_the_machine_gets_there_too(browser, published):
+    """From an installation that he may read, in a folder of his own: nothing of whoever published it is needed."""
+    usual = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
+    if os.geteuid() != 0:
+        pytest.skip("only root may act as another user")
+    pythons = [python for python in (sys.executable, usual) if Path(python).exists() and _may_run("nobody", python)]
+    if not pythons:
+        pytest.skip(
+            f"user nobody may run neither {sys.executable} nor {usual}: install Python where others may read it"
+        )
+    folder = Path(tempfile.mkdtemp())
+    try:
+        command = download(browser, published, folder)
+        for path in (folder, *folder.iterdir()):
+            shutil.chown(path, "nobody")
+        code, said, complaint = follow(command, folder, pythons[0], user="nobody", group="nogroup", extra_groups=[])
+        assert (code, said) == (0, ["accepted"]), complaint
+    finally:
+        shutil.rmtree(folder)
+
+
+def _may_run(user, python):
+    try:
+        return subprocess.run([python, "-c", ""], user=user, cwd="/", check=False).returncode == 0
+    except PermissionError:
+        return False
 
 
 def test_a_stranger_gets_to_accepted_from_the_page_alone(browser, published, tmp_path):
@@ -103,3 +135,40 @@ def test_nothing_else_of_the_folder_is_sent(browser, published, file):
 def test_a_key_that_was_revoked_since_is_marked(browser, published, portal):
     actions.revoke(portal.database, builders.owner().key_id)
     assert "<b>revoked</b>" in browser.get(f"/verify/{published}").text
+
+
+def test_a_backup_holds_everything_that_is_shown(portal, published, measured, make_portal, browse):
+    """What portal.md says to keep is copied elsewhere: boards, old releases, labels, links and evidence are there."""
+    accepted = measured("org/model")
+    actions.act(portal.database, accepted.name, "review")
+    publication.publish(portal.database, portal.settings, "second", "2026-03-03")
+    actions.revoke(portal.database, builders.owner().key_id)  # what was published before stays so
+    there = portal.settings.folder.parent / "restored"
+    there.mkdir()
+    for name in KEPT:
+        source = portal.settings.folder / name
+        shutil.copytree(source, there / name) if source.is_dir() else shutil.copy(source, there / name)
+    with sqlite3.connect(portal.settings.folder / "portal.db") as old, sqlite3.connect(there / "portal.db") as new:
+        old.backup(new)
+    restored = make_portal("restored")
+    assert restored.token is None  # the operator's token is the old one
+    client = browse(portal=restored)
+    for path, said in {
+        "/leaderboard/": "org/model", "/closed/": "Closed model A", "/releases/second/": "org/model",
+        "/labels/org/model.svg": "<svg", "/badges/Closed%20model%20A.svg": "measured",
+        f"/s/{accepted.link}": "Published",
+        f"/verify/{published}": "revoked", f"/verify/{published}/bundle.json": "payload",
+        f"/verify/{published}/official.json": "payload",
+    }.items():  # fmt: skip
+        answer = client.get(path)
+        assert (answer.status_code, said in answer.text) == (200, True), path
+    assert restored.vault.is_operator(portal.token)
+
+
+#: As portal.md lists it.
+KEPT = ("secret", "operator", "official.json", "operator.pub", "bundles", "releases")
+
+
+def test_the_backup_is_the_documented_one():
+    keeping = (ROOT / "energylab_portal/docs/portal.md").read_text().partition("## Keeping it")[2]
+    assert re.findall(r"`([^`]+?)/?`", keeping.partition(")")[0]) == list(KEPT)

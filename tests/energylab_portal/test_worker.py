@@ -13,7 +13,6 @@ from energylab.errors import MeasurementError, ModelError, StudyError
 from energylab_portal import child, log
 from energylab_portal.inspection import Finding, check_files, in_the_portal
 from energylab_portal.leases import Leases
-from energylab_portal.log import records_of
 from energylab_portal.measuring import Interrupted
 from energylab_portal.settings import Measuring, load_measuring
 from energylab_portal.submissions import OpenSubmission
@@ -52,16 +51,6 @@ def worker(database, leases):
         return Worker(database, Bench(outcome), "cpu", inspect=inspect, leases=leases, name="worker test")
 
     return make
-
-
-@pytest.fixture
-def now(database):
-    def now(name):
-        with database.reading() as session:
-            one = log.by_name(session, name)
-            return one, records_of(session, one.id), log.history(session, one.id)
-
-    return now
 
 
 def test_checked_queued_measured(submit, worker, now):
@@ -240,15 +229,6 @@ class TestFiles:
         with pytest.raises(ModelError, match="MB of configuration"):
             check_files("a/b", {"model.safetensors": 5, "vocab.json": 400_000_000}, 1)
 
-    def test_refusals_speak_to_submitters(self):
-        assert "no code of strangers" in in_the_portal("model 'a' brings code …pass trust_remote_code=True")
-        assert "trust_remote_code" not in in_the_portal("model 'a' brings code …pass trust_remote_code=True")
-        assert "hf auth" not in in_the_portal("model 'a' is gated: accept … run `hf auth login`")
-        private = in_the_portal(
-            "model 'a' is not on the hub, or is private: check it; for a private one run `hf auth …`"
-        )
-        assert private.endswith("check it; a private model is measured by its owner, as a closed model")
-
 
 class TestProtocol:
     @pytest.mark.parametrize("name", ["published", "trial"])
@@ -270,10 +250,6 @@ class TestProtocol:
             p = job.parameters
             assert (p.model, p.revision, p.model_source) == ("org/model", "c" * 40, "hub")
             assert not p.trust_remote_code
-
-    def test_published_is_the_published_protocol(self):
-        p = load_measuring("published").parameters
-        assert (p["data_source"], p["samples"], p["runs"]) == ("hub", 1000, 10)
 
     def test_what_comes_from_the_submission_cannot_be_set(self, tmp_path):
         from energylab.errors import PortalError, UnknownNameError

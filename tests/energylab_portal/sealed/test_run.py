@@ -99,11 +99,6 @@ def test_broken_weights_are_refused(data, model) -> None:
         survey(model)
 
 
-def test_folder_without_weights_is_refused(tmp_path) -> None:
-    with pytest.raises(BundleError, match="no weights as safetensors"):
-        survey(tmp_path)
-
-
 def test_request_names_what_is_wrong(tmp_path, model) -> None:
     plain = {
         "model": model, "task": "text_generation", "alias": "Closed model A", "key": tmp_path / "absent.key",
