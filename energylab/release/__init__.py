@@ -7,13 +7,16 @@ from energylab.release.make import LARGEST, make
 from energylab.release.moves import moves, since, to_rating
 from energylab.release.schema import (
     NEVER_INCLUDED,
+    Interval,
     Machine,
+    Move,
     PhaseFigure,
     RatedCohort,
     RatedModel,
     Release,
     SessionFacts,
     WindowPoint,
+    WithoutPeer,
     significant,
 )
 
@@ -21,13 +24,16 @@ __all__ = [
     "FOLDER",
     "LARGEST",
     "NEVER_INCLUDED",
+    "Interval",
     "Machine",
+    "Move",
     "PhaseFigure",
     "RatedCohort",
     "RatedModel",
     "Release",
     "SessionFacts",
     "WindowPoint",
+    "WithoutPeer",
     "make",
     "moves",
     "read",
