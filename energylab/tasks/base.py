@@ -103,9 +103,9 @@ class Task(ABC):
     def prepare(self, rows: Sequence[Row]) -> Any:
         """Turn rows into model inputs, on the CPU: the phase ``preprocess``."""
 
-    @abstractmethod
     def features(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
-        """Return every model input by name as one unpadded value a row, as the published runner's map does."""
+        """Return every model input by name as one unpadded value a row; only published protocols ask for it."""
+        raise TaskError(f"{type(self).__name__} has no features(rows): write it, or measure by protocol='steady'")
 
     def keep(self, outputs: Any) -> Any:
         """Return the small part of a forward pass that scoring needs; the rest is dropped at once."""
