@@ -153,7 +153,14 @@ class SubmissionQueue:
             known = session.scalar(select(Submission).where(Submission.request_hash == request))
             if known is None:
                 self._refuse(session, client, facts)
-                name = self._insert(session, kind, request, content, link, client, facts, words)
+                now, name = self.database.now(session), secrets.token_hex(5)
+                made = Submission(
+                    name=name, link_hash=digest_of(link), request_hash=request, content_hash=content, client=client,
+                    kind=kind, state="received", received_s=now, changed_s=now, **facts,
+                )  # fmt: skip
+                session.add(made)
+                session.flush()
+                log.note(session, made.id, now, "submitter", words, None, "received")
                 if bundle is not None:  # before the commit: what is accepted is whole, what is not is swept away
                     self._store(facts["bundle"], bundle)
                 return Accepted(name, link, again=False)
@@ -176,20 +183,6 @@ class SubmissionQueue:
             same.append(Submission.revision.is_(None) if revision is None else Submission.revision == revision)
             if session.scalar(waits.where(Submission.kind == "open", *same)):
                 raise ConflictError("this model waits to be measured already, for these tasks and at this revision")
-
-    def _insert(
-        self, session: Session, kind: str, request: str, content: str, link: str, client: str, facts: dict[str, Any],
-        words: str,
-    ) -> str:  # fmt: skip
-        now = self.database.now(session)
-        submission = Submission(
-            name=secrets.token_hex(5), link_hash=digest_of(link), request_hash=request, content_hash=content,
-            client=client, kind=kind, state="received", received_s=now, changed_s=now, **facts,
-        )  # fmt: skip
-        session.add(submission)
-        session.flush()
-        log.note(session, submission.id, now, "submitter", words, None, "received")
-        return submission.name
 
     def _store(self, digest: str, bundle: BinaryIO) -> None:
         """Copy a bundle under its digest, so that it is whole or not there."""
