@@ -346,7 +346,7 @@ def shape_of(parameters: Parameters) -> Shape:
     from energylab.tasks import load_settings, models
 
     _, task = load_settings(parameters.task, parameters.params)
-    origin = models.locate(models.ModelRequest.of(parameters, task, "cpu"))
+    origin = models.locate(parameters, task.architectures)
     config = models.read_config(origin)
     skeleton = models.build_skeleton(config, AutoModelForCausalLM, origin)
     text = config.get_text_config(decoder=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,6 @@ J_PER_WH = 3600.0
 
 #: Wh per 1,000 queries of one joule per query.
 WH_PER_1000_QUERIES = 1000.0 / J_PER_WH
-
 
 MODEL_CLASSES = ("A", "B", "C")
 
@@ -42,25 +41,10 @@ UNSTATED = "not stated"
 
 @dataclass(frozen=True)
 class PhaseTotal:
-    """Energy of one phase in one run, over all its queries once.
-
-    Attributes
-    ----------
-    run : int
-    phase : str
-        ``decode`` is generate minus prefill.
-    queries : int
-    energy_j, bound_j : float or None
-        In joules; None where it is unavailable: at least one block has no valid window.
-    duration_s : float or None
-    windows, invalid_windows : int
-    input_tokens, output_tokens : int or None
-    reasons : tuple of str
-        Why there is no energy.
-    """
+    """Energy of one phase in one run, over all its queries once; None where a block of it has no valid window."""
 
     run: int
-    phase: str
+    phase: str  # decode is generate minus prefill
     queries: int
     energy_j: float | None
     bound_j: float | None
@@ -69,7 +53,7 @@ class PhaseTotal:
     invalid_windows: int
     input_tokens: int | None
     output_tokens: int | None
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()  # why there is no energy
 
     @property
     def valid(self) -> bool:
@@ -102,7 +86,7 @@ def energy_j_per_query(parts: Iterable[PhaseTotal]) -> float | None:
     pooled: dict[str, list[PhaseTotal]] = defaultdict(list)
     for total in parts:
         pooled[total.phase].append(total)
-    if not pooled or any(total.energy_j is None for runs in pooled.values() for total in runs):
+    if not pooled or not all(total.valid for runs in pooled.values() for total in runs):
         return None
     return sum(sum(one.energy_j for one in runs) / sum(one.queries for one in runs) for runs in pooled.values())
 
@@ -139,66 +123,58 @@ def phase_totals(windows: tuple[Window, ...]) -> tuple[PhaseTotal, ...]:
     grouped: dict[tuple[int, str], dict[int, list[Window]]] = defaultdict(lambda: defaultdict(list))
     for window in windows:
         grouped[window.run, window.phase][window.block].append(window)
-    totals = {key: _phase_total(*key, blocks) for key, blocks in grouped.items()}
-    for run, phase in list(totals):
-        if phase == "generate" and (run, "prefill") in totals:
-            totals[run, "decode"] = _decode(totals[run, "prefill"], totals[run, "generate"])
-    return tuple(totals[key] for key in sorted(totals, key=lambda key: key[0]))
+    found = {key: _phase_total(*key, blocks) for key, blocks in grouped.items()}
+    for run, phase in grouped:
+        if phase == "generate" and (run, "prefill") in found:
+            found[run, "decode"] = _decode(found[run, "prefill"], found[run, "generate"])
+    return tuple(sorted(found.values(), key=lambda total: total.run))
 
 
 def _phase_total(run: int, phase: str, blocks: dict[int, list[Window]]) -> PhaseTotal:
-    attempts = [window for block in blocks.values() for window in block]
+    """Sum the last valid window of every block; a block without one leaves every sum unknown."""
     chosen = [next((w for w in reversed(block) if w.valid), None) for block in blocks.values()]
-    missing = [number for number, window in zip(blocks, chosen, strict=True) if window is None]
-    reasons = sorted({reason for number in missing for window in blocks[number] for reason in window.reasons})
-    complete = not missing
+    attempts = [window for block in blocks.values() for window in block]
+    lacking = [block for block, window in zip(blocks.values(), chosen, strict=True) if window is None]
 
-    def once(field: str) -> float | None:
-        if not complete or any(getattr(window, field) is None for window in chosen):
+    def summed(field: str, once: bool = True) -> float | None:
+        values = [None if window is None else getattr(window, field) for window in chosen]
+        if None in values:
             return None
-        return sum(getattr(window, field) / window.replications for window in chosen)
-
-    def tokens(field: str) -> int | None:
-        if not complete or any(getattr(window, field) is None for window in chosen):
-            return None
-        return sum(getattr(window, field) for window in chosen)
+        return sum(v / w.replications for v, w in zip(values, chosen, strict=True)) if once else sum(values)
 
     return PhaseTotal(
         run=run,
         phase=phase,
         queries=sum(len(block[0].queries) for block in blocks.values()),
-        energy_j=once("energy_j"),
-        bound_j=once("bound_j"),
-        duration_s=once("duration_s"),
+        energy_j=summed("energy_j"),
+        bound_j=summed("bound_j"),
+        duration_s=summed("duration_s"),
         windows=len(attempts),
         invalid_windows=sum(not window.valid for window in attempts),
-        input_tokens=tokens("input_tokens"),
-        output_tokens=tokens("output_tokens"),
-        reasons=tuple(reasons),
+        input_tokens=summed("input_tokens", once=False),
+        output_tokens=summed("output_tokens", once=False),
+        reasons=tuple(sorted({reason for block in lacking for window in block for reason in window.reasons})),
     )
 
 
 def _decode(prefill: PhaseTotal, generate: PhaseTotal) -> PhaseTotal:
     """Derive decode as generate minus prefill; a negative difference is marked, never shown as energy or time."""
-    known = prefill.energy_j is not None and generate.energy_j is not None
-    energy_j = generate.energy_j - prefill.energy_j if known else None
-    reasons = set(prefill.reasons) | set(generate.reasons)
-    if energy_j is not None and energy_j < 0:
-        reasons.add("negative_decode")
-        energy_j = None
-    bounded = prefill.bound_j is not None and generate.bound_j is not None
-    timed = None not in (prefill.duration_s, generate.duration_s) and generate.duration_s >= prefill.duration_s
-    return PhaseTotal(
-        run=generate.run,
+
+    def known(field: str) -> tuple[float, float] | None:
+        pair = getattr(generate, field), getattr(prefill, field)
+        return None if None in pair else pair
+
+    energies, bounds, times = known("energy_j"), known("bound_j"), known("duration_s")
+    negative = energies is not None and energies[0] < energies[1]
+    reasons = {*prefill.reasons, *generate.reasons, *(["negative_decode"] if negative else [])}
+    return replace(
+        generate,
         phase="decode",
-        queries=generate.queries,
-        energy_j=energy_j,
-        bound_j=prefill.bound_j + generate.bound_j if bounded else None,
-        duration_s=generate.duration_s - prefill.duration_s if timed else None,
+        energy_j=energies[0] - energies[1] if energies and not negative else None,
+        bound_j=bounds[1] + bounds[0] if bounds else None,
+        duration_s=times[0] - times[1] if times and times[0] >= times[1] else None,
         windows=0,
         invalid_windows=0,
-        input_tokens=generate.input_tokens,
-        output_tokens=generate.output_tokens,
         reasons=tuple(sorted(reasons)),
     )
 
@@ -207,16 +183,7 @@ def _decode(prefill: PhaseTotal, generate: PhaseTotal) -> PhaseTotal:
 class Group:
     """Models that may be compared: one cohort, task and model class.
 
-    Attributes
-    ----------
-    task, cohort : str
-        The cohort is "not stated" where the table has none: its user holds all rows to be comparable.
-    model_class : str or None
-        A, B or C; None for a task without classes.
-    energy_kind : str
-        Of all its energies; "not stated" where the table does not say.
-    device : str or None
-        The one they ran on; None where the table does not say.
+    A fact that the table does not state is "not stated"; a task without classes has the class None.
     """
 
     task: str
@@ -242,26 +209,18 @@ class ModelEnergies:
     models : pandas.DataFrame
         One row a model, sorted by group, energy and name:
 
-        - ``group`` (index into `groups`), ``model``;
+        - ``group`` (index into `groups`), ``model``; ``classed`` is False without a class among models that have one;
         - ``energy_wh``: Wh per 1,000 queries, mean over boards of the mean over sessions; NaN where unavailable;
         - ``sessions`` (complete ones), ``lost`` (those without a total), ``runs``, ``boards``: their numbers;
-        - ``repeatability_low, repeatability_high, expanded_low, expanded_high``: in Wh, never below 0; NaN where the
-          spread is unknown;
-        - ``relative_se, df``: standard error of the repeatability interval as a part of the energy, with its degrees of
-          freedom;
+        - ``repeatability_low, repeatability_high, expanded_low, expanded_high``: Wh; NaN where no spread is known;
+        - ``relative_se, df``: of the repeatability interval; ``spread``: what it rests on (``sessions``, ``boards``,
+          ``pooled`` sessions of other models, ``stated``, ``runs`` of one session, or empty); ``note`` says so;
         - ``session_se, session_df``: relative standard error of the energy on *these boards*, its variance drawn
-          towards that of the group (`uncertainty.moderate`): what tells models that share boards apart. The boards'
-          gains are not in it;
-        - ``spread``: what `relative_se` rests on: ``sessions``, ``boards``, ``pooled`` (the sessions of other models),
-          ``stated``, ``runs`` (of one session) or empty;
-        - ``classed``: False for a model without a class among models that have one;
-        - ``note``: what a reader must know of the figure and its interval.
+          towards that of the group: what tells models that share boards apart. Gains are not in it.
     boards : pandas.DataFrame
         ``row`` (into `models`), ``board``, ``share`` of the model's energy; empty when the table names no boards.
-        The gain of a board is common to all models that ran on it.
     sessions : pandas.DataFrame
-        ``row`` (into `models`), ``board, energy_wh, runs``, and ``run_se``: the relative standard error that its runs
-        give a session's energy.
+        ``row, board, energy_wh, runs``, and ``run_se``: the relative standard error that its runs give its energy.
     """
 
     groups: tuple[Group, ...]
@@ -276,19 +235,20 @@ def model_energies(
     """Bring a tidy table down to one energy a model, with its intervals.
 
     A session's energy is that of all its queries over their number, phase by phase, phases added; a session that lacks
-    the energy of a scored phase is unavailable: never a mean of the survivors. Sessions of a board are averaged, then
-    boards. The order of the rows shows in nothing.
+    the energy of a scored phase is unavailable. Sessions of a board are averaged, then boards. The order of the rows
+    shows in nothing.
 
     With several boards the repeatability interval is that of the mean over boards in general, from the spread between
-    them (Student, boards - 1 degrees of freedom); with one board it is that of this board, from the spread between its
-    sessions. A model with a single session takes the spread between sessions of the others of its group (of at least
-    `LEAST_POOLED_DF` degrees of freedom), else the stated `noise`, else the spread between its runs: the note says
-    which. The expanded interval adds the sensors' gain.
+    them, and never narrower than that of these boards; with one board it is from the spread between its sessions. A
+    model with a single session takes the spread between sessions of the others of its group, else the stated `noise`,
+    else the spread between its runs. The expanded interval adds the sensors' gain.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Tidy table; needs ``task, model, energy_j, queries`` alone.
+        Tidy table; needs ``task, model, energy_j, queries`` alone. A row counts when ``scored`` is true; if that is not
+        stated, when its phase is a scored one or none is named. A row with neither run nor phase is a run of its own.
+        Rows without ``session`` share one session a model.
     noise : float, optional
         Relative standard error of a session, to assume where no model of a group was repeated.
     gain : float, default 0.05
@@ -296,14 +256,11 @@ def model_energies(
     level : float, default 0.95
         Coverage of the intervals.
 
-    Returns
-    -------
-    ModelEnergies
-
     Raises
     ------
     DataError
-        As `usable_rows`; and if a run and phase occur twice in a session.
+        If a column, a task, a model or every scored row is missing, an energy or number of queries is not positive, or
+        a run and phase occur twice in a session.
     UnknownNameError
         If a model class is not A, B, C or missing.
     CohortError
@@ -311,21 +268,21 @@ def model_energies(
     ParameterError
         If an option is out of its range.
     """
-    _check_options(noise, gain, level)
-    rows = usable_rows(table)
-    group, first = number(rows, np.zeros(len(rows), dtype=np.int64), "cohort", "task", "model_class")
+    check_options(noise=noise, gain=gain, level=level)
+    rows = _usable_rows(table)
+    group, first = _number(rows, np.zeros(len(rows), dtype=np.int64), "cohort", "task", "model_class")
     groups, rank = _sorted_groups(rows.iloc[first])
     rows["group"] = rank[group]
     _refuse_mixtures(rows, groups)
-    rows["of_model"], model_first = number(rows, rows["group"].to_numpy(), "model")
+    rows["of_model"], model_first = _number(rows, rows["group"].to_numpy(), "model")
     sessions = _sessions(rows, groups)
-    boards, at_board = _board_means(sessions)
-    models = _model_means(boards, len(model_first))
+    complete = sessions if (known := sessions["energy_wh"].notna()).all() else sessions[known]
+    boards, at_board = _board_means(complete)
+    models = _model_means(boards, complete, len(model_first))
     models.insert(0, "group", rows["group"].to_numpy()[model_first])
     models.insert(1, "model", rows["model"].array[model_first])
-    models["lost"] = np.bincount(sessions["of_model"][sessions["energy_wh"].isna()], minlength=len(models))
+    models["lost"] = np.bincount(sessions["of_model"][~known], minlength=len(models))
     models["classed"] = ~_unclassed(groups)[models["group"].to_numpy()]
-    _add_within_session(models, sessions)
     order = _order(models)
     models = models.iloc[order].reset_index(drop=True)
     models = _with_intervals(models, len(groups), noise, gain, level)
@@ -337,79 +294,65 @@ def model_energies(
 
 
 def run_energies(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the energy of every run: its scored phases added, one row a run.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``task, model, board, session, run, energy_kind, energy_wh`` (Wh per 1,000 queries; NaN where unavailable).
-
-    Raises
-    ------
-    DataError
-        As `usable_rows`.
-    """
+    """Return Wh per 1,000 queries of every run of a tidy table, scored phases added; NaN where it is unavailable."""
     columns = ["task", "model", "board", "session", "run", "energy_kind"]
-    rows = usable_rows(table).reindex(columns=[*columns, "energy_j", "queries"])
-    code, first = number(rows, np.zeros(len(rows), dtype=np.int64), "task", "model", "session", "run")
+    rows = _usable_rows(table).reindex(columns=[*columns, "energy_j", "queries"])
+    code, first = _number(rows, np.zeros(len(rows), dtype=np.int64), "task", "model", "session", "run")
     energy_j = _sums(code, (rows["energy_j"] / rows["queries"]).to_numpy(), len(first))
     runs = rows.iloc[first][columns].reset_index(drop=True)
     return runs.assign(energy_wh=energy_j * WH_PER_1000_QUERIES)
 
 
-def _check_options(noise: float | None, gain: float, level: float) -> None:
+def check_options(*, noise: float | None = None, gain: float = 0.0, draws: int = 0, level: float = 0.95) -> None:
+    """Refuse options out of their range: a ParameterError names the option, its value and what is allowed."""
     if noise is not None and not 0 <= noise < 1:
         raise ParameterError(f"noise={noise!r}: give a relative standard error from 0 up to 1, 0.01 for 1 %, or None")
     if not 0 <= gain < 1:
         raise ParameterError(f"gain={gain!r}: give a relative gain error from 0 up to 1, 0.05 for ±5 %")
+    if draws < 0 or int(draws) != draws:
+        raise ParameterError(f"draws={draws!r}: give a whole number, 0 for stars without probabilities")
     if not 0 < level < 1:
         raise ParameterError(f"level={level!r}: give a confidence level between 0 and 1, such as 0.95")
 
 
-def usable_rows(df: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that count towards an energy, checked, with every column that adding them up needs.
-
-    A row counts when ``scored`` is true; if that is not stated, when its phase is a scored one or none is named. A row
-    with neither run nor phase is a run of its own. Rows without ``session`` share one session a model.
-
-    Parameters
-    ----------
-    df : pandas.DataFrame
-        Tidy table; needs ``task, model, energy_j, queries`` alone.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``task, model, run`` (a number), ``energy_j`` (NaN where invalid or unavailable), ``queries``, ``energy_kind``
-        and ``device`` ("not stated" where they are), and those of ``cohort, model_class, session, phase, board`` and
-        `MUST_AGREE` that `df` has.
-
-    Raises
-    ------
-    DataError
-        If a column is missing, no row is scored, a row has no task or model, an energy is infinite, zero or
-        negative, or queries are not a positive number.
-    UnknownNameError
-        If a model class is not A, B, C or missing.
-    """
-    _require_columns(df)
-    scored = _scored(df)
+def _usable_rows(df: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that count towards an energy, checked, with every column that adding them up needs."""
+    require_columns(df)
+    phase = df["phase"] if "phase" in df else pd.Series(None, index=df.index, dtype=object)
+    scored = _flags(df, "scored", (phase.isna() | phase.isin(SCORED_PHASES)).to_numpy())
     df = df if scored.all() else df[scored]
     if df.empty:
         raise DataError(f"the table has no scored row; scored phases are {', '.join(SCORED_PHASES)}")
     names = ("task", "model", "cohort", "session", "run", "phase", "board", *MUST_AGREE)
     rows = pd.DataFrame({name: df[name].array for name in names if name in df.columns}, copy=False)
     for name in ("task", "model"):
-        nameless = rows[name].isna() | (rows[name] == "")
-        if nameless.any():
+        if (nameless := rows[name].isna() | (rows[name] == "")).any():
             raise DataError(f"{int(nameless.sum())} rows have no {name}; name it, or drop them")
     for name in ("energy_kind", "device"):
         rows[name] = rows[name].fillna(UNSTATED) if name in rows else UNSTATED
     if "model_class" in df.columns:
         rows["model_class"] = _model_classes(df)
     rows["run"] = _runs(rows)
-    rows["energy_j"], rows["queries"] = _energies(df, rows["model"])
+    rows["energy_j"] = np.where(_flags(df, "valid", True), _numbers(df, "energy_j"), np.nan)
+    rows["queries"] = _numbers(df, "queries")
+    for name in ("energy_j", "queries"):
+        bad = rows[rows["energy_j"].notna() & ~((rows[name] > 0) & np.isfinite(rows[name]))]
+        if len(bad):
+            raise DataError(
+                f"{name}={bad[name].iloc[0]:g} of model {bad['model'].iloc[0]!r} ({len(bad)} such rows): must be a "
+                "finite number above 0; leave an unavailable energy empty (a zero is a meter that failed)"
+            )
     return rows
+
+
+def require_columns(df: pd.DataFrame, name: str = "the table") -> None:
+    """Refuse a table without the columns of `REQUIRED`."""
+    if missing := [column for column in REQUIRED if column not in df.columns]:
+        near = [(column, nearest(column, map(str, df.columns))) for column in missing]
+        raise DataError(
+            f"{name} lacks {', '.join(f'{c!r}' + (f' (is it {match!r}?)' if match else '') for c, match in near)}; it "
+            f"needs {', '.join(REQUIRED)}, with energy_j the joules of `queries` queries"
+        )
 
 
 def _runs(rows: pd.DataFrame) -> np.ndarray:
@@ -422,39 +365,15 @@ def _runs(rows: pd.DataFrame) -> np.ndarray:
     return np.where(run.isna() & phase.isna(), alone, pd.factorize(run)[0])
 
 
-def _require_columns(df: pd.DataFrame) -> None:
-    missing = [name for name in REQUIRED if name not in df.columns]
-    if not missing:
-        return
-    near = [(name, nearest(name, map(str, df.columns))) for name in missing]
-    named = [f"{name!r}" + (f" (is it {match!r}?)" if match else "") for name, match in near]
-    raise DataError(
-        f"the table lacks {', '.join(named)}; a rating needs {', '.join(REQUIRED)}, "
-        "with energy_j the joules of `queries` queries"
-    )
-
-
-def _scored(df: pd.DataFrame) -> np.ndarray:
-    phase = df["phase"] if "phase" in df.columns else pd.Series(None, index=df.index, dtype=object)
-    return _flags(df, "scored", (phase.isna() | phase.isin(SCORED_PHASES)).to_numpy())
-
-
 def _flags(df: pd.DataFrame, name: str, otherwise: np.ndarray | bool) -> np.ndarray:
     """Return a column of truth values; where it is missing, `otherwise`."""
-    if name not in df.columns:
-        return np.broadcast_to(otherwise, len(df))
-    values = df[name]
-    if values.dtype == bool:
-        return values.to_numpy()
-    truths = values.map(lambda value: value if pd.isna(value) else truth(str(value), f"column {name!r}"))
-    return np.where(truths.isna(), otherwise, truths).astype(bool)
-
-
-def truth(text: str, where: str) -> bool:
-    """Return what a cell that says yes or no says; anything else is refused."""
-    if text.strip().lower() not in TRUTH:
-        raise DataError(f"{where}: {text!r} is neither true nor false; write one of {', '.join(TRUTH)}")
-    return TRUTH[text.strip().lower()]
+    if name not in df.columns or df[name].dtype == bool:
+        return df[name].to_numpy() if name in df.columns else np.broadcast_to(otherwise, len(df))
+    text = df[name].astype("string").str.strip()
+    truths = text.str.lower().map(TRUTH)
+    if (bad := text[text.notna() & truths.isna()]).size:
+        raise DataError(f"column {name!r}: {bad.iloc[0]!r} is neither true nor false; write one of {', '.join(TRUTH)}")
+    return np.where(text.isna(), otherwise, truths == True).astype(bool)  # noqa: E712 - objects, some missing
 
 
 def _model_classes(df: pd.DataFrame) -> pd.api.extensions.ExtensionArray:
@@ -465,22 +384,6 @@ def _model_classes(df: pd.DataFrame) -> pd.api.extensions.ExtensionArray:
     return classes.array
 
 
-def _energies(df: pd.DataFrame, model: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    energy = np.where(_flags(df, "valid", True), _numbers(df, "energy_j"), np.nan)
-    queries = _numbers(df, "queries")
-    known = ~np.isnan(energy)
-    bad = np.flatnonzero(known & ~((energy > 0) & np.isfinite(energy)))
-    if bad.size:
-        raise DataError(
-            f"energy_j={energy[bad[0]]:g} of model {model.iloc[bad[0]]!r} ({bad.size} such rows): an energy is a "
-            "finite number above 0; leave it empty when it is unavailable (a zero is a meter that failed)"
-        )
-    bad = np.flatnonzero(known & ~((queries > 0) & np.isfinite(queries)))
-    if bad.size:
-        raise DataError(f"queries={queries[bad[0]]:g} of model {model.iloc[bad[0]]!r}: must be a positive number")
-    return energy, queries
-
-
 def _numbers(df: pd.DataFrame, name: str) -> np.ndarray:
     try:
         return pd.to_numeric(df[name]).to_numpy(dtype=float, na_value=np.nan)
@@ -488,28 +391,12 @@ def _numbers(df: pd.DataFrame, name: str) -> np.ndarray:
         raise DataError(f"column {name!r} must hold numbers: {error}") from error
 
 
-def number(rows: pd.DataFrame, within: np.ndarray, *names: str) -> tuple[np.ndarray, np.ndarray]:
-    """Number the distinct tuples of some columns, a missing value being a value, a missing column all equal.
+def _number(rows: pd.DataFrame, within: np.ndarray, *names: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of each row's tuple of `within` and some columns, from 0 up, and the first row of each tuple.
 
-    Parameters
-    ----------
-    rows : pandas.DataFrame
-        The table.
-    within : ndarray of int, shape (rows,)
-        Numbers from 0 up, without gaps, that are part of the tuple.
-    *names : str
-        Columns.
-
-    Returns
-    -------
-    codes : ndarray of int, shape (rows,)
-        Number of each row's tuple, from 0 up without gaps.
-    first : ndarray of int, shape (tuples,)
-        The first row of each tuple.
+    A missing value is a value, a missing column all equal. Like ``groupby(…).ngroup()``, at a fraction of its time.
     """
-    if not len(rows):
-        return within, within
-    codes, size = within, int(within.max()) + 1
+    codes, size = within, int(within.max(initial=-1)) + 1
     for name in (name for name in names if name in rows and size < len(rows)):
         values, uniques = pd.factorize(rows[name], use_na_sentinel=False)
         if size > 1 and len(uniques) > 1:
@@ -529,9 +416,7 @@ def _sorted_groups(firsts: pd.DataFrame) -> tuple[tuple[Group, ...], np.ndarray]
         Group(**{name: str(value) for name, value in zip(fields, row, strict=True) if not pd.isna(value)})
         for row in stated.replace({"device": {UNSTATED: None}}).itertuples(index=False)
     ]
-    order = sorted(
-        range(len(found)), key=lambda old: (found[old].cohort, found[old].task, found[old].model_class or "")
-    )
+    order = sorted(range(len(found)), key=lambda at: (found[at].cohort, found[at].task, found[at].model_class or ""))
     return tuple(found[old] for old in order), np.argsort(order)
 
 
@@ -542,17 +427,17 @@ def _unclassed(groups: tuple[Group, ...]) -> np.ndarray:
 
 
 def _refuse_mixtures(rows: pd.DataFrame, groups: tuple[Group, ...]) -> None:
-    for name in (name for name in MUST_AGREE if name in rows):
-        values = rows[name].dropna()
-        if values.nunique() < 2:
-            continue
-        kinds = values.groupby(rows["group"].loc[values.index]).unique()
+    for name in (name for name in MUST_AGREE if name in rows and rows[name].nunique() > 1):
+        kinds = rows.dropna(subset=name).groupby("group")[name].unique()
         for at, found in kinds[kinds.map(len) > 1].items():
-            raise CohortError(
-                f"{groups[at].title} of cohort {groups[at].cohort!r} mixes {name}: "
-                f"{', '.join(sorted(map(str, found)))}; these may not be compared. Rate them apart, "
-                f"df[df[{name!r}] == …], or give them different values of `cohort`"
-            )
+            raise _mixture(groups[at], f"{name}: {', '.join(sorted(map(str, found)))}", f"df[df[{name!r}] == …]")
+
+
+def _mixture(group: Group, what: str, apart: str) -> CohortError:
+    return CohortError(
+        f"{group.title} of cohort {group.cohort!r} mixes {what}; these may not be compared. Rate them apart, {apart}, "
+        "or give them different values of `cohort`"
+    )
 
 
 def _refuse_uneven_phases(
@@ -575,19 +460,16 @@ def _refuse_uneven_phases(
     for at in low.index[low != high]:
         sets = [[name for bit, name in enumerate(names) if int(kind[at]) >> (bit + 1) & 1] for kind in (low, high)]
         first, second = (", ".join(held) or "no phase named" for held in sets)
-        raise CohortError(
-            f"{groups[at].title} of cohort {groups[at].cohort!r} mixes phases: some runs sum {first}, others {second}; "
-            "these may not be compared"
-        )
+        raise _mixture(groups[at], f"phases: some runs sum {first}, others {second}", "by the phases they hold")
 
 
 def _sessions(rows: pd.DataFrame, groups: tuple[Group, ...]) -> pd.DataFrame:
     """Return each session's pooled energy, and the relative standard error that its runs give it."""
-    code, first = number(rows, rows["of_model"].to_numpy(), "session")
-    run, run_first = number(rows, code, "run")
+    code, first = _number(rows, rows["of_model"].to_numpy(), "session")
+    run, run_first = _number(rows, code, "run")
     _refuse_uneven_phases(rows, run, run_first, groups)
     energy_j, queries = rows["energy_j"].to_numpy(), rows["queries"].to_numpy()
-    part, part_first = number(rows, code, "phase")
+    part, part_first = _number(rows, code, "phase")
     pooled = _sums(part, energy_j, len(part_first)) / _sums(part, queries, len(part_first))
     session_j = _sums(code[part_first], pooled, len(first))
     of_run, asked = code[run_first], queries[run_first]
@@ -607,28 +489,26 @@ def _sessions(rows: pd.DataFrame, groups: tuple[Group, ...]) -> pd.DataFrame:
     )
 
 
-def _complete(sessions: pd.DataFrame) -> pd.DataFrame:
-    complete = sessions["energy_wh"].notna()
-    return sessions if complete.all() else sessions[complete]
-
-
-def _board_means(sessions: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+def _board_means(complete: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
     """Average the complete sessions of each model and board; return the boards' names beside."""
-    kept = _complete(sessions)
-    code, first = number(kept, pd.factorize(kept["of_model"].to_numpy())[0], "board")
-    energy = kept["energy_wh"].to_numpy()
+    code, first = _number(complete, pd.factorize(complete["of_model"].to_numpy())[0], "board")
+    energy = complete["energy_wh"].to_numpy()
     count = np.bincount(code, minlength=len(first))
     mean = _sums(code, energy, len(first)) / count
     squares = _sums(code, (energy - mean[code]) ** 2, len(first))
-    of_model = kept["of_model"].to_numpy()[first]
+    of_model = complete["of_model"].to_numpy()[first]
     boards = pd.DataFrame({"of_model": of_model, "mean": mean, "count": count, "squares": squares}, copy=False)
-    return boards, kept["board"].to_numpy(dtype=object)[first]
+    return boards, complete["board"].to_numpy(dtype=object)[first]
 
 
-def _model_means(boards: pd.DataFrame, size: int) -> pd.DataFrame:
+def _model_means(boards: pd.DataFrame, complete: pd.DataFrame, size: int) -> pd.DataFrame:
     """Average the boards of each model; keep what the spread between and within them is made of."""
     of_model, mean, count = (boards[name].to_numpy() for name in ("of_model", "mean", "count"))
     number_of = np.bincount(of_model, minlength=size)
+    sessions = np.bincount(of_model, weights=count, minlength=size).astype(np.int64)
+    of_session = complete["of_model"].to_numpy()
+    run_se = np.full(size, np.nan)
+    run_se[of_session] = complete["run_se"].to_numpy()
     with np.errstate(invalid="ignore", divide="ignore"):
         energy = _sums(of_model, mean, size) / number_of
         between = _sums(of_model, (mean - energy[of_model]) ** 2, size) / (number_of - 1)
@@ -636,67 +516,58 @@ def _model_means(boards: pd.DataFrame, size: int) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "energy_wh": energy,
-            "sessions": np.bincount(of_model, weights=count, minlength=size).astype(np.int64),
+            "sessions": sessions,
             "boards": number_of,
             "between": between / energy**2,
             "within": _sums(of_model, boards["squares"].to_numpy(), size) / energy**2,
             "share": sessions_share,
+            "runs": np.bincount(of_session, weights=complete["runs"], minlength=size).astype(np.int64),
+            "run_se": np.where(sessions == 1, run_se, np.nan),
         },
         copy=False,
     )
 
 
-def _add_within_session(models: pd.DataFrame, sessions: pd.DataFrame) -> None:
-    """Add the number of runs, and the standard error that the runs of a single session give."""
-    kept = _complete(sessions)
-    of_model = kept["of_model"].to_numpy()
-    models["runs"] = np.bincount(of_model, weights=kept["runs"], minlength=len(models)).astype(np.int64)
-    single = np.full(len(models), np.nan)
-    single[of_model] = kept["run_se"].to_numpy()
-    models["run_se"] = np.where(models["sessions"] == 1, single, np.nan)
-
-
 def _with_intervals(models: pd.DataFrame, groups: int, noise: float | None, gain: float, level: float) -> pd.DataFrame:
     """Add standard errors, intervals and notes; see `ModelEnergies` for what they rest on."""
     group, boards, sessions = (models[name].to_numpy() for name in ("group", "boards", "sessions"))
-    within, runs, run_se = (models[name].to_numpy() for name in ("within", "runs", "run_se"))
-    within_df = np.maximum(sessions - boards, 0)
+    between, within, share = (models[name].to_numpy() for name in ("between", "within", "share"))
+    runs, run_se = (models[name].to_numpy() for name in ("runs", "run_se"))
+    within_df, single = np.maximum(sessions - boards, 0), sessions == 1
     pooled_df = np.bincount(group, weights=within_df, minlength=groups)
-    single = sessions == 1
+    stated, always = np.full(len(models), noise or 0.0) ** 2, np.full(len(models), np.inf)
     with np.errstate(invalid="ignore", divide="ignore"):
         pooled = np.bincount(group, weights=np.nan_to_num(within), minlength=groups) / pooled_df
         rests_on = {
-            "boards": (boards > 1, models["between"].to_numpy() / boards, boards - 1),
+            "boards": (boards > 1, between / boards, boards - 1),
             "sessions": (sessions > 1, within / within_df / sessions, within_df),
             "pooled": (single & (pooled_df >= LEAST_POOLED_DF)[group], pooled[group], pooled_df[group]),
-            "stated": (
-                single & (noise is not None),
-                np.full(len(models), noise or 0.0) ** 2,
-                np.full(len(models), np.inf),
-            ),
+            "stated": (single & (noise is not None), stated, always),
             "runs": (single & (runs > 1), run_se**2, runs - 1),
         }
+        here = t_quantile(level, within_df) * np.sqrt(within / within_df * share)  # on these boards
     conditions, variances, dfs = zip(*rests_on.values(), strict=True)
     spread = np.select(conditions, range(1, len(rests_on) + 1), 0)
     models["relative_se"] = np.sqrt(np.select(conditions, variances, np.nan))
     models["df"] = np.select(conditions, dfs, np.nan)
     models["session_se"], models["session_df"] = _moderated(models, within_df, groups, noise)
-    _add_ends(models, gain, level)
+    _add_ends(models, here, gain, level)
     models["spread"] = pd.array(["", *rests_on], dtype="string").take(spread)
     models["note"] = _notes(models, spread, within_df, noise)
     return models.drop(columns=["between", "within", "share", "run_se"])
 
 
-def _add_ends(models: pd.DataFrame, gain: float, level: float) -> None:
+def _add_ends(models: pd.DataFrame, here: np.ndarray, gain: float, level: float) -> None:
     """Add the ends of both intervals.
 
-    Several boards bring their gains into the spread between them; few of them may agree by chance, so the expanded
-    interval is never narrower than their stated gains make it.
+    A few boards may agree by chance: their interval is never narrower than their sessions make it on these boards
+    (`here`), the expanded one never narrower than their stated gains make it.
     """
     names = ("energy_wh", "boards", "relative_se", "df", "session_se", "session_df")
     energy, boards, se, df, session_se, session_df = (models[name].to_numpy() for name in names)
     several = boards > 1
     half = t_quantile(level, df) * se
+    half = np.where(several, np.fmax(half, here), half)
     own, own_df = np.where(several, session_se, se), np.where(several, session_df, df)
     known, _ = combined_half_width(own, own_df, gain / np.sqrt(3 * np.maximum(boards, 1)), level)
     for name, width in (("repeatability", half), ("expanded", np.where(several, np.fmax(half, known), known))):
@@ -718,11 +589,10 @@ def _moderated(
         )
     se, df = np.full(len(models), np.nan), np.full(len(models), np.nan)
     starts = np.searchsorted(models["group"].to_numpy(), np.arange(groups + 1))
-    for at in range(groups):
-        rows = slice(starts[at], starts[at + 1])
-        of_repeats = [source for source in sources[: 3 if noise is None else 2] if source[1][rows].any()]
-        if of_repeats:
-            variance, known, part = of_repeats[0]
+    for rows in map(slice, starts[:-1], starts[1:]):
+        repeated = next((each for each in sources[: 3 if noise is None else 2] if each[1][rows].any()), None)
+        if repeated:
+            variance, known, part = repeated
             variance, df[rows] = moderate(variance[rows], known[rows])
             se[rows] = np.sqrt(variance * part[rows])
         elif noise is not None:
@@ -737,9 +607,9 @@ def _notes(
     group, sessions, boards, lost = (models[name].to_numpy() for name in ("group", "sessions", "boards", "lost"))
     repeated = np.bincount(group, weights=within_df > 0).astype(int)
     counts = np.select([spread == 1, spread == 2, spread == 3], [boards, sessions, repeated[group]], 0)
-    codes, keys = pd.factorize(spread * (int(counts.max()) + 1) + counts)
-    texts = [_note(*divmod(int(key), int(counts.max()) + 1), noise) for key in keys]
-    notes = pd.array(texts, dtype="string").take(codes)
+    base = int(counts.max()) + 1
+    codes, keys = pd.factorize(spread * base + counts)
+    notes = pd.array([_note(*divmod(int(key), base), noise) for key in keys], dtype="string").take(codes)
     for row in np.flatnonzero(lost):
         gap = f"{lost[row]} of {lost[row] + sessions[row]} sessions unavailable"
         notes[row] = "; ".join(part for part in (gap, notes[row] if sessions[row] else "") if part)

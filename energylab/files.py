@@ -35,7 +35,9 @@ def write_whole(path: Path, text: str) -> Path:
 
 def cannot_write(path: Path, error: OSError) -> StudyError:
     """Build the one error for a results folder that is full, read-only or gone."""
-    return StudyError(f"cannot write {path}: {error.strerror}; free space or choose another folder with --results")
+    return StudyError(
+        f"cannot write {path}: {error.strerror}; free space or choose another folder (`output_folder`, or --results)"
+    )
 
 
 class _DuplicateKey(ValueError):

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import re
 import tempfile
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from energylab.errors import RecordError, problem_text
+from energylab.files import write_whole
 from energylab.record import SCHEMA_VERSION, Record
 
 if TYPE_CHECKING:
@@ -35,60 +36,23 @@ TABLES = (".csv", ".tsv", ".parquet")
 
 
 def write(record: Record, folder: str | os.PathLike) -> Path:
-    """Write a record so that the file is either whole or not there.
-
-    The text goes to a temporary name in the same folder, is flushed to the disk, and then renamed.
-
-    Parameters
-    ----------
-    record : Record
-    folder : path
-        Made if need be.
-
-    Returns
-    -------
-    pathlib.Path
-        ``folder/record.json``.
+    """Write a record so that the file is either whole or not there, and return its path, ``folder/record.json``.
 
     Raises
     ------
     RecordError
-        If the folder holds another record already or cannot be written to; nothing is left behind.
-    """
-    folder = Path(folder)
-    target = folder / FILE_NAME
-    temporary = None
-    if target.exists() and read_record(target) == record:
-        return target
-    check_free(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=".record-", suffix=".tmp", dir=folder)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(record.model_dump_json(indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(target)
-        _sync_folder(folder)
-    except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise RecordError(
-            f"cannot write {target}: {error.strerror}; free space or choose another output_folder"
-        ) from error
-    return target
-
-
-def check_free(folder: str | os.PathLike) -> None:
-    """Refuse a folder that holds a record already.
-
-    Raises
-    ------
-    RecordError
-        Says how to measure again, and how to show what is there.
+        If the folder holds another record already.
+    StudyError
+        If it cannot be written to; nothing is left behind.
     """
     target = Path(folder) / FILE_NAME
+    if target.exists() and read_record(target) == record:
+        return target
+    _check_free(target)
+    return write_whole(target, record.model_dump_json(indent=1))
+
+
+def _check_free(target: Path) -> None:
     if target.exists():
         raise RecordError(
             f"{target} exists, and a record is never overwritten: set another `repeat` (a further session of the same "
@@ -97,14 +61,8 @@ def check_free(folder: str | os.PathLike) -> None:
 
 
 def check_folder(folder: str | os.PathLike) -> None:
-    """Make a folder, and see that a record can be written there.
-
-    Raises
-    ------
-    RecordError
-        If it cannot, or holds a record already.
-    """
-    check_free(folder)
+    """Make a folder, and see that a record can be written there: a RecordError says that it cannot, or holds one."""
+    _check_free(Path(folder) / FILE_NAME)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -113,14 +71,6 @@ def check_folder(folder: str | os.PathLike) -> None:
         raise RecordError(
             f"no record can be written to {folder}: {error.strerror}; choose another output_folder"
         ) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_record(path: str | os.PathLike) -> Record:
@@ -144,8 +94,6 @@ def read_record(path: str | os.PathLike) -> Record:
 
 
 def _what_is_wrong(text: bytes, error: ValidationError) -> str:
-    import json
-
     try:
         content = json.loads(text)
     except ValueError as fault:
@@ -160,51 +108,52 @@ def _what_is_wrong(text: bytes, error: ValidationError) -> str:
 
 
 def find(roots: Iterable[str | os.PathLike]) -> Iterator[Path]:
-    """Yield every record file under the roots, sorted within each root.
+    """Yield every record file under the roots, sorted within each root; a RecordError says that one does not exist."""
+    for root in map(Path, roots):
+        if not root.exists():
+            raise _missing(root)
+        yield from sorted(root.rglob(FILE_NAME)) if root.is_dir() else [root]
 
-    Raises
-    ------
-    RecordError
-        If a root does not exist.
-    """
-    for root in roots:
-        root = Path(root)
-        if root.is_file():
-            yield root
-        elif root.is_dir():
-            yield from sorted(root.rglob(FILE_NAME))
-        else:
-            raise RecordError(f"{root} does not exist; name a record, a folder of records or a CSV")
+
+def _missing(root: Path) -> RecordError:
+    return RecordError(f"{root} does not exist; name a record, a folder of records or a CSV")
 
 
 def read_records(*roots: str | os.PathLike) -> Iterator[tuple[Path, Record]]:
     """Yield every readable record under the roots; name and skip the others with a warning."""
-    for path in find(roots):
+    return _readable(find(roots))
+
+
+def _readable(paths: Iterable[Path]) -> Iterator[tuple[Path, Record]]:
+    for path in paths:
         try:
             yield path, read_record(path)
         except RecordError as error:
-            warnings.warn(f"skipped: {error}", stacklevel=2)
+            warnings.warn(f"skipped: {error}", stacklevel=3)
 
 
 def read(*roots: str | os.PathLike) -> pd.DataFrame:
-    """Read records, folders of records and CSV files into one tidy table.
+    """Read records, folders of records and tables of one's own into one tidy table.
 
     Parameters
     ----------
     *roots : path
-        Record files, folders (searched for ``record.json``), or CSV files with at least ``task, model, energy_j,
-        queries``; ``results/`` by default.
+        Record files, folders (searched for ``record.json``), or CSV, TSV or Parquet files with at least ``task, model,
+        energy_j, queries``; ``results/`` by default.
 
     Returns
     -------
     pandas.DataFrame
-        Columns `COLUMNS`, one row a record, run and phase. ``energy_j`` is the energy of ``queries`` queries in that
-        run and phase, NaN where it is unavailable. Files that cannot be read are named in a warning and skipped.
+        Columns `energylab.table.COLUMNS`, one row a record, run and phase. ``energy_j`` is the energy of ``queries``
+        queries in that run and phase, NaN where it is unavailable. Records in a folder that cannot be read are named in
+        a warning and skipped.
 
     Raises
     ------
     RecordError
-        If a root does not exist, a CSV lacks a column, or a single record file named by itself cannot be read.
+        If a root does not exist, or a record file named by itself cannot be read.
+    DataError
+        If a table is doubtful; names the file, the row and what to do.
     """
     import pandas as pd
 
@@ -216,23 +165,11 @@ def read(*roots: str | os.PathLike) -> pd.DataFrame:
 def _read_root(root: Path) -> pd.DataFrame:
     from energylab.table import read_table, record_rows, tidy_frame
 
-    if root.suffix.lower() in TABLES and root.is_file():
-        return read_table(root)
+    if not root.exists():
+        raise _missing(root)
     if root.is_dir():
         return _read_cached(root)
-    if root.is_file():
-        return tidy_frame(record_rows(read_record(root), root))
-    raise RecordError(f"{root} does not exist; name a record, a folder of records or a CSV")
-
-
-def _rows_or_warning(path: Path) -> list[dict[str, Any]]:
-    from energylab.table import record_rows
-
-    try:
-        return record_rows(read_record(path), path)
-    except RecordError as error:
-        warnings.warn(f"skipped: {error}", stacklevel=2)
-        return []
+    return read_table(root) if root.suffix.lower() in TABLES else tidy_frame(record_rows(read_record(root), root))
 
 
 def read_windows(*roots: str | os.PathLike) -> pd.DataFrame:
@@ -244,12 +181,9 @@ def read_windows(*roots: str | os.PathLike) -> pd.DataFrame:
         One row a window; ``energy_j`` is the whole window's (divide by ``replications`` for its queries once), NaN
         where a meter failed; ``query_ids`` is a tuple; ``temperature_c`` the warmest device's.
     """
-    import pandas as pd
+    from energylab.table import window_frame
 
-    from energylab.table import WINDOW_COLUMNS, window_rows
-
-    rows = [row for path, record in read_records(*(roots or ("results",))) for row in window_rows(record)]
-    return pd.DataFrame(rows, columns=list(WINDOW_COLUMNS))
+    return window_frame(record for _, record in read_records(*(roots or ("results",))))
 
 
 FOLDER = ".energylab"
@@ -264,130 +198,90 @@ _ATTEMPT = re.compile(r"attempt-\d+")
 _UNSURE = -1  # in place of a time: look again
 _FOLDER_SIZE = -1
 
-Entry = tuple[int, int]  # time of change in ns, size in bytes (of a folder: -1)
-Listing = dict[str, Entry]  # every searched folder and record file, by its path relative to the root
+#: Time of change in ns and size in bytes (of a folder -1) of every searched folder and record file, by its path below
+#: the root.
+Listing = dict[str, tuple[int, int]]
 
 
-def look(root: Path, known: Listing | None = None) -> Listing:
+def _look(root: Path, known: Listing | None) -> Listing:
     """List the record files under `root`; folders that have not changed since `known` are not searched again.
 
     Returns `known` itself when nothing has changed.
     """
     now_ns = time.time_ns()
-    found: Listing = {}
-    search = [""]
+    found, search = {}, [""]
     if known is not None:
         found = _look_again(root, known)
         changed = [name for name, entry in known.items() if found.get(name) != entry]
         if not changed:
             return known
-        search = [name if known[name][1] == _FOLDER_SIZE else _parent(name) for name in changed]
-    _search(root, search, found)
-    return {name: (_sure(mtime_ns, now_ns), size) for name, (mtime_ns, size) in found.items()}
-
-
-def _parent(name: str) -> str:
-    return name.rpartition(os.sep)[0]
-
-
-def _search(root: Path, folders: list[str], found: dict[str, Entry]) -> None:
-    """Search `folders`, and everything below them that `found` does not know yet; note in `found` what is there."""
-    while folders:
-        name = folders.pop()
-        path = root / name
-        try:
-            mtime_ns = path.stat().st_mtime_ns
-            entries = list(os.scandir(path))
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # removed since it was listed
-        has_record = any(entry.name == FILE_NAME for entry in entries)
-        is_attempt = _ATTEMPT.fullmatch(path.name) is not None
-        if has_record:
-            found[os.path.join(name, FILE_NAME)] = _facts(path / FILE_NAME)
-        if has_record and is_attempt:
-            found.pop(name, None)  # its record is looked at, and nothing else can come into it
-            continue
-        found[name] = (mtime_ns, _FOLDER_SIZE)
-        below = [] if is_attempt else [os.path.join(name, entry.name) for entry in entries if _searchable(entry)]
-        folders += [child for child in below if child not in found]
-
-
-def _facts(file: Path) -> Entry:
-    """Return time and size of a record; of one that is gone again, or a link to nowhere, that it must be looked at."""
-    try:
-        facts = file.stat()
-    except FileNotFoundError:
-        return _UNSURE, 0
-    return facts.st_mtime_ns, facts.st_size
-
-
-def _searchable(entry: os.DirEntry) -> bool:
-    return entry.name != FOLDER and entry.is_dir(follow_symlinks=False)
-
-
-def _sure(mtime_ns: int, now_ns: int) -> int:
-    return mtime_ns if now_ns - mtime_ns > RACY_NS else _UNSURE
+        search = [name if known[name][1] == _FOLDER_SIZE else os.path.dirname(name) for name in changed]
+    while search:
+        search += _search(root, search.pop(), found)
+    return {name: (time_ns if now_ns - time_ns > RACY_NS else _UNSURE, size) for name, (time_ns, size) in found.items()}
 
 
 def _look_again(root: Path, known: Listing) -> Listing:
     """Ask for the time and size of every known entry that is still there."""
-    entries = list(known.items())
-    part = max(len(entries) // 4 + 1, 1000)
+    found = {}
     descriptor = os.open(root, os.O_RDONLY)  # names relative to it are resolved faster than whole paths
     try:
-        with ThreadPoolExecutor(4) as pool:
-            starts = range(0, len(entries), part)
-            parts = pool.map(lambda start: _facts_of(descriptor, entries[start : start + part]), starts)
-            return {name: entry for some in parts for name, entry in some.items()}
+        for name, (_, size) in known.items():
+            try:
+                stat = os.stat(name or ".", dir_fd=descriptor)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            found[name] = (stat.st_mtime_ns, size if size == _FOLDER_SIZE else stat.st_size)
     finally:
         os.close(descriptor)
-
-
-def _facts_of(descriptor: int, entries: list[tuple[str, Entry]]) -> Listing:
-    found = {}
-    for name, (_, size) in entries:
-        try:
-            stat = os.stat(name or ".", dir_fd=descriptor)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        found[name] = (stat.st_mtime_ns, size if size == _FOLDER_SIZE else stat.st_size)
     return found
 
 
-def _files(listing: Listing) -> Listing:
-    return {name: entry for name, entry in listing.items() if entry[1] != _FOLDER_SIZE}
+def _search(root: Path, name: str, found: Listing) -> list[str]:
+    """Note in `found` what is in a folder; return the folders in it that are not known yet."""
+    path = root / name
+    try:
+        time_ns, entries = path.stat().st_mtime_ns, list(os.scandir(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return []  # removed since it was listed
+    is_attempt = _ATTEMPT.fullmatch(path.name) is not None
+    record = next((entry for entry in entries if entry.name == FILE_NAME), None)
+    if record:
+        try:
+            stat = record.stat()
+            found[os.path.join(name, FILE_NAME)] = (stat.st_mtime_ns, stat.st_size)
+        except FileNotFoundError:  # gone again, or a link to nowhere
+            found[os.path.join(name, FILE_NAME)] = (_UNSURE, 0)
+    if record and is_attempt:
+        found.pop(name, None)  # its record is looked at, and nothing else can come into it
+        return []
+    found[name] = (time_ns, _FOLDER_SIZE)
+    below = [e for e in entries if e.name != FOLDER and not is_attempt and e.is_dir(follow_symlinks=False)]
+    return [child for entry in below if (child := os.path.join(name, entry.name)) not in found]
 
 
 def _read_cached(root: Path) -> pd.DataFrame:
     """Return the tidy table of all records under `root`, sorted by path, from the cache as far as it is still true."""
-    from energylab.table import tidy_frame
-
-    known, cached = _load(root)
-    listing = look(root, known)
-    if listing is known:
-        return _below(root, cached)
-    before, now = _files(known or {}), _files(listing)
-    fresh = [name for name, entry in now.items() if before.get(name) != entry or entry[0] == _UNSURE]
-    rows = {name: _rows_or_warning(root / name) for name in sorted(fresh)}
-    table = tidy_frame([{**row, "path": name} for name, some in rows.items() for row in some])
-    if cached is not None:
-        table = _joined(cached[~cached["path"].isin({*fresh, *(before.keys() - now.keys())})], table)
-    if len(now) >= LEAST_RECORDS:
-        unreadable = {name: (_UNSURE, now[name][1]) for name, some in rows.items() if not some}
-        _save(root, {**listing, **unreadable}, table)
-    return _below(root, table)
-
-
-def _joined(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
-    if new.empty:
-        return old
-    return pd.concat([old, new], ignore_index=True).sort_values("path", kind="stable", ignore_index=True)
+    from energylab.table import record_rows, tidy_frame
 
-
-def _below(root: Path, table: pd.DataFrame) -> pd.DataFrame:
-    return table.assign(path=f"{root}{os.sep}" + table["path"]).reset_index(drop=True)
+    known, table = _load(root)
+    listing = _look(root, known)
+    if listing is not known:
+        before, now = ({n: e for n, e in some.items() if e[1] != _FOLDER_SIZE} for some in (known or {}, listing))
+        fresh = {name for name, entry in now.items() if before.get(name) != entry or entry[0] == _UNSURE}
+        files = {root / name: name for name in sorted(fresh)}
+        rows = {files[path]: record_rows(record, files[path]) for path, record in _readable(files)}
+        new = tidy_frame(row for some in rows.values() for row in some)
+        if table is not None:
+            kept = table[~table["path"].isin(fresh | (before.keys() - now.keys()))]
+            new = pd.concat([kept, new]) if len(new) else kept
+        table = new.sort_values("path", kind="stable", ignore_index=True)
+        if len(now) >= LEAST_RECORDS:
+            unreadable = {name: (_UNSURE, now[name][1]) for name in fresh - rows.keys()}
+            _save(root, {**listing, **unreadable}, table)
+    return table.assign(path=f"{root}{os.sep}" + table["path"])
 
 
 @functools.cache
@@ -404,13 +298,12 @@ def _load(root: Path) -> tuple[Listing, pd.DataFrame] | tuple[None, None]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    folder = root / FOLDER
+    names = ("index.parquet", "table.parquet")
     try:
-        index = pq.read_table(folder / "index.parquet", page_checksum_verification=True)
-        table = pq.read_table(folder / "table.parquet", page_checksum_verification=True)
+        index, table = (pq.read_table(root / FOLDER / name, page_checksum_verification=True) for name in names)
     except (OSError, pa.ArrowException):  # none yet, cut short or damaged: it is made anew
         return None, None
-    schemas = [t.schema.metadata or {} for t in (index, table)]
+    schemas = [one.schema.metadata or {} for one in (index, table)]
     stamps = {(one.get(b"stamp"), one.get(b"version")) for one in schemas}
     if len(stamps) > 1 or stamps.pop()[1] != _version().encode():
         return None, None
@@ -438,11 +331,8 @@ def _write(path: Path, table: Any, stamp: dict[bytes, bytes]) -> None:
 
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        pq.write_table(
-            table.replace_schema_metadata({**(table.schema.metadata or {}), **stamp}),
-            temporary,
-            write_page_checksum=True,
-        )
+        stamped = table.replace_schema_metadata({**(table.schema.metadata or {}), **stamp})
+        pq.write_table(stamped, temporary, write_page_checksum=True)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from energylab.energy import REQUIRED, UNSTATED, totals
+from energylab.energy import UNSTATED, require_columns, totals
 from energylab.errors import DataError
 from energylab.record import SCORED_PHASES, Record
 from energylab.sheet import Sheet, read_sheet
@@ -20,15 +19,8 @@ from energylab.sheet import Sheet, read_sheet
 STACK = ("torch", "transformers", "diffusers")
 
 
-@dataclass(frozen=True)
-class Column:
-    """One column of a table.
-
-    Attributes
-    ----------
-    name, kind, unit, description : str
-        `kind` is the pandas dtype; the unit is empty where there is none.
-    """
+class Column(NamedTuple):
+    """One column of a table; `kind` is its pandas dtype, the unit empty where there is none."""
 
     name: str
     kind: str
@@ -123,13 +115,30 @@ WINDOWS = (
 COLUMNS = tuple(column.name for column in TIDY)
 WINDOW_COLUMNS = tuple(column.name for column in WINDOWS)
 
+#: Columns that are fields of a `PhaseTotal`, and of a `Window`.
+_OF_TOTAL = ("phase", "run", "queries", "energy_j", "bound_j", "duration_s", "input_tokens", "output_tokens")
+_OF_WINDOW = (
+    *("run", "phase", "block", "attempt", "index", "replications", "start_s", "duration_s", "energy_j", "bound_j"),
+    *("mean_power_w", "input_tokens", "output_tokens", "valid"),
+)
 
-def tidy_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+
+def tidy_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Return the tidy table of `rows`, with the same column types however many rows there are.
 
     Numbers that a record may lack are floats, NaN where it does; text it may lack is NaN too.
     """
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({column.name: column.kind for column in TIDY})
+    return _typed_frame(TIDY, rows)
+
+
+def window_frame(records: Iterable[Record]) -> pd.DataFrame:
+    """Return the table of every window of some records."""
+    return _typed_frame(WINDOWS, [row for record in records for row in _window_rows(record)])
+
+
+def _typed_frame(columns: tuple[Column, ...], rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    frame = pd.DataFrame(list(rows), columns=[column.name for column in columns])
+    return frame.astype({column.name: column.kind for column in columns})
 
 
 def record_rows(record: Record, path: str | os.PathLike = "") -> list[dict[str, Any]]:
@@ -138,15 +147,8 @@ def record_rows(record: Record, path: str | os.PathLike = "") -> list[dict[str, 
     return [
         {
             **shared,
-            "phase": total.phase,
+            **{name: getattr(total, name) for name in _OF_TOTAL},
             "scored": total.phase in SCORED_PHASES,
-            "run": total.run,
-            "queries": total.queries,
-            "energy_j": float("nan") if total.energy_j is None else total.energy_j,
-            "bound_j": float("nan") if total.bound_j is None else total.bound_j,
-            "duration_s": float("nan") if total.duration_s is None else total.duration_s,
-            "input_tokens": total.input_tokens,
-            "output_tokens": total.output_tokens,
             "valid": total.valid and record.valid,
             "reasons": ", ".join(dict.fromkeys([*total.reasons, *record.reasons])),
         }
@@ -155,8 +157,8 @@ def record_rows(record: Record, path: str | os.PathLike = "") -> list[dict[str, 
 
 
 def _shared(record: Record, path: str | os.PathLike) -> dict[str, Any]:
-    scored = next((quality for quality in record.quality), None)
-    idle_w = next((level.power_w for level in record.idle if level.level == "weights_resident"), None)
+    quality = record.quality[0] if record.quality else None
+    unstated_batch = None if "batch_size" in record.missing else 1
     return {
         "task": record.task.name,
         "task_version": record.task.version,
@@ -164,7 +166,7 @@ def _shared(record: Record, path: str | os.PathLike) -> dict[str, Any]:
         "model_class": record.model.model_class,
         "model_source": record.model.source,
         "data_source": record.data.source,
-        "idle_power_w": _nan(idle_w),
+        "idle_power_w": next((level.power_w for level in record.idle if level.level == "weights_resident"), None),
         "energy_kind": record.energy_kind,
         "device": record.devices[0].name,
         "board": record.board,
@@ -175,10 +177,10 @@ def _shared(record: Record, path: str | os.PathLike) -> dict[str, Any]:
         "job_id": record.job_id,
         "repeat": record.repeat,
         "dtype": record.model.dtype,
-        "batch_size": record.task.settings.get("batch_size", None if "batch_size" in record.missing else 1),
+        "batch_size": record.task.settings.get("batch_size", unstated_batch),
         "parameters": record.model.parameters,
-        "quality_metric": scored.metric if scored else None,
-        "quality": scored.value if scored else None,
+        "quality_metric": quality and quality.metric,
+        "quality": quality and quality.value,
         "marks": ", ".join(record.marks),
         "truncated_tokens": record.data.truncated_tokens,
         "cohort": cohort_key(record),
@@ -187,62 +189,33 @@ def _shared(record: Record, path: str | os.PathLike) -> dict[str, Any]:
     }
 
 
-def window_rows(record: Record) -> list[dict[str, Any]]:
-    """Return a record's rows of the table of windows."""
-    return [
-        {
+def _window_rows(record: Record) -> Iterator[dict[str, Any]]:
+    for window in record.windows:
+        temperatures = [state.temperature_c for state in window.states if state.temperature_c is not None]
+        yield {
+            **{name: getattr(window, name) for name in _OF_WINDOW},
             "session": record.record_id,
             "board": record.board,
             "device": record.devices[0].name,
             "task": record.task.name,
             "model": record.model.name,
-            "run": window.run,
-            "phase": window.phase,
             "scored": window.phase in SCORED_PHASES,
-            "block": window.block,
-            "attempt": window.attempt,
-            "index": window.index,
             "queries": len(window.queries),
             "query_ids": window.queries,
-            "replications": window.replications,
-            "start_s": _nan(window.start_s),
-            "duration_s": _nan(window.duration_s),
-            "energy_j": _nan(window.energy_j),
-            "bound_j": _nan(window.bound_j),
-            "mean_power_w": _nan(window.mean_power_w),
-            "temperature_c": _nan(
-                max((s.temperature_c for s in window.states if s.temperature_c is not None), default=None)
-            ),
-            "input_tokens": window.input_tokens,
-            "output_tokens": window.output_tokens,
-            "valid": window.valid,
+            "temperature_c": max(temperatures, default=None),
             "reasons": ", ".join(window.reasons),
             "marks": ", ".join(window.marks),
             "energy_kind": record.energy_kind,
         }
-        for window in record.windows
-    ]
-
-
-def _nan(value: float | None) -> float:
-    return float("nan") if value is None else value
 
 
 def cohort(record: Record) -> dict[str, str]:
-    """Return the facts that two records must share to be compared.
+    """Return the facts that two records must share to be compared, field to value, in a fixed order.
 
     The board's identity is not among them: it is a random effect, part of the uncertainty.
-
-    Parameters
-    ----------
-    record : Record
-
-    Returns
-    -------
-    dict of str to str
-        Field to value, in a fixed order.
     """
     settings, model, first = record.task.settings, record.model, record.devices[0]
+    packages = record.host.packages
     imported = record.energy_kind == "imported"
     shown = sorted(settings) if imported else record.task.overridden  # which ones are published is not known there
     limits = {f"{device.power_limit_w:g} W" for device in record.devices if device.power_limit_w is not None}
@@ -267,7 +240,7 @@ def cohort(record: Record) -> dict[str, str]:
         "clocks": first.clock_policy or "unknown",
         "ecc": "unknown" if first.ecc is None else ("on" if first.ecc else "off"),
         "driver": (first.driver or (UNSTATED if imported else "none")).split(".")[0],
-        "stack": " ".join(f"{name} {_major(record, name)}" for name in STACK if name in record.host.packages),
+        "stack": " ".join(f"{name} {packages[name].split('.')[0]}" for name in STACK if name in packages),
         "protocol": " ".join((record.protocol.name, record.protocol.version)),
         **(served if model.source == "endpoint" else {}),
     }
@@ -294,20 +267,9 @@ def key_facts(key: str) -> dict[str, str]:
 
 
 def difference(key: str, others: Iterable[str]) -> str:
-    """Say in which facts a cohort differs from some of the others, ``field=value; …``.
+    """Say in which facts a cohort's key differs from some of the others, ``field=value; …``, each setting by its name.
 
-    Parameters
-    ----------
-    key : str
-        From `cohort_key`, or only a name.
-    others : iterable of str
-        The keys to compare with; `key` itself may be among them.
-
-    Returns
-    -------
-    str
-        The key's own values, each setting by its name; the whole key where no fact tells them apart; empty where
-        there is no other.
+    The whole key where no fact tells them apart; empty where there is no other.
     """
     rest = [_single_facts(other) for other in others if other != key]
     if not rest:
@@ -331,10 +293,6 @@ def _engine_major(version: str | None) -> str:
     return parts[1] if parts[1] != "0" else parts[0]
 
 
-def _major(record: Record, package: str) -> str:
-    return record.host.packages[package].split(".")[0]
-
-
 def read_table(path: Path) -> pd.DataFrame:
     """Read a table of one's own, CSV or Parquet: the columns it has, checked and typed as `TIDY` says.
 
@@ -350,11 +308,8 @@ def read_table(path: Path) -> pd.DataFrame:
         table = _read_parquet(path)
     else:
         sheet = read_sheet(path)
-        table = pd.DataFrame({name: _typed(sheet, name) for name in sheet.columns})
-    missing = [name for name in REQUIRED if name not in table]
-    if missing:
-        raise DataError(f"{path} lacks the column {', '.join(missing)}; a table needs {', '.join(REQUIRED)}")
-    table = table.reset_index(drop=True)
+        table = pd.DataFrame({name: _typed(sheet, name) for name in sheet.columns}).reset_index(drop=True)
+    require_columns(table, str(path))
     kind = table["energy_kind"].fillna(UNSTATED) if "energy_kind" in table else UNSTATED
     return table.assign(energy_kind=kind, path=str(path))
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from energylab.energy import Group, ModelEnergies, model_energies
-from energylab.errors import ParameterError
+from energylab.energy import Group, ModelEnergies, check_options, model_energies
 from energylab.ratings.chances import Uncertainty, chances, rank_sets
 from energylab.ratings.schemes import STARS, Bands, Scheme, count_stars, get_scheme, make_bands
 from energylab.statistics.uncertainty import GAIN_ERROR
@@ -194,18 +193,6 @@ def rating(
     table["marks"] = _marks(df, table)
     table["note"] = _notes(found.models, group_notes)
     return Rating(table, tuple(bands))
-
-
-def check_options(*, noise: float | None = None, gain: float = 0.0, draws: int = 0, level: float = 0.95) -> None:
-    """Refuse options out of their range: a ParameterError names the option, its value and what is allowed."""
-    if noise is not None and not 0 <= noise < 1:
-        raise ParameterError(f"noise={noise!r}: give a relative standard error from 0 up to 1, 0.01 for 1 %, or None")
-    if not 0 <= gain < 1:
-        raise ParameterError(f"gain={gain!r}: give a relative gain error from 0 up to 1, 0.05 for ±5 %")
-    if draws < 0 or int(draws) != draws:
-        raise ParameterError(f"draws={draws!r}: give a whole number, 0 for stars without probabilities")
-    if not 0 < level < 1:
-        raise ParameterError(f"level={level!r}: give a confidence level between 0 and 1, such as 0.95")
 
 
 def peers_of(

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from energylab.energy import WH_PER_1000_QUERIES, Group
+from energylab.energy import WH_PER_1000_QUERIES, Group, check_options
 from energylab.errors import DataError, ParameterError, unknown_name
 from energylab.ratings.chances import Uncertainty, chances, pairwise, rank_sets
-from energylab.ratings.rating import PROBABILITIES, SURE, Peers, Rating, check_options, peers_of, rate, rating
+from energylab.ratings.rating import PROBABILITIES, SURE, Peers, Rating, peers_of, rate, rating
 from energylab.ratings.schemes import Bands, Scheme, count_stars, get_scheme, stars_for
 
 KEYS = ["task", "model_class", "model"]

@@ -14,65 +14,31 @@ from energylab.table import COLUMNS, WINDOW_COLUMNS
 
 @dataclass(frozen=True)
 class Truth:
-    """Everything the simulation knows and an analysis has to find. Spreads are relative standard deviations.
-
-    Attributes
-    ----------
-    boards, sessions, runs, windows, queries : int
-        Boards; sessions a board, runs a session, windows a run, queries a window.
-    mean_j : float
-        Energy per query, in joules.
-    board, session, run, window : float
-        Spread of each level around the one above it; ``board`` includes the sensor's gain.
-    query : float
-        Spread between queries; every run asks them all.
-    drift : float
-        Relative change of the energy per hour.
-    meter_bias, meter_noise : float
-        Relative bias and noise of a second meter on the same windows.
-    power_w : float
-        Power under load: turns energy into duration.
-    """
+    """Everything the simulation knows and an analysis has to find. Spreads are relative standard deviations."""
 
     boards: int = 3
-    sessions: int = 4
-    runs: int = 4
-    windows: int = 20
-    queries: int = 10
-    mean_j: float = 300.0
-    board: float = 0.02
+    sessions: int = 4  # a board
+    runs: int = 4  # a session
+    windows: int = 20  # a run
+    queries: int = 10  # a window
+    mean_j: float = 300.0  # energy per query
+    board: float = 0.02  # spread of each level around the one above it; that of boards includes the sensors' gain
     session: float = 0.006
     run: float = 0.004
     window: float = 0.008
-    query: float = 0.3
-    drift: float = 0.0
-    meter_bias: float = -0.03
+    query: float = 0.3  # spread between queries; every run asks them all
+    drift: float = 0.0  # relative change of the energy per hour
+    meter_bias: float = -0.03  # of a second meter on the same windows, relative
     meter_noise: float = 0.015
-    power_w: float = 300.0
+    power_w: float = 300.0  # under load: turns energy into duration
 
 
 def simulate(seed: int = 0, **changes) -> Study:
-    """Simulate a study: one model and task on several boards, in several sessions.
+    """Simulate a study: one model and task on several boards, in several sessions; the same seed gives the same study.
 
     The energy of a window is the sum over its queries, times ``1 +`` the deviations of its board, session, run and
-    window. Queries are dealt out anew to the windows of every run, as the protocol does.
-
-    Parameters
-    ----------
-    seed : int, default 0
-        Same seed, same study.
-    **changes
-        Fields of `Truth`, by name: ``simulate(boards=1, run=0.0)``.
-
-    Returns
-    -------
-    Study
-        Its tables carry the energy kind "simulated".
-
-    Raises
-    ------
-    ParameterError
-        If a name is unknown or a value makes no sense.
+    window. Queries are dealt out anew to the windows of every run, as the protocol does. `changes` are fields of
+    `Truth`, by name: ``simulate(boards=1, run=0.0)``; a ParameterError names one that is unknown or makes no sense.
     """
     unknown = set(changes) - set(Truth.__dataclass_fields__)
     if unknown:

@@ -23,7 +23,7 @@ from energylab.energy import WH_PER_1000_QUERIES, ModelEnergies, energy_j_per_qu
 from energylab.errors import CohortError, StatisticsError
 from energylab.record import SCORED_PHASES, StopFacts, Window
 from energylab.statistics.uncertainty import GAIN_ERROR
-from energylab.table import key_facts
+from energylab.table import difference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,15 +113,7 @@ def _best_ratio(df: float, alpha: float) -> float:
 
 @dataclass(frozen=True)
 class Shared:
-    """What all blocks of a session share: its own deviation and that of its runs.
-
-    Attributes
-    ----------
-    cv : float
-        Its relative spread, an upper bound where it was estimated.
-    note : str
-        Where it comes from.
-    """
+    """What all blocks of a session share, its own deviation and that of its runs: relative spread, and its source."""
 
     cv: float = SHARED_CV
     note: str = f"a spread of {SHARED_CV:.0%} between sessions is assumed: none was repeated"
@@ -155,28 +147,14 @@ def _bound(squares: float, df: int, alpha: float) -> float:
 
 @dataclass(frozen=True)
 class Scale:
-    """What a session must know of its peers to ask which star its model earns.
+    """What a session must know of its peers to ask which star its model earns."""
 
-    Attributes
-    ----------
-    lowest, highest : tuple of float
-        Ends between which the lowest and the highest energy of the peers lie, in joules per query.
-    gain : float
-        Largest relative gain error of the sensors, where not all ran on one board.
-    peers : int
-        Models on the scale, without this one.
-    shared : Shared
-        As the peers' repeats bound it.
-    notes : tuple of str
-        What a reader must know of it.
-    """
-
-    lowest: tuple[float, float]
-    highest: tuple[float, float]
-    gain: float
-    peers: int
-    shared: Shared
-    notes: tuple[str, ...] = ()
+    lowest: tuple[float, float]  # ends between which the lowest energy of the peers lies, in joules per query
+    highest: tuple[float, float]  # the same of the highest
+    gain: float  # largest relative gain error of the sensors; 0 where all ran on one board
+    peers: int  # models on the scale, without this one
+    shared: Shared  # as the peers' repeats bound it
+    notes: tuple[str, ...] = ()  # what a reader must know of it
 
     def stars(self, low: float, high: float) -> tuple[int, ...]:
         """Return every number of stars that an energy between `low` and `high` joules per query may earn, ascending.
@@ -211,15 +189,13 @@ def comparable_rows(
     rows = table[(table["cohort"] == cohort) & (classes == (model_class or "")) & (table["model"] != without)]
     if rows.empty:
         others = [key for key in table["cohort"].dropna().unique() if key != cohort]
-        nearest = min((_difference(cohort, key) for key in others), key=len, default=["model class, or no other model"])
-        raise CohortError(f"peers hold no model that may be compared with this one; what differs: {'; '.join(nearest)}")
+        what = min((_difference(cohort, key) for key in others), key=len, default="model class, or no other model")
+        raise CohortError(f"peers hold no model that may be compared with this one; what differs: {what}")
     return rows
 
 
-def _difference(key: str, other: str) -> list[str]:
-    facts, others = key_facts(key), key_facts(other)
-    differing = [name for name in facts if facts[name] != others.get(name)]
-    return [f"{name} is {facts[name]} here, {others.get(name, 'not stated')} there" for name in differing]
+def _difference(key: str, other: str) -> str:
+    return f"{difference(key, [other])} here, {difference(other, [key])} there"
 
 
 def scale_of(rows: pd.DataFrame, board: str, probability: float, gain: float = GAIN_ERROR) -> Scale:
@@ -264,31 +240,16 @@ def shared_of(rows: pd.DataFrame) -> Shared:
 
 @dataclass(frozen=True)
 class OwnInterval:
-    """Interval of the mean energy over sessions from the blocks of one, which holds at every look at once.
+    """Interval of the mean energy over sessions from the blocks of one; at every look at once it fails with `error`.
 
-    Attributes
-    ----------
-    error : float
-        Probability that it fails.
-    shared : Shared
-        What the blocks share.
+    Called with energy and queries of each block in measured order (as `block_intervals`) and the queries of a whole
+    run, it returns mean and half-width in joules per query after every block.
     """
 
     error: float
     shared: Shared
 
     def __call__(self, energy_j: ArrayLike, queries: ArrayLike, population: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and half-width in joules per query after every block.
-
-        Parameters
-        ----------
-        energy_j : array_like of shape (..., n)
-            Energy of each block, in measured order.
-        queries : array_like of shape (n,)
-            Queries of each block.
-        population : int
-            Queries of a whole run.
-        """
         mean, half = block_intervals(energy_j, queries, _BLOCKS * self.error)
         ends = np.flatnonzero(np.cumsum(queries) % population == 0)
         if len(ends) >= LEAST_RUNS:
@@ -307,17 +268,9 @@ class OwnInterval:
 class StopRule:
     """Ends a session when its figure is known well enough; called after every block with its windows, one a phase.
 
-    Parameters
-    ----------
-    target : float
-        Relative half-width of the 95 % interval; with `scale`, the probability that the decided star is right.
-    population : callable
-        Returns the queries of a whole run. This and the next two are asked at the first block, when the data and the
-        session's cohort are known.
-    shared : callable
-        Returns what the blocks of a session share.
-    scale : callable, optional
-        Returns the scale of the peers: the session ends when one star is left.
+    `target` is the relative half-width of the 95 % interval; with `scale`, the probability that the decided star is
+    right. What is asked at the first block, when data and cohort of the session are known, are callables: the queries
+    of a whole run, what its blocks share, and the scale of its peers, on which it ends when one star is left.
     """
 
     def __init__(
@@ -365,7 +318,7 @@ class StopRule:
         if self._scale:
             stars = self._scale.stars(*ends)
             return f"star decided: {stars[0]}" if len(stars) == 1 else None
-        width = (ends[1] - ends[0]) / (ends[1] + ends[0])
+        width = _relative(ends)
         within = width <= self.target
         return f"relative half-width {width:.3%} is within the target of {self.target:.3%}" if within else None
 
@@ -373,7 +326,6 @@ class StopRule:
         """Return what was asked, and the figure that is certified: the one that `energylab.energy` gives the record."""
         ends = self.ends()
         parts = [*session.idle, session.warm_up, *session.windows]
-        details = {"shared_cv": self._interval.shared.cv if self._interval else None}
         return StopFacts(
             rule="star" if self._make_scale else "precision",
             target=self.target,
@@ -387,7 +339,7 @@ class StopRule:
             level=self.level,
             units=len(self._queries),
             spent_j=sum(part.energy_j for part in parts if part.energy_j is not None),
-            details=details | self._details(ends) | {"unmetered_parts": sum(part.energy_j is None for part in parts)},
+            details=self._details(ends) | {"unmetered_parts": sum(part.energy_j is None for part in parts)},
         )
 
     def _unreached(self, ends: tuple[float, float] | None) -> str:
@@ -396,19 +348,26 @@ class StopRule:
         if self._scale:
             return "several stars are left"
         least = self._interval.least
-        width = (ends[1] - ends[0]) / (ends[1] + ends[0])
         beyond = f"; no single session comes below {least:.1%}: repeat it" if least >= self.target else ""
-        return f"relative half-width {width:.3%}{beyond}"
+        return f"relative half-width {_relative(ends):.3%}{beyond}"
 
     def _details(self, ends: tuple[float, float] | None) -> dict[str, Any]:
-        if self._scale is None:
-            return {"notes": [self._interval.shared.note] if self._interval else []}
-        scale = self._scale
+        if self._interval is None:
+            return {"shared_cv": None, "notes": []}
+        scale, shared = self._scale, self._interval.shared
+        if scale is None:
+            return {"shared_cv": shared.cv, "notes": [shared.note]}
         return {
+            "shared_cv": shared.cv,
             "stars": list(scale.stars(*ends)) if ends else None,
             "peers": scale.peers,
             "lowest_j": list(scale.lowest),
             "highest_j": list(scale.highest),
             "gain": scale.gain,
-            "notes": [*scale.notes, scale.shared.note],
+            "notes": [*scale.notes, shared.note],
         }
+
+
+def _relative(ends: tuple[float, float]) -> float:
+    """Return the half-width of an interval as a part of its middle."""
+    return (ends[1] - ends[0]) / (ends[1] + ends[0])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,10 +10,12 @@ from scipy import optimize, special
 
 from energylab.errors import StatisticsError
 
-IntervalKind = Literal["repeatability", "within-session", "expanded"]
-
-#: Largest relative gain error of a board's sensor, in either direction.
+#: Largest relative gain error of a board's sensor, in either direction: about ±5 % (Yang, Adamek, Armour (2023),
+#: Part-time power measurements: nvidia-smi's lack of attention, arXiv:2312.02741).
 GAIN_ERROR = 0.05
+
+#: Coverage of every interval that is not asked for another.
+LEVEL = 0.95
 
 #: Sessions in random order that a repeatability interval should rest on.
 SESSIONS_WANTED = 3
@@ -23,133 +23,47 @@ SESSIONS_WANTED = 3
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its interval, and what the interval is an interval of.
-
-    Attributes
-    ----------
-    mean, low, high : float
-        In the unit of the values it was made from.
-    level : float
-        Nominal coverage, between 0 and 1.
-    n : int
-        Independent values (sessions, runs …) it rests on.
-    kind : {'repeatability', 'within-session', 'expanded'}
-        ``repeatability``: between sessions. ``within-session``: one session alone, which says nothing of the next.
-        ``expanded``: with the gain error of the board's sensor.
-    df : float
-        Degrees of freedom of its Student t.
-    note : str
-        What a reader must know before trusting it.
-    """
+    """A mean with its 95 % interval, in the unit of the values it was made from."""
 
     mean: float
     low: float
     high: float
-    level: float
-    n: int
-    kind: IntervalKind
-    df: float
-    note: str = ""
+    n: int  # independent values (sessions, runs …) it rests on
+    df: float  # degrees of freedom of its Student t
 
     @property
     def half_width(self) -> float:
-        """Larger distance from the mean to an end, in the unit of the mean."""
+        """Larger distance from the mean to an end."""
         return max(self.high - self.mean, self.mean - self.low)
 
     @property
     def relative_half_width(self) -> float:
         """Half-width as a fraction of the mean."""
-        if self.mean == 0:
-            raise StatisticsError("the mean is 0, so a relative half-width does not exist; use half_width")
         return self.half_width / abs(self.mean)
 
-    def scaled(self, factor: float) -> Interval:
-        """Return the interval in another unit: mean and ends times a positive `factor`."""
-        if not factor > 0:
-            raise StatisticsError(f"factor={factor!r} must be positive: it changes a unit")
-        return replace(self, mean=self.mean * factor, low=self.low * factor, high=self.high * factor)
 
+def mean_interval(values: ArrayLike) -> Interval:
+    """Student 95 % interval of the mean of at least two independent values, any unit (JCGM 100:2008, 4.2.3 and G.3).
 
-def mean_interval(values: ArrayLike, level: float = 0.95, kind: IntervalKind = "repeatability") -> Interval:
-    """Student t interval of the mean of independent values, one per session.
-
-    Parameters
-    ----------
-    values : array_like of shape (n,)
-        Independent values of one figure, any unit, n ≥ 2. Runs of one session are *not* independent values of the
-        figure: pass ``kind="within-session"`` for them.
-    level : float, default 0.95
-        Nominal coverage.
-    kind : {'repeatability', 'within-session', 'expanded'}
-        What the interval is called.
-
-    Returns
-    -------
-    Interval
-        In the unit of `values`.
-
-    Raises
-    ------
-    StatisticsError
-        If there are fewer than two values, or one is NaN or infinite.
-
-    References
-    ----------
-    JCGM 100:2008 (GUM), 4.2.3 and G.3.
+    Sessions are independent values of a figure; the runs of one session are not: their interval says nothing of the
+    next session. A StatisticsError names what no interval can be made of.
     """
-    x = finite_values(values, least=2)
-    check_level(level)
-    half = float(t_quantile(level, x.size - 1) * x.std(ddof=1) / np.sqrt(x.size))
-    few = kind == "repeatability" and x.size < SESSIONS_WANTED
-    note = f"{x.size} sessions; at least {SESSIONS_WANTED} in random order are wanted" if few else ""
-    mean = float(x.mean())
-    return Interval(mean, mean - half, mean + half, level, x.size, kind, float(x.size - 1), note)
+    x = np.asarray(values, dtype=float).ravel()
+    if x.size < 2 or not np.isfinite(x).all():
+        raise StatisticsError(
+            f"{int(np.isfinite(x).sum())} of {x.size} values are finite; at least two are needed, and all: an "
+            "unavailable energy is left out by choice or measured again, never averaged"
+        )
+    half, mean = float(t_quantile(LEVEL, x.size - 1) * x.std(ddof=1) / np.sqrt(x.size)), float(x.mean())
+    return Interval(mean, mean - half, mean + half, x.size, float(x.size - 1))
 
 
 def expanded(interval: Interval, gain_error: float = GAIN_ERROR) -> Interval:
-    """Widen an interval by the gain error of the board's sensor.
-
-    A sensor reads ``1 + g`` times the true energy, with g fixed per board and known to lie in ±`gain_error`: a
-    rectangular distribution of standard uncertainty ``gain_error / √3``. Both are combined as `combined_half_width`
-    says.
-
-    Parameters
-    ----------
-    interval : Interval
-        Repeatability or within-session interval of one board, in any unit.
-    gain_error : float, default 0.05
-        Largest relative gain error of a board, 0 ≤ gain_error < 1.
-
-    Returns
-    -------
-    Interval
-        Of kind ``expanded``.
-
-    Raises
-    ------
-    StatisticsError
-        If `gain_error` is out of range or the interval is expanded already.
-
-    References
-    ----------
-    JCGM 100:2008 (GUM), 4.3.7 (rectangular bounds); Yang, Adamek, Armour (2023), Part-time power measurements:
-    nvidia-smi's lack of attention, arXiv:2312.02741 (gain of about ±5 % a board).
-    """
-    if interval.kind == "expanded":
-        raise StatisticsError("the interval is expanded already; expand the repeatability interval once")
-    if not 0 <= gain_error < 1:
-        raise StatisticsError(f"gain_error={gain_error!r} is not a relative error; allowed: 0 <= gain_error < 1")
-    own = interval.half_width / t_quantile(interval.level, interval.df)
-    half, df = combined_half_width(own, interval.df, gain_error * abs(interval.mean) / np.sqrt(3), interval.level)
-    single = "one session: the spread between sessions is not in it" if interval.kind == "within-session" else ""
-    return replace(
-        interval,
-        low=interval.mean - float(half),
-        high=interval.mean + float(half),
-        kind="expanded",
-        df=float(df),
-        note="; ".join(part for part in (interval.note, single) if part),
-    )
+    """Widen an interval of one board by the gain of its sensor, fixed and rectangular on ±`gain_error` (GUM, 4.3.7)."""
+    own = interval.half_width / t_quantile(LEVEL, interval.df)
+    known = gain_error * abs(interval.mean) / np.sqrt(3)
+    half, df = map(float, combined_half_width(own, interval.df, known, LEVEL))
+    return replace(interval, low=interval.mean - half, high=interval.mean + half, df=df)
 
 
 def combined_half_width(
@@ -160,22 +74,7 @@ def combined_half_width(
     ``u² = s² + k²`` with ``u⁴ / (s⁴ / df)`` degrees of freedom (Welch-Satterthwaite, the known part having infinitely
     many); the half-width is Student's at `level`.
 
-    Parameters
-    ----------
-    standard_error, df : array_like of shape (n,)
-        Estimated, with its degrees of freedom.
-    known : array_like of shape (n,)
-        Standard uncertainty that is stated, in the same unit.
-    level : float
-        Nominal coverage.
-
-    Returns
-    -------
-    half_width, df : ndarray of shape (n,)
-
-    References
-    ----------
-    JCGM 100:2008 (GUM), G.4.1, equation G.2b.
+    All are arrays in the unit of the energy. Returns the half-width and its degrees of freedom (JCGM 100:2008, G.2b).
     """
     s, k = np.asarray(standard_error, float), np.asarray(known, float)
     square = s**2 + k**2
@@ -191,16 +90,7 @@ def moderate(variance: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, np.ndarr
     variance of the logarithms of the estimates. Each becomes ``(d0 · s0² + d · s²) / (d0 + d)`` with ``d0 + d``
     degrees of freedom, but no more than all estimates have together.
 
-    Parameters
-    ----------
-    variance : ndarray, shape (models,)
-        Estimated variances; any value where `df` is 0.
-    df : ndarray, shape (models,)
-        Degrees of freedom of each, at least one of them above 0.
-
-    Returns
-    -------
-    variance, df : ndarray, shape (models,)
+    A `df` of 0 says that there is no estimate; its variance may be anything.
 
     References
     ----------
@@ -237,26 +127,3 @@ def t_quantile(level: float, df: ArrayLike) -> np.ndarray:
     degrees, where = np.unique(np.asarray(df, float), return_inverse=True)  # few differ, and each is slow
     degrees = np.where(np.isinf(degrees), 1e12, degrees)
     return special.stdtrit(degrees, 0.5 + level / 2)[where]
-
-
-def finite_values(values: ArrayLike | Sequence[float], least: int, what: str = "values") -> np.ndarray:
-    """Return `values` as a flat float array, refusing what no interval can be made of."""
-    try:
-        x = np.asarray(values, dtype=float).ravel()
-    except (TypeError, ValueError) as error:
-        raise StatisticsError(f"{what} must be numbers: {error}") from error
-    bad = np.flatnonzero(~np.isfinite(x))
-    if bad.size:
-        raise StatisticsError(
-            f"{bad.size} of {x.size} {what} are not finite (first: {x[bad[0]]} at position {bad[0]}); "
-            "an unavailable energy is left out by choice or measured again, never averaged"
-        )
-    if x.size < least:
-        raise StatisticsError(f"{x.size} {what} given, at least {least} are needed: measure more")
-    return x
-
-
-def check_level(level: float) -> None:
-    """Refuse a coverage that is not strictly between 0 and 1."""
-    if not 0 < level < 1:
-        raise StatisticsError(f"level={level!r} is not a coverage; allowed: 0 < level < 1, usually 0.95")

@@ -13,15 +13,18 @@ import pandas as pd
 from scipy import stats
 
 from energylab import store
-from energylab.energy import model_energies, run_energies
-from energylab.errors import CohortError, StatisticsError, unknown_name
-from energylab.statistics.uncertainty import Interval, check_level, mean_interval, t_quantile
-from energylab.table import WINDOW_COLUMNS, record_rows, tidy_frame, window_rows
+from energylab.energy import UNSTATED, model_energies, run_energies
+from energylab.errors import CohortError, StatisticsError
+from energylab.statistics.uncertainty import LEVEL, Interval, mean_interval, t_quantile
+from energylab.table import record_rows, tidy_frame, window_frame
 
 LEVELS = ("board", "session", "run")
 
 #: Windows of a session below which its drift cannot be seen.
 LEAST_WINDOWS = 8
+
+#: Sessions that a plan tries at most.
+MOST_SESSIONS = 100
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,7 @@ class Study:
 
 
 def read_study(*roots: str | os.PathLike, task: str | None = None, model: str | None = None) -> Study:
-    """Read the records of one model on one task.
-
-    Parameters
-    ----------
-    *roots : path
-        Records or folders of records.
-    task, model : str, optional
-        Which, where the folders hold several.
+    """Read the records of one model on one task; name `task` and `model` where the folders hold several.
 
     Raises
     ------
@@ -85,11 +81,8 @@ def read_study(*roots: str | os.PathLike, task: str | None = None, model: str | 
             f"{', '.join(have) or 'none'}"
         )
     table = tidy_frame([row for path, record in chosen for row in record_rows(record, path)])
-    for name in ("task", "model", "device", "energy_kind"):
-        if table[name].nunique() > 1:
-            values = ", ".join(sorted(map(str, table[name].unique()))[:6])
-            raise CohortError(f"{table[name].nunique()} values of {name} ({values}); name one by task= and model=")
-    windows = pd.DataFrame([row for _, record in chosen for row in window_rows(record)], columns=list(WINDOW_COLUMNS))
+    _one_of_each(table, "task", "model", "device", "energy_kind")
+    windows = window_frame(record for _, record in chosen)
     meters = pd.DataFrame(
         [
             (record.record_id, window.index, reading.meter, reading.energy_j)
@@ -101,6 +94,13 @@ def read_study(*roots: str | os.PathLike, task: str | None = None, model: str | 
         columns=["session", "index", "meter", "energy_j"],
     ).astype({"energy_j": float})
     return Study(chosen[0][1].energy_kind, table, windows, meters)
+
+
+def _one_of_each(table: pd.DataFrame, *names: str) -> None:
+    for name in names:
+        if table[name].nunique() > 1:
+            values = ", ".join(sorted(map(str, table[name].unique()))[:6])
+            raise CohortError(f"{table[name].nunique()} values of {name} ({values}); name one by task= and model=")
 
 
 @dataclass(frozen=True)
@@ -126,18 +126,16 @@ class Components:
 
     def cv(self, level: str) -> float:
         """Return the relative spread of a level; refuse one that the data could not tell."""
-        if level not in LEVELS:
-            raise unknown_name("level", level, LEVELS)
         row = self.table.set_index("level").loc[level]
         if not np.isfinite(row["cv"]):
             raise StatisticsError(f"the spread of a {level} is not known here: {row['note']}")
         return float(row["cv"])
 
 
-def components(table: pd.DataFrame, level: float = 0.95) -> Components:
+def components(table: pd.DataFrame) -> Components:
     """Split the variance of a model's energy over boards, sessions and runs.
 
-    A mixed model with boards, and sessions within boards, as random effects (REML, statsmodels); the intervals are
+    A mixed model with boards, and sessions within boards, as random effects (REML, statsmodels); the 95 % intervals are
     modified large-sample ones on the mean squares: near nominal in balanced designs with Gaussian effects, approximate
     in unbalanced ones. ``board`` contains the difference of the sensors' gains.
 
@@ -145,8 +143,6 @@ def components(table: pd.DataFrame, level: float = 0.95) -> Components:
     ----------
     table : pandas.DataFrame
         Tidy table of one model on one task.
-    level : float, default 0.95
-        Coverage of each interval.
 
     Raises
     ------
@@ -161,13 +157,14 @@ def components(table: pd.DataFrame, level: float = 0.95) -> Components:
     that are unrestricted in sign, J. Stat. Comput. Simul. 35, 135-143; Burdick, Graybill (1992), Confidence intervals
     on variance components, Dekker, ch. 3 and 5.
     """
-    check_level(level)
-    runs = _runs_of_one(table)
+    runs = run_energies(table)
+    _one_of_each(runs, "task", "model", "energy_kind")
+    runs = runs.dropna(subset="energy_wh").fillna({"board": UNSTATED})
     if len(runs) < 2:
         raise StatisticsError("variance needs at least two complete runs; measure more runs or sessions")
     energy_wh = float(runs.groupby("board")["energy_wh"].mean().mean())
     runs = runs.assign(y=runs["energy_wh"] / energy_wh)
-    squares, size = mean_squares(runs)
+    squares, size = _mean_squares(runs)
     variances = _mixed_model(runs)
     rows = []
     for name, below in (("board", "session"), ("session", "run"), ("run", None)):
@@ -175,31 +172,22 @@ def components(table: pd.DataFrame, level: float = 0.95) -> Components:
         if name not in squares or (below and below not in squares):
             rows.append((name, units, np.nan, np.nan, np.nan, _missing(name, runs)))
             continue
-        low, high = difference_interval(squares[name], squares[below] if below else (0.0, 1.0), level)
+        low, high = difference_interval(squares[name], squares[below] if below else (0.0, 1.0))
         ends = np.array([variances[name], low / size[name], high / size[name]])
         rows.append((name, units, *np.sqrt(np.maximum(ends, 0.0)), ""))
     found = pd.DataFrame(rows, columns=["level", "units", "cv", "low", "high", "note"])
     return Components(energy_wh, str(runs["energy_kind"].iloc[0]), found)
 
 
-def _runs_of_one(table: pd.DataFrame) -> pd.DataFrame:
-    runs = run_energies(table)
-    for name in ("task", "model", "energy_kind"):
-        if runs[name].nunique() > 1:
-            raise CohortError(f"{runs[name].nunique()} values of {name} in one variance study; choose one")
-    return runs.dropna(subset="energy_wh").fillna({"board": "not stated"})
-
-
 def _missing(name: str, runs: pd.DataFrame) -> str:
     if name == "board":
         return f"{runs['board'].nunique()} board(s), {runs['session'].nunique()} session(s): several of both are needed"
-    if name == "session":
-        one = runs.groupby("board")["session"].nunique().max() < 2
-        return "one session a board" if one else "one run a session"
-    return "one run a session: its spread is in that of the sessions"
+    if name == "session" and runs.groupby("board")["session"].nunique().max() < 2:
+        return "one session a board"
+    return "one run a session" + (": its spread is in that of the sessions" if name == "run" else "")
 
 
-def mean_squares(runs: pd.DataFrame) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
+def _mean_squares(runs: pd.DataFrame) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
     """Return mean squares of runs in sessions in boards with their degrees of freedom, from unweighted means.
 
     Expected values: run σ²_r, session σ²_r + r·σ²_s, board σ²_r + r·σ²_s + r·s·σ²_b, with r runs a session and s
@@ -219,23 +207,20 @@ def mean_squares(runs: pd.DataFrame) -> tuple[dict[str, tuple[float, float]], di
     return squares, size
 
 
-def difference_interval(
-    larger: tuple[Any, float], smaller: tuple[Any, float], level: float = 0.95
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the modified large-sample interval of a difference of two expected mean squares.
+def difference_interval(larger: tuple[float, float], smaller: tuple[float, float]) -> tuple[float, float]:
+    """Return the modified large-sample 95 % interval of a difference of two expected mean squares.
 
     Each is a value with its degrees of freedom, its expectation times χ²/df; a `smaller` of value 0 gives the exact χ²
-    interval. Works on arrays.
+    interval.
     """
-    (a, df_a), (b, df_b) = larger, smaller
-    a, b, tail = np.asarray(a, float), np.asarray(b, float), (1 - level) / 2
+    (a, df_a), (b, df_b), tail = larger, smaller, (1 - LEVEL) / 2
     ends = []
     for sign, point in ((-1, 1 - tail), (1, tail)):
         g = 1 - df_a / stats.chi2.ppf(point, df_a)
         h = df_b / stats.chi2.ppf(1 - point, df_b) - 1
         f = stats.f.ppf(point, df_a, df_b)
         cross = ((f - 1) ** 2 - g**2 * f**2 - h**2) / f
-        ends.append(a - b + sign * np.sqrt(np.maximum(g**2 * a**2 + h**2 * b**2 + cross * a * b, 0.0)))
+        ends.append(a - b + sign * np.sqrt(max(g**2 * a**2 + h**2 * b**2 + cross * a * b, 0.0)))
     return ends[0], ends[1]
 
 
@@ -264,24 +249,17 @@ def _mixed_model(runs: pd.DataFrame) -> dict[str, float]:
 
 def by_board(table: pd.DataFrame) -> pd.DataFrame:
     """Return the energy of every board with both intervals, and that over all boards: rows of `model_energies`."""
-    boards = table["board"].fillna("not stated")
+    boards = table["board"].fillna(UNSTATED)
     parts = {board: table[boards == board] for board in boards.unique()}
     if len(parts) > 1:
         parts["all boards"] = table
-    columns = [
-        "energy_wh",
-        "repeatability_low",
-        "repeatability_high",
-        "expanded_low",
-        "expanded_high",
-        "sessions",
-        "note",
-    ]
+    ends = [f"{name}_{end}" for name in ("repeatability", "expanded") for end in ("low", "high")]
+    columns = ["energy_wh", *ends, "sessions", "note"]
     rows = [model_energies(part).models[columns].assign(board=board) for board, part in parts.items()]
     return pd.concat(rows).set_index("board")
 
 
-def drift(windows: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+def drift(windows: pd.DataFrame) -> pd.DataFrame:
     """Say how fast every session still moves, and how many independent windows it is worth.
 
     The power of each window, relative to the mean of its phase, against time: least squares with a covariance that
@@ -293,13 +271,11 @@ def drift(windows: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     ----------
     windows : pandas.DataFrame
         As `energylab.store.read_windows` gives it.
-    level : float, default 0.95
-        Coverage of the interval.
 
     Returns
     -------
     pandas.DataFrame
-        One row a session: ``session, board, windows, hours, slope, low, high`` (per hour), ``moved`` (over the
+        One row a session: ``session, board, windows, hours, slope, low, high`` (per hour, 95 %), ``moved`` (over the
         session), ``lag_1`` (autocorrelation) and ``effective`` (independent windows that give as sure a mean).
 
     Raises
@@ -307,12 +283,11 @@ def drift(windows: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     StatisticsError
         If no session has `LEAST_WINDOWS` windows.
     """
-    check_level(level)
-    rows = [_trend(part, level) for _, part in relative_power(windows).groupby("session", sort=False)]
-    found = pd.DataFrame([row for row in rows if row])
-    if found.empty:
+    sessions = [part for _, part in relative_power(windows).groupby("session", sort=False)]
+    rows = [_trend(part) for part in sessions if len(part) >= LEAST_WINDOWS]
+    if not rows:
         raise StatisticsError(f"no session has {LEAST_WINDOWS} valid windows; use shorter windows")
-    return found
+    return pd.DataFrame(rows)
 
 
 def relative_power(windows: pd.DataFrame) -> pd.DataFrame:
@@ -324,23 +299,17 @@ def relative_power(windows: pd.DataFrame) -> pd.DataFrame:
     return valid.assign(power=valid["mean_power_w"] / mean_w, hours=hours)
 
 
-def _trend(part: pd.DataFrame, level: float) -> dict[str, Any] | None:
+def _trend(part: pd.DataFrame) -> dict[str, Any]:
     import statsmodels.api as sm
     from statsmodels.tsa.stattools import acf
 
-    if len(part) < LEAST_WINDOWS:
-        return None
     power, hours = part["power"].to_numpy(), part["hours"].to_numpy()
-    robust = {
-        "cov_type": "HAC",
-        "cov_kwds": {"maxlags": int(4 * (power.size / 100) ** (2 / 9)), "use_correction": True},
-    }
-    fit = sm.OLS(power, sm.add_constant(hours - hours.mean())).fit(**robust)
-    slope, half = float(fit.params[1]), float(t_quantile(level, power.size - 2) * fit.bse[1])
+    lag = {"maxlags": int(4 * (power.size / 100) ** (2 / 9)), "use_correction": True}
+    fit = sm.OLS(power, sm.add_constant(hours - hours.mean())).fit(cov_type="HAC", cov_kwds=lag)
+    slope, half = float(fit.params[1]), float(t_quantile(LEVEL, power.size - 2) * fit.bse[1])
     rho = acf(fit.resid, nlags=power.size - 1, fft=True) if np.ptp(fit.resid) > 0 else np.eye(1, power.size)[0]
     return {
-        "session": part["session"].iloc[0],
-        "board": part["board"].iloc[0],
+        **part.iloc[0][["session", "board"]],
         "windows": power.size,
         "hours": float(np.ptp(hours)),
         "slope": slope,
@@ -348,11 +317,11 @@ def _trend(part: pd.DataFrame, level: float) -> dict[str, Any] | None:
         "high": slope + half,
         "moved": slope * float(np.ptp(hours)),
         "lag_1": float(rho[1]),
-        "effective": effective_size(rho),
+        "effective": _effective_size(rho),
     }
 
 
-def effective_size(rho: np.ndarray) -> float:
+def _effective_size(rho: np.ndarray) -> float:
     """Return how many independent values give a mean as sure as a series with these autocorrelations does.
 
     ``n / (1 + 2·Σρ)``, the sum over neighbouring pairs cut at the first that is not positive, and not allowed to rise;
@@ -364,34 +333,23 @@ def effective_size(rho: np.ndarray) -> float:
     return float(max(rho.size / time, 1.0))
 
 
-def relative_half_width(found: Components, sessions: int, runs: int, level: float = 0.95) -> float:
+def relative_half_width(found: Components, sessions: int, runs: int) -> float:
     """Predict the relative half-width of one board's repeatability interval."""
     variance = (found.cv("session") ** 2 + found.cv("run") ** 2 / runs) / sessions
-    return float(t_quantile(level, sessions - 1) * np.sqrt(variance))
+    return float(t_quantile(LEVEL, sessions - 1) * np.sqrt(variance))
 
 
-def plan(
-    found: Components, targets: Sequence[float], runs: Sequence[int] = (1, 3, 10), most: int = 100
-) -> pd.DataFrame:
-    """Return the fewest sessions on one board that reach each target, for several numbers of runs.
-
-    Parameters
-    ----------
-    found : Components
-    targets : sequence of float
-        Wanted relative half-widths.
-    runs : sequence of int
-        Runs of a session.
-    most : int
-        Sessions that are tried at most; a target beyond them has none.
-    """
-    rows = []
-    for target in targets:
-        for each in runs:
-            enough = (n for n in range(2, most + 1) if relative_half_width(found, n, each) <= target)
-            rows.append({"target": target, "runs": each, "sessions": next(enough, None)})
-    table = pd.DataFrame(rows).astype({"sessions": "Int64"})
-    return table.pivot(index="target", columns="runs", values="sessions").add_prefix("sessions of ").add_suffix(" runs")
+def plan(found: Components, targets: Sequence[float], runs: Sequence[int] = (1, 3, 10)) -> pd.DataFrame:
+    """Return the fewest sessions on one board that reach each target, a relative half-width, by runs of a session."""
+    tried = range(2, MOST_SESSIONS + 1)
+    fewest = {
+        f"sessions of {each} runs": pd.array(
+            [next((n for n in tried if relative_half_width(found, n, each) <= target), None) for target in targets],
+            dtype="Int64",
+        )
+        for each in runs
+    }
+    return pd.DataFrame(fewest, index=pd.Index(targets, name="target")).sort_index()
 
 
 @dataclass(frozen=True)
@@ -418,40 +376,22 @@ class Agreement:
     pairs: pd.DataFrame = field(repr=False)
 
 
-def agreement(meters: pd.DataFrame, reference: str | None = None, other: str | None = None) -> Agreement:
-    """Compare two meters on the windows that both have seen.
+def agreement(meters: pd.DataFrame) -> Agreement:
+    """Compare the first and the last meter of a study's ``meters`` on the windows that both have seen.
 
-    Parameters
-    ----------
-    meters : pandas.DataFrame
-        A study's ``meters``; several devices of one meter are summed.
-    reference, other : str, optional
-        Names of the two meters; the first and the last that the table names.
-
-    Raises
-    ------
-    UnknownNameError
-        If a meter is not in the table.
-    StatisticsError
-        If there are not two meters, or fewer than two windows have both.
+    Several devices of one meter are summed. A StatisticsError says that there are not two meters, or two windows.
     """
     known = list(meters["meter"].unique())
-    if None in (reference, other) and len(known) < 2:
+    if len(known) < 2:
         raise StatisticsError(f"two meters on the same windows are needed; here is {known[0] if known else 'none'}")
-    reference, other = reference or known[0], other or known[-1]
-    for name in (reference, other):
-        if name not in known:
-            raise unknown_name("meter", name, known)
+    reference, other = known[0], known[-1]
     sums = meters.groupby(["session", "index", "meter"])["energy_j"].sum(min_count=1).unstack()
     pairs = sums[[reference, other]].dropna()
-    if len(pairs) < 2 or reference == other:
-        raise StatisticsError(
-            f"{len(pairs)} windows have both {reference} and {other}; two of different meters are needed"
-        )
+    if len(pairs) < 2:
+        raise StatisticsError(f"{len(pairs)} windows have both {reference} and {other}; two are needed")
     difference = (pairs[other] - pairs[reference]) / pairs.mean(axis=1)
     of_session = difference.groupby("session").mean()
-    several = len(of_session) > 1
-    bias = mean_interval(of_session if several else difference, kind="repeatability" if several else "within-session")
+    bias = mean_interval(of_session if len(of_session) > 1 else difference)
     spread = stats.norm.ppf(0.975) * float(difference.std(ddof=1))
     return Agreement(reference, other, bias, (difference.mean() - spread, difference.mean() + spread), pairs)
 
@@ -465,15 +405,15 @@ class Reason(str):
         return f"*{self}*"
 
 
-def or_reason(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+def or_reason(function: Callable[..., Any], *arguments: Any) -> Any:
     """Return what `function` returns, or the sentence why these data cannot carry it.
 
     For notebooks that run on any study: a section that one session or one meter cannot fill says so in its place.
     """
-    missing = next((value for value in (*arguments, *named.values()) if isinstance(value, Reason)), None)
+    missing = next((value for value in arguments if isinstance(value, Reason)), None)
     if missing is not None:
         return missing
     try:
-        return function(*arguments, **named)
+        return function(*arguments)
     except StatisticsError as error:
         return Reason(f"Not from these data: {error}")

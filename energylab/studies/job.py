@@ -28,16 +28,6 @@ BUS_ERROR = (-7, 138)
 
 _PR_SET_PDEATHSIG = 1
 
-_EXITS: dict[int | None, str] = {
-    -9: "killed by signal 9: most often the machine ran out of memory",
-    -7: "killed by signal 7 (bus error): shared memory or a file system gave way",
-    138: "exit status 138 (bus error): shared memory or a file system gave way",
-    -11: "killed by signal 11 (segmentation fault)",
-    -15: "killed by signal 15: asked to end by its scheduler or a user",
-    137: "exit status 137: killed, most often for memory",
-    None: "it stopped answering",
-}
-
 
 def die_with_parent(parent: int) -> None:
     """Ask the kernel of Linux to kill this process when its parent, named by its id, dies; leave if it has already."""
@@ -48,7 +38,13 @@ def die_with_parent(parent: int) -> None:
 
 def describe_exit(status: int | None) -> str:
     """Say in words how a process ended, from its exit status (negative: killed by that signal; None: unknown)."""
-    return _EXITS.get(status, f"killed by signal {-status}" if status and status < 0 else f"exit status {status}")
+    if status is None:
+        return "it stopped answering"
+    number = -status if status < 0 else status - 128
+    if number <= 0:
+        return f"exit status {status}"
+    cause = "most often the machine ran out of memory" if number == signal.SIGKILL else signal.strsignal(number)
+    return f"killed by signal {number}: {cause}"
 
 
 def main(arguments: list[str]) -> int:

@@ -35,12 +35,6 @@ def test_unit_is_proved_by_models_that_are_published(scale, unit, write, tmp_pat
     assert found[0].record.extra["stated_stars"] == 5
 
 
-def test_a_stated_unit_must_not_contradict_the_proof(write, tmp_path):
-    path = write("image.csv", leaderboard("image_generation", 1000))
-    with pytest.raises(FormatError, match="--unit Wh contradicts the file, which shows kWh"):
-        import_files([path], tmp_path / "out", Asked(task="image_generation", unit="Wh"))
-
-
 def test_unit_is_asked_for_where_nothing_proves_it(write, tmp_path):
     path = write("own.csv", "model,total_gpu_energy\nmine/a,0.19\nmine/b,0.21\n")
     with pytest.raises(FormatError, match="nothing in the file proves the unit.*--unit, one of"):

@@ -236,7 +236,7 @@ def test_other_boards_bring_their_gains_in():
 @pytest.mark.parametrize(
     ("rows", "own", "error", "match"),
     [
-        (table(ENERGIES), {"cohort": "a=1; b=3"}, CohortError, "b is 3 here, 2 there"),
+        (table(ENERGIES), {"cohort": "a=1; b=3"}, CohortError, "b=3 here, b=2 there"),
         (table(ENERGIES), {"model_class": "B"}, CohortError, "model class"),
         (table({"l": 1.0}), {}, StatisticsError, "1 peers have an energy; a scale needs at least 2"),
     ],
