@@ -143,9 +143,7 @@ def _refuse_anothers_name(session: Session, name: str, key_id: str) -> None:
         Submission.state.not_in(("received", "rejected")),
     )
     if session.scalar(taken.limit(1)) is not None:
-        raise ConflictError(
-            f"the public name {name!r} stands for another's model here; measure again under another --name"
-        )
+        raise ConflictError(f"the public name {name!r} is another's here; measure again with another --name")
 
 
 def _words(verdict: Mapping[str, Any]) -> str:

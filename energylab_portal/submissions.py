@@ -131,10 +131,7 @@ class SubmissionQueue:
         version = attest(asked.attested).version
         most, size = self.settings.limits.bundle_bytes, bundle.seek(0, os.SEEK_END)
         if not 0 < size <= most:
-            raise PortalError(
-                f"the bundle is empty or larger than {most:,} bytes; send the file that `energylab-portal sealed run` "
-                "wrote"
-            )
+            raise PortalError(f"the bundle is empty or larger than {most:,} bytes; send it as `sealed run` wrote it")
         bundle.seek(0)
         digest = hashlib.file_digest(bundle, "sha256").hexdigest()
         facts = {"bundle": digest, "bundle_bytes": size, "attestation": version, "contact": asked.contact}
@@ -172,9 +169,7 @@ class SubmissionQueue:
         """Refuse a bundle that was here, what waits already, and more than one client may have waiting."""
         waits = select(func.count()).where(Submission.state.in_(WAITING))
         if int(session.scalar(waits.where(Submission.client == client)) or 0) >= self.settings.limits.waiting:
-            raise ConflictError(
-                f"{self.settings.limits.waiting} submissions of yours wait already; send the next when one is done"
-            )
+            raise ConflictError(f"{self.settings.limits.waiting} submissions of yours wait; send the next later")
         if facts.get("bundle") and session.scalar(select(Submission.id).where(Submission.bundle == facts["bundle"])):
             raise ConflictError("this bundle was submitted before; a result counts once")
         if facts.get("model"):

@@ -142,15 +142,9 @@ def start(
     local = executor == "local"
     names = device_names.available(devices) if local else [executor]
     if len(names) > 1:
-        raise PortalError(
-            f"{len(names)} devices, and one worker serves one: start one a device, --devices {names[0]} …, by "
-            "systemd or compose, which restart them too"
-        )
+        raise PortalError(f"{len(names)} devices, and one worker serves one: start one each, --devices {names[0]} …")
     if not database and not (folder / "portal.db").is_file():
-        raise PortalError(
-            f"{folder} holds no portal; start one with `energylab-portal serve --folder {folder}`, or name its "
-            "database with --database"
-        )
+        raise PortalError(f"{folder} holds no portal; start one with `energylab-portal serve --folder {folder}`")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # a request to end is an interrupt: a study is cancelled, and its submission goes back at once
     signal.signal(signal.SIGTERM, signal.default_int_handler)
