@@ -68,21 +68,21 @@ def execute(attempt: Attempt) -> tuple[End, str]:
 
     request = attempt.request
     os.environ.update(request.environment)
-    with _kernel(request.notebook) as kernel:
+    with kernel(request.notebook) as running:
         try:
             papermill.execute_notebook(
                 request.notebook, str(attempt.notebook), parameters=request.parameters, progress_bar=False,
-                log_output=False, stdout_file=sys.stdout, stderr_file=sys.stderr, km=kernel,
+                log_output=False, stdout_file=sys.stdout, stderr_file=sys.stderr, km=running,
             )  # fmt: skip
         except PapermillExecutionError as error:
             return "cell_error", f"{error.ename}: {error.evalue} (cell {error.exec_count})"
         except RuntimeError as error:  # nbclient: the kernel died or never answered
-            return _kernel_failure(attempt, kernel.exit_status, error)
+            return _kernel_failure(attempt, running.exit_status, error)
     return "finished", ""
 
 
 @contextlib.contextmanager
-def _kernel(notebook: str) -> Iterator[Any]:
+def kernel(notebook: str) -> Iterator[Any]:
     """Give a kernel manager that talks over Unix sockets in a private folder, and end its kernel afterwards.
 
     Ports of parallel kernels are chosen before they are bound, so two starts can choose the same one; a private
@@ -103,16 +103,16 @@ def _kernel(notebook: str) -> Iterator[Any]:
         is_alive = _async_is_alive
 
     with tempfile.TemporaryDirectory(prefix="kernel-", dir=os.environ.get(RUNTIME), ignore_cleanup_errors=True) as path:
-        kernel = Manager(
+        manager = Manager(
             kernel_name=nbformat.read(notebook, as_version=4).metadata.kernelspec.name,
             transport="ipc",
             connection_file=f"{path}/kernel.json",
         )
         try:
-            yield kernel
+            yield manager
         finally:
-            if kernel.has_kernel:
-                run_sync(kernel.shutdown_kernel)()
+            if manager.has_kernel:
+                run_sync(manager.shutdown_kernel)()
 
 
 def _kernel_failure(attempt: Attempt, status: int | None, error: RuntimeError) -> tuple[End, str]:
