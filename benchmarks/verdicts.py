@@ -22,7 +22,8 @@ from energylab.energy import model_energies
 from energylab.ratings import rate
 from energylab.ratings.chances import gain_variance
 from energylab.ratings.equivalence import judge
-from energylab.ratings.right_answers import per_right_answer
+from energylab.ratings.right_answers import of_energy
+from energylab.table import record_rows, tidy_frame
 
 GAIN, QUERIES_A_BLOCK, RATED_AT_ONCE = 0.05, 8, 200
 
@@ -36,14 +37,23 @@ COMPARED = ((3, 0.01, 1.0, "x"), (3, 0.01, 1.03, "x"), (5, 0.02, 1.0, "x"), (5, 
 RANKED = ((20, 0.01, 1.0, 3), (20, 0.02, 1.02, 3), (5, 0.02, 1.0, 2), (40, 0.01, 1.005, 5))
 
 
-def covered(rng: np.random.Generator, queries: int, cv: float, link: float, sessions: int) -> bool:
-    """Say whether one interval of the energy of right answers holds the truth; `link` ties energy to the answer."""
-    right = rng.random(queries) < 0.6
-    joules = (1.0 + link * right) * (1 + 0.2 * rng.random(queries)) * (1 + rng.uniform(-GAIN, GAIN))
-    seen = [joules * (1 + cv * rng.standard_normal()) for _ in range(sessions)]
-    found = per_right_answer([scored_record(each, right, n, QUERIES_A_BLOCK) for n, each in enumerate(seen)])
-    truth = 1.1 * (1 + link * 0.6) / 0.6 / 3.6
-    return found.low <= truth <= found.high
+def covered(rng: np.random.Generator, draws: int, queries: int, cv: float, link: float, sessions: int) -> float:
+    """Return the share of intervals that hold the energy of right answers; `link` ties energy to the answer."""
+    truth, held = 1.1 * (1 + link * 0.6) / 0.6 / 3.6, 0
+    for start in range(0, draws, RATED_AT_ONCE):
+        groups = []
+        for _ in range(min(RATED_AT_ONCE, draws - start)):
+            right = rng.random(queries) < 0.6
+            joules = (1.0 + link * right) * (1 + 0.2 * rng.random(queries)) * (1 + rng.uniform(-GAIN, GAIN))
+            seen = [joules * (1 + cv * rng.standard_normal()) for _ in range(sessions)]
+            groups.append([scored_record(each, right, n, QUERIES_A_BLOCK) for n, each in enumerate(seen)])
+        rows = [[row for record in group for row in record_rows(record)] for group in groups]
+        cohort = np.repeat(np.arange(len(groups)), [len(each) for each in rows]).astype(str)
+        found = model_energies(tidy_frame([row for each in rows for row in each]).assign(cohort=cohort))
+        of_group = {each.cohort: row for each, (_, row) in zip(found.groups, found.models.iterrows(), strict=True)}
+        answers = [of_energy(of_group[str(at)], group) for at, group in enumerate(groups)]
+        held += sum(each.low <= truth <= each.high for each in answers)
+    return held / draws
 
 
 def verdicts(rng: np.random.Generator, draws: int, sessions: int, cv: float, ratio: float, boards: str) -> Counter:
@@ -92,8 +102,7 @@ def main() -> None:
     draws = parser.parse_args().draws
     print("energy of right answers: share of 95 % intervals that hold the truth")
     for seed, (queries, cv, link, sessions) in enumerate(ANSWERS):
-        rng = np.random.default_rng(seed)
-        share = sum(covered(rng, queries, cv, link, sessions) for _ in range(draws)) / draws
+        share = covered(np.random.default_rng(seed), draws, queries, cv, link, sessions)
         print(f"  {queries} queries, CV {cv:.0%}, link {link:+.1f}, {sessions} sessions: {share:.1%}", flush=True)
     print("comparisons at a margin of 3 % and a false-alarm rate of 5 %: share of each verdict")
     for seed, (sessions, cv, ratio, boards) in enumerate(COMPARED, start=100):

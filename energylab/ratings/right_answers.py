@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from energylab.energy import model_energies
 from energylab.errors import DataError
@@ -52,12 +53,20 @@ def per_right_answer(records: Sequence[Record], level: float = 0.95, gain: float
     ----------
     Cochran (1977), Sampling techniques, 3rd edition, section 6.3 (variance of a ratio).
     """
-    scored = [(record, quality) for record in records if record.valid and (quality := _scored(record))]
+    scored = [record for record in records if record.valid and _scored(record)]
     if not scored:
         return None
-    if len({(record.model.name, record.task.name) for record, _ in scored}) > 1:
+    if len({(record.model.name, record.task.name) for record in scored}) > 1:
         raise DataError("sessions of several models or tasks were given; give those of one")
-    row = model_energies(tidy_frame([row for record, _ in scored for row in record_rows(record)])).models.iloc[0]
+    found = model_energies(tidy_frame([row for record in scored for row in record_rows(record)]))
+    return of_energy(found.models.iloc[0], scored, level, gain)
+
+
+def of_energy(
+    row: pd.Series, records: Sequence[Record], level: float = 0.95, gain: float = GAIN_ERROR
+) -> PerRight | None:
+    """Return the energy of 1,000 right answers, given the sessions' row of `energy.ModelEnergies`."""
+    scored = [(record, _scored(record)) for record in records]
     share = float(np.mean([np.mean(quality.scores) for _, quality in scored]))
     if not share > 0 or not np.isfinite(row["energy_wh"]):
         return None
