@@ -54,7 +54,7 @@ def run_session(
     extra : sequence of Meter
         More meters on the same windows.
     clock : Clock, optional
-        The meters' clock; the machine's by default.
+        The meters' clock; that of the first by default.
     stop : callable, optional
         Looks at every block's windows and may end the session early; blocks then run through all phases in turn.
     resident : bool, default False
@@ -72,7 +72,7 @@ def run_session(
     MeterError
         If a meter cannot be opened.
     """
-    session = Session(scored, extra, settings, clock or Clock())
+    session = Session(scored, extra, settings, clock or (scored[0].clock if scored else Clock()))
     with ExitStack() as stack:
         stack.enter_context(session.clock.watching())
         for meter in [*scored, *extra]:
