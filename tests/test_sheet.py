@@ -75,11 +75,9 @@ def test_kind_and_hardware_that_a_file_does_not_state_are_not_its_neighbours(ord
 
 
 def test_names_that_begin_like_a_formula_come_back(tmp_path):
-    names = ["@cf/meta/llama-3.1-8b-instruct", "@cf/mistral/mistral-7b", "large"]
-    table = energylab.read(CASES / "names-with-at" / "mine.csv")
-    assert table["model"].tolist() == names
-    paths = study_table.write([CASES / "names-with-at" / "mine.csv"], tmp_path)
-    for path in paths[:2]:
+    mine = written(tmp_path, (CASES / "names-with-at" / "mine.csv").read_text() + "translation,-minus,100,1000\n")
+    names = ["@cf/meta/llama-3.1-8b-instruct", "@cf/mistral/mistral-7b", "large", "-minus"]
+    for path in [mine, *study_table.write([mine], tmp_path / "out")[:2]]:
         assert energylab.read(path)["model"].tolist() == names
 
 

@@ -1,10 +1,10 @@
 """How much energy a session takes until its star is decided among measured peers, and how often that star is right.
 
-    python benchmarks/energy_to_star/run.py
+    python benchmarks/energy_to_star.py
 
-It runs the two studies beside it as a user does, ``energylab study run … peers.yaml``, then ``… star.yaml``, in a folder
-that is thrown away: 24 notebooks. The share is that of the energy of ten runs, without warm-up and idle levels; a star
-is right when it is that of the published energies.
+It runs the studies of `benchmarks/replayed` as a user does, ``energylab study run … peers.yaml``, then ``… star.yaml``,
+in a folder that is thrown away: 24 notebooks. The share is that of the energy of ten runs, without warm-up and idle
+levels; a star is right when it is that of the published energies.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import numpy as np
 from energylab import published, store
 from energylab.record import Record
 
-HERE = Path(__file__).resolve().parent
+STUDIES = Path(__file__).resolve().parent / "replayed"
 
 
 def records(folder: str, study: str) -> dict[str, Record]:
     """Run a study by the command; return one record a model."""
-    command = [sys.executable, "-m", "energylab.cli", "study", "run", str(HERE / f"{study}.yaml")]
+    command = [sys.executable, "-m", "energylab.cli", "study", "run", str(STUDIES / f"{study}.yaml")]
     subprocess.run([*command, "--results", "results"], cwd=folder, check=True)
     return {record.model.name: record for _, record in store.read_records(Path(folder) / "results" / study)}
 
@@ -38,9 +38,8 @@ def main() -> int:
     """Print one line a model, then the summary; 1 when a decided star is wrong."""
     with tempfile.TemporaryDirectory() as folder:
         peers, asked = records(folder, "peers"), records(folder, "star")
-    energy = (
-        published.load().query("task == 'summarization'").set_index("model")["energy_wh"][list(asked)].sort_values()
-    )
+    table = published.load().set_index("model")
+    energy = table.loc[table["task"] == "summarization", "energy_wh"][list(asked)].sort_values()
     edges = np.linspace(energy.min(), energy.max(), 6)[1:-1]
     shares, decided, right = [], 0, 0
     for name, each in energy.items():
