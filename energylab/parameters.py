@@ -7,11 +7,11 @@ import hashlib
 import re
 import reprlib
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from energylab.errors import ParameterError, nearest, problem_text
 from energylab.record import canonical_json
@@ -43,17 +43,7 @@ class NotebookParameters(BaseModel):
 
     @classmethod
     def check(cls, values: Mapping[str, Any]) -> Self:
-        """Build parameters from plain values, with one clear error for everything that is wrong.
-
-        Parameters
-        ----------
-        values : mapping
-            Parameter names to values; missing names keep their default.
-
-        Returns
-        -------
-        Self
-            Checked and frozen.
+        """Build parameters from plain values; missing names keep their default.
 
         Raises
         ------
@@ -75,22 +65,21 @@ class NotebookParameters(BaseModel):
 
         Papermill only logs names it does not know, so an unknown name of its cell is refused, and so is any other
         variable that looks like a misspelt parameter. What else a notebook, an extension or a startup file sets is
-        nobody's parameter.
-
-        Raises
-        ------
-        ParameterError
-            As `check`; says where an unknown name was set.
+        nobody's parameter. Raises as `check`, and says where an unknown name was set.
         """
-        cells = namespace.get("In")
+        cells, known = namespace.get("In"), cls.model_fields
+        strange = {name for name, value in namespace.items() if name not in known and _plain(name, value)}
         if cells is None:  # no notebook's: a plain mapping
-            return cls.check({name: value for name, value in namespace.items() if _plain(name, value)})
-        strange = {name: _origin(name, cells) for name, value in namespace.items() if _plain(name, value)}
-        strange = {name: origin for name, origin in strange.items() if name not in cls.model_fields}
-        wrong = [name for name, origin in strange.items() if origin == INJECTED or _misspelt(name, cls.model_fields)]
+            return cls.check({name: value for name, value in namespace.items() if name in {*known, *strange}})
+        origins = {name: _origin(name, cells) for name in strange}
+        wrong = [
+            _unknown(name, known, origins[name])
+            for name in sorted(strange)
+            if origins[name] == INJECTED or difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.8)
+        ]
         if wrong:
-            raise ParameterError("\n".join(_unknown(name, cls.model_fields, strange[name]) for name in wrong))
-        return cls.check({name: namespace[name] for name in cls.model_fields if name in namespace})
+            raise ParameterError("\n".join(wrong))
+        return cls.check({name: namespace[name] for name in known if name in namespace})
 
 
 class Parameters(NotebookParameters):
@@ -179,13 +168,10 @@ class Parameters(NotebookParameters):
     output_folder: str | None = Field(None, description="folder of record.json; None: results/notebook/JOB_ID")
     record: str | None = Field(None, description="show this record.json and measure nothing")
 
-    @field_validator(
-        "model", "task", "revision", "thinking", "quantisation", "attention", "quality_model", "device", "meter",
-        "params", "output_folder", "record", "endpoint", "peers",
-    )  # fmt: skip
+    @field_validator("*")
     @classmethod
-    def _not_empty(cls, value: str | None) -> str | None:
-        if value is not None and not value.strip():
+    def _not_empty(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, str) and not value.strip() and info.field_name != "extra_meters":
             raise ValueError("must not be empty")
         return value
 
@@ -197,13 +183,10 @@ class Parameters(NotebookParameters):
         if served and self.protocol != "steady":
             raise ValueError(f"protocol={self.protocol!r} measures a model loaded here; a server is measured by steady")
         for name in OF_THE_SERVER if served else ("endpoint", "endpoint_api", "concurrency", "server_pid"):
-            value = getattr(self, name)
-            if value != type(self).model_fields[name].default:
-                raise ValueError(
-                    f"{name}={value!r} cannot be set from outside a server: start the server with it"
-                    if served
-                    else f"{name}={value!r} needs model_source='endpoint', not {self.model_source!r}"
-                )
+            if getattr(self, name) != type(self).model_fields[name].default:
+                outside = "cannot be set from outside a server: start the server with it"
+                needs = f"needs model_source='endpoint', not {self.model_source!r}"
+                raise ValueError(f"{name}={getattr(self, name)!r} {outside if served else needs}")
         return self
 
     @model_validator(mode="after")
@@ -224,17 +207,13 @@ class Parameters(NotebookParameters):
     def identity(self) -> dict[str, Any]:
         """The part that says what is measured: no path, no device index, no attempt.
 
-        A model folder counts by its name alone: a folder moved elsewhere is still the same job. A folder inside an
-        installed package (``package:…``) is named wholly by its text, wherever the package lies. A task that is named
-        by its file counts by the file's name, and so does a meter in a file of one's own.
+        A model folder, a task's file and a meter's file count by their names: what was moved elsewhere is still the
+        same job. A folder inside an installed package (``package:…``) is named wholly by its text.
         """
-        identity = self.model_dump(exclude=set(NOT_IDENTITY))
-        identity["task"] = self.task_name
+        default = [name for name in ADDED if getattr(self, name) == type(self).model_fields[name].default]
+        identity = self.model_dump(exclude={*NOT_IDENTITY, *default}) | {"task": self.task_name}
         for name in ("meter", "extra_meters"):
             identity[name] = ",".join(part.rpartition("/")[2] for part in identity[name].split(","))
-        for name in ADDED:
-            if identity[name] == type(self).model_fields[name].default:
-                del identity[name]
         if self.model_source == "path" and not self.model.startswith("package:"):
             identity["model"] = Path(self.model).name
         return identity
@@ -267,10 +246,6 @@ def _origin(name: str, cells: Sequence[str]) -> str:
     if number is None:
         return "set outside the notebook's cells, for example by an IPython startup file"
     return INJECTED if cells[number].startswith("# Parameters\n") else f"set in cell [{number}]"
-
-
-def _misspelt(name: str, known: Iterable[str]) -> bool:
-    return bool(difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.8))
 
 
 def _unknown(name: str, known: Mapping[str, Any], origin: str = "") -> str:

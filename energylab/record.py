@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -326,34 +326,29 @@ class Record(_Frozen):
         Official means measured, hub weights, published data, published work and settings, all runs, and valid; under
         either kind of protocol, which is named beside it.
         """
-        why = []
-        if self.energy_kind != "measured":
-            why.append(f"energy is {self.energy_kind}, not measured")
-        if self.model.source != "hub":
-            why.append(f"model source is {self.model.source or 'not stated'}, not hub")
-        if self.data.source != "hub":
-            why.append(f"data source is {self.data.source or 'not stated'}, not the published data set")
-        if self.task.files:
-            why.append(f"the task is not one of energylab's: {', '.join(self.task.files)}")
-        if self.task.overridden:
-            why.append(f"settings differ from the published ones: {', '.join(self.task.overridden)}")
-        why += [f"deviation from the published work: {deviation}" for deviation in self.task.deviations]
-        if self.data.truncated_queries and self.protocol.name == "published-2025-12":
-            why.append(f"{self.data.truncated_tokens} input tokens were cut, and its published runner cuts none")
-        if self.valid and self.energy_kind != "imported" and not self._whole():
-            why.append(f"the session ended before {self.protocol.runs} runs of {self.queries} queries were measured")
-        if not self.valid:
-            why.append("the record is invalid")
-        return tuple(why)
+        model, data, task = self.model.source or "not stated", self.data, self.task
+        cut = data.truncated_queries and self.protocol.name == "published-2025-12"
+        early = self.valid and self.energy_kind != "imported" and not self._whole()
+        why = {
+            f"energy is {self.energy_kind}, not measured": self.energy_kind != "measured",
+            f"model source is {model}, not hub": model != "hub",
+            f"data source is {data.source or 'not stated'}, not the published data set": data.source != "hub",
+            f"the task is not one of energylab's: {', '.join(task.files)}": task.files,
+            f"settings differ from the published ones: {', '.join(task.overridden)}": task.overridden,
+            **{f"deviation from the published work: {deviation}": True for deviation in task.deviations},
+            f"{data.truncated_tokens} input tokens were cut, and its published runner cuts none": cut,
+            f"the session ended before {self.protocol.runs} runs of {self.queries} queries were measured": early,
+            "the record is invalid": not self.valid,
+        }
+        return tuple(words for words, holds in why.items() if holds)
 
     def _whole(self) -> bool:
         """Whether every run that was asked for holds every query, in every scored phase."""
-        asked: dict[tuple[int, str], int] = defaultdict(int)
+        asked: Counter[tuple[int, str]] = Counter()
         for window in self.windows:
             if window.phase in SCORED_PHASES and window.attempt == 0:
                 asked[window.run, window.phase] += len(window.queries)
-        runs = {run for run, _ in asked}
-        return len(runs) == self.protocol.runs and set(asked.values()) == {self.queries}
+        return len({run for run, _ in asked}) == self.protocol.runs and set(asked.values()) == {self.queries}
 
     def digest(self) -> str:
         """Return the sha256 of the record's canonical JSON.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from energylab.energy import (
     J_PER_WH,
     WH_PER_1000_QUERIES,
-    PhaseTotal,
     energy_j_per_query,
     run_energies_j,
     scored_totals,
@@ -18,13 +17,11 @@ from energylab.energy import (
     totals,
 )
 from energylab.protocol.validity import MARKS
-from energylab.record import SCORED_PHASES, Record, Window
+from energylab.record import SCORED_PHASES, Record
 from energylab.statistics.uncertainty import Interval, expanded, mean_interval
 
 if TYPE_CHECKING:
     import pandas as pd
-
-KINDS = {"estimated": "**estimated, not measured**", "simulated": "**simulated**"}
 
 
 def whole_words() -> None:
@@ -34,10 +31,15 @@ def whole_words() -> None:
     pd.set_option("display.max_colwidth", None)
 
 
-def _frame(rows: list[dict[str, object]], index: str) -> pd.DataFrame:
+def _frame(rows: Sequence[dict[str, Any]], index: str, kind: str | None = None) -> pd.DataFrame:
     import pandas as pd
 
-    return pd.DataFrame(rows, columns=list(rows[0]) if rows else [index]).set_index(index)
+    frame = pd.DataFrame(rows, columns=list(rows[0]) if rows else [index]).set_index(index)
+    return frame if kind is None else frame.assign(kind=kind)
+
+
+def _number(value: float | None, digits: str = ".4g", unknown: str = "unknown") -> str:
+    return unknown if value is None else f"{value:{digits}}"
 
 
 def run_energies(record: Record) -> list[float]:
@@ -50,55 +52,44 @@ def energy_interval(record: Record) -> Interval | None:
 
     None when a run has no total, when there is only one run, and where a stopping rule has its own.
     """
-    return _interval(run_energies(record)) if _complete(record) else None
+    whole = record.stop is None and session_energy_j(record) is not None
+    return _interval(run_energies(record)) if whole else None
 
 
 def _interval(runs: Sequence[float]) -> Interval | None:
     """Return the interval of a mean over runs, which ends at zero: no energy is below it. None with a single run."""
-    if len(runs) < 2:
-        return None
-    found = mean_interval(runs)
-    return replace(found, low=max(found.low, 0.0))
-
-
-def _complete(record: Record) -> bool:
-    return record.stop is None and session_energy_j(record) is not None
+    found = mean_interval(runs) if len(runs) > 1 else None
+    return found and replace(found, low=max(found.low, 0.0))
 
 
 def energy_table(record: Record) -> pd.DataFrame:
-    """Tabulate energy by phase with its within-session interval, in Wh per 1,000 queries.
+    """Tabulate energy by phase and in all with its within-session interval, in Wh per 1,000 queries.
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row a phase and one for the rated sum; an unavailable total is shown as such, with its reason.
+    An unavailable total is shown as such, with its reason.
     """
-    by_phase: dict[str, list[PhaseTotal]] = {}
-    for total in totals(record):
-        by_phase.setdefault(total.phase, []).append(total)
-    rows = [_phase_row(phase, parts) for phase, parts in by_phase.items()]
-    runs = {total.run for total in totals(record)}
-    scored = "rated: " + " + ".join(phase for phase in by_phase if phase in SCORED_PHASES)
-    rows.append(_row(scored, session_energy_j(record), run_energies(record), len(runs)))
-    return _frame(rows, "phase").assign(kind=record.energy_kind)
+    found, rows = totals(record), []
+    phases = list(dict.fromkeys(total.phase for total in found))
+    for phase in phases:
+        parts = [total for total in found if total.phase == phase]
+        known = [total.energy_j / total.queries * WH_PER_1000_QUERIES for total in parts if total.energy_j is not None]
+        facts = {
+            "windows": str(sum(total.windows for total in parts) or "derived"),
+            "invalid": sum(total.invalid_windows for total in parts),
+            "reason": ", ".join(dict.fromkeys(reason for total in parts for reason in total.reasons)),
+        }
+        rows.append(_energy_row(phase, energy_j_per_query(parts), known, len(parts)) | facts)
+    rated = "rated: " + " + ".join(phase for phase in phases if phase in SCORED_PHASES)
+    runs = len({total.run for total in found})
+    rows.append(_energy_row(rated, session_energy_j(record), run_energies(record), runs))
+    return _frame(rows, "phase", record.energy_kind).fillna("")
 
 
-def _phase_row(phase: str, parts: list[PhaseTotal]) -> dict[str, object]:
-    known = [total.energy_j / total.queries * WH_PER_1000_QUERIES for total in parts if total.energy_j is not None]
-    windows = sum(total.windows for total in parts)
-    return _row(phase, energy_j_per_query(parts), known, len(parts)) | {
-        "windows": f"{windows}" if windows else "derived",
-        "invalid": sum(total.invalid_windows for total in parts),
-        "reason": ", ".join(dict.fromkeys(reason for total in parts for reason in total.reasons)),
-    }
-
-
-def _row(name: str, energy_j: float | None, whole: Sequence[float], runs: int) -> dict[str, object]:
-    interval = None if energy_j is None else _interval(whole)
+def _energy_row(name: str, energy_j: float | None, whole: Sequence[float], runs: int) -> dict[str, object]:
+    wh, interval = energy_j and energy_j * WH_PER_1000_QUERIES, None if energy_j is None else _interval(whole)
     return {
         "phase": name,
-        "Wh per 1,000 queries": "unavailable" if energy_j is None else f"{energy_j * WH_PER_1000_QUERIES:.4g}",
-        "95 % within session": "" if interval is None else f"{interval.low:.4g} to {interval.high:.4g}",
+        "Wh per 1,000 queries": _number(wh, unknown="unavailable"),
+        "95 % within session": f"{interval.low:.4g} to {interval.high:.4g}" if interval else "",
         "runs": f"{runs}" if len(whole) == runs else f"{len(whole)} of {runs} whole",
         "windows": "",
         "invalid": "",
@@ -109,10 +100,12 @@ def _row(name: str, energy_j: float | None, whole: Sequence[float], runs: int) -
 def conditions_table(record: Record) -> pd.DataFrame:
     """Tabulate what must be known beside the figure: protocol, kind of energy, marks, truncation, deviations."""
     data, task = record.data, record.task
+    counts = {mark: sum(mark in window.marks for window in record.windows) for mark in record.marks if mark in MARKS}
+    marked = [f"{mark} in {n} of {len(record.windows)} windows: {MARKS[mark]}" for mark, n in counts.items() if n]
     rows = {
         "protocol": f"{record.protocol.name}, version {record.protocol.version}",
         "energy": record.energy_kind,
-        "marks": "; ".join(f"{mark} in {_count(record, mark)}" for mark in record.marks if mark != "truncated"),
+        "marks": "; ".join(marked),
         "truncated input": _truncated(record),
         "deviations from the published work": "; ".join(task.deviations),
         "settings that differ from published": ", ".join(task.overridden),
@@ -120,11 +113,6 @@ def conditions_table(record: Record) -> pd.DataFrame:
         "official": "; ".join(record.not_official()) or f"yes, under {record.protocol.name}",
     }
     return _frame([{"condition": name, "value": value or "none"} for name, value in rows.items()], "condition")
-
-
-def _count(record: Record, mark: str) -> str:
-    marked = sum(mark in window.marks for window in record.windows)
-    return f"{marked} of {len(record.windows)} windows: {MARKS.get(mark, 'see its documentation')}"
 
 
 def _truncated(record: Record) -> str:
@@ -156,9 +144,6 @@ def meters_table(record: Record) -> pd.DataFrame:
 
 def invalid_windows(record: Record) -> pd.DataFrame | str:
     """Tabulate every invalid window with its reasons; say so where all are valid."""
-    bad = [window for window in record.windows if not window.valid]
-    if not bad:
-        return f"All {len(record.windows)} windows are valid."
     rows = [
         {
             "window": window.index,
@@ -166,14 +151,15 @@ def invalid_windows(record: Record) -> pd.DataFrame | str:
             "phase": window.phase,
             "attempt": window.attempt,
             "queries": len(window.queries),
-            "seconds": "not stated" if window.duration_s is None else f"{window.duration_s:.3f}",
-            "energy in J": "none" if window.energy_j is None else f"{window.energy_j:.4g}",
+            "seconds": _number(window.duration_s, ".3f", "not stated"),
+            "energy in J": _number(window.energy_j, unknown="none"),
             "reasons": ", ".join(window.reasons),
             "queries that failed": ", ".join(str(failure.query) for failure in window.failures),
         }
-        for window in bad
+        for window in record.windows
+        if not window.valid
     ]
-    return _frame(rows, "window").assign(kind=record.energy_kind)
+    return _frame(rows, "window", record.energy_kind) if rows else f"All {len(record.windows)} windows are valid."
 
 
 def device_states(record: Record) -> pd.DataFrame | str:
@@ -193,59 +179,52 @@ def idle_table(record: Record) -> pd.DataFrame:
         "no_context": "before the process touched the device",
         "weights_resident": "model loaded, at rest",
         "after_load": "right after the last window",
+        "static share": "power at rest (weights resident) x time, as a share of the rated energy",
     }
-    rows = [
-        {
-            "level": level.level,
-            "power in W": "unknown: " + ", ".join(level.reasons) if level.power_w is None else f"{level.power_w:.4g}",
-            "watched for": f"{level.duration_s:.2f} s",
-            "meaning": meaning[level.level],
-        }
+    found = {
+        level.level: (
+            _number(level.power_w, unknown="unknown: " + ", ".join(level.reasons)),
+            f"{level.duration_s:.2f} s",
+        )
         for level in record.idle
+    }
+    found["static share"] = _number(static_share(record), ".0%"), ""
+    rows = [
+        {"level": name, "power in W": power, "watched for": watched, "meaning": meaning[name]}
+        for name, (power, watched) in found.items()
     ]
-    share = static_share(record)
-    rows.append(
-        {
-            "level": "static share",
-            "power in W": "unknown" if share is None else f"{share:.0%}",
-            "watched for": "",
-            "meaning": "power at rest (weights resident) x time, as a share of the rated energy",
-        }
-    )
-    return _frame(rows, "level").assign(kind=record.energy_kind)
+    return _frame(rows, "level", record.energy_kind)
 
 
 def speed_table(record: Record) -> pd.DataFrame:
     """Tabulate time a query and tokens a second by phase, from the valid windows."""
     valid = [window for window in record.windows if window.valid and window.duration_s is not None]
-    phases = dict.fromkeys(window.phase for window in valid)
-    return _frame([_speed(phase, [window for window in valid if window.phase == phase]) for phase in phases], "phase")
-
-
-def _speed(phase: str, windows: Sequence[Window]) -> dict[str, object]:
-    made = phase in ("prefill", "generate")
-    ms = [window.duration_s / window.replications / len(window.queries) * 1e3 for window in windows]
-    tokens = [(window.output_tokens if made else window.input_tokens) for window in windows]
-    known = all(tokens)
-    seconds = sum(window.duration_s for window in windows)
-    done = sum(n * window.replications for n, window in zip(tokens, windows, strict=True)) if known else 0
-    return {
-        "phase": phase,
-        "ms a query (mean)": f"{sum(ms) / len(ms):.4g}",
-        "range over windows": f"{min(ms):.4g} to {max(ms):.4g}",
-        "tokens a second": f"{done / seconds:.4g}" if known else "",
-        "tokens counted": ("new" if made else "input") if known else "",
-        "windows": len(windows),
-    }
+    rows = []
+    for phase in dict.fromkeys(window.phase for window in valid):
+        windows, made = [window for window in valid if window.phase == phase], phase in ("prefill", "generate")
+        ms = [window.duration_s / window.replications / len(window.queries) * 1e3 for window in windows]
+        tokens = [((w.output_tokens if made else w.input_tokens) or 0) * w.replications for w in windows]
+        rate = sum(tokens) / sum(window.duration_s for window in windows) if all(tokens) else None
+        rows.append(
+            {
+                "phase": phase,
+                "ms a query (mean)": f"{sum(ms) / len(ms):.4g}",
+                "range over windows": f"{min(ms):.4g} to {max(ms):.4g}",
+                "tokens a second": _number(rate, unknown=""),
+                "tokens counted": "" if rate is None else "new" if made else "input",
+                "windows": len(windows),
+            }
+        )
+    return _frame(rows, "phase")
 
 
 def quality_table(record: Record) -> pd.DataFrame:
     """Tabulate how good the answers were; meaningless where the weights are random."""
-    without = "not scored" if record.model.real_weights else "meaningless"
+    unknown = "not scored" if record.model.real_weights else "meaningless"
     rows = [
         {
             "metric": quality.metric,
-            "value": f"{quality.value:.4f}" if quality.value is not None else without,
+            "value": _number(quality.value, ".4f", unknown),
             "queries": quality.queries,
             "why": quality.meaningless or "",
         }
@@ -266,20 +245,20 @@ def served_table(record: Record) -> pd.DataFrame | str:
     made = [total for total in scored_totals(record) if total.output_tokens]
     tokens = sum(total.output_tokens for total in made) / max(sum(total.queries for total in made), 1)
     rows = {
-        "requests at once": str(facts.get("concurrency", record.task.settings.get("concurrency"))),
+        "requests at once": facts.get("concurrency", record.task.settings.get("concurrency")),
         "energy of a query": _joules(record, 1),
         "energy of a new token": _joules(record, tokens),
-        "new tokens a second": f"{facts['output_tokens_per_s']:.4g}" if facts else "unknown",
-        "time to first token": _wait(facts, "first_token_s"),
-        "time to the whole answer": _wait(facts, "latency_s"),
-        "load of the client itself": f"{facts['client_cores']:.2g} cores" if facts else "unknown",
-        "work done over work credited": f"{facts['balance']:.3f}" if facts else "unknown",
-        "server": str(settings.get("server")),
-        "fixed length by": str(settings.get("fixed_length")),
-        "prompts from a cache": str(settings.get("prompt_cache", "unknown")),
-        "known by": str(settings.get("prompt_cache_known_by", "unknown")),
+        "new tokens a second": _number(facts.get("output_tokens_per_s")),
+        "time to first token": _wait(facts.get("first_token_s")),
+        "time to the whole answer": _wait(facts.get("latency_s")),
+        "cores that the client used": _number(facts.get("client_cores"), ".2g"),
+        "work done over work credited": _number(facts.get("balance"), ".3f"),
+        "server": settings.get("server"),
+        "fixed length by": settings.get("fixed_length"),
+        "prompts from a cache": settings.get("prompt_cache", "unknown"),
+        "known by": settings.get("prompt_cache_known_by", "unknown"),
     }
-    return _frame([{"served": name, "value": value} for name, value in rows.items()], "served")
+    return _frame([{"served": name, "value": str(value)} for name, value in rows.items()], "served")
 
 
 def _joules(record: Record, parts: float) -> str:
@@ -287,23 +266,18 @@ def _joules(record: Record, parts: float) -> str:
     return "unavailable" if energy_j is None or not parts else f"{energy_j / parts:.4g} J, {record.energy_kind}"
 
 
-def _wait(facts: dict, name: str) -> str:
-    if not facts:
+def _wait(spread: dict[str, float] | None) -> str:
+    if spread is None:
         return "unknown"
-    spread = facts[name]
     return f"median {spread['median']:.4g} s, mean {spread['mean']:.4g} s, 95 % within {spread['p95']:.4g} s"
 
 
 def trust(record: Record) -> str:
-    """Say in words how far the figure can be trusted.
-
-    Returns
-    -------
-    str
-        One paragraph of Markdown.
-    """
-    sentences = [_figure(record), _how_sure(record), *_marked(record), _windows(record), _warm_up(record)]
-    return " ".join(sentence for sentence in [*sentences, _official(record)] if sentence)
+    """Say in one paragraph of Markdown how far the figure can be trusted."""
+    why, under = record.not_official(), f"protocol {record.protocol.name}"
+    official = f"It is not official ({under}): {'; '.join(why)}." if why else f"It is official under {under}."
+    sentences = [_figure(record), _how_sure(record), *_marked(record), _windows(record), _warm_up(record), official]
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def _figure(record: Record) -> str:
@@ -313,8 +287,9 @@ def _figure(record: Record) -> str:
         kept = sum(window.valid for window in record.windows)
         kept = f" What was measured before is kept: {kept} valid windows." if kept else ""
         return f"{name} has **no figure**: {'; '.join(record.reasons) or 'a run has no total'}.{kept}"
-    kind = KINDS.get(record.energy_kind, record.energy_kind)
-    return f"{name} used **{energy_j * WH_PER_1000_QUERIES:.4g} Wh per 1,000 queries**, {kind}."
+    kind = {"estimated": "**estimated, not measured**", "simulated": "**simulated**"}
+    figure = f"**{energy_j * WH_PER_1000_QUERIES:.4g} Wh per 1,000 queries**"
+    return f"{name} used {figure}, {kind.get(record.energy_kind, record.energy_kind)}."
 
 
 def _how_sure(record: Record) -> str:
@@ -340,27 +315,30 @@ def _between_runs(record: Record) -> str:
 
 def _of_stop(record: Record) -> str:
     """Say why the session ended, how sure its figure is by the rule's own interval, and which stars are left."""
-    stop = record.stop
+    stop, details = record.stop, record.stop.details
     text = f"The session {'ended early' if stop.reached else 'ran to its end'} ({stop.reason})"
     if stop.low_j is None or not stop.energy_j_per_query:
         return f"{text}; its rule found no interval."
     if stop.spent_j is not None:
         text += f"; all it took, warm-up and rest included, was {stop.spent_j / J_PER_WH:.3g} Wh"
-    if stop.details.get("unmetered_parts"):
-        text += f" and {stop.details['unmetered_parts']} parts whose energy is unknown"
+    if details.get("unmetered_parts"):
+        text += f" and {details['unmetered_parts']} parts whose energy is unknown"
     half = (stop.high_j - stop.low_j) / 2 / stop.energy_j_per_query
-    whose = "of the mean over sessions" if stop.details.get("shared_cv") else "of this session's mean alone"
+    whose = "of the mean over sessions" if details.get("shared_cv") else "of this session's mean alone"
     text += f". Its {100 * stop.level:.3g} % interval {whose}, which holds however often one looked, is ±{half:.1%}."
-    if not stop.details.get("stars"):
+    if not details.get("stars"):
         return text
-    stars, notes = " or ".join(map(str, stop.details["stars"])), "; ".join(stop.details.get("notes", ()))
-    peers = f"Among {stop.details['peers']} peers it has **{stars} stars**, right with {stop.target:.0%}"
+    stars, notes = " or ".join(map(str, details["stars"])), "; ".join(details.get("notes", ()))
+    peers = f"Among {details['peers']} peers it has **{stars} stars**, right with {stop.target:.0%}"
     return f"{text} {peers}{f' ({notes})' if notes else ''}."
 
 
-def _marked(record: Record) -> list[str]:
-    shown = [f"**{mark}**: {MARKS[mark]}." for mark in record.marks if mark in MARKS and mark != "truncated"]
-    return [*shown, f"**Truncated**: {_truncated(record)}."] if "truncated" in record.marks else shown
+def _marked(record: Record) -> Iterable[str]:
+    for mark in record.marks:
+        if mark == "truncated":
+            yield f"**Truncated**: {_truncated(record)}."
+        elif mark in MARKS:
+            yield f"**{mark}**: {MARKS[mark]}."
 
 
 def _windows(record: Record) -> str:
@@ -375,15 +353,11 @@ def _windows(record: Record) -> str:
 
 
 def _warm_up(record: Record) -> str:
-    if record.warm_up is None:
+    warm_up = record.warm_up
+    if warm_up is None:
         return "How the device was warmed up is not stated."
     if record.protocol.name != "steady":
-        return f"The device was warmed up as this protocol says: {record.warm_up.reason}."
-    if record.warm_up.steady:
-        return f"The device was steady after {record.warm_up.duration_s:.1f} s of warm-up."
-    return f"**The warm-up did not end steady** ({record.warm_up.reason}): the figure may drift."
-
-
-def _official(record: Record) -> str:
-    why, under = record.not_official(), f"protocol {record.protocol.name}"
-    return f"It is not official ({under}): {'; '.join(why)}." if why else f"It is official under {under}."
+        return f"The device was warmed up as this protocol says: {warm_up.reason}."
+    if warm_up.steady:
+        return f"The device was steady after {warm_up.duration_s:.1f} s of warm-up."
+    return f"**The warm-up did not end steady** ({warm_up.reason}): the figure may drift."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -9,8 +10,8 @@ import pytest
 
 import energylab
 from energylab.energy import model_energies
-from energylab.errors import FormatError, StudyError
-from energylab.formats import Asked, import_files
+from energylab.errors import CohortError, DataError, FormatError, StudyError
+from energylab.formats import Asked, import_files, study_table
 from energylab.studies import plan as planning
 
 CASES = Path(__file__).parent / "fixtures" / "cases"
@@ -108,6 +109,53 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
         imported(tmp_path, "duplicate-key-json/benchmark_report.json", model="m")
 
 
+def test_decimal_commas_never_shift_a_column():
+    with pytest.raises(DataError, match=r"mine\.csv, row 2: 6 cells where the header has 5; write decimals with a"):
+        energylab.read(CASES / "decimal-comma-row/mine.csv")
+
+
+def test_truth_in_another_language_is_refused():
+    with pytest.raises(DataError, match=r"row 2: valid='WAHR' is neither yes nor no; write true or false"):
+        energylab.read(CASES / "valid-in-german/mine.csv")
+
+
+def test_numbers_that_are_names_stay_names():
+    table = energylab.read(CASES / "numeric-names/mine.csv")
+    assert model_energies(table).models["model"].tolist() == ["3.1", "3.10", "4"]
+
+
+@pytest.mark.parametrize("name", ["cohort", "dtype"])
+def test_more_columns_are_read(name):
+    assert len(energylab.rate(energylab.read(CASES / "more-columns" / f"{name}.csv"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("parameters", "parameters='7B' is not a number"), ("quality", "quality='30,1' is not a number: write 30.1")],
+)
+def test_more_columns_that_are_no_numbers_are_refused(name, message):
+    with pytest.raises(DataError, match=message):
+        energylab.read(CASES / "more-columns" / f"{name}.csv")
+
+
+@pytest.mark.parametrize("order", [("mine", "theirs"), ("theirs", "mine")])
+def test_kind_and_hardware_that_a_file_does_not_state_are_not_its_neighbours(order):
+    table = energylab.read(*(CASES / "kind-not-stated" / f"{name}.csv" for name in order)).set_index("model")
+    assert table.loc["theirs", "energy_kind"] == "not stated"
+    assert pd.isna(table.loc["theirs", "device"])
+    with pytest.raises(CohortError, match="mixes energy_kind: measured, not stated"):
+        model_energies(table.reset_index())
+
+
+def test_names_that_begin_with_at_or_minus_come_back(tmp_path):
+    mine = tmp_path / "mine.csv"
+    shutil.copy(CASES / "names-with-at/mine.csv", mine)
+    mine.write_text(mine.read_text() + "translation,-minus,100,1000\n")
+    names = ["@cf/meta/llama-3.1-8b-instruct", "@cf/mistral/mistral-7b", "large", "-minus"]
+    for path in study_table.write([mine], tmp_path / "out")[:2]:
+        assert energylab.read(path)["model"].tolist() == names
+
+
 def test_every_case_is_tried():
-    text = "".join((Path(__file__).parent / name).read_text("utf-8") for name in ("test_cases.py", "test_sheet.py"))
+    text = Path(__file__).read_text(encoding="utf-8")
     assert [folder.name for folder in CASES.iterdir() if folder.name not in text] == []

@@ -20,7 +20,7 @@ from energylab.meters.estimate import EstimateMeter
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
 from energylab.parameters import Parameters
 from energylab.record import Quality
-from energylab.tasks.text import SentenceSimilarity
+from energylab.tasks.similarity import SentenceSimilarity
 
 QUICK = {"samples": 4, "runs": 2, "window_s": 0.02, "idle_s": 0.05, "warm_up_min_s": 0.05, "warm_up_max_s": 0.5}
 TINY = {**QUICK, "task": "sentence_similarity", "model": "tiny-bert"}
@@ -74,38 +74,22 @@ def test_a_tiny_model_leaves_a_record_with_everything_needed_to_judge_it(tmp_pat
     assert set(energylab.read(tmp_path).energy_kind) == {record.energy_kind}
 
 
-def test_what_can_be_refused_is_refused_before_anything_loads():
-    with pytest.raises(ParameterError, match="smaples"):
-        measuring.check({"smaples": 3})
-    with pytest.raises(UnknownNameError, match="sentence_similarity"):
-        measuring.check({"task": "sentence_similarty"})
-    with pytest.raises(UnknownNameError, match="tiny-bert"):
-        measuring.check({"model": "tiny-brt"})
-    with pytest.raises(EnergylabError, match="nowhere"):
-        measuring.check({"model_source": "path", "model": "nowhere"})
-    with pytest.raises(EnergylabError, match="estimate"):
-        measuring.check({"meter": "estimat"})
-    with pytest.raises(RecordError, match="nowhere"):
-        measuring.check({"record": "nowhere"})
-    with pytest.raises(ParameterError, match="Allowed: on, off"):
-        measuring.check({"task": "reasoning", "model": "tiny-qwen3", "thinking": "onn"})
-
-
-def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path):
-    blocked = tmp_path / "a file"
-    blocked.write_text("in the way")
-    asked = []
-    with pytest.raises(RecordError, match="choose another output_folder"):
-        energylab.measure(fn=asked.append, queries=[1], output_folder=blocked / "out", **QUICK)
-    assert asked == []
-    with pytest.raises(RecordError, match="choose another output_folder"):
-        measuring.check({**TINY, "output_folder": str(blocked / "out")})
-
-
-def subject(monkeypatch, **methods):
-    """Let every tiny model's task do something else."""
-    for name, method in methods.items():
-        monkeypatch.setattr(SentenceSimilarity, name, method)
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        ({"smaples": 3}, ParameterError, "smaples"),
+        ({"task": "sentence_similarty"}, UnknownNameError, "sentence_similarity"),
+        ({"model": "tiny-brt"}, UnknownNameError, "tiny-bert"),
+        ({"model_source": "path", "model": "nowhere"}, EnergylabError, "nowhere"),
+        ({"meter": "estimat"}, EnergylabError, "estimate"),
+        ({"record": "nowhere"}, RecordError, "nowhere"),
+        ({"task": "reasoning", "model": "tiny-qwen3", "thinking": "onn"}, ParameterError, "Allowed: on, off"),
+        ({**TINY, "output_folder": "/dev/null/out"}, RecordError, "choose another output_folder"),
+    ],
+)
+def test_what_can_be_refused_is_refused_before_anything_loads(given, error, said):
+    with pytest.raises(error, match=said):
+        measuring.check(given)
 
 
 def fail(self, *_):
@@ -127,10 +111,11 @@ def fail(self, *_):
     ids=["score", "extra", "answers", "not writable", "no number"],
 )
 def test_a_fault_in_scoring_costs_no_measurement(tmp_path, monkeypatch, methods, said):
-    subject(monkeypatch, **methods)
+    for name, method in methods.items():
+        monkeypatch.setattr(SentenceSimilarity, name, method)
     with pytest.warns(UserWarning, match="quality is not known"):
         energylab.measure(**TINY, device="cpu", output_folder=tmp_path)
-    record = store.read_record(tmp_path)
+    record = measuring.run(Parameters.check({"record": str(tmp_path)}))  # an existing one is shown, nothing measured
     assert record.valid
     (quality,) = record.quality
     assert quality.value is None
@@ -148,9 +133,27 @@ def test_queries_that_differ_have_other_digests():
     assert digests[3] == FunctionSubject(Parameters(), len, [long.copy()]).data.digest
 
 
-def test_meters_of_ones_own_watch_the_devices_of_the_parameters():
-    with pytest.raises(ParameterError, match="gpus=2"):
-        energylab.measure(fn=len, queries=["a"], meters=[EstimateMeter()], device="cpu", gpus=2, **QUICK)
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        ({"fn": len}, ParameterError, "fn and queries come together"),
+        ({"fn": 3, "queries": [1]}, ParameterError, "fn=3 cannot be called"),
+        ({"fn": len, "queries": []}, MeasurementError, "queries is empty"),
+        ({"fn": len, "queries": ["a"], "task": "text_generation"}, ParameterError, "leave task and model out"),
+        ({"fn": len, "queries": ["a"], "meters": []}, MeasurementError, "at least one scored meter"),
+        (
+            {"fn": len, "queries": ["a"], "meters": [EstimateMeter()], "device": "cpu", "gpus": 2},
+            ParameterError,
+            "gpus=2",
+        ),
+        ({"fn": len, "queries": ["a"], "output_folder": "/dev/null/out"}, RecordError, "choose another output_folder"),
+        ({"parameters": Parameters(), "samples": 3}, ParameterError, "either parameters or single values"),
+        ({"task": "text_generation"}, ParameterError, "task='text_generation' without a model"),
+    ],
+)
+def test_a_call_that_makes_no_sense_is_refused(given, error, said):
+    with pytest.raises(error, match=said):
+        energylab.measure(**given)
 
 
 def test_meters_of_different_kinds_are_refused_before_anything_is_asked():
@@ -161,38 +164,11 @@ def test_meters_of_different_kinds_are_refused_before_anything_is_asked():
     assert asked == []
 
 
-def test_an_existing_record_is_shown_and_nothing_measured(tmp_path):
-    record = energylab.measure(**TINY, output_folder=tmp_path)
-    shown = measuring.run(Parameters.check({"record": str(tmp_path)}))
-    assert shown == record
-
-
-@pytest.mark.parametrize(
-    ("given", "error"),
-    [
-        ({"fn": len}, ParameterError),
-        ({"fn": len, "queries": []}, MeasurementError),
-        ({"fn": len, "queries": ["a"], "task": "text_generation"}, ParameterError),
-        ({"parameters": Parameters(), "samples": 3}, ParameterError),
-    ],
-)
-def test_a_call_that_makes_no_sense_is_refused(given, error):
-    with pytest.raises(error):
-        energylab.measure(**given)
-
-
 def test_import_is_light():
     heavy = "torch, transformers, diffusers, pandas, matplotlib, scipy"
     code = f"import sys, energylab; print([m for m in '{heavy}'.split(', ') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_what_is_no_function_and_a_task_without_a_model_are_refused():
-    with pytest.raises(ParameterError, match="fn=3 cannot be called"):
-        energylab.measure(fn=3, queries=[1])
-    with pytest.raises(ParameterError, match="task='text_generation' without a model"):
-        energylab.measure(task="text_generation")
 
 
 def test_a_function_is_a_job_of_its_own():

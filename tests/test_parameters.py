@@ -29,6 +29,7 @@ def test_the_notebook_has_every_parameter_with_its_default_and_a_comment():
     namespace: dict = {}
     exec(parameters_cell(), namespace)
     assert Parameters.from_notebook(namespace) == Parameters()
+    assert set(papermill.inspect_notebook(NOTEBOOK)) == set(Parameters.model_fields)
     for line in parameters_cell().splitlines():
         name, annotation, comment = re.fullmatch(r"(\w+): (\w+) = .+?  # (.+)", line).groups()
         field = Parameters.model_fields[name]
@@ -38,26 +39,21 @@ def test_the_notebook_has_every_parameter_with_its_default_and_a_comment():
         assert annotation == word  # papermill reads one word: text for a choice
 
 
-def test_papermill_explains_every_parameter():
-    told = papermill.inspect_notebook(NOTEBOOK)
-    assert set(told) == set(Parameters.model_fields)
-    assert all(parameter["help"] for parameter in told.values())
-
-
 @pytest.mark.parametrize(
     ("values", "said"),
     [
         ({"smaples": 3}, "did you mean 'samples'"),
         ({"samples": "3"}, "parameter samples='3' (str)"),
-        ({"samples": 0}, "must be at least 1"),
+        (
+            {"samples": 0, "runs": 0},
+            "must be at least 1. Meaning: queries of one run; published: 1000\nparameter runs=0",
+        ),
         ({"samples": True}, "parameter samples=True (bool)"),
         ({"revision": 5607e12}, "-r revision VALUE"),
         ({"model": 7}, "-r model VALUE"),
         ({"model_source": "hubb"}, "did you mean 'hub'"),
         ({"window_s": float("nan")}, "window_s"),
         ({"model": "  "}, "must not be empty"),
-        ({"record": ""}, "must not be empty"),
-        ({"quantisation": ""}, "must not be empty"),
         ({"dtype": "fp16"}, "did you mean 'float16'? Meaning"),
         ({"revision": "main"}, "needs model_source='hub'"),
         ({"warm_up_max_s": 0.1}, "below warm_up_min_s"),
@@ -73,12 +69,6 @@ def test_papermill_explains_every_parameter():
 def test_a_wrong_parameter_is_named_with_what_is_allowed(values, said):
     with pytest.raises(ParameterError, match=re.escape(said)):
         Parameters.check(values)
-
-
-def test_every_wrong_value_is_named_at_once():
-    with pytest.raises(ParameterError) as caught:
-        Parameters.check({"samples": 0, "runs": 0, "dtype": "float64"})
-    assert all(name in str(caught.value) for name in ("samples=0", "runs=0", "dtype='float64'"))
 
 
 CELLS = ["", "import re", "# Parameters\nsamples = 3\nsampels = 4\nPAPERMILL_INPUT_PATH = 'x'", "sample = 3\ntmp = 7"]
@@ -97,7 +87,7 @@ def test_only_papermills_names_and_misspelt_ones_are_judged_in_a_notebook():
 
 
 def test_a_parameter_that_now_holds_something_else_is_no_silent_default():
-    with pytest.raises(ParameterError, match=r"parameter model=<.*> \(object\): must be text"):
+    with pytest.raises(ParameterError, match=r"parameter model=<.*> \(object\): must be a valid string"):
         Parameters.from_notebook({"In": CELLS, "model": object()})
 
 
@@ -122,12 +112,6 @@ def test_papermill_with_injected_paths_a_startup_file_and_a_wrong_name(tmp_path)
         assert (done.returncode == 0) is (given == "samples")
 
 
-def test_the_protocol_is_part_of_a_jobs_identity_unless_it_is_steady():
-    ids = {Parameters(protocol=name).job_id for name in PROTOCOLS}
-    assert len(ids) == len(PROTOCOLS)
-    assert Parameters(protocol="steady").job_id == Parameters().job_id
-
-
 def test_the_job_id_follows_what_is_measured_and_nothing_else():
     base = Parameters.check({"model_source": "path", "model": "/home/a/tiny"})
     same = {"output_folder": "elsewhere", "device": "cuda:1", "params": "p", "attempt": 2, "record": "r.json"}
@@ -146,13 +130,13 @@ def test_a_served_models_job_id_follows_the_load_and_not_the_process():
 
 
 def test_parameters_added_later_leave_the_ids_of_earlier_jobs_alone():
-    assert Parameters().job_id == "40e8144f55f7634d"  # as it was before any of ADDED
+    assert Parameters().job_id == Parameters(protocol="steady").job_id == "40e8144f55f7634d"  # as before any of ADDED
     assert not set(ADDED) & set(Parameters().identity)
-    assert Parameters(cache="static").job_id != Parameters().job_id
+    changed = {Parameters(protocol=name).job_id for name in PROTOCOLS} | {Parameters(cache="static").job_id}
+    assert len(changed) == len(PROTOCOLS) + 1
 
 
 def test_a_meter_in_a_file_counts_by_the_files_name_wherever_it_lies():
     here = Parameters(meter="plug.py:Plug", extra_meters="a/b.py:B,estimate")
     there = Parameters(meter="/elsewhere/plug.py:Plug", extra_meters="b.py:B,estimate")
-    assert here.job_id == there.job_id
-    assert here.job_id != Parameters(meter="plug.py:Other", extra_meters="b.py:B,estimate").job_id
+    assert here.job_id == there.job_id != Parameters(meter="plug.py:Other", extra_meters="b.py:B,estimate").job_id

@@ -1,12 +1,11 @@
 """The published protocols: what the AI Energy Score's runners do, in their order, with our meters around it.
 
-``published-2025-02`` (optimum-benchmark's ``energy_star``): preprocess the whole set by a filter and one batched map
-before the model is loaded; warm up by one full call and ten short ones; then, phase by phase, fetch and convert each
-row, copy it to the device and call the model, batch size 1, in the order of the data, outputs dropped.
+``published-2025-02`` (optimum-benchmark's ``energy_star``): preprocess the whole set by a filter and one batched map,
+all runs, before the model is loaded; warm up by one full call and ten short ones; then, phase by phase, fetch and
+convert each row, copy it to the device and call the model, batch size 1, in the order of the data, outputs dropped.
 ``published-2025-12`` (ai_energy_benchmarks): no warm-up; tokenise, generate and decode each row, one total.
 
-Each phase of a run is one window. Its queries are asked once, however short that is: windows are not lengthened, and
-one too short for the counter is marked. The set is preprocessed once a run, all runs before the model is loaded.
+Each phase of a run is one window. It is not lengthened, and one too short for the counter is marked.
 
 References
 ----------
@@ -21,7 +20,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from energylab.protocol.warm_up import believe, spent, total_j
+from energylab.protocol.warm_up import believe, sample, spent
 from energylab.protocol.window import Session
 from energylab.protocol.workload import Batch, TaskWorkload
 from energylab.record import WarmUp
@@ -92,9 +91,9 @@ class PublishedWorkload(TaskWorkload):
 
 def warm_up(session: Session) -> WarmUp:
     """Make one full call and ten short ones on the first batch; none where one total is measured."""
-    workload, begun_s, begun_j = session.workload, session.clock.now(), total_j(session)
+    workload, begun = session.workload, sample(session)
     if workload.one_total:
-        return spent(session, begun_s, begun_j, 0, "the protocol has no warm-up")
+        return spent(session, begun, 0, "the protocol has no warm-up")
     first = workload.cut(range(workload.queries))[0]
     try:
         workload.run(workload.phases[-1])(first)
@@ -102,8 +101,8 @@ def warm_up(session: Session) -> WarmUp:
             workload.short_call(first)
         workload.synchronize()
     except Exception as error:  # noqa: BLE001 - the windows meet the same query, and record what it says
-        return spent(session, begun_s, begun_j, 0, f"query {first[0]} failed: {type(error).__name__}: {error}"[:300])
-    done = spent(session, begun_s, begun_j, (1 + SHORT_CALLS) * len(first), "one full call and ten short ones")
+        return spent(session, begun, 0, f"query {first[0]} failed: {type(error).__name__}: {error}"[:300])
+    done = spent(session, begun, (1 + SHORT_CALLS) * len(first), "one full call and ten short ones")
     if done.energy_j and done.duration_s > 3 * session.step_s:
         power_w = 2.5 * done.energy_j / done.duration_s  # first calls and short ones use less than the loop
         believe(session, {phase: power_w for phase in workload.phases if phase != "preprocess"})

@@ -40,37 +40,12 @@ def run_session(
     stop: Stop | None = None,
     resident: bool = False,
 ) -> Session:
-    """Measure one workload from the first idle level to the last.
+    """Measure one workload from the first idle level to the last, also where a block fails at every attempt.
 
-    Parameters
-    ----------
-    load : callable
-        Loads model and data and returns the workload; called after the first idle level, outside every window. Under a
-        published protocol it returns a `PublishedWorkload`, which loads its model when the set is preprocessed.
-    scored : sequence of Meter
-        Meters whose sum is the energy: one a device. Opened and closed here.
-    settings : Settings
-        The protocol's settings.
-    extra : sequence of Meter
-        More meters on the same windows.
-    clock : Clock, optional
-        The meters' clock; that of the first by default.
-    stop : callable, optional
-        Looks at every block's windows and may end the session early; blocks then run through all phases in turn.
-    resident : bool, default False
-        The model is on its device already, in a server: there is no idle level without it.
-
-    Returns
-    -------
-    Session
-        What was measured, also where a block failed at every attempt: then `valid` is False, with the reasons.
-
-    Raises
-    ------
-    MeasurementError
-        If there is nothing to measure, or nothing to measure it with.
-    MeterError
-        If a meter cannot be opened.
+    `load` loads model and data and returns the workload, after the first idle level; a `PublishedWorkload` loads its
+    model when the set is preprocessed. `scored` meters are summed: one a device; `extra` ones watch the same windows.
+    `stop` may end the session early; blocks then run through all phases in turn. `resident` says that a server has the
+    model on the device already: there is no idle level without it.
     """
     session = Session(scored, extra, settings, clock or (scored[0].clock if scored else Clock()))
     with ExitStack() as stack:

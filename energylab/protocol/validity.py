@@ -61,6 +61,10 @@ _ERRORS = {
 }
 
 
+#: Two readings of one scored meter around one window; None in place of one that failed.
+Edges = tuple[Reading | None, Reading | None]
+
+
 @dataclass(frozen=True)
 class Span:
     """What one meter gave for one stretch of time: two readings, or an error in place of one."""
@@ -76,6 +80,10 @@ class Span:
     @property
     def error(self) -> MeterError | None:
         return next((edge for edge in (self.start, self.stop) if isinstance(edge, MeterError)), None)
+
+    @property
+    def edges(self) -> Edges:
+        return tuple(None if isinstance(edge, MeterError) else edge for edge in (self.start, self.stop))
 
     @property
     def duration_s(self) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from statistics import stdev
 from typing import NamedTuple
 
@@ -20,10 +20,22 @@ BELIEVED = 2.0
 STEADY = "power and temperature steady"
 
 
-class _Sample(NamedTuple):
+class Sample(NamedTuple):
+    """A look at the scored meters: their sum and the hottest device; None where one cannot be read."""
+
     time_s: float
-    energy_j: float
+    energy_j: float | None
     temperature_c: float | None
+
+
+def sample(session: Session) -> Sample:
+    """Look at the scored meters; the windows meet the same errors, and record them."""
+    try:
+        energy_j = sum(meter.read().energy_j for meter in session.scored)
+        temperatures = [meter.counters().temperature_c for meter in session.scored]
+    except MeterError:
+        return Sample(session.clock.now(), None, None)
+    return Sample(session.clock.now(), energy_j, None if None in temperatures else max(temperatures))
 
 
 def warm_up(session: Session) -> WarmUp:
@@ -34,12 +46,11 @@ def warm_up(session: Session) -> WarmUp:
     ``steady_temperature_c_per_s`` over the last third. Otherwise the reason says what came first.
     """
     settings, clock, workload = session.settings, session.clock, session.workload
-    begun_s, begun_j = clock.now(), total_j(session)
     slice_s = max(settings.warm_up_min_s / 12, 3 * session.step_s, 0.02)
-    samples, asked, seconds = _sample(session), Counter(), Counter()
+    samples, asked, seconds = [sample(session)], Counter(), Counter()
     reason, failure, failed = f"not steady within {settings.warm_up_max_s:g} s", None, 0
-    looked_s = begun_s
-    for phase, queries in _stages(session):
+    rounds = itertools.cycle(workload.cut(range(workload.queries)))  # all phases on one batch, then on the next
+    for queries, phase in ((queries, phase) for queries in rounds for phase in workload.phases):
         try:
             seconds[phase] += _ask(session, phase, queries)
             asked[phase] += len(queries)
@@ -47,39 +58,33 @@ def warm_up(session: Session) -> WarmUp:
         except Exception as error:  # noqa: BLE001 - the windows meet the same query, and record what it says
             failure = failure or f"query {queries[0]} failed: {type(error).__name__}: {error}"[:300]
             failed += 1
-        now_s = clock.now()
-        if not failed and now_s - looked_s >= slice_s:
-            samples, looked_s = samples + _sample(session), now_s
-        if failed > workload.queries * len(workload.phases):  # nothing works
+        if not failed and clock.now() - samples[-1].time_s >= slice_s:
+            samples.append(sample(session))
+        spent_s, whole = clock.now() - samples[0].time_s, failed or len(asked) == len(workload.phases)
+        if (whole and spent_s >= settings.warm_up_max_s) or failed > workload.queries * len(workload.phases):
             break
-        whole = failed or len(asked) == len(workload.phases)
-        if whole and now_s - begun_s >= settings.warm_up_max_s:
-            break
-        if whole and not failed and now_s - begun_s >= settings.warm_up_min_s and _steady(samples, session):
+        if whole and not failed and spent_s >= settings.warm_up_min_s and _steady(_known(samples), session):
             reason = STEADY
             break
-    _learn(session, samples, asked, seconds)
-    return spent(session, begun_s, begun_j, asked.total(), failure or reason)
+    _learn(session, _known(samples), asked, seconds)
+    return spent(session, samples[0], asked.total(), failure or reason)
 
 
-def spent(session: Session, begun_s: float, begun_j: float | None, queries: int, reason: str) -> WarmUp:
+def _known(samples: Sequence[Sample]) -> list[Sample]:
+    return [one for one in samples if one.energy_j is not None]
+
+
+def spent(session: Session, begun: Sample, queries: int, reason: str) -> WarmUp:
     """Describe a warm-up that ends now."""
-    ended_j = total_j(session)
-    known = begun_j is not None and ended_j is not None and ended_j >= begun_j
+    ended = sample(session)
+    known = len(_known([begun, ended])) == 2 and ended.energy_j >= begun.energy_j
     return WarmUp(
-        duration_s=session.clock.now() - begun_s,
-        energy_j=ended_j - begun_j if known else None,
+        duration_s=ended.time_s - begun.time_s,
+        energy_j=ended.energy_j - begun.energy_j if known else None,
         queries=queries,
         steady=reason == STEADY,
         reason=reason,
     )
-
-
-def _stages(session: Session) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield (phase, queries) for ever: all phases on one batch, then on the next."""
-    for queries in itertools.cycle(session.workload.cut(range(session.workload.queries))):
-        for phase in session.workload.phases:
-            yield phase, queries
 
 
 def _ask(session: Session, phase: str, queries: tuple[int, ...]) -> float:
@@ -93,7 +98,7 @@ def _ask(session: Session, phase: str, queries: tuple[int, ...]) -> float:
     return session.clock.now() - started_s
 
 
-def _learn(session: Session, samples: Sequence[_Sample], asked: Counter, seconds: Counter) -> None:
+def _learn(session: Session, samples: Sequence[Sample], asked: Counter, seconds: Counter) -> None:
     """Keep the pace of each phase, the working power, and what power is believed where no limit is told.
 
     A phase that took a share of the time drew at most the mean power over that share.
@@ -118,7 +123,7 @@ def believe(session: Session, power_w: dict[str, float]) -> None:
         meter.believed_w = max(session.believed_w.values())
 
 
-def _steady(samples: Sequence[_Sample], session: Session) -> bool:
+def _steady(samples: Sequence[Sample], session: Session) -> bool:
     """Whether the last third of the warm-up has the power of the third before it, and the temperature rests.
 
     Thirds grow with the time spent, so that an exponential approach is seen whatever its time constant: when two
@@ -136,35 +141,15 @@ def _steady(samples: Sequence[_Sample], session: Session) -> bool:
     noise = 0.0 if session.step_s else math.hypot(_standard_error(before), _standard_error(last))
     if abs(power_w - _power_w(before)) > max(settings.steady_power * power_w, 2 * noise):
         return False
-    if any(sample.temperature_c is None for sample in last):
+    if any(one.temperature_c is None for one in last):
         return True
     return abs(last[-1].temperature_c - last[0].temperature_c) / last_s < settings.steady_temperature_c_per_s
 
 
-def _power_w(samples: Sequence[_Sample]) -> float:
+def _power_w(samples: Sequence[Sample]) -> float:
     return (samples[-1].energy_j - samples[0].energy_j) / (samples[-1].time_s - samples[0].time_s)
 
 
-def _standard_error(samples: Sequence[_Sample]) -> float:
+def _standard_error(samples: Sequence[Sample]) -> float:
     powers = list(map(_power_w, itertools.pairwise(samples)))
     return stdev(powers) / math.sqrt(len(powers))
-
-
-def total_j(session: Session) -> float | None:
-    """Return the scored counters' sum; None where one cannot be read: the windows meet the same error."""
-    try:
-        return sum(meter.read().energy_j for meter in session.scored)
-    except MeterError:
-        return None
-
-
-def _sample(session: Session) -> list[_Sample]:
-    """Return one look at the scored meters; none where a counter cannot be read."""
-    energy_j = total_j(session)
-    if energy_j is None:
-        return []
-    try:
-        temperatures = [meter.counters().temperature_c for meter in session.scored]
-    except MeterError:
-        temperatures = [None]
-    return [_Sample(session.clock.now(), energy_j, None if None in temperatures else max(temperatures))]

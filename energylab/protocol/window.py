@@ -13,15 +13,12 @@ from energylab.clock import Clock
 from energylab.errors import MeterError, SealError
 from energylab.meters.base import DeviceCounters, Meter, Reading, wait_for_tick
 from energylab.protocol import Settings, validity
-from energylab.protocol.validity import Span
+from energylab.protocol.validity import Edges, Span
 from energylab.protocol.workload import Batch, Work, Workload
 from energylab.record import DeviceState, IdleLevel, MeterFacts, MeterReadings, WarmUp, Window
 
 #: Time between two readings while waiting for a step of the counter.
 POLL_S = 0.001
-
-#: Two readings of one scored meter around one window; None in place of one that failed.
-Edge = tuple[Reading | None, Reading | None]
 
 
 @dataclass
@@ -48,7 +45,7 @@ class Session:
     idle: list[IdleLevel] = field(default_factory=list)  # the three levels
     warm_up: WarmUp | None = None
     windows: list[Window] = field(default_factory=list)  # every window, the invalid ones included, in order
-    edges: list[tuple[Edge, ...]] = field(default_factory=list)  # of every window, the scored meters' readings
+    edges: list[tuple[Edges, ...]] = field(default_factory=list)  # of every window, the scored meters' readings
     answers: dict[int, Any] = field(default_factory=dict)  # one a query, from the last phase of the first run
     unread: str | None = None  # why answers could not be read from the model's outputs: there is no quality then
     stopped: str | None = None  # why the session ended before its last run, where a stopping rule ended it
@@ -207,13 +204,9 @@ def measure_window(session: Session, block: Block, attempt: int = 0) -> tuple[Wi
         finally:
             gc.enable()
             session.workload.end()
-    session.edges.append(tuple((_taken(span.start), _taken(span.stop)) for span in watch.scored))
+    session.edges.append(tuple(span.edges for span in watch.scored))
     window = _window(session, block, attempt, watch, work, _count(session.workload, block.phase, batches, work))
     return window, list(zip(batches, work.outputs, strict=False)) if block.keep else []
-
-
-def _taken(edge: Reading | MeterError) -> Reading | None:
-    return None if isinstance(edge, MeterError) else edge
 
 
 def _on_tick(session: Session, block: Block) -> bool:
@@ -303,7 +296,7 @@ def _judge(session: Session, phase: str, watch: Watch, work: Work) -> tuple[list
 def _window(session: Session, block: Block, attempt: int, watch: Watch, work: Work, tokens: dict) -> Window:
     """Write the window down; one whose inputs could not be made, or whose work did not begin, has no reading."""
     reasons, marks = _judge(session, block.phase, watch, work)
-    begun = next((span.start.time_s for span in watch.scored if _taken(span.start)), session.clock.now())
+    begun_s = next((start.time_s for start, _ in session.edges[-1] if start), session.clock.now())
     return Window(
         index=len(session.windows),
         run=block.run,
@@ -312,7 +305,7 @@ def _window(session: Session, block: Block, attempt: int, watch: Watch, work: Wo
         attempt=attempt,
         queries=block.queries,
         replications=work.replications,
-        start_s=begun - session.origin_s,
+        start_s=begun_s - session.origin_s,
         duration_s=max([span.duration_s or 0.0 for span in watch.scored], default=0.0),
         meters=tuple(map(_readings, watch.spans)),
         energy_j=_sum([span.energy_j for span in watch.scored]),

@@ -51,7 +51,7 @@ def to_rating(release: Release) -> Rating:
 
 def _bands(release: Release, cohort: RatedCohort) -> Bands:
     key = (release.scheme, release.scheme_version, cohort.cohort, cohort.task, cohort.model_class)
-    return Bands(*key, cohort.edges_wh or (), len(cohort.models), cohort.edges_reason)
+    return Bands(*key, cohort.edges_wh or (), cohort.edges_reason)
 
 
 @dataclass(frozen=True)

@@ -60,14 +60,14 @@ def plan(path: StudyPath, params: Params = None, results: Results = Path("result
     for column in ("job", "task", "model", "repeat", "settings", "time", "Wh", "state"):
         table.add_column(column, justify="right" if column in ("time", "Wh") else "left", overflow="fold")
     for job, state in states.items():
-        table.add_row(*_plan_row(planned, job, state, costs[job]))
+        table.add_row(*_plan_row(job, state, costs[job]))
     console = plain_console()
     console.print(table)
     left = [costs[job] for job, state in states.items() if state.status != "done"]
     for line in estimate.summary_lines(left) if left else ["nothing to do: every job is done"]:
         console.print(line)
     if planned.duplicates:
-        console.print(f"  {len(planned.duplicates)} rows stand for a job that is planned already; it runs once")
+        console.print(f"  named twice in the study, and run once: {jobs(len(planned.duplicates))}")
 
 
 def _planned(path: Path, results: Path, params: Path | None) -> tuple[Plan, StudyFolder]:
@@ -78,13 +78,11 @@ def _planned(path: Path, results: Path, params: Path | None) -> tuple[Plan, Stud
     return planning.freeze(planned, folder.lock), folder
 
 
-def _plan_row(planned: Plan, job: Job, state: JobState, cost: estimate.Estimate) -> tuple[str, ...]:
-    shown = ("task", "model", "repeat", *planned.study.parameters)
-    settings = ", ".join(f"{name}={value}" for name, value in job.values.items() if name not in shown)
-    at_least = "≥ " if cost.basis == "floor" else ""
+def _plan_row(job: Job, state: JobState, cost: estimate.Estimate) -> tuple[str, ...]:
+    time = ("≥ " if cost.basis == "floor" else "") + format_time(cost.time_s)
     wh = "?" if cost.energy_j is None else f"{cost.energy_j / J_PER_WH:.3g}"
     p = job.parameters
-    return job.id, p.task_name, p.model, str(p.repeat), settings, at_least + format_time(cost.time_s), wh, state.status
+    return job.id, p.task_name, p.model, str(p.repeat), job.setting, time, wh, state.status
 
 
 @app.command("run")
@@ -145,14 +143,14 @@ def status(name: StudyName, results: Results = Path("results")) -> None:
         if state.status not in ("done", "left"):
             console.print(f"{state.status:>8}  {job.id}  {job.label}  {brief(state.reason)}".rstrip())
     for slurm_id, (_, word) in waiting.items():
-        console.print(f"   slurm  {slurm_id} {word}  log: {slurm.log_path(folder, slurm_id)}")
+        console.print(f"   slurm  {slurm_id} {word}  log: {folder.path}/slurm/{slurm_id}_0_log.out")
     if any(word == slurm.UNKNOWN for _, word in waiting.values()):
         console.print("Slurm cannot be asked here (no squeue): look again on the cluster's login node")
     for line in packing.strays(folder.lock, states):
         console.print(f"   stray  {line}")
     extra = folder.unplanned(planned)
     if extra:
-        console.print(f"{len(extra)} jobs in {folder.path} are not in its study.yaml any more: {', '.join(extra)}")
+        console.print(f"not in its study.yaml any more: {jobs(len(extra))} in {folder.path}: {', '.join(extra)}")
 
 
 def _existing(name: str, results: Path) -> tuple[Plan, StudyFolder]:
@@ -300,74 +298,42 @@ def show(console: Console, planned: Plan, folder: StudyFolder, summary: running.
 
 
 def _print_results(console: Console, planned: Plan, folder: StudyFolder) -> None:
-    records = store.read(*planned_roots([folder.path]))
-    strays = len(folder.unplanned(planned))
+    from energylab.ratings import rate
+
     try:
-        rated = results_of(records)
-        figure = draw(rated, folder.path / "figures" / "energies.png")
+        rated = rate(store.read(*planned_roots([folder.path])))
     except EnergylabError as error:  # the records are there all the same
         console.print(f"not rated: {error}")
         return
-    rows = Table(
-        title=f"{planned.study.title or planned.name}: energy of 1,000 queries", title_justify="left", box=None
-    )
-    cells = [
-        {**_cells(row), "setting": setting}
-        for row, setting in zip(rated.itertuples(), _differences(rated), strict=True)
-    ]
-    for column in [name for name in cells[0] if name != "setting" or any(row["setting"] for row in cells)]:
-        rows.add_column(column, justify="right" if column in ("Wh", "stars") else "left", overflow="fold")
-    for row in cells:
-        rows.add_row(*[row[column.header] for column in rows.columns])
-    console.print(rows)
+    title = f"{planned.study.title or planned.name}: energy of 1,000 queries"
+    table = Table(title=title, title_justify="left", box=None)
+    for column in ("task", "model", "setting", "Wh", "95 % interval", "stars", "kind"):
+        table.add_column(column, justify="right" if column in ("Wh", "stars") else "left", overflow="fold")
+    for row, setting in zip(rated.itertuples(), _differences(rated), strict=True):
+        table.add_row(*_cells(row, setting))
+    console.print(table)
     for note in sorted(set(rated["note"].dropna()) - {""}):
         console.print(f"note: {note}")
-    if strays:
-        console.print(f"left out, since the study does not plan them any more: {jobs(strays)} in {folder.path}")
-    console.print(f"figure: {figure}")
+    if strays := folder.unplanned(planned):
+        console.print(f"left out, since the study does not plan them any more: {jobs(len(strays))} in {folder.path}")
 
 
-def _cells(row: Any) -> dict[str, str]:
+def _cells(row: Any, setting: str) -> tuple[str, ...]:
     import pandas as pd
 
+    task = row.task if pd.isna(row.model_class) else f"{row.task} {row.model_class}"
+    wh = "unavailable" if pd.isna(row.energy_wh) else f"{row.energy_wh:.4g}"
     low, high = row.repeatability_low, row.repeatability_high
-    return {
-        "task": row.task if pd.isna(row.model_class) else f"{row.task} {row.model_class}",
-        "model": row.model,
-        "source": row.model_source,
-        "Wh": "unavailable" if pd.isna(row.energy_wh) else f"{row.energy_wh:.4g}",
-        "95 % interval": "" if pd.isna(low) else f"{low:.4g} to {high:.4g}",
-        "stars": "" if pd.isna(row.stars) else str(row.stars),
-        "kind": row.energy_kind,
-        "quality": "" if pd.isna(row.quality) else f"{row.quality_metric} {row.quality:.3f}",
-    }
-
-
-def results_of(records: pd.DataFrame) -> pd.DataFrame:
-    """Rate the records of a study, with each model's source and mean quality beside its energy."""
-    from energylab.ratings import rate
-
-    keys = ["task", "model", "cohort"]
-    facts = {"model_source": "first", "quality_metric": "first", "quality": "mean"}
-    return rate(records).merge(records.groupby(keys, as_index=False).agg(facts), on=keys, how="left")
+    interval = "" if pd.isna(low) else f"{low:.4g} to {high:.4g}"
+    return task, row.model, setting, wh, interval, "" if pd.isna(row.stars) else str(row.stars), row.energy_kind
 
 
 def _differences(rated: pd.DataFrame) -> list[str]:
-    """Say of each row what sets its cohort apart from others of its task; the source has a column of its own."""
+    """Say of each row what sets its cohort apart from others of its task."""
     from energylab.table import difference
 
-    keys = rated.groupby(rated["task"])["cohort"].transform(lambda each: [tuple(each.unique())] * len(each))
-    found = (difference(key, others) for key, others in zip(rated["cohort"], keys, strict=True))
-    return ["; ".join(fact for fact in each.split("; ") if not fact.startswith("model source=")) for each in found]
-
-
-def draw(rated: pd.DataFrame, path: Path) -> Path:
-    """Draw the ratings of a study into a PNG, and return its path."""
-    from energylab import figures
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figures.plot(rated).savefig(path, dpi=150)
-    return path
+    cohorts = {task: tuple(rows["cohort"].unique()) for task, rows in rated.groupby("task")}
+    return [difference(row.cohort, cohorts[row.task]) for row in rated.itertuples()]
 
 
 def mount(into: typer.Typer) -> None:

@@ -12,7 +12,7 @@ from energylab.meters.base import DeviceCounters, Reading
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
 from energylab.protocol import Settings
 from energylab.protocol.session import Session, quiet_collector, run_session
-from energylab.protocol.workload import FunctionWorkload
+from energylab.protocol.workload import FunctionWorkload, Workload
 
 FAST = Settings(runs=2, window_s=4.0, idle_s=1.0, warm_up_min_s=2.0, warm_up_max_s=60.0)
 
@@ -26,51 +26,38 @@ def light_collections() -> Iterator[None]:
 
 @dataclass
 class SimulatedBench:
-    """One board, one meter, and a session on them.
-
-    `fault` turns the meter's readings into what a faulty counter would say; `counters` is what the board says of
-    itself; `query` is what one query does.
-    """
+    """One board, one meter, and a session on them."""
 
     idle_w: float = 60.0
     work_w: float = 400.0
     query_s: float = 0.37
     queries: int = 20
     settings: Settings = FAST
-    power_limit_w: float = 700.0
-    fault: Callable[[Reading], Reading] | None = None
-    counters: Callable[[], DeviceCounters] | None = None
-    query: Callable[[int], object] | None = None
-    device: str = "simulated-0"
+    power_limit_w: float | None = 700.0
+    fault: Callable[[Reading], Reading] | None = None  # turns readings into what a faulty counter would say
+    counters: Callable[[float], DeviceCounters] | None = None  # what the board says of itself, at a time
+    query: Callable[[int], object] | None = None  # what one query does beside drawing power
     clock: ManualClock = field(default_factory=ManualClock)
 
     def __post_init__(self) -> None:
         self.board = SimulatedBoard(self.clock, self.idle_w)
-        self.asked: list[int] = []
 
-    def meter(self) -> ReplayMeter:
+    def meter(self, kind: type[ReplayMeter] = ReplayMeter) -> ReplayMeter:
         """Return a counter over the board: 100 ms steps, millijoules."""
-        return ReplayMeter(
-            self.board,
-            self.clock,
-            device=self.device,
-            power_limit_w=self.power_limit_w,
-            fault=self.fault,
-            counters=self.counters,
-        )
+        told = self.counters and (lambda: self.counters(self.clock.now()))
+        return kind(self.board, self.clock, power_limit_w=self.power_limit_w, fault=self.fault, counters=told)
 
     def work(self, query: int) -> int:
         """Draw the working power for one query."""
-        self.asked.append(query)
         if self.query is not None:
             self.query(query)
         self.board.work(self.query_s, self.work_w)
         return query * 10
 
-    def run(self, **more) -> Session:
+    def run(self, workload: Workload | None = None, meter: ReplayMeter | None = None) -> Session:
         """Run one session of the real protocol."""
-        workload = FunctionWorkload(self.work, range(self.queries))
-        return run_session(lambda: workload, [self.meter()], self.settings, clock=self.clock, **more)
+        workload = workload or FunctionWorkload(self.work, range(self.queries))
+        return run_session(lambda: workload, [meter or self.meter()], self.settings, clock=self.clock)
 
     def true_j(self, session: Session, window) -> float:
         """Return the exact energy between a window's readings."""
@@ -78,7 +65,7 @@ class SimulatedBench:
         return self.board.energy_j(start + window.duration_s) - self.board.energy_j(start)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def bench() -> type[SimulatedBench]:
     """Return the maker of simulated benches."""
     return SimulatedBench

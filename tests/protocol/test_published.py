@@ -9,7 +9,6 @@ from energylab.energy import phase_totals, totals
 from energylab.errors import ParameterError
 from energylab.protocol import Settings
 from energylab.protocol.published import PublishedWorkload
-from energylab.protocol.session import run_session
 from energylab.tasks.base import Tokens
 
 
@@ -59,18 +58,13 @@ class ScriptedTask:
         pass
 
 
-@pytest.fixture
-def measured(bench):
-    def run(phases, protocol="published-2025-02", runs=2, **changes):
-        made = bench(**changes)
-        task = ScriptedTask(made, phases)
-        settings = Settings(
-            protocol=protocol, runs=runs, idle_s=1.0, window_s=0.0, edges="tick", dither=False, max_attempts=2
-        )
-        workload = PublishedWorkload(task, ["a", "b", "c"], task.load, protocol == "published-2025-12")
-        return task, run_session(lambda: workload, [made.meter()], settings, clock=made.clock)
-
-    return run
+def measured(made, phases, protocol="published-2025-02", runs=2, meter=None):
+    task = ScriptedTask(made, phases)
+    made.settings = Settings(
+        protocol=protocol, runs=runs, idle_s=1.0, window_s=0.0, edges="tick", dither=False, max_attempts=2
+    )
+    workload = PublishedWorkload(task, ["a", "b", "c"], task.load, protocol == "published-2025-12")
+    return task, made.run(workload, meter)
 
 
 def loop(phase):
@@ -87,8 +81,8 @@ def work_of(asked):
     return runs
 
 
-def test_the_set_is_preprocessed_once_a_run_before_the_model_is_loaded(measured):
-    task, session = measured(("preprocess", "prefill", "generate"))
+def test_the_set_is_preprocessed_once_a_run_before_the_model_is_loaded(bench):
+    task, session = measured(bench(), ("preprocess", "prefill", "generate"))
     assert session.valid, session.reasons
     assert task.asked[:3] == [("prepare_all", ("a", "b", "c"))] * 2 + ["load"]
     full, short = [("fetch", "a"), ("generate", "a")], [("fetch", "a"), ("short", "a")]
@@ -98,8 +92,8 @@ def test_the_set_is_preprocessed_once_a_run_before_the_model_is_loaded(measured)
     assert session.answers == {0: "answer a", 1: "answer b", 2: "answer c"}
 
 
-def test_a_phase_of_a_run_is_one_window_that_holds_fetching_and_calls(measured):
-    _, session = measured(("preprocess", "prefill", "generate"))
+def test_a_phase_of_a_run_is_one_window_that_holds_fetching_and_calls(bench):
+    _, session = measured(bench(), ("preprocess", "prefill", "generate"))
     windows = [(window.run, window.phase, window.queries, window.replications) for window in session.windows]
     everything = ((0, 1, 2), 1)
     assert windows == [
@@ -115,8 +109,8 @@ def test_a_phase_of_a_run_is_one_window_that_holds_fetching_and_calls(measured):
         assert window.input_tokens == (None if window.phase == "preprocess" else 21)
 
 
-def test_the_second_version_is_one_total_with_tokenising_and_decoding_inside(measured):
-    task, session = measured(("preprocess", "prefill", "generate"), protocol="published-2025-12")
+def test_the_second_version_is_one_total_with_tokenising_and_decoding_inside(bench):
+    task, session = measured(bench(), ("preprocess", "prefill", "generate"), protocol="published-2025-12")
     assert session.valid, session.reasons
     row = [[("prepare", row), ("generate", row), ("answers", row)] for row in "abc"]
     assert task.asked[:10] == ["load", *row[0], *row[1], *row[2]]
@@ -126,14 +120,11 @@ def test_the_second_version_is_one_total_with_tokenising_and_decoding_inside(mea
     assert session.answers[2] == "answer c"
 
 
-def test_a_window_too_short_for_the_counter_is_marked_since_it_is_not_lengthened(measured, bench):
+def test_a_window_too_short_for_the_counter_is_marked_since_it_is_not_lengthened(bench):
     made = bench()
     coarse = made.meter()
     coarse.latency_s = 0.05  # a bound of 60 J on 40
-    task = ScriptedTask(made, ("preprocess", "forward"))
-    settings = Settings(protocol="published-2025-02", runs=1, idle_s=1.0, window_s=0.0, edges="tick", dither=False)
-    workload = PublishedWorkload(task, ["a", "b", "c"], task.load)
-    session = run_session(lambda: workload, [coarse], settings, clock=made.clock)
+    _, session = measured(made, ("preprocess", "forward"), runs=1, meter=coarse)
     assert session.valid
     assert [window.marks for window in session.windows] == [("few_ticks",), ()]
 

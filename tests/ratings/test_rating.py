@@ -143,7 +143,6 @@ def test_bands_hold_edges_scheme_and_group():
     assert len(found) == 1
     assert found[0].edges_wh == pytest.approx((2.0, 3.0, 4.0, 5.0))
     assert (found[0].scheme, found[0].version, found[0].task, found[0].cohort) == ("equal_width", "1", "t", "here")
-    assert found[0].models == 3
 
 
 @pytest.mark.parametrize(

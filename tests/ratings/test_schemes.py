@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from energylab import published
 from energylab.energy import Group
 from energylab.errors import DataError, ParameterError, UnknownNameError
 from energylab.ratings import rate, rating
-from energylab.ratings.schemes import TIE, Bands, Reference, count_stars, freeze, get_scheme, read_reference, stars_for
+from energylab.ratings.schemes import TIE, Bands, Reference, count_stars, get_scheme, stars_for
 
 GROUP = Group("summarization")
 FILE = Path(__file__).parents[2] / "params" / "ratings" / "reference-2025-02.yaml"
@@ -67,20 +66,20 @@ def test_the_lowest_earns_five_and_the_highest_one():
 
 
 def test_stars_within_given_bands_keep_unknown_energies_unknown():
-    bands = Bands("equal_width", "1", "summarization", "here", None, (2.0, 3.0, 4.0, 5.0), 5)
+    bands = Bands("equal_width", "1", "summarization", "here", None, (2.0, 3.0, 4.0, 5.0))
     found = stars_for([0.5, np.nan, 2.5, 99.0], bands)
     assert found.isna().tolist() == [False, True, False, False]
     assert found.dropna().tolist() == [5, 4, 1]
 
 
 def test_bands_without_edges_give_no_stars():
-    bands = Bands("equal_width", "1", "summarization", "here", None, (), 1, "not rated")
+    bands = Bands("equal_width", "1", "summarization", "here", None, (), "not rated")
     assert stars_for([1.0, 2.0], bands).isna().all()
 
 
 @pytest.mark.parametrize("energy", [0.0, -1.0, np.inf])
 def test_stars_within_bands_refuse_what_is_no_energy(energy):
-    bands = Bands("equal_width", "1", "summarization", "here", None, (2.0, 3.0, 4.0, 5.0), 5)
+    bands = Bands("equal_width", "1", "summarization", "here", None, (2.0, 3.0, 4.0, 5.0))
     with pytest.raises(DataError, match="zero or negative"):
         stars_for([1.0, energy], bands)
 
@@ -91,10 +90,10 @@ def test_unknown_scheme_names_the_nearest():
 
 
 def test_the_file_is_what_the_published_table_gives():
-    facts = published.source()
-    content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
-    bands = rating(published.load(), draws=0).bands
-    assert yaml.safe_load(freeze(bands, content["version"], content["source"], facts["device"])) == content
+    file = Reference(FILE).file
+    made = {(band.task, band.model_class): band.edges_wh for band in rating(published.load(), draws=0).bands}
+    assert {(band.task, band.model_class): pytest.approx(band.edges_wh, rel=1e-11) for band in file.bands} == made
+    assert file.device == published.source()["device"]
 
 
 def test_fixed_bands_give_the_published_stars():
@@ -133,7 +132,10 @@ def test_another_device_or_an_unknown_task_is_not_rated():
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("version: x\nsource: y\ndevice: z\nbands: [{task: t, edges_wh: [4, 3, 2, 1]}]", "must be positive and ascend"),
+        (
+            "version: x\nsource: y\ndevice: z\nbands: [{task: t, edges_wh: [4, 3, 2, 1]}]",
+            "bands.0.edges_wh edges must be positive and ascend",
+        ),
         ("version: x\nsource: y\ndevice: z\nbands: [{task: t, edges_wh: [1, 2, 3]}]", "bands.0.edges_wh"),
         ("version: x\nsource: y\nbands: []", "device"),
         ("a: [", "not a file of reference bands"),
@@ -144,7 +146,7 @@ def test_a_faulty_file_is_named_with_its_fault(tmp_path, text, fault):
     path = tmp_path / "bands.yaml"
     path.write_text(text)
     with pytest.raises(ParameterError, match=fault):
-        read_reference(path)
+        Reference(path).refusal(np.ones(2), GROUP)
 
 
 def test_a_missing_file_is_named():

@@ -20,7 +20,6 @@ from energylab.ratings.stability import (
     per_output_token,
     rated_by,
     scheme_changes,
-    side_by_side,
     sureness,
     treatments,
     under_noise,
@@ -199,7 +198,7 @@ def test_the_published_table_by_every_scheme():
     assert found["changed"].tolist() == differs.tolist()
 
 
-def test_models_of_several_cohorts_are_told_apart_or_refused():
+def test_models_of_several_cohorts_are_told_apart():
     here, there = tokens(), tokens(cohort="there", energy_j=[3600.0, 32000.0, 36000.0])
     both = by_scheme(pd.concat([here, there]), ("equal_width", "log_width"))
     for df in (here, there):
@@ -207,11 +206,6 @@ def test_models_of_several_cohorts_are_told_apart_or_refused():
         found = both[both["cohort"] == df["cohort"].iloc[0]]
         assert found["log_width"].tolist() == alone["log_width"].tolist()
     assert rated_by(both) == ["equal_width", "log_width"]
-    stars = pd.concat([rate(here), rate(there)])
-    with pytest.raises(ParameterError, match="several cohorts"):
-        side_by_side({"one": stars, "two": rate(here)})
-    with pytest.raises(ParameterError, match="no rating"):
-        side_by_side({})
 
 
 def test_energy_per_output_token_divides_all_scored_phases_by_the_runs_tokens():
