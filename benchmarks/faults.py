@@ -1,6 +1,6 @@
 """A study of many short jobs, killed with SIGKILL at random moments and resumed each time.
 
-    python benchmarks/faults.py [--jobs 120] [--kills 100] [--seed 1] [--folder DIR]
+    python benchmarks/faults.py [--jobs 120] [--kills 100] [--seed 1]
 
 Victims are drawn by the seed: the runner, the kernel, both at once, or the process that executes the notebook.
 In the end every job must be done exactly once: no record half-written, lost or counted twice, no job measured again
@@ -11,10 +11,10 @@ the measurement (`tests/builders.py`), so that many fit in little time.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -46,37 +46,25 @@ class Report:
 
     kills: Counter = field(default_factory=Counter)
     starts: int = 0
-    attempts: int = 0
-    seconds: float = 0.0
     faults: list[str] = field(default_factory=list)
 
 
 def run(folder: Path, jobs: int, kills: int, seed: int) -> Report:
-    """Run the study in `folder`, kill it `kills` times, let it finish, and check what is there.
-
-    Raises
-    ------
-    RuntimeError
-        If the study was finished before the last kill: the count would not be what it says.
-    """
+    """Run the study in `folder`, kill it `kills` times, let it finish, and check what is there."""
     dice = random.Random(seed)
     path = builders.write_study(
         folder,
         parameters={"task": "sentence_similarity", "model_source": "hub"},
         sweeps=[{"model": [f"m{number}" for number in range(jobs)]}],
     )
-    report, started = Report(), time.monotonic()
+    report = Report()
     while report.kills.total() < kills:
         runner = start(folder, path)
         report.starts += 1
-        strike_until_gone(runner, folder, dice, report, kills)
+        strike_until_gone(runner, dice, report, kills)
         runner.wait(timeout=60 * jobs)  # the last one may have survived, and works on
-    runner = start(folder, path)
-    report.starts += 1
-    runner.wait(timeout=60 * jobs)
-    report.seconds = time.monotonic() - started
+    start(folder, path).wait(timeout=60 * jobs)
     report.faults += faults(folder, path, jobs)
-    report.attempts = len(list(folder.glob("results/fake/*/attempt-*")))
     return report
 
 
@@ -93,7 +81,7 @@ def start(folder: Path, path: Path) -> subprocess.Popen:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
 
 
-def strike_until_gone(runner: subprocess.Popen, folder: Path, dice: random.Random, report: Report, kills: int) -> None:
+def strike_until_gone(runner: subprocess.Popen, dice: random.Random, report: Report, kills: int) -> None:
     """Kill victims of one runner at random moments until the runner itself was one of them."""
     while report.kills.total() < kills:
         victim = dice.choice(VICTIMS)
@@ -123,73 +111,55 @@ def wait_for_moment(runner: subprocess.Popen, victim: str, dice: random.Random) 
 def victims(runner: subprocess.Popen, victim: str) -> list[psutil.Process]:
     """Return the processes that `victim` stands for, as they are now."""
     here = [psutil.Process(runner.pid)]
-    jobs = [p for p in children(runner) if p.ppid() == runner.pid]
+    jobs = [process for process in children(runner) if process.ppid() == runner.pid]
     return {"runner": here, "kernel": kernels(runner), "both": kernels(runner) + here, "job": jobs}[victim]
 
 
 def children(runner: subprocess.Popen) -> list[psutil.Process]:
     """Return everything that the runner has started."""
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         return psutil.Process(runner.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
+    return []
 
 
 def kernels(runner: subprocess.Popen) -> list[psutil.Process]:
     """Return the kernels of the runner's jobs."""
     found = []
     for process in children(runner):
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             found += [process] if "ipykernel_launcher" in process.cmdline() else []
-        except psutil.NoSuchProcess:
-            continue
     return found
 
 
 def kill(process: psutil.Process) -> bool:
     """Send SIGKILL; say whether the process was there to get it."""
-    try:
-        process.send_signal(signal.SIGKILL)
-    except psutil.NoSuchProcess:
-        return False
-    return True
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.kill()
+        return True
+    return False
 
 
 def faults(folder: Path, path: Path, jobs: int) -> list[str]:
     """Return everything that is not as it must be."""
     planned = planning.load(path)
     study = StudyFolder(planned.name, folder / "results")
-    found = [
-        f"{job.label}: {state.status} {state.reason}"
-        for job, state in study.states(planned).items()
-        if state.status != "done"
-    ]
-    attempts = defaultdict(list)
+    states, attempts = study.states(planned), defaultdict(list)
+    found = [f"{job.label}: {state.status} {state.reason}" for job, state in states.items() if state.status != "done"]
     for record in study.path.rglob(store.FILE_NAME):
         try:
             content = store.read_record(record)
             attempts[content.job_id].append(content.attempt)
         except RecordError as error:
             found.append(str(error))
-    found += [f"{job}: {len(some)} records" for job, some in attempts.items() if len(some) != 1]
-    found += [] if len(attempts) == jobs else [f"{len(attempts)} jobs have a record, {jobs} were planned"]
     table = store.read(study.path)
+    found += [f"{job}: {len(some)} records" for job, some in attempts.items() if len(some) != 1]
+    found += [f"{n} jobs of {jobs} are there" for n in (len(attempts), table.job_id.nunique()) if n != jobs]
     found += [] if table.groupby("job_id").session.nunique().eq(1).all() else ["the table counts a job twice"]
-    found += [] if table.job_id.nunique() == jobs else [f"the table has {table.job_id.nunique()} jobs"]
-    found += measured_again(folder / "ledger.jsonl", attempts)
+    for line in map(json.loads, (folder / "ledger.jsonl").read_text().splitlines()):
+        if line["what"] == "begin" and line["attempt"] > min(attempts.get(line["job"], [0])):
+            found.append(f"{line['job']}: measured again in attempt {line['attempt']}")
     found += [f"left behind: {file}" for file in study.path.rglob(".*.tmp")]
-    found += [f"process {pid} is left" for pid in marked(study.path)]
-    return found
-
-
-def measured_again(ledger: Path, attempts: dict[str, list[int]]) -> list[str]:
-    """Return jobs that began a measurement after the one that left their record."""
-    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
-    return [
-        f"{line['job']}: measured again in attempt {line['attempt']}"
-        for line in lines
-        if line["what"] == "begin" and line["attempt"] > min(attempts.get(line["job"], [0]))
-    ]
+    return found + [f"process {pid} is left" for pid in marked(study.path)]
 
 
 def main() -> int:
@@ -198,17 +168,13 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=120)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--folder", type=Path)
-    options = parser.parse_args()
-    folder = Path(options.folder or tempfile.mkdtemp(prefix="faults-"))
-    folder.mkdir(parents=True, exist_ok=True)
+    options, started = parser.parse_args(), time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
     report = run(folder, options.jobs, options.kills, options.seed)
     victims = ", ".join(f"{name} {count}" for name, count in sorted(report.kills.items()))
-    print(f"{options.jobs} jobs, {report.kills.total()} kills ({victims}), seed {options.seed}")
-    print(f"{report.starts} starts of the runner, {report.attempts} attempts, {report.seconds:.0f} s, in {folder}")
-    print(
-        "\n".join(report.faults) or "every job done exactly once; nothing half-written, lost, doubled or left running"
-    )
+    print(f"{options.jobs} jobs, {report.kills.total()} kills ({victims}), seed {options.seed}, in {folder}")
+    print(f"{report.starts} starts of the runner, {time.monotonic() - started:.0f} s")
+    print("\n".join(report.faults) or "every job done once; nothing half-written, lost, doubled or left running")
     return 1 if report.faults else 0
 
 

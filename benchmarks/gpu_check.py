@@ -28,6 +28,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ from energylab.clock import Clock
 from energylab.devices import host_facts, resolve_devices
 from energylab.energy import WH_PER_1000_QUERIES, session_energy_j
 from energylab.errors import EnergylabError
-from energylab.meters.base import step_times, wait_for_tick
+from energylab.meters.base import Reading, wait_for_tick
+from energylab.meters.base import steps as steps_of
 from energylab.meters.nvml import NvmlMeter
 from energylab.meters.sampler import PowerIntegrator
 from energylab.parameters import Parameters
@@ -142,8 +144,8 @@ def work(part: str, add: Callable[..., None]) -> None:
 def of_meter(meter: NvmlMeter, cap_s: float = 3.0) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield how often counter and power sensor step, idle and at work, and what a read of each costs, in seconds."""
     looks = {
-        "counter": lambda: (meter.read().energy_j, meter.clock.now()),
-        "instant power": lambda: (meter.known_power_w(), meter.clock.now()),
+        "counter": meter.read,
+        "instant power": lambda: Reading(meter.known_power_w(), meter.clock.now()),
     }
     yield "source", {"source": meter.source, "update_period_s": meter.update_period_s, "notes": list(meter.notes)}
     for name, look in looks.items():
@@ -162,10 +164,10 @@ def of_meter(meter: NvmlMeter, cap_s: float = 3.0) -> Iterator[tuple[str, dict[s
     load.join()
 
 
-def steps(look: Callable[[], tuple[float, float]], clock: Clock, cap_s: float) -> dict[str, Any]:
+def steps(look: Callable[[], Reading], clock: Clock, cap_s: float) -> dict[str, Any]:
     """Return the times between the steps of a value, watched for `cap_s` seconds every millisecond."""
-    edges = step_times(look, clock, steps=10_000, cap_s=cap_s, poll_s=0.001)
-    return spread([later - earlier for earlier, later in zip(edges, edges[1:], strict=False)])
+    edges = [seen.time_s for seen in steps_of(look, clock, cap_s, poll_s=0.001)]
+    return spread([later - earlier for earlier, later in pairwise(edges)])
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from energylab.energy import run_energies_j, scored_totals, session_energy_j, totals
 from energylab.errors import MeasurementError, ModelError
@@ -28,7 +28,6 @@ from energylab.studies import plan as planning
 from energylab.studies.run import local
 from energylab.studies.run import run as run_jobs
 from energylab.studies.state import StudyFolder
-from energylab.table import cohort_key
 from energylab.upkeep import seconds_a_query
 
 if TYPE_CHECKING:
@@ -95,13 +94,9 @@ class EfficiencyParameters(NotebookParameters):
     batch_sizes: str = Field("8", description="queries a batch; the base asks one at a time")
     dtypes: str = Field("bfloat16", description="further precisions")
     quantisations: str = Field("", description="int8, fp8, bitsandbytes-4bit …")
-    attentions: str = Field(
-        "eager", description="eager, sdpa, flash_attention_2 …; the base takes the library's choice"
-    )
+    attentions: str = Field("eager", description="eager, sdpa, flash_attention_2 …; the base: the library's choice")
     output_lengths: str = Field("4", description="further lengths of answers, in tokens")
-    concurrencies: str = Field(
-        "", description="requests at once on `transformers serve`, e.g. 1,4,16; empty: no server"
-    )
+    concurrencies: str = Field("", description="requests at once on `transformers serve`: 1,4,16; empty: no server")
     compile: bool = Field(False, description="torch.compile in the optimised track; a GPU compiles without being asked")
     samples: int = Field(8, ge=1, description="queries of one run; 100 or more for a real model")
     runs: int = Field(3, ge=2, description="runs of each session: two or more, to tell differences from noise")
@@ -232,20 +227,16 @@ def _endpoint(asked: EfficiencyParameters) -> Iterator[tuple[str, str]]:
         yield endpoint, served
 
 
-class Cost(BaseModel):
+class Cost(BaseModel, frozen=True, extra="forbid"):
     """What one operation, or one byte, costs at full speed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     per_s: float  # operations or bytes a second
     j: float  # joules of one, all power included
     above_rest_j: float  # joules of one above what the device draws at rest
 
 
-class Limits(BaseModel):
+class Limits(BaseModel, frozen=True, extra="forbid"):
     """The measured limits of one device."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: str  # its name
     energy_kind: EnergyKind  # of all its energies
@@ -346,7 +337,7 @@ def shape_of(parameters: Parameters) -> Shape:
     from energylab.tasks import load_settings, models
 
     _, task = load_settings(parameters.task, parameters.params)
-    origin = models.locate(models.ModelRequest.of(parameters, task, "cpu"))
+    origin = models.locate(parameters, task.architectures)
     config = models.read_config(origin)
     skeleton = models.build_skeleton(config, AutoModelForCausalLM, origin)
     text = config.get_text_config(decoder=True)
@@ -413,7 +404,7 @@ def table(sweep: Sweep, limits: Limits, shape: Shape | None) -> pd.DataFrame:
         Indexed by label: ``track, sessions, new_tokens, energy_j``, ``half_width_j`` (95 %, between sessions, or the
         runs of a single one), ``token_j``, ``latency_s`` (until the whole answer), ``tokens_per_s``, ``quality,
         quality_metric``, ``least_j`` (the device's own limit for this work), ``times_least``, and ``static_j,
-        memory_j, arithmetic_j, rest_j``, which add up to ``energy_j``; NaN where unknown. ``energy_kind, cohort``.
+        memory_j, arithmetic_j, rest_j``, which add up to ``energy_j``; NaN where unknown; ``energy_kind``.
     """
     import pandas as pd
 
@@ -436,7 +427,6 @@ def _row(setting: Setting, records: Sequence[Record], limits: Limits, shape: Sha
         "quality": NAN if quality is None or quality.value is None else quality.value,
         "quality_metric": quality.metric if quality else None,
         "energy_kind": first.energy_kind,
-        "cohort": cohort_key(first),
     }
 
 

@@ -138,31 +138,18 @@ def unknown_name(what: str, name: object, allowed: Iterable[str], hint: str = ""
     return UnknownNameError("; ".join(part for part in parts if part))
 
 
-#: A validator's kinds of problem in plain words; what stands in braces is its own context.
-_PROBLEMS = {
-    "missing": "is missing",
-    "extra_forbidden": "is not a known name",
-    "literal_error": "must be {expected}",
-    "string_type": "must be text",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "bool_type": "must be true or false",
-    "finite_number": "must be a finite number",
-    "greater_than": "must be above {gt:g}",
-    "greater_than_equal": "must be at least {ge:g}",
-    "less_than": "must be below {lt:g}",
-    "less_than_equal": "must be at most {le:g}",
-    "dict_type": "must be names with values",
-    "model_type": "must be names with values",
-    "list_type": "must be a list",
-    "tuple_type": "must be a list",
+#: Pydantic's words to plainer ones.
+_PLAINER = {
+    "Value error, ": "",
+    "Input should be": "must be",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
 }
 
 
 def problem_text(problem: Mapping[str, Any]) -> str:
     """Say in plain words what a pydantic validator found, of one entry of ``ValidationError.errors()``."""
-    words = _PROBLEMS.get(problem["type"])
-    return words.format(**problem.get("ctx", {})) if words else problem["msg"].removeprefix("Value error, ")
+    text = {"missing": "is missing", "extra_forbidden": "is not a known name"}.get(problem["type"], problem["msg"])
+    for theirs, ours in _PLAINER.items():
+        text = text.replace(theirs, ours)
+    return text

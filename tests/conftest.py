@@ -1,4 +1,4 @@
-"""What every test leaves behind for the next one of its process: no open figure."""
+"""What tests share: a browser, and that each leaves no open figure behind for the next one of its process."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from browser import chrome, watch  # noqa: F401 - fixtures
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pytest
 
 import energylab
 from energylab.energy import model_energies
-from energylab.errors import DataError, FormatError, StudyError
+from energylab.errors import CohortError, DataError, FormatError, StudyError
 from energylab.formats import Asked, import_files, study_table
 from energylab.studies import plan as planning
 
@@ -143,6 +143,8 @@ def test_kind_and_hardware_that_a_file_does_not_state_are_not_its_neighbours(ord
     table = energylab.read(*(CASES / "kind-not-stated" / f"{name}.csv" for name in order)).set_index("model")
     assert table.loc["theirs", "energy_kind"] == "not stated"
     assert pd.isna(table.loc["theirs", "device"])
+    with pytest.raises(CohortError, match="mixes energy_kind: measured, not stated"):
+        model_energies(table.reset_index())
 
 
 def test_names_that_begin_with_at_or_minus_come_back(tmp_path):

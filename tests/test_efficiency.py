@@ -179,7 +179,7 @@ def row(setting, energy_j, latency_s=1.0, **changes):
         "energy_j": energy_j, "half_width_j": 0.01 * energy_j, "token_j": energy_j / 10, "latency_s": latency_s,
         "tokens_per_s": 10 / latency_s, "quality": float("nan"), "quality_metric": None, "least_j": 0.1 * energy_j,
         "times_least": 10.0, "static_j": 0.6 * energy_j, "memory_j": 0.2 * energy_j, "arithmetic_j": 0.1 * energy_j,
-        "rest_j": 0.1 * energy_j, "energy_kind": "measured", "cohort": "c",
+        "rest_j": 0.1 * energy_j, "energy_kind": "measured",
     }  # fmt: skip
     return {**facts, **changes}
 

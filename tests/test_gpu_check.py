@@ -50,9 +50,11 @@ def test_periods_and_the_counter_against_integrated_power(gpu_check, kind, diffe
         found = gpu_check.counter_against_power(meter, lambda: clock.sleep(30.0))
         assert found["difference"] == pytest.approx(difference, abs=0.0005)
         assert found["counter_j"] == pytest.approx(400 * found["duration_s"], rel=0.002)
-        counter = gpu_check.steps(lambda: (meter.read().energy_j, clock.now()), clock, cap_s=3.0)
+        counter = gpu_check.steps(meter.read, clock, cap_s=3.0)
         assert counter["median_s"] == pytest.approx(0.1, abs=0.002)
-    assert gpu_check.steps(lambda: (1.0, clock.now()), clock, cap_s=0.1) == {"reason": "no step was seen"}
+    assert gpu_check.steps(lambda: gpu_check.Reading(1.0, clock.now()), clock, cap_s=0.1) == {
+        "reason": "no step was seen"
+    }
 
 
 def test_the_spread_between_sessions_and_the_cost_of_a_process(gpu_check, tmp_path):

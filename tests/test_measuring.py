@@ -20,7 +20,7 @@ from energylab.meters.estimate import EstimateMeter
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
 from energylab.parameters import Parameters
 from energylab.record import Quality
-from energylab.tasks.text import SentenceSimilarity
+from energylab.tasks.similarity import SentenceSimilarity
 
 QUICK = {"samples": 4, "runs": 2, "window_s": 0.02, "idle_s": 0.05, "warm_up_min_s": 0.05, "warm_up_max_s": 0.5}
 TINY = {**QUICK, "task": "sentence_similarity", "model": "tiny-bert"}

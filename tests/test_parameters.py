@@ -87,7 +87,7 @@ def test_only_papermills_names_and_misspelt_ones_are_judged_in_a_notebook():
 
 
 def test_a_parameter_that_now_holds_something_else_is_no_silent_default():
-    with pytest.raises(ParameterError, match=r"parameter model=<.*> \(object\): must be text"):
+    with pytest.raises(ParameterError, match=r"parameter model=<.*> \(object\): must be a valid string"):
         Parameters.from_notebook({"In": CELLS, "model": object()})
 
 

@@ -158,7 +158,7 @@ def drift(moved: pd.DataFrame) -> Figure:
 
 
 def schemes(table: pd.DataFrame) -> Figure:
-    """Show the stars of other ratings against those of the first; table from `stability.side_by_side`."""
+    """Show the stars of other ratings against those of the first; table from `stability.by_scheme`."""
     first, *others = rated_by(table)
     with styled():
         figure, every = plt.subplots(

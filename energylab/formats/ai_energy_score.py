@@ -27,8 +27,6 @@ _THOUSANDS = re.compile(r"-?\d{1,3}(,\d{3})*(\.\d+)?|-?\d+(\.\d+)?")
 
 
 class Config(Part):
-    """What the runner was told."""
-
     model: str | None = None
     task: str | None = None
     dataset: str | None = None
@@ -38,8 +36,6 @@ class Config(Part):
 
 
 class Prompts(Part):
-    """What the runner did."""
-
     successful_prompts: Whole = None
     failed_prompts: Whole = None
     total_duration_seconds: Number = None
@@ -48,8 +44,6 @@ class Prompts(Part):
 
 
 class Energies(Part):
-    """What the runner's meter read, in two units."""
-
     gpu_energy_wh: Number = None
     gpu_energy_kwh: Number = None
     cpu_energy_wh: Number = None
@@ -73,8 +67,6 @@ class Energies(Part):
 
 
 class Report(Part):
-    """The runner's report."""
-
     config: Config
     summary: Prompts
     energy: Energies
@@ -83,8 +75,6 @@ class Report(Part):
 
 
 class Summary(Part):
-    """A run's total, and its phases where it had any."""
-
     units: str
     total: Number = None
     format: str | None = None
@@ -154,14 +144,9 @@ def _whole(found: Summary) -> dict[str, Measure]:
 
 
 def _phases(found: Summary) -> dict[str, Measure]:
-    prefill, decode = found.prefill_wh, found.decode_wh
-    both = None if None in (prefill, decode) else prefill + decode
-    negative = both is not None and decode < 0 < both
-    return {
-        "preprocess": Measure({"gpu": found.preprocess_wh}, bound=ROUNDING_WH),
-        "prefill": Measure({"gpu": prefill}, bound=ROUNDING_WH),
-        "generate": Measure({"gpu": both}, bound=2 * ROUNDING_WH, reasons=("negative_decode",) * negative),
-    }
+    parts = (found.preprocess_wh, found.prefill_wh, found.decode_wh)
+    preprocess, prefill, decode = (Measure({"gpu": part}, bound=ROUNDING_WH) for part in parts)
+    return {"preprocess": preprocess, "prefill": prefill, "generate": prefill.then(decode, "gpu")}
 
 
 def _doubts(found: Summary) -> Iterable[str]:
@@ -192,19 +177,19 @@ def read_text(source: Source, asked: Asked) -> list[Session]:
     ]
 
 
-def _is_report(source: Source) -> bool:
-    content = source.json
-    parts = [content.get(name) for name in ("config", "summary", "energy")] if isinstance(content, dict) else []
-    return bool(parts) and all(isinstance(part, dict) for part in parts)
-
-
-def _is_summary(source: Source) -> bool:
-    return isinstance(source.json, dict) and {"units", "total"} <= set(source.json)
-
-
 FORMATS = (
-    Format("ai-energy-score", "AI Energy Score runner's report (benchmark_report.json)", _is_report, read_report),
-    Format("gpu-energy-summary", "AI Energy Score summary (GPU_ENERGY_SUMMARY.json)", _is_summary, read_summary),
+    Format(
+        "ai-energy-score",
+        "AI Energy Score runner's report (benchmark_report.json)",
+        lambda source: source.keys >= {"config", "summary", "energy"},
+        read_report,
+    ),
+    Format(
+        "gpu-energy-summary",
+        "AI Energy Score summary (GPU_ENERGY_SUMMARY.json)",
+        lambda source: source.keys >= {"units", "total"},
+        read_summary,
+    ),
     Format(
         "gpu-energy-text",
         "AI Energy Score total (GPU_ENERGY_WH.txt)",

@@ -31,8 +31,6 @@ _NOTE = "everything between the tracker's start and stop is in the energy, loadi
 
 
 class Row(Part):
-    """One row of the table."""
-
     run_id: str
     task_name: str | None = None
     timestamp: Time = None
@@ -99,7 +97,7 @@ def _session(place: str, cells: dict[str, str], row: Row, part: str, asked: Aske
         run_id=f"{row.run_id} {part}".strip(),
         part=part,
         devices=devices,
-        devices_counted=component != "gpu" or row.gpu_count is not None,
+        devices_counted=component != "gpu" or bool(row.gpu_count),
         protocol={"tracking_mode": row.tracking_mode} if row.tracking_mode else {},
         host=HostFacts(
             processor=row.cpu_model,
@@ -131,8 +129,5 @@ def _devices(row: Row, component: str) -> tuple[tuple[DeviceFacts, ...], str]:
     return (device,) * (row.gpu_count or 1), note
 
 
-def _recognises(source: Source) -> bool:
-    return source.columns >= {*ENERGIES.values(), "duration", "run_id"}
-
-
-FORMATS = (Format("codecarbon", "CodeCarbon emissions.csv", _recognises, read),)
+_COLUMNS = {*ENERGIES.values(), "duration", "run_id"}
+FORMATS = (Format("codecarbon", "CodeCarbon emissions.csv", lambda source: source.columns >= _COLUMNS, read),)

@@ -25,6 +25,9 @@ _MOST = 1e30  # of any figure
 #: How far two figures that should be equal may be apart.
 CLOSE = 1e-6
 
+#: A sum of prefill and decode so small against them is a difference that began as zero.
+_ROUNDING = 1e-9
+
 #: Joules in one of each unit.
 JOULES = {
     "mJ": 1e-3, "J": 1.0, "kJ": 1e3, "MJ": 1e6,
@@ -97,12 +100,26 @@ class Measure:
         total = sum(values) if values and None not in values else None
         return cls({"gpu": total}, duration_s, reasons=tuple(dict.fromkeys(r for v in values if (r := failure(v)))))
 
+    def then(self, decode: Measure, component: str) -> Measure:
+        """Return generate, which is prefill, this measure, plus decode; a failed generate shows as a sum of zero."""
+        energies = {part: _sum(self.energies[part], decode.energies[part]) for part in self.energies}
+        whole, rest = energies.get(component), decode.energies.get(component)
+        negative = whole is not None and rest < 0 < whole
+        seconds, bound = _sum(self.duration_s, decode.duration_s), _sum(self.bound, decode.bound)
+        return Measure(energies, seconds, bound, reasons=("negative_decode",) if negative else ())
+
     def checked(self, component: str, scale: float) -> Measure:
         """Return the measure in joules, with the reason that its value gives."""
         energies = {name: None if value is None else value * scale for name, value in self.energies.items()}
         found = failure(energies.setdefault(component, None))
         reasons = tuple(dict.fromkeys([*self.reasons, *([found] if found else [])]))
         return replace(self, energies=energies, reasons=reasons, bound=self.bound and self.bound * scale)
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return None
+    return 0.0 if abs(one + other) <= _ROUNDING * max(abs(one), abs(other)) else one + other
 
 
 def failure(energy: float | None) -> str:
@@ -143,7 +160,9 @@ class Session:
 
 
 def _number(value: Any) -> Any:
-    """Refuse what only looks like a number: true and false, and figures beyond any meter."""
+    """Return a number, None where a cell is blank; true and false are none, nor are figures beyond any meter."""
+    if isinstance(value, str) and not value.strip():
+        return None
     if isinstance(value, bool) or (isinstance(value, (int, float)) and not abs(value) < _MOST):
         raise ValueError("is not a number")
     return value

@@ -33,13 +33,7 @@ _INFRASTRUCTURE = ("publicCloud", "privateCloud", "onPremise", "other")
 
 
 def energy_wh(record: Record) -> tuple[float, float | None, float | None]:
-    """Return a record's Wh per 1,000 queries and the ends of its expanded 95 % interval, None where unknown.
-
-    Raises
-    ------
-    RecordError
-        If the record has no energy.
-    """
+    """Return a record's Wh per 1,000 queries and the ends of its expanded 95 % interval, None where unknown."""
     if session_energy_j(record) is None or not record.valid:
         raise RecordError(f"record {record.record_id} has no energy: {', '.join(record.reasons) or 'invalid'}")
     row = model_energies(tidy_frame(record_rows(record))).models.iloc[0]
@@ -50,17 +44,7 @@ def energy_wh(record: Record) -> tuple[float, float | None, float | None]:
 def boamps(
     record: Record, publisher: str = "", infrastructure: str = "other", grid: Grid | None = None
 ) -> dict[str, Any]:
-    """Return a record as a BoAmps report, which validates against the schemas of BoAmps.
-
-    Parameters
-    ----------
-    record : Record
-    publisher : str, optional
-        Name of the organisation that publishes the report.
-    infrastructure : {"other", "publicCloud", "privateCloud", "onPremise"}
-        Where it ran: a record does not say.
-    grid : Grid, optional
-        Country and carbon intensity to state; left out by default.
+    """Return a record as a BoAmps report, valid by its schemas; where it ran is not in a record.
 
     References
     ----------
@@ -200,17 +184,8 @@ def annex_xi(record: Record) -> str:
 def sci(record: Record, grid: Grid, embodied_g: float | None = None, unit_queries: int = 1000) -> dict[str, Any]:
     """Return the consumer's score of Software Carbon Intensity for AI: grams of CO2e a functional unit.
 
-    ``SCI = (E x I + M) per R``: energy, the grid's carbon intensity, embodied emissions, functional unit.
-
-    Parameters
-    ----------
-    record : Record
-    grid : Grid
-        Carbon intensity to assume.
-    embodied_g : float, optional
-        Embodied emissions of a functional unit, in grams of CO2e; not stated by default, and then not in the score.
-    unit_queries : int, default 1000
-        Queries of a functional unit.
+    ``SCI = (E x I + M) per R``: energy, the grid's carbon intensity, embodied emissions, functional unit. Embodied
+    emissions, in grams a functional unit, are not in the score where they are not stated.
 
     References
     ----------

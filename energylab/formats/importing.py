@@ -38,7 +38,12 @@ class Source:
 
     name: str
     content: bytes = field(repr=False)
-    config: bytes | None = field(default=None, repr=False)
+    beside: bytes | None = field(default=None, repr=False)
+
+    @property
+    def config(self) -> Any:
+        """The configuration beside the file; empty where there is none."""
+        return {} if self.beside is None else Source(CONFIG, self.beside).json
 
     @property
     def file_name(self) -> str:
@@ -58,6 +63,11 @@ class Source:
         """The content as JSON, whatever the file's ending; None where it is of another kind."""
         looks = self.text.lstrip()[:1] in ("{", "[") or self.file_name.lower().endswith(".json")
         return read_json(self.text, self.name, FormatError) if looks else None
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The names of a JSON object; empty where the file is of another kind."""
+        return frozenset(self.json) if isinstance(self.json, dict) else frozenset()
 
     @property
     def is_number(self) -> bool:
@@ -120,30 +130,15 @@ def formats() -> dict[str, Format]:
 
 @dataclass(frozen=True)
 class Imported:
-    """One session that was imported.
+    """One session that was imported."""
 
-    Attributes
-    ----------
-    source, format : str
-        The file, and the name of its format.
-    record : Record
-    path : pathlib.Path
-        Of the record's file.
-    rated : Total
-        The figure, with and without runs of which a measure is invalid.
-    new : bool
-        False where the record was there already.
-    agreeing : tuple of str
-        Files that repeat this report, a summary or a copy, and agree with it.
-    """
-
-    source: str
-    format: str
+    source: str  # the file
+    format: str  # its name
     record: Record
-    path: Path
-    rated: Total
-    new: bool
-    agreeing: tuple[str, ...] = ()
+    path: Path  # of the record's file
+    rated: Total  # the figure, with and without runs of which a measure is invalid
+    new: bool  # False where the record was there already
+    agreeing: tuple[str, ...] = ()  # files that repeat this report, a summary or a copy, and agree with it
 
 
 def import_files(
@@ -186,16 +181,17 @@ def import_files(
     sources = [source for path in paths for source in _opened(Path(path), wanted)]
     reports = {source.name: _report_of(source, sources) for source in sources}
     made: dict[Path, Imported] = {}
+    held: dict[str, Path] = {}  # by file, where its session is
     for source in (source for source in sources if reports[source.name] is None):
         kind = _choose(source, wanted, format)
         for one in _imported(source, kind, asked, Path(output) / kind.name, now()):
+            held[source.name] = one.path
             if one.path not in made or _later(one.record, made[one.path].record):
                 made[one.path] = one
-    for source in sources:
-        if report := reports[source.name]:
-            path, one = next((path, one) for path, one in made.items() if one.source == report.name)
-            _check(source, report, one)
-            made[path] = replace(one, agreeing=(*one.agreeing, source.name))
+    for source, report in ((source, reports[source.name]) for source in sources if reports[source.name]):
+        one = made[held[report.name]]
+        _check(source, report, one)
+        made[one.path] = replace(one, agreeing=(*one.agreeing, source.name))
     for each in made.values():
         if each.new:
             each.path.unlink(missing_ok=True)  # of a run that went on since, or damaged
@@ -314,7 +310,7 @@ def _check(source: Source, report: Source, made: Imported) -> None:
     total_wh, rated = stated_total(source), made.rated.with_wh
     rated_wh = rated and rated * made.record.queries / 1000
     if rated_wh is None or total_wh is None or abs(total_wh - rated_wh) > 3 * ROUNDING_WH:
+        said, sums = ("nothing" if wh is None else f"{wh:.6g} Wh" for wh in (total_wh, rated_wh))
         raise FormatError(
-            f"{source.name} says {total_wh:.2f} Wh, and the report beside it adds up to "
-            f"{'nothing' if rated_wh is None else format(rated_wh, '.4g')} Wh; import the one you trust alone"
+            f"{source.name} says {said}, and the report beside it adds up to {sums}; import the one you trust alone"
         )

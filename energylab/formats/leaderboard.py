@@ -32,8 +32,6 @@ _NAMED = re.compile(r"(?:^|_)(?P<unit>wh|kwh|j)_per_1000(?:_queries)?$")
 
 
 class Row(Part):
-    """One row of the table, its energy under one name."""
-
     energy: Number = None
     task: str | None = None
     model_class: Literal["A", "B", "C", "NA", "N/A"] | None = None
@@ -102,9 +100,7 @@ def _unit(column: str, rows: list[tuple[float | None, str]]) -> Unit | None:
     return Unit(unit, how)
 
 
-def _recognises(source: Source) -> bool:
-    return "model" in source.columns and _column(source) is not None
-
-
 _TITLE = "leaderboard CSV (model and total_gpu_energy, or an energy column that names its unit)"
-FORMATS = (Format("leaderboard", _TITLE, _recognises, read),)
+FORMATS = (
+    Format("leaderboard", _TITLE, lambda source: "model" in source.columns and _column(source) is not None, read),
+)

@@ -38,8 +38,6 @@ _COMMON = ("mJ", "J", "kJ", "Wh", "kWh", "MWh")
 
 
 class Configuration(Part):
-    """One configuration of the leaderboard's data, with what its file says of all of them."""
-
     energy: Number = None
     model_id: str | None = None
     task: str | None = None
@@ -50,10 +48,16 @@ class Configuration(Part):
     parallelization: dict[str, Any] = {}
 
 
-class Served(Part):
-    """A served model's raw result, in steady state."""
+class Iteration(Part):
+    time: Number = None
+    gpu_energy: dict[str, Number] = {}
 
-    model_id: str | None
+
+class Result(Part):
+    """A raw result, of a served model in steady state or of a diffusion model."""
+
+    model_id: str | None = None
+    seed: Whole = None
     steady_state_energy: Number = None
     steady_state_duration: Number = None
     steady_state_energy_per_token: Number = None
@@ -64,28 +68,13 @@ class Served(Part):
     num_gpus: DeviceCount = None
     gpu_model: str | None = None
     max_num_seqs: Whole = None
-    seed: Whole = None
-
-
-class Iteration(Part):
-    """One batch of a diffusion model."""
-
-    time: Number = None
-    gpu_energy: dict[str, Number] = {}
-
-
-class DiffusionResult(Part):
-    """A diffusion model's raw result."""
-
-    model_id: str | None
     total_energy: Number = None
     total_time: Number = None
     total_images: Whole = None
     batch_size: Whole = None
     height: Whole = None
     width: Whole = None
-    seed: Whole = None
-    iteration_energy_measurements: list[Iteration] | None = None
+    iteration_energy_measurements: list[Iteration] = []
 
 
 def read_configurations(source: Source, asked: Asked) -> list[Session]:
@@ -132,9 +121,8 @@ def _devices(name: str | None, count: int | None) -> dict[str, Any]:
     return {"devices": (device,) * (count or 1), "devices_counted": bool(count)}
 
 
-def _served(source: Source) -> Session:
+def _served(found: Result, raw: dict[str, Any]) -> Session:
     """Return a served model's session: steady-state energy per token times the tokens of all completed requests."""
-    found = parse(Served, source.json, source.name)
     per_token, tokens = found.steady_state_energy_per_token, found.total_output_tokens
     lost = None not in (found.num_prompts, found.completed) and found.completed < found.num_prompts
     measure = Measure(
@@ -150,17 +138,16 @@ def _served(source: Source) -> Session:
         runs=({"generate": measure},),
         unit=_by_power([steady], found.num_gpus or 1),
         meter=("zeus", "steady_state_energy_per_token x total_output_tokens"),
-        settings=_settings({**source.json, "batch_size": found.max_num_seqs}),
+        settings=_settings({**raw, "batch_size": found.max_num_seqs}),
         seed=found.seed,
         notes=("energy per token of the steady state, applied to all tokens of all completed requests",),
         **_devices(found.gpu_model, found.num_gpus),
     )
 
 
-def _drawn(source: Source) -> Session:
+def _drawn(found: Result, raw: dict[str, Any]) -> Session:
     """Return a diffusion model's session: every iteration is one batch, a run of as many queries."""
-    found = parse(DiffusionResult, source.json, source.name)
-    iterations = found.iteration_energy_measurements or []
+    iterations = found.iteration_energy_measurements
     measures = [Measure.of_boards(each.gpu_energy.values(), each.time or None) for each in iterations]
     measures = measures or [Measure({"gpu": found.total_energy}, found.total_time or None)]
     gpus = len(iterations[0].gpu_energy) if iterations else None
@@ -171,7 +158,7 @@ def _drawn(source: Source) -> Session:
         runs=tuple({"call": measure} for measure in measures),
         unit=_by_power([*timed, (found.total_energy, found.total_time)], gpus or 1),
         meter=("zeus", "iteration_energy_measurements" if iterations else "total_energy"),
-        settings=_settings({**source.json, "image_height": found.height, "image_width": found.width}),
+        settings=_settings({**raw, "image_height": found.height, "image_width": found.width}),
         seed=found.seed,
         **_devices(None, gpus),
     )
@@ -190,18 +177,18 @@ def _by_power(values: Iterable[tuple[float | None, float | None]], devices: int)
 
 
 def _is_data(source: Source) -> bool:
-    rows = source.json.get("configurations") if isinstance(source.json, dict) else None
+    rows = source.json["configurations"] if "configurations" in source.keys else None
     return isinstance(rows, list) and bool(rows) and _field(rows[0]) is not None
 
 
 def _is_result(source: Source) -> bool:
-    names = set(source.json) if isinstance(source.json, dict) else set()
-    return "model_id" in names and (names >= _SERVED or names >= {"total_energy", "num_iterations"})
+    return source.keys >= {"model_id", *_SERVED} or source.keys >= {"model_id", "total_energy", "num_iterations"}
 
 
 def read_results(source: Source, asked: Asked) -> list[Session]:
     """Return the one session of a raw result."""
-    return [(_served if set(source.json) >= _SERVED else _drawn)(source)]
+    read = _served if source.keys >= _SERVED else _drawn
+    return [read(parse(Result, source.json, source.name), source.json)]
 
 
 FORMATS = (

@@ -15,15 +15,15 @@ https://github.com/huggingface/optimum-benchmark: ``trackers/energy.py``, ``scen
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from statistics import fmean
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from energylab.errors import FormatError
-from energylab.files import read_json
 from energylab.formats.common import CLOSE, COMPONENTS, Asked, Measure, Number, Part, Session, Unit, parse, unit_named
-from energylab.formats.importing import CONFIG, Format, Source
+from energylab.formats.importing import Format, Source
 from energylab.record import DeviceFacts, HostFacts
 
 NAME = "optimum-benchmark"
@@ -37,13 +37,8 @@ PHASES = {
     "generate": "generate", "forward": "forward", "call": "call", "total": "total",
 }  # fmt: skip
 
-#: A sum of prefill and decode so small against them is a difference that began as zero.
-_ROUNDING = 1e-9
-
 
 class Energy(Part):
-    """An energy by component; repeats may stand inside it."""
-
     unit: str | None = None
     cpu: Number = None
     ram: Number = None
@@ -57,22 +52,16 @@ class Energy(Part):
 
 
 class Efficiency(Part):
-    """Samples or tokens per energy."""
-
     unit: str | None = None
     value: Number = None
 
 
 class Latency(Part):
-    """Seconds, one value a repeat."""
-
     unit: str | None = None
     values: list[Number] | None = None
 
 
 class Target(Part):
-    """One phase of a report."""
-
     energy: Energy | None = None
     latency: Latency | None = None
     efficiency: Efficiency | None = None
@@ -99,8 +88,6 @@ class Target(Part):
 
 
 class Backend(Part):
-    """What ran the model."""
-
     name: str | None = None
     version: str | None = None
     model: str | None = None
@@ -131,8 +118,6 @@ class Backend(Part):
 
 
 class Scenario(Part):
-    """What was asked of it."""
-
     name: str | None = None
     target: str | None = Field(default=None, alias="_target_")
     num_samples: int | None = None
@@ -180,8 +165,6 @@ class Environment(Part):
 
 
 class Configuration(Part):
-    """What the configuration beside a report states; nothing where there is none."""
-
     backend: Backend = Backend()
     scenario: Scenario = Scenario()
     environment: Environment = Environment()
@@ -206,7 +189,7 @@ class Configuration(Part):
 
 def read(source: Source, asked: Asked) -> list[Session]:
     """Return the one session of a report."""
-    where, report = source.name, _report(source.json)
+    where, report = source.name, _report(source)
     targets = {PHASES[name]: parse(Target, report[name], f"{where}, {name}") for name in report if name in PHASES}
     targets = {phase: target for phase, target in targets.items() if target.energy is not None}
     for phase, target in targets.items():
@@ -240,10 +223,10 @@ def read(source: Source, asked: Asked) -> list[Session]:
     ]
 
 
-def _report(content: Any) -> Any:
-    if isinstance(content, dict) and isinstance(content.get("report"), dict) and "config" in content:
-        return content["report"]
-    return content
+def _report(source: Source) -> dict[str, Any]:
+    """Return a file's targets, which ``benchmark.json`` holds beside the configuration."""
+    content = source.json["report"] if source.keys >= {"report", "config"} else source.json
+    return content if isinstance(content, dict) else {}
 
 
 def _unit(targets: dict[str, Target], where: str) -> Unit | None:
@@ -292,28 +275,9 @@ def _runs(
         if decode is not None and "generate" not in found and "prefill" in found:
             tokens = targets["decode"].count("tokens/kWh")
             tokens = tokens + queries if tokens and queries else None  # prefill makes the first token of a query
-            found["generate"] = _generate(found["prefill"], decode, tokens, component)
+            found["generate"] = replace(found["prefill"].then(decode, component), output_tokens=tokens)
         runs.append(found)
     return tuple(runs), [phase for phase, target in targets.items() if len(target.repeats()) == 1 < count]
-
-
-def _generate(prefill: Measure, decode: Measure, tokens: int | None, component: str) -> Measure:
-    """Return generate: prefill plus decode."""
-    energies = {name: _sum(prefill.energies[name], decode.energies[name]) for name in COMPONENTS}
-    after, whole = decode.energies.get(component), energies.get(component)
-    negative = None not in (after, whole) and after < 0 < whole
-    return Measure(
-        energies,
-        _sum(prefill.duration_s, decode.duration_s),
-        output_tokens=tokens,
-        reasons=("negative_decode",) if negative else (),
-    )
-
-
-def _sum(one: float | None, other: float | None) -> float | None:
-    if one is None or other is None:
-        return None
-    return 0.0 if abs(one + other) <= _ROUNDING * max(abs(one), abs(other)) else one + other
 
 
 def _configuration(source: Source) -> Configuration:
@@ -323,14 +287,12 @@ def _configuration(source: Source) -> Configuration:
         return parse(Configuration, source.json[OWN], where)
     if "report" in source.json:
         return parse(Configuration, source.json["config"], where)
-    content = "{}" if source.config is None else source.config.decode("utf-8-sig", "replace")
-    return parse(Configuration, read_json(content, CONFIG, FormatError), where)
+    return parse(Configuration, source.config, where)
 
 
 def _recognises(source: Source) -> bool:
-    report = _report(source.json)
-    targets = [report[name] for name in PHASES if name in report] if isinstance(report, dict) else []
-    energies = [target.get("energy") for target in targets if isinstance(target, dict)]
+    targets = [target for name, target in _report(source).items() if name in PHASES and isinstance(target, dict)]
+    energies = [target.get("energy") for target in targets]
     return any(isinstance(energy, dict) and "gpu" in energy for energy in energies)
 
 

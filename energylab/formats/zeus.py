@@ -19,8 +19,6 @@ _GPU = re.compile(r"gpu(\d+)_energy")
 
 
 class Window(Part):
-    """One row of the log, with the energies of its GPUs."""
-
     start_time: Number = None
     window_name: str
     elapsed_time: Number = None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from energylab.clock import Clock
 from energylab.errors import CounterStuckError, MeterError
@@ -15,8 +16,7 @@ from energylab.parameters import Parameters
 from energylab.record import DeviceFacts, EnergyKind, MeterFacts
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """Cumulative energy since an arbitrary origin, in joules, and the monotonic time of the reading, in seconds."""
 
     energy_j: float
@@ -144,14 +144,9 @@ class Meter(ABC):
 
 def wait_for_tick(meter: Meter, timeout_s: float, poll_s: float = 0.001) -> Reading:
     """Poll until the counter steps, and return the reading right after the step: exact to `poll_s`."""
-    first = meter.read()
-    while True:
-        meter.clock.sleep(poll_s)
-        reading = meter.read()
-        if reading.energy_j != first.energy_j:
-            return reading
-        if reading.time_s - first.time_s > timeout_s:
-            raise CounterStuckError(f"{meter.name}: the counter of {meter.device} did not step within {timeout_s:g} s")
+    for reading in steps(meter.read, meter.clock, timeout_s, poll_s):
+        return reading
+    raise CounterStuckError(f"{meter.name}: the counter of {meter.device} did not step within {timeout_s:g} s")
 
 
 def read_cost(meter: Meter, reads: int = 20) -> float:
@@ -164,35 +159,26 @@ def read_cost(meter: Meter, reads: int = 20) -> float:
     return statistics.median(costs)
 
 
-def update_period(meter: Meter, steps: int = 4, cap_s: float = 1.0, poll_s: float = 0.002) -> float:
+def update_period(meter: Meter, count: int = 4, cap_s: float = 1.0, poll_s: float = 0.002) -> float:
     """Watch a counter and return the mean time between two of its steps, in seconds.
 
     A counter that steps faster than it is read gives the time between two reads: too long rather than too short. One
     that steps fewer than twice within `cap_s` seconds is refused: it is distrusted until it has been seen to move.
     """
-
-    def look() -> tuple[float, float]:
-        reading = meter.read()
-        return reading.energy_j, reading.time_s
-
-    edges = step_times(look, meter.clock, steps + 1, cap_s, poll_s)
+    edges = list(itertools.islice(steps(meter.read, meter.clock, cap_s, poll_s), count + 1))
     if len(edges) < 2:
         often = "stepped once" if edges else "did not move"
         raise CounterStuckError(f"{meter.name}: the counter of {meter.device} {often} within {cap_s:g} s")
-    return (edges[-1] - edges[0]) / (len(edges) - 1)
+    return (edges[-1].time_s - edges[0].time_s) / (len(edges) - 1)
 
 
-def step_times(
-    look: Callable[[], tuple[float, float]], clock: Clock, steps: int, cap_s: float, poll_s: float = 0.002
-) -> list[float]:
-    """Return the times at which a value changed: up to `steps` of them within `cap_s`; `look` gives (value, time)."""
-    value, time_s = look()
-    deadline_s = time_s + cap_s
-    edges: list[float] = []
-    while len(edges) < steps and time_s < deadline_s:
+def steps(look: Callable[[], Reading], clock: Clock, cap_s: float, poll_s: float = 0.002) -> Iterator[Reading]:
+    """Look every `poll_s` for `cap_s` seconds, and yield what is seen right after each change of the first value."""
+    last = look()
+    deadline_s = last[1] + cap_s
+    while last[1] <= deadline_s:
         clock.sleep(poll_s)
-        seen, time_s = look()
-        if seen != value:
-            edges.append(time_s)
-        value = seen
-    return edges
+        seen = look()
+        if seen[0] != last[0]:
+            yield seen
+        last = seen

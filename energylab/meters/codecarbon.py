@@ -85,7 +85,7 @@ class CodecarbonMeter(Meter):
         try:
             self._describe()
             # On a board the counter behind it steps; a processor's power model has no steps.
-            self.update_period_s = update_period(self, steps=6, cap_s=1.5, poll_s=0.005) if self.boards else None
+            self.update_period_s = update_period(self, count=6, cap_s=1.5, poll_s=0.005) if self.boards else None
             self.read_cost_s = read_cost(self, reads=5)
         except MeterError:
             self.close()

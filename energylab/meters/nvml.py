@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from energylab.clock import Clock
 from energylab.errors import CounterStuckError, MeterError
-from energylab.meters.base import DeviceCounters, Meter, Reading, read_cost, step_times, update_period
+from energylab.meters.base import DeviceCounters, Meter, Reading, read_cost, steps, update_period
 from energylab.meters.nvml_library import JETSON, NotSupportedError, Nvml, in_host_namespace
 from energylab.meters.processor import server_of
 from energylab.meters.sampler import PowerIntegrator
@@ -135,11 +136,14 @@ class NvmlMeter(Meter):
 
     def counters(self) -> DeviceCounters:
         """Return temperature, clocks, power, slowdowns and co-tenants of the board."""
-        nvml, handle, numbers = self._nvml, self._opened(), self._nvml.module
+        nvml, handle, constants = self._nvml, self._opened(), self._nvml.module
+        temperature_c = nvml.optional("nvmlDeviceGetTemperature", handle, constants.NVML_TEMPERATURE_GPU)
+        if temperature_c is None:  # the first is deprecated, the second is missing from drivers before 575
+            temperature_c = nvml.optional("nvmlDeviceGetTemperatureV", handle, constants.NVML_TEMPERATURE_GPU)
         return DeviceCounters(
-            temperature_c=nvml.optional("nvmlDeviceGetTemperature", handle, numbers.NVML_TEMPERATURE_GPU),
-            sm_clock_mhz=nvml.optional("nvmlDeviceGetClockInfo", handle, numbers.NVML_CLOCK_SM),
-            memory_clock_mhz=nvml.optional("nvmlDeviceGetClockInfo", handle, numbers.NVML_CLOCK_MEM),
+            temperature_c=temperature_c,
+            sm_clock_mhz=nvml.optional("nvmlDeviceGetClockInfo", handle, constants.NVML_CLOCK_SM),
+            memory_clock_mhz=nvml.optional("nvmlDeviceGetClockInfo", handle, constants.NVML_CLOCK_MEM),
             power_w=self.instant_power_w(),
             cotenants=self._tenants.others(nvml.users(handle) or ()),
             **self._throttle.seconds(),
@@ -180,7 +184,7 @@ class NvmlMeter(Meter):
             return
         self.source, self.quantum_j = COUNTER, 0.001
         try:
-            self.update_period_s = update_period(self, steps=10, cap_s=WATCH_S)
+            self.update_period_s = update_period(self, count=10, cap_s=WATCH_S)
         except CounterStuckError as error:
             raise CounterStuckError(f"{error}: see `nvidia-smi`, reload the driver, or reboot") from None
 
@@ -193,8 +197,9 @@ class NvmlMeter(Meter):
             missing = f"{self.device} has neither an energy counter nor an instantaneous power field ({INSTANT})"
             raise MeterError(f"{missing}: {advice}")
         # How old a reading of the sensor can be is seen by watching it.
-        edges = step_times(lambda: (self.instant_power_w(), self.clock.now()), self.clock, steps=6, cap_s=1.0)
-        between = [later - earlier for earlier, later in zip(edges, edges[1:], strict=False)]
+        seen = steps(lambda: Reading(self.instant_power_w(), self.clock.now()), self.clock, cap_s=1.0)
+        edges = [reading.time_s for reading in itertools.islice(seen, 6)]
+        between = [later - earlier for earlier, later in itertools.pairwise(edges)]
         self._refresh_s = max(between, default=USUAL_REFRESH_S)
         self._integrator = PowerIntegrator(self.known_power_w, self.clock)
         self._integrator.start()

@@ -153,7 +153,7 @@ class RaplMeter(Meter):
         self._describe(mirrored)
         self._fault = None
         self._rebase()
-        self.update_period_s = update_period(self, steps=20, cap_s=STILL_S, poll_s=0.0002)
+        self.update_period_s = update_period(self, count=20, cap_s=STILL_S, poll_s=0.0002)
         self.read_cost_s = read_cost(self)
         self._refresh = Periodic(self._look, REFRESH_S, "energylab-rapl")
         self._refresh.start()

@@ -7,42 +7,18 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Sequence
-
-import numpy as np
+from collections.abc import Callable
 
 from energylab.clock import Clock, ManualClock
 from energylab.errors import MeterError
 from energylab.meters.base import DeviceCounters, Meter, Reading
 
 
-class PowerTrace:
-    """A recorded power trace in watts over increasing times, linear in between and constant beyond its ends."""
-
-    def __init__(self, times_s: Sequence[float], power_w: Sequence[float]) -> None:
-        self.times_s, self.power = np.asarray(times_s, float), np.asarray(power_w, float)
-        if self.times_s.shape != self.power.shape or not self.times_s.size or (np.diff(self.times_s) <= 0).any():
-            raise MeterError("a power trace needs a power for each time, and times that increase strictly")
-        pieces_j = np.diff(self.times_s) * (self.power[1:] + self.power[:-1]) / 2
-        self._energy_j = np.concatenate([[0.0], np.cumsum(pieces_j)])
-
-    def energy_j(self, time_s: float) -> float:
-        """Return the exact energy from the first sample to `time_s`, in joules (negative before it)."""
-        i = max(int(np.searchsorted(self.times_s, time_s, side="right")) - 1, 0)
-        mean_w = (self.power[i] + self.power_w(time_s)) / 2
-        return float(self._energy_j[i] + (time_s - self.times_s[i]) * mean_w)
-
-    def power_w(self, time_s: float) -> float:
-        """Return the power at `time_s`, in watts."""
-        return float(np.interp(time_s, self.times_s, self.power))
-
-    def largest_power_w(self, start_s: float, stop_s: float) -> float:
-        """Return the larger power of the two ends, in watts."""
-        return max(self.power_w(start_s), self.power_w(stop_s))
-
-
 class SimulatedBoard:
-    """A board whose power follows the work done on it: constant pieces, `idle_w` in between. `work` moves the clock."""
+    """A board whose power follows the work done on it: constant pieces, `idle_w` in between. `work` moves the clock.
+
+    A recorded power trace is replayed by ``for seconds, power_w in trace: board.work(seconds, power_w)``.
+    """
 
     def __init__(self, clock: ManualClock, idle_w: float = 60.0) -> None:
         self.clock = clock
@@ -83,11 +59,11 @@ class SimulatedBoard:
 
 
 class ReplayMeter(Meter):
-    """A counter over a `PowerTrace` or `SimulatedBoard`, quantised in time and in energy.
+    """A counter over a `SimulatedBoard`, quantised in time and in energy.
 
     Parameters
     ----------
-    board : PowerTrace or SimulatedBoard
+    board : SimulatedBoard
         Gives the exact energy at any time.
     clock : Clock
         The clock the trace runs on.
@@ -111,7 +87,7 @@ class ReplayMeter(Meter):
 
     def __init__(
         self,
-        board: PowerTrace | SimulatedBoard,
+        board: SimulatedBoard,
         clock: Clock,
         *,
         device: str = "simulated-0",

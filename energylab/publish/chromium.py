@@ -22,20 +22,12 @@ def find() -> str | None:
 
 
 def print_pdf(page: Path, output: Path) -> Path:
-    """Print a local HTML page as PDF.
-
-    Raises
-    ------
-    MissingExtraError
-        If there is no Chromium.
-    ReleaseError
-        If Chromium fails or takes more than two minutes.
-    """
+    """Print a local HTML page as PDF."""
     return _run(page, output, "--no-pdf-header-footer", f"--print-to-pdf={output.resolve()}")
 
 
 def label(svg: str, output: Path, width: int, height: int, pdf: bool) -> Path:
-    """Draw a label as PDF of its own size, or as PNG of four pixels to a unit; see `print_pdf`."""
+    """Draw a label as PDF of its own size, or as PNG of four pixels to a unit."""
     style = f"@page {{ size: {width}px {height}px; margin: 0 }} body {{ margin: 0 }} svg {{ display: block }}"
     with tempfile.TemporaryDirectory(prefix="energylab-label-") as folder:
         page = Path(folder) / "label.html"
@@ -55,9 +47,9 @@ def _run(page: Path, output: Path, *options: str) -> Path:
             "PNG and PDF are made by Chromium, which is not installed; install it (Debian: apt-get install chromium), "
             "name it in ENERGYLAB_CHROMIUM, or ask for SVG or HTML"
         )
+    root = ("--no-sandbox",) if os.geteuid() == 0 else ()  # Chromium's sandbox refuses to run as root
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)
-    root = ("--no-sandbox",) if os.geteuid() == 0 else ()  # Chromium's sandbox refuses to run as root
     with tempfile.TemporaryDirectory(prefix="energylab-chromium-") as profile:
         command = [program, *_FIXED, f"--user-data-dir={profile}", *root, *options, page.resolve().as_uri()]
         try:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from energylab.publish.emissions import PUE
+
+if TYPE_CHECKING:
+    from energylab.release import Move, RatedCohort, RatedModel, Release
 
 releases = typer.Typer(help="Rate records into a release, and compare releases.", no_args_is_help=True)
 leaderboards = typer.Typer(help="Turn a release into pages.", no_args_is_help=True)
@@ -70,8 +75,7 @@ def release_make(
     path = release.write(made, folder)
     for rated in made.cohorts:
         typer.echo(f"{rated.key}: {len(rated.models)} models, {'official' if rated.official else 'not official'}")
-    for left in made.left_out:
-        typer.echo(f"left out: {left.model} ({left.task}): {left.why}")
+    _print_left_out(made, path, "release make")
     if made.previous:
         _print_moves(made.previous.moves)
     typer.echo(f"{path}  sha256 {made.digest()}")
@@ -85,7 +89,7 @@ def release_compare(old: ReleaseName, new: ReleaseName) -> None:
     _print_moves(release.moves(release.read(old), release.read(new)))
 
 
-def _print_moves(moves: tuple) -> None:
+def _print_moves(moves: tuple[Move, ...]) -> None:
     from energylab.publish import text
 
     for move in moves:
@@ -94,6 +98,17 @@ def _print_moves(moves: tuple) -> None:
         typer.echo(f"{move.what}: {text.one_line(move.model)} ({where}), {stars}: {move.why}")
     if not moves:
         typer.echo("nothing moved: the same models and stars")
+
+
+def _print_left_out(made: Release, path: Path, command: str) -> None:
+    """Say what was not rated, one line a reason; the release names every record."""
+    from energylab.publish import text
+
+    reasons = Counter((left.task, left.why) for left in made.left_out)
+    for (task, why), count in reasons.most_common():
+        typer.echo(f"left out: {text.plural(count, 'record')} of {text.one_line(task)}, {text.one_line(why)}")
+    if reasons:
+        typer.echo(f"  each is named in {path} (left_out); rate another cohort with `energylab {command} --cohort`")
 
 
 @leaderboards.command("build")
@@ -110,6 +125,17 @@ def leaderboard_build(
     typer.echo(leaderboard.build(releases_.read(release), output, records or (), with_labels=labels))
 
 
+def _found(
+    release: str, model: str, task: str | None, model_class: str | None
+) -> tuple[Release, RatedCohort, RatedModel]:
+    """Return a release, and the one cohort and model of it that is meant."""
+    from energylab import release as releases_
+    from energylab.publish import page
+
+    made = releases_.read(release)
+    return made, *page.find(made, model, task, model_class)
+
+
 def label(
     release: ReleaseName,
     model: ModelName,
@@ -119,12 +145,9 @@ def label(
     output: Annotated[Path | None, typer.Option(help="File to write; by default named after the model.")] = None,
 ) -> None:
     """Draw the label of one model."""
-    from energylab import release as releases_
     from energylab.publish import label as labels
-    from energylab.publish import page
 
-    made = releases_.read(release)
-    typer.echo(labels.write(made, *page.find(made, model, task, model_class), format.value, output))
+    typer.echo(labels.write(*_found(release, model, task, model_class), format.value, output))
 
 
 def statement(
@@ -137,13 +160,11 @@ def statement(
     output: Annotated[Path, typer.Option(help="Folder to write the two files to.")] = Path(),
 ) -> None:
     """Write the one-page disclosure of a model, as HTML and Markdown, for policy and purchasing."""
-    from energylab import release as releases_
-    from energylab.publish import emissions, page
+    from energylab.publish import emissions
     from energylab.publish import statement as statements
 
-    made = releases_.read(release)
     grid = emissions.grid_of(country, grid_intensity)
-    for path in statements.write(made, *page.find(made, model, task, model_class), grid, output):
+    for path in statements.write(*_found(release, model, task, model_class), grid, output):
         typer.echo(path)
 
 
@@ -174,9 +195,7 @@ def publish(
     typer.echo(f"release     {made.release_file}\nleaderboard {made.leaderboard}\nreport      {made.report}")
     if cost := what_it_cost(made.release):
         typer.echo(cost)
-    for (task, why), count in Counter((left.task, left.why) for left in made.release.left_out).items():
-        records = "record" if count == 1 else "records"
-        typer.echo(f"left out    {task}: {count} {records} {why}; rate them with `energylab publish --cohort`")
+    _print_left_out(made.release, made.release_file, "publish")
 
 
 def budget(
@@ -187,20 +206,19 @@ def budget(
     model_class: WhichClass = None,
     country: Country = None,
     grid_intensity: GridIntensity = None,
-    pue: Annotated[float, typer.Option(help="Power usage effectiveness of the building.")] = 1.0,
+    pue: Annotated[float, typer.Option(help="Power usage effectiveness of the building.")] = PUE,
     price: Annotated[float, typer.Option(help="Price of a kWh, in any currency.")] = 0.0,
 ) -> None:
     """Sum a year of queries: kWh, cost and CO2e, each with its interval, for one model or two beside each other."""
-    from energylab import release as releases_
     from energylab.publish import budget as budgets
-    from energylab.publish import emissions, page
+    from energylab.publish import emissions
 
-    made, grid = releases_.read(release), emissions.grid_of(country, grid_intensity)
+    grid = emissions.grid_of(country, grid_intensity)
     for name in models:
-        cohort, model = page.find(made, name, task, model_class)
-        year = budgets.budget(model, queries, grid, pue, price)
-        typer.echo("\n".join(budgets.lines(cohort, model, year, grid)))
-    typer.echo(budgets.LEFT_OUT)
+        _, cohort, model = _found(release, name, task, model_class)
+        typer.echo("\n".join(budgets.lines(cohort, model, budgets.budget(model, queries, grid, pue, price))))
+    assumed = f"{grid.g_per_kwh:.4g} g CO2e per kWh, {grid.name} ({grid.source})"
+    typer.echo(f"{queries:,.10g} queries a day, PUE {pue:g}, {assumed}\n{budgets.LEFT_OUT}")
 
 
 def compare(

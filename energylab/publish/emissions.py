@@ -9,24 +9,15 @@ from importlib.metadata import version
 
 from energylab.errors import ParameterError, unknown_name
 
+#: Power usage effectiveness of a building, where none is given; shown beside every sum.
+PUE = 1.2
+
 
 @dataclass(frozen=True)
 class Grid:
-    """Carbon intensity of one electricity grid.
+    """Carbon intensity of one electricity grid, in grams of CO2 equivalent a kilowatt-hour, and who says so."""
 
-    Attributes
-    ----------
-    code : str
-        ISO 3166-1 alpha-3, ``WORLD``, or empty for a value of one's own.
-    name : str
-        Of the country.
-    g_per_kwh : float
-        Grams of CO2 equivalent a kilowatt-hour.
-    source : str
-        Who says so.
-    """
-
-    code: str
+    code: str  # ISO 3166-1 alpha-3, WORLD, or empty for a value of one's own
     name: str
     g_per_kwh: float
     source: str
@@ -38,13 +29,7 @@ class Grid:
 
 @cache
 def grids() -> tuple[Grid, ...]:
-    """Return the world's average, then every country of CodeCarbon's table, by name.
-
-    References
-    ----------
-    CodeCarbon's tables ``global_energy_mix.json`` (Our World in Data) and ``carbon_intensity_per_source.json`` (IEA,
-    Global energy and CO2 status report 2019).
-    """
+    """Return the world's average (IEA, Global energy and CO2 status report 2019), then every country of CodeCarbon."""
     from codecarbon.input import DataSource
 
     tables, by = DataSource(), f"as in CodeCarbon {version('codecarbon')}"
@@ -58,21 +43,12 @@ def grids() -> tuple[Grid, ...]:
 
 
 def grid_of(country: str | None = None, g_per_kwh: float | None = None) -> Grid:
-    """Return the grid to assume.
-
-    Parameters
-    ----------
-    country : str, optional
-        Three-letter code (ISO 3166-1 alpha-3) or name; the world's average by default.
-    g_per_kwh : float, optional
-        A value of one's own, in place of the tabulated one.
+    """Return the grid to assume: a value of one's own, else a country by name or code, else the world's average.
 
     Raises
     ------
     ParameterError
-        If the value is not a number of at least 0.
-    UnknownNameError
-        If no intensity is tabulated for the country; names the nearest.
+        If the value is not a number of at least 0, or no intensity is tabulated for the country.
     """
     if g_per_kwh is not None:
         if not (math.isfinite(g_per_kwh) and g_per_kwh >= 0):

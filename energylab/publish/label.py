@@ -14,6 +14,7 @@ from energylab.release import NEVER_INCLUDED, RatedCohort, RatedModel, Release
 WIDTH, HEIGHT, MARGIN = 260, 364, 16
 INNER = WIDTH - 2 * MARGIN
 _QR_SIDE = 80  # of the dark modules; the quiet zone around them lies in the margin
+_UNIT = "Wh per 1,000 queries"
 
 #: What no figure contains, where there is room for a line.
 _SHORT = {
@@ -23,8 +24,10 @@ _SHORT = {
 }
 
 
-def svg(release: Release, cohort: RatedCohort, model: RatedModel, scale: Scale | None = None) -> str:
-    """Return a model's label as SVG.
+def svg(
+    release: Release, cohort: RatedCohort, model: RatedModel, scale: Scale | None = None, digest: str | None = None
+) -> str:
+    """Return a model's label as SVG: generic fonts, and no reference to anything outside it.
 
     Parameters
     ----------
@@ -32,42 +35,36 @@ def svg(release: Release, cohort: RatedCohort, model: RatedModel, scale: Scale |
     cohort, model
         One of the release's cohorts, and one of its models; see `energylab.publish.page.find`.
     scale : Scale, optional
-        Of the cohort; give it where many labels of one cohort are drawn.
-
-    Returns
-    -------
-    str
-        A file with a title and a description, generic fonts, and no reference to anything outside it.
+        Of the cohort; give it, and the release's digest, where many labels are drawn.
+    digest : str, optional
     """
     band = _band(cohort)
-    top = 58 if band else 38
-    title = text.one_line(text.cohort_title(cohort.task, cohort.model_class))
+    top = 60 if band else 38
+    figure = text.figure(model.energy_wh)
     return page.render(
         "label.svg.j2",
         model=model,
         band=band and fit(band, INNER - 12, 14, largest=9, smallest=5),
-        name=_lines(fit(text.one_line(model.model), INNER, 94 - top, largest=17, smallest=7.5), bottom=94),
-        task=fit(title, INNER, 13.5, largest=11, smallest=6),
-        stars=[(MARGIN + 34 * place, place < (model.stars or 0)) for place in range(5)],
-        star=_star_points(),
+        name=fit(text.one_line(model.model), INNER, 94 - top, largest=17, smallest=7.5),
+        task=fit(text.one_line(text.cohort_title(cohort.task, cohort.model_class)), INNER, 13.5, 11, 6),
         rating=fit(_rating(cohort, model), INNER, 13, largest=10.5, smallest=7),
-        energy=_energy(model),
+        energy=(figure, min(34.0, math.floor(10 * (INNER - 6 - 11 * width(_UNIT)) / width(figure)) / 10)),
+        unit=_UNIT,
         interval=fit(_interval(cohort, model), INNER, 12, largest=9.5, smallest=6),
         ruler=_ruler(scale or Scale(cohort), model),
         facts=_facts(release, cohort, model),
-        qr=_qr(qr_text(release, model)),
-        qr_at=(WIDTH - MARGIN - _QR_SIDE, HEIGHT - MARGIN - _QR_SIDE),
+        qr=_qr(qr_text(release, model, digest)),
         description=describe(release, cohort, model),
     )
 
 
 def files(release: Release) -> dict[str, bytes]:
     """Return the labels of all models, by the names they have in a leaderboard's folder."""
-    drawn = {}
-    for cohort in release.cohorts:
-        scale = Scale(cohort)
-        drawn |= {file_name(cohort, model): svg(release, cohort, model, scale).encode() for model in cohort.models}
-    return drawn
+    scales, digest = {cohort.key: Scale(cohort) for cohort in release.cohorts}, release.digest()
+    return {
+        file_name(cohort, model): svg(release, cohort, model, scales[cohort.key], digest).encode()
+        for cohort, model in release.rated()
+    }
 
 
 def file_name(cohort: RatedCohort, model: RatedModel) -> str:
@@ -75,41 +72,12 @@ def file_name(cohort: RatedCohort, model: RatedModel) -> str:
     return f"labels/{text.anchor(cohort.key)}--{text.slug(model.model)}.svg"
 
 
-def qr_text(release: Release, model: RatedModel) -> str:
-    """Return what the QR code says: the address of the model's page, or which release and page prove the label."""
-    name = f"models/{text.slug(model.model)}.html"
-    if release.address:
-        return f"{release.address.rstrip('/')}/{name}"
-    return f"energylab release {release.name} {name} sha256:{release.digest()[:16]}"
-
-
-def _qr(content: str) -> str:
-    import segno
-
-    made = segno.make(content, error="m", micro=False)
-    return made.svg_inline(scale=_QR_SIDE / made.symbol_size(border=0)[0], border=0, svgclass=None, lineclass=None)
-
-
 def write(
     release: Release, cohort: RatedCohort, model: RatedModel, kind: str = "svg", output: Path | None = None
 ) -> Path:
-    """Write one label as a file.
+    """Write one label as ``svg``, or by Chromium as ``png`` (four pixels to a unit) or ``pdf`` (of the label's size).
 
-    Parameters
-    ----------
-    release, cohort, model
-        As `energylab.publish.page.find` returns them.
-    kind : str, default "svg"
-        ``svg``, ``png`` (four pixels to a unit) or ``pdf`` (of the label's size); the last two by Chromium.
-    output : path, optional
-        By default the name it has in a leaderboard's folder, in the working folder.
-
-    Raises
-    ------
-    MissingExtraError
-        If Chromium is needed and not there.
-    ReleaseError
-        If the file cannot be made.
+    Its name is by default that in a leaderboard's folder.
     """
     drawn = svg(release, cohort, model)
     output = output or Path(Path(file_name(cohort, model)).name).with_suffix(f".{kind}")
@@ -124,19 +92,25 @@ def describe(release: Release, cohort: RatedCohort, model: RatedModel) -> str:
     return (
         f"{f'{band}. ' if band else ''}{text.one_line(model.model)}, "
         f"{text.cohort_title(cohort.task, cohort.model_class)}: {_rating(cohort, model)}; "
-        f"{text.figure(model.energy_wh)} Wh per 1,000 queries, {_interval(cohort, model)}, "
+        f"{text.figure(model.energy_wh)} {_UNIT}, {_interval(cohort, model)}, "
         f"on {cohort.device or 'hardware that is not stated'}, {text.month(release.date)}, release {release.name}, "
         f"scheme {release.scheme} {release.scheme_version}. Not included: {page.not_included(release, cohort)}."
     )
 
 
-def _star_points() -> str:
-    """Return a five-pointed star in a box of 28 by 28."""
-    corners = []
-    for corner in range(10):
-        radius, angle = (5.6 if corner % 2 else 14), math.pi * (corner / 5 - 0.5)
-        corners.append(f"{14 + radius * math.cos(angle):.2f},{14.6 + radius * math.sin(angle):.2f}")
-    return " ".join(corners)
+def qr_text(release: Release, model: RatedModel, digest: str | None = None) -> str:
+    """Return what the QR code says: the address of the model's page, or which release and page prove the label."""
+    name = f"models/{text.slug(model.model)}.html"
+    if release.address:
+        return f"{release.address.rstrip('/')}/{name}"
+    return f"energylab release {release.name} {name} sha256:{(digest or release.digest())[:16]}"
+
+
+def _qr(content: str) -> str:
+    import segno
+
+    made = segno.make(content, error="m", micro=False)
+    return made.svg_inline(scale=_QR_SIDE / made.symbol_size(border=0)[0], border=0, svgclass=None, lineclass=None)
 
 
 def _band(cohort: RatedCohort) -> str | None:
@@ -150,39 +124,22 @@ def _band(cohort: RatedCohort) -> str | None:
     return f"NOT FOR PUBLICATION: {what}{random}"
 
 
-def _lines(name: Fitted, bottom: float) -> dict[str, Any]:
-    """Return a name's lines with their baselines above `bottom`, at the right margin where it is written from there."""
-    first = bottom - 0.3 * name.size - (len(name.lines) - 1) * name.line_height
-    return {
-        "size": name.size,
-        "x": WIDTH - MARGIN if name.right_to_left else MARGIN,
-        "direction": "rtl" if name.right_to_left else "ltr",
-        "lines": [(round(first + i * name.line_height, 2), line) for i, line in enumerate(name.lines)],
-    }
-
-
 def _rating(cohort: RatedCohort, model: RatedModel) -> str:
     rank = page.ranks(cohort, model)
     placed = f", rank {rank}" if rank else ""
     if model.stars is None:
         return f"not rated{placed}"
-    sure = "" if model.star_probability is None else f", probability {text.percent(model.star_probability)}"
+    assumed = "assumed " if cohort.assumption else ""
+    sure = "" if model.star_probability is None else f", {assumed}probability {text.percent(model.star_probability)}"
     return f"{model.stars} of 5 stars{sure}{placed}"
-
-
-def _energy(model: RatedModel) -> dict[str, Any]:
-    """Return the figure and the font size at which it and its unit fill the width at most."""
-    figure, unit = text.figure(model.energy_wh), "Wh per 1,000 queries"
-    room = INNER - 6 - 11 * width(unit)
-    return {"text": figure, "unit": unit, "size": min(34.0, math.floor(10 * room / width(figure)) / 10)}
 
 
 def _interval(cohort: RatedCohort, model: RatedModel) -> str:
     if model.expanded is None:
         return f"{cohort.energy_kind}; no interval is known"
-    what = f"{cohort.assumption} assumed" if cohort.assumption else "expanded"
+    what = f"{cohort.assumption} assumed" if page.assuming(cohort, model) else "expanded"
     if cohort.energy_kind == "estimated":  # no interval covers the power model
-        what = "power model aside"
+        what = "power model aside" if what == "expanded" else f"{what}, power model aside"
     return f"{cohort.energy_kind}, {page.interval(model)} Wh (95 %, {what})"
 
 
@@ -193,16 +150,13 @@ def _ruler(scale: Scale, model: RatedModel) -> dict[str, Any]:
         return round(MARGIN + INNER * per_cent / 100, 1)
 
     start, length, centre = scale.bar(model)
-    models = scale.cohort.models
     return {
-        "peers": "".join(f"M{x(place):g} 225v8" for place in scale.places),
+        "peers": list(map(x, scale.places)),
         "edges": list(map(x, scale.edges)),
         "start": x(start),
         "length": round(max(INNER * length / 100, 1.5), 1),
         "centre": x(centre),
-        "least": text.figure(models[0].energy_wh),
-        "most": text.figure(models[-1].energy_wh),
-        "count": text.plural(len(models), "model"),
+        "models": scale.cohort.models,
     }
 
 
@@ -220,7 +174,7 @@ def _facts(release: Release, cohort: RatedCohort, model: RatedModel) -> list[tup
         for line in fact.lines:
             lines.append((round(baseline, 2), line, fact.size))
             baseline += fact.line_height
-        baseline += 4.5
+        baseline += 3.5
     return lines
 
 

@@ -11,21 +11,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from energylab.publish import budget, emissions, label, model_page, page, text
 from energylab.publish.scale import Scale
 from energylab.ratings.rating import THIN
 from energylab.release import RatedCohort, RatedModel, Release, significant
 
-#: Columns of leaderboard.csv, in their order.
-CSV_COLUMNS = (
-    "task", "model_class", "model", "energy_wh_per_1000_queries", "expanded_low_wh", "expanded_high_wh",
-    "repeatability_low_wh", "repeatability_high_wh", "energy_kind", "official", "stars", "star_probability",
-    "p_star_1", "p_star_2", "p_star_3", "p_star_4", "p_star_5", "expected_stars", "rank_low", "rank_high",
-    "parameters", "dtype", "quantisation", "quality_metric", "quality", "output_tokens_per_1000_queries", "device",
-    "sessions", "wh_per_1000_right", "wh_per_1000_right_low", "wh_per_1000_right_high", "standby_w", "marks", "note",
-    "page",
+#: What a row's numbers are, as the script reads them: FIELDS of leaderboard.js.
+_FIELDS = (
+    "energy_wh_per_1000_queries", "expanded_low_wh", "expanded_high_wh", "stars", "star_probability", "parameters",
+    "quality", "output_tokens_per_1000_queries", "rank_low", "rank_high",
 )  # fmt: skip
 
 
@@ -62,36 +56,31 @@ def build(
     """
     files = {
         "index.html": index_html(release, home).encode(),
-        "icon.svg": page.source("leaderboard/icon.svg").encode(),
         "style.css": _style(release).encode(),
-        "leaderboard.js": page.source("leaderboard/leaderboard.js").encode(),
         "budget.html": _budget(release).encode(),
-        "budget.js": page.source("leaderboard/budget.js").encode(),
+        **{name: page.source(f"leaderboard/{name}").encode() for name in ("icon.svg", "leaderboard.js", "budget.js")},
         "leaderboard.json": to_json(release),
         "leaderboard.csv": to_csv(release),
         "release.json": release.to_bytes(),
         **model_page.record_files(release, records),
+        **(label.files(release) if with_labels else {}),
     }
-    if with_labels:
-        files.update(label.files(release))
-    page.replace_folder(Path(folder), _all(files, release), marker="leaderboard.json")
+
+    def everything() -> Iterator[tuple[str, bytes]]:
+        yield from files.items()
+        yield from model_page.pages(release, frozenset(files))
+
+    page.replace_folder(Path(folder), everything(), marker="leaderboard.json")
     return Path(folder) / "index.html"
-
-
-def _all(files: dict[str, bytes], release: Release) -> Iterator[tuple[str, bytes]]:
-    yield from files.items()
-    yield from model_page.pages(release, frozenset(files))
 
 
 def _style(release: Release) -> str:
     """Return the style sheet: the one of all releases, and where the bands' edges stand in this one's tables."""
-    rules = [_edge_rule(f"e{number}", cohort) for number, cohort in enumerate(release.cohorts) if cohort.edges_wh]
-    return page.source("leaderboard/style.css") + "".join(rules)
-
-
-def _edge_rule(table: str, cohort: RatedCohort) -> str:
-    lines = (f"linear-gradient(var(--edge), var(--edge)) {x}% 0 / 1px 100% no-repeat" for x in Scale(cohort).edges)
-    return f".{table} td.bar svg {{ background: {', '.join(lines)}; }}\n"
+    rules = [page.source("leaderboard/style.css")]
+    for number, cohort in enumerate(release.cohorts):
+        edges = (f"linear-gradient(var(--edge), var(--edge)) {x}% 0 / 1px 100% no-repeat" for x in Scale(cohort).edges)
+        rules.append(f".e{number} td.bar svg {{ background: {', '.join(edges) or 'none'}; }}\n")
+    return "".join(rules)
 
 
 def index_html(release: Release, home: str | None = None) -> str:
@@ -104,9 +93,7 @@ def index_html(release: Release, home: str | None = None) -> str:
         root="",
         home=home,
         bands=page.bands(release.cohorts),
-        tasks=[
-            (task, [(cohort, _table(cohort, f"e{number}")) for number, cohort in group]) for task, group in numbered
-        ],
+        tasks=[(task, [_table(number, cohort) for number, cohort in group]) for task, group in numbered],
         precisions=sorted({page.precision(model) for _, model in release.rated()} - {""}),
         kinds=sorted({cohort.energy_kind for cohort in release.cohorts}),
         grids=emissions.grids(),
@@ -116,28 +103,26 @@ def index_html(release: Release, home: str | None = None) -> str:
 def _budget(release: Release) -> str:
     return page.render(
         "leaderboard/budget.html.j2", release=release, digest=release.digest(), root="", grids=emissions.grids(),
-        bands=page.bands(release.cohorts), days=budget.DAYS_A_YEAR, left_out=budget.LEFT_OUT,
+        bands=page.bands(release.cohorts), rated=budget.rated, pue=emissions.PUE, days=budget.DAYS_A_YEAR,
+        left_out=budget.LEFT_OUT,
     )  # fmt: skip
 
 
-def _table(cohort: RatedCohort, edges_id: str) -> Markup:
-    scale = Scale(cohort)
-    metric = next((quality.metric for model in cohort.models for quality in model.quality), None)
-    return Markup(  # noqa: S704 - the template escapes what it prints
-        page.render(
-            "leaderboard/table.html.j2",
-            cohort=cohort,
-            edges_id=edges_id,
-            scale=scale,
-            rows=(_row(cohort, model, scale) for model in cohort.models),
-            notes=_notes(cohort),
-            metric=metric,
-            ranked=any(model.rank_low for model in cohort.models),
-            right=next((model.per_right.unit for model in cohort.models if model.per_right), None),
-            sizes=any(model.parameters for model in cohort.models),
-            precisions=any(page.precision(model) for model in cohort.models),
-        )
-    )
+def _table(number: int, cohort: RatedCohort) -> dict[str, Any]:
+    """Return what the table of a cohort shows; a column that no model fills is not there."""
+    scale, models = Scale(cohort), cohort.models
+    return {
+        "cohort": cohort,
+        "edges_id": f"e{number}",
+        "scale": scale,
+        "rows": (_row(model, scale) for model in models),
+        "notes": _notes(cohort),
+        "metric": next((each.metric for model in models for each in model.quality[:1] if each.value is not None), None),
+        "ranked": any(model.rank_low for model in models),
+        "right": next((model.per_right.unit for model in models if model.per_right), None),
+        "sizes": any(model.parameters for model in models),
+        "precisions": any(page.precision(model) for model in models),
+    }
 
 
 def _notes(cohort: RatedCohort) -> str:
@@ -154,39 +139,22 @@ def is_thin(cohort: RatedCohort) -> bool:
     return len(cohort.models) < THIN
 
 
-def _row(cohort: RatedCohort, model: RatedModel, scale: Scale) -> dict[str, Any]:
-    quality = next(iter(model.quality), None)
+def _row(model: RatedModel, scale: Scale) -> dict[str, Any]:
+    facts = _facts(model)
+    numbers = ("-" if facts[name] is None else f"{facts[name]:.6g}" for name in _FIELDS)
     return {
         "model": model,
-        "numbers": _numbers(model),
-        "href": f"models/{text.slug(model.model)}.html",
+        "numbers": " ".join(numbers),
+        "href": facts["page"],
         "bar": scale.bar(model),
-        "ranks": page.ranks(cohort, model),
-        "quality": "–" if quality is None or quality.value is None else f"{quality.value:.3g}",
+        "ranks": page.ranks(scale.cohort, model),
+        "quality": "–" if facts["quality"] is None else f"{facts['quality']:.3g}",
         "precision": page.precision(model) or "–",
     }
 
 
-def _numbers(model: RatedModel) -> str:
-    """Return the row's numbers as the script reads them: FIELDS of leaderboard.js, ``-`` where there is none."""
-    quality = next((quality.value for quality in model.quality), None)
-    low, high = (model.expanded.low_wh, model.expanded.high_wh) if model.expanded else (None, None)
-    numbers = (
-        model.energy_wh, low, high, model.stars, model.star_probability, model.parameters, quality,
-        model.output_tokens, model.rank_low, model.rank_high,
-    )  # fmt: skip
-    return " ".join("-" if number is None else f"{number:.6g}" for number in numbers)
-
-
-def rows(release: Release) -> Iterator[dict[str, Any]]:
-    """Yield one flat row a model, with the columns `CSV_COLUMNS`; None where there is no value."""
-    for cohort, model in release.rated():
-        shared = {name: getattr(cohort, name) for name in ("task", "model_class", "energy_kind", "official", "device")}
-        yield {**shared, **_facts(model)}
-
-
 def _facts(model: RatedModel) -> dict[str, Any]:
-    """Return what the tables for programs say of one model."""
+    """Return what the tables for programs say of one model; None where there is no value."""
     quality = next(iter(model.quality), None)
     return {
         "model": model.model,
@@ -220,18 +188,27 @@ def _facts(model: RatedModel) -> dict[str, Any]:
 
 def to_csv(release: Release) -> bytes:
     """Return the leaderboard as CSV; text that a spreadsheet would take for a formula gets an apostrophe."""
+    shared = ("task", "model_class", "energy_kind", "official", "device")
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for row in rows(release):
-        cells = (row[column] for column in CSV_COLUMNS)
-        writer.writerow([text.csv_text(cell) if isinstance(cell, str) else _rounded(cell) for cell in cells])
+    for number, (cohort, model) in enumerate(release.rated()):
+        row = {**{name: getattr(cohort, name) for name in shared}, **_facts(model)}
+        if number == 0:
+            writer.writerow(row)
+        writer.writerow(map(_cell, row.values()))
     return out.getvalue().encode()
 
 
+def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return text.csv_text(value)
+    return significant(value, 6) if isinstance(value, float) else value
+
+
 def to_json(release: Release) -> bytes:
-    """Return the leaderboard as JSON: the release's name, and its cohorts with one line a model."""
-    head = {
+    """Return the leaderboard as JSON, figures to six significant digits: the release beside it holds them whole."""
+    facts = ("task", "model_class", "energy_kind", "device", "official", "not_official", "edges_wh")
+    content = {
         "release": release.name,
         "date": release.date.isoformat(),
         "scheme": release.scheme,
@@ -240,27 +217,16 @@ def to_json(release: Release) -> bytes:
         "release_sha256": release.digest(),
         "unit": "Wh per 1,000 queries",
         "not_included": page.not_in_figures(release),
+        "cohorts": [
+            {
+                **{name: getattr(cohort, name) for name in facts},
+                "models": [
+                    {name: value for name, value in _facts(model).items() if value is not None}
+                    for model in cohort.models
+                ],
+            }
+            for cohort in release.cohorts
+        ],
     }
-    cohorts = ",\n".join(map(_json_cohort, release.cohorts))
-    return f'{_compact(head)[:-1]},\n"cohorts":[\n{cohorts}\n]}}\n'.encode()
-
-
-def _json_cohort(cohort: RatedCohort) -> str:
-    facts = ("task", "model_class", "energy_kind", "device", "official", "not_official", "edges_wh")
-    head = {name: getattr(cohort, name) for name in facts}
-    rows = ({name: value for name, value in _facts(model).items() if value is not None} for model in cohort.models)
-    models = ",\n".join(map(_compact, rows))
-    return f'{_compact(head)[:-1]},"models":[\n{models}\n]}}'
-
-
-def _rounded(value: Any) -> Any:
-    """Round figures to six significant digits; the release beside the tables holds them whole."""
-    if isinstance(value, dict):
-        return {name: _rounded(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_rounded(each) for each in value]
-    return significant(value, 6) if isinstance(value, float) else value
-
-
-def _compact(value: dict[str, Any]) -> str:
-    return json.dumps(_rounded(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    rounded = json.loads(json.dumps(content), parse_float=lambda figure: significant(float(figure), 6))
+    return json.dumps(rounded, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from energylab import store
-from energylab.publish import label, page, text
+from energylab.publish import emissions, label, page, text
 from energylab.publish.scale import Scale
-from energylab.release import RatedCohort, RatedModel, Release, SessionFacts, WindowPoint
+from energylab.release import RatedCohort, RatedModel, Release, SessionFacts, WindowPoint, WithoutPeer
 
 _PEERS = 3  # shown on either side
 _WIDTH, _HEIGHT, _LEAST = 1000.0, 60.0, 1.5  # of the drawing of windows, and its narrowest bar
@@ -34,7 +34,7 @@ def _record_file(record_id: str) -> str:
 
 def pages(release: Release, files: frozenset[str]) -> Iterator[tuple[str, bytes]]:
     """Yield every model page's name and content; only labels and records among `files` are linked."""
-    shared = {"release": release, "digest": release.digest(), "root": "../"}
+    shared = {"release": release, "digest": release.digest(), "root": "../", "grid": emissions.grid_of()}
     parts: dict[str, list[dict[str, Any]]] = {}
     for cohort in release.cohorts:
         scale = Scale(cohort)
@@ -54,47 +54,24 @@ def _part(release: Release, files: frozenset[str], scale: Scale, place: int, mod
         "model": model,
         "place": place + 1,
         "scale": scale,
-        "bar": scale.bar(model),
         "label": drawn if drawn in files else None,
         "tied": page.tied(cohort, model),
         "advice": what_would_change(cohort, model),
-        "peers": _peers(scale, place),
-        "phases": _phases(model),
+        "peers": _peers(cohort.models, place),
+        "rated_wh": sum(phase.energy_wh for phase in model.phases if phase.scored and phase.energy_wh),
         "strips": [_strip(session) for session in model.sessions if _timed(session)],
         "sessions": [
-            (session, release.machines[session.machine], _record_file(session.record_id) in files)
+            (session, release.machines[session.machine], files & {_record_file(session.record_id)})
             for session in model.sessions
         ],
-        "record_file": _record_file,
         "command": page.repeat_command(model),
     }
 
 
-def _peers(scale: Scale, place: int) -> list[dict[str, Any]]:
-    models = scale.cohort.models
+def _peers(models: tuple[RatedModel, ...], place: int) -> list[tuple[int, RatedModel]]:
+    """Return the models shown beside the one at `place`, with their numbers: the nearest, and both ends."""
     near = range(max(0, place - _PEERS), min(len(models), place + _PEERS + 1))
-    return [
-        {
-            "model": models[at],
-            "number": at + 1,
-            "ranks": page.ranks(scale.cohort, models[at]),
-            "href": f"{text.slug(models[at].model)}.html#{text.anchor(scale.cohort.key)}",
-            "ratio": text.figure(models[at].energy_wh / models[place].energy_wh),
-            "bar": scale.bar(models[at]),
-            "self": at == place,
-        }
-        for at in sorted({0, *near, len(models) - 1})
-    ]
-
-
-def _phases(model: RatedModel) -> list[dict[str, Any]]:
-    """Return the phases with their share of the rated energy; phases that are not rated have none."""
-    known = {phase.phase: phase.energy_wh for phase in model.phases if phase.scored and phase.energy_wh}
-    total_wh = sum(known.values())
-    return [
-        {"phase": phase, "share": known[phase.phase] / total_wh if phase.phase in known else None}
-        for phase in model.phases
-    ]
+    return [(at + 1, models[at]) for at in sorted({0, *near, len(models) - 1})]
 
 
 def what_would_change(cohort: RatedCohort, model: RatedModel) -> list[str]:
@@ -114,26 +91,26 @@ def what_would_change(cohort: RatedCohort, model: RatedModel) -> list[str]:
             f"With {100 * (edge / model.energy_wh - 1):.3g} % more, above {text.figure(edge)} Wh per 1,000 queries, it "
             f"would fall to {text.plural(model.stars - 1, 'star')}."
         )
-    without = (_without(model, peer.peer, peer.role, peer.stars) for peer in model.without)
-    return [*sentences, *_doubt(model), *without]
+    return [*sentences, *_doubt(cohort, model), *(_without(model, peer) for peer in model.without)]
 
 
-def _doubt(model: RatedModel) -> list[str]:
+def _doubt(cohort: RatedCohort, model: RatedModel) -> list[str]:
     """Say how often the star would change: the sum over all other stars, so that it adds up with the star's own."""
     if model.star_probability is None:
         return []
     if model.star_probability > 0.99:  # where `percent` too gives up counting
-        return ["Measuring the whole table again would change its star in less than 1 of 100 cases."]
-    others = [(share, n) for n, share in enumerate(model.probabilities, start=1) if n != model.stars and share > 0]
-    likely = "; ".join(f"{text.plural(n, 'star')}: {text.percent(share)}" for share, n in sorted(others, reverse=True))
-    changes = text.percent(1 - model.star_probability)
-    return [f"Measuring the whole table again would change its star in {changes} of cases ({likely})."]
+        changes, which = "less than 1 of 100 cases", ""
+    else:
+        others = [(share, n) for n, share in enumerate(model.probabilities, start=1) if n != model.stars and share > 0]
+        likely = "; ".join(f"{text.plural(n, 'star')}: {text.percent(p)}" for p, n in sorted(others, reverse=True))
+        changes, which = f"{text.percent(1 - model.star_probability)} of cases", f" ({likely})"
+    return [f"Measuring the whole table again would change its star in {changes}{which}{page.assuming(cohort)}."]
 
 
-def _without(model: RatedModel, peer: str, role: str, stars: int | None) -> str:
-    outcome = f"it would have {text.plural(stars, 'star')}" if stars else "no star could be given"
-    outcome = "its star would stay" if stars == model.stars else outcome
-    return f"Without the {role} model of the table, {peer}, {outcome}."
+def _without(model: RatedModel, absent: WithoutPeer) -> str:
+    outcome = f"it would have {text.plural(absent.stars, 'star')}" if absent.stars else "no star could be given"
+    outcome = "its star would stay" if absent.stars == model.stars else outcome
+    return f"Without the {absent.role} model of the table, {absent.peer}, {outcome}."
 
 
 def _timed(session: SessionFacts) -> bool:

@@ -1,4 +1,4 @@
-"""What all pages share: the template engine, the words about a cohort, and the folder they are written to."""
+"""What all pages share: the template engine, the words about a cohort and a model, and how they are written."""
 
 from __future__ import annotations
 
@@ -47,12 +47,11 @@ def environment() -> Environment:
     )  # fmt: skip
     shared = ("anchor", "count", "day", "figure", "month", "percent", "plural", "slug", "span", "task_title")
     engine.filters.update({name: getattr(text, name) for name in shared})
-    engine.filters.update(line=text.one_line, breakable=_breakable, md=text.markdown_text)
-    engine.globals.update(
-        MODEL_ERROR=MODEL_ERROR, not_in_figures=not_in_figures, not_included=not_included, band=band,
-        class_sizes=text.CLASS_SIZES, kind_words=text.KIND_WORDS, cohort_title=text.cohort_title, interval=interval,
-        estimated=any_estimated, ranks=ranks, marks=marks, repeated=repeated,
-    )  # fmt: skip
+    engine.filters.update(line=text.one_line, breakable=_breakable)
+    words = (assuming, band, interval, marks, not_included, not_in_figures, ranks, repeated, stars)
+    engine.globals.update({function.__name__: function for function in words})
+    engine.globals.update(MODEL_ERROR=MODEL_ERROR, estimated=any_estimated, cohort_title=text.cohort_title)
+    engine.globals.update(class_sizes=text.CLASS_SIZES, kind_words=text.KIND_WORDS)
     return engine
 
 
@@ -68,24 +67,19 @@ def source(template: str) -> str:
 
 def band(cohort: RatedCohort) -> str | None:
     """Return what the band across an unofficial page says; None for an official cohort."""
-    if cohort.official:
-        return None
-    if cohort.energy_kind == "imported":
-        return "Imported figures, not measured here."
-    return f"Not for publication: {'; '.join(cohort.not_official)}."
+    return next(iter(bands([cohort])), None)
 
 
 def bands(cohorts: Iterable[RatedCohort]) -> list[str]:
     """Return the bands of several cohorts: one for imported figures, one for what keeps the others from publication."""
-    cohorts = list(cohorts)
-    imported = {text_ for cohort in cohorts if cohort.energy_kind == "imported" and (text_ := band(cohort))}
-    reasons: dict[str, list[str]] = {}
-    for reason in (reason for cohort in cohorts if cohort.energy_kind != "imported" for reason in cohort.not_official):
+    unofficial = [cohort for cohort in cohorts if not cohort.official]
+    reasons: dict[str, set[str]] = {}
+    for reason in (why for cohort in unofficial if cohort.energy_kind != "imported" for why in cohort.not_official):
         what, _, listed = reason.partition(": ")
-        known = reasons.setdefault(what, [])
-        known += [each for each in listed.split(", ") if each and each not in known]
+        reasons.setdefault(what, set()).update(filter(None, listed.split(", ")))
     joined = "; ".join(f"{what}: {', '.join(sorted(listed))}" if listed else what for what, listed in reasons.items())
-    return [*imported, *([f"Not for publication: {joined}."] if joined else [])]
+    imported = any(cohort.energy_kind == "imported" for cohort in unofficial)
+    return ["Imported figures, not measured here."] * imported + [f"Not for publication: {joined}."] * bool(joined)
 
 
 def not_included(release: Release, cohort: RatedCohort) -> str:
@@ -99,11 +93,9 @@ def not_included(release: Release, cohort: RatedCohort) -> str:
 
 def not_in_figures(release: Release) -> str:
     """Return what is not in a release's figures, by hardware where that differs."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, None]] = {}
     for cohort in release.cohorts:
-        devices = found.setdefault(not_included(release, cohort), [])
-        device = cohort.device or "hardware that is not stated"
-        devices += [device] if device not in devices else []
+        found.setdefault(not_included(release, cohort), {})[cohort.device or "hardware that is not stated"] = None
     if len(found) == 1:
         return next(iter(found))
     return "; ".join(f"on {', '.join(devices)}: {what}" for what, devices in found.items())
@@ -119,6 +111,26 @@ def interval(model: RatedModel) -> str:
     if model.expanded is None:
         return "–"
     return text.span(model.expanded.low_wh, model.expanded.high_wh, model.energy_wh)
+
+
+def repeated(model: RatedModel) -> bool:
+    """Return whether a model was measured in more than one valid session, so that its scatter is known."""
+    return sum(session.valid for session in model.sessions) > 1
+
+
+def assuming(cohort: RatedCohort, model: RatedModel | None = None) -> str:
+    """Return ", assuming a noise of 1 %" where a cohort, or this model of it, rests on that; else nothing."""
+    known = not cohort.assumption or (model is not None and repeated(model))
+    return "" if known else f", assuming a {cohort.assumption}"
+
+
+def stars(cohort: RatedCohort, model: RatedModel) -> str:
+    """Return a model's stars with their probability and what that assumes, or why it has none."""
+    if model.stars is None:
+        return f"not rated: {model.note or cohort.edges_reason or 'this table gives no stars'}"
+    if model.star_probability is None:
+        return f"{model.stars} of 5 stars"
+    return f"{model.stars} of 5 stars, with probability {text.percent(model.star_probability)}{assuming(cohort)}"
 
 
 def ranks(cohort: RatedCohort, model: RatedModel) -> str | None:
@@ -140,11 +152,6 @@ def tied(cohort: RatedCohort, model: RatedModel) -> list[str]:
 def marks(model: RatedModel) -> str:
     """Return what must be said beside a figure, in words; empty where nothing must."""
     return "; ".join(mark.replace("_", " ") for mark in model.marks or ())
-
-
-def repeated(model: RatedModel) -> bool:
-    """Return whether a model was measured in more than one valid session, so that its scatter is known."""
-    return sum(session.valid for session in model.sessions) > 1
 
 
 def precision(model: RatedModel) -> str:
@@ -187,13 +194,7 @@ def find(
 
 
 def write(path: Path, content: str) -> Path:
-    """Write one page.
-
-    Raises
-    ------
-    ReleaseError
-        If the file cannot be written.
-    """
+    """Write one page; a folder that cannot be written to is a ReleaseError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
@@ -205,41 +206,23 @@ def write(path: Path, content: str) -> Path:
 def replace_folder(folder: Path, files: Iterable[tuple[str, bytes]], marker: str) -> None:
     """Write files to a new folder beside `folder`, then put it in its place: whole, or as it was.
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Made if need be. An existing one is replaced only if it is empty or holds `marker`.
-    files : iterable of (str, bytes)
-        Names relative to the folder, and contents.
-    marker : str
-        Name of a file by which an earlier folder of the same kind is known.
-
-    Raises
-    ------
-    ReleaseError
-        If `folder` holds other things, or cannot be written.
+    An existing folder is replaced only if it is empty or holds `marker`, by which an earlier one of the kind is known.
     """
     if folder.exists() and not (folder / marker).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise ReleaseError(f"{folder} holds other files and no {marker}; choose an empty or new folder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:
-            fresh = Path(place) / "fresh"
+            fresh, earlier = Path(place) / "fresh", Path(place) / "earlier"
             for name, content in files:
                 (fresh / name).parent.mkdir(parents=True, exist_ok=True)
                 (fresh / name).write_bytes(content)
-            _swap(fresh, folder, Path(place) / "earlier")
+            if folder.exists():
+                folder.rename(earlier)
+            try:
+                fresh.rename(folder)
+            finally:
+                if earlier.exists() and not folder.exists():
+                    earlier.rename(folder)
     except OSError as error:
         raise ReleaseError(f"cannot write {folder}: {error.strerror}; free space or choose another folder") from error
-
-
-def _swap(fresh: Path, folder: Path, earlier: Path) -> None:
-    """Put `fresh` in the place of `folder`; the old one goes back if that fails."""
-    if folder.exists():
-        folder.rename(earlier)
-    try:
-        fresh.rename(folder)
-    except OSError:
-        if earlier.exists():
-            earlier.rename(folder)
-        raise

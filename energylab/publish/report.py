@@ -6,7 +6,7 @@ import base64
 import io
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,10 @@ import pandas as pd
 from IPython.display import HTML
 from markupsafe import Markup, escape
 
-from energylab.errors import ReleaseError
+from energylab.paths import shipped
 from energylab.publish import chromium, page, text
 from energylab.publish.leaderboard import is_thin
-from energylab.release import RatedCohort, RatedModel, Release, read, to_rating
+from energylab.release import Move, RatedCohort, RatedModel, Release, read, to_rating
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,10 +52,10 @@ class Report:
 
     def cohorts(self) -> HTML:
         """Show one row a cohort: what was rated, on what, and how far apart its models are."""
-        rows = [
+        rows = (
             {
                 "Cohort": text.cohort_title(cohort.task, cohort.model_class),
-                "Models": f"{len(cohort.models)}{' (few)' if is_thin(cohort) else ''}",
+                "Models": f"{len(cohort.models)}{' (thin)' if is_thin(cohort) else ''}",
                 "Energy is": cohort.energy_kind,
                 "Device": cohort.device or "not stated",
                 "Lightest": f"{cohort.models[0].model}, {text.figure(cohort.models[0].energy_wh)}",
@@ -64,7 +64,7 @@ class Report:
                 "Stars below 95 %": len(_unsure(cohort.models)),
             }
             for cohort in self.release.cohorts
-        ]
+        )
         return _table(rows, "Cohorts: the models that were compared with each other. Energies in Wh per 1,000 queries.")
 
     def star_counts(self) -> HTML:
@@ -78,25 +78,18 @@ class Report:
 
     def models(self) -> HTML:
         """Show each cohort's figure and table of models."""
-        return HTML("".join(_cohort(cohort) for cohort in self.release.cohorts))
+        return HTML("".join(map(_cohort, self.release.cohorts)))
 
     def moved(self) -> HTML:
         """Show what moved since the previous release, and what was read and not rated."""
-        previous, parts = self.release.previous, []
+        previous, left_out = self.release.previous, self.release.left_out
         if previous is None:
-            parts.append("<p>This release follows no other: there is nothing to compare it with.</p>")
-        elif previous.moves:
-            since = f"What moved since {previous.name} ({text.day(previous.date)})."
-            parts.append(_table([_move(move) for move in previous.moves], since).data)
+            moved = "<p>This release follows no other: there is nothing to compare it with.</p>"
         else:
-            parts.append(f"<p>Nothing moved since {escape(previous.name)} ({text.day(previous.date)}).</p>")
-        if self.release.left_out:
-            rows = [
-                {"Task": left.task, "Model": left.model, "Record": left.record_id or "–", "Why": left.why}
-                for left in self.release.left_out
-            ]
-            parts.append(_table(rows, "Read, but not rated here.").data)
-        return HTML("".join(parts))
+            since = f"since {previous.name} ({text.day(previous.date)})."
+            moved = _table(map(_move, previous.moves), f"What moved {since}", f"Nothing moved {since}").data
+        rows = ({"Task": x.task, "Model": x.model, "Record": x.record_id or "–", "Why": x.why} for x in left_out)
+        return HTML(moved + (_table(rows, "Read, but not rated here.").data if left_out else ""))
 
     def method(self) -> HTML:
         """Say how figures, intervals and stars were made, with this release's settings."""
@@ -105,26 +98,24 @@ class Report:
 
     def machines(self) -> HTML:
         """Show the machines and the software that ran."""
-        rows = [
+        rows = (
             {
                 "Devices": ", ".join([*machine.devices, *machine.boards]),
                 "Driver": machine.driver or "–",
                 "Meters": "; ".join(machine.meters),
                 "Host": f"{machine.processor or 'processor not stated'}; {machine.system or 'system not stated'}",
                 "Software": ", ".join(
-                    [
-                        f"energylab {machine.energylab_version}",
-                        *(f"{n} {v}" for n, v in sorted(machine.packages.items())),
-                    ]
+                    f"{name} {version}"
+                    for name, version in sorted({**machine.packages, "energylab": machine.energylab_version}.items())
                 ),
             }
             for machine in self.release.machines
-        ]
+        )
         return _table(rows, "Machines, and the software that ran on them.", "No machine is on record.")
 
     def sessions(self) -> HTML:
-        """Show every session: record, job, machine, energy and digest."""
-        rows = [
+        """Show every session: record, machine, energy and digest."""
+        rows = (
             {
                 "Cohort": text.cohort_title(cohort.task, cohort.model_class),
                 "Model": model.model,
@@ -135,13 +126,13 @@ class Report:
             }
             for cohort, model in self.release.rated()
             for session in model.sessions
-        ]
+        )
         return _table(rows, "Every session, in Wh per 1,000 queries.", "No session is on record.")
 
     def again(self) -> HTML:
         """Show the commands that make this report, and its first measurement, again."""
         first = next(filter(None, (page.repeat_command(model) for _, model in self.release.rated())), None)
-        commands = [f"energylab report results/releases/{self.release.name}.json", *([first] if first else [])]
+        commands = filter(None, [f"energylab report results/releases/{self.release.name}.json", first])
         blocks = (Markup("<pre><code>{}</code></pre>").format(text.visible(command)) for command in commands)
         return HTML("".join(blocks))
 
@@ -156,13 +147,6 @@ def write(release: Release, output: str | os.PathLike, pdf: bool = False) -> Pat
         The HTML file to write.
     pdf : bool, default False
         Print a PDF beside it, by Chromium.
-
-    Raises
-    ------
-    ReleaseError
-        If the file cannot be written.
-    MissingExtraError
-        If a PDF is asked for and there is no Chromium.
     """
     written = page.write(Path(output), render(release))
     if pdf:
@@ -176,12 +160,14 @@ def render(release: Release) -> str:
     import papermill
     from nbconvert import HTMLExporter
 
-    with tempfile.TemporaryDirectory(prefix="energylab-report-") as folder:
+    from energylab.studies.job import kernel
+
+    notebook = str(shipped("notebooks/05-report.ipynb"))
+    with tempfile.TemporaryDirectory(prefix="energylab-report-") as folder, kernel(notebook) as running:
         source, executed = Path(folder) / "release.json", Path(folder) / "report.ipynb"
         source.write_bytes(release.to_bytes())
         papermill.execute_notebook(
-            str(notebook("05-report")), str(executed), {"release": str(source)},
-            kernel_name="python3", cwd=folder, progress_bar=False,
+            notebook, str(executed), {"release": str(source)}, cwd=folder, progress_bar=False, km=running,
         )  # fmt: skip
         shown = nbformat.read(executed, as_version=4)
     shown.cells = [cell for cell in shown.cells if "notebook-only" not in cell.metadata.get("tags", [])]
@@ -192,20 +178,13 @@ def render(release: Release) -> str:
     return page.render("report.html.j2", title=title, body=Markup(body))  # noqa: S704 - escaped part by part
 
 
-def notebook(name: str) -> Path:
-    """Return a notebook: the repository's this package is imported from, or the copy in the package."""
-    package = Path(__file__).resolve().parents[1]
-    candidates = (package.parent / "notebooks" / f"{name}.ipynb", package / "_notebooks" / f"{name}.ipynb")
-    found = next((path for path in candidates if path.is_file()), None)
-    if found is None:
-        raise ReleaseError(f"{name}.ipynb is missing from this installation; install energylab again")
-    return found
-
-
-def _table(rows: list[dict[str, Any]], caption: str, empty: str = "Nothing.") -> HTML:
-    if not rows:
-        return HTML(f"<p>{empty}</p>")
-    frame = pd.DataFrame(rows).map(lambda value: text.one_line(value) if isinstance(value, str) else value)
+def _table(rows: Iterable[dict[str, Any]], caption: str, empty: str = "Nothing.") -> HTML:
+    """Return rows as a table without the columns that no row fills."""
+    frame = pd.DataFrame(rows)
+    if frame.empty:
+        return HTML(f"<p>{escape(text.one_line(empty))}</p>")
+    frame = frame.loc[:, ~frame.isin(["", "–"]).all()]
+    frame = frame.map(lambda value: text.one_line(value) if isinstance(value, str) else value)
     with pd.option_context("display.max_colwidth", None):
         table = frame.to_html(index=False, border=0, na_rep="–")
     return HTML(f'<p class="caption">{escape(text.one_line(caption))}</p><div class="scroll">{table}</div>')
@@ -226,6 +205,7 @@ def _figure(draw: Callable[[], Figure], caption: str) -> HTML:
 
 
 def _cohort(cohort: RatedCohort) -> str:
+    """Return one cohort's heading, figures and table."""
     from energylab.figures import release as figures
 
     title = text.cohort_title(cohort.task, cohort.model_class)
@@ -233,18 +213,21 @@ def _cohort(cohort: RatedCohort) -> str:
         f"{title}: energy per 1,000 queries with its expanded 95 % interval, on a logarithmic scale; dashed, the "
         "edges between star bands; right, the probability of each number of stars."
     )
-    rows = [_row(cohort, number, model) for number, model in enumerate(cohort.models, start=1)]
-    kept = [name for name in rows[0] if any(row[name] not in ("", "–") for row in rows)]
-    table = _table([{name: row[name] for name in kept} for row in rows], f"{title}. Energy in Wh per 1,000 queries.")
+    rows = (_row(cohort, number, model) for number, model in enumerate(cohort.models, start=1))
+    parts = [
+        page.render("report-cohort.html.j2", cohort=cohort, title=title),
+        _figure(lambda: figures.cohort(cohort), caption).data,
+        _table(rows, f"{title}. Energy in Wh per 1,000 queries.").data,
+    ]
     if drawn := figures.right_answers(cohort):
-        caption_right = f"{title}: energy against quality; blue and named, the models that none beats in both."
-        table = HTML(table.data + _figure(lambda: drawn, caption_right).data)
-    head = page.render("report-cohort.html.j2", cohort=cohort, title=title)
-    return head + _figure(lambda: figures.cohort(cohort), caption).data + table.data
+        right = f"{title}: energy against quality; blue and named, the models that none beats in both."
+        parts.append(_figure(lambda: drawn, right).data)
+    return "".join(parts)
 
 
 def _row(cohort: RatedCohort, number: int, model: RatedModel) -> dict[str, Any]:
-    quality = next(iter(model.quality), None)
+    quality, right = next(iter(model.quality), None), model.per_right
+    span = right and f" ({text.span(right.low_wh, right.high_wh, right.energy_wh)})"
     return {
         "Rank": page.ranks(cohort, model) or str(number),
         "Model": model.model,
@@ -256,21 +239,13 @@ def _row(cohort: RatedCohort, number: int, model: RatedModel) -> dict[str, Any]:
         "Size": text.count(model.parameters) if model.parameters else "",
         "Precision": page.precision(model),
         "Quality": f"{quality.metric} {quality.value:.3g}" if quality and quality.value is not None else "",
-        "Wh per 1,000 right": _right(model),
+        "Wh per 1,000 right": f"{text.figure(right.energy_wh)}{span}" if right else "",
+        "Stars by that": (right and right.stars) or "–",
         "Notes": "; ".join(filter(None, [page.marks(model), model.note, *model.validity_notes])),
     }
 
 
-def _right(model: RatedModel) -> str:
-    """Return the energy of right answers with its interval, and the stars it gives among those that have one."""
-    found = model.per_right
-    if found is None:
-        return ""
-    stars = f", {found.stars} stars" if found.stars else ""
-    return f"{text.figure(found.energy_wh)} ({text.span(found.low_wh, found.high_wh, found.energy_wh)}){stars}"
-
-
-def _move(move: Any) -> dict[str, str]:
+def _move(move: Move) -> dict[str, str]:
     return {
         "Cohort": text.cohort_title(move.task, move.model_class),
         "Model": move.model,
@@ -280,29 +255,30 @@ def _move(move: Any) -> dict[str, str]:
     }
 
 
-def _unsure(models: tuple[RatedModel, ...] | list[RatedModel]) -> list[RatedModel]:
-    return [m for m in models if m.star_probability is not None and m.star_probability < _SURE]
+def _unsure(models: Iterable[RatedModel]) -> list[RatedModel]:
+    return [model for model in models if model.star_probability is not None and model.star_probability < _SURE]
 
 
 def _summary(release: Release) -> list[str]:
+    """Return the main results, a sentence each."""
     rated = [model for _, model in release.rated()]
     starred = [model for model in rated if model.stars is not None]
+    known = [model for model in starred if model.star_probability is not None]
+    stars = "No star has a probability: nothing was repeated, and no noise was stated."
+    if known:
+        least = min(known, key=lambda model: model.star_probability)
+        assumed = next(filter(None, map(page.assuming, release.cohorts)), "")
+        stars = (
+            f"{len(_unsure(known))} of {len(known)} stars have a probability below 95 %{assumed}; the least sure is "
+            f"that of {least.model}, with {text.percent(least.star_probability)}."
+        )
     sentences = [
         f"{text.plural(len(rated), 'model')} in {text.plural(len(release.cohorts), 'cohort')} are rated by the scheme "
         f"{release.scheme.replace('_', ' ')}; {len(starred)} have stars, and "
-        f"{sum(model.stars == 5 for model in starred)} of these have five."
+        f"{sum(model.stars == 5 for model in starred)} of these have five.",
+        stars,
+        what_it_cost(release),
     ]
-    known = [model for model in starred if model.star_probability is not None]
-    if known:
-        least = min(known, key=lambda model: model.star_probability)
-        sentences.append(
-            f"{len(_unsure(known))} of {len(known)} stars have a probability below 95 %; the least sure is that of "
-            f"{least.model}, with {text.percent(least.star_probability)}."
-        )
-    else:
-        sentences.append("No star has a probability: nothing was repeated, and no noise was stated.")
-    cost = what_it_cost(release)
-    sentences += [cost] if cost else []
     cohort = max(release.cohorts, key=lambda cohort: _held_up(cohort) / len(cohort.models))
     if _held_up(cohort):
         sentences.append(
@@ -310,7 +286,7 @@ def _summary(release: Release) -> list[str]:
             f"{cohort.models[-1].model} alone would change the stars of {_held_up(cohort)} of the other "
             f"{len(cohort.models) - 1} models."
         )
-    return sentences
+    return list(filter(None, sentences))
 
 
 def what_it_cost(release: Release) -> str:
@@ -319,10 +295,11 @@ def what_it_cost(release: Release) -> str:
     if not spent:
         return ""
     wh, minutes = sum(one.wh for one in spent), sum(one.minutes for one in spent)
+    kinds = sorted({cohort.energy_kind for cohort, model in release.rated() if model.spent})
     known = [one.published_wh for one in spent if one.published_wh is not None]
     beside = f"; ten full runs of each take {text.figure(sum(known))} Wh" if len(known) == len(spent) else ""
     return (
-        f"Measuring it took {text.figure(wh)} Wh and {text.figure(minutes)} minutes, "
+        f"Measuring it took {text.figure(wh)} Wh ({', '.join(kinds)}) and {text.figure(minutes)} minutes, "
         f"{text.figure(wh / len(spent))} Wh a rated model{beside}."
     )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 from energylab import release, store
 from energylab.errors import ReleaseError
@@ -14,8 +15,7 @@ from energylab.release import LARGEST, Release
 from energylab.studies.state import planned_roots
 
 
-@dataclass(frozen=True)
-class Published:
+class Published(NamedTuple):
     """What a study published: the release, its file, the leaderboard's first page and the report."""
 
     release: Release
@@ -57,23 +57,20 @@ def publish_study(
         raise ReleaseError(f"{records_folder} holds no record; run the study first")
     study = re.sub(r"[^A-Za-z0-9._-]+", "-", records_folder.resolve().name).strip("-._") or "study"
     name = f"{study[:80]}-{newest.date()}"
-    made = release.make(roots, name=name, date=newest.date(), cohort=cohort, address=address)
-    file = release.write(made.model_copy(update={"name": _free_name(made, out_folder)}), out_folder / "releases")
-    made = release.read(file)
+    made = _named(release.make(roots, name=name, date=newest.date(), cohort=cohort, address=address), out_folder)
     return Published(
         release=made,
-        release_file=file,
+        release_file=release.write(made, out_folder / "releases"),
         leaderboard=leaderboard.build(made, out_folder / "leaderboard", [records_folder]),
         report=report.write(made, out_folder / "report.html"),
     )
 
 
-def _free_name(made: Release, out_folder: Path) -> str:
-    """Return the release's name, numbered where another release of the same day has it: none is overwritten."""
-    number, name = 1, made.name
-    while (path := out_folder / "releases" / f"{name}.json").is_file():
-        if path.read_bytes() == made.model_copy(update={"name": name}).to_bytes():
-            return name
-        number += 1
-        name = f"{made.name}-{number}"
-    return name
+def _named(made: Release, out_folder: Path) -> Release:
+    """Return the release, its name numbered where another one of that day has it: none is overwritten."""
+    names = (made.name if number == 1 else f"{made.name}-{number}" for number in count(1))
+    for named in (made.model_copy(update={"name": name}) for name in names):
+        path = out_folder / "releases" / f"{named.name}.json"
+        if not path.is_file() or path.read_bytes() == named.to_bytes():
+            return named
+    raise ReleaseError(f"{out_folder} has no free name for another release")

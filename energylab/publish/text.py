@@ -25,31 +25,23 @@ KIND_WORDS = {
     "not stated": "of a kind that is not stated",
 }
 
-# Not from the locale: a page is the same wherever it is made.
-_MONTHS = (
-    "January", "February", "March", "April", "May", "June",
-    "July", "August", "September", "October", "November", "December",
-)  # fmt: skip
 
-
-def visible(text: str) -> str:
+def visible(text: str, kept: str = "\n\t") -> str:
     """Return `text` with every character that hides, reorders or breaks text written out as ``⟨U+202E⟩``."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(f"⟨U+{ord(mark):04X}⟩" if _hides(mark) else mark for mark in text)
+    return "".join(f"⟨U+{ord(mark):04X}⟩" if mark not in kept and _hides(mark) else mark for mark in text)
 
 
 def _hides(mark: str) -> bool:
-    if mark in _JOINERS or mark in "\n\t":
-        return False
     code = ord(mark)
     non_character = 0xFDD0 <= code <= 0xFDEF or code & 0xFFFE == 0xFFFE
-    return non_character or unicodedata.category(mark) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return mark not in _JOINERS and (non_character or unicodedata.category(mark) in ("Cc", "Cf", "Cs", "Zl", "Zp"))
 
 
 def one_line(text: str) -> str:
     """Return `text` as `visible` does, newline and tab written out as well."""
-    return visible(text).replace("\n", "⟨U+000A⟩").replace("\t", "⟨U+0009⟩")
+    return visible(text, kept="")
 
 
 def slug(name: str) -> str:
@@ -65,12 +57,7 @@ def anchor(text: str) -> str:
 
 
 def csv_text(text: str) -> str:
-    """Return `text` so that no spreadsheet takes it for a formula: a leading apostrophe where it would.
-
-    References
-    ----------
-    OWASP, CSV Injection, https://owasp.org/www-community/attacks/CSV_Injection
-    """
+    """Return `text` so that no spreadsheet takes it for a formula: a leading apostrophe where it would (OWASP)."""
     safe = one_line(text)
     return f"'{safe}" if safe.lstrip().startswith(_FORMULA) else safe
 
@@ -83,7 +70,7 @@ def markdown_text(text: str) -> str:
 
 def month(date: dt.date) -> str:
     """Return a date's month and year: March 2026."""
-    return f"{_MONTHS[date.month - 1]} {date.year}"
+    return f"{date:%B %Y}"
 
 
 def day(date: dt.date) -> str:

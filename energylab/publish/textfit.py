@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import re
 import unicodedata
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 _EM = 100  # font size that widths are taken at
 _LINE = 1.16  # height of a line, in font sizes
@@ -14,13 +15,11 @@ _STEP = 0.5
 _BREAK_AFTER = re.compile(r"(?<=[/\-_.:\s])")
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """Text that fits its box: lines, font size in the box's unit, and whether it reads from right to left."""
+class Fitted(NamedTuple):
+    """Text that fits its box: its lines, and the font size in the box's unit."""
 
     lines: tuple[str, ...]
     size: float
-    right_to_left: bool
 
     @property
     def line_height(self) -> float:
@@ -54,58 +53,34 @@ def width(text: str) -> float:
 
 
 def fit(text: str, box_width: float, box_height: float, largest: float, smallest: float) -> Fitted:
-    """Wrap and shrink `text` until it fits; text too long at the smallest size loses its middle.
-
-    Lines break after ``/ - _ . :`` and spaces where that fits, else anywhere.
-    """
-    size = largest
+    """Wrap and shrink `text` until it fits; text too long at the smallest size loses its middle."""
+    size, room = largest, 1
     while size >= smallest:
-        lines = wrap(text, box_width / size)
-        if len(lines) * size * _LINE <= box_height + 0.01:
-            return Fitted(tuple(lines), size, right_to_left(text))
+        room = max(int((box_height + 0.01) // (size * _LINE)), 1)
+        if len(lines := wrap(text, box_width / size)) <= room:
+            return Fitted(tuple(lines), size)
         size -= _STEP
-    room = max(int((box_height + 0.01) // (smallest * _LINE)), 1)
-    return Fitted(tuple(_shortened(text, box_width / smallest, room)), smallest, right_to_left(text))
+    size += _STEP
 
+    def shortened(kept: int) -> list[str]:
+        return wrap(f"{text[: kept - kept // 3]}…{text[len(text) - kept // 3 :]}", box_width / size)
 
-def _shortened(text: str, room: float, most_lines: int) -> list[str]:
-    """Return the longest head and tail of `text`, joined by an ellipsis, that wrap to `most_lines` lines."""
-    short, long = 1, len(text)
-    best = ["…"]
-    while short <= long:
-        kept = (short + long) // 2
-        lines = wrap(f"{text[: kept - kept // 3]}…{text[len(text) - kept // 3 :]}", room)
-        if len(lines) <= most_lines:
-            best, short = lines, kept + 1
-        else:
-            long = kept - 1
-    return best
+    kept = bisect.bisect_right(range(len(text)), room, key=lambda kept: len(shortened(kept))) - 1
+    return Fitted(tuple(shortened(kept)), size)
 
 
 def wrap(text: str, room: float) -> list[str]:
-    """Break `text` into lines of at most `room` font sizes, after separators where possible."""
-    lines, line = [], ""
+    """Break `text` into lines of at most `room` font sizes, after ``/ - _ . :`` and spaces where it can, else anywhere.
+
+    A mark is never parted from its base.
+    """
+    lines, used = [""], 0.0
     for piece in filter(None, _BREAK_AFTER.split(text)):
-        if line and width((line + piece).rstrip()) > room:
-            lines.append(line.strip())
-            line = ""
-        line += piece
-        while width(line.rstrip()) > room and len(line) > 1:
-            cut = _cut(line, room)
-            lines.append(line[:cut])
-            line = line[cut:]
-    return [*lines, line.strip()] if line.strip() or not lines else lines
-
-
-def _cut(line: str, room: float) -> int:
-    """Return how many characters of `line` fit, at least one, never parting a mark from its base."""
-    cut = next((n for n in range(len(line), 1, -1) if width(line[:n]) <= room), 1)
-    while 1 < cut < len(line) and _advance(line[cut]) == 0.0:
-        cut -= 1
-    return cut
-
-
-def right_to_left(text: str) -> bool:
-    """Return whether the first strong character of `text` is written from right to left."""
-    directions = (unicodedata.bidirectional(mark) for mark in text)
-    return next((direction != "L" for direction in directions if direction in ("L", "R", "AL")), False)
+        for place, mark in enumerate(piece):
+            needed = _advance(mark) if place else width(piece.rstrip())  # a piece moves on whole, if that helps
+            if lines[-1] and used + needed > room and _advance(mark) and not mark.isspace():
+                lines.append("")
+                used = 0.0
+            lines[-1] += mark
+            used += _advance(mark)
+    return [line.strip() for line in lines]

@@ -11,6 +11,7 @@ from scipy import stats
 
 from energylab.energy import model_energies
 from energylab.errors import DataError, ParameterError
+from energylab.ratings.chances import gain_variance
 from energylab.statistics.uncertainty import GAIN_ERROR
 
 #: Probability that the wanted number of sessions decides, where the two are truly equal.
@@ -20,7 +21,7 @@ _MOST_SESSIONS = 10_000
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two sets of records say of each other.
+    """What two sets of records say of each other: Wh per 1,000 queries, and sessions, as pairs of A and B.
 
     Attributes
     ----------
@@ -30,19 +31,12 @@ class Comparison:
     ratio, low, high : float
         Energy of B by that of A, with the interval of both one-sided tests together (level ``1 - 2 alpha``).
     margin, alpha : float
-        The margin, relative; the false-alarm rate: the probability at most of calling equals better or worse on the
-        stated side, and of calling what differs by the margin equivalent.
+        The margin, relative, and the false-alarm rate of each test.
     power : float
         Probability that as many sessions show two truly equal sets to be equivalent.
     sessions_wanted : int or None
         Sessions of each set with which that probability is at least 0.9; None where no number reaches it, since the
         sets ran on different boards.
-    energy_wh : tuple of float
-        Wh per 1,000 queries of A and B.
-    sessions : tuple of int
-        Their numbers of sessions.
-    energy_kind : str
-        Of both.
     """
 
     verdict: str
@@ -91,24 +85,30 @@ def compare(
     Schuirmann (1987), A comparison of the two one-sided tests procedure and the power approach, Journal of
     Pharmacokinetics and Biopharmaceutics 15, 657-680.
     """
-    _check(margin, alpha)
+    if not 0 < margin < 1:
+        raise ParameterError(f"margin={margin!r}: give a relative difference between 0 and 1, 0.03 for 3 %")
+    if not 0 < alpha < 0.5:
+        raise ParameterError(f"alpha={alpha!r}: give a false-alarm rate between 0 and 0.5, such as 0.05")
     found = model_energies(pd.concat([_one_model(a, "A"), _one_model(b, "B")], ignore_index=True), gain=gain)
     models = found.models.set_index("model")
-    if not set(models.index) == {"A", "B"} or len(found.groups) > 1:
+    if set(models.index) != {"A", "B"} or len(found.groups) > 1:
         raise DataError("the two sets are of different cohorts, tasks or classes; compare records of one cohort")
     rows = models.loc[["A", "B"]]
     if rows["energy_wh"].isna().any():
         raise DataError("one of the sets has no complete session; measure it again")
-    se, df = rows["session_se"].to_numpy(float), rows["session_df"].to_numpy(float)
-    if not np.isfinite(se).all():
+    if not np.isfinite(rows["session_se"]).all():
         raise DataError("neither set was repeated, so that no difference can be judged; measure each at least twice")
-    gain_variance = gain**2 / 3 * _unshared(found.boards, found.models)
-    energies = rows["energy_wh"].to_numpy(float)
-    difference = math.log(energies[1] / energies[0])
-    variance = float(np.sum(se**2)) + gain_variance
-    freedom = _welch(se, df, gain_variance)
-    half = stats.t.ppf(1 - alpha, freedom) * math.sqrt(variance)
-    edge = math.log1p(margin)
+    unshared = gain_variance(gain) * _unshared(found.boards, found.models)
+    return judge(rows, unshared, margin, alpha, found.groups[0].energy_kind)
+
+
+def judge(rows: pd.DataFrame, unshared: float, margin: float, alpha: float, energy_kind: str) -> Comparison:
+    """Compare two rows of `energy.ModelEnergies`; `unshared` is the variance of gains that they do not share."""
+    se, df, energies = (rows[name].to_numpy(float) for name in ("session_se", "session_df", "energy_wh"))
+    difference, edge = math.log(energies[1] / energies[0]), math.log1p(margin)
+    total = math.sqrt(float(np.sum(se**2)) + unshared)
+    freedom = total**4 / float(np.sum(se**4 / df)) if np.any(se > 0) else math.inf  # Welch and Satterthwaite
+    half = stats.t.ppf(1 - alpha, freedom) * total
     sessions = tuple(int(n) for n in rows["sessions"])
     return Comparison(
         verdict=_verdict(difference - half, difference + half, edge),
@@ -117,19 +117,12 @@ def compare(
         high=math.exp(difference + half),
         margin=margin,
         alpha=alpha,
-        power=_power(math.sqrt(variance), freedom, edge, alpha),
-        sessions_wanted=_wanted(se, sessions, gain_variance, edge, alpha),
+        power=_power(total, freedom, edge, alpha),
+        sessions_wanted=_wanted(se, sessions, unshared, edge, alpha),
         energy_wh=(float(energies[0]), float(energies[1])),
         sessions=sessions,
-        energy_kind=found.groups[0].energy_kind,
+        energy_kind=energy_kind,
     )
-
-
-def _check(margin: float, alpha: float) -> None:
-    if not 0 < margin < 1:
-        raise ParameterError(f"margin={margin!r}: give a relative difference between 0 and 1, 0.03 for 3 %")
-    if not 0 < alpha < 0.5:
-        raise ParameterError(f"alpha={alpha!r}: give a false-alarm rate between 0 and 0.5, such as 0.05")
 
 
 def _one_model(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -149,12 +142,6 @@ def _unshared(boards: pd.DataFrame, models: pd.DataFrame) -> float:
     return float(((shares["A"] - shares["B"]) ** 2).sum())
 
 
-def _welch(se: np.ndarray, df: np.ndarray, gain_variance: float) -> float:
-    """Return the degrees of freedom of the difference by Welch and Satterthwaite; the gain is known."""
-    total = float(np.sum(se**2)) + gain_variance
-    return total**2 / float(np.sum(se**4 / df)) if np.any(se > 0) else math.inf
-
-
 def _verdict(low: float, high: float, edge: float) -> str:
     if -edge < low and high < edge:
         return "equivalent"
@@ -169,12 +156,12 @@ def _power(se: float, df: float, edge: float, alpha: float) -> float:
     return max(0.0, 2 * float(stats.t.cdf(reach, df)) - 1)
 
 
-def _wanted(se: np.ndarray, sessions: tuple[int, int], gain_variance: float, edge: float, alpha: float) -> int | None:
+def _wanted(se: np.ndarray, sessions: tuple[int, int], unshared: float, edge: float, alpha: float) -> int | None:
     """Return the least number of sessions of each set that decides, from the spread between sessions seen so far."""
     spread = float(np.sum(se**2 * np.array(sessions)))  # of one session of each
 
     def power(count: int) -> float:
-        return _power(math.sqrt(spread / count + gain_variance), 2 * (count - 1), edge, alpha)
+        return _power(math.sqrt(spread / count + unshared), 2 * (count - 1), edge, alpha)
 
     if power(_MOST_SESSIONS) < WANTED_POWER:
         return None
@@ -182,13 +169,7 @@ def _wanted(se: np.ndarray, sessions: tuple[int, int], gain_variance: float, edg
 
 
 def as_share(margin: str) -> float:
-    """Return a margin as a share: ``3%`` and ``0.03`` are the same.
-
-    Raises
-    ------
-    ParameterError
-        If it is not a number.
-    """
+    """Return a margin as a share: ``3%`` and ``0.03`` are the same."""
     number, percent, rest = margin.strip().partition("%")
     try:
         return float(number) / (100 if percent else 1) if not rest else float(margin)

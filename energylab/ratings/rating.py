@@ -38,24 +38,13 @@ class Rating:
 
 @dataclass(frozen=True)
 class Peers:
-    """The models of one group that take part in its scale.
-
-    Attributes
-    ----------
-    group : Group
-        What they share.
-    rows : ndarray of int, shape (models,)
-        Their rows in the table of stars.
-    energies_wh : ndarray, shape (models,)
-        Wh per 1,000 queries, ascending.
-    uncertainty : Uncertainty or None
-        None when nothing was repeated and no noise is stated.
-    """
+    """The models of one group that take part in its scale: rows in the table of stars, names, energies, ascending."""
 
     group: Group
     rows: np.ndarray
+    names: np.ndarray
     energies_wh: np.ndarray
-    uncertainty: Uncertainty | None
+    uncertainty: Uncertainty | None  # None when nothing was repeated and no noise is stated
 
     def rng(self, seed: int) -> np.random.Generator:
         """Return the group's own stream, so that other groups in the table change nothing."""
@@ -92,11 +81,6 @@ def rate(df: pd.DataFrame, scheme: str | Scheme = "equal_width", **options) -> p
         - ``p_next``: probability that the model truly uses less than the next;
         - ``marks``: what was marked in its sessions (a busy host, truncated input, outputs that are not finite);
         - ``note``: why there is no star, what the intervals lack, whether the group is thin.
-
-    Raises
-    ------
-    DataError, CohortError, UnknownNameError, ParameterError
-        See `rating`.
 
     Notes
     -----
@@ -150,21 +134,14 @@ def rating(
     level : float, default 0.95
         Confidence level of the intervals and of the sets for ranks.
 
-    Returns
-    -------
-    Rating
-        Table and bands.
-
     Raises
     ------
     DataError
         If the table lacks a column or holds an unusable row.
     CohortError
         If a group mixes what may not be compared, or a fixed scheme does not hold for its device.
-    UnknownNameError
-        If the scheme or a model class is not known.
-    ParameterError
-        If an option is out of its range.
+    UnknownNameError, ParameterError
+        If the scheme or a model class is not known, or an option is out of its range.
     """
     check_options(noise=noise, gain=gain, draws=draws, level=level)
     scheme = get_scheme(scheme)
@@ -195,25 +172,15 @@ def rating(
     return Rating(table, tuple(bands))
 
 
-def peers_of(
-    df: pd.DataFrame, noise: float | None = None, gain: float = GAIN_ERROR
-) -> Iterator[tuple[Peers, np.ndarray]]:
-    """Yield the models of each group that take part in its scale, and their names."""
-    found = model_energies(df, noise=noise, gain=gain)
-    names = found.models["model"].to_numpy(dtype=object)
-    for peers in peer_groups(found, gain):
-        yield peers, names[peers.rows]
-
-
 def peer_groups(found: ModelEnergies, gain: float) -> Iterator[Peers]:
     """Yield the models of each group that have an energy above zero, and a class where the others have one."""
-    group, energy = found.models["group"].to_numpy(), found.models["energy_wh"].to_numpy()
+    group, energy, names = (found.models[name].to_numpy() for name in ("group", "energy_wh", "model"))
     usable = ~np.isnan(energy) & found.models["classed"].to_numpy() & ~_reaches_zero(found.models)
     starts = np.searchsorted(group, np.arange(len(found.groups) + 1))
     for at, each in enumerate(found.groups):
         rows = np.arange(starts[at], starts[at + 1])
         rows = rows[usable[rows]]
-        yield Peers(each, rows, energy[rows], _uncertainty(found, rows, gain))
+        yield Peers(each, rows, names[rows], energy[rows], _uncertainty(found, rows, gain))
 
 
 def _reaches_zero(models: pd.DataFrame) -> np.ndarray:

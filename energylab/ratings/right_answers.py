@@ -19,19 +19,10 @@ COUNTED = ("accuracy", "exact_match", "exact")
 
 @dataclass(frozen=True)
 class PerRight:
-    """Energy per 1,000 right answers, or per 1,000 points of quality.
+    """Wh per 1,000 right answers, or per 1,000 points of quality, with its joint 95 % interval.
 
-    Attributes
-    ----------
-    metric : str
-        Whose answers, or points.
-    wh, low, high : float
-        Wh per 1,000 of them, with the 95 % interval of energy (sessions, sensor gain) and quality (queries).
-    share : float
-        Right answers, or points, a query.
-    energy_kind : str
-    note : str
-        What the interval takes for granted; empty where it takes nothing.
+    The interval holds energy (sessions, sensor gain) and quality (queries); `share` is right answers, or points, a
+    query; `note` says what the interval takes for granted.
     """
 
     metric: str
@@ -55,19 +46,7 @@ def per_right_answer(records: Sequence[Record], level: float = 0.95, gain: float
     times score), so that queries which cost much and are answered well or badly count as they covary. Energies are
     known block by block, so blocks are its units; the spread between sessions and the sensor's gain are added.
 
-    Parameters
-    ----------
-    records : sequence of Record
-        Valid sessions of one model and task.
-    level : float, default 0.95
-        Coverage of the interval.
-    gain : float, default 0.05
-        Largest relative gain error of a board's sensor.
-
-    Returns
-    -------
-    PerRight or None
-        None where no session has scores of single queries, or no answer is right.
+    None where no session has scores of single queries, or no answer is right.
 
     References
     ----------
@@ -112,10 +91,7 @@ def _query_variance(scored: Sequence[tuple[Record, Quality]], share: float) -> t
         variance = float(scores.var(ddof=1)) / len(scores) / share**2 if len(scores) > 1 else 0.0
         return variance, max(len(scores) - 1, 1), "every query is taken to need the same energy"
     mean_j = energies.sum() / counts.sum()
-    residual = (
-        energies / mean_j - right / share
-    )  # relative energy less relative score, summed over each block's queries
-    blocks = len(counts)
+    residual, blocks = energies / mean_j - right / share, len(counts)  # relative energy less relative score
     return float(blocks / (blocks - 1) * (residual**2).sum() / counts.sum() ** 2), blocks - 1, ""
 
 

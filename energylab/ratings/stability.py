@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from energylab.energy import WH_PER_1000_QUERIES, Group, check_options
+from energylab.energy import Group, check_options, model_energies
 from energylab.errors import DataError, ParameterError, unknown_name
 from energylab.ratings.chances import Uncertainty, chances, pairwise, rank_sets
-from energylab.ratings.rating import PROBABILITIES, SURE, Peers, Rating, peers_of, rate, rating
+from energylab.ratings.rating import PROBABILITIES, SURE, Peers, Rating, peer_groups, rate, rating
 from energylab.ratings.schemes import Bands, Scheme, count_stars, get_scheme, stars_for
+from energylab.statistics.uncertainty import GAIN_ERROR
 
 KEYS = ["task", "model_class", "model"]
 
@@ -42,19 +43,13 @@ def with_probability(stars: pd.DataFrame) -> pd.DataFrame:
 
 
 def sureness(stars: pd.DataFrame) -> pd.DataFrame:
-    """Count the stars of each group that are not sure.
-
-    Parameters
-    ----------
-    stars : pandas.DataFrame
-        From `rate`, with probabilities.
+    """Count the stars of each group of `rate` that are not sure, and of all.
 
     Returns
     -------
     pandas.DataFrame
-        One row per group and a last one for all: ``task, model_class, models`` (with a star), ``unsure`` (shown star
-        below a probability of `SURE`), ``expected_wrong`` (sum of the probabilities that the shown star is not the
-        true one), ``least_sure``, ``p_least``.
+        ``task, model_class, models`` (with a star), ``unsure`` (shown star below a probability of `SURE`),
+        ``expected_wrong`` (sum of the probabilities that the shown star is not the true one), ``least_sure, p_least``.
     """
     shown = with_probability(stars)
     rows = [_sureness_of(part) for _, part in shown.groupby(["cohort", *KEYS[:2]], dropna=False, sort=False)]
@@ -85,19 +80,10 @@ def under_noise(
     draws: int = 10_000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Ask what a stated noise would do to each star, whatever the table knows of its own.
+    """Ask what a stated relative standard error of every figure would do to each star, whatever the table knows.
 
-    Parameters
-    ----------
-    df, scheme, draws, seed
-        As in `rating.rating`.
-    noises : sequence of float
-        Relative standard errors of every figure.
-    gain : float, default 0.0
-        Largest relative gain error of a board's sensor.
-    own_boards : bool, default False
-        Whether every model ran on a board of its own; otherwise all share one, and its gain moves no star of a
-        relative scheme.
+    With `own_boards` every model ran on a board of its own; otherwise all share one, and its gain moves no star of a
+    relative scheme. Other options as in `rating.rating`.
 
     Returns
     -------
@@ -107,12 +93,12 @@ def under_noise(
     """
     check_options(gain=gain, draws=draws)
     scheme, parts = get_scheme(scheme), []
-    for peers, names, stars in _rated(df, scheme):
+    for peers, stars in _rated(df, scheme):
         for noise in noises:
             check_options(noise=noise)
             uncertainty = Uncertainty.stated(peers.rows.size, noise, gain, own_boards)
             p, _ = chances(peers.energies_wh, uncertainty, scheme, peers.group, draws, peers.rng(seed))
-            part = _keys(peers, names).assign(stars=stars, **dict(zip(PROBABILITIES, p.T, strict=True)))
+            part = _keys(peers).assign(stars=stars, **dict(zip(PROBABILITIES, p.T, strict=True)))
             parts.append(part.assign(noise=noise, p_flip=1 - p[np.arange(len(p)), stars - 1]))
     table = pd.concat(parts, ignore_index=True)
     return table[["noise", *(name for name in table if name != "noise")]]
@@ -144,38 +130,24 @@ def leave_one_out(df: pd.DataFrame, scheme: str | Scheme = "equal_width") -> pd.
     Returns
     -------
     pandas.DataFrame
-        One row per model left out, in the order of `rate`: ``task, model_class, model, cohort, energy_wh, stars,
-        others`` (models that remain), ``changed`` (of these, how many get another star), ``gained, lost`` (stars in
-        all); missing where the others alone earn no stars.
+        One row per model left out: ``task, model_class, model, cohort, energy_wh, stars, others`` (models that
+        remain), ``changed`` (of these, how many get another star), ``gained, lost`` (stars in all); missing where the
+        others alone earn no stars.
     """
     scheme, parts = get_scheme(scheme), []
-    for peers, names, stars in _rated(df, scheme):
-        moved = np.concatenate([*_without_each(peers, scheme, stars)])
-        counts = {
-            "changed": np.abs(np.sign(moved)).sum(axis=1),
-            "gained": np.clip(moved, 0, None).sum(axis=1),
-            "lost": np.clip(-moved, 0, None).sum(axis=1),
-        }
-        whole = {name: pd.array(values, dtype="Float64").astype("Int64") for name, values in counts.items()}
-        part = _keys(peers, names).assign(energy_wh=peers.energies_wh, stars=stars, others=peers.rows.size - 1)
-        parts.append(part.assign(**whole))
+    for peers, stars in _rated(df, scheme):
+        counts = pd.DataFrame([_without(peers, scheme, stars, left) for left in range(len(stars))], dtype="Int64")
+        part = _keys(peers).assign(energy_wh=peers.energies_wh, stars=stars, others=len(stars) - 1)
+        parts.append(part.join(counts))
     return pd.concat(parts, ignore_index=True)
 
 
-def _without_each(peers: Peers, scheme: Scheme, stars: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield, for blocks of models left out, the change of every other model's stars; NaN where not rated."""
-    models = peers.rows.size
-    block = max(1, 2_000_000 // models)
-    for start in range(0, models, block):
-        left_out = np.arange(start, min(start + block, models))
-        others = np.arange(models - 1) + (np.arange(models - 1) >= left_out[:, None])
-        energies = peers.energies_wh[others]
-        change = (count_stars(energies, scheme(energies, peers.group)) - stars[others]).astype(float)
-        # Only equal energies, or a single one, can be refused: ask of those alone.
-        for row in np.flatnonzero(energies.min(axis=1) == energies.max(axis=1)):
-            if scheme.refusal(energies[row], peers.group):
-                change[row] = np.nan
-        yield change
+def _without(peers: Peers, scheme: Scheme, stars: np.ndarray, left: int) -> dict[str, object]:
+    energies_wh = np.delete(peers.energies_wh, left)
+    if scheme.refusal(energies_wh, peers.group):
+        return dict.fromkeys(("changed", "gained", "lost"), pd.NA)
+    change = count_stars(energies_wh, scheme(energies_wh, peers.group)) - np.delete(stars, left)
+    return {"changed": np.count_nonzero(change), "gained": change[change > 0].sum(), "lost": -change[change < 0].sum()}
 
 
 def joins(
@@ -183,23 +155,17 @@ def joins(
 ) -> pd.DataFrame:
     """Let one more model join each group, and count whose stars change though nothing was measured anew.
 
-    Parameters
-    ----------
-    df, scheme
-        As in `rating.rating`.
-    factors : sequence of float
-        Energy of the joining model, as a multiple of the group's highest.
-
     Returns
     -------
     pandas.DataFrame
-        One row per factor and group: ``factor, task, model_class, cohort, models, changed, share``.
+        One row per factor (energy of the joining model, as a multiple of the group's highest) and group: ``factor,
+        task, model_class, cohort, models, changed, share``.
     """
     scheme, rows = get_scheme(scheme), []
     if not all(np.isfinite(factor) and factor > 0 for factor in factors):
         raise ParameterError(f"factors={factors!r}: give positive multiples of the highest energy")
-    for peers, names, stars in _rated(df, scheme):
-        key = _keys(peers, names).iloc[0].drop("model").to_dict()
+    for peers, stars in _rated(df, scheme):
+        key = _keys(peers).iloc[0].drop("model").to_dict()
         for factor in factors:
             joined = np.append(peers.energies_wh, factor * peers.energies_wh.max())
             changed = int(np.count_nonzero(count_stars(joined, scheme(joined, peers.group))[:-1] != stars))
@@ -218,30 +184,27 @@ def margins(df: pd.DataFrame, scheme: str | Scheme = "equal_width") -> pd.DataFr
         ``margin``: the relative change of its energy that reaches the edge, negative for one below it.
     """
     scheme, parts = get_scheme(scheme), []
-    for peers, names, stars in _rated(df, scheme):
+    for peers, stars in _rated(df, scheme):
         edges = np.asarray(scheme(peers.energies_wh, peers.group))
         change = edges / peers.energies_wh[:, None] - 1
         nearest = np.abs(change).argmin(axis=1)
-        part = _keys(peers, names).assign(energy_wh=peers.energies_wh, stars=stars, edge_wh=edges[nearest])
+        part = _keys(peers).assign(energy_wh=peers.energies_wh, stars=stars, edge_wh=edges[nearest])
         parts.append(part.assign(margin=change[np.arange(len(change)), nearest]))
     return pd.concat(parts, ignore_index=True)
 
 
-def _rated(df: pd.DataFrame, scheme: Scheme) -> Iterator[tuple[Peers, np.ndarray, np.ndarray]]:
-    """Yield every group that earns stars, with its models' names and stars."""
-    found = 0
-    for peers, names in peers_of(df):
-        if peers.rows.size and not scheme.refusal(peers.energies_wh, peers.group):
-            found += 1
-            stars = count_stars(peers.energies_wh, scheme(peers.energies_wh, peers.group))
-            yield peers, names, stars.astype(np.int64)
-    if not found:
+def _rated(df: pd.DataFrame, scheme: Scheme) -> list[tuple[Peers, np.ndarray]]:
+    """Return every group that earns stars, with its models' stars."""
+    groups = [peers for peers in peer_groups(model_energies(df), GAIN_ERROR) if peers.rows.size]
+    rated = [peers for peers in groups if not scheme.refusal(peers.energies_wh, peers.group)]
+    if not rated:
         raise ParameterError(f"no group of this table earns stars by {scheme.name}; see the notes of `rate`")
+    return [(p, count_stars(p.energies_wh, scheme(p.energies_wh, p.group)).astype(np.int64)) for p in rated]
 
 
-def _keys(peers: Peers, names: np.ndarray) -> pd.DataFrame:
+def _keys(peers: Peers) -> pd.DataFrame:
     group = peers.group
-    keys = {"task": group.task, "model_class": group.model_class or pd.NA, "model": names, "cohort": group.cohort}
+    keys = {"task": group.task, "model_class": group.model_class or pd.NA, "model": peers.names, "cohort": group.cohort}
     return pd.DataFrame(keys).astype({"task": "string", "model_class": "string", "cohort": "string"})
 
 
@@ -282,31 +245,25 @@ def orders(
     Time and memory grow with the square of a group's size.
     """
     check_options(noise=noise, gain=gain, draws=draws, level=level)
-    known = [(peers, names) for peers, names in peers_of(df, noise, gain) if peers.uncertainty and len(names) > 1]
+    groups = peer_groups(model_energies(df, noise=noise, gain=gain), gain)
+    known = [peers for peers in groups if peers.uncertainty and len(peers.names) > 1]
     if not known or draws < 1:
         raise ParameterError("nothing to redraw: repeat the sessions, or state a noise, and ask for at least one draw")
-    return tuple(_order(peers, names, draws, seed, level) for peers, names in known)
+    return tuple(_order(peers, draws, seed, level) for peers in known)
 
 
-def _order(peers: Peers, names: np.ndarray, draws: int, seed: int, level: float) -> Order:
-    probability = pairwise(peers.energies_wh, peers.uncertainty, draws, peers.rng(seed))
-    low, high = rank_sets(peers.energies_wh, peers.uncertainty, level)
-    above = probability[np.triu_indices(len(names), 1)]
-    facts = {"model": names, "energy_wh": peers.energies_wh, "rank": np.arange(1, len(names) + 1)}
+def _order(peers: Peers, draws: int, seed: int, level: float) -> Order:
+    names, energies_wh = peers.names, peers.energies_wh
+    probability = pairwise(energies_wh, peers.uncertainty, draws, peers.rng(seed))
+    low, high = rank_sets(energies_wh, peers.uncertainty, level)
+    facts = {"model": names, "energy_wh": energies_wh, "rank": np.arange(1, len(names) + 1)}
     sets = {"rank_low": low, "rank_high": high, "p_next": np.append(np.diagonal(probability, 1), np.nan)}
-    named = pd.DataFrame(probability, index=names, columns=names)
-    return Order(peers.group, pd.DataFrame({**facts, **sets}), named, float(2 * above.mean() - 1))
+    tau = float(2 * probability[np.triu_indices(len(names), 1)].mean() - 1)
+    return Order(peers.group, pd.DataFrame(facts | sets), pd.DataFrame(probability, index=names, columns=names), tau)
 
 
 def order_summary(found: tuple[Order, ...]) -> pd.DataFrame:
-    """Sum orders up, one row a group.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``task, model_class, models, doubtful_pairs`` (of neighbours whose order is less probable than `SURE`),
-        ``widest_rank`` (most ranks that a range holds), ``tau``.
-    """
+    """Sum orders up, one row a group: pairs of neighbours that are not sure, ranks that the widest range holds."""
     rows = [
         {
             "task": each.group.task,
@@ -321,53 +278,31 @@ def order_summary(found: tuple[Order, ...]) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"model_class": "string"})
 
 
-def side_by_side(ratings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Set the stars of several ratings of the same models beside each other.
-
-    Parameters
-    ----------
-    ratings : mapping of str to pandas.DataFrame
-        A name for each table of `rate`; the first is what the others are compared with. Models that occur in several
-        cohorts of a table are told apart by them: then all tables need the same cohorts.
+def by_scheme(
+    df: pd.DataFrame, schemes: Sequence[str | Scheme] = ("equal_width", "log_width", "quantiles", "reference")
+) -> pd.DataFrame:
+    """Rate a table by several schemes; the first is what the others are compared with.
 
     Returns
     -------
     pandas.DataFrame
-        One row per task, class and model, in the order of the first: ``task, model_class, model``, ``cohort`` where it
-        is needed to tell models apart, one column of stars a rating (Int64, missing where it has none), and
-        ``changed``: how many of the others give another number of stars than the first.
+        One row per model: ``task, model_class, model, cohort``, one column of stars a scheme (Int64, missing where it
+        gives none), and ``changed``: how many of the others give another number of stars than the first.
     """
-    if not ratings:
-        raise ParameterError("no rating to compare; pass {'name': rate(df), …}")
-    doubled = next(((name, stars) for name, stars in ratings.items() if stars.duplicated(KEYS).any()), None)
-    if doubled and len({frozenset(stars["cohort"]) for stars in ratings.values()}) > 1:
-        model = doubled[1].loc[doubled[1].duplicated(KEYS), "model"].iloc[0]
-        raise ParameterError(
-            f"rating {doubled[0]!r} holds {model!r} in several cohorts, and the ratings are not of the same cohorts; "
-            "rate one cohort at a time"
-        )
-    keys = [*KEYS, "cohort"] if doubled else KEYS
-    table = pd.concat([stars.set_index(keys)["stars"].rename(name) for name, stars in ratings.items()], axis=1)
-    others = table.iloc[:, 1:]
-    table["changed"] = others.ne(table.iloc[:, 0], axis=0).fillna(False).sum(axis=1).astype(int)
-    return table.reset_index()
-
-
-def by_scheme(
-    df: pd.DataFrame, schemes: Sequence[str | Scheme] = ("equal_width", "log_width", "quantiles", "reference")
-) -> pd.DataFrame:
-    """Rate a table by several schemes; the first is what the others are compared with. See `side_by_side`."""
-    named = {scheme if isinstance(scheme, str) else scheme.name: rate(df, scheme, draws=0) for scheme in schemes}
-    return side_by_side(named)
+    rated = {scheme if isinstance(scheme, str) else scheme.name: rate(df, scheme, draws=0) for scheme in schemes}
+    keys = [*KEYS, "cohort"]
+    table = pd.concat([stars.set_index(keys)["stars"].rename(name) for name, stars in rated.items()], axis=1)
+    differs = table.iloc[:, 1:].ne(table.iloc[:, 0], axis=0).fillna(False)
+    return table.assign(changed=differs.sum(axis=1).astype(int)).reset_index()
 
 
 def rated_by(table: pd.DataFrame) -> list[str]:
-    """Return the names of the ratings in a table of `side_by_side`, in their order."""
+    """Return the names of the schemes in a table of `by_scheme`, in their order."""
     return [name for name in table.columns if name not in (*KEYS, "cohort", "changed")]
 
 
 def scheme_changes(table: pd.DataFrame) -> pd.DataFrame:
-    """Count models that both rate and stars that changed, for each rating of `side_by_side` after the first."""
+    """Count models that both rate and stars that changed, for each scheme of `by_scheme` after the first."""
     first, *others = rated_by(table)
     both = {other: table.dropna(subset=[first, other]) for other in others}
     counts = {other: (len(part), int((part[first] != part[other]).sum())) for other, part in both.items()}
@@ -435,38 +370,30 @@ def treatments(df: pd.DataFrame, scheme: str | Scheme = "equal_width") -> pd.Dat
 def _changed(
     name: str, before: pd.DataFrame, after: pd.DataFrame, scheme: str | Scheme, keys: list[str]
 ) -> dict[str, object]:
-    rated = [rate(part, scheme, draws=0) for part in (before, after)]
-    if any(part.duplicated(keys).any() for part in rated):
+    """Compare the stars of the models that have an energy both ways: one that drops out would move the scale."""
+    known = [rate(part, scheme, draws=0).dropna(subset=["energy_wh"]) for part in (before, after)]
+    if any(part.duplicated(keys).any() for part in known):
         raise ParameterError(f"{name}: a model occurs in several cohorts; compare one cohort at a time")
-    known = [part.dropna(subset=["energy_wh"])[[*keys, "energy_wh"]] for part in rated]
-    common = known[0].merge(known[1], on=keys)[keys]  # a model that drops out moves the scale: that is no treatment
-    first, second = (_only(part, common, scheme) for part in rated)
-    both = first.merge(second, on=keys, suffixes=("", "_after")).dropna(subset=["stars", "stars_after"])
-    changed = int((both["stars"] != both["stars_after"]).sum())
-    return {"treatment": name, "models": len(both), "changed": changed, "reason": ""}
-
-
-def _only(rated: pd.DataFrame, models: pd.DataFrame, scheme: str | Scheme) -> pd.DataFrame:
-    """Rate some of the models again, as if there were no others."""
-    kept = rated.merge(models, on=list(models.columns))
-    if kept.empty:
-        return kept[[*models.columns, "stars"]]
-    energies = kept[[*models.columns, "energy_kind"]].assign(
-        energy_j=kept["energy_wh"] / WH_PER_1000_QUERIES, queries=1
-    )
-    return rate(energies, scheme, draws=0)[[*models.columns, "stars"]]
+    common = known[0].merge(known[1], on=keys)[keys]
+    if common.empty:
+        return {"treatment": name, "models": 0, "changed": 0, "reason": "no model has an energy both ways"}
+    on = [key for key in keys if key in before]
+    parts = [part.merge(common[on].drop_duplicates(), on=on) for part in (before, after)]
+    first, second = (rate(part, scheme, draws=0).set_index(keys)["stars"] for part in parts)
+    both = pd.concat([first, second], axis=1, keys=["before", "after"]).dropna()
+    return {
+        "treatment": name,
+        "models": len(both),
+        "changed": int((both["before"] != both["after"]).sum()),
+        "reason": "",
+    }
 
 
 def drift(before: Rating, after: Rating) -> pd.DataFrame:
-    """Compare two ratings star by star.
+    """Compare two ratings star by star; each has one cohort a task and model class (the device may differ).
 
     A changed star is traced: ``own energy`` if the new energy moves it within the old bands, ``scale`` if the new
     bands move the old energy, ``both`` or ``either`` if both or neither do so alone.
-
-    Parameters
-    ----------
-    before, after : Rating
-        Two ratings, each with one cohort a task and model class (the device may differ).
 
     Returns
     -------
@@ -524,19 +451,9 @@ def drift_summary(moved: pd.DataFrame) -> pd.DataFrame:
 
 
 def joining(df: pd.DataFrame, model: str | None = None, scheme: str | Scheme = "equal_width") -> pd.DataFrame:
-    """Show the drift that one model causes, as if it had joined last.
+    """Show the drift that one model causes, as if it had joined last; by default the heaviest of the largest group.
 
-    Parameters
-    ----------
-    df, scheme
-        As in `rate`.
-    model : str, optional
-        The newcomer; the heaviest of the largest group by default.
-
-    Returns
-    -------
-    pandas.DataFrame
-        As `drift`, of the newcomer's own group; of several cohorts, the one with most models of its task.
+    The table is that of `drift`, of the newcomer's own group; of several cohorts, the one with most models of its task.
     """
     if model is not None and model not in set(df["model"]):
         raise unknown_name("model", model, df["model"].unique())

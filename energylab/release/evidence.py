@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from energylab import store, upkeep
-from energylab.energy import WH_PER_1000_QUERIES, PhaseTotal, session_energy_j, totals
+from energylab.energy import WH_PER_1000_QUERIES, PhaseTotal, energy_j_per_query, totals
 from energylab.parameters import Parameters
 from energylab.ratings.right_answers import per_right_answer
 from energylab.record import SCORED_PHASES, Quality, Record, Window
@@ -64,12 +64,30 @@ class Evidence:
         found = {f"{each['format']}: {each['file']}, sha256 {each['sha256']}." for each in origins if each}
         return tuple(sorted(found))
 
-    def session(self, record: Record) -> SessionFacts:
-        """Return one session as a release names it."""
-        facts = machine(record)
+    def figures(self, key: Key) -> dict[str, Any]:
+        """Return what a rated model takes from its records, by field; nothing for figures from a table."""
+        records = self.behind(key)
+        if not records:
+            return {}
+        parts = [totals(record) for record in records]
+        latest = records[-1].model
+        return {
+            **{name: getattr(latest, name) for name in ("revision", "commit", "architecture", "quantisation")},
+            "output_tokens": _output_tokens(parts),
+            "quality": _quality(records),
+            "phases": _phases(records, parts),
+            "sessions": tuple(map(self._session, records, parts)),
+            "per_right": _per_right(records),
+            "standby": _standby(records),
+            "spent": _spent(records),
+        }
+
+    def _session(self, record: Record, parts: Sequence[PhaseTotal]) -> SessionFacts:
+        facts = _machine(record)
         if facts not in self.machines:
             self.machines.append(facts)
-        energy_j = session_energy_j(record) if record.valid else None
+        scored = [total for total in parts if total.phase in SCORED_PHASES]
+        energy_j = energy_j_per_query(scored) if record.valid else None
         return SessionFacts(
             record_id=record.record_id,
             digest=record.digest(),
@@ -82,14 +100,14 @@ class Evidence:
             valid=record.valid,
             reasons=record.reasons,
             machine=self.machines.index(facts),
-            parameters=repeatable(record),
-            windows=tuple(_window_point(window) for window in record.windows),
+            parameters=_repeatable(record),
+            windows=tuple(map(_window_point, record.windows)),
         )
 
 
-def machine(record: Record) -> Machine:
-    """Return the machine a session ran on."""
+def _machine(record: Record) -> Machine:
     host, scored = record.host, [meter for meter in record.meters if meter.scored]
+    named = ("processor", "cores", "memory_bytes", "system", "python", "git_commit")
     return Machine(
         devices=tuple(device.name or "device not stated" for device in record.devices),
         boards=tuple(sorted(device.uuid for device in record.devices if device.uuid)),
@@ -98,17 +116,15 @@ def machine(record: Record) -> Machine:
         packages=dict(sorted(host.packages.items())),
         energylab_version=record.energylab_version,
         protocol_version=record.protocol.version,
-        **{name: getattr(host, name) for name in ("processor", "cores", "memory_bytes", "system", "python")},
-        git_commit=host.git_commit,
+        **{name: getattr(host, name) for name in named},
     )
 
 
-def repeatable(record: Record) -> dict[str, Any]:
+def _repeatable(record: Record) -> dict[str, Any]:
     """Return the notebook's parameters that differ from its defaults; empty for a session the notebook did not make."""
     if record.model.source == "function" or not record.parameters:
         return {}
-    defaults = Parameters().identity
-    identity = Parameters.check(record.parameters).identity
+    defaults, identity = Parameters().identity, Parameters.check(record.parameters).identity
     always = ("task", "model", "model_source", "data_source")
     return {name: identity[name] for name in sorted(identity) if name in always or identity[name] != defaults[name]}
 
@@ -126,18 +142,22 @@ def _window_point(window: Window) -> WindowPoint:
     )
 
 
-def phase_figures(records: Sequence[Record]) -> tuple[PhaseFigure, ...]:
+def _phases(records: Sequence[Record], parts: Sequence[Sequence[PhaseTotal]]) -> tuple[PhaseFigure, ...]:
     """Return the phases of a model over its sessions, in the order they ran."""
-    every = {record.record_id: totals(record) for record in records}
-    names = dict.fromkeys(total.phase for parts in every.values() for total in parts)
-    valid = [every[record.record_id] for record in records if record.valid]
+    names = dict.fromkeys(total.phase for session in parts for total in session)
+    valid = [session for record, session in zip(records, parts, strict=True) if record.valid]
+    windows = [window for record in records for window in record.windows]
     return tuple(
-        _phase_figure(name, [[t for t in parts if t.phase == name] for parts in valid], records) for name in names
+        _phase(
+            name,
+            [[total for total in session if total.phase == name] for session in valid],
+            [window for window in windows if window.phase == name],
+        )
+        for name in names
     )
 
 
-def _phase_figure(phase: str, sessions: Sequence[Sequence[PhaseTotal]], records: Sequence[Record]) -> PhaseFigure:
-    windows = [window for record in records for window in record.windows if window.phase == phase]
+def _phase(phase: str, sessions: Sequence[Sequence[PhaseTotal]], windows: Sequence[Window]) -> PhaseFigure:
     invalid = [window for window in windows if not window.valid]
     parts = [total for session in sessions for total in session]
     energy_wh = _mean_wh(sessions, lambda total: total.energy_j)
@@ -163,52 +183,51 @@ def _mean_wh(sessions: Sequence[Sequence[PhaseTotal]], of: Callable[[PhaseTotal]
     return significant(fmean(pooled) * WH_PER_1000_QUERIES)
 
 
-def output_tokens(records: Sequence[Record]) -> float | None:
+def _output_tokens(parts: Sequence[Sequence[PhaseTotal]]) -> float | None:
     """Return a model's output tokens per 1,000 queries; None where no scored phase counts them."""
-    parts = [total for record in records for total in totals(record) if total.phase in SCORED_PHASES]
-    shares = [1000.0 * total.output_tokens / total.queries for total in parts if total.output_tokens]
-    return significant(fmean(shares)) if shares else None
+    counted = [total for session in parts for total in session if total.phase in SCORED_PHASES and total.output_tokens]
+    return significant(fmean(1000.0 * each.output_tokens / each.queries for each in counted)) if counted else None
 
 
-def per_right_figure(records: Sequence[Record]) -> PerRightFigure | None:
-    """Return the energy of 1,000 right answers; None where answers were not scored one by one."""
-    found = per_right_answer(records)
-    if found is None:
-        return None
-    ends = {"energy_wh": found.wh, "low_wh": found.low, "high_wh": found.high}
-    ends = {name: significant(value, 6) for name, value in ends.items()}
-    return PerRightFigure(metric=found.metric, unit=found.unit, **ends, note=found.note)
-
-
-def standby_figure(records: Sequence[Record]) -> StandbyFigure | None:
-    """Return what the model needs at rest; None where no record knows."""
-    found = upkeep.standby([record for record in records if record.valid])
-    if found is None or found.power_w < 0:
-        return None
-    at_load = tuple(significant(wh, 6) for wh in found.wh_at_load)
-    return StandbyFigure(power_w=significant(found.power_w, 6), wh_at_load=at_load)
-
-
-def spent_figure(records: Sequence[Record]) -> SpentFigure | None:
-    """Return what measuring the model took; None without a record that was measured here."""
-    if not records or any(record.energy_kind == "imported" for record in records):
-        return None
-    found = upkeep.spent(records)
-    published_wh = None if found.published_wh is None else significant(found.published_wh, 6)
-    figures = {"wh": significant(found.wh, 6), "minutes": significant(found.minutes, 6)}
-    return SpentFigure(**figures, unmetered=found.unmetered, published_wh=published_wh)
-
-
-def quality_figures(records: Sequence[Record]) -> tuple[QualityFigure, ...]:
+def _quality(records: Sequence[Record]) -> tuple[QualityFigure, ...]:
     """Return each metric's mean over sessions; without a value where it would be meaningless."""
     metrics: dict[str, list[Quality]] = {}
     for quality in (quality for record in records for quality in record.quality):
         metrics.setdefault(quality.metric, []).append(quality)
-    return tuple(_quality_figure(metric, found) for metric, found in metrics.items())
+    figures = []
+    for metric, found in metrics.items():
+        values = [quality.value for quality in found]
+        value = None if None in values else significant(fmean(values), 6)
+        why = next((quality.meaningless for quality in found if quality.meaningless), None)
+        figures.append(QualityFigure(metric=metric, value=value, meaningless=why))
+    return tuple(figures)
 
 
-def _quality_figure(metric: str, found: Sequence[Quality]) -> QualityFigure:
-    values = [quality.value for quality in found]
-    known = not any(value is None for value in values)
-    why = next((quality.meaningless for quality in found if quality.meaningless), None)
-    return QualityFigure(metric=metric, value=significant(fmean(values), 6) if known else None, meaningless=why)
+def _per_right(records: Sequence[Record]) -> PerRightFigure | None:
+    found = per_right_answer(records)
+    if found is None:
+        return None
+    ends = _six({"energy_wh": found.wh, "low_wh": found.low, "high_wh": found.high})
+    return PerRightFigure(metric=found.metric, unit=found.unit, **ends, note=found.note)
+
+
+def _standby(records: Sequence[Record]) -> StandbyFigure | None:
+    found = upkeep.standby(record for record in records if record.valid)
+    return None if found is None or found.power_w < 0 else StandbyFigure(**_six(vars(found)))
+
+
+def _spent(records: Sequence[Record]) -> SpentFigure | None:
+    """Return what measuring the model took; None where it was not measured here."""
+    imported = any(record.energy_kind == "imported" for record in records)
+    return None if imported else SpentFigure(**_six(vars(upkeep.spent(records))))
+
+
+def _six(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Round figures, and tuples of them, to six significant digits."""
+
+    def rounded(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(rounded, value))
+        return significant(value, 6) if isinstance(value, float) else value
+
+    return {name: rounded(value) for name, value in figures.items()}

@@ -18,15 +18,12 @@ from energylab.errors import CohortError, ReleaseError, problem_text
 from energylab.ratings.rating import PROBABILITIES, Rating, rating
 from energylab.ratings.schemes import Bands, Scheme, get_scheme, make_bands, stars_for
 from energylab.record import Record
-from energylab.release import evidence
 from energylab.release.evidence import Evidence, Key
 from energylab.release.moves import since
 from energylab.release.schema import (
     Interval,
     LeftOut,
-    QualityFigure,
     RatedCohort,
-    RatedModel,
     Release,
     WithoutPeer,
     significant,
@@ -62,25 +59,17 @@ def make(
     ----------
     roots : sequence of path
         As `energylab.read` takes them; ``published:2025-02`` is the published table of that date.
-    name : str
-        Of the release and its file.
-    date : date or str
-        Of the release, ``YYYY-MM-DD``. It is stated, never today's: equal input gives equal bytes.
-    scheme : str or Scheme, default "equal_width"
-        As in `energylab.rate`.
+    name, date
+        Of the release (and its file), ``YYYY-MM-DD``. Stated, never today's: equal input gives equal bytes.
     cohort : str, optional
         Which cohort to take where a task and class has several: the start of its number as the error lists it, or
         ``largest``. Others are named in the release as left out.
     address : str, optional
         Web address at which the leaderboard will be served.
-    noise, gain, draws, seed
+    scheme, noise, gain, draws, seed
         As in `energylab.ratings.rating`.
     previous : Release, optional
         The release this one follows; what moved since is kept in this one.
-
-    Returns
-    -------
-    Release
 
     Raises
     ------
@@ -90,36 +79,31 @@ def make(
         If nothing can be rated, or a name, date or text is not allowed.
     """
     table, sources = _read(roots)
-    kept, left_out = choose(table, cohort)
+    kept, left_out = _choose(table, cohort)
     options = {"noise": noise, "gain": gain, "draws": draws, "seed": seed}
     rated = rating(kept, scheme, **options)
     found = Evidence.of(kept)
     cohorts, unrated = _cohorts(rated, _facts(kept), found, get_scheme(scheme), noise)
     if not cohorts:
         raise ReleaseError("no model has an energy: nothing can be rated; see `energylab.read(...)` for the reasons")
-    release = _checked(
-        name=name,
-        date=date,
-        scheme=rated.bands[0].scheme,
-        scheme_version=rated.bands[0].version,
-        options=options,
-        address=address,
-        sources=(*sources, *found.imported_from()),
-        cohorts=cohorts,
-        machines=tuple(found.machines),
-        left_out=(*left_out, *unrated),
-    )
-    return release if previous is None else release.model_copy(update={"previous": since(previous, release)})
-
-
-def _checked(**fields: Any) -> Release:
-    """Build the release, with one clear error for a name, date, address or text that is not allowed."""
     try:
-        return Release(**fields)
+        release = Release(
+            name=name,
+            date=date,
+            scheme=rated.bands[0].scheme,
+            scheme_version=rated.bands[0].version,
+            options=options,
+            address=address,
+            sources=(*sources, *found.imported_from()),
+            cohorts=cohorts,
+            machines=tuple(found.machines),
+            left_out=(*left_out, *unrated),
+        )
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "release"
         raise ReleaseError(f"cannot make this release: {where}={first['input']!r}: {problem_text(first)}") from None
+    return release if previous is None else release.model_copy(update={"previous": since(previous, release)})
 
 
 def _read(roots: Sequence[str | os.PathLike]) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -139,7 +123,7 @@ def number(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:8]
 
 
-def choose(table: pd.DataFrame, wanted: str | None) -> tuple[pd.DataFrame, list[LeftOut]]:
+def _choose(table: pd.DataFrame, wanted: str | None) -> tuple[pd.DataFrame, list[LeftOut]]:
     """Keep one cohort of each task and model class; `wanted` as in `make`. Name what is left out."""
     if "cohort" not in table:
         return table, []
@@ -203,16 +187,15 @@ def _cohorts(
     rated: Rating, facts: Mapping[Key, dict[str, Any]], found: Evidence, scheme: Scheme, noise: float | None
 ) -> tuple[tuple[RatedCohort, ...], list[LeftOut]]:
     """Return the rated cohorts in order of task and class, and the models without an energy."""
-    stars, classes = rated.stars, _text(rated.stars, "model_class")
+    stars, classes = rated.stars.assign(model=rated.stars["model"].astype(str)), _text(rated.stars, "model_class")
     cohorts, unrated = [], []
     for bands in sorted(rated.bands, key=lambda bands: (bands.task, bands.model_class or "")):
-        wanted = (bands.cohort, bands.task, bands.model_class or "")
-        part = stars[(stars["cohort"] == wanted[0]) & (stars["task"] == wanted[1]) & (classes == wanted[2])]
-        lost = part[part["energy_wh"].isna()]
-        unrated += [LeftOut(task=r.task, model=str(r.model), record_id=None, why=r.note) for r in lost.itertuples()]
-        part = part[part["energy_wh"].notna()]
-        if len(part):
-            cohorts.append(_cohort(bands, part.assign(model=part["model"].astype(str)), facts, found, scheme, noise))
+        own = (stars["cohort"] == bands.cohort) & (stars["task"] == bands.task) & (classes == (bands.model_class or ""))
+        known = stars["energy_wh"].notna()
+        lost = stars[own & ~known]
+        unrated += [LeftOut(task=r.task, model=r.model, record_id=None, why=r.note) for r in lost.itertuples()]
+        if (own & known).any():
+            cohorts.append(_cohort(bands, stars[own & known], facts, found, scheme, noise))
     return tuple(cohorts), unrated
 
 
@@ -226,9 +209,10 @@ def _cohort(
 ) -> RatedCohort:
     keys = [(bands.task, bands.model_class or "", model) for model in part["model"]]
     kind, device = str(part["energy_kind"].iloc[0]), _shared(facts, keys, "device")
-    without = without_extremes(part[part["rank"].notna()], bands, scheme, device)
-    models = [
-        _model(star, facts[key], found.behind(key), without.get(key[2], ()), found)
+    group = Group(task=bands.task, cohort=bands.cohort, model_class=bands.model_class, device=device)
+    without = _without_extremes(part[part["rank"].notna()], group, scheme) if bands.edges_wh else {}
+    fields = [
+        _fields(star, facts[key]) | found.figures(key) | {"without": without.get(key[2], ())}
         for star, key in zip(part.to_dict("records"), keys, strict=True)
     ]
     return RatedCohort(
@@ -242,28 +226,29 @@ def _cohort(
         assumption=f"noise of {100 * noise:.3g} %" if (part["spread"] == "stated").any() else "",
         edges_wh=tuple(map(significant, bands.edges_wh)) or None,
         edges_reason=bands.reason,
-        models=_rated_by_right_answers(models, bands, scheme, device),
+        models=_rated_by_right_answers(fields, group, scheme) if bands.edges_wh else fields,
     )
 
 
-def _rated_by_right_answers(
-    models: list[RatedModel], bands: Bands, scheme: Scheme, device: str | None
-) -> tuple[RatedModel, ...]:
+def _stars(scheme: Scheme, group: Group, energies_wh: Sequence[float]) -> list[int | None]:
+    """Rate some models by themselves."""
+    return [_whole(star) for star in stars_for(energies_wh, make_bands(scheme, group, np.sort(energies_wh)))]
+
+
+def _rated_by_right_answers(fields: list[dict[str, Any]], group: Group, scheme: Scheme) -> list[dict[str, Any]]:
     """Give stars by the energy of right answers too, among the models that have one of the same metric."""
-    metrics = {model.per_right.metric for model in models if model.per_right}
-    group = Group(task=bands.task, cohort=bands.cohort, model_class=bands.model_class, device=device)
-    stars: dict[str, int | None] = {}
-    for metric in metrics if bands.edges_wh else ():
-        peers = [model for model in models if model.per_right and model.per_right.metric == metric]
-        energies_wh = np.array([model.per_right.energy_wh for model in peers])
-        counted = stars_for(energies_wh, make_bands(scheme, group, np.sort(energies_wh)))
-        stars |= {model.model: _whole(count) for model, count in zip(peers, counted, strict=True)}
-    return tuple(
-        model.model_copy(update={"per_right": model.per_right.model_copy(update={"stars": stars.get(model.model)})})
-        if model.per_right
-        else model
-        for model in models
-    )
+    known = [each["per_right"] for each in fields if each.get("per_right")]
+    stars: dict[int, int | None] = {}
+    for metric in {figure.metric for figure in known}:
+        peers = [figure for figure in known if figure.metric == metric]
+        counted = _stars(scheme, group, [figure.energy_wh for figure in peers])
+        stars |= {id(figure): star for figure, star in zip(peers, counted, strict=True)}
+    return [
+        each | {"per_right": each["per_right"].model_copy(update={"stars": stars[id(each["per_right"])]})}
+        if each.get("per_right")
+        else each
+        for each in fields
+    ]
 
 
 def _shared(facts: Mapping[Key, dict[str, Any]], keys: Sequence[Key], name: str) -> str | None:
@@ -281,62 +266,37 @@ def _not_official(kind: str, records: Sequence[Sequence[Record]]) -> tuple[str, 
     return tuple(sorted(why))
 
 
-def without_extremes(
-    part: pd.DataFrame, bands: Bands, scheme: Scheme, device: str | None
-) -> dict[str, tuple[WithoutPeer, ...]]:
-    """Return the stars every model would have without the lightest and without the heaviest other one.
-
-    Empty where the cohort earns no stars, or two models are all there are.
-    """
-    models, energies_wh = part["model"].tolist(), part["energy_wh"].to_numpy()
-    if not bands.edges_wh or len(models) < 3:
-        return {}
+def _without_extremes(part: pd.DataFrame, group: Group, scheme: Scheme) -> dict[str, list[WithoutPeer]]:
+    """Return the stars every model would have without the lightest and without the heaviest other one."""
+    models, energies_wh = part["model"].tolist(), part["energy_wh"].tolist()
     found: dict[str, list[WithoutPeer]] = {model: [] for model in models}
-    group = Group(task=bands.task, cohort=bands.cohort, model_class=bands.model_class, device=device)
-    for role, left in (("lightest", 0), ("heaviest", len(models) - 1)):
-        others = np.delete(np.arange(len(models)), left)
-        stars = stars_for(energies_wh[others], make_bands(scheme, group, energies_wh[others]))
-        for place, count in zip(others, stars, strict=True):
-            found[models[place]].append(WithoutPeer(peer=models[left], role=role, stars=_whole(count)))
-    return {model: tuple(each) for model, each in found.items()}
+    for role, left in (("lightest", 0), ("heaviest", len(models) - 1)) if len(models) > 2 else ():
+        others = models[:left] + models[left + 1 :]
+        stars = _stars(scheme, group, energies_wh[:left] + energies_wh[left + 1 :])
+        for model, star in zip(others, stars, strict=True):
+            found[model].append(WithoutPeer(peer=models[left], role=role, stars=star))
+    return found
 
 
-def _model(
-    star: dict[str, Any], facts: dict[str, Any], records: list[Record], without: tuple, found: Evidence
-) -> RatedModel:
-    latest = records[-1].model if records else None
-    tokens = evidence.output_tokens(records) if records else facts["output_tokens"]
+def _fields(star: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what a rated model takes from the rating, and from what its table states beside the energy."""
     shares = [star[name] for name in PROBABILITIES]
-    return RatedModel(
-        model=star["model"],
-        revision=latest and latest.revision,
-        commit=latest and latest.commit,
-        architecture=latest and latest.architecture,
-        parameters=_whole(facts["parameters"]),
-        dtype=facts["dtype"],
-        quantisation=latest and latest.quantisation,
-        energy_wh=significant(star["energy_wh"]),
-        repeatability=_interval(star["repeatability_low"], star["repeatability_high"]),
-        expanded=_interval(star["expanded_low"], star["expanded_high"]),
-        stars=_whole(star["stars"]),
-        probabilities=None if any(map(pd.isna, shares)) else tuple(round(share, 6) for share in shares),
-        expected_stars=_rounded(star["expected_stars"]),
-        rank=_whole(star["rank"]),
-        rank_low=_whole(star["rank_low"]),
-        rank_high=_whole(star["rank_high"]),
-        p_next=_rounded(star["p_next"]),
-        df=None if np.isinf(star["df"]) else _rounded(star["df"]),
-        marks=tuple(filter(None, star["marks"].split(", "))),
-        per_right=evidence.per_right_figure(records),
-        standby=evidence.standby_figure(records),
-        spent=evidence.spent_figure(records),
-        note=star["note"],
-        without=without,
-        output_tokens=_rounded(tokens, 12),
-        quality=evidence.quality_figures(records) if records else _quality(facts),
-        phases=evidence.phase_figures(records),
-        sessions=tuple(map(found.session, records)),
-    )
+    metric = facts["quality_metric"] or "quality"
+    return {
+        "model": star["model"],
+        "parameters": _whole(facts["parameters"]),
+        "dtype": facts["dtype"],
+        "energy_wh": significant(star["energy_wh"]),
+        "repeatability": _interval(star, "repeatability"),
+        "expanded": _interval(star, "expanded"),
+        "probabilities": None if any(map(pd.isna, shares)) else tuple(round(share, 6) for share in shares),
+        **{name: _whole(star[name]) for name in ("stars", "rank", "rank_low", "rank_high")},
+        **{name: _rounded(star[name]) for name in ("expected_stars", "p_next", "df")},
+        "marks": tuple(filter(None, star["marks"].split(", "))),
+        "note": star["note"],
+        "output_tokens": _rounded(facts["output_tokens"], 12),
+        "quality": [] if facts["quality"] is None else [{"metric": metric, "value": float(facts["quality"])}],
+    }
 
 
 def _whole(value: Any) -> int | None:
@@ -344,14 +304,9 @@ def _whole(value: Any) -> int | None:
 
 
 def _rounded(value: Any, digits: int = 6) -> float | None:
-    return None if pd.isna(value) else significant(float(value), digits)
+    return None if pd.isna(value) or np.isinf(value) else significant(float(value), digits)
 
 
-def _interval(low: float, high: float) -> Interval | None:
+def _interval(star: dict[str, Any], name: str) -> Interval | None:
+    low, high = star[f"{name}_low"], star[f"{name}_high"]
     return None if pd.isna(low) else Interval(low_wh=significant(low), high_wh=significant(high))
-
-
-def _quality(facts: dict[str, Any]) -> tuple[QualityFigure, ...]:
-    if facts["quality"] is None:
-        return ()
-    return (QualityFigure(metric=facts["quality_metric"] or "quality", value=float(facts["quality"])),)

@@ -30,24 +30,22 @@ class Reply:
     """What one request brought back; times are the clock's."""
 
     query: int  # index of the query
-    text: str  # the answer; thinking that the server hands out apart is not in it
+    text: str  # the answer, without thinking that the server reports apart
     input_tokens: int  # as the server's ``usage`` counts them
     output_tokens: int  # likewise
-    thinking_tokens: int | None  # of the output, where the server tells
+    thinking_tokens: int | None  # of the output, where the server reports it
     pieces: int  # pieces of text the stream had
     sent_s: float  # request sent
     first_s: float  # first piece of text received
     done_s: float  # stream ended
-    cached_tokens: int | None = None  # of the input, taken from a cache; None: the server does not tell
+    cached_tokens: int | None = None  # of the input, taken from a cache; None: not reported
 
     @property
     def first_token_s(self) -> float:
-        """Time to first token, in seconds."""
         return self.first_s - self.sent_s
 
     @property
     def latency_s(self) -> float:
-        """Time to the whole answer, in seconds."""
         return self.done_s - self.sent_s
 
 
@@ -71,21 +69,21 @@ class Client:
     clock: Clock = field(default_factory=Clock)
 
     @property
-    def headers(self) -> dict[str, str]:
-        """The key of a server that asks for one, from the environment; it is never recorded."""
+    def _options(self) -> dict[str, Any]:
+        """Options of a connection: no proxy; the key of a server that asks for one, which is never recorded."""
         key = os.environ.get("OPENAI_API_KEY")
-        return {"Authorization": f"Bearer {key}"} if key else {}
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return {"headers": headers, "timeout": self.timeout_s, "trust_env": False}
 
     def connect(self, slots: int) -> httpx.AsyncClient:
-        """Return connections for `slots` requests at once; no proxy is asked about an address of this host."""
+        """Return connections for `slots` requests at once."""
         import httpx
 
         limits = httpx.Limits(max_connections=slots, max_keepalive_connections=slots)
-        timeout = httpx.Timeout(self.timeout_s, connect=min(10.0, self.timeout_s))
-        return httpx.AsyncClient(headers=self.headers, timeout=timeout, limits=limits, trust_env=False)
+        return httpx.AsyncClient(limits=limits, **self._options)
 
     def models(self) -> dict[str, str]:
-        """Return the models the server names, each with its owner as the server tells it; empty where it names none.
+        """Return the models the server names, each with its owner; empty where it names none.
 
         The list is a help in naming a model, no more: ``transformers serve`` lists its cache, not what it serves.
         """
@@ -108,12 +106,11 @@ class Client:
 
         address = str(httpx.URL(f"{self.endpoint.rstrip('/')}/").join(path))
         try:
-            return httpx.get(address, headers=self.headers, timeout=self.timeout_s, trust_env=False).json()
+            return httpx.get(address, **self._options).json()
         except httpx.HTTPError as error:
             raise ServedError(f"{address} cannot be reached ({type(error).__name__}: {error})") from None
 
     def body(self, prompt: str) -> dict[str, Any]:
-        """Return the request for one prompt: greedy, streamed, with usage at its end, salted."""
         asked: dict[str, Any] = {"model": self.model, "max_tokens": self.new_tokens, "temperature": 0, "stream": True}
         asked["stream_options"] = {"include_usage": True}
         if self.salt == "fields":
@@ -151,7 +148,6 @@ class Client:
 
 
 async def _events(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-    """Yield the events of a stream up to its end mark."""
     async for line in answer.aiter_lines():
         data = line.removeprefix("data:").strip()
         if not line.startswith("data:") or not data:
@@ -163,8 +159,8 @@ async def _events(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
         except ValueError:
             raise ServedError(f"the stream holds what is no JSON: {data[:200]}") from None
         if not isinstance(event, dict) or event.get("error"):
-            told = event.get("error") if isinstance(event, dict) else event
-            raise ServedError(f"the server reports an error in its stream: {str(told)[:300]}")
+            problem = event.get("error") if isinstance(event, dict) else event
+            raise ServedError(f"the server reports an error in its stream: {str(problem)[:300]}")
         yield event
 
 
@@ -176,7 +172,7 @@ class _Stream:
     text: list[str] = field(default_factory=list)
     pieces: int = 0
     usage: dict[str, Any] | None = None
-    cached: int | None = None  # as llama.cpp tells it beside the usage
+    cached: int | None = None  # as llama.cpp reports it beside the usage
     finish: str | None = None
     first_s: float | None = None
 
@@ -225,7 +221,7 @@ class Tally:
     """What a loop has brought since it was started."""
 
     replies: list[Reply] = field(default_factory=list)  # in the order in which they were finished
-    failures: list[tuple[int, Exception]] = field(default_factory=list)  # query and what went wrong
+    failures: list[tuple[int, Exception]] = field(default_factory=list)  # query and error
 
 
 class ClosedLoop:
@@ -249,7 +245,6 @@ class ClosedLoop:
         self._thread.start()
 
     def start(self, order: Sequence[int]) -> None:
-        """Fill every slot, with the queries of `order` again and again."""
         self._fill(itertools.cycle(order))
 
     def once(self, order: Sequence[int]) -> Tally:
@@ -269,7 +264,6 @@ class ClosedLoop:
         return self._joined()
 
     def close(self) -> None:
-        """Break off what is under way, and end the thread."""
         if self._loop.is_closed():
             return
         self._stopping = True
@@ -299,14 +293,9 @@ class ClosedLoop:
             if query is None:
                 return
             try:
-                reply = await self._ask(self._http, query)
-            except Exception as error:  # noqa: BLE001 - kept with the query: whoever waits must not wait for ever
-                failure = (query, error)
-                self._note(lambda failure=failure: self._tally.failures.append(failure))
-            else:
-                self._note(lambda reply=reply: self._tally.replies.append(reply))
-
-    def _note(self, change: Callable[[], None]) -> None:
-        with self._changed:
-            change()
-            self._changed.notify_all()
+                kept, result = self._tally.replies, await self._ask(self._http, query)
+            except Exception as error:  # noqa: BLE001 - kept with the query, or `wait` would never end
+                kept, result = self._tally.failures, (query, error)
+            with self._changed:
+                kept.append(result)
+                self._changed.notify_all()

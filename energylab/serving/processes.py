@@ -11,10 +11,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import urlsplit
+
+import psutil
 
 from energylab.clock import processor_s
 from energylab.errors import DeviceLostError, MissingExtraError, ModelError, ParameterError
@@ -47,16 +49,10 @@ class ServerProcesses:
         return self.roots
 
     def tree(self) -> set[int]:
-        """Return the ids of all processes of the server that are alive now."""
-        import psutil
-
         found = set()
         for root in self.find():
-            try:
-                process = psutil.Process(root)
-                found |= {root, *(child.pid for child in process.children(recursive=True))}
-            except psutil.NoSuchProcess:
-                continue
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found |= {root, *(child.pid for child in psutil.Process(root).children(recursive=True))}
         if not found:
             raise self._lost()
         return found
@@ -66,8 +62,7 @@ class ServerProcesses:
         for pid in self.tree() - self._first_s.keys():
             now_s = processor_s(pid)
             if now_s is not None:
-                self._first_s[pid] = now_s
-                self._used_s[pid] = 0.0
+                self._first_s[pid], self._used_s[pid] = now_s, 0.0
 
     def cpu_s(self) -> float:
         """Return the processor time of the server since it was first looked at, in seconds; it never falls."""
@@ -85,17 +80,13 @@ class ServerProcesses:
 
     def cpus(self) -> set[int]:
         """Return the hardware threads the server may run on: the union of what its first processes may use."""
-        import psutil
-
         try:
             return {cpu for root in self.find() for cpu in psutil.Process(root).cpu_affinity()}
         except psutil.NoSuchProcess:
             raise self._lost() from None
 
     def command(self) -> str:
-        """Return the words of the first process's command line in lower case: they tell which program it is."""
-        import psutil
-
+        """Return the first process's command line in lower case: it tells which program it is."""
         try:
             return " ".join(psutil.Process(self.find()[0]).cmdline()).lower()
         except (psutil.NoSuchProcess, psutil.AccessDenied):
@@ -119,65 +110,47 @@ def address(endpoint: str) -> tuple[str, int]:
 
 
 def listeners(endpoint: str) -> tuple[int, ...]:
-    """Return the processes that listen on an endpoint's port."""
-    import psutil
-
+    """Return the first processes that listen on an endpoint's port, and refuse those that only pass requests on."""
     host, port = address(endpoint)
-    wanted = _here(endpoint, host)
-    anywhere = {"0.0.0.0", "::"}
-    heard = [
-        one
-        for one in psutil.net_connections(kind="tcp")
-        if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.laddr.ip in wanted | anywhere
-    ]
+    wanted = {*_addresses_here(endpoint, host), "0.0.0.0", "::"}
+    heard = [one for one in psutil.net_connections(kind="tcp") if _listens(one, port) and one.laddr.ip in wanted]
     if not heard:
         raise ModelError(
             f"nothing listens at {endpoint}; start the server first (`vllm serve MODEL`, `llama-server -m FILE`, "
             "`transformers serve MODEL` …), or correct endpoint="
         )
-    pids = {one.pid for one in heard if one.pid is not None}
+    pids = sorted({_eldest(one.pid, port) for one in heard if one.pid is not None})
     if not pids:
         raise ModelError(
             f"the process behind {endpoint} is not shown to this user, so its energy cannot be told from others'; "
             "run as the user who started it, or give its process id as server_pid="
         )
-    return _not_a_proxy(endpoint, sorted({_eldest(pid, port) for pid in pids}))
-
-
-def _eldest(pid: int, port: int) -> int:
-    """Return the first process that holds the listening socket: children inherit it, and any of them may be named."""
-    import psutil
-
-    process = psutil.Process(pid)
-    while (parent := process.parent()) is not None:
-        try:
-            held = any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in parent.net_connections("tcp"))
-        except (psutil.AccessDenied, psutil.NoSuchProcess):  # another user's: not the server
-            break
-        if not held:
-            break
-        process = parent
-    return process.pid
-
-
-def _not_a_proxy(endpoint: str, pids: Sequence[int]) -> tuple[int, ...]:
-    import psutil
-
-    names = {pid: psutil.Process(pid).name() for pid in pids}
-    passing = {pid: name for pid, name in names.items() if name in PROXIES}
+    passing = [f"{name} ({pid})" for pid in pids if (name := psutil.Process(pid).name()) in PROXIES]
     if passing:
-        named = ", ".join(f"{name} ({pid})" for pid, name in passing.items())
         raise ModelError(
-            f"{named} listens at {endpoint} and only passes requests on; give the process id of the server itself as "
-            "server_pid= (in a container: `docker inspect -f '{{.State.Pid}}' NAME`)"
+            f"{', '.join(passing)} listens at {endpoint} and only passes requests on; give the process id of the "
+            "server itself as server_pid= (in a container: `docker inspect -f '{{.State.Pid}}' NAME`)"
         )
     return tuple(pids)
 
 
-def _here(endpoint: str, host: str) -> set[str]:
-    """Return the addresses a host name stands for, and refuse those of another machine."""
-    import psutil
+def _listens(connection: Any, port: int) -> bool:
+    return connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
 
+
+def _eldest(pid: int, port: int) -> int:
+    """Return the first process that holds the listening socket: children inherit it, and any of them may be named."""
+    process = psutil.Process(pid)
+    with contextlib.suppress(psutil.AccessDenied, psutil.NoSuchProcess):  # another user's: not the server
+        while (parent := process.parent()) is not None:
+            if not any(_listens(one, port) for one in parent.net_connections("tcp")):
+                break
+            process = parent
+    return process.pid
+
+
+def _addresses_here(endpoint: str, host: str) -> set[str]:
+    """Return the addresses a host name stands for, and refuse those of another machine."""
     try:
         found = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
     except OSError as error:
@@ -220,15 +193,15 @@ def transformers_serve(model: str | Path, *options: str, start_s: float = 120.0)
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingExtraError(f"`transformers serve` needs {', '.join(missing)}: pip install 'energylab[serving]'")
-    port = free_port()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]  # one that nobody listens on now
     # its own console script may not be on the path of a notebook's kernel
     program = "import sys; sys.argv[0] = 'transformers'; from transformers.cli.transformers import main; main()"
-    command = [sys.executable, "-c", program, "serve", str(model), "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-c", program, "serve", str(model), "--host", "127.0.0.1", "--port", str(port), *options]
     offline = {**os.environ, "HF_HUB_OFFLINE": "1"}  # a server of local weights asks no hub
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            [*command, *options], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=offline
-        )
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=offline)
         try:
             _wait(f"http://127.0.0.1:{port}/health", process, output, start_s)
             yield f"http://127.0.0.1:{port}/v1"
@@ -241,27 +214,18 @@ def transformers_serve(model: str | Path, *options: str, start_s: float = 120.0)
                 process.wait()
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def _wait(address: str, process: subprocess.Popen, output: IO[bytes], start_s: float) -> None:
     import httpx
 
-    deadline = time.monotonic() + start_s
+    deadline, reason = time.monotonic() + start_s, f"did not answer within {start_s:g} s"
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise ModelError(f"`transformers serve` ended with status {process.returncode}: {_end_of(output)}")
+            reason = f"ended with status {process.returncode}"
+            break
         with contextlib.suppress(httpx.HTTPError):  # not up yet
             if httpx.get(address, timeout=2.0, trust_env=False).status_code == 200:
                 return
         time.sleep(0.1)
-    raise ModelError(f"`transformers serve` did not answer within {start_s:g} s: {_end_of(output)}")
-
-
-def _end_of(output: IO[bytes]) -> str:
     output.seek(0)
-    return "\n".join(output.read().decode(errors="replace").splitlines()[-12:])
+    last = "\n".join(output.read().decode(errors="replace").splitlines()[-12:])
+    raise ModelError(f"`transformers serve` {reason}: {last}")

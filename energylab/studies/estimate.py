@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
 from energylab import tasks
 from energylab.energy import J_PER_WH
 from energylab.errors import EnergylabError
+from energylab.publish.text import plural
 from energylab.record import Record
 from energylab.studies.plan import Job
 from energylab.studies.state import JobState
@@ -41,17 +42,13 @@ class Estimate:
 
 def estimates(states: Mapping[Job, JobState], on_gpu: bool) -> dict[Job, Estimate]:
     """Estimate every job of a study, by its records so far, and on a GPU by published figures."""
-    same, similar = _sessions(states, _setting), _sessions(states, lambda job: job.parameters.task)
-    published = published_j_per_query() if on_gpu else {}
-    return {job: _estimate(job, same, similar, published) for job in states}
-
-
-def _sessions(states: Mapping[Job, JobState], key: Callable[[Job], str]) -> dict[str, list[tuple[float, float | None]]]:
-    known = defaultdict(list)
+    known: dict[str, list[tuple[float, float]]] = defaultdict(list)  # seconds and joules, by setting and by task
     for job, state in states.items():
         if state.record is not None:
-            known[key(job)].append((session_s(state.record), spent_j(state.record)))
-    return known
+            for key in (_setting(job), job.parameters.task):
+                known[key].append((session_s(state.record), spent_j(state.record)))
+    published = published_j_per_query() if on_gpu else {}
+    return {job: _estimate(job, known, published) for job in states}
 
 
 def _setting(job: Job) -> str:
@@ -59,24 +56,19 @@ def _setting(job: Job) -> str:
     return job.parameters.model_copy(update={"repeat": 0}).job_id
 
 
-def _estimate(job: Job, same: Mapping, similar: Mapping, published: Mapping[tuple[str, str], float]) -> Estimate:
+def _estimate(job: Job, known: Mapping, published: Mapping[tuple[str, str], float]) -> Estimate:
     p = job.parameters
     windows_s = p.runs * phases(p.task, p.params) * p.window_s
     floor_s = p.warm_up_min_s + 3 * p.idle_s + windows_s
-    if sessions := same.get(_setting(job)):
-        return _mean(sessions, "records")
+    if sessions := known.get(_setting(job)):
+        return Estimate(*map(statistics.fmean, zip(*sessions, strict=True)), "records")
     if p.model_source in PUBLISHED_SHAPES and p.device != "cpu" and (p.task, p.model) in published:
         # queries that take less than a window are repeated until it is full
         energy_j = max(published[p.task, p.model] * p.samples * p.runs, ASSUMED_POWER_W * windows_s)
         return Estimate(energy_j / ASSUMED_POWER_W + floor_s - windows_s, energy_j, "published")
-    if sessions := similar.get(p.task):
-        return _mean(sessions, "similar")
+    if sessions := known.get(p.task):
+        return Estimate(*map(statistics.fmean, zip(*sessions, strict=True)), "similar")
     return Estimate(floor_s, None, "floor")
-
-
-def _mean(sessions: list[tuple[float, float]], basis: str) -> Estimate:
-    time_s, energy_j = (statistics.fmean(values) for values in zip(*sessions, strict=True))
-    return Estimate(time_s, energy_j, basis)
 
 
 @cache
@@ -129,7 +121,7 @@ def summary_lines(parts: Iterable[Estimate]) -> list[str]:
 
 def jobs(count: int) -> str:
     """Write a number of jobs."""
-    return f"{count} job" if count == 1 else f"{count} jobs"
+    return plural(count, "job")
 
 
 def format_time(seconds: float) -> str:

@@ -28,16 +28,6 @@ BUS_ERROR = (-7, 138)
 
 _PR_SET_PDEATHSIG = 1
 
-_EXITS: dict[int | None, str] = {
-    -9: "killed by signal 9: most often the machine ran out of memory",
-    -7: "killed by signal 7 (bus error): shared memory or a file system gave way",
-    138: "exit status 138 (bus error): shared memory or a file system gave way",
-    -11: "killed by signal 11 (segmentation fault)",
-    -15: "killed by signal 15: asked to end by its scheduler or a user",
-    137: "exit status 137: killed, most often for memory",
-    None: "it stopped answering",
-}
-
 
 def die_with_parent(parent: int) -> None:
     """Ask the kernel of Linux to kill this process when its parent, named by its id, dies; leave if it has already."""
@@ -48,7 +38,13 @@ def die_with_parent(parent: int) -> None:
 
 def describe_exit(status: int | None) -> str:
     """Say in words how a process ended, from its exit status (negative: killed by that signal; None: unknown)."""
-    return _EXITS.get(status, f"killed by signal {-status}" if status and status < 0 else f"exit status {status}")
+    if status is None:
+        return "it stopped answering"
+    number = -status if status < 0 else status - 128
+    if number <= 0:
+        return f"exit status {status}"
+    cause = "most often the machine ran out of memory" if number == signal.SIGKILL else signal.strsignal(number)
+    return f"killed by signal {number}: {cause}"
 
 
 def main(arguments: list[str]) -> int:
@@ -72,21 +68,21 @@ def execute(attempt: Attempt) -> tuple[End, str]:
 
     request = attempt.request
     os.environ.update(request.environment)
-    with _kernel(request.notebook) as kernel:
+    with kernel(request.notebook) as running:
         try:
             papermill.execute_notebook(
                 request.notebook, str(attempt.notebook), parameters=request.parameters, progress_bar=False,
-                log_output=False, stdout_file=sys.stdout, stderr_file=sys.stderr, km=kernel,
+                log_output=False, stdout_file=sys.stdout, stderr_file=sys.stderr, km=running,
             )  # fmt: skip
         except PapermillExecutionError as error:
             return "cell_error", f"{error.ename}: {error.evalue} (cell {error.exec_count})"
         except RuntimeError as error:  # nbclient: the kernel died or never answered
-            return _kernel_failure(attempt, kernel.exit_status, error)
+            return _kernel_failure(attempt, running.exit_status, error)
     return "finished", ""
 
 
 @contextlib.contextmanager
-def _kernel(notebook: str) -> Iterator[Any]:
+def kernel(notebook: str) -> Iterator[Any]:
     """Give a kernel manager that talks over Unix sockets in a private folder, and end its kernel afterwards.
 
     Ports of parallel kernels are chosen before they are bound, so two starts can choose the same one; a private
@@ -107,16 +103,16 @@ def _kernel(notebook: str) -> Iterator[Any]:
         is_alive = _async_is_alive
 
     with tempfile.TemporaryDirectory(prefix="kernel-", dir=os.environ.get(RUNTIME), ignore_cleanup_errors=True) as path:
-        kernel = Manager(
+        manager = Manager(
             kernel_name=nbformat.read(notebook, as_version=4).metadata.kernelspec.name,
             transport="ipc",
             connection_file=f"{path}/kernel.json",
         )
         try:
-            yield kernel
+            yield manager
         finally:
-            if kernel.has_kernel:
-                run_sync(kernel.shutdown_kernel)()
+            if manager.has_kernel:
+                run_sync(manager.shutdown_kernel)()
 
 
 def _kernel_failure(attempt: Attempt, status: int | None, error: RuntimeError) -> tuple[End, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
-from collections import Counter, defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ import yaml
 from energylab import __version__, store, tasks
 from energylab.errors import ModelError, StudyError
 from energylab.files import cannot_write
+from energylab.publish.text import plural
 from energylab.record import Record
 from energylab.studies.plan import Job, Lock, LockedData, LockedModel, Plan
 from energylab.studies.state import Attempt, JobState, Outcome, StudyFolder
@@ -27,7 +27,7 @@ _WEIGHTS = (("*.safetensors",), ("*.bin",))
 _README = """\
 # {title}
 
-A study of energylab {version}: {records} records of {jobs} planned jobs.
+A study of energylab {version}: {records} of {jobs}.
 
 - `study.yaml`: what was planned; `lock.yaml`: frozen revisions of models and data, where they were fetched.
 - `JOB_ID/attempt-N/record.json`: each session in full.
@@ -80,12 +80,10 @@ def strays(lock: Lock | None, states: Mapping[Job, JobState]) -> list[str]:
     """Return records measured on another commit of the model or the data than the lock's, one line each."""
     data = {entry.task: entry.commit for entry in lock.data} if lock else {}
     found = []
-    for job, state in states.items() if lock else ():
-        record, wanted = state.record, job.parameters.revision
-        if record is None:
-            continue
-        if record.model.source == "hub" and record.model.commit not in (None, wanted):
-            found.append(f"{job.label}: model at {record.model.commit}, locked at {wanted}")
+    for job, record in ((job, state.record) for job, state in states.items() if lock and state.record):
+        locked = job.parameters.revision
+        if record.model.source == "hub" and record.model.commit not in (None, locked):
+            found.append(f"{job.label}: model at {record.model.commit}, locked at {locked}")
         if record.data.source == "hub" and record.data.commit != data.get(record.task.name, record.data.commit):
             found.append(f"{job.label}: data at {record.data.commit}, locked at {data[record.task.name]}")
     return found
@@ -111,7 +109,8 @@ def pack(
     files["table.csv"] = _table({f"{place}/{store.FILE_NAME}": state.record for place, state in recorded.items()})
     files["versions.txt"] = versions(records).encode()
     files["CITATION.cff"] = citation(plan, records, authors or plan.study.authors).encode()
-    facts = {"name": plan.name, "version": __version__, "records": len(records), "jobs": len(plan.jobs)}
+    facts = {"name": plan.name, "version": __version__, "records": plural(len(records), "record"),
+             "jobs": plural(len(plan.jobs), "planned job")}  # fmt: skip
     files["README.md"] = _README.format(title=plan.study.title or plan.name, **facts).encode()
     try:
         output.write_bytes(archive(files, top=plan.name))
@@ -136,16 +135,9 @@ def _table(records: Mapping[str, Record]) -> bytes:
 
 
 def versions(records: list[Record]) -> str:
-    """Return one line a package, ``name==version``; several versions, where records differ, with their counts."""
-    seen: dict[str, Counter[str]] = defaultdict(Counter)
-    for record in records:
-        for name, version in {"python": record.host.python, **record.host.packages}.items():
-            seen[name].update([version] if version is not None else [])
-    lines = []
-    for name, found in sorted((name, sorted(found.items())) for name, found in seen.items() if found):
-        several = f"  # {', '.join(f'{count} records with {version}' for version, count in found)}"
-        lines.append(f"{name}=={found[0][0]}" + (several if len(found) > 1 else ""))
-    return "\n".join(lines) + "\n"
+    """Return one line a package, ``name==version``; where records differ, one line a version."""
+    found = {(name, v) for r in records for name, v in {"python": r.host.python, **r.host.packages}.items() if v}
+    return "".join(f"{name}=={version}\n" for name, version in sorted(found))
 
 
 def citation(plan: Plan, records: list[Record], authors: tuple[str, ...]) -> str:
@@ -159,7 +151,7 @@ def citation(plan: Plan, records: list[Record], authors: tuple[str, ...]) -> str
             "title": plan.study.title or plan.name,
             "authors": names,
             "date-released": max(record.created_utc for record in records).date(),
-            "abstract": f"{len(records)} energy measurements of AI models with energylab {__version__}.",
+            "abstract": f"{plural(len(records), 'energy measurement')} of AI models with energylab {__version__}.",
         },
         sort_keys=False,
         allow_unicode=True,

@@ -207,26 +207,11 @@ def expand(study: StudyFile) -> tuple[list[Job], tuple[Job, ...]]:
     jobs: dict[str, Job] = {}
     duplicates = []
     for repeat, row in itertools.product(range(study.repeats), rows):
-        job = _job(row, repeat)
+        job = _job(row, repeat, study.parameters)
         if job.id in jobs:
             duplicates.append(job)
         jobs.setdefault(job.id, job)
-    return _told_apart(list(jobs.values())), tuple(duplicates)
-
-
-def _told_apart(jobs: list[Job]) -> list[Job]:
-    """Give every job the values in which it differs from the other jobs of its task and model."""
-    stated: dict[tuple[str, str], dict[str, set[str]]] = {}
-    for job in jobs:
-        seen = stated.setdefault((job.parameters.task, job.parameters.model), {})
-        for name in Parameters.model_fields:
-            seen.setdefault(name, set()).add(repr(job.values.get(name)))
-    named = []
-    for job in jobs:
-        seen = stated[job.parameters.task, job.parameters.model]
-        differing = [name for name in job.values if len(seen[name]) > 1 and name != "repeat"]
-        named.append(replace(job, setting=", ".join(f"{name}={job.values[name]}" for name in differing)))
-    return named
+    return list(jobs.values()), tuple(duplicates)
 
 
 def combinations(sweep: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -255,7 +240,7 @@ def order(jobs: list[Job], seed: int) -> tuple[Job, ...]:
     return tuple(ordered)
 
 
-def _job(row: dict[str, Any], repeat: int) -> Job:
+def _job(row: dict[str, Any], repeat: int, shared: Mapping[str, Any]) -> Job:
     given = [name for name in GIVEN_BY_STUDY if name in row]
     if given:
         raise ParameterError(f"parameter {given[0]}={row[given[0]]!r} is given by the study itself; remove it")
@@ -267,7 +252,8 @@ def _job(row: dict[str, Any], repeat: int) -> Job:
     missing = [name for name in ("task", "model") if not row.get(name)]
     if missing:  # the notebook's default would be measured, which nobody asked for
         raise StudyError(f"a row without {' and '.join(missing)}: {row}; write what is measured in its sweep")
-    return Job(parameters.job_id, parameters, values)
+    setting = ", ".join(f"{n}={v}" for n, v in row.items() if n not in ("task", "model") and shared.get(n) != v)
+    return Job(parameters.job_id, parameters, values, setting)
 
 
 def _matches(row: Mapping[str, Any], pattern: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from multiprocessing.connection import wait as wait_for_any
 from pathlib import Path
@@ -30,9 +30,6 @@ from energylab.studies.state import RETRIES, Attempt, JobFolder, JobState, Kind,
 
 #: Environment variable that every process of an attempt carries, with the attempt's folder.
 MARKER = "ENERGYLAB_ATTEMPT"
-
-#: The module that an attempt runs.
-JOB = "energylab.studies.job"
 
 #: Told to every job of a study whose revisions are frozen: nothing is asked of the hub.
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
@@ -74,9 +71,9 @@ class Work:
         )  # fmt: skip
         return attempt
 
-    def command(self, attempt: Attempt, program: str = JOB) -> list[str]:
+    def command(self, attempt: Attempt) -> list[str]:
         """Return the command of an attempt's process, which ends when this one does."""
-        return [sys.executable, "-m", program, str(attempt.path), str(os.getpid())]
+        return [sys.executable, "-m", "energylab.studies.job", str(attempt.path), str(os.getpid())]
 
 
 @dataclass
@@ -127,15 +124,12 @@ class Book:
         wanted = kind == "render" or (kind == "measure" and outcome.end == "infrastructure")
         if wanted and outcome.end != "interrupted" and self.tries[work.job.id, kind] <= RETRIES:
             self.on_event("retry", work.job, state)
-            self.queue.append(
-                Work(work.job, work.folder, kind, work.notebook, state.record_path, work.params, work.time_limit_s)
-            )
+            self.queue.append(replace(work, kind=kind, record=state.record_path))
         else:
             self.on_event("end", work.job, state)
 
 
-#: Runs everything in a book, here or elsewhere; returns when nothing is left that it waits for.
-Executor = Callable[[Book], None]
+Executor = Callable[[Book], None]  # returns when nothing is left that it waits for
 
 
 def run(
@@ -309,49 +303,41 @@ class _Running:
         return self.attempt.close(otherwise)
 
 
-def local(
-    book: Book,
-    devices: str = "auto",
-    program: str = JOB,
-    environment: Mapping[str, str] | None = None,
-    after: Callable[[], object] = lambda: None,
-) -> None:
-    """Run jobs on this machine: one a device, each in a process of its own that runs the module `program`.
+def local(book: Book, devices: str = "auto") -> None:
+    """Run jobs on this machine: one a device, each in a process of its own.
 
-    `devices` is as `energylab.studies.devices.available` takes it; `after` is called whenever a job has ended.
+    `devices` is as `energylab.studies.devices.available` takes it.
     """
     names = device_names.available(devices)
     shown = f"{len(names)} here ({', '.join(names)})"
     book.refuse(lambda job: f"needs {n} devices, {shown}" if (n := job.parameters.gpus) > len(names) else "")
     running: list[_Running] = []
     with runtime_folder(book.folder.path) as runtime:
-        variables = {**book.environment, **(environment or {}), RUNTIME: str(runtime)}
+        variables = {**book.environment, RUNTIME: str(runtime)}
         try:
             while book.queue or running:
                 free = [name for name in names if not any(name in item.devices for item in running)]
                 # in order: a job that waits for several devices is not overtaken for ever
                 while book.queue and (count := book.queue[0].job.parameters.gpus) <= len(free):
-                    running.append(_start(book.take(), tuple(free[:count]), variables, program))
+                    running.append(_start(book.take(), tuple(free[:count]), variables))
                     free = free[count:]
                 wait_for_any([item.ends for item in running], timeout=1.0)
                 for item in [item for item in running if item.outcome()]:
                     running.remove(item)
                     book.ended(item.work, item.finish(item.outcome()))
-                    after()
         except BaseException as error:
             for item in running:
                 seconds = time.monotonic() - item.started_s
                 item.finish(Outcome.now("interrupted", str(error) or "stopped by the user", seconds))
-            after()
             raise
 
 
-def _start(work: Work, devices: tuple[str, ...], environment: Mapping[str, str], program: str) -> _Running:
+def _start(work: Work, devices: tuple[str, ...], environment: Mapping[str, str]) -> _Running:
     shown = {**environment, **device_names.environment(devices)}
     attempt = work.begin("local", devices, shown)
     with attempt.log.open("wb") as log:
         process = subprocess.Popen(
-            work.command(attempt, program),
+            work.command(attempt),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

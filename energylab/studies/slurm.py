@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -12,11 +13,11 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from energylab.errors import MissingExtraError, StudyError
 from energylab.files import write_whole
+from energylab.publish.text import plural
 from energylab.studies.plan import SlurmSettings
 from energylab.studies.run import MARKER, Book, Work, check_space, died, kill_marked, overdue
 from energylab.studies.state import RESUMABLE, RETRIES, Attempt, Kind, Outcome, StudyFolder
@@ -39,7 +40,11 @@ def slurm(
     """Submit jobs to Slurm and wait for them."""
     ids = {job_id: slurm_id for slurm_id, job_id in living(book.folder).items()}
     submitted = {ids[work.job.id]: work for work in book.adopted}
-    submitit, most = _submitit(), array_size()
+    try:
+        import submitit
+    except ImportError as error:
+        raise MissingExtraError("the slurm executor needs submitit: pip install 'energylab[slurm]'") from error
+    most = array_size()
     gone_since: dict[str, float] = {}
     try:
         while book.queue or (submitted and not detach):
@@ -77,10 +82,15 @@ def _attempts(work: Work, slurm_id: str) -> list[Attempt]:
     return [a for a in work.folder.attempts() if (r := a.request) is not None and r.slurm_job == slurm_id]
 
 
-def _cancel(folder: StudyFolder, submitted: Mapping[str, Work], reason: str) -> None:
-    """Cancel every job of this run in Slurm, and close the attempts that were running."""
+def _cancel(folder: StudyFolder, submitted: Mapping[str, Work], reason: str, timeout_s: float = 60.0) -> None:
+    """Cancel every job of this run in Slurm, wait until none runs, and close the attempts that were running."""
     if submitted:
-        cancel_jobs(folder, list(submitted))
+        _slurm("scancel", *submitted)
+    deadline = time.monotonic() + timeout_s
+    while submitted and any(state in _ALIVE for state in ask_states(folder, list(submitted)).values()):
+        if time.monotonic() > deadline:
+            raise StudyError(f"Slurm did not end {', '.join(submitted)} within {timeout_s:g} s; look at squeue")
+        time.sleep(0.5)
     for slurm_id, work in submitted.items():
         for attempt in _attempts(work, slurm_id):
             attempt.close(Outcome.now("interrupted", reason))
@@ -93,14 +103,17 @@ def _submit(book: Book, settings: SlurmSettings, submitit: Any, most: int) -> di
         return {}
     check_space(book.folder.path)
     book.queue.clear()
-    by_devices = {count: [w for w in pieces if w.job.parameters.gpus == count] for count in _counts(pieces)}
-    arrays = [(n, some[at : at + most]) for n, some in by_devices.items() for at in range(0, len(some), most)]
+    pieces.sort(key=lambda work: work.job.parameters.gpus)  # stable: in the planned order
+    arrays = []
+    for gpus, same in itertools.groupby(pieces, lambda work: work.job.parameters.gpus):
+        same = list(same)
+        arrays += [(gpus, same[at : at + most]) for at in range(0, len(same), most)]
     settings = settings.model_copy(update={"max_parallel": max(1, settings.max_parallel // len(arrays))})
     submitted: dict[str, Work] = {}
     for gpus, some in arrays:
         name = f"energylab-{book.folder.name}-{secrets.token_hex(4)}"
         executor = submitit.AutoExecutor(folder=book.folder.path.resolve() / "slurm", cluster="slurm")
-        executor.update_parameters(**options(settings, name, gpus))
+        executor.update_parameters(**_options(settings, name, gpus))
         executor._executor.max_num_timeout = RETRIES
         try:
             with executor.batch():
@@ -116,27 +129,20 @@ def _submit(book: Book, settings: SlurmSettings, submitit: Any, most: int) -> di
     return submitted
 
 
-def _counts(pieces: Sequence[Work]) -> list[int]:
-    return sorted({work.job.parameters.gpus for work in pieces})
-
-
 def array_size() -> int:
     """Return how many tasks an array may have on this cluster."""
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _slurm("scontrol", "show", "config"), re.MULTILINE)
     return max(1, int(found[1]) if found else _ARRAY_SIZE)
 
 
-def options(settings: SlurmSettings, name: str, gpus: int) -> dict[str, Any]:
+def _options(settings: SlurmSettings, name: str, gpus: int) -> dict[str, Any]:
     """Return what submitit is told for jobs that need `gpus` devices."""
     given = {
         "name": name,
         "timeout_min": settings.time_limit_min,
         "cpus_per_task": settings.cpus,
         "mem_gb": settings.memory_gb,
-        "slurm_partition": settings.partition,
-        "slurm_account": settings.account,
-        "slurm_qos": settings.qos,
-        "slurm_constraint": settings.constraint,
+        **{f"slurm_{field}": getattr(settings, field) for field in ("partition", "account", "qos", "constraint")},
         "slurm_gres": f"{settings.gres}:{gpus}" if settings.gres else None,
         "slurm_exclusive": settings.exclusive or None,
         "slurm_array_parallelism": settings.max_parallel,
@@ -151,7 +157,6 @@ def handed_over(folder: StudyFolder) -> dict[str, dict[str, str]]:
     """Return what was handed to Slurm and left no last word: Slurm's id to the job's id and Slurm's name for it."""
     path = folder.path / "slurm.json"
     noted = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    noted = {i: n if isinstance(n, dict) else {"job": n, "name": f"energylab-{folder.name}"} for i, n in noted.items()}
     requests = ((a, a.request) for p in folder.path.glob("*/attempt-*") for a in [Attempt(p)])
     over = {r.slurm_job for a, r in requests if r is not None and a.outcome and a.outcome.end not in RESUMABLE}
     return {slurm_id: facts for slurm_id, facts in noted.items() if slurm_id not in over}
@@ -189,27 +194,10 @@ def living(folder: StudyFolder) -> dict[str, str]:
     unknown = [slurm_id for slurm_id, (_, state) in found.items() if state == UNKNOWN]
     if unknown:
         raise StudyError(
-            f"{len(unknown)} jobs of this study were handed to Slurm and have not ended, and squeue is not here; work "
+            f"{plural(len(unknown), 'job')} of this study handed to Slurm without an end, and squeue is not here; work "
             f"on the cluster's login node, or delete {folder.path / 'slurm.json'} to run them here"
         )
     return {slurm_id: job_id for slurm_id, (job_id, _) in found.items()}
-
-
-def cancel_jobs(folder: StudyFolder, slurm_ids: Sequence[str], timeout_s: float = 60.0) -> None:
-    """Cancel jobs and wait until none of them runs any more."""
-    _slurm("scancel", *slurm_ids)
-    deadline = time.monotonic() + timeout_s
-    while any(state in _ALIVE for state in ask_states(folder, slurm_ids).values()):
-        if time.monotonic() > deadline:
-            raise StudyError(
-                f"Slurm did not end the jobs {', '.join(slurm_ids)} within {timeout_s:g} s; look at squeue"
-            )
-        time.sleep(0.5)
-
-
-def log_path(folder: StudyFolder, slurm_id: str) -> Path:
-    """Return the log that Slurm writes for a job; the job's own is ``log.txt`` of its attempt."""
-    return folder.path / "slurm" / f"{slurm_id}_0_log.out"
 
 
 def _note(folder: StudyFolder, submitted: Mapping[str, Mapping[str, str]]) -> None:
@@ -226,14 +214,6 @@ def _slurm(program: str, *arguments: str) -> str:
     if done.returncode and "Invalid job id" not in done.stderr:  # Slurm forgets jobs some minutes after their end
         raise StudyError(f"{program} failed: {done.stderr.strip()}")
     return done.stdout
-
-
-def _submitit() -> Any:
-    try:
-        import submitit
-    except ImportError as error:
-        raise MissingExtraError("the slurm executor needs submitit: pip install 'energylab[slurm]'") from error
-    return submitit
 
 
 @dataclass

@@ -19,14 +19,16 @@ from energylab.errors import TaskError, problem_text, unknown_name
 from energylab.parameters import Parameters
 from energylab.paths import named_file, params_root
 from energylab.registry import import_object
-from energylab.tasks.base import Task, TaskSettings
+from energylab.tasks.base import Task
+from energylab.tasks.settings import TaskSettings
 
 #: Installed packages bring a task by an entry point of this group; ``NAME.yaml`` lies beside the module it names.
 ENTRY_POINT_GROUP = "energylab.tasks"
 
-#: Parameters that only some tasks have a use for, and which; elsewhere they would be left out in silence.
+#: Parameters that only some tasks use, and which: those with a setting of this name, or that name it in ``takes``.
 OF_SOME_TASKS = {
     "new_tokens": "tasks that generate text",
+    "cache": "task='text_generation' and 'reasoning'",
     "diffusion_steps": "task='image_generation'",
     "thinking": "task='reasoning'",
     "quality_model": "task='image_generation'",
@@ -49,17 +51,18 @@ def load_task(parameters: Parameters) -> Task:
             f"{name}={getattr(parameters, name)!r} is for {OF_SOME_TASKS[name]}; task {parameters.task!r} has no use "
             "for it: leave it out"
         )
-    if parameters.cache is not None and not family.may_cache:
-        raise TaskError(
-            f"cache={parameters.cache!r}: task {parameters.task!r} keeps no keys and values of fixed size; leave it "
-            "out, or choose text_generation or reasoning"
-        )
     task = family(settings, parameters)
     if parameters.model_source != "endpoint":
         return task
     from energylab.tasks.served import ServedTask
 
     return ServedTask(task, parameters)
+
+
+def unused(parameters: Parameters, family: type[Task]) -> list[str]:
+    """Return the parameters that are given, and that a family neither has as a setting nor takes."""
+    known = {*family.Settings.model_fields, *family.takes}
+    return [name for name in OF_SOME_TASKS if getattr(parameters, name) is not None and name not in known]
 
 
 def load_settings(
@@ -112,13 +115,6 @@ def foreign_files(name: str, family: type, params: str | Path | None = None) -> 
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def unused(parameters: Parameters, family: type[Task]) -> list[str]:
-    """Return the parameters that are given, and that a family neither has as a setting nor names as its own."""
-    own = {name for kind in family.__mro__ if kind not in Task.__mro__ for name in vars(kind)}
-    known = {*family.Settings.model_fields, *own}
-    return [name for name in OF_SOME_TASKS if getattr(parameters, name) is not None and name not in known]
-
-
 def _files(params: str | Path | None) -> dict[str, Path]:
     files = {file.stem: file for file in sorted((params_root(params) / "tasks").glob("*.yaml"))}
     for point in entry_points(group=ENTRY_POINT_GROUP):
@@ -134,7 +130,12 @@ def _read(file: Path, params: str | Path | None, including: tuple[str, ...] = ()
 
     Paths in the file (``sample``, ``architectures``, a ``family`` in a Python file) are relative to it.
     """
-    values = _mapping(file)
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise TaskError(f"{file}: cannot be read as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise TaskError(f"{file}: holds {type(values).__name__}, not a mapping of settings")
     values.setdefault("name", file.stem)
     for name in ("sample", "architectures"):
         if values.get(name) is not None:
@@ -145,22 +146,12 @@ def _read(file: Path, params: str | Path | None, including: tuple[str, ...] = ()
     sibling = values.pop("include", None)
     if sibling is None:
         return values
-    if sibling in including or sibling == file.stem:
+    if sibling in (*including, file.stem):
         raise TaskError(f"{file}: include goes round: {' -> '.join((*including, file.stem, str(sibling)))}")
     files = {**_files(params), **{near.stem: near for near in file.parent.glob("*.yaml")}}
     if sibling not in files:
         raise unknown_name(f"task included by {file.name}", sibling, files)
     return {**_read(files[sibling], params, (*including, file.stem)), **values}
-
-
-def _mapping(file: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise TaskError(f"{file}: cannot be read as YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise TaskError(f"{file}: holds {type(values).__name__}, not a mapping of settings")
-    return values
 
 
 def _explain(file: Path, problem: Any) -> str:

@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from energylab.errors import ModelError, unknown_name
 from energylab.paths import params_root
+from energylab.tasks.settings import Plain
 
 
-class Architecture(BaseModel):
+class Architecture(Plain):
     """One model's architecture, ready to be built: a row of ``params/architectures/FAMILY.yaml`` with what all share.
 
     A family file has the same fields, and ``models``: its rows, each with the values in which it differs.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     family: str
     model: str  # hub id of the model whose shape this is
@@ -32,7 +31,6 @@ class Architecture(BaseModel):
     family_options: dict[str, Any] = {}  # those shared by the family: they hold for its models without a row, too
 
     def build_config(self) -> Any:
-        """Return the transformers configuration object."""
         from transformers import AutoConfig
 
         try:
@@ -42,14 +40,17 @@ class Architecture(BaseModel):
 
 
 def architectures(params: str | Path | None = None, more: Path | None = None) -> dict[str, Architecture]:
-    """Return every architecture by model name."""
-    folders = [params_root(params) / "architectures"]
-    if more is not None:
-        if not more.is_dir():
-            raise ModelError(f"architectures: {more} is not a folder; name one that holds FAMILY.yaml files")
-        folders.append(more)
+    """Return every architecture by model name: those of ``params/``, and of a task's own folder."""
+    if more is not None and not more.is_dir():
+        raise ModelError(f"architectures: {more} is not a folder; name one that holds FAMILY.yaml files")
+    folders = [params_root(params) / "architectures", *([more] if more else [])]
     files = [file for folder in folders for file in sorted(folder.glob("*.yaml"))]
-    return dict(_all(tuple((str(file), file.stat().st_mtime_ns) for file in files)))
+    found: dict[str, Architecture] = {}
+    for one in (one for file in files for one in _read(file, file.stat().st_mtime_ns)):
+        if one.model in found:
+            raise ModelError(f"{one.family}: model {one.model!r} is already in {found[one.model].family}.yaml")
+        found[one.model] = one
+    return found
 
 
 def find_architecture(model: str, params: str | Path | None = None, more: Path | None = None) -> Architecture:
@@ -60,24 +61,13 @@ def find_architecture(model: str, params: str | Path | None = None, more: Path |
     return known[model]
 
 
-@lru_cache(maxsize=8)
-def _all(stamps: tuple[tuple[str, int], ...]) -> dict[str, Architecture]:
-    found: dict[str, Architecture] = {}
-    for file, _ in stamps:
-        for one in _read(Path(file)):
-            if one.model in found:
-                raise ModelError(f"{file}: model {one.model!r} is already in {found[one.model].family}.yaml")
-            found[one.model] = one
-    return found
-
-
-def _read(file: Path) -> list[Architecture]:
+@lru_cache(maxsize=200)
+def _read(file: Path, changed_ns: int) -> tuple[Architecture, ...]:
     try:
         shared = dict(yaml.safe_load(file.read_text(encoding="utf-8")))
-        rows = shared.pop("models")
+        rows, options = shared.pop("models"), shared.get("options", {})
         joined = [merged({name: shared.get(name, {}) for name in ("config", "options")}, row) for row in rows]
-        options = shared.get("options", {})
-        return [Architecture.model_validate({**shared, **row, "family_options": options}) for row in joined]
+        return tuple(Architecture.model_validate({**shared, **row, "family_options": options}) for row in joined)
     except (OSError, yaml.YAMLError, ValidationError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise ModelError(f"{file}: not a family of architectures: {error!s} (see params/README.md)") from error
 

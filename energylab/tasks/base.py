@@ -1,104 +1,27 @@
-"""What a task is: settings as data, and a class that loads a model, prepares queries, runs phases and scores answers.
+"""What a task is: a class that loads a model, prepares queries, runs phases and scores answers.
 
-A task class has four methods, each with a default that a family completes by a small hook:
-
-``load(device)``
-    Read the processor, then the model.
-``prepare(rows)``
-    Turn rows into model inputs on the CPU: the phase ``preprocess``.
-``run(phase, inputs)``
-    Copy the inputs to the device and make one call of the model. Nothing else runs inside a window.
-``score(answers, rows)``
-    Judge the answers, outside the windows.
-
-A protocol calls them in this order: `load_rows`, `check`, `load`, then outside the windows ``inputs = prepare(rows)``
-and inside them ``run(phase, inputs)``. `published` protocols use `open`, `prepare_all` and `fetch` instead of
-`prepare`. The outputs of `run` are small: what counting and scoring need, and nothing else is kept.
+A protocol calls `load_rows`, `check`, `load`; then outside the windows ``inputs = prepare(rows)`` and inside them
+``run(phase, inputs)``. Published protocols use `open`, `prepare_all` and `fetch` instead of `prepare`. Nothing but the
+model's work runs inside a window, and the outputs of `run` are small: what counting and scoring need.
 """
 
 from __future__ import annotations
 
-import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from statistics import fmean
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-
-from energylab.errors import ModelError, TaskError
+from energylab.errors import TaskError
 from energylab.parameters import Parameters
 from energylab.record import DataFacts, DeviceFacts, ModelFacts, Quality
+from energylab.tasks.settings import TaskSettings
 
 Row = dict[str, Any]  # one row of a data set: the task's columns
 
 SHORT_CALLS = 10  # warm-up calls of the published runner after one full call
-
-
-class Plain(BaseModel):
-    """Base of settings: frozen, no unknown field."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DatasetSettings(Plain):
-    """The published data set of a task."""
-
-    id: str  # on the hub
-    split: str = "train"  # of the data set
-    config: str | None = None  # of the data set, where it has several
-    revision: str | None = None  # None: the newest
-    columns: dict[str, str]  # the task's column name -> the data set's
-
-
-class Deviation(Plain):
-    """Something that is not asked of a model as the published runner asks it; such a record is not official."""
-
-    what: str  # the difference, in one sentence
-    why: str  # why it stands
-    models: tuple[str, ...] = ()  # model types it concerns; empty: all
-    protocols: tuple[str, ...] = ()  # protocols it concerns; empty: all
-
-
-class Sampling(Plain):
-    """How tokens are drawn; a task without it decodes greedily."""
-
-    temperature: float = Field(gt=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(50, ge=0)
-
-
-class TaskSettings(Plain):
-    """``params/tasks/NAME.yaml``: the published settings of a task. Families add fields by subclassing."""
-
-    name: str  # the file's, without .yaml
-    title: str  # for people
-    version: str  # moves with every change of the work
-    family: str  # the task's class: module:Class, or file.py:Class beside the YAML file
-    dataset: DatasetSettings | None = None  # the published data; None: there is none, and data_source "hub" is refused
-    samples: int = Field(ge=1)  # queries of one run
-    runs: int = Field(10, ge=1)  # runs of one session
-    batch_size: int = Field(1, ge=1)  # queries a batch
-    dtype: str = "float32"  # precision; "checkpoint": as stored
-    quantisation: str | None = None  # None: as the checkpoint
-    attention: str | None = None  # None: the library's choice
-    attention_of: dict[str, str] = {}  # model type -> attention the published runner's library used
-    compile: bool = False  # torch.compile the model
-    cache: Literal["static"] | None = None  # of keys and values, where a task decodes
-    model_classes: dict[Literal["A", "B", "C"], float | None] | None = None  # largest parameter count, None: no limit
-    sample: Path | None = None  # folder of the sample data; in the file, relative to it
-    check_models: tuple[str, ...] = ()  # small architectures on which `energylab task check` tries the task
-    architectures: Path | None = None  # folder of architecture families beyond those in params/; relative to the file
-    deviations: tuple[Deviation, ...] = ()  # from the published work
-    protocols: dict[str, dict[str, Any]] = {}  # protocol name -> settings that differ under it
-
-    @field_validator("model_classes")
-    @classmethod
-    def _ends_open(cls, value: dict[str, float | None] | None) -> dict[str, float | None] | None:
-        if value is not None and (not value or list(value.values())[-1] is not None):
-            raise ValueError("the last class must have no limit (null), so that every model has a class")
-        return value
 
 
 @dataclass(frozen=True)
@@ -115,13 +38,13 @@ class Task(ABC):
     Attributes
     ----------
     phases : tuple of str
-        What is measured, in order; settled for good by `open`, since some follow from the kind of model.
+        What is measured, in order; final after `open`, since some follow from the kind of model.
     columns, references : tuple of str
         Columns of a row; references are those that only scoring needs, and a data set may lack them.
+    takes : tuple of str
+        Parameters of `energylab.tasks.OF_SOME_TASKS` the family uses that are no field of its settings.
     may_miss : tuple of str
         Parts of a model that a checkpoint may lack because the task does not use them.
-    may_cache : bool
-        Whether the parameter ``cache`` means something to this family.
     model, processor, config, origin, facts
         What was loaded, after `load`; processor, config and origin after `open`.
     """
@@ -129,8 +52,8 @@ class Task(ABC):
     phases: ClassVar[tuple[str, ...]] = ("preprocess", "forward")
     columns: ClassVar[tuple[str, ...]]
     references: ClassVar[tuple[str, ...]] = ()
+    takes: ClassVar[tuple[str, ...]] = ()
     may_miss: ClassVar[tuple[str, ...]] = ()
-    may_cache: ClassVar[bool] = False
     Settings: ClassVar[type[TaskSettings]] = TaskSettings
 
     model: Any = None
@@ -152,24 +75,12 @@ class Task(ABC):
         """Return the name of the transformers Auto class that serves this task for a configuration."""
         raise TaskError(f"{type(self).__name__} names no model class: write auto_class(config)")
 
-    @abstractmethod
-    def check_row(self, row: Row) -> str | None:
-        """Return what makes a row unusable (no text, a corrupt picture), or None."""
-
-    @abstractmethod
-    def synthesise(self, count: int, seed: int) -> list[Row]:
-        """Make up `count` rows with the published distribution of lengths or sizes."""
-
-    @abstractmethod
-    def answers(self, inputs: Any, outputs: Any) -> list[Any]:
-        """Turn the outputs of the last phase into one plain answer a query, outside the windows."""
-
     def read_processor(self) -> Any:
         """Return the tokenizer or processor that belongs to the model."""
         raise TaskError(f"{type(self).__name__} reads no processor: write read_processor()")
 
     def fit(self) -> dict[str, Any]:
-        """Settle what follows from configuration and processor: phases, longest input. Returns facts for the record."""
+        """Set what follows from configuration and processor: phases, longest input. Returns facts for the record."""
         return {}
 
     def ready(self) -> dict[str, Any]:
@@ -180,16 +91,44 @@ class Task(ABC):
         """Replace file names in a row of the sample data by what the files hold; nothing to do for text."""
         return row
 
+    @abstractmethod
+    def check_row(self, row: Row) -> str | None:
+        """Return what makes a row unusable (no text, a corrupt picture), or None."""
+
+    @abstractmethod
+    def synthesise(self, count: int, seed: int) -> list[Row]:
+        """Generate `count` rows with the published distribution of lengths or sizes."""
+
+    @abstractmethod
+    def prepare(self, rows: Sequence[Row]) -> Any:
+        """Turn rows into model inputs, on the CPU: the phase ``preprocess``."""
+
+    def features(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
+        """Return every model input by name as one unpadded value a row; only published protocols ask for it."""
+        raise TaskError(f"{type(self).__name__} has no features(rows): write it, or measure by protocol='steady'")
+
     def keep(self, outputs: Any) -> Any:
         """Return the small part of a forward pass that scoring needs; the rest is dropped at once."""
         return outputs.logits
+
+    @abstractmethod
+    def answers(self, inputs: Any, outputs: Any) -> list[Any]:
+        """Turn the outputs of the last phase into one plain answer a query, outside the windows."""
+
+    @abstractmethod
+    def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[Quality, ...]:
+        """Score all answers against the rows' references."""
 
     # ---- settings
 
     @property
     def batch_size(self) -> int:
-        """Queries a batch: the parameter, or the task's published value."""
         return self.parameters.batch_size or self.settings.batch_size
+
+    @property
+    def new_tokens(self) -> int | None:
+        """Tokens to generate a query: the parameter, or the task's published value; None where none are."""
+        return self.parameters.new_tokens or getattr(self.settings, "new_tokens", None)
 
     def given(self, *names: str) -> dict[str, Any]:
         """Return parameters by name, the task's published value in place of one that is not given."""
@@ -199,7 +138,7 @@ class Task(ABC):
         """Return every setting that takes part, as used."""
         used = self.given("batch_size", "dtype", "quantisation", "attention", "compile")
         tokens = {} if self.new_tokens is None else {"new_tokens": self.new_tokens}
-        return {"samples": self.parameters.samples, **used, **tokens, **(self.given("cache") if self.may_cache else {})}
+        return {"samples": self.parameters.samples, **used, **tokens}
 
     def overridden(self) -> tuple[str, ...]:
         """Return the names of resolved settings that differ from the published ones."""
@@ -213,62 +152,35 @@ class Task(ABC):
         return tuple(
             one.what
             for one in self.settings.deviations
-            if (not one.models or kind in one.models) and (not one.protocols or self.protocol in one.protocols)
+            if (not one.models or kind in one.models)
+            and (not one.protocols or self.parameters.protocol in one.protocols)
         )
-
-    @property
-    def protocol(self) -> str:
-        """Name of the measuring protocol."""
-        return self.parameters.protocol
 
     # ---- rows
 
     def load_rows(self) -> tuple[list[Row], DataFacts]:
-        """Load the queries from the parameter's data source.
-
-        Raises
-        ------
-        DataError
-            If a column is missing, a row is unusable, or there are fewer rows than ``samples``.
-        """
+        """Load the queries from the parameter's data source; DataError where a row is unusable or rows are missing."""
         from energylab.tasks import data
 
-        required = self.inputs_of_a_row()
-        rows, facts = data.load_rows(
-            self.settings, self.parameters, required, self.synthesise, self.check_row, self.open_row, self.is_empty
-        )
+        rows, facts = data.load_rows(self)
         self.scored = all(row.get(column) is not None for column in self.references for row in rows)
         return rows, facts
 
-    def inputs_of_a_row(self) -> list[str]:
+    def input_columns(self) -> list[str]:
         """Return the columns that the model is asked with."""
         return [column for column in self.columns if column not in self.references]
 
     def is_empty(self, row: Row) -> bool:
-        """Whether the published runner leaves a row out before it counts: one of its inputs is the empty text."""
-        return any(row.get(column) == "" for column in self.inputs_of_a_row())
+        """Whether the published runner drops a row before it counts: one of its inputs is the empty text."""
+        return any(row.get(column) == "" for column in self.input_columns())
 
     # ---- loading
 
     def check(self, device: str, facts: Sequence[DeviceFacts]) -> int | None:
-        """Refuse by name, before a weight is read or a device is touched, what cannot be done.
+        """Refuse by name, before a weight is read or a device is touched, what these devices cannot do.
 
-        Parameters
-        ----------
-        device : str
-            The first device in torch's words: ``cpu``, ``cuda:0``.
-        facts : sequence of DeviceFacts
-            The devices the model is to run on.
-
-        Returns
-        -------
-        int or None
-            Number of the model's parameters; None where the task has no model to look at.
-
-        Raises
-        ------
-        ModelError
-            Names every option the devices lack, or says why the model does not fit.
+        `device` is the first in torch's words: ``cpu``, ``cuda:0``. Returns the number of the model's parameters; None
+        where the task has no model to look at.
         """
         from energylab.tasks.machine import Machine
 
@@ -276,27 +188,27 @@ class Task(ABC):
         self._prepared = self.find(request, Machine.described(request.device, facts))
         return self._prepared.count
 
-    def request(self, device: str) -> Any:
-        """Say which model is wanted in what shape; precision and attention may follow from its configuration."""
+    def request(self, device: str) -> Parameters:
+        """Return the parameters as the model is loaded with: the task's values filled in, the device in torch's words.
+
+        Precision and attention may follow from the model's configuration.
+        """
         from energylab.tasks import models
 
-        settings = self.settings
-        request = models.ModelRequest.of(self.parameters, settings, device)
-        if request.dtype != "checkpoint" and not (settings.attention_of and request.attention is None):
-            return request
-        config = models.read_config(models.locate(request))
-        stored = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
-        return replace(
-            request,
-            dtype=stored if request.dtype == "checkpoint" else request.dtype,
-            attention=request.attention or settings.attention_of.get(config.model_type),
-        )
+        wanted = self.given("dtype", "quantisation", "attention", "compile")
+        wanted["device"] = "cuda:0" if device == "cuda" else device
+        if wanted["dtype"] == "checkpoint" or (self.settings.attention_of and wanted["attention"] is None):
+            config = models.read_config(models.locate(self.parameters, self.settings.architectures))
+            wanted["attention"] = wanted["attention"] or self.settings.attention_of.get(config.model_type)
+            if wanted["dtype"] == "checkpoint":
+                wanted["dtype"] = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
+        return self.parameters.model_copy(update=wanted)
 
-    def find(self, request: Any, machine: Any = None) -> Any:
+    def find(self, request: Parameters, machine: Any = None) -> Any:
         """Find a model and refuse what cannot be done with it; see `energylab.tasks.models.prepare`."""
         from energylab.tasks import models
 
-        return models.prepare(request, self.auto_class, machine)
+        return models.prepare(request, self.settings.architectures, self.auto_class, machine)
 
     def open(self, device: str) -> dict[str, Any]:
         """Read configuration and processor, all that `prepare` needs; no weight is read. Returns facts."""
@@ -308,40 +220,23 @@ class Task(ABC):
         return self.fit()
 
     def load(self, device: str) -> ModelFacts:
-        """Load processor and model onto `device` from the parameter's model source.
-
-        Raises
-        ------
-        ModelError
-            If it is missing, gated, of another task, or does not fit the device.
-        """
-        settled = self.open(device)
-        loaded = self.build(self._prepared)
-        self.device, self.model = self._prepared.request.device, loaded.model
-        self.facts = loaded.facts
-        settings = {**loaded.facts.settings, **settled, **self.ready()}
-        self.facts = loaded.facts.model_copy(update={"settings": settings})
-        return self.facts
-
-    def build(self, prepared: Any) -> Any:
-        """Load the model; a family whose model is no transformers model replaces this."""
+        """Load processor and model onto `device`; ModelError if it is missing, gated, of another task, or too large."""
         from energylab.tasks import models
 
-        return models.load_prepared(prepared, self.may_miss)
+        facts = self.open(device)
+        self.model, self.device = self.build(), self._prepared.request.device
+        self.facts = models.describe(self._prepared, self.model, self.settings.model_classes)
+        settings = {**self.facts.settings, **facts, **self.ready()}
+        self.facts = self.facts.model_copy(update={"settings": settings})
+        return self.facts
 
-    # ---- queries
+    def build(self) -> Any:
+        """Load the model that was found; a family whose model is no transformers model replaces this."""
+        from energylab.tasks import loading
 
-    @abstractmethod
-    def prepare(self, rows: Sequence[Row]) -> Any:
-        """Turn rows into model inputs, on the CPU: the phase ``preprocess``."""
+        return loading.load(self._prepared, self.may_miss)
 
-    def shelve(self, inputs: Any) -> Any:
-        """Put large inputs of a batch where they take no memory of the host until they are used; outside windows."""
-        return inputs
-
-    @abstractmethod
-    def features(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
-        """Return what the published runner's map makes of rows: every model input as one unpadded value a row."""
+    # ---- queries under a published protocol
 
     def prepare_all(self, rows: Sequence[Row]) -> Any:
         """Preprocess a whole set as the published runner does: a filter, then one batched map into an Arrow table.
@@ -350,12 +245,12 @@ class Task(ABC):
         """
         import datasets
 
-        wanted = self.inputs_of_a_row()
+        datasets.disable_progress_bars()
+        wanted = self.input_columns()
         table = datasets.Dataset.from_list([{column: row[column] for column in wanted} for row in rows])
-        with anew():
-            table = table.filter(self._wanted)
-            mapped = table.map(self._mapped, batched=True, writer_batch_size=50, remove_columns=wanted)
-        return mapped.with_format("torch")
+        table = table.filter(self._wanted, load_from_cache_file=False)
+        options = {"batched": True, "writer_batch_size": 50, "remove_columns": wanted, "load_from_cache_file": False}
+        return table.map(self._mapped, **options).with_format("torch")
 
     def _wanted(self, row: Row) -> bool:
         return not self.is_empty(row)
@@ -367,18 +262,14 @@ class Task(ABC):
     def fetch(self, table: Any, queries: Sequence[int]) -> Any:
         """Read the inputs of one batch from `prepare_all`'s table: inside the loop, as the published runner does."""
         if len(queries) > 1:
-            raise TaskError(
-                f"batch_size={len(queries)}: a published protocol asks one query at a time; set batch_size=1"
-            )
+            raise TaskError(f"batch_size={len(queries)}: a published protocol asks one query at a time; set it to 1")
         return table[queries[0] : queries[0] + 1]
 
     # ---- phases
 
     def run(self, phase: str, inputs: Any) -> Any:
         """Do one phase on one batch: rows for ``preprocess``, what `prepare` or `fetch` returned for the others."""
-        if phase == "preprocess":
-            return self.prepare(inputs)
-        return self.call(phase, inputs)
+        return self.prepare(inputs) if phase == "preprocess" else self.call(phase, inputs)
 
     def call(self, phase: str, inputs: Any) -> Any:
         """Make one call of the model; a family whose batch takes several, or none, replaces this."""
@@ -388,18 +279,11 @@ class Task(ABC):
         """Copy tensors to the device, and run the model on them once: forward, or with settings to generate."""
         import torch
 
-        from energylab.tasks.models import moved
+        from energylab.tasks.loading import moved
 
         with torch.inference_mode():
             here = moved(tensors, self.device, self.model.dtype)
             return self.keep(self.model(**here)) if generation is None else self.model.generate(**here, **generation)
-
-    # ---- tokens
-
-    @property
-    def new_tokens(self) -> int | None:
-        """Tokens to generate a query: the parameter, or the task's published value; None where none are."""
-        return self.parameters.new_tokens or getattr(self.settings, "new_tokens", None)
 
     def generation(self, phase: str, new_tokens: int | None = None) -> dict[str, Any] | None:
         """Return what a phase tells the library's ``generate``; None for a forward pass.
@@ -410,23 +294,10 @@ class Task(ABC):
         if phase not in ("prefill", "generate"):
             return None
         tokens = 1 if phase == "prefill" else new_tokens or self.new_tokens
-        cache = self.given("cache")["cache"] if self.may_cache else None
         return {
             "num_return_sequences": 1, "max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": False,
-            "use_cache": True, "num_beams": 1, **({"cache_implementation": cache} if cache else {}),
+            "use_cache": True, "num_beams": 1,
         }  # fmt: skip
-
-    def check_new_tokens(self, phase: str, found: int) -> None:
-        """Refuse any number of new tokens a query but the stated one.
-
-        Raises
-        ------
-        TaskError
-            If `found` is not one for ``prefill``, `new_tokens` for ``generate``.
-        """
-        stated = 1 if phase == "prefill" else self.new_tokens
-        if found != stated:
-            raise TaskError(f"{phase}: the model generated {found} token(s) a query, {stated} were asked for")
 
     def run_short(self, inputs: Any) -> None:
         """Make one short call, of which the published protocol's warm-up has `SHORT_CALLS` after a full one."""
@@ -437,7 +308,8 @@ class Task(ABC):
 
     def warm_up_longest(self, rows: Sequence[Row]) -> None:
         """Allocate and compile for the longest batch before measuring, where either depends on it. After `load`."""
-        if not (self.given("compile")["compile"] or self.may_cache and self.given("cache")["cache"]):
+        cache = self.parameters.cache or getattr(self.settings, "cache", None)
+        if not (self.given("compile")["compile"] or cache):
             return
         lengths = next(iter(self.covariates(rows).values()), [0] * len(rows))
         longest = sorted(range(len(rows)), key=lambda row: -lengths[row])[: self.batch_size]
@@ -447,11 +319,12 @@ class Task(ABC):
             self.run(phase, inputs)
         self.synchronize()
 
-    def synchronize(self) -> None:
-        """Wait until the model's devices have finished: called at the edges of every window.
+    def shelve(self, inputs: Any) -> Any:
+        """Move large inputs of a batch out of the host's memory until they are used; outside windows."""
+        return inputs
 
-        They alone: to ask another one would start a context there, and disturb whoever measures on it.
-        """
+    def synchronize(self) -> None:
+        """Wait until the model's devices, and no others, have finished: called at the edges of every window."""
         if not (self.device and self.device.startswith("cuda")):
             return
         import torch
@@ -467,25 +340,21 @@ class Task(ABC):
         return {}
 
     def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
-        """Count the tokens of one batch; checks that exactly the stated number was generated.
-
-        Raises
-        ------
-        TaskError
-            If the model generated another number of tokens than stated.
-        """
+        """Count the tokens of one batch; TaskError if the model generated another number than stated."""
         return Tokens()
+
+    def check_new_tokens(self, phase: str, found: int) -> None:
+        """Refuse any number of new tokens a query but one for ``prefill``, `new_tokens` for ``generate``."""
+        stated = 1 if phase == "prefill" else self.new_tokens
+        if found != stated:
+            raise TaskError(f"{phase}: the model generated {found} token(s) a query, {stated} were asked for")
 
     def finite(self, inputs: Any, outputs: Any) -> bool:
         """Whether the outputs of one batch are finite numbers; called once a query, outside the windows."""
         return all_finite(outputs)
 
-    @abstractmethod
-    def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[Quality, ...]:
-        """Score all answers against the rows' references."""
-
     def right_answers(self, rows: Sequence[Row]) -> list[Any] | None:
-        """Return what `answers` would give for a model that is always right; None where nobody knows.
+        """Return what `answers` would give for a model that is always right; None where unknown.
 
         `energylab task check` scores them, to see that `score` tells right from wrong.
         """
@@ -510,8 +379,11 @@ class Task(ABC):
 
 
 def unscored(metric: str, rows: Sequence[Row], why: str) -> Quality:
-    """Return a quality without a value, and why."""
     return Quality(metric=metric, value=None, queries=len(rows), meaningless=why)
+
+
+def mean_quality(metric: str, scores: Sequence[float], **details: Any) -> tuple[Quality]:
+    return (Quality(metric=metric, value=fmean(scores), queries=len(scores), scores=tuple(scores), details=details),)
 
 
 def all_finite(outputs: Any) -> bool:
@@ -525,51 +397,3 @@ def all_finite(outputs: Any) -> bool:
     if isinstance(outputs, torch.Tensor) and outputs.is_floating_point():
         return bool(torch.isfinite(outputs).all())
     return True
-
-
-def longest_input(config: Any, tokenizer: Any, reserved: int = 0) -> int | None:
-    """Return how many tokens the published runner lets in: the configuration's positions, else 512, less `reserved`.
-
-    No limit of the tokenizer counts. Positions that begin after the padding's id leave that many fewer, where the
-    runner itself would fail.
-
-    Raises
-    ------
-    ModelError
-        If fewer than one token of the input would fit.
-    """
-    limit = getattr(config, "max_position_embeddings", PUBLISHED_LIMIT)
-    if limit is None or limit < 0:  # XLNet says -1
-        return tokenizer.model_max_length if tokenizer.model_max_length < 1_000_000 else None
-    if config.model_type in OFFSET_POSITIONS and getattr(config, "position_embedding_type", "absolute") == "absolute":
-        limit -= (config.pad_token_id if config.pad_token_id is not None else 1) + 1
-    if limit <= reserved:
-        raise ModelError(f"{limit} positions leave no room for a prompt beside {reserved} new tokens; lower new_tokens")
-    return limit - reserved
-
-
-#: Longest input where a configuration names none.
-PUBLISHED_LIMIT = 512
-
-#: Model types whose positions begin after the id of the padding: RoBERTa and its relatives.
-OFFSET_POSITIONS = {
-    "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer", "mpnet", "xmod",
-    "esm", "data2vec-text", "ibert", "luke", "markuplm", "lilt", "layoutlmv3", "altclip",
-}  # fmt: skip
-
-
-@contextlib.contextmanager
-def anew() -> Iterator[None]:
-    """Inside, datasets caches no result, since a second session must do the work again, and shows no progress."""
-    import datasets
-
-    cached, shown = datasets.is_caching_enabled(), datasets.are_progress_bars_disabled()
-    datasets.disable_caching()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if cached:
-            datasets.enable_caching()
-        if not shown:
-            datasets.enable_progress_bars()

@@ -1,8 +1,7 @@
-"""Pictures whose content is known: simple things drawn on plain grounds, with their names and boxes.
+"""Pictures of known content: simple things drawn on plain grounds, with their names and boxes.
 
 They are the sample data of the image tasks, and, at the published sizes and in random arrangement, the synthetic
-data. A drawing is not a photograph: what a detector makes of one says little of what it makes of the other, but its
-cost depends on the size of the picture alone, and its labels and boxes are right by construction.
+data: what a picture costs depends on its size alone, and labels and boxes are right by construction.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict
 
 _FILLED = {"box": "rectangle", "ellipse": "ellipse", "polygon": "polygon", "pie": "pieslice"}  # PIL's names
 
@@ -23,43 +21,15 @@ _FILLED = {"box": "rectangle", "ellipse": "ellipse", "polygon": "polygon", "pie"
 Shape = tuple[str, tuple[float, ...]] | tuple[str, tuple[float, ...], str]
 
 
-class Thing(BaseModel):
+@dataclass(frozen=True)
+class Thing:
     """Something that can be drawn."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     coco: str  # its name among the classes of COCO
     imagenet: str  # its name among the classes of ImageNet-1k
     colour: str  # its own colour
     aspect: float  # width over height
     shapes: tuple[Shape, ...]  # what it is made of, back to front
-
-
-class Ground(BaseModel):
-    """Where things stand: how a caption says it, two colours, and the height at which the second begins."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    place: str
-    upper: str
-    lower: str
-    horizon: float
-
-
-class Stock(BaseModel):
-    """Everything there is to draw: the packaged ``things.yaml``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    grounds: tuple[Ground, ...]
-    things: tuple[Thing, ...]
-
-    @staticmethod
-    @lru_cache(maxsize=1)
-    def load() -> Stock:
-        """Read the packaged list."""
-        text = Path(__file__).with_name("things.yaml").read_text(encoding="utf-8")
-        return Stock.model_validate(yaml.safe_load(text))
 
 
 @dataclass(frozen=True)
@@ -70,20 +40,33 @@ class Placed:
     box: tuple[int, int, int, int]
 
 
-def draw_scene(rng: Any, size: tuple[int, int], things: Sequence[Thing]) -> tuple[Any, list[Placed], str]:
-    """Draw things side by side on a ground, none covering another."""
+@lru_cache(maxsize=1)
+def _stock() -> dict[str, Any]:
+    return yaml.safe_load(Path(__file__).with_name("things.yaml").read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=1)
+def things() -> tuple[Thing, ...]:
+    """Return everything there is to draw: the packaged ``things.yaml``."""
+    return tuple(Thing(**one) for one in _stock()["things"])
+
+
+def draw_scene(rng: Any, size: tuple[int, int], chosen: Sequence[Thing]) -> tuple[Any, list[Placed], str]:
+    """Draw things side by side, none covering another; returns the picture, where they are, and a caption."""
     from PIL import Image, ImageDraw
 
-    grounds = Stock.load().grounds
+    grounds = _stock()["grounds"]
     ground = grounds[int(rng.integers(len(grounds)))]
-    picture = Image.new("RGB", size, ground.upper)
+    picture = Image.new("RGB", size, ground["upper"])
     pen = ImageDraw.Draw(picture)
-    pen.rectangle((0, round(ground.horizon * size[1]), *size), fill=ground.lower)
-    cells = _cells(rng, size, len(things))
-    placed = [Placed(thing, _place(rng, thing, cell)) for thing, cell in zip(things, cells, strict=True)]
+    pen.rectangle((0, round(ground["horizon"] * size[1]), *size), fill=ground["lower"])
+    cells = _cells(rng, size, len(chosen))
+    placed = [Placed(thing, _place(rng, thing, cell)) for thing, cell in zip(chosen, cells, strict=True)]
     for one in placed:
         _draw(pen, one)
-    return picture, placed, f"{_listed(things)} {ground.place}"
+    names = [f"{'an' if thing.coco[0] in 'aeiou' else 'a'} {thing.coco}" for thing in chosen]
+    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return picture, placed, f"{listed} {ground['place']}"
 
 
 def photograph(rng: Any, picture: Any, grain: float = 6.0, quality: int = 90) -> bytes:
@@ -99,7 +82,6 @@ def photograph(rng: Any, picture: Any, grain: float = 6.0, quality: int = 90) ->
 
 
 def _cells(rng: Any, size: tuple[int, int], count: int) -> list[tuple[float, float, float, float]]:
-    """Divide the picture into a grid and return as many cells as there are things, in random order."""
     columns = {1: 1, 2: 2, 3: 3, 4: 2}.get(count, 3)
     rows = -(-count // columns)
     width, height = size[0] / columns, size[1] / rows
@@ -133,8 +115,3 @@ def _draw(pen: Any, placed: Placed) -> None:
             getattr(pen, kind)(at, *angles, fill=colour, width=line)
         else:
             getattr(pen, _FILLED[kind])(at, *angles, fill=colour)
-
-
-def _listed(things: Sequence[Thing]) -> str:
-    names = [f"{'an' if thing.coco[0] in 'aeiou' else 'a'} {thing.coco}" for thing in things]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,4 +1,4 @@
-"""The hub, as far as tasks need it: which commit a name means, its files, and what its failures mean in words."""
+"""The hub, as far as tasks need it: which commit a name means, its files, and what its failures mean in plain words."""
 
 from __future__ import annotations
 
@@ -14,6 +14,20 @@ RepoType = Literal["model", "dataset"]
 #: Small files nearly every repository has: one is fetched while a revision is resolved.
 _LANDMARKS = {"model": ["config.json", "model_index.json"], "dataset": ["README.md"]}
 
+#: What the hub's errors mean, by the name of their class.
+_MEANINGS = {
+    "GatedRepoError": "is gated: accept its terms on its page at the hub, then run `hf auth login` (or set HF_TOKEN) "
+    "with an account that was granted access",
+    "RepositoryNotFoundError": "is not on the hub, or is private: check the spelling; for a private one run "
+    "`hf auth login` first",
+    "RevisionNotFoundError": "has no revision {revision!r}: pass a branch, a tag or a full commit",
+    "HFValidationError": "is not a hub id (organisation/name): {first}",
+}
+_OTHERWISE = (
+    "could not be fetched from the hub ({name}: {first}); check the network and run again (files that have arrived are "
+    "kept), or use model_source=random and data_source=sample, which need none"
+)
+
 
 def resolve_commit(repo: str, revision: str | None, kind: RepoType, error: type[EnergylabError]) -> str:
     """Return the commit that a branch, a tag or None (the main branch) means now.
@@ -21,28 +35,24 @@ def resolve_commit(repo: str, revision: str | None, kind: RepoType, error: type[
     A branch can move between two downloads; a session that resolves it once and loads by commit cannot mix two
     states of a repository. Without a network the commit last seen for that revision is taken from the local cache.
     """
-    from huggingface_hub import snapshot_download
-
-    with explained(repo, revision, kind, error):
-        # Asked by its name, the client resolves the revision and remembers it for times without a network.
-        folder = snapshot_download(repo, revision=revision, repo_type=kind, allow_patterns=_LANDMARKS[kind])
-    return Path(folder).name
+    return snapshot(repo, revision, kind, _LANDMARKS[kind], error).name
 
 
 def snapshot(
-    repo: str, commit: str, kind: RepoType, patterns: Sequence[str], error: type[EnergylabError],
+    repo: str, commit: str | None, kind: RepoType, patterns: Sequence[str], error: type[EnergylabError],
     into: Path | None = None,
 ) -> Path:  # fmt: skip
     """Download the files of one commit that match `patterns`, and return the folder that holds them.
 
-    Files that have arrived are kept, so a download that broke off goes on where it stopped. They lie in the hub's
+    Files that have arrived are kept, so an interrupted download continues where it stopped. They lie in the hub's
     cache, or plainly `into` a folder of their own, where no other run looks.
     """
     from huggingface_hub import snapshot_download
 
     with explained(repo, commit, kind, error):
-        folder = snapshot_download(repo, revision=commit, repo_type=kind, allow_patterns=list(patterns), local_dir=into)
-    return Path(folder)
+        return Path(
+            snapshot_download(repo, revision=commit, repo_type=kind, allow_patterns=list(patterns), local_dir=into)
+        )
 
 
 @contextmanager
@@ -54,10 +64,12 @@ def explained(repo: str, revision: str | None, kind: RepoType, error: type[Energ
     network = next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
     try:
         yield
-    except HFValidationError as problem:
-        raise error(f"{kind} {repo!r} is not a hub id (organisation/name): {problem}") from problem
-    except (network, LocalEntryNotFoundError, ConnectionError, TimeoutError) as problem:
-        raise error(_explain(problem, repo, revision, kind)) from problem
+    except (HFValidationError, network, LocalEntryNotFoundError, ConnectionError, TimeoutError) as problem:
+        names = [base.__name__ for base in type(problem).__mro__]
+        meaning = next((_MEANINGS[name] for name in names if name in _MEANINGS), _OTHERWISE)
+        first = next((line for line in str(problem).splitlines() if line.strip()), "no reason given")[:200]
+        reason = meaning.format(revision=revision, name=names[0], first=first)
+        raise error(f"{kind} {repo!r} {reason}") from problem
 
 
 def check_access(repo: str, kind: RepoType) -> None:
@@ -65,26 +77,3 @@ def check_access(repo: str, kind: RepoType) -> None:
     from huggingface_hub import HfApi
 
     HfApi().auth_check(repo, repo_type=kind)
-
-
-def _explain(problem: Exception, repo: str, revision: str | None, kind: RepoType) -> str:
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
-
-    if isinstance(problem, GatedRepoError):
-        return (
-            f"{kind} {repo!r} is gated: accept its terms on its page at the hub, then run `hf auth login` "
-            "(or set HF_TOKEN) with an account that was granted access"
-        )
-    if isinstance(problem, RepositoryNotFoundError):
-        return (
-            f"{kind} {repo!r} is not on the hub, or is private: check the spelling; for a private one run "
-            "`hf auth login` first"
-        )
-    if isinstance(problem, RevisionNotFoundError):
-        return f"{kind} {repo!r} has no revision {revision!r}: pass a branch, a tag or a full commit"
-    first = next((line for line in str(problem).splitlines() if line.strip()), "no reason given")
-    return (
-        f"{kind} {repo!r} could not be fetched from the hub ({type(problem).__name__}: {first[:200]}); check the "
-        "network and run again (files that have arrived are kept), or use model_source=random and data_source=sample, "
-        "which need none"
-    )

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import tempfile
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from energylab.errors import ModelError
+from energylab.errors import DataError, ModelError
 from energylab.tasks import models
-from energylab.tasks.base import Row, Task, Tokens, all_finite
+from energylab.tasks.base import Row, Task, Tokens
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,11 @@ class Inputs:
     groups: tuple[Group, ...]  # every query of the batch is in exactly one
     sizes: tuple[tuple[int, int], ...] = ()  # height and width of every picture in pixels, in the order of the batch
 
-    @property
-    def queries(self) -> int:
-        """Number of queries in the batch."""
-        return sum(len(group.positions) for group in self.groups)
+    def in_order(self, answers: Iterable[Sequence[Any]]) -> list[Any]:
+        placed: dict[int, Any] = {}
+        for group, values in zip(self.groups, answers, strict=True):
+            placed.update(zip(group.positions, values, strict=True))
+        return [placed[position] for position in range(len(placed))]
 
 
 def grouped(features: Sequence[Mapping[str, Any]], sizes: Iterable[tuple[int, int]] = ()) -> Inputs:
@@ -48,79 +50,98 @@ def grouped(features: Sequence[Mapping[str, Any]], sizes: Iterable[tuple[int, in
     alike: dict[Any, list[int]] = defaultdict(list)
     for position, feature in enumerate(features):
         alike[tuple((name, tuple(tensor.shape)) for name, tensor in feature.items())].append(position)
-    groups = tuple(
-        Group(
-            tuple(positions),
-            {name: torch.cat([features[position][name] for position in positions]) for name in features[positions[0]]},
-        )
-        for positions in alike.values()
-    )
-    return Inputs(groups, tuple(sizes))
+    groups = []
+    for positions in alike.values():
+        names = features[positions[0]]
+        joined = {name: torch.cat([features[position][name] for position in positions]) for name in names}
+        groups.append(Group(tuple(positions), joined))
+    return Inputs(tuple(groups), tuple(sizes))
 
 
-def in_order(inputs: Inputs, answers: Iterable[Sequence[Any]]) -> list[Any]:
-    """Bring one answer a query from the order of the groups into the order of the batch."""
-    placed: dict[int, Any] = {}
-    for group, values in zip(inputs.groups, answers, strict=True):
-        placed.update(zip(group.positions, values, strict=True))
-    return [placed[position] for position in range(inputs.queries)]
+class MediaTask(Task):
+    """A task whose queries are encoded files: decoding them is part of ``preprocess``, as published."""
+
+    medium: ClassVar[str]  # the column that holds the file
+    open_ended: bool = False  # whether a query may take more tokens than stated
+    prompt_length: int = 0  # tokens at the head of an output that were given; measured by one trial
+
+    @abstractmethod
+    def decode(self, encoded: bytes) -> Any:
+        """Decode a file, or raise DataError."""
+
+    # ---- rows
+
+    def open_row(self, row: Row, folder: Path) -> Row:
+        name = row.get(self.medium)
+        return {**row, self.medium: (folder / name).read_bytes()} if isinstance(name, str) else row
+
+    def check_row(self, row: Row) -> str | None:
+        """Refuse a file that is missing or cannot be decoded."""
+        if not isinstance(row[self.medium], bytes):
+            return f"column {self.medium!r} holds {type(row[self.medium]).__name__}, not an encoded file"
+        try:
+            self.decode(row[self.medium])
+        except DataError as error:
+            return str(error)
+        return None
+
+    # ---- queries
+
+    def features(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
+        tensors = [self.prepare([row]).groups[0].tensors for row in rows]
+        return {name: [one[name][0].numpy() for one in tensors] for name in tensors[0]}
+
+    def _wanted(self, row: Row) -> bool:
+        self.decode(row[self.medium])
+        return True
+
+    def fetch(self, table: Any, queries: Sequence[int]) -> Inputs:
+        return Inputs((Group((0,), super().fetch(table, queries)),))
+
+    def call(self, phase: str, inputs: Inputs) -> list[Any]:
+        """Ask the model once a shape; returns what is kept for each."""
+        return [self.ask(group.tensors, self.generation(phase)) for group in inputs.groups]
+
+    # ---- models that generate text
+
+    def measure_prompt(self, blank: bytes) -> None:
+        """See with one blank query how many tokens at the head of an output were given, not generated."""
+        try:
+            output = self.run("prefill", self.prepare([{self.medium: blank}]))
+        except models.LIBRARY_ERRORS as error:
+            raise ModelError(f"model {self.origin.name!r} cannot answer a query without a text: {error}") from error
+        self.prompt_length = output[0].shape[1] - 1
+
+    def count(self, phase: str, inputs: Inputs, outputs: Any) -> Tokens:
+        if phase not in ("prefill", "generate"):
+            return Tokens()
+        stated = 1 if phase == "prefill" else self.new_tokens
+        found = [ids.shape[1] - self.prompt_length for ids in outputs]
+        for new in found:
+            if not (self.open_ended and new > stated):
+                self.check_new_tokens(phase, new)
+        return Tokens(output=sum(len(ids) * new for ids, new in zip(outputs, found, strict=True)))
+
+    def free_texts(self, inputs: Inputs, outputs: Sequence[Any]) -> list[str]:
+        """Return the generated texts; where they are scored, generated once more and free to stop.
+
+        A model forced past its own end keeps generating, which would spoil every score; up to there both are the same.
+        """
+        if self.scored and self.facts.real_weights and self.parameters.data_source != "synthetic":
+            free = {**self.generation("generate"), "min_new_tokens": 0}
+            outputs = [self.ask(group.tensors, free) for group in inputs.groups]
+        new = [ids[:, self.prompt_length :] for ids in outputs]
+        texts = [self.processor.batch_decode(ids, skip_special_tokens=True) for ids in new]
+        return inputs.in_order([[text.strip() for text in group] for group in texts])
 
 
-def alone(inputs: Sequence[Inputs]) -> dict[str, list[Any]]:
-    """Return the tensors of single queries by name, as arrays without the dimension of the batch."""
-    tensors = [one.groups[0].tensors for one in inputs]
-    return {name: [one[name][0].numpy() for one in tensors] for name in tensors[0]}
-
-
-def open_file(row: Row, column: str, folder: Path) -> Row:
-    """Replace the name of a file in a row by what the file holds; a row without a name is left to the checks."""
-    return {**row, column: (folder / row[column]).read_bytes()} if isinstance(row.get(column), str) else row
-
-
-def read_processor(
-    origin: models.Origin, config: Any, loader: Callable[..., Any], what: str, values: Mapping[str, Any], **kwargs: Any
-) -> Any:
-    """Read a model's image processor or feature extractor; for a random model, make it from the values given."""
-    if origin.folder is not None:
+def read_processor(origin: models.Origin, config: Any, loader: Callable[..., Any], option: str, **kwargs: Any) -> Any:
+    """Read a model's image processor or feature extractor; a random model's is made from its architecture's option."""
+    what = option.replace("_", " ")
+    if origin.architecture is None:
         return origin.read(loader, what, **kwargs)
     with tempfile.TemporaryDirectory() as folder:
         config.save_pretrained(folder)
+        values = origin.architecture.options.get(option, {})
         Path(folder, "preprocessor_config.json").write_text(json.dumps(dict(values)), encoding="utf-8")
         return models.Origin(origin.name, Path(folder)).read(loader, what, **kwargs)
-
-
-def given_tokens(task: Task, blank: Row) -> int:
-    """See with one blank query how many tokens at the head of an output were given, not generated."""
-    try:
-        return task.run("prefill", task.prepare([blank]))[0].shape[1] - 1
-    except models.LIBRARY_ERRORS as error:
-        raise ModelError(f"model {task.origin.name!r} cannot answer a query without a text: {error}") from error
-
-
-def count_new(task: Any, phase: str, inputs: Inputs, outputs: Sequence[Any]) -> Tokens:
-    """Check that exactly the stated number of tokens was generated; a picture or a sound has no tokens to count."""
-    if phase not in ("prefill", "generate"):
-        return Tokens()
-    for ids in outputs:
-        task.check_new_tokens(phase, ids.shape[1] - task.prompt_length)
-    return Tokens(output=inputs.queries * (1 if phase == "prefill" else task.new_tokens))
-
-
-def finite_first(task: Task, inputs: Inputs) -> bool:
-    """Whether the logits of the first new token are finite, computed once more outside the windows."""
-    first = {**task.generation("prefill"), "output_logits": True, "return_dict_in_generate": True}
-    return all(all_finite(task.ask(group.tensors, first).logits) for group in inputs.groups)
-
-
-def free_texts(task: Any, inputs: Inputs, outputs: Sequence[Any]) -> list[list[str]]:
-    """Return the texts of every group; where they are scored, generated once more and free to stop.
-
-    Forced past its own end a model goes on talking, which would spoil every score. Up to the stop both are the same.
-    """
-    if task.scored and task.facts.real_weights and task.parameters.data_source != "synthetic":
-        free = {**task.generation("generate"), "min_new_tokens": 0}
-        outputs = [task.ask(group.tensors, free) for group in inputs.groups]
-    decode = task.processor.batch_decode
-    return [
-        [text.strip() for text in decode(ids[:, task.prompt_length :], skip_special_tokens=True)] for ids in outputs
-    ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
-from statistics import fmean
 from typing import Any
 
 from pydantic import Field
@@ -13,10 +12,11 @@ from pydantic import Field
 from energylab.errors import ModelError, ParameterError, TaskError, nearest
 from energylab.record import Quality
 from energylab.tasks.architectures import architectures
-from energylab.tasks.base import Plain, Row, Tokens
+from energylab.tasks.base import Row, Tokens, mean_quality
+from energylab.tasks.settings import Plain
 from energylab.tasks.text import TextGeneration
 
-#: Stands in for the chat template that models with random weights have not got.
+#: Stands in for the chat template of models with random weights.
 LOCAL_TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
 
 
@@ -37,7 +37,6 @@ class Thinking(Plain):
     end: str | None = None  # what the model writes between thinking and answer; None where it does not say
 
     def level(self, name: str | None, model: str) -> tuple[str, ThinkingLevel]:
-        """Return the level called `name`, or the default one."""
         chosen = self.default if name is None else name
         if chosen not in self.levels:
             match = nearest(chosen, self.levels)
@@ -64,13 +63,13 @@ def find_thinking(model: str, model_type: str, params: str | None = None) -> Thi
 class Reasoning(TextGeneration):
     """A chat model thinks and answers, as it is told by its family's switch (``thinking``), until it is done.
 
-    A model with real weights ends by itself, at most after ``new_tokens`` tokens. Random weights know no end, so with
-    them exactly ``new_tokens`` are generated. Tokens spent thinking are counted apart where the family says what ends
-    them.
+    A model with real weights ends by itself, at most after ``new_tokens`` tokens; random weights, which know no end,
+    generate exactly ``new_tokens``. Tokens spent thinking are counted apart where the family says what ends them.
     """
 
     columns = ("text", "reference")
     references = ("reference",)
+    takes = ("thinking",)
 
     thinking: Thinking = PLAIN
     level: str = PLAIN.default  # the one in use, after `open`
@@ -78,7 +77,6 @@ class Reasoning(TextGeneration):
 
     @property
     def open_ended(self) -> bool:
-        """Whether the model ends by itself: it has real weights."""
         return self.parameters.model_source != "random"
 
     # ---- settings
@@ -87,18 +85,13 @@ class Reasoning(TextGeneration):
         return {**super().resolved_settings(), "thinking": self.parameters.thinking or self.level}
 
     def overridden(self) -> tuple[str, ...]:
-        """Return what differs from the published settings; another level than the model's own is such a difference.
-
-        Two levels of one model are two amounts of work: their records are no repetitions of each other.
-        """
-        asked = self.parameters.thinking
-        other = ["thinking"] if asked not in (None, self.thinking.default) else []
+        """Return what differs from the published settings; another level than the model's own is other work."""
+        other = ["thinking"] if self.parameters.thinking not in (None, self.thinking.default) else []
         return tuple(sorted([*super().overridden(), *other]))
 
     # ---- loading
 
     def find(self, request: Any, machine: Any = None) -> Any:
-        """Find a model, and the level of thinking that is asked for."""
         prepared = super().find(request, machine)
         name = prepared.origin.repo or prepared.origin.name
         self.thinking = find_thinking(name, prepared.config.model_type, self.parameters.params)
@@ -106,7 +99,6 @@ class Reasoning(TextGeneration):
         return prepared
 
     def read_processor(self) -> Any:
-        """Read the model's own tokenizer with its chat template, or make one for a random model."""
         tokenizer = super().read_processor()
         if self.origin.architecture is not None:
             tokenizer.chat_template = LOCAL_TEMPLATE
@@ -117,7 +109,6 @@ class Reasoning(TextGeneration):
         return tokenizer
 
     def fit(self) -> dict[str, Any]:
-        """Settle the longest input; name the level."""
         return {**super().fit(), "thinking": self.level, "open_ended": self.open_ended}
 
     def generation(self, phase: str, new_tokens: int | None = None) -> dict[str, Any] | None:
@@ -130,18 +121,10 @@ class Reasoning(TextGeneration):
     # ---- queries
 
     def texts(self, rows: Sequence[Row]) -> list[str]:
-        """Put every question into the chat template, with the switch set."""
         system = [{"role": "system", "content": self.chosen.system}] if self.chosen.system is not None else []
-        return [
-            self.processor.apply_chat_template(
-                [*system, {"role": "user", "content": row["text"]}],
-                tokenize=False,
-                add_generation_prompt=True,
-                **self.chosen.template,
-            )
-            + self.chosen.prefix
-            for row in rows
-        ]
+        options = {"tokenize": False, "add_generation_prompt": True, **self.chosen.template}
+        chats = [[*system, {"role": "user", "content": row["text"]}] for row in rows]
+        return [self.processor.apply_chat_template(chat, **options) + self.chosen.prefix for chat in chats]
 
     def tokenise(self, rows: Sequence[Row], **options: Any) -> Any:
         """Tokenise prompts; the template has already written the special tokens."""
@@ -164,22 +147,14 @@ class Reasoning(TextGeneration):
 
     def score(self, answers: Sequence[dict[str, Any]], rows: Sequence[Row]) -> tuple[Quality, ...]:
         """Share of answers whose last number is the reference."""
-        metric = "exact_match"
-        meaningless = self.no_quality(metric, rows)
+        meaningless = self.no_quality("exact_match", rows)
         if meaningless is not None:
             return (meaningless,)
-        right = tuple(
-            float(last_number(a["text"]) == last_number(str(row["reference"])))
-            for a, row in zip(answers, rows, strict=True)
-        )
-        return (Quality(metric=metric, value=fmean(right), queries=len(rows), scores=right),)
+        pairs = [(a["text"], str(row["reference"])) for a, row in zip(answers, rows, strict=True)]
+        return mean_quality("exact_match", [float(last_number(said) == last_number(right)) for said, right in pairs])
 
     def right_answers(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
-        """Return the references as answers without a thought."""
-        return [
-            {"text": str(row["reference"]), "thinking_tokens": None, "answer_tokens": 1, "unfinished": False}
-            for row in rows
-        ]
+        return [_answer(str(row["reference"]), None, 1) for row in rows]
 
     def extra(self, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Sum the tokens spent thinking and answering; None where the model does not mark its thinking."""
@@ -192,21 +167,22 @@ class Reasoning(TextGeneration):
 
     def _ended(self, ids: Any) -> list[list[int]]:
         """Cut every row after its first end token: what follows is padding."""
+        if not self.open_ended:
+            return ids.tolist()
         ends = self.model.generation_config.eos_token_id
         stop = set(ends if isinstance(ends, list) else [ends])
         rows = ids.tolist()
         lengths = [next((n + 1 for n, token in enumerate(row) if token in stop), len(row)) for row in rows]
-        return [row[:length] if self.open_ended else row for row, length in zip(rows, lengths, strict=True)]
+        return [row[:length] for row, length in zip(rows, lengths, strict=True)]
 
     def _split(self, ids: list[int]) -> dict[str, Any]:
-        whole = self.processor.decode(ids, skip_special_tokens=True)
         if self.thinking.end is None or not self.open_ended:
-            return {"text": whole, "thinking_tokens": None, "answer_tokens": len(ids), "unfinished": False}
+            return _answer(self.processor.decode(ids, skip_special_tokens=True), None, len(ids))
         found = self._end_of_thinking(ids)
         unfinished = found is None and self.chosen.thinks
-        cut = found if found is not None else len(ids) if unfinished else 0
+        cut = len(ids) if unfinished else found or 0
         text = self.processor.decode(ids[cut:], skip_special_tokens=True).strip()
-        return {"text": text, "thinking_tokens": cut, "answer_tokens": len(ids) - cut, "unfinished": unfinished}
+        return _answer(text, cut, len(ids) - cut, unfinished)
 
     def _end_of_thinking(self, ids: list[int]) -> int | None:
         """Return how many tokens it takes until the end mark is complete, however it was cut into tokens."""
@@ -215,6 +191,10 @@ class Reasoning(TextGeneration):
             return self.thinking.end in self.processor.decode(ids[:count], skip_special_tokens=False)
 
         return bisect_left(range(len(ids) + 1), True, key=ended) if ended(len(ids)) else None
+
+
+def _answer(text: str, thinking: int | None, answering: int, unfinished: bool = False) -> dict[str, Any]:
+    return {"text": text, "thinking_tokens": thinking, "answer_tokens": answering, "unfinished": unfinished}
 
 
 def last_number(text: str) -> float | None:

@@ -2,53 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import IO, Any
 
 from energylab.errors import ModelError, ServedError, TaskError, nearest
 from energylab.parameters import Parameters
 from energylab.record import DataFacts, DeviceFacts, ModelFacts, Quality
+from energylab.serving.asking import LARGEST_CACHED, asked_together, fixed_length, without_cache
 from energylab.serving.client import Client, Reply
 from energylab.serving.processes import ServerProcesses
 from energylab.tasks import load_task
-from energylab.tasks.base import Row, Task, Tokens
+from energylab.tasks.base import Row, Task, Tokens, unscored
 from energylab.tasks.models import quiet
-from energylab.tasks.reasoning import Reasoning
+from energylab.tasks.reasoning import Reasoning, find_thinking
 from energylab.tasks.text import TextGeneration
 
-#: Programs told by their command line, their owner's name in the list of models, or both.
+#: Programs, by a mark in their command line or in the owner of their models.
 PROGRAMS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama.cpp", "llama-server": "llama.cpp"}
-
-PROBES = 3  # longest prompts that are asked twice, to see whether the second time is cheaper
-LARGEST_CACHED = 0.1  # share of the input that may come from a cache while it counts as off: a chat template's head
-
-
-def fixed_length(new_tokens: int) -> dict[str, dict[str, Any]]:
-    """Return the ways to ask a server for exactly so many tokens, by name, best first.
-
-    vLLM, SGLang and llama.cpp take ``ignore_eos`` (vLLM and SGLang also ``min_tokens``); ``transformers serve`` refuses
-    both and takes a whole generation configuration. ``plain`` asks for no more than the most: an answer that ends
-    earlier is then a failed query.
-
-    References
-    ----------
-    vLLM, *OpenAI-Compatible Server*, "Extra Parameters"; llama.cpp, ``tools/server/README.md``; transformers 5,
-    ``cli/serving/completion.py``.
-    """
-    exactly = {"min_new_tokens": new_tokens, "max_new_tokens": new_tokens, "do_sample": False, "num_beams": 1}
-    return {
-        "ignore_eos": {"ignore_eos": True, "min_tokens": new_tokens},
-        "generation_config": {"generation_config": json.dumps(exactly)},
-        "plain": {},
-    }
 
 
 class ServedTask(Task):
@@ -82,13 +56,7 @@ class ServedTask(Task):
 
     @property
     def concurrency(self) -> int:
-        """Requests under way at once."""
         return self.parameters.concurrency
-
-    @property
-    def new_tokens(self) -> int:
-        """Tokens of an answer: exactly so many, at most so many in reasoning."""
-        return self.parameters.new_tokens or self.settings.new_tokens
 
     def resolved_settings(self) -> dict[str, Any]:
         """Return every setting that takes part; what the server was started with is as its user states it."""
@@ -99,16 +67,34 @@ class ServedTask(Task):
         return {"samples": p.samples, **asked, **stated, **thinking, "prompt_salt": self.client.salt == "prompt"}
 
     def overridden(self) -> tuple[str, ...]:
-        """Return what differs from the published settings, a level of thinking and a salt in the prompt among it."""
         more = {"thinking": self.parameters.thinking is not None, "prompt_salt": self.client.salt == "prompt"}
         return tuple(sorted([*super().overridden(), *(name for name, differs in more.items() if differs)]))
+
+    # ---- rows: the family's
 
     def load_rows(self) -> tuple[list[Row], DataFacts]:
         self._rows, facts = self.family.load_rows()
         return self._rows, facts
 
+    def check_row(self, row: Row) -> str | None:
+        return self.family.check_row(row)
+
+    def synthesise(self, count: int, seed: int) -> list[Row]:
+        return self.family.synthesise(count, seed)
+
+    def prompts(self, rows: Sequence[Row]) -> list[str]:
+        return [row["text"] for row in rows]
+
+    def prepare(self, rows: Sequence[Row]) -> list[str]:
+        return self.prompts(rows)
+
+    def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
+        """Return the length of every prompt in bytes: its tokens are known to the server alone."""
+        return {"input_bytes": tuple(float(len(prompt.encode())) for prompt in self.prompts(rows))}
+
+    # ---- finding out how the server is asked
+
     def check(self, device: str, facts: Sequence[DeviceFacts]) -> None:
-        """Find the server's process, and ask the server what models it has."""
         self.processes.find()
         self._models()
         self._thinking()
@@ -117,18 +103,19 @@ class ServedTask(Task):
         """Reserve the server for this session, and find out how it gives exactly the stated number of tokens."""
         self._lock = reserve(self.processes.find())
         try:
-            return self._load()
+            self.family.facts = self._load()  # its scores ask what they are scores of
         except BaseException:
             self.close()  # or the next session would wait for a server that nobody uses
             raise
+        return self.family.facts
 
     def _load(self) -> ModelFacts:
-        owners = self._models()
+        p, owners = self.parameters, self._models()
         more, system = self._thinking()
-        way, self.client = self._agree(replace(self.client, system=system, more=more), owners)
+        way, client = self._agree(replace(self.client, system=system, more=more), owners)
+        short = replace(client, new_tokens=1, more={**more, **fixed_length(1).get(way, {})})
         prompts = self.prompts(self._rows or self.load_rows()[0])
-        self.prompt_cache, self.client, known_by = without_cache(self.client, self._short(way), prompts)
-        p = self.parameters
+        self.prompt_cache, self.client, known_by = without_cache(client, short, prompts)
         settings = {
             "server": self._program(owners),
             "server_version": self.client.version(),
@@ -139,97 +126,8 @@ class ServedTask(Task):
             "prompt_cache_known_by": known_by,
             "salt": self.client.salt,
         }
-        facts = ModelFacts(
-            name=p.model, source="endpoint", dtype=p.dtype, quantisation=p.quantisation, attention=p.attention,
-            settings=settings,
-        )  # fmt: skip
-        self.family.facts = facts  # its scores ask what they are scores of
-        return facts
-
-    def _short(self, way: str) -> Client:
-        """Return the client as it asks for a single token."""
-        one = fixed_length(1).get(way, {})
-        thinking = {name: value for name, value in self.client.more.items() if name == "chat_template_kwargs"}
-        return replace(self.client, new_tokens=1, more={**thinking, **one})
-
-    def close(self) -> None:
-        """Let other sessions have the server."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
-
-    def prompts(self, rows: Sequence[Row]) -> list[str]:
-        """Return what is sent for every row."""
-        return [row["text"] for row in rows]
-
-    def prepare(self, rows: Sequence[Row]) -> Any:
-        """Return the prompts: the server tokenises."""
-        return self.prompts(rows)
-
-    def call(self, phase: str, inputs: Sequence[str]) -> list[Reply]:
-        """Ask all prompts at once and wait for every answer. Windows ask under a steady load instead."""
-        return asked_together(self.client, inputs)
-
-    def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
-        """Return the length of every prompt in bytes: its tokens are known to the server alone."""
-        return {"input_bytes": tuple(float(len(prompt.encode())) for prompt in self.prompts(rows))}
-
-    def check_row(self, row: Row) -> str | None:
-        return self.family.check_row(row)
-
-    def synthesise(self, count: int, seed: int) -> list[Row]:
-        return self.family.synthesise(count, seed)
-
-    def features(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
-        """Preprocess nothing: the server tokenises."""
-        return {"prompt": self.prompts(rows)}
-
-    def finite(self, inputs: Any, outputs: Any) -> bool:
-        """Take a server's answers as they are: it does not tell its logits."""
-        return True
-
-    def check_reply(self, reply: Reply) -> None:
-        """Refuse an answer with another number of tokens than stated, or whose prompt came from a cache."""
-        wrong = reply.output_tokens > self.new_tokens if self.open_ended else reply.output_tokens != self.new_tokens
-        if wrong or reply.output_tokens < 1:
-            stated = f"at most {self.new_tokens}" if self.open_ended else f"exactly {self.new_tokens}"
-            raise ServedError(f"the server counts {reply.output_tokens} new token(s), {stated} were asked for")
-        if self.prompt_cache == "off" and (reply.cached_tokens or 0) > LARGEST_CACHED * reply.input_tokens:
-            raise ServedError(
-                f"the server took {reply.cached_tokens} of {reply.input_tokens} prompt tokens from its cache, though "
-                "asked not to; start it without prefix caching (vLLM: --no-enable-prefix-caching)"
-            )
-
-    def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
-        """Add up the server's counts for one batch; each was checked when it came."""
-        return Tokens(sum(reply.input_tokens for reply in outputs), sum(reply.output_tokens for reply in outputs))
-
-    def answers(self, inputs: Any, outputs: Any) -> list[Any]:
-        """Return the text of every answer; in reasoning with the tokens spent thinking, where the server tells."""
-        if not self.open_ended:
-            return [reply.text for reply in outputs]
-        return [
-            {
-                "text": reply.text,
-                "thinking_tokens": reply.thinking_tokens,
-                "answer_tokens": reply.output_tokens - (reply.thinking_tokens or 0),
-                "unfinished": reply.output_tokens >= self.new_tokens,
-            }
-            for reply in outputs
-        ]
-
-    def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[Quality, ...]:
-        """Score answers as the family does; a server does not tell how likely its model finds a text."""
-        if self.open_ended:
-            return self.family.score(answers, rows)
-        why = "a server does not tell how likely its model finds the texts"
-        return (Quality(metric="bits_per_byte", value=None, queries=len(rows), meaningless=why),)
-
-    def extra(self, answers: Sequence[Any]) -> dict[str, Any]:
-        return self.family.extra(answers)
-
-    def synchronize(self) -> None:
-        """Do nothing: this process uses no device."""
+        stated = {"dtype": p.dtype, "quantisation": p.quantisation, "attention": p.attention}
+        return ModelFacts(name=p.model, source="endpoint", settings=settings, **stated)
 
     def _models(self) -> dict[str, str]:
         try:
@@ -239,13 +137,9 @@ class ServedTask(Task):
 
     def _thinking(self) -> tuple[dict[str, Any], str | None]:
         """Return what the thinking switch adds to a request, and the system prompt it needs."""
-        from energylab.tasks.reasoning import find_thinking
-
         p = self.parameters
         if p.thinking is None:
             return {}, None
-        if not self.open_ended:
-            raise TaskError(f"thinking={p.thinking!r} is for task='reasoning'")
         _, level = find_thinking(p.model, "", p.params).level(p.thinking, p.model)
         if level.prefix:
             raise ModelError(
@@ -275,60 +169,65 @@ class ServedTask(Task):
         )
 
     def _program(self, owners: dict[str, str]) -> str:
-        """Return which program serves, as far as it can be told: part of the cohort."""
         words = f"{owners.get(self.parameters.model, '')} {self.processes.command()}".lower()
         known = next((program for mark, program in PROGRAMS.items() if mark in words), None)
         return known or ("transformers serve" if "transformers" in words and "serve" in words else "unknown")
 
+    def close(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
-def without_cache(client: Client, short: Client, prompts: Sequence[str]) -> tuple[str, Client, str]:
-    """Find out how a server is kept from answering out of its prompt cache.
+    # ---- answers
 
-    The longest prompts are asked twice each, for one token, in every way of asking until one makes the second time as
-    dear as a prompt the server has never seen. Without any salt only its own counts are proof of that.
-    """
-    longest = sorted(prompts, key=len)[-PROBES:]
-    asked_together(short, longest[-1:])  # the first request of a server pays for more than its prompt
-    cold = [asked_together(replace(short, salt="prompt"), [prompt])[0] for prompt in longest]
-    told = cold[0].cached_tokens is not None
-    found = []
-    for salt in ("fields", "none", "prompt") if told else ("fields", "prompt"):
-        again = []
-        try:
-            for prompt in longest:
-                asked_together(replace(short, salt=salt), [prompt])
-                again += asked_together(replace(short, salt=salt), [prompt])
-        except ServedError as error:
-            if error.status is None:
-                raise ModelError(f"{client.endpoint}: {error}") from None
-            continue  # it refuses fields it does not know
-        state, known_by = cache_state(cold, again)
-        found.append((state, replace(client, salt=salt), known_by))
-        if state == "off":
-            break
-    return min(found, key=lambda one: ("off", "unknown", "on").index(one[0]))
+    def call(self, phase: str, inputs: Sequence[str]) -> list[Reply]:
+        """Ask all prompts at once and wait for every answer. Windows ask under a steady load instead."""
+        return asked_together(self.client, inputs)
 
+    def synchronize(self) -> None:
+        """Do nothing: this process uses no device."""
 
-def cache_state(cold: Sequence[Reply], again: Sequence[Reply]) -> tuple[str, str]:
-    """Return whether repeated prompts came from a cache, and how that is known: by its counts, else by times."""
-    told = [reply for reply in again if reply.cached_tokens is not None]
-    if told:
-        share = sum(reply.cached_tokens for reply in told) / max(sum(reply.input_tokens for reply in told), 1)
-        return ("on" if share > LARGEST_CACHED else "off"), "cached_tokens"
-    first_s, again_s = (median(reply.first_token_s for reply in replies) for replies in (cold, again))
-    known_by = f"time to first token: {1e3 * first_s:.1f} ms new, {1e3 * again_s:.1f} ms repeated"
-    return ("on" if again_s < 0.5 * first_s else "off" if again_s > 0.8 * first_s else "unknown"), known_by
+    def check_reply(self, reply: Reply) -> None:
+        """Refuse an answer with another number of tokens than stated, or whose prompt came from a cache."""
+        wrong = reply.output_tokens > self.new_tokens if self.open_ended else reply.output_tokens != self.new_tokens
+        if wrong or reply.output_tokens < 1:
+            stated = f"at most {self.new_tokens}" if self.open_ended else f"exactly {self.new_tokens}"
+            raise ServedError(f"the server counts {reply.output_tokens} new token(s), {stated} were asked for")
+        if self.prompt_cache == "off" and (reply.cached_tokens or 0) > LARGEST_CACHED * reply.input_tokens:
+            raise ServedError(
+                f"the server took {reply.cached_tokens} of {reply.input_tokens} prompt tokens from its cache, though "
+                "asked not to; start it without prefix caching (vLLM: --no-enable-prefix-caching)"
+            )
 
+    def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
+        return Tokens(sum(reply.input_tokens for reply in outputs), sum(reply.output_tokens for reply in outputs))
 
-def asked_together(client: Client, prompts: Sequence[str]) -> list[Reply]:
-    """Ask prompts at once and return their answers; in a thread, since a notebook's own has a loop already."""
+    def finite(self, inputs: Any, outputs: Any) -> bool:
+        """Take a server's answers as they are: it returns no logits."""
+        return True
 
-    async def ask() -> list[Reply]:
-        async with client.connect(len(prompts)) as http:
-            return await asyncio.gather(*(client.ask(http, at, prompt) for at, prompt in enumerate(prompts)))
+    def answers(self, inputs: Any, outputs: Any) -> list[Any]:
+        """Return the text of every answer; in reasoning with the tokens spent thinking, where the server reports it."""
+        if not self.open_ended:
+            return [reply.text for reply in outputs]
+        return [
+            {
+                "text": reply.text,
+                "thinking_tokens": reply.thinking_tokens,
+                "answer_tokens": reply.output_tokens - (reply.thinking_tokens or 0),
+                "unfinished": reply.output_tokens >= self.new_tokens,
+            }
+            for reply in outputs
+        ]
 
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, ask()).result()
+    def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[Quality, ...]:
+        """Score answers as the family does; a server reports no likelihoods."""
+        if self.open_ended:
+            return self.family.score(answers, rows)
+        return (unscored("bits_per_byte", rows, "a server reports no likelihoods of the texts"),)
+
+    def extra(self, answers: Sequence[Any]) -> dict[str, Any]:
+        return self.family.extra(answers)
 
 
 def reserve(pids: Sequence[int]) -> IO[bytes]:

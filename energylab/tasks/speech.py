@@ -1,4 +1,4 @@
-"""Speech recognition: write down what is said, by a CTC model or an encoder-decoder."""
+"""Speech recognition: transcribe a clip, by a CTC model or an encoder-decoder."""
 
 from __future__ import annotations
 
@@ -14,19 +14,9 @@ from pydantic import Field
 from energylab.errors import DataError, ModelError
 from energylab.record import Quality
 from energylab.tasks import models
-from energylab.tasks.base import Plain, Row, Task, TaskSettings, Tokens, all_finite, unscored
-from energylab.tasks.media import (
-    Group,
-    Inputs,
-    alone,
-    count_new,
-    free_texts,
-    given_tokens,
-    grouped,
-    in_order,
-    open_file,
-    read_processor,
-)
+from energylab.tasks.base import Row, all_finite, unscored
+from energylab.tasks.media import Group, Inputs, MediaTask, grouped, read_processor
+from energylab.tasks.settings import Plain, TaskSettings
 from energylab.tasks.synthetic import draw_sizes
 from energylab.tasks.tokenizers import local_tokenizer
 
@@ -49,7 +39,7 @@ class SpeechSettings(TaskSettings):
     synthetic: DurationSettings  # lengths of synthetic clips
 
 
-class SpeechRecognition(Task):
+class SpeechRecognition(MediaTask):
     """A clip goes through an encoder; a CTC head names every frame, or a decoder writes exactly `new_tokens` tokens.
 
     The phases follow from the model: ``forward`` for CTC, ``prefill`` and ``generate`` for an encoder-decoder. Decoding
@@ -59,23 +49,26 @@ class SpeechRecognition(Task):
 
     Settings = SpeechSettings
     phases = ("preprocess", "prefill", "generate")
+    medium = "audio"
     columns = ("audio", "text")
     references = ("text",)
     may_miss = ("masked_spec_embed",)  # only training masks; published wav2vec 2.0 checkpoints lack it
 
     extractor: Any = None
     pads: bool = False  # whether clips of different length go to the model together
-    prompt_length: int = 0  # tokens at the head of an output that were given; measured by one trial
 
     @property
     def ctc(self) -> bool:
-        """Whether the model names frames instead of writing text."""
         return "forward" in self.phases
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether a clip may take more passes than one: Whisper begins another where its timestamps end early."""
+        return not self.ctc and self.config.model_type == "whisper"
 
     # ---- loading
 
     def auto_class(self, config: Any) -> str:
-        """CTC where the library has it for the configuration, an encoder-decoder otherwise."""
         from transformers import MODEL_FOR_CTC_MAPPING, MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
 
         if type(config) in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING:
@@ -88,19 +81,16 @@ class SpeechRecognition(Task):
         )
 
     def read_processor(self) -> Any:
-        """Read feature extractor and tokenizer, or make them for a random model."""
         from transformers import AutoFeatureExtractor, AutoTokenizer
 
         self.phases = ("preprocess", *(("prefill", "generate") if self.config.is_encoder_decoder else ("forward",)))
-        architecture = self.origin.architecture
-        values = architecture.options.get("feature_extractor", {}) if architecture is not None else {}
         loader = AutoFeatureExtractor.from_pretrained
-        self.extractor = read_processor(self.origin, self.config, loader, "feature extractor", values)
-        if architecture is None:
+        self.extractor = read_processor(self.origin, self.config, loader, "feature_extractor")
+        if self.origin.architecture is None:
             return self.origin.read(AutoTokenizer.from_pretrained, "tokenizer")
         if self.ctc:
             return character_tokenizer(self.config.vocab_size)
-        return local_tokenizer(self.config, architecture.tokenizer)
+        return local_tokenizer(self.config, self.origin.architecture.tokenizer)
 
     def ready(self) -> dict[str, Any]:
         """See that the decoder has room, and how many given tokens an output begins with; nothing to do for CTC."""
@@ -113,38 +103,36 @@ class SpeechRecognition(Task):
             raise ModelError(
                 f"model {self.origin.name!r} writes at most {longest} tokens with its prompt; lower new_tokens"
             )
-        if self.origin.architecture is not None and "generation" in self.origin.architecture.options:
-            _say_languages(self.model.generation_config, **self.origin.architecture.options["generation"])
-        self.prompt_length = given_tokens(self, {"audio": blank()})
+        if self.origin.architecture is not None:  # the special ids of the real one: a random Whisper detects languages
+            stated = dict(self.origin.architecture.options.get("generation", {}))
+            if languages := stated.pop("languages", None):
+                first, count = languages["first"], languages["count"]
+                stated["lang_to_id"] = {f"<|{number}|>": first + number for number in range(count)}
+            for name, value in stated.items():
+                setattr(self.model.generation_config, name, value)
+        import numpy as np
+
+        self.measure_prompt(synthetic_clip(np.random.default_rng(0), 1.0))
         return {"new_tokens": self.new_tokens}
 
     # ---- rows
 
-    def open_row(self, row: Row, folder: Path) -> Row:
-        return open_file(row, "audio", folder)
-
-    def check_row(self, row: Row) -> str | None:
-        """Refuse a clip that is missing, broken or too short."""
-        if not isinstance(row["audio"], bytes):
-            return f"column 'audio' holds {type(row['audio']).__name__}, not an encoded clip"
-        try:
-            decode_audio(row["audio"])
-        except DataError as error:
-            return str(error)
-        return None
+    def decode(self, encoded: bytes) -> Any:
+        return decode_audio(encoded)
 
     def synthesise(self, count: int, seed: int) -> list[Row]:
-        """Make clips of the stated lengths, with the rhythm of speech and no words."""
         import numpy as np
 
         rng = np.random.default_rng(seed)
         lengths = self.settings.synthetic
         seconds = draw_sizes(rng, count, lengths.mean_s, lengths.spread, lengths.longest_s)
-        return [{"audio": babble(rng, max(length, 0.2))} for length in seconds]
+        return [{"audio": synthetic_clip(rng, max(length, 0.2))} for length in seconds]
 
     def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
         """Measure the length of every clip in seconds, and what of it a model with a fixed window cuts off."""
-        seconds = [duration_s(row["audio"]) for row in rows]
+        import soundfile
+
+        seconds = [float(soundfile.info(io.BytesIO(row["audio"])).duration) for row in rows]
         window_s = getattr(self.extractor, "chunk_length", None) or float("inf")
         return {
             "audio_s": tuple(min(length, window_s) for length in seconds),
@@ -158,76 +146,39 @@ class SpeechRecognition(Task):
 
         A batch is padded only where the model masks the padding exactly: a CTC model whose extractor gives a mask.
         """
-        rate_hz = self.extractor.sampling_rate
-        clips = [decode_audio(row["audio"], rate_hz) for row in rows]
+        clips = [decode_audio(row["audio"], self.extractor.sampling_rate) for row in rows]
         if self.pads:
-            return Inputs((Group(tuple(range(len(clips))), self._features(clips, rate_hz)),))
-        return grouped([self._features([clip], rate_hz) for clip in clips])
+            return Inputs((Group(tuple(range(len(clips))), self._features(clips)),))
+        return grouped([self._features([clip]) for clip in clips])
 
-    def _features(self, clips: Sequence[Any], rate_hz: int) -> dict[str, Any]:
-        fixed = {} if hasattr(self.extractor, "chunk_length") else {"padding": True}
-        return self.extractor(list(clips), sampling_rate=rate_hz, return_tensors="pt", **fixed).data
-
-    def features(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
-        return alone([self.prepare([row]) for row in rows])
-
-    def _wanted(self, row: Row) -> bool:
-        """Decode a clip to look at it, as the published runner's filter does."""
-        return len(decode_audio(row["audio"])) > 0
-
-    def fetch(self, table: Any, queries: Sequence[int]) -> Inputs:
-        return Inputs((Group((0,), super().fetch(table, queries)),))
-
-    def call(self, phase: str, inputs: Inputs) -> list[Any]:
-        """Ask the model once a shape; returns what is kept for each."""
-        return [self.ask(group.tensors, self.generation(phase)) for group in inputs.groups]
+    def _features(self, clips: Sequence[Any]) -> dict[str, Any]:
+        options = {} if hasattr(self.extractor, "chunk_length") else {"padding": True}
+        return self.extractor(clips, sampling_rate=self.extractor.sampling_rate, return_tensors="pt", **options).data
 
     def ask(self, tensors: Any, generation: dict[str, Any] | None) -> Any:
-        """Ask the model once, without Whisper's repeated remarks about its settings."""
+        """Ask the model once, without the log messages of Whisper about its settings."""
         with models.quiet():
             return super().ask(tensors, generation)
 
     # ---- after the windows
 
-    @property
-    def open_ended(self) -> bool:
-        """Whether a clip may take more passes than one: Whisper begins another where its timestamps end early."""
-        return not self.ctc and self.config.model_type == "whisper"
-
-    def count(self, phase: str, inputs: Inputs, outputs: Any) -> Tokens:
-        """Count the new tokens: checked where one pass over the clip gives them all; a CTC model has none."""
-        if not self.open_ended:
-            return count_new(self, phase, inputs, outputs)
-        if phase not in ("prefill", "generate"):
-            return Tokens()
-        found = [ids.shape[1] - self.prompt_length for ids in outputs]
-        if min(found) < (1 if phase == "prefill" else self.new_tokens):
-            self.check_new_tokens(phase, min(found))
-        return Tokens(output=sum(len(ids) * new for ids, new in zip(outputs, found, strict=True)))
-
     def finite(self, inputs: Inputs, outputs: Any) -> bool:
         """Whether the logits are finite; those of generated tokens are computed once more."""
-        import torch
-
         if self.ctc:
             return all_finite(outputs)
         batches = zip(inputs.groups, outputs, strict=True)
-        with torch.inference_mode():
-            return all(all_finite(self.ask({**g.tensors, "decoder_input_ids": ids[:, :2]}, None)) for g, ids in batches)
+        return all(all_finite(self.ask({**g.tensors, "decoder_input_ids": ids[:, :2]}, None)) for g, ids in batches)
 
     def answers(self, inputs: Inputs, outputs: Any) -> list[str]:
         if not self.ctc:
-            return in_order(inputs, free_texts(self, inputs, outputs))
-        texts = [self._best_path(group, logits) for group, logits in zip(inputs.groups, outputs, strict=True)]
-        return in_order(inputs, texts)
+            return self.free_texts(inputs, outputs)
+        return inputs.in_order(map(self._best_path, inputs.groups, outputs))
 
-    def _best_path(self, group: Any, logits: Any) -> list[str]:
-        """Collapse the most likely character of every frame that is not padding."""
+    def _best_path(self, group: Group, logits: Any) -> list[str]:
         ids = logits.argmax(-1).cpu()
-        mask = group.tensors.get("attention_mask")
-        if mask is None:
+        if "attention_mask" not in group.tensors:
             return self.processor.batch_decode(ids)
-        frames = self.model._get_feat_extract_output_lengths(mask.sum(-1)).tolist()
+        frames = self.model._get_feat_extract_output_lengths(group.tensors["attention_mask"].sum(-1)).tolist()
         return [self.processor.decode(row[:count]) for row, count in zip(ids, frames, strict=True)]
 
     def score(self, answers: Sequence[str], rows: Sequence[Row]) -> tuple[Quality, ...]:
@@ -238,8 +189,7 @@ class SpeechRecognition(Task):
         The normalisation is the basic one of A. Radford et al., "Robust Speech Recognition via Large-Scale Weak
         Supervision" (2022), appendix C.
         """
-        metric = "wer"
-        meaningless = self.no_quality(metric, rows)
+        meaningless = self.no_quality("wer", rows)
         if meaningless is not None:
             return (meaningless,)
         import jiwer
@@ -249,11 +199,10 @@ class SpeechRecognition(Task):
         pairs = [(plain(row["text"]).strip(), plain(answer).strip()) for row, answer in zip(rows, answers, strict=True)]
         spoken = [pair for pair in pairs if pair[0]]
         if not spoken:
-            return (unscored(metric, rows, "the references hold no word"),)
-        references, hypotheses = (list(column) for column in zip(*spoken, strict=True))
-        value = float(jiwer.wer(references, hypotheses))
+            return (unscored("wer", rows, "the references hold no word"),)
+        value = float(jiwer.wer(*(list(column) for column in zip(*spoken, strict=True))))
         details = {"references_without_words": len(pairs) - len(spoken)}
-        return (Quality(metric=metric, value=value, queries=len(rows), details=details),)
+        return (Quality(metric="wer", value=value, queries=len(rows), details=details),)
 
 
 def character_tokenizer(size: int) -> Any:
@@ -266,14 +215,6 @@ def character_tokenizer(size: int) -> Any:
         file = Path(folder) / "vocab.json"
         file.write_text(json.dumps({name: number for number, name in enumerate(names)}), encoding="utf-8")
         return Wav2Vec2CTCTokenizer(str(file))
-
-
-def _say_languages(settings: Any, languages: dict[str, int] | None = None, **values: Any) -> None:
-    """Give a random Whisper the special ids of the real one, so that it detects the language as the real one does."""
-    for name, value in values.items():
-        setattr(settings, name, value)
-    if languages is not None:
-        settings.lang_to_id = {f"<|{number}|>": languages["first"] + number for number in range(languages["count"])}
 
 
 def decode_audio(encoded: bytes, rate_hz: int = RATE_HZ) -> Any:
@@ -308,14 +249,7 @@ def _cut_short(encoded: bytes) -> bool:
     return encoded[:4] == b"RIFF" and stated not in (0, 2**32 - 1) and stated + 7 > len(encoded)  # 8, less a pad byte
 
 
-def duration_s(encoded: bytes) -> float:
-    """Return the length of a clip in seconds, from its header."""
-    import soundfile
-
-    return float(soundfile.info(io.BytesIO(encoded)).duration)
-
-
-def babble(rng: Any, seconds: float) -> bytes:
+def synthetic_clip(rng: Any, seconds: float) -> bytes:
     """Make a clip with the rhythm and the spectrum of speech, and no words.
 
     FLAC, 16 kHz, one channel: harmonics of a wandering pitch, four syllables a second, a little noise.
@@ -336,10 +270,3 @@ def babble(rng: Any, seconds: float) -> bytes:
     file = io.BytesIO()
     soundfile.write(file, samples.clip(-1, 1).astype(np.float32), RATE_HZ, format="FLAC", subtype="PCM_16")
     return file.getvalue()
-
-
-def blank() -> bytes:
-    """Return a second of babble."""
-    import numpy as np
-
-    return babble(np.random.default_rng(0), 1.0)

@@ -7,28 +7,25 @@ entries that never occur, so that every id the model can generate decodes.
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from energylab.errors import ModelError
-from energylab.tasks.synthetic import Lexicon
+from energylab.tasks.synthetic import draw_text, lexicon
 
-#: Kinds of tokenizer: algorithm, and special tokens around one text and around a pair.
+#: Kinds of tokenizer: algorithm, special tokens around one text and around a pair, special tokens in order.
 KINDS = {
-    "wordpiece": ("wordpiece", "<cls> $A <sep>", "<cls> $A <sep> $B:1 <sep>:1"),
-    "roberta": ("bpe", "<bos> $A <eos>", "<bos> $A <eos> <eos> $B <eos>"),
-    "gpt": ("bpe", "$A", "$A $B"),
-    "llama": ("bpe", "<bos> $A", "<bos> $A $B"),
-    "t5": ("bpe", "$A <eos>", "$A <eos> $B <eos>"),
+    "wordpiece": ("wordpiece", "<cls> $A <sep>", "<cls> $A <sep> $B:1 <sep>:1", ("pad", "unk", "cls", "sep", "mask")),
+    "roberta": ("bpe", "<bos> $A <eos>", "<bos> $A <eos> <eos> $B <eos>", ("pad", "unk", "bos", "eos", "mask")),
+    "gpt": ("bpe", "$A", "$A $B", ("pad", "unk", "eos")),
+    "llama": ("bpe", "<bos> $A", "<bos> $A $B", ("pad", "unk", "bos", "eos")),
+    "t5": ("bpe", "$A <eos>", "$A <eos> $B <eos>", ("pad", "unk", "eos")),
 }
-
-#: Kinds whose models were trained to fill in a masked word, so that their tokenizers have a token for it.
-_MASKED = ("wordpiece", "roberta")
 
 _TRAINED_VOCABULARY = 24_000  # enough for the word lists; real vocabularies are larger and are filled up
 _CHARACTERS = [chr(code) for code in range(33, 127) if not chr(code).isupper()]  # of a lower-cased text
-_TRAINING_WORDS = 20_000
 
 
 def local_tokenizer(config: Any, kind: str | None, padding_side: str = "right") -> Any:
@@ -38,20 +35,17 @@ def local_tokenizer(config: Any, kind: str | None, padding_side: str = "right") 
     if kind not in KINDS:
         raise ModelError(f"tokenizer kind {kind!r} is not known; allowed: {', '.join(KINDS)}")
     text = config.get_text_config(decoder=False) if hasattr(config, "get_text_config") else config
-    special = _special_ids(text, kind)
-    backend = _backend(kind, text.vocab_size, tuple(special.items()))
-    named = {"pad_token": "<pad>", "unk_token": "<unk>", "eos_token": "<eos>" if "<eos>" in special else None}
-    named |= {f"{role}_token": f"<{role}>" for role in ("bos", "cls", "sep", "mask") if f"<{role}>" in special}
-    longest = getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
+    special = _special_ids(text, KINDS[kind][3])
+    pairs = kind == "wordpiece" and getattr(text, "type_vocab_size", 0) > 1
     return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        model_max_length=longest or 1_000_000,
+        tokenizer_object=_backend(kind, text.vocab_size, tuple(special.items())),
+        model_max_length=getattr(text, "max_position_embeddings", None)
+        or getattr(text, "n_positions", None)
+        or 1_000_000,
         padding_side=padding_side,
         clean_up_tokenization_spaces=False,
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"]
-        if getattr(text, "type_vocab_size", 0) > 1 and kind == "wordpiece"
-        else ["input_ids", "attention_mask"],
-        **named,
+        model_input_names=["input_ids", *(["token_type_ids"] if pairs else []), "attention_mask"],
+        **{f"{token.strip('<>')}_token": token for token in special},
     )
 
 
@@ -68,12 +62,8 @@ def repair_padding(settings: Any, pad: int | None) -> None:
         settings.pad_token_id = pad
 
 
-def _special_ids(config: Any, kind: str) -> dict[str, int]:
+def _special_ids(config: Any, roles: tuple[str, ...]) -> dict[str, int]:
     """Place special tokens at the ids the model's configuration expects; the rest at free ids."""
-    marks = " ".join(KINDS[kind])
-    roles = ["pad", "unk", *(role for role in ("bos", "eos", "cls", "sep") if f"<{role}>" in marks)]
-    roles += [] if "eos" in roles or kind == "wordpiece" else ["eos"]
-    roles += ["mask"] if kind in _MASKED else []
     ids: dict[str, int] = {}
     for role in roles:
         wanted = getattr(config, f"{role}_token_id", None)
@@ -86,66 +76,54 @@ def _special_ids(config: Any, kind: str) -> dict[str, int]:
 
 @lru_cache(maxsize=4)
 def _backend(kind: str, size: int, special: tuple[tuple[str, int], ...]) -> Any:
-    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    """Give every token an id: special ones theirs, trained ones the lowest free ids, fillers the rest."""
+    from tokenizers import AddedToken, models, processors
 
-    algorithm, single, pair = KINDS[kind]
+    algorithm, single, pair, _ = KINDS[kind]
     vocabulary, merges = _trained(algorithm, min(_TRAINED_VOCABULARY, size - len(special)))
-    ids = _spread(vocabulary, size, dict(special))
-    if algorithm == "wordpiece":
-        backend = Tokenizer(models.WordPiece(ids, unk_token="<unk>"))
-        backend.normalizer = normalizers.BertNormalizer(lowercase=True)
-        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        backend.decoder = decoders.WordPiece()
-    else:
-        backend = Tokenizer(models.BPE(ids, merges))
-        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        backend.decoder = decoders.ByteLevel()
+    ids = dict(special)
+    taken = set(ids.values())
+    free = (number for number in range(size) if number not in taken)
+    ids.update({token: next(free) for token in vocabulary})
+    ids.update((f"<unused{number}>", number) for number in free)
+    backend = _untrained(algorithm)
+    backend.model = models.BPE(ids, merges) if algorithm == "bpe" else models.WordPiece(ids, unk_token="<unk>")
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token, _ in special])
-    backend.post_processor = _template(single, pair, special)
+    used = [(token, number) for token, number in special if token in pair]
+    backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=used)
     return backend
 
 
-def _template(single: str, pair: str, special: tuple[tuple[str, int], ...]) -> Any:
-    from tokenizers import processors
+def _untrained(algorithm: str) -> Any:
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-    used = [(token, number) for token, number in special if token in pair]
-    return processors.TemplateProcessing(single=single, pair=pair, special_tokens=used)
-
-
-def _spread(vocabulary: list[str], size: int, special: dict[str, int]) -> dict[str, int]:
-    """Give every token an id: special ones theirs, trained ones the lowest free ids, fillers the rest."""
-    ids = dict(special)
-    taken = set(special.values())
-    free = (number for number in range(size) if number not in taken)
-    for token in vocabulary:
-        ids[token] = next(free)
-    ids.update((f"<unused{number}>", number) for number in free)
-    return ids
+    if algorithm == "bpe":
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        return tokenizer
+    tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
+    return tokenizer
 
 
 @lru_cache(maxsize=8)
 def _trained(algorithm: str, size: int) -> tuple[list[str], list[tuple[str, str]]]:
     """Train on text drawn from the lexicon; returns the tokens, and the merges of a BPE."""
-    import json
-
     import numpy as np
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import pre_tokenizers, trainers
 
-    rng = np.random.default_rng(0)
-    texts = [Lexicon.load().text(rng, 100) for _ in range(_TRAINING_WORDS // 100)]
-    if algorithm == "wordpiece":
-        alphabet = [mark + chr(code) for mark in ("", "##") for code in range(33, 127) if not chr(code).isupper()]
-        tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
-        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        trainer = trainers.WordPieceTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
+    if algorithm == "bpe":
+        alphabet, kind = sorted(pre_tokenizers.ByteLevel.alphabet()), trainers.BpeTrainer
     else:
-        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
+        alphabet, kind = [*_CHARACTERS, *(f"##{one}" for one in _CHARACTERS)], trainers.WordPieceTrainer
     if size < 2 * len(alphabet):
         raise ModelError(f"a vocabulary of {size} is too small for a tokenizer; at least {2 * len(alphabet)}")
+    rng = np.random.default_rng(0)
+    texts = [draw_text(rng, 100) for _ in range(200)]
+    tokenizer = _untrained(algorithm)
+    trainer = kind(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator([*texts, *_forms()], trainer)
     model = json.loads(tokenizer.to_str())["model"]
     tokens = sorted(model["vocab"], key=model["vocab"].get)
@@ -157,6 +135,5 @@ def _trained(algorithm: str, size: int) -> tuple[list[str], list[tuple[str, str]
 
 def _forms() -> list[str]:
     """Return every word a tokenizer should know, once; those of the lexicon also at the start of a sentence."""
-    common = Lexicon.load().words
     rarer = Path(__file__).with_name("vocabulary.txt").read_text(encoding="utf-8").split()
-    return [" ".join(("", *words)) for words in (common, rarer, [word.capitalize() for word in common])]
+    return [" ".join(("", *words)) for words in (lexicon(), rarer, [word.capitalize() for word in lexicon()])]

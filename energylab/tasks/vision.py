@@ -1,43 +1,27 @@
-"""Tasks on pictures: classification, detection and captioning."""
+"""Tasks on pictures: what they share, classification and captioning."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 import tempfile
 from abc import abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
-from statistics import fmean
-from types import SimpleNamespace
 from typing import Any
 
 from pydantic import Field
 
 from energylab.errors import DataError
-from energylab.record import DataFacts, Quality
+from energylab.record import Quality
 from energylab.tasks import models
-from energylab.tasks.base import Plain, Row, Task, TaskSettings, Tokens, unscored
-from energylab.tasks.drawing import Placed, Stock, draw_scene, photograph
-from energylab.tasks.media import (
-    Group,
-    Inputs,
-    alone,
-    count_new,
-    finite_first,
-    free_texts,
-    given_tokens,
-    grouped,
-    in_order,
-    open_file,
-    read_processor,
-)
+from energylab.tasks.base import Row, all_finite, mean_quality, unscored
+from energylab.tasks.drawing import Placed, draw_scene, photograph, things
+from energylab.tasks.media import Group, Inputs, MediaTask, grouped, read_processor
+from energylab.tasks.settings import Plain, TaskSettings
 from energylab.tasks.tokenizers import local_tokenizer, repair_padding, usable_padding
 
 #: Model types that have no use for the mask of padding their image processor makes.
 WITHOUT_MASK = ("yolos",)
-
 
 LARGE_BYTES = 1_000_000  # of a batch's inputs, from which on they are kept in a file
 
@@ -55,15 +39,14 @@ class ImageSettings(TaskSettings):
     synthetic: PictureSettings  # sizes and contents of synthetic pictures
 
 
-class ImageTask(Task):
-    """A task whose queries are pictures: a row holds the encoded file, and ``prepare`` decodes it.
+class ImageTask(MediaTask):
+    """A task whose queries are pictures. Every picture goes to the model in its own shape.
 
-    Decoding is part of ``preprocess`` as published, where the data set decodes a picture when it is asked for. Image
-    processors run on PIL and numpy, as they did when the published figures were measured. Every picture goes to the
-    model in its own shape, so a batch is as many calls as it has shapes.
+    Image processors run on PIL and numpy, as they did when the published figures were measured.
     """
 
     Settings = ImageSettings
+    medium = "image"
     head_class: str
     image_processor: Any = None
 
@@ -78,48 +61,36 @@ class ImageTask(Task):
         self.image_processor = image_processor(self.origin, self.config)
         return self.image_processor
 
-    # ---- rows
+    def decode(self, encoded: bytes) -> Any:
+        from PIL import Image, ImageOps
 
-    def open_row(self, row: Row, folder: Path) -> Row:
-        return open_file(row, "image", folder)
-
-    def check_row(self, row: Row) -> str | None:
-        """Refuse a picture that is missing or cannot be decoded."""
-        if not isinstance(row["image"], bytes):
-            return f"column 'image' holds {type(row['image']).__name__}, not an encoded picture"
         try:
-            decode_image(row["image"])
-        except DataError as error:
-            return str(error)
-        return None
+            return ImageOps.exif_transpose(Image.open(io.BytesIO(encoded))).convert("RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise DataError(f"the picture ({len(encoded)} bytes) cannot be decoded: {error}") from error
 
     def synthesise(self, count: int, seed: int) -> list[Row]:
-        """Draw pictures of the published sizes, each equally often, with the grain of a photograph."""
         import numpy as np
 
         rng = np.random.default_rng(seed)
-        settings, stock = self.settings.synthetic, Stock.load().things
+        settings, stock = self.settings.synthetic, things()
         sizes = [settings.sizes[index % len(settings.sizes)] for index in range(count)]
         rows = []
         for index in rng.permutation(count):
             number = int(rng.integers(settings.things[0], settings.things[1] + 1))
-            things = [stock[thing] for thing in rng.choice(len(stock), size=number, replace=False)]
-            picture, placed, caption = draw_scene(rng, sizes[index], things)
+            chosen = [stock[thing] for thing in rng.choice(len(stock), size=number, replace=False)]
+            picture, placed, caption = draw_scene(rng, sizes[index], chosen)
             rows.append({"image": photograph(rng, picture), **self.references_of(placed, caption)})
         return rows
 
-    # ---- queries
-
     def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
-        """Count the pixels of every picture."""
         from PIL import Image
 
         sizes = [Image.open(io.BytesIO(row["image"])).size for row in rows]
         return {"pixels": tuple(float(width * height) for width, height in sizes)}
 
     def prepare(self, rows: Sequence[Row]) -> Inputs:
-        """Decode every picture, and resize, crop and normalise it as the model's image processor says."""
-        pictures = [decode_image(row["image"]) for row in rows]
+        pictures = [self.decode(row["image"]) for row in rows]
         features = [self.image_processor(images=picture, return_tensors="pt").data for picture in pictures]
         if self.config.model_type in WITHOUT_MASK:
             features = [{"pixel_values": one["pixel_values"]} for one in features]
@@ -127,79 +98,25 @@ class ImageTask(Task):
 
     def shelve(self, inputs: Inputs) -> Inputs:
         """Keep large pictures in a file that is mapped into memory: a window may hold hundreds, of 20 MB each."""
+        import torch
+
         tensors = [group.tensors for group in inputs.groups]
         if sum(one.nbytes for part in tensors for one in part.values()) < LARGE_BYTES:
             return inputs
-        groups = zip(inputs.groups, in_a_file(tensors), strict=True)
+        folder = next(one for one in ("/var/tmp", tempfile.gettempdir()) if Path(one).is_dir())  # /tmp may be memory
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".pt") as file:
+            torch.save(tensors, file.name)
+            mapped = torch.load(file.name, mmap=True, weights_only=True)
+        groups = zip(inputs.groups, mapped, strict=True)
         return Inputs(tuple(Group(group.positions, part) for group, part in groups), inputs.sizes)
-
-    def features(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
-        """Preprocess pictures one by one, each in its own shape."""
-        return alone([self.prepare([row]) for row in rows])
-
-    def _wanted(self, row: Row) -> bool:
-        """Decode a picture to look at it, as the published runner's filter does."""
-        return bool(decode_image(row["image"]))
-
-    def fetch(self, table: Any, queries: Sequence[int]) -> Inputs:
-        return Inputs((Group((0,), super().fetch(table, queries)),))
-
-    def call(self, phase: str, inputs: Inputs) -> list[Any]:
-        """Ask the model once a shape; returns what is kept for each."""
-        return [self.ask(group.tensors, self.generation(phase)) for group in inputs.groups]
 
 
 def image_processor(origin: models.Origin, config: Any) -> Any:
     """Read a model's image processor on PIL; for a random model make it with the values of its architecture."""
     from transformers import AutoImageProcessor
 
-    values = origin.architecture.options.get("image_processor", {}) if origin.architecture is not None else {}
-    loader = AutoImageProcessor.from_pretrained
     with models.quiet():
-        return read_processor(origin, config, loader, "image processor", values, backend="pil")
-
-
-def in_a_file(tensors: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Write tensors to a file without a name, and return them mapped from it: the system may drop their pages."""
-    import torch
-
-    folder = next(one for one in ("/var/tmp", tempfile.gettempdir()) if Path(one).is_dir())  # /tmp may be memory
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".pt") as file:
-        torch.save(tensors, file.name)
-        return torch.load(file.name, mmap=True, weights_only=True)
-
-
-def padded(inputs: Inputs, height: int, width: int) -> Inputs:
-    """Pad every picture and its mask with zeros, below and to the right; all are then one group."""
-    import torch
-
-    def larger(tensor: Any) -> Any:
-        return torch.nn.functional.pad(tensor, (0, width - tensor.shape[-1], 0, height - tensor.shape[-2]))
-
-    alike = [{name: larger(tensor) for name, tensor in group.tensors.items()} for group in inputs.groups]
-    positions = tuple(position for group in inputs.groups for position in group.positions)
-    return Inputs(
-        (Group(positions, {name: torch.cat([one[name] for one in alike]) for name in alike[0]}),), inputs.sizes
-    )
-
-
-def grey() -> bytes:
-    """Return a grey picture, encoded."""
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.new("RGB", (64, 64), "gray").save(file, format="PNG")
-    return file.getvalue()
-
-
-def decode_image(encoded: bytes) -> Any:
-    """Decode a picture to RGB, turned as its file says."""
-    from PIL import Image, ImageOps
-
-    try:
-        return ImageOps.exif_transpose(Image.open(io.BytesIO(encoded))).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"the picture ({len(encoded)} bytes) cannot be decoded: {error}") from error
+        return read_processor(origin, config, AutoImageProcessor.from_pretrained, "image_processor", backend="pil")
 
 
 class ImageClassification(ImageTask):
@@ -213,125 +130,24 @@ class ImageClassification(ImageTask):
         return {"label": placed[0].thing.imagenet}
 
     def answers(self, inputs: Inputs, outputs: list[Any]) -> list[str]:
-        """Return the name of the most likely class of every picture."""
         names = self.model.config.id2label
-        return in_order(inputs, [[names[index] for index in logits.argmax(-1).tolist()] for logits in outputs])
+        return inputs.in_order([names[index] for index in logits.argmax(-1).tolist()] for logits in outputs)
 
     def score(self, answers: Sequence[str], rows: Sequence[Row]) -> tuple[Quality, ...]:
         """Share of pictures whose class is right.
 
         A class is right when it shares a name with the reference: ImageNet's classes are lists of synonyms.
         """
-        metric = "accuracy"
-        meaningless = self.no_quality(metric, rows)
+        meaningless = self.no_quality("accuracy", rows)
         if meaningless is not None:
             return (meaningless,)
         known = set().union(*(_names(label) for label in self.model.config.id2label.values()))
         references = [_names(row["label"]) for row in rows]
         unknown = sum(not (reference & known) for reference in references)
         if unknown == len(rows):
-            return (unscored(metric, rows, "none of the data's labels is a class of the model"),)
-        right = tuple(float(bool(_names(a) & names)) for a, names in zip(answers, references, strict=True))
-        details = {"labels_unknown_to_the_model": unknown}
-        return (Quality(metric=metric, value=fmean(right), queries=len(rows), scores=right, details=details),)
-
-
-MOST_DETECTIONS = 100  # a picture, as COCO's evaluation counts them
-
-
-class DetectionSettings(ImageSettings):
-    """Settings of object detection."""
-
-    pad_to_largest: bool = False  # whether every picture is padded to the set's largest
-
-
-class ObjectDetection(ImageTask):
-    """A picture goes through the detector once; every query of the decoder is a box, a class and a score.
-
-    Pictures keep their proportions, so a batch runs in groups of equal size (see `energylab.tasks.media`).
-    """
-
-    Settings = DetectionSettings
-    columns = ("image", "objects")
-    references = ("objects",)
-    head_class = "AutoModelForObjectDetection"
-
-    rows: Sequence[Row] = ()
-
-    def references_of(self, placed: Sequence[Placed], caption: str) -> Row:
-        """List every thing with its box."""
-        return {"objects": [{"label": one.thing.coco, "box": list(one.box)} for one in placed]}
-
-    def check_row(self, row: Row) -> str | None:
-        """Refuse a corrupt picture, and references that are no objects."""
-        problem = super().check_row(row)
-        if problem or row.get("objects") is None:
-            return problem
-        for one in row["objects"]:
-            if not isinstance(one, dict) or "label" not in one or len(one.get("box", ())) != 4:
-                return f"objects must be a list of {{label, box: [x, y, width, height]}}, one is {one!r}"
-        return None
-
-    def load_rows(self) -> tuple[list[Row], DataFacts]:
-        """Load the queries, and remember them where the largest decides the shape of all."""
-        rows, facts = super().load_rows()
-        self.rows = rows if self.settings.pad_to_largest else []
-        return rows, facts
-
-    @cached_property
-    def largest(self) -> tuple[int, int]:
-        """Height and width that hold every picture of the set, as the image processor makes them."""
-        shapes = [
-            super(ObjectDetection, self).prepare([row]).groups[0].tensors["pixel_values"].shape for row in self.rows
-        ]
-        return max(shape[-2] for shape in shapes), max(shape[-1] for shape in shapes)
-
-    def prepare(self, rows: Sequence[Row]) -> Inputs:
-        """Preprocess pictures, and pad them to the set's largest where the task says so; a mask tells the padding."""
-        inputs = super().prepare(rows)
-        return padded(inputs, *self.largest) if self.rows else inputs
-
-    def keep(self, outputs: Any) -> dict[str, Any]:
-        """Keep classes and boxes of every query of the decoder."""
-        return {"logits": outputs.logits, "pred_boxes": outputs.pred_boxes}
-
-    def answers(self, inputs: Inputs, outputs: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-        """Return the detections of every picture, best first: label, score, box as x, y, width, height in pixels."""
-        return in_order(
-            inputs,
-            [
-                self._detections(output, [inputs.sizes[position] for position in group.positions])
-                for group, output in zip(inputs.groups, outputs, strict=True)
-            ],
-        )
-
-    def _detections(self, output: dict[str, Any], sizes: list[tuple[int, int]]) -> list[list[dict[str, Any]]]:
-        found = self.image_processor.post_process_object_detection(
-            SimpleNamespace(**output), threshold=0.0, target_sizes=sizes
-        )
-        return [_best(self.model.config.id2label, one) for one in found]
-
-    def right_answers(self, rows: Sequence[Row]) -> list[list[dict[str, Any]]]:
-        """Return every object as a detection that is sure."""
-        return [
-            [{"label": one["label"], "score": 1.0, "box": list(one["box"])} for one in row["objects"]] for row in rows
-        ]
-
-    def score(self, answers: Sequence[list[dict[str, Any]]], rows: Sequence[Row]) -> tuple[Quality, ...]:
-        """Mean average precision over classes and over overlaps of 0.50 to 0.95.
-
-        References
-        ----------
-        T.-Y. Lin et al., "Microsoft COCO" (2014); the evaluation is that of pycocotools.
-        """
-        metric = "mAP"
-        meaningless = self.no_quality(metric, rows)
-        if meaningless is not None:
-            return (meaningless,)
-        values = mean_average_precision(answers, [row["objects"] for row in rows])
-        if values is None:
-            return (unscored(metric, rows, "the references hold no object"),)
-        return (Quality(metric=metric, value=values[0], queries=len(rows), details={"AP50": values[1]}),)
+            return (unscored("accuracy", rows, "none of the data's labels is a class of the model"),)
+        right = [float(bool(_names(a) & names)) for a, names in zip(answers, references, strict=True)]
+        return mean_quality("accuracy", right, labels_unknown_to_the_model=unknown)
 
 
 class ImageCaptioningSettings(ImageSettings):
@@ -341,21 +157,15 @@ class ImageCaptioningSettings(ImageSettings):
 
 
 class ImageCaptioning(ImageTask):
-    """A decoder describes the picture, given nothing but the picture.
-
-    Forced past its own end a model goes on talking, which would spoil every score. So where answers are scored, each
-    query is generated once more outside the windows, free to stop; up to the stop both are the same tokens.
-    """
+    """A decoder describes the picture, given nothing but the picture."""
 
     Settings = ImageCaptioningSettings
     phases = ("preprocess", "prefill", "generate")
     columns = ("image", "caption")
     references = ("caption",)
     head_class = "AutoModelForImageTextToText"
-    prompt_length: int = 0  # tokens at the head of an output that were given; measured by one trial
 
     def read_processor(self) -> Any:
-        """Read image processor and tokenizer; the tokenizer decodes answers."""
         from transformers import AutoTokenizer
 
         super().read_processor()
@@ -365,24 +175,23 @@ class ImageCaptioning(ImageTask):
 
     def ready(self) -> dict[str, Any]:
         """See with a grey picture how many given tokens an output begins with."""
+        from PIL import Image
+
         repair_padding(self.model.generation_config, usable_padding(self.config.get_text_config(), self.processor))
-        self.prompt_length = given_tokens(self, {"image": grey()})
+        grey = io.BytesIO()
+        Image.new("RGB", (64, 64), "gray").save(grey, format="PNG")
+        self.measure_prompt(grey.getvalue())
         return {"new_tokens": self.new_tokens}
 
     def references_of(self, placed: Sequence[Placed], caption: str) -> Row:
         return {"caption": caption}
 
-    def count(self, phase: str, inputs: Inputs, outputs: Any) -> Tokens:
-        """Check that exactly the stated number of tokens was generated; the prompt has no tokens to count."""
-        return count_new(self, phase, inputs, outputs)
-
     def finite(self, inputs: Inputs, outputs: Any) -> bool:
-        """Whether the logits of a batch's first new token are finite."""
-        return finite_first(self, inputs)
+        first = {**self.generation("prefill"), "output_logits": True, "return_dict_in_generate": True}
+        return all(all_finite(self.ask(group.tensors, first).logits) for group in inputs.groups)
 
     def answers(self, inputs: Inputs, outputs: list[Any]) -> list[str]:
-        """Return the caption of every picture, up to where the model itself would stop."""
-        return in_order(inputs, free_texts(self, inputs, outputs))
+        return self.free_texts(inputs, outputs)
 
     def right_answers(self, rows: Sequence[Row]) -> list[str]:
         return [_captions(row)[0] for row in rows]
@@ -394,19 +203,15 @@ class ImageCaptioning(ImageTask):
         ----------
         C.-Y. Lin, "ROUGE: A Package for Automatic Evaluation of Summaries" (2004).
         """
-        metric = "rouge_l"
-        meaningless = self.no_quality(metric, rows)
+        meaningless = self.no_quality("rouge_l", rows)
         if meaningless is not None:
             return (meaningless,)
         from rouge_score.rouge_scorer import RougeScorer
 
         scorer = RougeScorer(["rougeL"], use_stemmer=True)
-        values = [
-            scorer.score_multi(_captions(row), answer)["rougeL"].fmeasure
-            for answer, row in zip(answers, rows, strict=True)
-        ]
-        details = {"answers": "free to stop, at most new_tokens"}
-        return (Quality(metric=metric, value=fmean(values), queries=len(rows), scores=tuple(values), details=details),)
+        pairs = [(_captions(row), answer) for answer, row in zip(answers, rows, strict=True)]
+        values = [scorer.score_multi(captions, answer)["rougeL"].fmeasure for captions, answer in pairs]
+        return mean_quality("rouge_l", values, answers="free to stop, at most new_tokens")
 
 
 def _captions(row: Row) -> list[str]:
@@ -414,62 +219,4 @@ def _captions(row: Row) -> list[str]:
 
 
 def _names(label: Any) -> set[str]:
-    """Return the synonyms a label lists, for comparison."""
     return {name.strip().casefold().replace("_", " ") for name in str(label).split(",")}
-
-
-def mean_average_precision(
-    answers: Sequence[Sequence[dict[str, Any]]], references: Sequence[Sequence[dict[str, Any]]]
-) -> tuple[float, float] | None:
-    """Score detections as COCO does."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    labels = sorted({one["label"] for objects in references for one in objects})
-    if not labels:
-        return None
-    numbers = {label: number for number, label in enumerate(labels, start=1)}
-    truth = [
-        {"image_id": image, "category_id": numbers[one["label"]], "bbox": list(one["box"]), "iscrowd": 0,
-         "area": one["box"][2] * one["box"][3]}
-        for image, objects in enumerate(references)
-        for one in objects
-    ]  # fmt: skip
-    found = [
-        {"image_id": image, "category_id": numbers[one["label"]], "bbox": one["box"], "score": one["score"]}
-        for image, objects in enumerate(answers)
-        for one in objects
-        if one["label"] in numbers
-    ]
-    if not found:
-        return 0.0, 0.0
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its tables
-        coco = COCO()
-        coco.dataset = {
-            "info": {},
-            "images": [{"id": image} for image in range(len(references))],
-            "categories": [{"id": number, "name": label} for label, number in numbers.items()],
-            "annotations": [{"id": number, **one} for number, one in enumerate(truth, start=1)],
-        }
-        coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes(found), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return float(evaluation.stats[0]), float(evaluation.stats[1])
-
-
-def _best(names: dict[int, str], found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Turn one picture's tensors into plain detections, best first."""
-    order = found["scores"].argsort(descending=True)[:MOST_DETECTIONS]
-    detections = []
-    for index in order.tolist():
-        left, top, right, bottom = found["boxes"][index].tolist()
-        detections.append(
-            {
-                "label": names[int(found["labels"][index])],
-                "score": float(found["scores"][index]),
-                "box": [left, top, right - left, bottom - top],
-            }
-        )
-    return detections

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from energylab.tasks.drawing import Stock, draw_scene
+from energylab.tasks.drawing import draw_scene, things
 
 FOLDER = Path(__file__).parent
-THINGS = Stock.load().things
+THINGS = things()
 SIZE = (640, 480)
 SCENES = 20
 

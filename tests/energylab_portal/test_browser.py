@@ -5,26 +5,22 @@ Screenshots go to ``test-output/portal/``, to be looked at.
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
+import browser
 import closed_builders as builders
 import pytest
 from portal_processes import RunningPortal, end, start_worker
 from stand_in_hub import StandInHub
 
-from energylab.publish import chromium
 from energylab.tasks.architectures import find_architecture
 from energylab.tasks.tokenizers import local_tokenizer
 from energylab_portal.sealed import keys as key_files
 from energylab_portal.sealed import official
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("fastapi", reason="the portal's libraries are not installed: pip install energylab-portal")
-if chromium.find() is None:
-    pytest.skip("Chromium is not installed (Debian: apt-get install chromium)", allow_module_level=True)
-
-SHOTS = Path(__file__).parents[2] / "test-output" / "portal"
 
 pytestmark = pytest.mark.timeout(1800)  # for hangs alone
 
@@ -65,40 +61,13 @@ def portal(tmp_path_factory):
     running.kill()
 
 
-@pytest.fixture(scope="module")
-def chrome():
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium.find(), args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def open_page(chrome, portal):
-    """Open a page; when the test ends, nothing may have complained or asked for anything from elsewhere."""
-    opened = []
-
-    def open_page(path, width=1280, height=900, **options):
-        context = chrome.new_context(viewport={"width": width, "height": height}, **options)
-        context.set_default_timeout(300_000)  # for hangs alone
-        page, complaints, asked = context.new_page(), [], []
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        opened.append((context, complaints, asked))
-        page.goto(portal.url + path)
-        return page
-
-    yield open_page
-    for context, complaints, asked in opened:
-        context.close()
-        assert complaints == []
-        assert [url for url in asked if not url.startswith(portal.url)] == []
+def open_page(watch, portal):
+    return functools.partial(watch, portal.url)
 
 
 def shot(page, name):
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
+    browser.shot(page, f"portal/{name}")
 
 
 def submit(page, portal, model):

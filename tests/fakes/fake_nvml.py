@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 
 import pynvml
@@ -58,33 +59,90 @@ class FakeBoard:
         return round(self.board.power_w(number * self.refresh_s) * 1000) + number % 7
 
 
+def _processes(pids: list[int]) -> list[SimpleNamespace]:
+    return [SimpleNamespace(pid=pid, usedGpuMemory=2**30) for pid in pids]
+
+
+def _mode(on: bool | None) -> list[int] | None:
+    return None if on is None else [int(on), int(on)]
+
+
+def _field(board: FakeBoard, identifier: int) -> pynvml.c_nvmlFieldValue_t:
+    answer = pynvml.c_nvmlFieldValue_t()
+    answer.fieldId, answer.nvmlReturn = identifier, pynvml.NVML_SUCCESS
+    if identifier == pynvml.NVML_FI_DEV_POWER_INSTANT and board.has_instant:
+        answer.valueType = pynvml.NVML_VALUE_TYPE_UNSIGNED_INT
+        answer.value.uiVal = board.power_mw()
+    elif identifier in board.fields:
+        answer.valueType = pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG
+        answer.value.ullVal = board.fields[identifier]
+    else:
+        answer.nvmlReturn = pynvml.NVML_ERROR_NOT_SUPPORTED
+    return answer
+
+
+#: What each function says of a board; None: not supported.
+GETTERS = {
+    "nvmlDeviceGetUUID": lambda board: board.uuid,
+    "nvmlDeviceGetName": lambda board: board.name,
+    "nvmlDeviceGetMemoryInfo": lambda board: SimpleNamespace(total=143_771 * 2**20, free=0, used=0),
+    "nvmlDeviceGetEccMode": lambda board: _mode(board.ecc),
+    "nvmlDeviceGetMigMode": lambda board: _mode(board.mig),
+    "nvmlDeviceGetCudaComputeCapability": lambda board: (9, 0),
+    "nvmlDeviceGetPersistenceMode": lambda board: 1,
+    "nvmlDeviceGetEnforcedPowerLimit": lambda board: round(board.limit_w * 1000),
+    "nvmlDeviceGetPowerManagementDefaultLimit": lambda board: 700_000,
+    "nvmlDeviceGetApplicationsClock": lambda board, kind: board.application_clock_mhz,
+    "nvmlDeviceGetDefaultApplicationsClock": lambda board, kind: 1980,
+    "nvmlDeviceGetTotalEnergyConsumption": lambda board: board.energy_mj() if board.has_counter else None,
+    "nvmlDeviceGetTemperature": lambda board, sensor: {pynvml.NVML_TEMPERATURE_GPU: board.temperature_c}.get(sensor),
+    "nvmlDeviceGetTemperatureV": lambda board, sensor: {pynvml.NVML_TEMPERATURE_GPU: board.temperature_c}.get(sensor),
+    "nvmlDeviceGetClockInfo": lambda board, kind: {
+        pynvml.NVML_CLOCK_SM: board.sm_clock_mhz,
+        pynvml.NVML_CLOCK_MEM: board.memory_clock_mhz,
+    }[kind],
+    "nvmlDeviceGetComputeRunningProcesses": lambda board: _processes(board.compute_pids),
+    "nvmlDeviceGetMPSComputeRunningProcesses": lambda board: _processes(board.mps_pids),
+    "nvmlDeviceGetCurrentClocksEventReasons": lambda board: board.events,
+    "nvmlDeviceGetFieldValues": lambda board, identifiers: [_field(board, identifier) for identifier in identifiers],
+}
+
+
 class FakeNvml:
-    """The library. `fail` scripts errors: a function answers with an error code, from its n-th next call on."""
+    """The library. `fail` scripts errors: a function answers with an error code from now on."""
 
     def __init__(self, *boards: FakeBoard, driver: str = "580.159.03") -> None:
         self.boards = list(boards)
         self.driver = driver
         self.started = 0
         self.calls: Counter[str] = Counter()
-        self._failures: dict[str, tuple[int, int, FakeBoard | None]] = {}
+        self._failures: dict[str, tuple[int, FakeBoard | None]] = {}
 
-    def fail(self, function: str, code: int, *, after: int = 0, board: FakeBoard | None = None) -> None:
-        """Let `function` (of one board, or of all) answer with `code`, once it was called `after` more times."""
-        self._failures[function] = (code, self.calls[function] + after, board)
+    def fail(self, function: str, code: int, *, board: FakeBoard | None = None) -> None:
+        """Let `function` (of one board, or of all) answer with `code`."""
+        self._failures[function] = code, board
 
     def lose(self, board: FakeBoard) -> None:
         """Take a board off the bus: everything asked of it says that it is lost."""
-        for name in dir(type(self)):
-            if name.startswith("nvmlDeviceGet"):
-                self.fail(name, pynvml.NVML_ERROR_GPU_IS_LOST, board=board)
+        for name in (*GETTERS, "nvmlDeviceGetHandleByIndex"):
+            self.fail(name, pynvml.NVML_ERROR_GPU_IS_LOST, board=board)
 
     def __getattr__(self, name: str):
+        if name in GETTERS:
+            return partial(self._of_board, name)
         if name.startswith(("NVML_", "NVMLError", "NVMLLibraryMismatchError", "nvmlClocksEventReason")):
             return getattr(pynvml, name)
         raise AttributeError(name)
 
     def __dir__(self):
         return [*super().__dir__(), *(name for name in dir(pynvml) if name.startswith("NVML_"))]
+
+    def _of_board(self, function, board, *arguments):
+        self._enter(function, board)
+        answer = GETTERS[function](board, *arguments)
+        if answer is None:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return answer
 
     def nvmlInit(self):
         self._enter("nvmlInit", None, needs_start=False)
@@ -115,101 +173,13 @@ class FakeNvml:
                 return board
         raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
 
-    def nvmlDeviceGetUUID(self, board):
-        self._enter("nvmlDeviceGetUUID", board)
-        return board.uuid
-
-    def nvmlDeviceGetName(self, board):
-        self._enter("nvmlDeviceGetName", board)
-        return board.name
-
-    def nvmlDeviceGetMemoryInfo(self, board):
-        self._enter("nvmlDeviceGetMemoryInfo", board)
-        return SimpleNamespace(total=143_771 * 2**20, free=0, used=0)
-
-    def nvmlDeviceGetEccMode(self, board):
-        self._enter("nvmlDeviceGetEccMode", board, board.ecc is not None)
-        return [int(board.ecc), int(board.ecc)]
-
-    def nvmlDeviceGetCudaComputeCapability(self, board):
-        self._enter("nvmlDeviceGetCudaComputeCapability", board)
-        return 9, 0
-
-    def nvmlDeviceGetPersistenceMode(self, board):
-        self._enter("nvmlDeviceGetPersistenceMode", board)
-        return 1
-
-    def nvmlDeviceGetMigMode(self, board):
-        self._enter("nvmlDeviceGetMigMode", board, board.mig is not None)
-        return [int(board.mig), int(board.mig)]
-
-    def nvmlDeviceGetEnforcedPowerLimit(self, board):
-        self._enter("nvmlDeviceGetEnforcedPowerLimit", board)
-        return round(board.limit_w * 1000)
-
-    def nvmlDeviceGetPowerManagementDefaultLimit(self, board):
-        self._enter("nvmlDeviceGetPowerManagementDefaultLimit", board)
-        return 700_000
-
-    def nvmlDeviceGetApplicationsClock(self, board, kind):
-        self._enter("nvmlDeviceGetApplicationsClock", board, board.application_clock_mhz is not None)
-        return board.application_clock_mhz
-
-    def nvmlDeviceGetDefaultApplicationsClock(self, board, kind):
-        self._enter("nvmlDeviceGetDefaultApplicationsClock", board)
-        return 1980
-
-    def nvmlDeviceGetTotalEnergyConsumption(self, board):
-        self._enter("nvmlDeviceGetTotalEnergyConsumption", board, board.has_counter)
-        return board.energy_mj()
-
-    def nvmlDeviceGetTemperature(self, board, sensor):
-        self._enter("nvmlDeviceGetTemperature", board, sensor == pynvml.NVML_TEMPERATURE_GPU)
-        return board.temperature_c
-
-    def nvmlDeviceGetClockInfo(self, board, kind):
-        self._enter("nvmlDeviceGetClockInfo", board)
-        return {pynvml.NVML_CLOCK_SM: board.sm_clock_mhz, pynvml.NVML_CLOCK_MEM: board.memory_clock_mhz}[kind]
-
-    def nvmlDeviceGetComputeRunningProcesses(self, board):
-        self._enter("nvmlDeviceGetComputeRunningProcesses", board)
-        return [SimpleNamespace(pid=pid, usedGpuMemory=2**30) for pid in board.compute_pids]
-
-    def nvmlDeviceGetMPSComputeRunningProcesses(self, board):
-        self._enter("nvmlDeviceGetMPSComputeRunningProcesses", board)
-        return [SimpleNamespace(pid=pid, usedGpuMemory=2**30) for pid in board.mps_pids]
-
-    def nvmlDeviceGetCurrentClocksEventReasons(self, board):
-        self._enter("nvmlDeviceGetCurrentClocksEventReasons", board)
-        return board.events
-
-    def nvmlDeviceGetFieldValues(self, board, identifiers):
-        self._enter("nvmlDeviceGetFieldValues", board)
-        return [self._field(board, identifier) for identifier in identifiers]
-
-    def _field(self, board, identifier):
-        answer = pynvml.c_nvmlFieldValue_t()
-        answer.fieldId = identifier
-        answer.nvmlReturn = pynvml.NVML_SUCCESS
-        if identifier == pynvml.NVML_FI_DEV_POWER_INSTANT and board.has_instant:
-            answer.valueType = pynvml.NVML_VALUE_TYPE_UNSIGNED_INT
-            answer.value.uiVal = board.power_mw()
-        elif identifier in board.fields:
-            answer.valueType = pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG
-            answer.value.ullVal = board.fields[identifier]
-        else:
-            answer.nvmlReturn = pynvml.NVML_ERROR_NOT_SUPPORTED
-        return answer
-
-    def _enter(self, function, board=None, supported=True, needs_start=True):
+    def _enter(self, function, board=None, needs_start=True):
         self.calls[function] += 1
         if needs_start and self.started < 1:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_UNINITIALIZED)
-        code, after, only = self._failures.get(function, (None, 0, None))
-        if code is not None and self.calls[function] > after and only in (None, board):
+        code, only = self._failures.get(function, (None, None))
+        if code is not None and only in (None, board):
             raise pynvml.NVMLError(code)
-        if not supported:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
 
 
 def machine(boards: int = 1, driver: str = "580.159.03", **facts) -> tuple[ManualClock, FakeNvml]:

@@ -13,40 +13,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Behaviour:
-    """How one request is answered.
+    """How one request is answered."""
 
-    Attributes
-    ----------
-    tokens : int or None
-        Tokens to give; None: as many as were asked for.
-    token_s, first_s : float
-        Time of one token, and of the prompt.
-    counted : int or None
-        What usage says; None: the truth.
-    usage : bool
-        Whether there is any usage.
-    status : int
-        Status; anything but 200 is a refusal.
-    break_after : int or None
-        Tokens after which the connection is cut.
-    error_after : int or None
-        Tokens after which the stream reports an error.
-    finish : bool
-        Whether the stream says that it is finished.
-    tells_cached : bool
-        Whether usage says how much of the prompt came from the cache.
-    """
-
-    tokens: int | None = None
+    tokens: int | None = None  # to give; None: as many as were asked for
     token_s: float = 0.002
-    first_s: float = 0.01
-    counted: int | None = None
-    usage: bool = True
-    status: int = 200
-    break_after: int | None = None
-    error_after: int | None = None
-    finish: bool = True
-    tells_cached: bool = True
+    first_s: float = 0.01  # time of the prompt
+    counted: int | None = None  # what usage says; None: the truth
+    usage: bool = True  # whether there is any
+    status: int = 200  # anything else is a refusal
+    break_after: int | None = None  # tokens after which the connection is cut
+    error_after: int | None = None  # tokens after which the stream reports an error
+    finish: bool = True  # whether the stream says that it is finished
+    tells_cached: bool = True  # whether usage says how much of the prompt came from the cache
 
 
 @dataclass

@@ -70,15 +70,6 @@ def test_card_of_a_hostile_name_is_one_block(made):
     assert "\u202e" not in text
 
 
-def test_card_of_imported_figures_says_so():
-    made = release.make(["published:2025-02"], name="p", date="2025-02-28", draws=0)
-    data = ModelCard(card_of(made, "distilbert/distilgpt2")).data
-    assert data.eval_results[0].metric_name.endswith("imported")
-    assert data.eval_results[0].metric_args["official"] is False
-    assert data.eval_results[0].dataset_name == "not stated"
-    assert data.eval_results[1].metric_value == pytest.approx(1.313333 / 1000 * 475, rel=1e-5)
-
-
 def test_table_goes_out_and_comes_in_alike(study, tmp_path):
     paths = study_table.write([study], tmp_path / "out", name="mine")
     assert [path.name for path in paths] == ["mine.csv", "mine.parquet", "mine.dictionary.csv"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import zipfile
+from pathlib import Path
 
 import pytest
 from format_builders import runner_report
@@ -12,14 +13,14 @@ from release_builders import record_of
 from typer.testing import CliRunner
 
 import energylab
-from energylab import release, show, store
+from energylab import release, store
 from energylab.cli import app
 from energylab.energy import WH_PER_1000_QUERIES, session_energy_j
 from energylab.errors import FormatError, UnknownNameError
-from energylab.figures import windows
 from energylab.formats import Asked, import_files
 
 TASK = Asked(task="text_generation")
+RECORDS = Path(__file__).parents[1] / "fixtures" / "records"
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 
 
@@ -40,11 +41,12 @@ def test_the_same_file_is_the_same_record(write, tmp_path):
     assert energylab.read(tmp_path / "out").cohort.nunique() == 2
 
 
-def test_records_that_state_no_time_say_so(write, tmp_path):
-    path = write("benchmark_report.json", runner_report())
-    [found] = import_files([path], tmp_path / "out", TASK, now=lambda: NOW)
-    assert found.record.created_utc == NOW
-    assert "created_utc" in found.record.missing
+def test_a_file_imported_when_ids_were_made_of_the_file_counts_once(samples, tmp_path):
+    old = store.read_record(RECORDS / "schema-2-imported-optimum.json")
+    store.write(old, tmp_path / "optimum-benchmark" / old.record_id)
+    [found] = import_files([samples / "optimum_energy_star/benchmark_report.json"], tmp_path, Asked(component="cpu"))
+    assert (found.new, found.record) == (False, old)
+    assert energylab.read(tmp_path).session.nunique() == 1
 
 
 def test_components_are_cohorts_of_their_own(write, tmp_path):
@@ -56,12 +58,14 @@ def test_components_are_cohorts_of_their_own(write, tmp_path):
     assert sorted(energylab.rate(table).energy_wh) == pytest.approx([25.0, 250.0])
 
 
-def test_archive_of_a_report(write, tmp_path):
+def test_a_report_in_an_archive_and_beside_it_is_one_session(write, tmp_path):
     with zipfile.ZipFile(tmp_path / "logs.zip", "w") as archive:
         archive.writestr("run/benchmark_report.json", json.dumps(runner_report()))
         archive.writestr("run/benchmark.log", "hello")
-    [found] = import_files([tmp_path / "logs.zip"], tmp_path / "out", TASK)
+    beside = [write("benchmark_report.json", runner_report()), write("GPU_ENERGY_WH.txt", "12.50")]
+    [found] = import_files([tmp_path / "logs.zip", *beside], tmp_path / "out", TASK)
     assert found.source.endswith("logs.zip:run/benchmark_report.json")
+    assert found.agreeing == (str(beside[1]),)
     assert found.rated.with_wh == pytest.approx(250.0)
 
 
@@ -103,17 +107,6 @@ def test_formats_by_name(write, tmp_path):
     assert found.rated.with_wh == pytest.approx(500.0)
     with pytest.raises(UnknownNameError, match="did you mean 'codecarbon'"):
         import_files([path], tmp_path / "out", asked, format="codecarbn")
-
-
-def test_an_imported_record_is_explained_and_drawn(samples, tmp_path):
-    path = samples / "optimum_energy_star/benchmark_report.json"
-    [found] = import_files([path], tmp_path, Asked(component="cpu"))
-    record = store.read_record(found.path)
-    assert "imported" in show.trust(record)
-    assert "not stated" in show.trust(record)
-    assert show.invalid_windows(record) == "All 3 windows are valid."
-    assert len(show.speed_table(record)) == 3
-    assert "3 without times" in windows.power_over_time(record).axes[0].get_title(loc="left")
 
 
 def test_command_says_unit_totals_and_what_is_missing(repeated, write, tmp_path):

@@ -68,11 +68,6 @@ def test_results_whose_unit_shows_nowhere(changes, says, write, tmp_path):
         import_files([write("results.json", served(**changes))], tmp_path / "out", Asked(task="chat"))
 
 
-def test_results_with_a_failed_request_have_no_figure(write, tmp_path):
-    [found] = import_files([write("results.json", served(completed=1000))], tmp_path / "out", Asked(task="chat"))
-    assert found.record.windows[0].reasons == ("failed_query",)
-
-
 @pytest.mark.parametrize(
     ("lost", "reason", "energy_j"),
     [(None, "no_value", None), (0.0, "zero_reading", 800.0), (-1.0, "negative_energy", 799.0)],

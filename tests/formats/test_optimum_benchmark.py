@@ -129,14 +129,6 @@ def test_a_decode_below_zero_is_invalid_even_where_generate_is_not(write, tmp_pa
     assert found.rated.without_wh is None
 
 
-@pytest.mark.parametrize("phase", ["forward", "call"])
-def test_other_phases(phase, write, tmp_path):
-    report = {"load_model": energy(0.4), "preprocess_dataset": energy(0.001), phase: energy(0.003)}
-    [found] = import_files([write("benchmark_report.json", report)], tmp_path / "out", Asked(**TEXT))
-    assert [w.phase for w in found.record.windows] == ["preprocess", phase]
-    assert found.rated.with_wh == pytest.approx(4.0)  # loading the model is not rated
-
-
 @pytest.mark.parametrize(
     ("report", "asked", "says"),
     [
@@ -155,10 +147,3 @@ def test_errors_name_value_and_remedy(report, asked, says, write, tmp_path):
     with pytest.raises(FormatError if "unknown unit" not in says else Exception, match=says):
         import_files([write("benchmark_report.json", report)], tmp_path / "out", Asked(**asked))
     assert not (tmp_path / "out").exists()
-
-
-def test_a_stated_unit_serves_where_the_file_has_none(write, tmp_path):
-    path = write("benchmark_report.json", {"forward": {"energy": {"gpu": 4.0}}})
-    [found] = import_files([path], tmp_path / "out", Asked(**TEXT, unit="wh"))
-    assert found.rated.with_wh == pytest.approx(4.0)
-    assert "stated by the user" in found.record.extra["import"]["unit_proof"]

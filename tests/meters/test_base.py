@@ -20,7 +20,7 @@ def counter(tick_s):
 @pytest.mark.parametrize(("tick_s", "poll_s"), [(0.1, 0.002), (0.02, 0.001), (0.001, 0.0002)])
 def test_the_period_is_exact_to_the_polling(tick_s, poll_s):
     clock, meter = counter(tick_s)
-    assert update_period(meter, steps=10, cap_s=5.0, poll_s=poll_s) == pytest.approx(tick_s, abs=poll_s / 5)
+    assert update_period(meter, count=10, cap_s=5.0, poll_s=poll_s) == pytest.approx(tick_s, abs=poll_s / 5)
 
 
 def test_a_counter_faster_than_the_polling_is_called_as_slow_as_the_polling():

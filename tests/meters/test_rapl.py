@@ -168,6 +168,9 @@ def test_a_machine_without_counters(tmp_path):
     assert "shows no processor energy counter" in RaplMeter.unavailable(CPU, tmp_path / "absent")
     with pytest.raises(MeterError, match="no processor energy counter"):
         RaplMeter(tmp_path / "absent").open()
+    (zone(tmp_path, "intel-rapl:0", "package-0") / "energy_uj").write_text("")
+    with pytest.raises(MeterError, match="holds '', not a number"):
+        RaplMeter(tmp_path).open()
 
 
 def test_a_counter_that_root_alone_may_read_names_the_command(tmp_path, monkeypatch):
@@ -181,10 +184,3 @@ def test_a_counter_that_root_alone_may_read_names_the_command(tmp_path, monkeypa
     monkeypatch.setattr(Path, "read_text", refuse)
     with pytest.raises(MeterPermissionError, match="sudo chmod"):
         rapl._read(tmp_path / "intel-rapl:0" / "energy_uj")
-
-
-def test_a_counter_that_holds_no_number_is_an_error_of_the_meter(tmp_path):
-    path = zone(tmp_path, "intel-rapl:0", "package-0")
-    (path / "energy_uj").write_text("")
-    with pytest.raises(MeterError, match="holds '', not a number"):
-        RaplMeter(tmp_path).open()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 
 from energylab.clock import ManualClock
 from energylab.errors import MeterError
 from energylab.meters.base import wait_for_tick
-from energylab.meters.replay import PowerTrace, ReplayMeter, SimulatedBoard
+from energylab.meters.replay import ReplayMeter, SimulatedBoard
 
 
 def test_a_board_adds_work_and_rest_exactly():
@@ -24,18 +23,6 @@ def test_a_board_adds_work_and_rest_exactly():
     assert board.energy_j(3.5) == pytest.approx(2 * 50 + 1.5 * 400)
     assert [board.power_w(t) for t in (1.0, 2.0, 5.5, 7.0)] == [50.0, 400.0, 200.0, 50.0]
     assert board.largest_power_w(4.9, 6.1) == 400.0
-
-
-def test_a_trace_is_the_integral_of_its_straight_lines():
-    times, power = [0.0, 1.0, 3.0], [100.0, 300.0, 200.0]
-    trace = PowerTrace(times, power)
-    for t in (0.0, 0.3, 1.0, 2.2, 3.0):
-        grid = np.linspace(0, t, 20_001)
-        assert trace.energy_j(t) == pytest.approx(np.trapezoid(np.interp(grid, times, power), grid), rel=1e-6, abs=1e-6)
-    assert trace.energy_j(4.0) - trace.energy_j(3.0) == pytest.approx(200.0)
-    assert trace.energy_j(-1.0) == pytest.approx(-100.0)
-    with pytest.raises(MeterError, match="increase strictly"):
-        PowerTrace([0.0, 0.0], [1.0, 2.0])
 
 
 def test_the_counter_shows_the_last_tick_in_whole_quanta():

@@ -1,4 +1,4 @@
-"""The report: self-contained, complete, and text where strangers' names stand."""
+"""The report: self-contained, complete, and text where strangers' names stand; energy of right answers on all pages."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from xml.etree import ElementTree
 
 import pytest
 from bs4 import BeautifulSoup
+from release_builders import QUERIES, record_of
 
-from energylab import release
-from energylab.publish import chromium, report, text
-from energylab.publish.report import Report
+from energylab import release, store
+from energylab.figures import release as figures
+from energylab.publish import chromium, leaderboard, page, report, text
+from energylab.publish.report import Report, what_it_cost
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +22,11 @@ def html(official):
 
 
 def assert_self_contained(html):
-    page = BeautifulSoup(html, "html.parser")
-    assert not page.select("script, link, iframe, object, embed, base, audio, video, [srcset]")
-    for element in page.select("[src], [href]"):
+    soup = BeautifulSoup(html, "html.parser")
+    assert not soup.select("script, link, iframe, object, embed, base, audio, video, [srcset]")
+    for element in soup.select("[src], [href]"):
         assert re.match(r"data:image/svg\+xml;base64,|#", element.get("src") or element.get("href"))
-    for image in page.select("img"):
+    for image in soup.select("img"):
         assert image["alt"]
         for element in ElementTree.fromstring(base64.b64decode(image["src"].partition(",")[2])).iter():
             assert element.tag.rpartition("}")[2] not in ("script", "image", "foreignObject", "a", "animate", "set")
@@ -33,28 +35,28 @@ def assert_self_contained(html):
 
 def test_holds_method_limits_machines_and_every_session(html, official):
     assert_self_contained(html)
-    page = BeautifulSoup(html, "html.parser")
-    said = page.get_text(" ")
+    soup = BeautifulSoup(html, "html.parser")
+    said = soup.get_text(" ")
     for heading in ("What this release shows", "Models", "What moved", "Method", "Limits", "Machines and software",
                     "Sessions", "How to make it again"):  # fmt: skip
-        assert heading in [title.get_text() for title in page.select("h2")]
+        assert heading in [title.get_text() for title in soup.select("h2")]
     for _, model in official.rated():
         assert model.model in said
         assert all(session.digest in said for session in model.sessions)
     assert "energylab report results/releases/official-2026-03.json" in said
     assert "transformers 5.17.0" in said
-    assert "up to ±5" in said
     assert not re.search(r"/tmp/|execution_count|ipykernel", html)
 
 
-def test_hostile_names_are_text(hostile, hostile_names):
+def test_hostile_names_are_text_and_the_kernel_warns_of_nothing(hostile, hostile_names, capfd):
     html = report.render(hostile)
+    assert "WARNING" not in capfd.readouterr().err
     assert_self_contained(html)
-    page = BeautifulSoup(html, "html.parser")
-    shown = {cell.get_text() for cell in page.select("tbody td")}
+    soup = BeautifulSoup(html, "html.parser")
+    shown = {cell.get_text() for cell in soup.select("tbody td")}
     assert {text.one_line(name) for name in hostile_names.values()} <= shown
-    assert "Not for publication" in page.select_one(".band").get_text()
-    assert "<b>qa</b>" in page.get_text()
+    assert "Not for publication" in soup.select_one(".band").get_text()
+    assert "<b>qa</b>" in soup.get_text()
 
 
 @pytest.mark.skipif(chromium.find() is None, reason="Chromium is not installed")
@@ -64,23 +66,45 @@ def test_pdf(official, tmp_path, monkeypatch, html):
     assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
 
 
-class TestParts:
-    def test_summary_counts(self, published):
-        said = Report(published).summary().data
-        assert "166 models in 12 cohorts" in said
-        assert f"{sum(model.stars == 5 for _, model in published.rated())} of these have five" in said
+def test_imported_figures_without_machines_or_sessions(published):
+    parts = Report(published)
+    assert "166 models in 12 cohorts" in parts.summary().data
+    assert "below 95 %, assuming a noise of 1 %" in parts.summary().data
+    assert "No machine is on record" in parts.machines().data
+    assert "No session is on record" in parts.sessions().data
+    earlier = published.model_copy(update={"name": "earlier", "cohorts": published.cohorts[1:]})
+    now = published.model_copy(update={"previous": release.since(earlier, published)})
+    assert "What moved since earlier" in Report(now).moved().data
 
-    def test_without_machines_or_sessions_it_says_so(self, published):
-        assert "No machine is on record" in Report(published).machines().data
-        assert "No session is on record" in Report(published).sessions().data
 
-    def test_a_release_without_stars(self, tmp_path):
-        (tmp_path / "one.csv").write_text("task,model,energy_j,queries\nqa,a,36,10\n")
-        shown = Report(release.make([tmp_path / "one.csv"], name="r", date="2026-01-02"))
-        assert "No model of this release has a star" in shown.star_counts().data
-        assert "No stars: " in shown.models().data
+def test_a_release_without_stars(tmp_path):
+    (tmp_path / "one.csv").write_text("task,model,energy_j,queries\nqa,a,36,10\n")
+    shown = Report(release.make([tmp_path / "one.csv"], name="r", date="2026-01-02"))
+    assert "No model of this release has a star" in shown.star_counts().data
+    assert "No stars: " in shown.models().data
 
-    def test_what_moved(self, published):
-        earlier = published.model_copy(update={"name": "earlier", "cohorts": published.cohorts[1:]})
-        now = published.model_copy(update={"previous": release.since(earlier, published)})
-        assert "What moved since earlier" in Report(now).moved().data
+
+def test_right_answers_have_a_column_stars_of_their_own_and_a_front(tmp_path):
+    for name, wh, right in (("cheap", 2.0, 5), ("good", 6.0, 18), ("worst", 9.0, 10), ("heavy", 30.0, 19)):
+        for session in range(3):
+            record = record_of(f"org/{name}", wh, session)
+            changes = {"value": right / QUERIES, "scores": (1.0,) * right + (0.0,) * (QUERIES - right)}
+            quality = record.quality[0].model_copy(update=changes)
+            store.write(record.model_copy(update={"quality": (quality,)}), tmp_path / "records" / f"{name}-{session}")
+    made = release.make([tmp_path / "records"], name="scored", date="2026-03-05", draws=200)
+    _, good = page.find(made, "org/good")
+    assert good.per_right.energy_wh == pytest.approx(good.energy_wh * 20 / 18, rel=1e-4)
+    _, worst = page.find(made, "org/worst")
+    assert worst.stars != worst.per_right.stars  # two rows of stars, never mixed
+    leaderboard.build(made, tmp_path / "site", with_labels=False)
+    index = BeautifulSoup((tmp_path / "site" / "index.html").read_text(), "html.parser")
+    row = next(row for row in index.select("tbody tr") if "org/good" in row.get_text())
+    assert text.figure(good.per_right.energy_wh) in row.select_one("td.right").get_text()
+    own = (tmp_path / "site" / "models" / f"{text.slug('org/good')}.html").read_text()
+    assert f"{text.figure(good.per_right.energy_wh)} Wh per 1,000 right answers" in own
+    drawn = figures.right_answers(made.cohorts[0])
+    assert {note.get_text() for note in drawn.axes[0].texts} == {"org/cheap", "org/good", "org/heavy"}
+    assert "measured" in drawn.axes[0].get_xlabel()
+    wh = sum(model.spent.wh for model in made.cohorts[0].models)
+    assert f"took {text.figure(wh)} Wh (measured)" in what_it_cost(made)
+    assert "Wh per 1,000 right" in Report(made).models().data

@@ -43,8 +43,8 @@ def test_says_what_purchasing_asks_for(official):
     cohort, model = page.find(official, "org/model-3")
     found = of(official, "org/model-3")
     assert found["Energy"]["Per 1,000 queries"] == "13.5 Wh, measured by a hardware counter or sensor"
-    low, high = model.expanded.low_wh, model.expanded.high_wh
-    assert found["Energy"]["95 % interval"] == f"{low:.1f} – {high:.1f} Wh, including the sensor’s error"
+    span = f"{model.expanded.low_wh:.1f} – {model.expanded.high_wh:.1f} Wh"
+    assert found["Energy"]["95 % interval"] == f"{span}, including the sensor’s error, taken as up to ±5 %"
     assert found["Energy"]["Metered by"] == "nvml: nvmlDeviceGetTotalEnergyConsumption (measured)"
     assert "cooling" in found["Energy"]["Not included"]
     assert found["Energy"]["Invalid windows"] == "thermal_slowdown; they do not count"
@@ -56,7 +56,7 @@ def test_says_what_purchasing_asks_for(official):
     assert ran["Hardware"] == "1 x NVIDIA H100 80GB HBM3"
     assert (ran["Precision"], ran["Quantisation"], ran["Driver"]) == ("float16", "none on record", "570.1")
     assert ran["Queries"].startswith("3 sessions of 2 runs of 20 queries, protocol")
-    assert found["Emissions"]["Per 1,000 queries"] == "1.35 g CO2e, of the device’s electricity alone"
+    assert found["Emissions"]["Per 1,000 queries"].startswith("1.35 g CO2e (1.27 – 1.43 by the energy’s interval)")
     assert found["Evidence"]["Release sha256"] == official.digest()
     digests = [value.removeprefix("sha256 ") for key, value in found["Evidence"].items() if key.startswith("Record")]
     assert digests == [session.digest for session in model.sessions]
@@ -77,6 +77,7 @@ def test_records_measured_once_claim_no_repeats(tmp_path):
     made = made_from(tmp_path, [record_of(f"org/m{n}", 4.0 + n) for n in range(3)], noise=0.02)
     found = of(made, "org/m1")
     assert "from 1 session" not in found["Energy"]["Repeatability"]
+    assert "assuming a noise of 2 %" in found["Rating"]["Stars"]
     assert re.search("not repeated|not from repeats", found["Energy"]["Repeatability"])
     bare = made_from(tmp_path / "bare", [record_of(f"org/m{n}", 4.0 + n) for n in range(3)])
     assert "not from repeats of this model" in of(bare, "org/m1")["Energy"]["Repeatability"]
@@ -87,6 +88,8 @@ def test_imported_figures_are_said_to_be_imported(published):
     assert "Imported figures, not measured here" in BeautifulSoup(html, "html.parser").blockquote.text
     found = said(html)
     assert found["Energy"]["Repeatability"].endswith("assumed (noise of 1 %): not repeated")
+    for section, row in (("Rating", "Stars"), ("Rating", "Rank by energy"), ("Energy", "95 % interval")):
+        assert "assuming a noise of 1 %" in found[section][row]
     assert found["What ran"]["Quantisation"] == found["What ran"]["Settings"] == "not stated"
     assert found["Rating"]["Official"].startswith("no: energy is imported")
 

@@ -83,4 +83,5 @@ class TestCommands:
     def test_publish_names_what_it_left_out(self, run, tmp_path, quick_report):
         records = TestStudy().records(tmp_path / "study")
         told = " ".join(run("publish", records).split())
-        assert "left out qa: 1 record of another cohort: model source=path" in told
+        assert "left out: 1 record of qa, of another cohort: model source=path" in told
+        assert told.count("left out:") == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 import unicodedata
 
@@ -14,7 +13,7 @@ from markdown_it import MarkdownIt
 
 from energylab.errors import ParameterError, UnknownNameError
 from energylab.publish import emissions, text
-from energylab.publish.textfit import fit, right_to_left, width, wrap
+from energylab.publish.textfit import fit, width, wrap
 
 ANY = st.text(st.characters(exclude_categories=()))
 BOX = (228.0, 40.0, 17.0, 7.5)
@@ -81,13 +80,6 @@ def test_parameter_counts(number, shown):
     assert text.count(number) == shown
 
 
-def test_words():
-    assert text.span(95.4, 106.9, 101.2) == "95 – 107"
-    assert text.cohort_title("text_generation", "A") == "Text generation, class A"
-    assert text.plural(1200, "model") == "1,200 models"
-    assert text.day(dt.date(2026, 3, 5)) == "5 March 2026"
-
-
 @given(st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=320))
 def test_any_name_fits_its_box(name):
     fitted = fit(name, *BOX)
@@ -102,11 +94,6 @@ def test_names_break_after_separators_and_lose_their_middle():
     cut = "".join(fit("head" + "x" * 400 + "tail", *BOX).lines)
     assert (cut[:4], cut[-4:], "…" in cut) == ("head", "tail", True)
     assert all(not line.startswith("\u0301") for line in wrap("e\u0301" * 30, 3.0))
-
-
-@pytest.mark.parametrize(("name", "right"), [("نموذج", True), ("דגם-1", True), ("model نموذج", False), ("123", False)])
-def test_direction(name, right):
-    assert right_to_left(name) == right
 
 
 def test_grids():

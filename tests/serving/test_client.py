@@ -66,11 +66,3 @@ def test_what_is_not_a_whole_counted_answer_is_a_failure(ask, behaviour, said):
 def test_a_server_that_is_not_there_cannot_be_asked_for_its_models():
     with pytest.raises(ServedError, match="cannot be reached"):
         Client("http://127.0.0.1:9/v1", "tiny", "completions", 5, 1.0).models()
-
-
-def test_the_key_comes_from_the_environment(monkeypatch):
-    client = Client("http://127.0.0.1:9/v1", "tiny", "completions", 5, 1.0)
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    assert client.headers == {}
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
-    assert client.headers == {"Authorization": "Bearer k"}

@@ -72,11 +72,3 @@ def test_a_failure_ends_the_wait_and_the_asking(loop):
     assert [query for query, _ in tally.failures] == [2]
     assert len(tally.replies) == 2
     assert model.asked == [0, 1, 2]
-
-
-def test_an_error_of_any_kind_is_kept(loop):
-    model = Model({})  # a KeyError for every query
-    made = loop(model, 1)
-    made.start([0])
-    assert isinstance(made.wait(1).failures[0][1], KeyError)
-    made.stop()

@@ -48,10 +48,13 @@ def test_short_query_sets_fill_their_windows_and_random_weights_cost_what_their_
     assert [cost.time_s for cost in costs] == [5.0 + 3 * 3.0 + 4 * 2 * 2.0] * 2
 
 
-def test_a_model_in_a_folder_has_no_published_figure(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("on_gpu", "changes"), [(False, {}), (True, {"device": "cpu"}), (True, {"model_source": "path"})]
+)
+def test_on_a_processor_and_of_a_folder_no_published_figure_is_used(tmp_path, monkeypatch, on_gpu, changes):
     monkeypatch.setattr(estimate, "published_j_per_query", lambda: {("sentence_similarity", "a"): 3600.0})
-    jobs = states(tmp_path, sweeps=[{"task": "sentence_similarity", "model": "a", "model_source": "path"}])
-    assert [cost.basis for cost in estimate.estimates(jobs, on_gpu=True).values()] == ["floor"]
+    jobs = states(tmp_path, sweeps=[{"task": "sentence_similarity", "model": "a", **changes}])
+    assert [cost.basis for cost in estimate.estimates(jobs, on_gpu).values()] == ["floor"]
 
 
 def test_records_of_other_repeats_are_believed_before_published_figures(tmp_path, monkeypatch):
@@ -75,14 +78,6 @@ def test_a_total_adds_what_is_known_and_counts_what_is_not():
         "  1 job estimated from records of the same jobs in this study",
         "  1 job without an estimate; the time shown is a lower bound, loading left out",
     ]
-
-
-def test_on_a_processor_no_figure_of_a_gpu_is_used(tmp_path, monkeypatch):
-    monkeypatch.setattr(estimate, "published_j_per_query", lambda: {("sentence_similarity", "a"): 3600.0})
-    jobs = states(tmp_path, sweeps=[{"task": "sentence_similarity", "model": "a"}])
-    assert [cost.basis for cost in estimate.estimates(jobs, on_gpu=False).values()] == ["floor"]
-    jobs = states(tmp_path, sweeps=[{"task": "sentence_similarity", "model": "a", "device": "cpu"}])
-    assert [cost.basis for cost in estimate.estimates(jobs, on_gpu=True).values()] == ["floor"]
 
 
 def test_most_of_the_published_study_has_a_figure():

@@ -158,16 +158,6 @@ def test_infrastructure_is_retried_twice_with_every_attempt_kept(study, instant)
     assert sorted(state.status for state in summary.states.values()) == ["done", "left"]
 
 
-def test_an_interrupt_between_two_jobs_is_not_an_error(study, instant):
-    planned, folder = study(sweeps=[{"model": ["a", "b"]}])
-
-    def interrupt(event, job, state):
-        raise KeyboardInterrupt
-
-    assert run(planned, folder, instant(), on_event=interrupt).interrupted
-    assert not folder.is_running()
-
-
 def test_a_record_truncated_by_hand_is_named_and_measured_again(study, instant):
     planned, folder = study(sweeps=[{"model": "a"}])
     (state,) = run(planned, folder, instant()).states.values()

@@ -11,7 +11,7 @@ from energylab.errors import ModelError
 from energylab.parameters import Parameters
 from energylab.tasks import load_task
 from energylab.tasks.architectures import find_architecture
-from energylab.tasks.text import read_pooling
+from energylab.tasks.similarity import read_pooling
 from energylab.tasks.tokenizers import local_tokenizer
 
 AUTO = {
@@ -172,12 +172,3 @@ def test_a_similarity_model_with_a_part_that_is_not_loaded_has_no_quality(tmp_pa
     Path(folder, "modules.json").write_text(json.dumps(listed))
     task, rows = loaded("sentence_similarity", folder)
     assert "sentence_transformers.models.Dense" in task.score([None] * len(rows), rows)[0].meaningless
-
-
-def test_broken_weights_are_one_clear_error(tmp_path):
-    folder = stored(tmp_path, "tiny-bert", "AutoModel")
-    whole = Path(folder, "model.safetensors").read_bytes()
-    for broken in (b"garbage", whole[: len(whole) // 2]):
-        Path(folder, "model.safetensors").write_bytes(broken)
-        with pytest.raises(ModelError, match="its weights cannot be loaded"):
-            loaded("sentence_similarity", folder)

@@ -10,7 +10,7 @@ from energylab.errors import ModelError
 from energylab.parameters import Parameters
 from energylab.tasks import load_task
 from energylab.tasks.architectures import find_architecture
-from energylab.tasks.base import longest_input
+from energylab.tasks.text import longest_input
 from energylab.tasks.tokenizers import local_tokenizer
 
 LLAMA = {
@@ -86,26 +86,6 @@ def test_positions_that_begin_after_the_padding_are_not_used_up(kind):
         model(torch.full((1, longest), 5))
         with pytest.raises((IndexError, RuntimeError)):
             model(torch.full((1, longest + 1), 5))
-
-
-@pytest.mark.parametrize(
-    ("config", "limit"),
-    [
-        (transformers.BertConfig(), 512),
-        (transformers.GPT2Config(), 1024),
-        (transformers.T5Config(), 512),
-        (transformers.BloomConfig(), 512),
-        (transformers.LEDConfig(), 512),
-        (transformers.XLNetConfig(), None),
-    ],
-)
-def test_the_longest_input_is_the_configurations_or_512(config, limit):
-    class Tokenizer:
-        model_max_length = int(1e30)
-
-    assert longest_input(config, Tokenizer()) == limit
-    if limit is not None:
-        assert longest_input(config, Tokenizer(), reserved=10) == limit - 10
 
 
 @pytest.mark.parametrize("task_name", ["text_generation", "text_classification", "sentence_similarity"])

@@ -182,23 +182,6 @@ def test_rows_with_an_empty_text_are_dropped_before_they_are_counted(hub, ask):
     assert ask("rows", data_source="hub", samples=3)["rows"] == [{"text": "a"}, {"text": "b"}, {"text": " "}]
 
 
-@pytest.mark.parametrize(
-    ("rows", "said"),
-    [
-        ([{"text": "one"}, {"text": "two"}], "2 row(s), samples=3"),
-        ([{"text": "one"}, {"text": ""}, {"text": "two"}], "2 row(s), samples=3"),
-        ([{"texts": "x"}] * 3, "did you mean 'texts'"),
-        ([{"text": "x"}, {"text": None}, {"text": "y"}], "row 1: column 'text' holds NoneType"),
-        ([{"text": 1}] * 3, "holds int, not text"),
-    ],
-)
-def test_unusable_data_is_refused(hub, ask, rows, said):
-    hub.add("dataset", "EnergyStarAI/text_generation").commit({"train.jsonl": lines(rows)})
-    refused = ask("rows", data_source="hub", samples=3)
-    assert refused["error"] == "DataError"
-    assert said in refused["message"]
-
-
 def test_gated_and_missing_data_sets_are_explained(hub, ask):
     hub.add("dataset", "EnergyStarAI/summarization", gated=True).commit({"train.jsonl": lines([{"text": "x"}])})
     gated = ask("rows", task="summarization", data_source="hub", samples=1)

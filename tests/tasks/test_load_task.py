@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib
-import os
 import shutil
 import tomllib
 from pathlib import Path
@@ -14,7 +13,7 @@ import energylab
 from energylab.errors import DataError, EnergylabError, ModelError, TaskError, UnknownNameError
 from energylab.parameters import Parameters
 from energylab.protocol.workload import checked_phases
-from energylab.registry import Registry, import_file
+from energylab.registry import Registry
 from energylab.tasks import load_settings, load_task, task_names
 
 ROOT = Path(__file__).parents[2]
@@ -179,18 +178,6 @@ def test_a_phase_that_the_protocol_does_not_know_is_refused_before_anything_is_m
         checked_phases(task)
 
 
-def test_the_example_refuses_a_model_without_a_mask_token_and_leaves_a_cut_blank_unanswered():
-    with pytest.raises(EnergylabError):
-        load_task(Parameters(task=TASK, model="tiny-gpt2")).load("cpu")
-    task = load_task(Parameters(task=TASK, model="tiny-bert", data_source="synthetic", samples=5))
-    rows, _ = task.load_rows()
-    assert all(row["text"].count("___") == 1 for row in rows)
-    task.load("cpu")
-    task.max_input_tokens = 4
-    inputs = task.prepare([{"text": "One two three four five six seven eight ___."}])
-    assert task.answers(inputs, task.run("forward", inputs)) == [""]
-
-
 # ---- objects by name, by dotted path and by file
 
 THINGS = Registry("thing", {"path": "pathlib:Path"})
@@ -206,16 +193,6 @@ def test_a_name_a_dotted_path_and_a_file_give_an_object(tmp_path):
         THINGS.get(f"{tmp_path / 'none.py'}:Mine")
     with pytest.raises(UnknownNameError, match="did you mean 'path'"):
         THINGS.get("pth")
-
-
-def test_a_file_is_imported_once_and_again_when_it_changes(tmp_path):
-    file = tmp_path / "mine.py"
-    file.write_text("x = 1\n")
-    first = import_file(str(file))
-    assert import_file(str(file)) is first
-    file.write_text("x = 2\n")
-    os.utime(file, ns=(1, 1))
-    assert import_file(str(file)).x == 2
 
 
 @pytest.mark.parametrize("text", ["import nothing_like_it", "x = ", "raise RuntimeError('no')", "1 + 'a'", "y = z"])

@@ -112,19 +112,3 @@ def test_a_pipeline_is_loaded_by_commit_with_the_files_it_needs(hub, ask, pipeli
     fetched = {path.partition(f"{commit}/")[2] for command, path, _ in hub.requests if command == "GET"}
     assert "unet/diffusion_pytorch_model.safetensors" in fetched
     assert not fetched & {"original.ckpt", "unet/flax_model.msgpack"}
-
-
-def test_what_goes_wrong_with_a_pipeline_is_explained(hub, ask, pipeline_files):  # noqa: F811
-    hub.add("model", "someone/gated-draws", gated=True).commit(pipeline_files)
-    assert "hf auth login" in draw(ask, "someone/gated-draws")["message"]
-    assert "not on the hub" in draw(ask, "someone/no-draws")["message"]
-    hub.add("model", "someone/no-pipeline").commit({"config.json": b"{}"})
-    assert "no model_index.json" in draw(ask, "someone/no-pipeline")["message"]
-    name = "unet/diffusion_pytorch_model.safetensors"
-    hub.add("model", "someone/broken-draws").commit({**pipeline_files, "feature.json": b"{}"})
-    hub.breaks[name] = len(pipeline_files[name]) // 2
-    failed = draw(ask, "someone/broken-draws")
-    assert failed["error"] == "ModelError"
-    assert "run again" in failed["message"]
-    hub.breaks.clear()
-    assert draw(ask, "someone/broken-draws")["facts"]["parameters"] == 288931

@@ -9,6 +9,7 @@ import transformers
 from energylab.parameters import Parameters
 from energylab.record import ModelFacts
 from energylab.tasks import load_task
+from energylab.tasks.text import GENERATED
 
 
 def task_with_model(name, **more):
@@ -45,11 +46,6 @@ def test_exact_match_and_f1_are_those_of_squad():
     assert exact.details == {"without_an_answer": 1}
 
 
-def test_without_any_answer_there_is_no_score():
-    rows = [{"question": "q", "context": "c", "answers": {"text": [], "answer_start": []}}]
-    assert [quality.value for quality in task_with_model("question_answering").score(["x"], rows)] == [None, None]
-
-
 def test_accuracy_takes_models_own_names_for_the_labels():
     task = task_with_model("text_classification")
     task.model = type("Model", (), {"config": transformers.PretrainedConfig(id2label={0: "NEGATIVE", 1: "POSITIVE"})})
@@ -68,7 +64,7 @@ def test_accuracy_takes_models_own_names_for_the_labels():
 
 def test_accuracy_in_words_takes_the_beginning():
     task = task_with_model("text_classification")
-    task.in_words = True
+    task.phases = GENERATED
     rows = [{"text": "t", "label": label} for label in (0, 1, 1)]
     assert task.score(["negative negative", " Positive.", "sentence"], rows)[0].value == pytest.approx(2 / 3)
 

@@ -68,12 +68,6 @@ def test_a_model_without_a_row_has_the_switch_of_its_type():
     assert find_thinking("Qwen/Qwen2.5-72B-Instruct", "qwen2") == PLAIN
 
 
-def test_the_level_is_a_setting_of_the_record(folder):
-    task, _ = loaded(folder, thinking="off")
-    assert task.resolved_settings()["thinking"] == "off"
-    assert task.facts.settings["thinking"] == "off"
-
-
 def test_another_level_than_the_models_own_leaves_the_published_settings(folder):
     assert "thinking" in loaded(folder, thinking="off")[0].overridden()
     assert "thinking" not in loaded(folder, thinking="on")[0].overridden()
@@ -96,25 +90,18 @@ def with_ids(folder, level, text):
 def test_tokens_spent_thinking_are_counted_apart(folder):
     task, ids = with_ids(folder, "on", "let me see, three times four</think>\n\nIt is 12")
     split = task._split(ids)
-    assert split["text"] == "It is 12"
-    assert "</think>" in task.processor.decode(ids[: split["thinking_tokens"]])
-    assert "</think>" not in task.processor.decode(ids[: split["thinking_tokens"] - 1])
-    assert split["thinking_tokens"] + split["answer_tokens"] == len(ids)
-    assert task.extra([split, split])["thinking_tokens"] == 2 * split["thinking_tokens"]
+    thinking = split["thinking_tokens"]
+    assert (split["text"], thinking + split["answer_tokens"]) == ("It is 12", len(ids))
+    assert "</think>" in task.processor.decode(ids[:thinking])
+    assert "</think>" not in task.processor.decode(ids[: thinking - 1])
+    assert task.extra([split, split])["thinking_tokens"] == 2 * thinking
 
 
-def test_thinking_that_never_ends_is_all_thinking(folder):
-    task, ids = with_ids(folder, "on", "let me see, three times")
-    assert task.extra([task._split(ids)]) == {
-        "thinking_tokens": len(ids),
-        "answer_tokens": 0,
-        "unfinished_queries": 1,
-    }
-
-
-def test_an_answer_without_thinking_is_all_answer(folder):
-    task, ids = with_ids(folder, "off", "It is 12")
-    assert task.extra([task._split(ids)]) == {"thinking_tokens": 0, "answer_tokens": len(ids), "unfinished_queries": 0}
+@pytest.mark.parametrize(("level", "thinking", "unfinished"), [("on", 1, 1), ("off", 0, 0)])
+def test_without_an_end_of_thinking_all_is_thinking_or_all_is_answer(folder, level, thinking, unfinished):
+    task, ids = with_ids(folder, level, "three times four is 12")
+    counted = {"thinking_tokens": len(ids) * thinking, "answer_tokens": len(ids) * (1 - thinking)}
+    assert task.extra([task._split(ids)]) == {**counted, "unfinished_queries": unfinished}
 
 
 def test_tokens_are_counted_up_to_each_querys_end(folder):
@@ -128,17 +115,6 @@ def test_tokens_are_counted_up_to_each_querys_end(folder):
     with pytest.raises(TaskError, match="9 tokens a query, at most 8"):
         task.count("generate", inputs, torch.cat([outputs, new[:, :1]], dim=1))
     assert task.count("prefill", inputs, task.run("prefill", inputs)).output == 2
-
-
-def test_a_real_model_may_end_before_the_limit(folder):
-    """The end token is made the likeliest, so that generation stops at once."""
-    task, rows = loaded(folder, new_tokens=8)
-    inputs = task.prepare(rows)
-    first = task.run("prefill", inputs)[:, -1]
-    task.model.generation_config.eos_token_id = first.unique().tolist()
-    outputs = task.run("generate", inputs)
-    assert task.new_ids(inputs, outputs).shape[1] == 1
-    assert task.count("generate", inputs, outputs).output == 2
 
 
 def test_random_weights_give_exactly_the_stated_number():

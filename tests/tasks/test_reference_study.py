@@ -32,16 +32,3 @@ def test_every_job_is_of_an_architecture_of_its_task_that_one_board_holds(job):
     assert (job.model_source, job.data_source, job.gpus) == ("random", "synthetic", 1)
     bytes_each = 4 if load_task(job).given("dtype")["dtype"] == "float32" else 2
     assert row.parameters * bytes_each < 75e9
-
-
-def test_the_plan_fits_twenty_minutes():
-    """Start and loading, rest, warm-up and windows, as the file's comment says; longest queries apart."""
-    seconds = 0.0
-    for job in JOBS:
-        phases = {"forward": 2, "generate": 3, "call": 2}[_last_phase(job.task)]
-        seconds += 8 + 3 * job.idle_s + 3.5 + job.runs * phases * job.window_s
-    assert seconds < 20 * 60
-
-
-def _last_phase(task):
-    return load_task(Parameters(task=task)).phases[-1]

@@ -10,10 +10,10 @@ from energylab.energy import totals
 from energylab.errors import ServedError
 from energylab.meters.base import Meter, Reading
 from energylab.parameters import Parameters
+from energylab.serving.asking import cache_state
 from energylab.serving.client import Reply
 from energylab.table import cohort
 from energylab.tasks import load_task
-from energylab.tasks.served import cache_state
 
 QUICK = {"samples": 8, "runs": 2, "window_s": 0.3, "idle_s": 0.02, "warm_up_min_s": 0.05, "warm_up_max_s": 0.2}
 NEW_TOKENS = 5

@@ -1,10 +1,8 @@
 """Sentence similarity and text generation, with small random models and the real MiniLM."""
 
-import numpy as np
 import pytest
 import torch
 
-from energylab.errors import DataError, ModelError, TaskError, UnknownNameError
 from energylab.parameters import Parameters
 from energylab.tasks import load_task
 
@@ -18,68 +16,11 @@ def loaded(**values):
     return task, rows, data, facts
 
 
-def test_minilms_cosines_are_those_of_its_own_library():
-    sentence_transformers = pytest.importorskip("sentence_transformers")
-    task, rows, _, facts = loaded(model=MINILM, model_source="path", samples=8)
-    reference = sentence_transformers.SentenceTransformer(str(task.origin.folder), device="cpu")
-    first, second = (reference.encode([row[f"sentence{n}"] for row in rows], normalize_embeddings=True) for n in (1, 2))
-    expected = (first * second).sum(axis=1)
-    assert [task.cosine(row, "mean") for row in rows] == pytest.approx(expected, abs=1e-5)
-    assert facts.real_weights
-    assert facts.parameters == 22713216
-
-
 def test_minilm_agrees_with_people():
     task, rows, _, _ = loaded(model=MINILM, model_source="path", samples=72)
     inputs = task.prepare(rows)
     quality = task.score(task.answers(inputs, task.run("forward", inputs)), rows)[0]
     assert quality.value > 0.8
-
-
-@pytest.mark.parametrize("model", ["tiny-gpt2", "tiny-gpt-neox"])
-def test_exactly_the_stated_number_of_tokens_is_generated(model):
-    task, rows, _, facts = loaded(task="text_generation", model=model, dtype="float32", samples=4)
-    inputs = task.prepare(rows)
-    assert task.count("prefill", inputs, task.run("prefill", inputs)).output == 4
-    outputs = task.run("generate", inputs)
-    tokens = task.count("generate", inputs, outputs)
-    assert task.finite(inputs, outputs)
-    assert tokens.output == 40
-    assert tokens.input == sum(task.covariates(rows)["input_tokens"])
-    assert facts.model_class == "A"
-    with pytest.raises(TaskError, match="9 token"):
-        task.count("generate", inputs, outputs[:, :-1])
-
-
-def test_generation_is_the_librarys_own_greedy_generation():
-    task, rows, _, _ = loaded(task="text_generation", model="tiny-gpt2", dtype="float32", samples=3)
-    inputs = task.prepare(rows[:1])
-    expected = inputs["input_ids"]
-    for _ in range(10):
-        expected = torch.cat([expected, task.model(expected).logits[:, -1:].argmax(-1)], dim=1)
-    assert torch.equal(task.run("generate", inputs), expected)
-
-
-@pytest.mark.parametrize("source", ["sample", "synthetic"])
-def test_the_same_parameters_give_the_same_rows(source):
-    first, second = (load_task(Parameters(data_source=source)).load_rows() for _ in range(2))
-    assert first == second
-
-
-def test_synthetic_texts_have_the_published_mean_length():
-    task, rows, _, _ = loaded(model=MINILM, model_source="path", data_source="synthetic", samples=1000)
-    assert np.mean(task.covariates(rows)["input_tokens"]) == pytest.approx(22.919, rel=0.03)
-
-
-def test_too_few_rows_an_unknown_model_and_a_missing_folder_are_refused():
-    with pytest.raises(DataError, match="samples=5000"):
-        load_task(Parameters(samples=5000)).load_rows()
-    with pytest.raises(UnknownNameError, match="did you mean 'tiny-bert'"):
-        load_task(Parameters(model="tiny-bret")).load("cpu")
-    with pytest.raises(ModelError, match="not a folder"):
-        load_task(Parameters(model="/no/such", model_source="path")).load("cpu")
-    with pytest.raises(ModelError, match="no_such_module"):
-        load_task(Parameters(model="package:no_such_module/x", model_source="path")).load("cpu")
 
 
 @pytest.mark.parametrize(

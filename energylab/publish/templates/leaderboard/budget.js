@@ -35,6 +35,9 @@
     for (const option of chosen) cell("th", option.textContent, top).scope = "col";
     const found = chosen.map(sums);
     const body = table.createTBody();
+    const rated = body.insertRow();
+    cell("th", "Rated energy", rated).scope = "row";
+    for (const option of chosen) cell("td", option.dataset.rated, rated);
     for (const title of Object.keys(found[0])) {
       const row = body.insertRow();
       cell("th", title, row).scope = "row";

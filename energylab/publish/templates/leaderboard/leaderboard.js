@@ -218,8 +218,7 @@
     if (!chosen.length) return;
     const rows = chosen.map((one) => one.row);
     const head = make("p", "", panel);
-    const alone = `Chosen: ${rows[0].name}. Choose more of this table.`;
-    make("b", rows.length < 2 ? alone : verdict(rows), head);
+    make("b", rows.length < 2 ? `Chosen: ${rows[0].name}. Choose more of this table.` : verdict(rows), head);
     make("button", "Clear", head, { type: "button" }).addEventListener("click", () => {
       for (const row of rows) row.box.checked = false;
       chosen = [];
@@ -239,10 +238,8 @@
   // ---- permalinks: the address says what is shown --------------------------------------------------------------
   const pageOf = (row) => row.element.querySelector("a").getAttribute("href");
   const remember = () => {
-    const state = new URLSearchParams();
-    for (const control of CONTROLS.map(byId)) {
-      if (control.value !== (control.options?.[0].value ?? "")) state.set(control.id, control.value);
-    }
+    const changed = CONTROLS.map(byId).filter((control) => control.value !== (control.options?.[0].value ?? ""));
+    const state = new URLSearchParams(changed.map((control) => [control.id, control.value]));
     const sorted = active.tables[0].table.querySelector("th[aria-sort]");
     const order = `${sorted.dataset.sort} ${sorted.getAttribute("aria-sort")}`;
     if (order !== "energy ascending") state.set("sort", order);

@@ -1,0 +1,87 @@
+"""Finding out how a server is asked: for exactly so many tokens, and without help from its prompt cache."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+from energylab.errors import ModelError, ServedError
+from energylab.serving.client import Client, Reply
+
+PROBES = 3  # longest prompts that are asked twice, to see whether the second time is cheaper
+LARGEST_CACHED = 0.1  # share of the input that may come from a cache while it counts as off: a chat template's head
+
+
+def fixed_length(new_tokens: int) -> dict[str, dict[str, Any]]:
+    """Return the ways to ask a server for exactly so many tokens, by name, best first.
+
+    vLLM, SGLang and llama.cpp take ``ignore_eos`` (vLLM and SGLang also ``min_tokens``); ``transformers serve`` refuses
+    both and takes a whole generation configuration. ``plain`` only limits the length: an answer that ends earlier is
+    then a failed query.
+
+    References
+    ----------
+    vLLM, *OpenAI-Compatible Server*, "Extra Parameters"; llama.cpp, ``tools/server/README.md``; transformers 5,
+    ``cli/serving/completion.py``.
+    """
+    exactly = {"min_new_tokens": new_tokens, "max_new_tokens": new_tokens, "do_sample": False, "num_beams": 1}
+    return {
+        "ignore_eos": {"ignore_eos": True, "min_tokens": new_tokens},
+        "generation_config": {"generation_config": json.dumps(exactly)},
+        "plain": {},
+    }
+
+
+def asked_together(client: Client, prompts: Sequence[str]) -> list[Reply]:
+    """Ask prompts at once and return their answers; in a thread, since a notebook's own has a loop already."""
+
+    async def ask() -> list[Reply]:
+        async with client.connect(len(prompts)) as http:
+            return await asyncio.gather(*(client.ask(http, at, prompt) for at, prompt in enumerate(prompts)))
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, ask()).result()
+
+
+def without_cache(client: Client, short: Client, prompts: Sequence[str]) -> tuple[str, Client, str]:
+    """Find out how a server is kept from answering out of its prompt cache: the cache's state, the client, the proof.
+
+    The longest prompts are asked twice each, for one token, in every way of asking until one makes the second time as
+    expensive as a prompt the server has never seen. Without any salt only its own counts are proof of that.
+    """
+    longest = sorted(prompts, key=len)[-PROBES:]
+    asked_together(short, longest[-1:])  # the first request of a server pays for more than its prompt
+    cold = [asked_together(replace(short, salt="prompt"), [prompt])[0] for prompt in longest]
+    reported = cold[0].cached_tokens is not None
+    found = []
+    for salt in ("fields", "none", "prompt") if reported else ("fields", "prompt"):
+        again = []
+        try:
+            for prompt in longest:
+                asked_together(replace(short, salt=salt), [prompt])
+                again += asked_together(replace(short, salt=salt), [prompt])
+        except ServedError as error:
+            if error.status is None:
+                raise ModelError(f"{client.endpoint}: {error}") from None
+            continue  # it refuses fields it does not know
+        state, known_by = cache_state(cold, again)
+        found.append((state, replace(client, salt=salt), known_by))
+        if state == "off":
+            break
+    return min(found, key=lambda one: ("off", "unknown", "on").index(one[0]))
+
+
+def cache_state(cold: Sequence[Reply], again: Sequence[Reply]) -> tuple[str, str]:
+    """Return whether repeated prompts came from a cache, and how that is known: by its counts, else by times."""
+    reported = [reply for reply in again if reply.cached_tokens is not None]
+    if reported:
+        share = sum(reply.cached_tokens for reply in reported) / max(sum(reply.input_tokens for reply in reported), 1)
+        return ("on" if share > LARGEST_CACHED else "off"), "cached_tokens"
+    first_s, again_s = (median(reply.first_token_s for reply in replies) for replies in (cold, again))
+    known_by = f"time to first token: {1e3 * first_s:.1f} ms new, {1e3 * again_s:.1f} ms repeated"
+    return ("on" if again_s < 0.5 * first_s else "off" if again_s > 0.8 * first_s else "unknown"), known_by
