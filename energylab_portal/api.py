@@ -12,7 +12,7 @@ from energylab.errors import NotThereError
 from energylab_portal import log, operator, publication
 from energylab_portal.guards import client_of
 from energylab_portal.publication import Outcome
-from energylab_portal.sealed.statement import ATTESTATION_VERSION, ATTESTATIONS
+from energylab_portal.sealed.statement import ATTESTATIONS
 from energylab_portal.submissions import LEAST_KEY, Accepted, ClosedSubmission, OpenSubmission
 from energylab_portal.tables import STATES, WORDS, State
 from energylab_portal.web import link_facts, portal_of, require_token, submission_facts
@@ -130,11 +130,6 @@ def _receipt(request: Request, accepted: Accepted) -> Receipt:
 @router.get("/submissions/{link}", tags=["Submitting"], summary="Follow a submission by its private link")
 def status(request: Request, link: str) -> Status:
     return _status(link_facts(portal_of(request), link))
-
-
-@router.get("/attestations", tags=["Submitting"], summary="The three statements of a closed result, with their version")
-def statements() -> dict[str, Any]:
-    return {"version": ATTESTATION_VERSION, "statements": ATTESTATIONS}
 
 
 # ---- everyone

@@ -18,7 +18,7 @@ from energylab.publish.text import one_line
 from energylab.record import Record
 from energylab_portal import child, log, operator
 from energylab_portal.database import Database
-from energylab_portal.leases import FREE, Lease, Leases, Refused
+from energylab_portal.leases import FREE, Leases, Refused
 from energylab_portal.sealed import keys, official
 from energylab_portal.settings import Settings
 from energylab_portal.submissions import SubmissionQueue
@@ -51,13 +51,13 @@ class BundleChecker:
         if lease is None:
             return False
         # whatever breaks here is the operator's to correct: the bundle waits, and is tried again
-        self.leases.work(lease, self._check, ours=(Exception,), on_lost=lambda: None)
+        self.leases.work(lease, self._check, ours=Exception, on_lost=lambda: None)
         return True
 
-    def _check(self, lease: Lease) -> None:
+    def _check(self, lease: Submission) -> None:
         with self.database.reading() as session:
             enrolled = operator.enrolled(session)
-        verdict = self.verifier(self.settings.bundle_path(lease.submission.bundle), enrolled)
+        verdict = self.verifier(self.settings.bundle_path(lease.bundle), enrolled)
         if not verdict["key_known"] and verdict["key_id"] is not None:
             self._wait_for_key(lease, verdict)
         elif not verdict["accepted"]:
@@ -65,7 +65,7 @@ class BundleChecker:
         else:
             self._accept(lease, verdict)
 
-    def _accept(self, lease: Lease, verdict: Mapping[str, Any]) -> None:
+    def _accept(self, lease: Submission, verdict: Mapping[str, Any]) -> None:
         record = Record.model_validate_json(verdict["record"])
         looked_up = "replay: passed: no result of the same readings was submitted here before"
         facts = {
@@ -81,7 +81,7 @@ class BundleChecker:
             words = "measured in the sealed runner on its owner's machine"
             log.move(session, self.database, held, "measured", ACTOR, words, **FREE)
 
-    def _wait_for_key(self, lease: Lease, verdict: Mapping[str, Any]) -> None:
+    def _wait_for_key(self, lease: Submission, verdict: Mapping[str, Any]) -> None:
         """Let a bundle wait whose key nobody here knows; unless that changed while it was looked at."""
         with self.database.writing() as session:
             held = self.leases.held(session, lease)
@@ -143,9 +143,7 @@ def _refuse_anothers_name(session: Session, name: str, key_id: str) -> None:
         Submission.state.not_in(("received", "rejected")),
     )
     if session.scalar(taken.limit(1)) is not None:
-        raise ConflictError(
-            f"the public name {name!r} stands for another's model here; measure again under another --name"
-        )
+        raise ConflictError(f"the public name {name!r} is another's here; measure again with another --name")
 
 
 def _words(verdict: Mapping[str, Any]) -> str:

@@ -158,7 +158,6 @@ def run(
     set: Annotated[list[str] | None, typer.Option(help="Any parameter, NAME=VALUE; repeatable.")] = None,
     params: Params = None,
     memory_mb: Annotated[int, typer.Option(min=256, help="Memory the work may use.")] = 8192,
-    processes: Annotated[int, typer.Option(min=16, help="Processes and threads it may use.")] = 512,
     limit_s: Annotated[float, typer.Option(min=1, help="Longest time for one step, in seconds.")] = 3600,
     private: Annotated[list[str] | None, typer.Option(help="A further name that must not appear; repeatable.")] = None,
     attest: Annotated[str, typer.Option(help="What you attest: public,integrity,representative.")] = "",
@@ -168,7 +167,7 @@ def run(
 
     asked = sealed.request(
         model=model, task=task, alias=name, key=key, out=output, image=image, gpus=gpus, device=device, data=data,
-        settings=set or [], params=params, memory_mb=memory_mb, processes=processes, limit_s=limit_s,
+        settings=set or [], params=params, memory_mb=memory_mb, limit_s=limit_s,
         private=private or [], attested=attest,
     )  # fmt: skip
     bundle = sealed.run(asked)

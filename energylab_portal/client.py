@@ -20,40 +20,20 @@ _AGAIN, _TRIES = (429, 500, 502, 503, 504), 6
 
 @dataclass(frozen=True)
 class Client:
-    """A portal as a program sees it.
+    """A portal as a program sees it."""
 
-    Attributes
-    ----------
-    address : str
-        ``https://…``, without a path.
-    sleep : callable
-        Waits so many seconds between two tries.
-    """
-
-    address: str
-    sleep: Callable[[float], None] = time.sleep
+    address: str  # ``https://…``, without a path
+    sleep: Callable[[float], None] = time.sleep  # waits so many seconds between two tries
 
     def submit_open(
         self, model: str, tasks: Sequence[str], contact: str, revision: str | None = None
     ) -> dict[str, Any]:
-        """Submit an open model; return the receipt.
-
-        Raises
-        ------
-        PortalError
-            If the portal refuses it, in its words, or does not answer after several tries.
-        """
+        """Submit an open model; return the receipt."""
         asked = {"model": model, "revision": revision, "tasks": list(tasks), "contact": contact}
         return self._send("open", json=asked)
 
     def submit_closed(self, bundle: Path, attested: Sequence[str], contact: str) -> dict[str, Any]:
-        """Submit the bundle of a closed model; return the receipt.
-
-        Raises
-        ------
-        PortalError
-            As `submit_open`; or if the file cannot be read.
-        """
+        """Submit the bundle of a closed model; return the receipt."""
         try:
             content = bundle.read_bytes()
         except OSError as error:

@@ -29,9 +29,7 @@ class Database:
         try:
             self._url = make_url(url)
         except ArgumentError:
-            raise PortalError(
-                "the database URL cannot be read; write sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
-            ) from None
+            raise PortalError("write the database as sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME") from None
         if self._url.drivername in ("postgresql", "postgres"):
             self._url = self._url.set(drivername="postgresql+psycopg")
         self._clock = clock
@@ -53,9 +51,7 @@ class Database:
                 Base.metadata.create_all(connection)
         except SQLAlchemyError as error:
             shown = self._url.render_as_string(hide_password=True)
-            raise PortalError(
-                f"cannot use the database {shown}: {type(error).__name__}; check that it is there and may be written to"
-            ) from error
+            raise PortalError(f"cannot use {shown} ({type(error).__name__}): check that it is there") from error
         return self
 
     def close(self) -> None:

@@ -72,9 +72,7 @@ def list_files(model: str, commit: str) -> dict[str, int]:
             if isinstance(entry, RepoFile):
                 found[entry.path] = entry.size
             if len(found) > MOST_FILES:
-                raise ModelError(
-                    f"the repository holds more than {MOST_FILES:,} files; submit one that holds a model alone"
-                )
+                raise ModelError(f"more than {MOST_FILES:,} files; submit a repository that holds a model alone")
     return found
 
 
@@ -88,14 +86,10 @@ def check_files(model: str, files: Mapping[str, int], largest_gb: float) -> list
         )
     small = sum(size for name, size in files.items() if any(fnmatch.fnmatch(name, p) for p in SMALL_FILES))
     if small > SMALL_LIMIT_BYTES:
-        raise ModelError(
-            f"{small / 1e6:.0f} MB of configuration and text files, more than {SMALL_LIMIT_BYTES / 1e6:.0f}"
-        )
+        raise ModelError(f"{small / 1e6:.0f} MB of configuration and text, more than {SMALL_LIMIT_BYTES / 1e6:.0f}")
     weights = sum(files[name] for name in safe)
     if weights > largest_gb * 1e9:
-        raise ModelError(
-            f"{weights / 1e9:.1f} GB of weights, more than the {largest_gb:g} GB that this portal measures"
-        )
+        raise ModelError(f"{weights / 1e9:.1f} GB of weights, more than the {largest_gb:g} GB measured here")
     return [f"weights as safetensors, {weights / 1e6:,.3g} MB", "none of its code is run"]
 
 

@@ -1,5 +1,7 @@
 """Who works on what: a lease with a heartbeat. Two never hold the same one; a dead worker's work comes back.
 
+A lease is the submission as it was taken: whoever does not know its random token can change nothing.
+
 Clients take turns: whose submission was taken longest ago comes next, so that one who sends many delays another by no
 more than one job.
 """
@@ -11,7 +13,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
@@ -55,30 +56,21 @@ class LeaseLost(ConflictError):
     """The lease ran out and the work is another's now; whatever was done under it does not count."""
 
 
-@dataclass(frozen=True)
-class Lease:
-    """The right to work on one submission, until the heartbeat stops."""
-
-    submission: Submission  # as it was when it was taken
-    token: str  # random; whoever does not know it cannot renew, finish or give back
-    worker: str  # who holds it
-
-
 class Leases:
     def __init__(self, database: Database, lease_s: float = LEASE_S, pause_s: float = PAUSE_S) -> None:
         self.database = database
         self.lease_s = lease_s
         self.pause_s = pause_s
 
-    def take_check(self, kind: str, worker: str) -> Lease | None:
+    def take_check(self, kind: str, worker: str) -> Submission | None:
         waits = (Submission.kind == kind, Submission.state == "received", Submission.waits_for_key.is_(False))
         return self._take(and_(*waits), worker)
 
-    def take_measurement(self, worker: str) -> Lease | None:
+    def take_measurement(self, worker: str) -> Submission | None:
         """Take a submission that waits to be measured, or whose worker has died; None when there is none."""
         return self._take(TO_MEASURE, worker)
 
-    def _take(self, wanted: ColumnElement[bool], worker: str) -> Lease | None:
+    def _take(self, wanted: ColumnElement[bool], worker: str) -> Submission | None:
         with self.database.reading() as session:  # nobody is kept from writing by a worker that only looks
             if self._next(session, wanted) is None:
                 return None
@@ -98,7 +90,7 @@ class Leases:
         turn = (func.coalesce(served, 0.0), Submission.id)
         return session.scalar(select(Submission).where(wanted, free).order_by(*turn).limit(1))
 
-    def _hand_out(self, session: Session, found: Submission, worker: str) -> Lease:
+    def _hand_out(self, session: Session, found: Submission, worker: str) -> Submission:
         now, token = self.database.now(session), secrets.token_hex(16)
         held = {"worker": worker, "lease": token, "lease_until_s": now + self.lease_s, "taken_s": now}
         held["tries"] = found.tries + 1
@@ -108,32 +100,34 @@ class Leases:
             log.move(session, self.database, found, "measuring", worker, "a worker began", **held)
         else:
             log.change(found, **held)
-        return Lease(found, token, worker)
+        return found
 
-    def renew(self, lease: Lease) -> None:
+    def renew(self, lease: Submission) -> None:
         with self.database.writing() as session:
             self.held(session, lease).lease_until_s = self.database.now(session) + self.lease_s
 
-    def held(self, session: Session, lease: Lease) -> Submission:
+    def held(self, session: Session, lease: Submission) -> Submission:
         """Return the submission as it is now, for a change under a lease."""
-        query = select(Submission).where(Submission.id == lease.submission.id, Submission.lease == lease.token)
+        query = select(Submission).where(Submission.id == lease.id, Submission.lease == lease.lease)
         found = session.scalar(query)
         if found is None:
-            raise LeaseLost(
-                f"the lease of {lease.submission.name} ran out; another worker has it, this work is dropped"
-            )
+            raise LeaseLost(f"the lease of {lease.name} ran out; another worker has it, this work is dropped")
         return found
 
-    def finish(self, lease: Lease, after: State, words: str, **facts: Any) -> None:
+    def finish(self, lease: Submission, after: State, words: str, **facts: Any) -> None:
         with self.database.writing() as session:
             log.move(session, self.database, self.held(session, lease), after, lease.worker, words, **facts, **FREE)
 
     def work(
-        self, lease: Lease, do: Callable[[Lease], None], ours: tuple[type[Exception], ...], on_lost: Callable[[], None]
+        self,
+        lease: Submission,
+        do: Callable[[Submission], None],
+        ours: tuple[type[Exception], ...],
+        on_lost: Callable[[], None],
     ) -> None:
         """Do a piece of work under a heartbeat: its troubles are the submission's or this try's, never the worker's.
 
-        Errors among `ours` are no fault of the submission. A worker that was told to stop does so afterwards.
+        Errors of the kind `ours` are no fault of the submission. A worker that was told to stop does so afterwards.
         """
         heartbeat = Heartbeat(self, lease, on_lost)
         try:
@@ -150,21 +144,23 @@ class Leases:
             if stopped and not heartbeat.lost:
                 raise KeyboardInterrupt from error
 
-    def _settle(self, lease: Lease, error: BaseException, stopped: bool, ours: tuple[type[Exception], ...]) -> None:
+    def _settle(
+        self, lease: Submission, error: BaseException, stopped: bool, ours: tuple[type[Exception], ...]
+    ) -> None:
         if isinstance(error, ConflictError):
             words = str(error)
             self.finish(lease, "rejected", words, reason=words, **getattr(error, "facts", {}))
         elif stopped:
             self.give_back(lease, "the worker was stopped; the submission goes back to the queue.", count=False)
         elif isinstance(error, Exception):
-            _LOG.warning("%s: could not be finished", lease.submission.name, exc_info=error)
+            _LOG.warning("%s: could not be finished", lease.name, exc_info=error)
             name = "" if isinstance(error, EnergylabError) else f"{type(error).__name__}: "
             known = "not done yet, through no fault of its own: " if isinstance(error, ours) else ""
             self.give_back(lease, f"{known}{name}{visible(str(error))[:500]}.", ours=isinstance(error, ours))
         else:
             raise error
 
-    def give_back(self, lease: Lease, words: str, count: bool = True, ours: bool = False) -> None:
+    def give_back(self, lease: Submission, words: str, count: bool = True, ours: bool = False) -> None:
         """Let go of the submission, so that it is taken again after a rest; after `MOST_TRIES` it is rejected.
 
         A try does not `count` where the worker was asked to stop. Where the fault is `ours` it rests longer each time,
@@ -188,7 +184,7 @@ class Leases:
 class Heartbeat:
     """Renews a lease in the background while a block runs."""
 
-    def __init__(self, leases: Leases, lease: Lease, on_lost: Callable[[], None]) -> None:
+    def __init__(self, leases: Leases, lease: Submission, on_lost: Callable[[], None]) -> None:
         self._leases = leases
         self._lease = lease
         self._on_lost = on_lost

@@ -67,7 +67,10 @@ def publish(database: Database, settings: Settings, name: str, date: str) -> Out
             reasons = f" ({'; '.join(left_out)})" if left_out else ""
             raise PortalError(f"no submission is reviewed; review one that is measured, then publish{reasons}")
         made = {board: _make(settings, board, names[board], date, rated[board], before[board]) for board in fresh}
-        return _record(database, made, rated, left_out)
+        outcome = _record(database, made, rated, left_out)
+    for made_name in outcome.releases:
+        site(settings, database, made_name)
+    return outcome
 
 
 def current(session: Session, board: str = "open") -> PublishedRelease | None:
@@ -100,7 +103,7 @@ def _with_records(session: Session) -> tuple[dict[str, Rated], list[str]]:
 
 
 def site(settings: Settings, database: Database, name: str) -> Path:
-    """Return the folder of a release's leaderboard, made again from release and records where it is missing."""
+    """Return the folder of a release's leaderboard, made from release and records where it is missing."""
     folder = settings.sites / name
     if (folder / "index.html").is_file():
         return folder
@@ -117,7 +120,7 @@ def site(settings: Settings, database: Database, name: str) -> Path:
 def _make(
     settings: Settings, board: str, name: str, date: str, rated: Rated, before: PublishedRelease | None
 ) -> Release:
-    """Write the records as files, the release, and its leaderboard."""
+    """Write the records as files, and the release."""
     try:
         dt.date.fromisoformat(date)
     except ValueError:
@@ -128,8 +131,6 @@ def _make(
     made = release.make(roots, name=name, date=date, cohort=LARGEST, address=address, previous=previous)
     (settings.releases / f"{made.name}.json").unlink(missing_ok=True)  # of a publication that did not come to its end
     release.write(made, settings.releases)
-    shutil.rmtree(settings.sites / made.name, ignore_errors=True)
-    leaderboard.build(made, settings.sites / made.name, records=roots, home="/")
     return made
 
 
@@ -142,30 +143,21 @@ def _write_records(settings: Settings, submission: Submission, records: Sequence
 
 def _record(database: Database, made: dict[str, Release], rated: dict[str, Rated], left_out: list[str]) -> Outcome:
     """Put releases on show and their submissions into their last state, in one transaction."""
-    published: list[str] = []
+    published, shown, models = [], [], 0
     with database.writing() as session:
         for board, one in made.items():
             new, left = _settle(session, database, one, rated[board])
             left_out = [*left_out, *left]
             if not new:
                 continue
-            published += new
-            now, models = database.now(session), sum(len(cohort.models) for cohort in one.cohorts)
-            session.add(
-                PublishedRelease(
-                    name=one.name, board=board, date=str(one.date), digest=one.digest(), made_s=now, models=models
-                )
-            )
-            log.note(session, None, now, ACTOR, f"release {one.name} published: {text_of.plural(models, 'model')}")
+            now, count = database.now(session), sum(len(cohort.models) for cohort in one.cohorts)
+            facts = {"name": one.name, "board": board, "date": str(one.date), "digest": one.digest()}
+            session.add(PublishedRelease(**facts, made_s=now, models=count))
+            log.note(session, None, now, ACTOR, f"release {one.name} published: {text_of.plural(count, 'model')}")
+            published, shown, models = published + new, [*shown, one.name], models + count
         if not published:
             raise PortalError(f"nothing new could be rated: {'; '.join(left_out)}")
-    shown = [one for board, one in made.items() if any(name in published for name in _names(rated[board]))]
-    models = sum(len(cohort.models) for one in shown for cohort in one.cohorts)
-    return Outcome(tuple(one.name for one in shown), models, tuple(published), tuple(left_out))
-
-
-def _names(rated: Rated) -> list[str]:
-    return [submission.name for submission, _ in rated]
+    return Outcome(tuple(shown), models, tuple(published), tuple(left_out))
 
 
 def _settle(session: Session, database: Database, made: Release, rated: Rated) -> tuple[list[str], list[str]]:

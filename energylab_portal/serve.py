@@ -23,9 +23,7 @@ def run(settings: Settings, host: str, port: int, say: Callable[[str], None], ne
     try:
         settings.prepare()
     except OSError as error:
-        raise PortalError(
-            f"cannot use the folder {settings.folder}: {error.strerror}; choose another with --folder"
-        ) from error
+        raise PortalError(f"cannot use {settings.folder}: {error.strerror}; name another --folder") from error
     listener = listen(host, port)
     served = f"http://{host if ':' not in host else f'[{host}]'}:{listener.getsockname()[1]}"
     settings = settings if settings.address else dataclasses.replace(settings, address=served)
@@ -66,8 +64,6 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise PortalError(
-            f"cannot listen on {host} port {port}: {error.strerror}; choose another with --port"
-        ) from error
+        raise PortalError(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port") from error
     listener.set_inheritable(True)
     return listener

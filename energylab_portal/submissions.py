@@ -131,10 +131,7 @@ class SubmissionQueue:
         version = attest(asked.attested).version
         most, size = self.settings.limits.bundle_bytes, bundle.seek(0, os.SEEK_END)
         if not 0 < size <= most:
-            raise PortalError(
-                f"the bundle is empty or larger than {most:,} bytes; send the file that `energylab-portal sealed run` "
-                "wrote"
-            )
+            raise PortalError(f"the bundle is empty or larger than {most:,} bytes; send it as `sealed run` wrote it")
         bundle.seek(0)
         digest = hashlib.file_digest(bundle, "sha256").hexdigest()
         facts = {"bundle": digest, "bundle_bytes": size, "attestation": version, "contact": asked.contact}
@@ -153,7 +150,14 @@ class SubmissionQueue:
             known = session.scalar(select(Submission).where(Submission.request_hash == request))
             if known is None:
                 self._refuse(session, client, facts)
-                name = self._insert(session, kind, request, content, link, client, facts, words)
+                now, name = self.database.now(session), secrets.token_hex(5)
+                made = Submission(
+                    name=name, link_hash=digest_of(link), request_hash=request, content_hash=content, client=client,
+                    kind=kind, state="received", received_s=now, changed_s=now, **facts,
+                )  # fmt: skip
+                session.add(made)
+                session.flush()
+                log.note(session, made.id, now, "submitter", words, None, "received")
                 if bundle is not None:  # before the commit: what is accepted is whole, what is not is swept away
                     self._store(facts["bundle"], bundle)
                 return Accepted(name, link, again=False)
@@ -165,9 +169,7 @@ class SubmissionQueue:
         """Refuse a bundle that was here, what waits already, and more than one client may have waiting."""
         waits = select(func.count()).where(Submission.state.in_(WAITING))
         if int(session.scalar(waits.where(Submission.client == client)) or 0) >= self.settings.limits.waiting:
-            raise ConflictError(
-                f"{self.settings.limits.waiting} submissions of yours wait already; send the next when one is done"
-            )
+            raise ConflictError(f"{self.settings.limits.waiting} submissions of yours wait; send the next later")
         if facts.get("bundle") and session.scalar(select(Submission.id).where(Submission.bundle == facts["bundle"])):
             raise ConflictError("this bundle was submitted before; a result counts once")
         if facts.get("model"):
@@ -176,20 +178,6 @@ class SubmissionQueue:
             same.append(Submission.revision.is_(None) if revision is None else Submission.revision == revision)
             if session.scalar(waits.where(Submission.kind == "open", *same)):
                 raise ConflictError("this model waits to be measured already, for these tasks and at this revision")
-
-    def _insert(
-        self, session: Session, kind: str, request: str, content: str, link: str, client: str, facts: dict[str, Any],
-        words: str,
-    ) -> str:  # fmt: skip
-        now = self.database.now(session)
-        submission = Submission(
-            name=secrets.token_hex(5), link_hash=digest_of(link), request_hash=request, content_hash=content,
-            client=client, kind=kind, state="received", received_s=now, changed_s=now, **facts,
-        )  # fmt: skip
-        session.add(submission)
-        session.flush()
-        log.note(session, submission.id, now, "submitter", words, None, "received")
-        return submission.name
 
     def _store(self, digest: str, bundle: BinaryIO) -> None:
         """Copy a bundle under its digest, so that it is whole or not there."""

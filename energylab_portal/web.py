@@ -247,9 +247,7 @@ def check_form(request: Request, csrf: Annotated[str, Form()] = "") -> None:
     """Refuse a form that did not come from our own page."""
     kept = request.session.get("csrf", "")
     if not kept or not secrets.compare_digest(csrf.encode("utf-8", "replace"), kept.encode()):
-        raise ForeignFormError(
-            "the form is too old or came from elsewhere, and nothing was done; go back, load it again, and send it"
-        )
+        raise ForeignFormError("the form is too old or came from elsewhere, and nothing was done; load it again")
 
 
 # ---- who is asking

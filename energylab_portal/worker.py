@@ -22,9 +22,10 @@ from energylab.studies import devices as device_names
 from energylab_portal import child, log
 from energylab_portal.database import Database
 from energylab_portal.inspection import Finding, in_the_portal, inspect_apart, is_passing
-from energylab_portal.leases import FREE, Interrupted, Lease, Leases, Refused
+from energylab_portal.leases import FREE, Interrupted, Leases, Refused
 from energylab_portal.measuring import Bench, executor_maker
 from energylab_portal.settings import Settings, load_measuring
+from energylab_portal.tables import Submission
 
 _LOG = logging.getLogger("energylab_portal")
 
@@ -89,16 +90,16 @@ class Worker:
             lease = take()
             if lease is not None:
                 self._measured_last = do == self._measure
-                _LOG.info("%s: %s", lease.submission.name, do.__name__.strip("_"))
+                _LOG.info("%s: %s", lease.name, do.__name__.strip("_"))
                 # a check that died is ours: memory, a library, a signal; nothing was learnt of the model
-                self.leases.work(lease, do, ours=(child.ChildDied,), on_lost=_thread.interrupt_main)
+                self.leases.work(lease, do, ours=child.ChildDied, on_lost=_thread.interrupt_main)
                 return True
         return False
 
-    def _check(self, lease: Lease) -> None:
-        submission, measuring = lease.submission, self.bench.measuring
+    def _check(self, lease: Submission) -> None:
+        measuring = self.bench.measuring
         question = {
-            "model": submission.model, "revision": submission.revision, "tasks": submission.task_names,
+            "model": lease.model, "revision": lease.revision, "tasks": lease.task_names,
             "parameters": measuring.parameters, "largest_gb": measuring.largest_gb, "params": self.bench.params,
             "elsewhere": self.elsewhere,
         }  # fmt: skip
@@ -113,9 +114,9 @@ class Worker:
             log.move(session, self.database, held, "checked", self.name, _WORDS[0], tries=0, **facts)
             log.move(session, self.database, held, "queued", self.name, _WORDS[1], **FREE)
 
-    def _measure(self, lease: Lease) -> None:
+    def _measure(self, lease: Submission) -> None:
         try:
-            records = self.bench.measure(lease.submission)
+            records = self.bench.measure(lease)
         except (Interrupted, StudyError):
             raise  # the machine's, not the model's: it is tried again
         except EnergylabError as error:
@@ -141,15 +142,9 @@ def start(
     local = executor == "local"
     names = device_names.available(devices) if local else [executor]
     if len(names) > 1:
-        raise PortalError(
-            f"{len(names)} devices, and one worker serves one: start one a device, --devices {names[0]} …, by "
-            "systemd or compose, which restart them too"
-        )
+        raise PortalError(f"{len(names)} devices, and one worker serves one: start one each, --devices {names[0]} …")
     if not database and not (folder / "portal.db").is_file():
-        raise PortalError(
-            f"{folder} holds no portal; start one with `energylab-portal serve --folder {folder}`, or name its "
-            "database with --database"
-        )
+        raise PortalError(f"{folder} holds no portal; start one with `energylab-portal serve --folder {folder}`")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # a request to end is an interrupt: a study is cancelled, and its submission goes back at once
     signal.signal(signal.SIGTERM, signal.default_int_handler)

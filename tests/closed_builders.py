@@ -70,7 +70,6 @@ class SteppedClock(ManualClock):
         self._next_s = self.now()
 
     def sleep(self, seconds: float) -> None:
-        """Move on, and call the listeners on the way."""
         end_s = self.now() + max(float(seconds), 0.0)
         while self._next_s < end_s:
             super().sleep(self._next_s - self.now())
@@ -84,13 +83,11 @@ class SteppedMeter(WatchedMeter):
     """A watched meter that is sampled by a `SteppedClock`, not by a thread."""
 
     def open(self) -> None:
-        """Open, and sample whenever the clock says so."""
         self.inner.open()
         self.sample()
         self.clock.listeners.append(self.sample)
 
     def close(self) -> None:
-        """Sample once more, and end."""
         self.sample(last=True)
         self.clock.listeners.remove(self.sample)
         self.inner.close()
@@ -112,11 +109,9 @@ class BoardWorkload(Workload):
         self.queries = len(lengths)
 
     def prepare(self, phase: str, queries: tuple[int, ...]) -> Batch:
-        """Make a batch of one query."""
         return Batch(queries, queries)
 
     def run(self, phase: str) -> Callable[[Any], Any]:
-        """Work on one batch."""
         return lambda queries: self._work(phase, queries)
 
     def _work(self, phase: str, queries: tuple[int, ...]) -> tuple[int, ...]:
@@ -130,13 +125,11 @@ class BoardWorkload(Workload):
         return queries
 
     def count(self, phase: str, batch: Batch, outputs: Any) -> Tokens:
-        """Count as a text task does."""
         given = int(sum(self._lengths[query] for query in batch.queries))
         made = {"prefill": 1, "generate": self._new}.get(phase)
         return Tokens(given, None if made is None else made * len(batch.queries))
 
     def answers(self, batch: Batch, outputs: Any) -> dict[int, Any]:
-        """Answer with a text that only this model gives."""
         return {query: f"the secret answer number {query} of the owner" for query in batch.queries}
 
 
@@ -148,7 +141,6 @@ class SimulatedService(Service):
         self._board, self._model = board, model
 
     def do_load(self, parameters: dict[str, Any], device: str) -> dict[str, Any]:
-        """Load real rows, and a model that only draws power."""
         checked = Parameters.check(parameters)
         self.task = tasks.load_task(checked)
         self.rows, data = self.task.load_rows()
@@ -170,7 +162,6 @@ class SimulatedService(Service):
         }
 
     def do_score(self) -> dict[str, Any]:
-        """Score as if bits a byte had been counted."""
         quality = Quality(metric="bits_per_byte", value=0.8, queries=len(self.rows))
         return {"quality": [quality.model_dump(mode="json")], "extra": {}}
 
@@ -184,7 +175,6 @@ class StandIn:
         self.removed = False
 
     def start(self) -> Questions:
-        """Connect host and service by a pair of sockets."""
         host, inside = socket.socketpair()
         threading.Thread(target=self._talk, args=(inside, self.service), daemon=True).start()
         line = Line(host)
@@ -193,15 +183,12 @@ class StandIn:
         return Questions(line, 600.0)
 
     def cpu_s(self) -> float:
-        """No processor time: the board is what counts."""
         return 0.0
 
     def processes(self) -> set[int]:
-        """No processes."""
         return set()
 
     def remove(self) -> None:
-        """End the line."""
         self.removed = True
         if hasattr(self, "_host"):
             self._host.close()
@@ -303,7 +290,6 @@ class BusyService(SimulatedService):
     """A small model that counts."""
 
     def do_load(self, parameters: dict[str, Any], device: str) -> dict[str, Any]:
-        """Load real rows, and a model that only counts."""
         loaded = super().do_load(parameters, device)
         self.workload = BusyWorkload(self._board, self.workload._lengths, self.task.new_tokens)
         return {**loaded, "boards": []}
@@ -313,7 +299,6 @@ class BusyStandIn(StandIn):
     """A stand-in whose processor time is this process's: the service is a thread of it."""
 
     def cpu_s(self) -> float:
-        """Return this process's processor time."""
         return time.process_time()
 
 

@@ -24,7 +24,9 @@ _SHORT = {
 }
 
 
-def svg(release: Release, cohort: RatedCohort, model: RatedModel, scale: Scale | None = None) -> str:
+def svg(
+    release: Release, cohort: RatedCohort, model: RatedModel, scale: Scale | None = None, digest: str | None = None
+) -> str:
     """Return a model's label as SVG: generic fonts, and no reference to anything outside it.
 
     Parameters
@@ -33,7 +35,8 @@ def svg(release: Release, cohort: RatedCohort, model: RatedModel, scale: Scale |
     cohort, model
         One of the release's cohorts, and one of its models; see `energylab.publish.page.find`.
     scale : Scale, optional
-        Of the cohort; give it where many labels of one cohort are drawn.
+        Of the cohort; give it, and the release's digest, where many labels are drawn.
+    digest : str, optional
     """
     band = _band(cohort)
     top = 60 if band else 38
@@ -50,16 +53,16 @@ def svg(release: Release, cohort: RatedCohort, model: RatedModel, scale: Scale |
         interval=fit(_interval(cohort, model), INNER, 12, largest=9.5, smallest=6),
         ruler=_ruler(scale or Scale(cohort), model),
         facts=_facts(release, cohort, model),
-        qr=_qr(qr_text(release, model)),
+        qr=_qr(qr_text(release, model, digest)),
         description=describe(release, cohort, model),
     )
 
 
 def files(release: Release) -> dict[str, bytes]:
     """Return the labels of all models, by the names they have in a leaderboard's folder."""
-    scales = {cohort.key: Scale(cohort) for cohort in release.cohorts}
+    scales, digest = {cohort.key: Scale(cohort) for cohort in release.cohorts}, release.digest()
     return {
-        file_name(cohort, model): svg(release, cohort, model, scales[cohort.key]).encode()
+        file_name(cohort, model): svg(release, cohort, model, scales[cohort.key], digest).encode()
         for cohort, model in release.rated()
     }
 
@@ -95,12 +98,12 @@ def describe(release: Release, cohort: RatedCohort, model: RatedModel) -> str:
     )
 
 
-def qr_text(release: Release, model: RatedModel) -> str:
+def qr_text(release: Release, model: RatedModel, digest: str | None = None) -> str:
     """Return what the QR code says: the address of the model's page, or which release and page prove the label."""
     name = f"models/{text.slug(model.model)}.html"
     if release.address:
         return f"{release.address.rstrip('/')}/{name}"
-    return f"energylab release {release.name} {name} sha256:{release.digest()[:16]}"
+    return f"energylab release {release.name} {name} sha256:{(digest or release.digest())[:16]}"
 
 
 def _qr(content: str) -> str:

@@ -6,15 +6,15 @@ import shutil
 import sys
 import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress
 from rich.table import Table
 
 from energylab import store
@@ -26,11 +26,8 @@ from energylab.studies import pack as packing
 from energylab.studies import plan as planning
 from energylab.studies import run as running
 from energylab.studies.estimate import format_time, jobs, spent_j
-from energylab.studies.plan import Job, Plan
+from energylab.studies.plan import Job, LockedModel, Plan
 from energylab.studies.state import JobState, StudyFolder, planned_roots
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 app = typer.Typer(help="Plan, run and share studies: many jobs from one YAML file.", no_args_is_help=True)
 
@@ -56,13 +53,8 @@ def plan(path: StudyPath, params: Params = None, results: Results = Path("result
     on_gpu = gpus_by_slurm or device_names.available() != [device_names.CPU]
     costs = estimate.estimates(states, on_gpu)
     title = f"{planned.study.title or planned.name}: {jobs(len(planned.jobs))}"
-    table = Table(title=title, title_justify="left", box=None)
-    for column in ("job", "task", "model", "repeat", "settings", "time", "Wh", "state"):
-        table.add_column(column, justify="right" if column in ("time", "Wh") else "left", overflow="fold")
-    for job, state in states.items():
-        table.add_row(*_plan_row(job, state, costs[job]))
     console = plain_console()
-    console.print(table)
+    console.print(_table(title, [_plan_row(job, state, costs[job]) for job, state in states.items()]))
     left = [costs[job] for job, state in states.items() if state.status != "done"]
     for line in estimate.summary_lines(left) if left else ["nothing to do: every job is done"]:
         console.print(line)
@@ -78,11 +70,27 @@ def _planned(path: Path, results: Path, params: Path | None) -> tuple[Plan, Stud
     return planning.freeze(planned, folder.lock), folder
 
 
-def _plan_row(job: Job, state: JobState, cost: estimate.Estimate) -> tuple[str, ...]:
-    time = ("≥ " if cost.basis == "floor" else "") + format_time(cost.time_s)
-    wh = "?" if cost.energy_j is None else f"{cost.energy_j / J_PER_WH:.3g}"
+def _plan_row(job: Job, state: JobState, cost: estimate.Estimate) -> dict[str, str]:
     p = job.parameters
-    return job.id, p.task_name, p.model, str(p.repeat), job.setting, time, wh, state.status
+    return {
+        "job": job.id,
+        "task": p.task_name,
+        "model": p.model,
+        "repeat": str(p.repeat),
+        "settings": job.setting,
+        "time": ("≥ " if cost.basis == "floor" else "") + format_time(cost.time_s),
+        "Wh": "?" if cost.energy_j is None else f"{cost.energy_j / J_PER_WH:.3g}",
+        "state": state.status,
+    }
+
+
+def _table(title: str, rows: Sequence[Mapping[str, str]]) -> Table:
+    table = Table(title=title, title_justify="left", box=None)
+    for column in rows[0]:
+        table.add_column(column, justify="right" if column in ("time", "Wh", "stars") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row.values())
+    return table
 
 
 @app.command("run")
@@ -183,10 +191,8 @@ def fetch(path: StudyPath, params: Params = None, results: Results = Path("resul
     folder = StudyFolder(planned.name, results)
     frozen = packing.fetch(planned, folder, str(params.resolve()) if params else None)
     console = plain_console()
-    for model in frozen.models:
-        console.print(f"{model.model}  {model.revision or 'main'} -> {model.commit}")
-    for data in frozen.data:
-        console.print(f"{data.task}: {data.name} -> {data.commit}")
+    for each in (*frozen.models, *frozen.data):
+        console.print(f"{each.model if isinstance(each, LockedModel) else each.name} -> {each.commit}")
     console.print(f"frozen in {folder.lock_file}; jobs now run offline")
 
 
@@ -245,14 +251,9 @@ class Watch:
     def __init__(self, states: Mapping[Job, JobState], parallel: int, console: Console) -> None:
         self.states, self.parallel, self.console = dict(states), parallel, console
         self._durations: list[float] = []
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
+        columns = ("jobs", BarColumn(), MofNCompleteColumn(), "{task.fields[note]}")
         self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
-        self._task = self._bar.add_task("jobs", total=len(states), completed=self._over(), note="")
+        self._task = self._bar.add_task("", total=len(states), completed=self._over(), note="")
 
     def __enter__(self) -> Watch:
         self._bar.start()
@@ -286,9 +287,7 @@ def show(console: Console, planned: Plan, folder: StudyFolder, summary: running.
         _print_results(console, planned, folder)
     for job, state in summary.states.items():
         if state.notebook_path is not None:
-            figures = sorted((state.notebook_path.parent / "figures").glob("*.png"))
-            shown = f"  ({len(figures)} figures in {figures[0].parent})" if figures else ""
-            console.print(f"{job.label}: {state.notebook_path}{shown}")
+            console.print(f"{job.label}: {state.notebook_path}")
     for job, why in summary.refused.items():
         console.print(f" refused  {job.label}: {why}")
     for job, state in summary.states.items():
@@ -299,41 +298,35 @@ def show(console: Console, planned: Plan, folder: StudyFolder, summary: running.
 
 def _print_results(console: Console, planned: Plan, folder: StudyFolder) -> None:
     from energylab.ratings import rate
+    from energylab.table import difference
 
     try:
         rated = rate(store.read(*planned_roots([folder.path])))
     except EnergylabError as error:  # the records are there all the same
         console.print(f"not rated: {error}")
         return
-    title = f"{planned.study.title or planned.name}: energy of 1,000 queries"
-    table = Table(title=title, title_justify="left", box=None)
-    for column in ("task", "model", "setting", "Wh", "95 % interval", "stars", "kind"):
-        table.add_column(column, justify="right" if column in ("Wh", "stars") else "left", overflow="fold")
-    for row, setting in zip(rated.itertuples(), _differences(rated), strict=True):
-        table.add_row(*_cells(row, setting))
-    console.print(table)
+    cohorts = {task: tuple(rows["cohort"].unique()) for task, rows in rated.groupby("task")}
+    rows = [_cells(row, difference(row.cohort, cohorts[row.task])) for row in rated.itertuples()]
+    console.print(_table(f"{planned.study.title or planned.name}: energy of 1,000 queries", rows))
     for note in sorted(set(rated["note"].dropna()) - {""}):
         console.print(f"note: {note}")
     if strays := folder.unplanned(planned):
         console.print(f"left out, since the study does not plan them any more: {jobs(len(strays))} in {folder.path}")
 
 
-def _cells(row: Any, setting: str) -> tuple[str, ...]:
+def _cells(row: Any, setting: str) -> dict[str, str]:
     import pandas as pd
 
-    task = row.task if pd.isna(row.model_class) else f"{row.task} {row.model_class}"
-    wh = "unavailable" if pd.isna(row.energy_wh) else f"{row.energy_wh:.4g}"
     low, high = row.repeatability_low, row.repeatability_high
-    interval = "" if pd.isna(low) else f"{low:.4g} to {high:.4g}"
-    return task, row.model, setting, wh, interval, "" if pd.isna(row.stars) else str(row.stars), row.energy_kind
-
-
-def _differences(rated: pd.DataFrame) -> list[str]:
-    """Say of each row what sets its cohort apart from others of its task."""
-    from energylab.table import difference
-
-    cohorts = {task: tuple(rows["cohort"].unique()) for task, rows in rated.groupby("task")}
-    return [difference(row.cohort, cohorts[row.task]) for row in rated.itertuples()]
+    return {
+        "task": row.task if pd.isna(row.model_class) else f"{row.task} {row.model_class}",
+        "model": row.model,
+        "setting": setting,
+        "Wh": "unavailable" if pd.isna(row.energy_wh) else f"{row.energy_wh:.4g}",
+        "95 % interval": "" if pd.isna(low) else f"{low:.4g} to {high:.4g}",
+        "stars": "" if pd.isna(row.stars) else str(row.stars),
+        "kind": row.energy_kind,
+    }
 
 
 def mount(into: typer.Typer) -> None:

@@ -82,10 +82,15 @@ def _attempts(work: Work, slurm_id: str) -> list[Attempt]:
     return [a for a in work.folder.attempts() if (r := a.request) is not None and r.slurm_job == slurm_id]
 
 
-def _cancel(folder: StudyFolder, submitted: Mapping[str, Work], reason: str) -> None:
-    """Cancel every job of this run in Slurm, and close the attempts that were running."""
+def _cancel(folder: StudyFolder, submitted: Mapping[str, Work], reason: str, timeout_s: float = 60.0) -> None:
+    """Cancel every job of this run in Slurm, wait until none runs, and close the attempts that were running."""
     if submitted:
-        cancel_jobs(folder, list(submitted))
+        _slurm("scancel", *submitted)
+    deadline = time.monotonic() + timeout_s
+    while submitted and any(state in _ALIVE for state in ask_states(folder, list(submitted)).values()):
+        if time.monotonic() > deadline:
+            raise StudyError(f"Slurm did not end {', '.join(submitted)} within {timeout_s:g} s; look at squeue")
+        time.sleep(0.5)
     for slurm_id, work in submitted.items():
         for attempt in _attempts(work, slurm_id):
             attempt.close(Outcome.now("interrupted", reason))
@@ -193,18 +198,6 @@ def living(folder: StudyFolder) -> dict[str, str]:
             f"on the cluster's login node, or delete {folder.path / 'slurm.json'} to run them here"
         )
     return {slurm_id: job_id for slurm_id, (job_id, _) in found.items()}
-
-
-def cancel_jobs(folder: StudyFolder, slurm_ids: Sequence[str], timeout_s: float = 60.0) -> None:
-    """Cancel jobs and wait until none of them runs any more."""
-    _slurm("scancel", *slurm_ids)
-    deadline = time.monotonic() + timeout_s
-    while any(state in _ALIVE for state in ask_states(folder, slurm_ids).values()):
-        if time.monotonic() > deadline:
-            raise StudyError(
-                f"Slurm did not end the jobs {', '.join(slurm_ids)} within {timeout_s:g} s; look at squeue"
-            )
-        time.sleep(0.5)
 
 
 def _note(folder: StudyFolder, submitted: Mapping[str, Mapping[str, str]]) -> None:

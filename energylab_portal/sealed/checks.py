@@ -44,21 +44,11 @@ STATIC_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Check:
-    """One check of a bundle.
+    """One check of a bundle."""
 
-    Attributes
-    ----------
-    name : str
-        What was looked at, in one or two words.
-    passed : bool or None
-        None where the bundle holds nothing by which it could be decided; the words say why.
-    words : str
-        What was found, in one sentence.
-    """
-
-    name: str
-    passed: bool | None
-    words: str
+    name: str  # what was looked at, in one or two words
+    passed: bool | None  # none where the bundle holds nothing by which it could be decided; the words say why
+    words: str  # what was found, in one sentence
 
 
 @dataclass(frozen=True)

@@ -239,9 +239,7 @@ def check_readable(folder: Path) -> None:
     """Refuse a model's folder that the work could not read once it is mounted."""
     for path in (folder, *sorted(folder.rglob("*"))):
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-            raise SealError(
-                f"{path} is a link that leads out of the folder; copy the model with `cp -rL` and name the copy"
-            )
+            raise SealError(f"{path} is a link that leads out of the folder; name a copy made with `cp -rL`")
         mode = path.stat().st_mode
         needed = stat.S_IROTH | (stat.S_IXOTH if path.is_dir() else 0)
         if mode & needed != needed:

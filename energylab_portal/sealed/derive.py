@@ -18,7 +18,7 @@ from energylab import tasks
 from energylab.errors import BundleError, ParameterError, unknown_name
 from energylab.parameters import PROTOCOLS, Parameters
 from energylab.protocol import Settings
-from energylab.protocol.window import POLL_S
+from energylab.protocol.validity import POLL_S
 from energylab.record import (
     PHASES,
     DataFacts,
@@ -294,7 +294,5 @@ def _model(run: ClosedRun, of: Known) -> ModelFacts:
 def checked_alias(name: str) -> str:
     """Return the name a closed model is shown under, or say what it may be."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{2,59}", name):
-        raise ParameterError(
-            f"the public name {name[:80]!r} must be 3 to 60 letters, digits, spaces, dots, hyphens or underscores"
-        )
+        raise ParameterError(f"public name {name[:80]!r}: write 3 to 60 letters, digits, spaces, or any of ._-")
     return name

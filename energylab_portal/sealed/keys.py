@@ -61,9 +61,7 @@ def load(path: str | os.PathLike) -> PrivateKey:
             mode = os.fstat(file.fileno()).st_mode
             pem = file.read(10_000)
     except OSError as error:
-        raise BundleError(
-            f"cannot read the key {path}: {error.strerror}; `energylab-portal sealed key` makes one"
-        ) from error
+        raise BundleError(f"cannot read {path}: {error.strerror}; `energylab-portal sealed key` makes a key") from error
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise BundleError(f"others may read the key {path}; run `chmod 600 {path}`")
     try:
@@ -105,10 +103,7 @@ def _raw(public: str) -> bytes:
     except (binascii.Error, ValueError):
         raw = b""
     if len(raw) != 32:
-        raise BundleError(
-            f"public key {public[:60]!r} is not the base64 of 32 raw bytes (Ed25519); its owner gets it from "
-            "`energylab-portal sealed key`"
-        )
+        raise BundleError(f"{public[:60]!r} is not the base64 of a public key's 32 raw bytes: `sealed key` prints it")
     return raw
 
 

@@ -156,15 +156,9 @@ class RemoteSubject:
         if told.queries != self._parameters.samples:
             raise SealError(f"the container holds {told.queries} queries, {self._parameters.samples} were asked for")
         if ours.digest is not None and told.digest != ours.digest:
-            raise SealError(
-                f"the container's data is not the host's: digest {str(told.digest)[:12]}…, not {ours.digest[:12]}…; "
-                "rebuild the image, or mount the same data"
-            )
+            raise SealError("the container's data is not the host's: rebuild the image, or mount the same data")
         if loaded.settings != json.loads(json.dumps(self.known.facts.settings)):
-            raise SealError(
-                f"the image holds another version of task {self._parameters.task!r}; build it again with "
-                "docker/setup.sh"
-            )
+            raise SealError(f"the image holds another task {self._parameters.task!r}: build it again")
         seen = {uuid.lower().removeprefix("gpu-") for uuid in loaded.boards}
         metered = {str(device.uuid).lower().removeprefix("gpu-") for device in devices if device.type == "cuda"}
         if metered and seen and seen != metered:

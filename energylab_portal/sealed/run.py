@@ -154,8 +154,7 @@ def rehearse(asked: Request) -> Known:
         raise ParameterError("a sealed run measures all of its runs: leave precision_target and star_probability out")
     if parameters.max_relative_bound > checks.LOOSEST:
         raise ParameterError(
-            f"max_relative_bound={parameters.max_relative_bound:g}: windows of a bundle may be "
-            f"{checks.LOOSEST:g} wrong at most; leave it out, and lengthen window_s"
+            f"max_relative_bound may be {checks.LOOSEST:g} at most; leave it out, and lengthen window_s"
         )
     for name in (BUNDLE, OPENING):
         if (asked.out / name).exists():
@@ -189,9 +188,7 @@ def _instruments(parameters: Parameters, container: Any, given: Instruments | No
     instruments = replace(given or choose_instruments(parameters), extra=())
     for meter in instruments.scored:
         if meter.name not in OUTSIDE:
-            raise MeterError(
-                f"meter {meter.name!r} watches this process, not the container; use one of {', '.join(OUTSIDE)}"
-            )
+            raise MeterError(f"meter {meter.name!r} sees this process, not the container; use {', '.join(OUTSIDE)}")
     estimate = EstimateMeter(parameters.cpu_core_w, cpu_time=container.cpu_s)
     scored = [estimate if meter.name == "estimate" else meter for meter in instruments.scored]
     return replace(instruments, scored=watch(scored, parameters.window_s, container.processes))
@@ -234,10 +231,7 @@ def _refuse_leaks(asked: Request, payload: bytes, files: Iterable[tuple[str, str
     secrets = {name: what for what, name in _secrets(asked, files) if name.lower() not in open_texts}
     leaked = [what for name, what in secrets.items() if holds(texts, name)]
     if leaked:
-        raise BundleError(
-            f"no bundle was written: it would hold {', '.join(dict.fromkeys(leaked))}; choose another public name, or "
-            "rename the model's folder where a public word happens to equal it"
-        )
+        raise BundleError(f"no bundle: it would hold {', '.join(dict.fromkeys(leaked))}; choose another --name")
 
 
 def _secrets(asked: Request, files: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:

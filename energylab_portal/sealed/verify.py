@@ -24,30 +24,14 @@ from energylab_portal.sealed.official import Official
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is known of a bundle after every check.
+    """What is known of a bundle after every check."""
 
-    Attributes
-    ----------
-    accepted : bool
-        Whether the key is known and no check failed. A check that could not be decided does not refuse.
-    key_id : str or None
-        sha256 (hex) of the raw public key that signed; None where the file names none.
-    key_known : bool
-        Whether that key is among those given.
-    digest : str or None
-        sha256 (hex) of the signed statement; None where there is none.
-    checks : tuple of Check
-        In the order they were made; the first failure of the file itself ends them.
-    record : Record or None
-        The public record, derived from what was signed; None where it could not be.
-    """
-
-    accepted: bool
-    key_id: str | None
-    key_known: bool
-    digest: str | None
-    checks: tuple[Check, ...]
-    record: Record | None
+    accepted: bool  # whether the key is known and no check failed. A check that could not be decided does not refuse
+    key_id: str | None  # sha256 (hex) of the raw public key that signed; None where the file names none
+    key_known: bool  # whether that key is among those given
+    digest: str | None  # sha256 (hex) of the signed statement; None where there is none
+    checks: tuple[Check, ...]  # in the order they were made; the first failure of the file itself ends them
+    record: Record | None  # the public record, derived from what was signed; None where it could not be
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -57,23 +41,7 @@ class Verdict:
 def verify(
     bundle: Path | bytes, *, keys: Mapping[str, str], official: Official, params: str | Path | None = None
 ) -> Verdict:
-    """Check a bundle; never raises on what the bundle holds.
-
-    Parameters
-    ----------
-    bundle : path or bytes
-        The bundle file, or its content.
-    keys : mapping of str to str
-        Enrolled keys: id (sha256 hex of the raw Ed25519 public key) to the raw public key in base64.
-    official : Official
-        The images and data that are taken.
-    params : path, optional
-        The verifier's own ``params/``; those of the installed package by default, never ones beside the bundle.
-
-    Returns
-    -------
-    Verdict
-    """
+    """Check a bundle; never raises on what the bundle holds."""
     try:
         sealed = bundles.read(bundle if isinstance(bundle, bytes) else bundles.read_file(bundle))
     except BundleError as error:

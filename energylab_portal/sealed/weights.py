@@ -28,10 +28,7 @@ def survey(folder: Path) -> tuple[Weights, dict[str, str]]:
     """Look at a model's folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in SUFFIXES)
     if not any(path.suffix == ".safetensors" for path in files):
-        raise BundleError(
-            f"the model's folder {folder} holds no weights as safetensors, whose headers tell its size; save it with "
-            "save_pretrained"
-        )
+        raise BundleError(f"{folder} holds no weights as safetensors, whose headers tell its size: use save_pretrained")
     elements, of_experts = Counter(), 0
     for path in files:
         if path.suffix == ".safetensors":

@@ -19,7 +19,7 @@ def test_fifteen_workers_share_twelve_without_a_clash(queued, portal, clock):
         taken = list(pool.map(lambda n: crews[n % 3].take_measurement(f"worker {n}"), range(15)))
     for crew in crews:
         crew.database.close()
-    held = [lease.submission.name for lease in taken if lease]
+    held = [lease.name for lease in taken if lease]
     assert sorted(held) == sorted(names)
 
 
@@ -30,7 +30,7 @@ def test_a_silent_workers_work_is_taken_over_after_its_lease(queued, leases, clo
     assert leases.take_measurement("next") is None
     clock.now += 2
     taken = leases.take_measurement("next")
-    assert taken.submission.name == name
+    assert taken.name == name
     assert "dead stopped answering; taken over" in [line.words for line in now(name)[2]]
     for late in (
         lambda: leases.renew(dead),
@@ -56,12 +56,12 @@ def test_after_one_is_given_up_the_next_is_handed_out(queued, leases, clock, now
     """A worker that asks but once must not go home while something waits."""
     given_up, waits = queued("org/first"), queued("org/second")
     for number in range(MOST_TRIES):
-        assert leases.take_measurement(f"worker {number}").submission.name == given_up
+        assert leases.take_measurement(f"worker {number}").name == given_up
         clock.now += 61
     lease = leases.take_measurement("another")
     assert now(given_up)[0].state == "rejected"
     assert lease is not None
-    assert lease.submission.name == waits
+    assert lease.name == waits
 
 
 def test_given_back_it_is_tried_again_and_at_last_rejected(queued, leases, now):

@@ -89,7 +89,7 @@ def test_taken_in_once_and_leased_once(submit, queued, server):
         taken = [lease for lease in pool.map(lambda n: crews[n % 3].take_measurement(f"w{n}"), range(15)) if lease]
     for crew in crews:
         crew.database.close()
-    assert sorted(lease.submission.name for lease in taken) == sorted(names)
+    assert sorted(lease.name for lease in taken) == sorted(names)
 
 
 def test_a_lease_runs_out_by_the_servers_clock(queued, database, monkeypatch):
@@ -100,7 +100,7 @@ def test_a_lease_runs_out_by_the_servers_clock(queued, database, monkeypatch):
     assert leases.take_measurement("next") is None
     with database.writing() as session:
         leases.held(session, dead).lease_until_s = database.now(session)
-    assert leases.take_measurement("next").submission.name == name
+    assert leases.take_measurement("next").name == name
     with pytest.raises(LeaseLost):
         leases.renew(dead)
 

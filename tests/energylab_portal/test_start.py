@@ -32,5 +32,5 @@ def test_a_taken_port_is_one_clear_error():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(PortalError, match="choose another with --port"):
+        with pytest.raises(PortalError, match="choose another --port"):
             serve.listen("127.0.0.1", taken.getsockname()[1])

@@ -83,7 +83,7 @@ class TestDatabase:
             assert session.execute(text("PRAGMA synchronous")).scalar() == 2  # FULL
 
     def test_a_bad_url_is_one_clear_error_without_its_password(self, tmp_path):
-        with pytest.raises(PortalError, match="write sqlite:///FILE"):
+        with pytest.raises(PortalError, match="sqlite:///FILE"):
             Database("no url at all")
         with pytest.raises(PortalError) as error:
             Database("postgresql://me:hunter2@127.0.0.1:1/none").open()

@@ -118,18 +118,15 @@ def test_a_stranger_gets_to_accepted_from_the_page_alone(browser, published, tmp
     assert (code != 0, said) == (True, ["not accepted"])
 
 
-def test_home_leads_to_it(browser, published):
+def test_before_publication_nothing_is_shown(browser, closed):
+    for file in ("", "/bundle.json", "/owner.pub", "/official.json", "/operator.pub"):
+        assert browser.get(f"/verify/{closed}{file}").status_code == 404
+
+
+def test_home_leads_to_it_and_nothing_else_of_the_folder_is_sent(browser, published):
     assert f'href="/verify/{published}"' in browser.get("/").text
-
-
-@pytest.mark.parametrize("file", ["", "/bundle.json", "/owner.pub", "/official.json", "/operator.pub"])
-def test_before_publication_nothing_is_shown(browser, closed, file):
-    assert browser.get(f"/verify/{closed}{file}").status_code == 404
-
-
-@pytest.mark.parametrize("file", ["operator.key", "portal.db", "..%2fsecret", "secret"])
-def test_nothing_else_of_the_folder_is_sent(browser, published, file):
-    assert browser.get(f"/verify/{published}/{file}").status_code == 404
+    for file in ("operator.key", "portal.db", "..%2fsecret", "secret"):
+        assert browser.get(f"/verify/{published}/{file}").status_code == 404
 
 
 def test_a_key_that_was_revoked_since_is_marked(browser, published, portal):

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import resource
-import tarfile
 import zipfile
 
 import closed_builders as builders
@@ -32,40 +31,20 @@ def _zip_bomb() -> bytes:
     return made.getvalue()
 
 
-def _archive_with_path_traversal(kind: str) -> bytes:
-    made = io.BytesIO()
-    if kind == "zip":
-        with zipfile.ZipFile(made, "w") as archive:
-            archive.writestr("../../../../tmp/energylab-escaped", b"out")
-    else:
-        with tarfile.open(fileobj=made, mode="w") as archive:
-            member = tarfile.TarInfo("../../../../tmp/energylab-escaped")
-            member.size = 3
-            archive.addfile(member, io.BytesIO(b"out"))
-    return made.getvalue()
-
-
 HOSTILE = {
     "zip bomb": _zip_bomb,
     "gzip bomb": lambda: gzip.compress(b"[" * 20_000_000),
-    "zip with path traversal": lambda: _archive_with_path_traversal("zip"),
-    "tar with path traversal": lambda: _archive_with_path_traversal("tar"),
     "deep nesting": lambda: b"[" * 200_000 + b"]" * 200_000,
-    "deep nesting of objects": lambda: b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
     "many values": lambda: b"[" + b"1," * 3_000_000 + b"1]",
     "duplicate keys": lambda: b'{"payload":"","payload":"","payloadType":"","signatures":[]}',
     "huge integer": lambda: b'{"payload":' + b"9" * 1_000_000 + b',"payloadType":"","signatures":[]}',
     "NaN": lambda: b'{"payload":NaN,"payloadType":"","signatures":[]}',
     "not UTF-8": lambda: b'{"payload":"\xff\xfe","payloadType":"","signatures":[]}',
     "lone surrogate": lambda: b'{"payload":"\\ud800","payloadType":"","signatures":[]}',
-    "null bytes": lambda: bytes(1000),
     "signed: not JSON": lambda: _signed(b"hello"),
     "signed: deep nesting": lambda: _signed(b"[" * 100_000 + b"]" * 100_000),
-    "signed: moderately deep": lambda: _signed(b"[" * 60 + b"]" * 60),
     "signed: duplicate keys": lambda: _signed(b'{"_type":1,"_type":2,"subject":[],"predicateType":"","predicate":{}}'),
     "signed: many values": lambda: _signed(b"[" + b"1," * 2_500_000 + b"1]"),
-    "signed: infinity": lambda: _signed(b'{"_type":1e999,"subject":[],"predicateType":"","predicate":{}}'),
-    "signed: huge integer": lambda: _signed(b'{"_type":' + b"9" * 100_000 + b"}"),
     "signed: another statement": lambda: _signed(b'{"_type":"x","subject":[],"predicateType":"y","predicate":{}}'),
     "signed: half a character": lambda: _signed(
         b'{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"urn:energylab:sealed-run:2",'
