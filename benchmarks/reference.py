@@ -25,7 +25,8 @@ def main(folder: str = "") -> None:
     beside = published.beside(energylab.rate(own)).sort_values(["task", "published_wh"])
     print(beside.drop(columns="cohort").to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     print(f"\nenergy kind: {', '.join(sorted(set(beside['energy_kind'])))}; published: measured on one H100 80 GB")
-    print(rank_correlation(beside))
+    value, low, high = rank_correlation(beside)
+    print(f"rank correlation, pooled within tasks: {value:.2f} (95 % interval {low:.2f} to {high:.2f})")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.resources
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,13 +29,7 @@ def names() -> list[str]:
 
 
 def source(name: str = "2025-02") -> dict[str, Any]:
-    """Return where a published table comes from and what its figures mean, as written beside it.
-
-    Parameters
-    ----------
-    name : str, default "2025-02"
-        Date of the table; see `names`.
-    """
+    """Return where the published table of a date comes from and what its figures mean, as written beside it."""
     import yaml
 
     return yaml.safe_load(_resource(name, ".yaml").read_text(encoding="utf-8"))
@@ -53,12 +46,7 @@ def source_in_words(name: str = "2025-02") -> str:
 
 
 def load(name: str = "2025-02") -> pd.DataFrame:
-    """Return a published table as a tidy table, ready for `energylab.rate`.
-
-    Parameters
-    ----------
-    name : str, default "2025-02"
-        Date of the table; see `names`.
+    """Return the published table of a date as a tidy table, ready for `energylab.rate`.
 
     Returns
     -------
@@ -71,7 +59,7 @@ def load(name: str = "2025-02") -> pd.DataFrame:
     Raises
     ------
     UnknownNameError
-        If no table of that date is shipped.
+        If no table of that date is shipped; see `names`.
     """
     import pandas as pd
 
@@ -115,6 +103,12 @@ def load(name: str = "2025-02") -> pd.DataFrame:
     )
 
 
+def _resource(name: str, suffix: str) -> Any:
+    if name not in _NAMES:
+        raise unknown_name("published table", name, _NAMES)
+    return importlib.resources.files(__name__).joinpath(f"ai_energy_score_{name}{suffix}")
+
+
 def deviations() -> pd.DataFrame:
     """Return what cannot be asked as the published runner asked it, from the tasks' files: task, models, what, why."""
     import pandas as pd
@@ -132,14 +126,7 @@ def deviations() -> pd.DataFrame:
 
 
 def agreement(stars: pd.DataFrame, name: str = "2025-02") -> pd.DataFrame:
-    """Set re-derived stars beside the published ones.
-
-    Parameters
-    ----------
-    stars : pandas.DataFrame
-        ``energylab.rate(published.load(name))``.
-    name : str, default "2025-02"
-        Date of the table.
+    """Set re-derived stars, ``energylab.rate(published.load(name))``, beside the published ones.
 
     Returns
     -------
@@ -150,29 +137,19 @@ def agreement(stars: pd.DataFrame, name: str = "2025-02") -> pd.DataFrame:
     """
     import pandas as pd
 
-    published = load(name)[["task", "model_class", "model", "published_stars"]]
-    both = stars.merge(published, on=["task", "model_class", "model"], validate="one_to_one")
+    keys = ["task", "model_class"]
+    published = load(name)[[*keys, "model", "published_stars"]]
+    both = stars.merge(published, on=[*keys, "model"], validate="one_to_one")
     starred = both["published_stars"].notna()
-    counted = both[["task", "model_class"]].assign(
-        models=1,
-        published=starred.astype(int),
-        equal=(starred & (both["stars"] == both["published_stars"])).fillna(False).astype(int),
-        first=(~starred & both["stars"].notna()).astype(int),
-    )
-    table = counted.groupby(["task", "model_class"], dropna=False, as_index=False).sum()
-    total = table[["models", "published", "equal", "first"]].sum()
+    equal, first = (both["stars"] == both["published_stars"]).fillna(False), ~starred & both["stars"].notna()
+    counted = both[keys].assign(models=1, published=starred * 1, equal=equal * 1, first=first * 1)
+    table = counted.groupby(keys, dropna=False, as_index=False).sum()
+    total = table.drop(columns=keys).sum()
     return pd.concat([table, pd.DataFrame([{"task": "all", "model_class": pd.NA, **total}])], ignore_index=True)
 
 
 def beside(stars: pd.DataFrame, name: str = "2025-02") -> pd.DataFrame:
-    """Set one's own figures beside the published ones, where both exist.
-
-    Parameters
-    ----------
-    stars : pandas.DataFrame
-        From `energylab.rate`, of any cohorts.
-    name : str, default "2025-02"
-        Date of the table.
+    """Set one's own figures, from `energylab.rate`, beside the published ones, where both exist.
 
     Returns
     -------
@@ -193,71 +170,20 @@ def beside(stars: pd.DataFrame, name: str = "2025-02") -> pd.DataFrame:
     return both[[*columns, "energy_kind", "cohort"]]
 
 
-def own_records(results: str = "") -> pd.DataFrame:
-    """Return one's own tidy table: of `results`, or of the repository's ``results/reference`` where there is one.
-
-    Parameters
-    ----------
-    results : str, default ""
-        Folder of records or CSV; empty: ``results/reference`` beside ``params/``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        As `energylab.read`; empty when `results` is not named and there are no reference records.
-    """
-    from energylab.paths import params_root
-    from energylab.store import read
-
-    folder = params_root().parent / "results" / "reference"
-    if results or folder.is_dir():
-        return read(results or folder)
-    return load().iloc[:0]
-
-
 def _bare(models: pd.Series) -> pd.Series:
     return models.astype("string").str.rpartition("/")[2].str.lower()
 
 
-def _resource(name: str, suffix: str) -> Any:
-    if name not in _NAMES:
-        raise unknown_name("published table", name, _NAMES)
-    return importlib.resources.files(__name__).joinpath(f"ai_energy_score_{name}{suffix}")
+def own_records(results: str = "") -> pd.DataFrame:
+    """Return one's own table: of `results`, else of ``results/reference`` beside ``params/``; it may be empty."""
+    from energylab.paths import params_root
+    from energylab.store import read
+
+    folder = params_root().parent / "results" / "reference"
+    return read(results or folder) if results or folder.is_dir() else load().iloc[:0]
 
 
-@dataclass(frozen=True)
-class RankCorrelation:
-    """Agreement of two orders within tasks.
-
-    Attributes
-    ----------
-    value : float or None
-        From -1 (opposite order) to 1 (same order); None when no task has two models.
-    low, high : float or None
-        Interval over models drawn anew; None when no task has three models.
-    models, tasks : int
-        How many models in how many tasks took part: those of tasks with two models or more.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    models: int
-    tasks: int
-
-    def __str__(self) -> str:
-        if self.value is None:
-            return "rank correlation with the published figures: none, no task has two models to order"
-        interval = "" if self.low is None else f" (95 % interval {self.low:.2f} to {self.high:.2f})"
-        return (
-            f"rank correlation with the published figures, pooled within tasks: {self.value:.2f}{interval}, "
-            f"{self.models} models in {self.tasks} tasks"
-        )
-
-
-def rank_correlation(
-    beside: pd.DataFrame, level: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> RankCorrelation:
+def rank_correlation(beside: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> tuple[float, float, float]:
     """Correlate the ranks of own and published figures, comparing models within their task alone.
 
     Ranks are taken within each task, scaled to its number of models and centred, then correlated over all tasks
@@ -267,28 +193,29 @@ def rank_correlation(
     ----------
     beside : pandas.DataFrame
         From `beside`: ``task, published_wh, own_wh``.
-    level : float, default 0.95
-        Probability of the percentile interval.
     resamples, seed : int
         Times the models of each task are drawn anew, and the seed of it.
+
+    Returns
+    -------
+    value, low, high : float
+        From -1 (opposite order) to 1 (same order), with its 95 % percentile interval; NaN when no task has two
+        models to order, and for the interval when none has three.
     """
     groups = [part[["published_wh", "own_wh"]].to_numpy(float) for _, part in beside.groupby("task") if len(part) > 1]
-    value = _pooled(groups)
-    low = high = None
-    if value is not None and any(len(group) > 2 for group in groups):
-        rng = np.random.default_rng(seed)
-        draws = [_pooled([rng.choice(group, len(group)) for group in groups]) for _ in range(resamples)]
-        tail = (1 - level) / 2
-        low, high = np.quantile([draw for draw in draws if draw is not None], [tail, 1 - tail]).tolist()
-    return RankCorrelation(value, low, high, sum(map(len, groups)), len(groups))
+    if max(map(len, groups), default=0) < 3:
+        return _pooled(groups), np.nan, np.nan
+    rng = np.random.default_rng(seed)
+    draws = [_pooled([rng.choice(group, len(group)) for group in groups]) for _ in range(resamples)]
+    low, high = np.nanquantile(draws, [0.025, 0.975]).tolist()
+    return _pooled(groups), low, high
 
 
-def _pooled(groups: list[np.ndarray]) -> float | None:
-    """Correlate centred, scaled ranks over all groups; None when either side does not vary."""
+def _pooled(groups: list[np.ndarray]) -> float:
+    """Correlate centred, scaled ranks over all groups; NaN when either side does not vary."""
     from scipy.stats import rankdata
 
-    if not groups:
-        return None
-    ranks = np.concatenate([(rankdata(group, axis=0) - (len(group) + 1) / 2) / len(group) for group in groups])
-    spread = np.sqrt((ranks**2).sum(axis=0))
-    return float((ranks[:, 0] * ranks[:, 1]).sum() / spread.prod()) if spread.all() else None
+    ranks = [(rankdata(group, axis=0) - (len(group) + 1) / 2) / len(group) for group in groups]
+    own, other = np.concatenate([np.empty((0, 2)), *ranks]).T
+    spread = np.sqrt((own**2).sum() * (other**2).sum())
+    return float((own * other).sum() / spread) if spread else np.nan

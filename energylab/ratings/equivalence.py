@@ -96,10 +96,15 @@ def compare(
     rows = models.loc[["A", "B"]]
     if rows["energy_wh"].isna().any():
         raise DataError("one of the sets has no complete session; measure it again")
-    se, df, energies = (rows[name].to_numpy(float) for name in ("session_se", "session_df", "energy_wh"))
-    if not np.isfinite(se).all():
+    if not np.isfinite(rows["session_se"]).all():
         raise DataError("neither set was repeated, so that no difference can be judged; measure each at least twice")
     unshared = gain_variance(gain) * _unshared(found.boards, found.models)
+    return judge(rows, unshared, margin, alpha, found.groups[0].energy_kind)
+
+
+def judge(rows: pd.DataFrame, unshared: float, margin: float, alpha: float, energy_kind: str) -> Comparison:
+    """Compare two rows of `energy.ModelEnergies`; `unshared` is the variance of gains that they do not share."""
+    se, df, energies = (rows[name].to_numpy(float) for name in ("session_se", "session_df", "energy_wh"))
     difference, edge = math.log(energies[1] / energies[0]), math.log1p(margin)
     total = math.sqrt(float(np.sum(se**2)) + unshared)
     freedom = total**4 / float(np.sum(se**4 / df)) if np.any(se > 0) else math.inf  # Welch and Satterthwaite
@@ -116,7 +121,7 @@ def compare(
         sessions_wanted=_wanted(se, sessions, unshared, edge, alpha),
         energy_wh=(float(energies[0]), float(energies[1])),
         sessions=sessions,
-        energy_kind=found.groups[0].energy_kind,
+        energy_kind=energy_kind,
     )
 
 

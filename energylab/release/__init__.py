@@ -1,18 +1,16 @@
 """A dated rating of cohorts: made once from records, never overwritten, the only input of what is published."""
 
+from __future__ import annotations
+
 from energylab.release.files import FOLDER, read, write
 from energylab.release.make import LARGEST, make
 from energylab.release.moves import moves, since, to_rating
 from energylab.release.schema import (
-    METHODOLOGY_VERSION,
     NEVER_INCLUDED,
     Interval,
-    LeftOut,
     Machine,
     Move,
     PhaseFigure,
-    PreviousRelease,
-    QualityFigure,
     RatedCohort,
     RatedModel,
     Release,
@@ -25,15 +23,11 @@ from energylab.release.schema import (
 __all__ = [
     "FOLDER",
     "LARGEST",
-    "METHODOLOGY_VERSION",
     "NEVER_INCLUDED",
     "Interval",
-    "LeftOut",
     "Machine",
     "Move",
     "PhaseFigure",
-    "PreviousRelease",
-    "QualityFigure",
     "RatedCohort",
     "RatedModel",
     "Release",

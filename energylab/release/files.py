@@ -18,20 +18,7 @@ FOLDER = Path("results/releases")
 
 
 def write(release: Release, folder: str | os.PathLike = FOLDER) -> Path:
-    """Write a release to ``folder/NAME.json``, whole or not at all, and never over another one.
-
-    Writing the same release again changes nothing.
-
-    Parameters
-    ----------
-    release : Release
-    folder : path, default ``results/releases``
-        Made if need be.
-
-    Returns
-    -------
-    pathlib.Path
-        The file.
+    """Write a release to ``folder/NAME.json``, whole or not at all, and never over another one; return the file.
 
     Raises
     ------
@@ -42,16 +29,12 @@ def write(release: Release, folder: str | os.PathLike = FOLDER) -> Path:
     content = release.to_bytes()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=".release-", suffix=".tmp", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
-            os.link(temporary, path)  # fails where the name is taken, at the same instant
-        finally:
-            Path(temporary).unlink()
+        with tempfile.NamedTemporaryFile(prefix=".release-", suffix=".tmp", dir=path.parent) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            os.fchmod(file.fileno(), 0o644)
+            os.link(file.name, path)  # fails where the name is taken, at the same instant
     except FileExistsError:
         if path.read_bytes() != content:
             raise ReleaseError(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -26,9 +24,19 @@ def since(before: Release, now: Release) -> PreviousRelease:
 def moves(before: Release, now: Release) -> tuple[Move, ...]:
     """Return one move a model that joined, left, changed star or needs another energy, by task and class."""
     table = drift(to_rating(before), to_rating(now)).astype(object)
-    pair = Pair(before, now)
-    found = (pair.move(row) for row in table.where(table.notna(), None).to_dict("records"))
-    return tuple(move for move in found if move is not None)
+    rows = table.where(table.notna(), None).to_dict("records")
+    found = [(row, _what_and_why(row, before, now)) for row in rows]
+    return tuple(
+        Move(
+            **{name: row[name] for name in ("task", "model_class", "model", "stars_before", "energy_before_wh")},
+            what=told[0],
+            stars_now=row["stars_after"],
+            energy_now_wh=row["energy_after_wh"],
+            why=told[1],
+        )
+        for row, told in found
+        if told
+    )
 
 
 def to_rating(release: Release) -> Rating:
@@ -45,98 +53,50 @@ def to_rating(release: Release) -> Rating:
         }
         for cohort, model in release.rated()
     ]
-    stars = pd.DataFrame(rows).astype({"model_class": "string", "stars": "Int64"})
-    return Rating(stars, tuple(_bands(release, cohort) for cohort in release.cohorts))
+    scheme = (release.scheme, release.scheme_version)
+    bands = (
+        Bands(*scheme, each.cohort, each.task, each.model_class, each.edges_wh or (), each.edges_reason)
+        for each in release.cohorts
+    )
+    return Rating(pd.DataFrame(rows).astype({"model_class": "string", "stars": "Int64"}), tuple(bands))
 
 
-def _bands(release: Release, cohort: RatedCohort) -> Bands:
-    key = (release.scheme, release.scheme_version, cohort.cohort, cohort.task, cohort.model_class)
-    return Bands(*key, cohort.edges_wh or (), cohort.edges_reason)
+def _what_and_why(row: dict, before: Release, now: Release) -> tuple[str, str] | None:
+    """Return what became of one model of `drift`, and why; None where nothing did."""
+    key = (row["task"], row["model_class"])
+    old, new = (
+        next((cohort for cohort in release.cohorts if (cohort.task, cohort.model_class) == key), None)
+        for release in (before, now)
+    )
+    if row["move"] == "left":
+        left = next((left.why for left in now.left_out if left.model == row["model"]), None)
+        return "left", left or "not among the sessions that were rated now"
+    if row["move"] == "joined":
+        return "joined", "rated for the first time" if old else "the task and class are rated for the first time"
+    if row["stars_before"] != row["stars_after"]:
+        return "changed star", _other_cohort(old, new) + _why(row, _scale(before, now, old, new), old, new)
+    if _differs(row["model"], (before, now), (old, new)):
+        return "same star", f"{_other_cohort(old, new)}{_energy(row)}, more than both figures' uncertainty"
+    return None
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two releases that are set side by side."""
+def _differs(name: str, releases: tuple[Release, Release], cohorts: tuple[RatedCohort, RatedCohort]) -> bool:
+    """Say whether two energies of a model differ by more than a 95 % interval of their ratio.
 
-    before: Release
-    now: Release
-
-    def move(self, row: dict) -> Move | None:
-        """Return what became of one model; None where nothing did."""
-        key = row["task"] if row["model_class"] is None else f"{row['task']}-{row['model_class']}"
-        old, new = (
-            next((cohort for cohort in release.cohorts if cohort.key == key), None)
-            for release in (self.before, self.now)
-        )
-        if row["move"] in ("joined", "left"):
-            what, why = row["move"], self._whereabouts(row, old)
-        elif row["stars_before"] != row["stars_after"]:
-            what, why = "changed star", _other_cohort(old, new) + self._why(row, old, new)
-        elif self._differs(row["model"], old, new):
-            what, why = "same star", f"{_other_cohort(old, new)}{_energy(row)}, more than both figures' uncertainty"
-        else:
-            return None
-        return Move(
-            task=row["task"],
-            model_class=row["model_class"],
-            model=row["model"],
-            what=what,
-            stars_before=row["stars_before"],
-            stars_now=row["stars_after"],
-            energy_before_wh=row["energy_before_wh"],
-            energy_now_wh=row["energy_after_wh"],
-            why=why,
-        )
-
-    def _whereabouts(self, row: dict, old: RatedCohort | None) -> str:
-        """Return why a model is in one release alone, as far as they tell."""
-        if row["move"] == "left":
-            left = next((left.why for left in self.now.left_out if left.model == row["model"]), None)
-            return left or "not among the sessions that were rated now"
-        return "rated for the first time" if old else "the task and class are rated for the first time"
-
-    def _differs(self, name: str, old: RatedCohort, new: RatedCohort) -> bool:
-        """Say whether two energies of a model differ by more than a 95 % interval of their ratio.
-
-        A gain that both share, of one board, cancels; else each has its own.
-        """
-        models = [next(model for model in cohort.models if model.model == name) for cohort in (old, new)]
-        if any(model.repeatability is None for model in models):
-            return False
-        releases = (self.before, self.now)
-        boards = [_boards(release, model) for release, model in zip(releases, models, strict=True)]
-        gains = [0.0 if boards[0] and boards[0] == boards[1] else each.options.get("gain", 0.05) for each in releases]
-        variances, dfs = zip(*map(_relative_variance, models), strict=True)
-        variance = sum(variances)
-        doubt = sum(v**2 / df for v, df in zip(variances, dfs, strict=True))  # Welch and Satterthwaite
-        df = min(variance**2 / doubt, 1e6) if doubt else 1e6
-        known = stats.t.ppf(0.5 + _LEVEL / 2, df) * np.sqrt(variance)
-        half = np.hypot(known, stats.norm.ppf(0.5 + _LEVEL / 2) * np.sqrt(sum(map(gain_variance, gains))))
-        return bool(abs(np.log(models[1].energy_wh / models[0].energy_wh)) > max(half, 1e-9))
-
-    def _why(self, row: dict, old: RatedCohort, new: RatedCohort) -> str:
-        if None in (row["stars_before"], row["stars_after"]):
-            return new.edges_reason or old.edges_reason or "the model earns stars in one of the two releases alone"
-        scale = self._scale(old, new)
-        return {
-            "own energy": f"{_energy(row)}; the old bands would have changed its star too",
-            "scale": f"its own energy would not have changed it; {scale}",
-            "both": f"{_energy(row)}, and {scale}; each alone would have changed it",
-            "either": f"{_energy(row)}, and {scale}; only together they changed it",
-        }[row["why"]]
-
-    def _scale(self, old: RatedCohort, new: RatedCohort) -> str:
-        """Return what moved the bands: another scheme, or other models at the ends."""
-        was, now = ((release.scheme, release.scheme_version) for release in (self.before, self.now))
-        if was != now:
-            return f"the scheme changed from {' '.join(was)} to {' '.join(now)}"
-        ends = [
-            f"the {role} model is now {new.models[end].model} with {new.models[end].energy_wh:.3g} Wh, "
-            f"before {old.models[end].model} with {old.models[end].energy_wh:.3g} Wh"
-            for role, end in (("lightest", 0), ("heaviest", -1))
-            if (old.models[end].model, old.models[end].energy_wh) != (new.models[end].model, new.models[end].energy_wh)
-        ]
-        return "the bands moved: " + ("; ".join(ends) or "the models between the ends changed")
+    A gain that both share, of one board, cancels; else each has its own.
+    """
+    models = [next(model for model in cohort.models if model.model == name) for cohort in cohorts]
+    if any(model.repeatability is None for model in models):
+        return False
+    boards = [_boards(release, model) for release, model in zip(releases, models, strict=True)]
+    gains = [0.0 if boards[0] and boards[0] == boards[1] else each.options.get("gain", 0.05) for each in releases]
+    variances, dfs = zip(*map(_relative_variance, models), strict=True)
+    variance = sum(variances)
+    doubt = sum(v**2 / df for v, df in zip(variances, dfs, strict=True))  # Welch and Satterthwaite
+    df = min(variance**2 / doubt, 1e6) if doubt else 1e6
+    known = stats.t.ppf(0.5 + _LEVEL / 2, df) * np.sqrt(variance)
+    half = np.hypot(known, stats.norm.ppf(0.5 + _LEVEL / 2) * np.sqrt(sum(map(gain_variance, gains))))
+    return bool(abs(np.log(models[1].energy_wh / models[0].energy_wh)) > max(half, 1e-9))
 
 
 def _boards(release: Release, model: RatedModel) -> set[str]:
@@ -149,6 +109,32 @@ def _relative_variance(model: RatedModel) -> tuple[float, float]:
     df = model.df or (sessions - 1 if sessions > 1 else np.inf)
     half = model.repeatability.high_wh / model.energy_wh - 1
     return (half / stats.t.ppf(0.5 + _LEVEL / 2, min(df, 1e6))) ** 2, df
+
+
+def _why(row: dict, scale: str, old: RatedCohort, new: RatedCohort) -> str:
+    """Return why a star changed; `scale` says what moved the bands."""
+    if None in (row["stars_before"], row["stars_after"]):
+        return new.edges_reason or old.edges_reason or "the model earns stars in one of the two releases alone"
+    return {
+        "own energy": f"{_energy(row)}; the old bands would have changed its star too",
+        "scale": f"its own energy would not have changed it; {scale}",
+        "both": f"{_energy(row)}, and {scale}; each alone would have changed it",
+        "either": f"{_energy(row)}, and {scale}; only together they changed it",
+    }[row["why"]]
+
+
+def _scale(before: Release, now: Release, old: RatedCohort, new: RatedCohort) -> str:
+    """Return what moved the bands: another scheme, or other models at the ends."""
+    was, then = (f"{release.scheme} {release.scheme_version}" for release in (before, now))
+    if was != then:
+        return f"the scheme changed from {was} to {then}"
+    ends = [
+        f"the {role} model is now {new.models[end].model} with {new.models[end].energy_wh:.3g} Wh, "
+        f"before {old.models[end].model} with {old.models[end].energy_wh:.3g} Wh"
+        for role, end in (("lightest", 0), ("heaviest", -1))
+        if (old.models[end].model, old.models[end].energy_wh) != (new.models[end].model, new.models[end].energy_wh)
+    ]
+    return "the bands moved: " + ("; ".join(ends) or "the models between the ends changed")
 
 
 def _other_cohort(old: RatedCohort, new: RatedCohort) -> str:

@@ -103,9 +103,9 @@ class Task(ABC):
     def prepare(self, rows: Sequence[Row]) -> Any:
         """Turn rows into model inputs, on the CPU: the phase ``preprocess``."""
 
-    @abstractmethod
     def features(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
-        """Return every model input by name as one unpadded value a row, as the published runner's map does."""
+        """Return every model input by name as one unpadded value a row; only published protocols ask for it."""
+        raise TaskError(f"{type(self).__name__} has no features(rows): write it, or measure by protocol='steady'")
 
     def keep(self, outputs: Any) -> Any:
         """Return the small part of a forward pass that scoring needs; the rest is dropped at once."""
@@ -159,13 +159,7 @@ class Task(ABC):
     # ---- rows
 
     def load_rows(self) -> tuple[list[Row], DataFacts]:
-        """Load the queries from the parameter's data source.
-
-        Raises
-        ------
-        DataError
-            If a column is missing, a row is unusable, or there are fewer rows than ``samples``.
-        """
+        """Load the queries from the parameter's data source; DataError where a row is unusable or rows are missing."""
         from energylab.tasks import data
 
         rows, facts = data.load_rows(self)
@@ -183,24 +177,10 @@ class Task(ABC):
     # ---- loading
 
     def check(self, device: str, facts: Sequence[DeviceFacts]) -> int | None:
-        """Refuse by name, before a weight is read or a device is touched, what cannot be done.
+        """Refuse by name, before a weight is read or a device is touched, what these devices cannot do.
 
-        Parameters
-        ----------
-        device : str
-            The first device in torch's words: ``cpu``, ``cuda:0``.
-        facts : sequence of DeviceFacts
-            The devices the model is to run on.
-
-        Returns
-        -------
-        int or None
-            Number of the model's parameters; None where the task has no model to look at.
-
-        Raises
-        ------
-        ModelError
-            Names every option the devices lack, or says why the model does not fit.
+        `device` is the first in torch's words: ``cpu``, ``cuda:0``. Returns the number of the model's parameters; None
+        where the task has no model to look at.
         """
         from energylab.tasks.machine import Machine
 
@@ -240,13 +220,7 @@ class Task(ABC):
         return self.fit()
 
     def load(self, device: str) -> ModelFacts:
-        """Load processor and model onto `device` from the parameter's model source.
-
-        Raises
-        ------
-        ModelError
-            If it is missing, gated, of another task, or does not fit the device.
-        """
+        """Load processor and model onto `device`; ModelError if it is missing, gated, of another task, or too large."""
         from energylab.tasks import models
 
         facts = self.open(device)
@@ -366,13 +340,7 @@ class Task(ABC):
         return {}
 
     def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
-        """Count the tokens of one batch.
-
-        Raises
-        ------
-        TaskError
-            If the model generated another number of tokens than stated.
-        """
+        """Count the tokens of one batch; TaskError if the model generated another number than stated."""
         return Tokens()
 
     def check_new_tokens(self, phase: str, found: int) -> None:

@@ -88,9 +88,6 @@ class ServedTask(Task):
     def prepare(self, rows: Sequence[Row]) -> list[str]:
         return self.prompts(rows)
 
-    def features(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
-        return {"prompt": self.prompts(rows)}
-
     def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
         """Return the length of every prompt in bytes: its tokens are known to the server alone."""
         return {"input_bytes": tuple(float(len(prompt.encode())) for prompt in self.prompts(rows))}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from energylab.ratings import rate, rating, stars_for
+from energylab.ratings import rate, rating
 from energylab.ratings.schemes import get_scheme
 
 EQUAL_WIDTH = get_scheme("equal_width")
@@ -67,15 +67,6 @@ def test_another_group_changes_nothing(energies):
     together = rate(pd.concat([table([1.0, 2.0], "asr"), table(energies)]), EQUAL_WIDTH, noise=0.05, draws=50)
     part = together[together["task"] == "summarization"].reset_index(drop=True)
     pd.testing.assert_frame_equal(alone, part, check_exact=True)
-
-
-@settings(deadline=None, derandomize=True, max_examples=40)
-@given(energies=ENERGIES)
-def test_stars_within_the_bands_are_the_stars(energies):
-    found = rating(table(energies), EQUAL_WIDTH, draws=0)
-    assert pd.Series(stars_for(found.stars["energy_wh"], found.bands[0])).equals(
-        found.stars["stars"].rename(None).astype("Int64")
-    )
 
 
 @settings(deadline=None, derandomize=True, max_examples=40)

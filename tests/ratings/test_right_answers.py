@@ -19,9 +19,6 @@ def test_energy_over_the_share_of_right_answers():
     assert found.wh == pytest.approx(session_energy_j(record) / 3.6 / 0.75)
     assert (found.share, found.unit, found.energy_kind) == (0.75, "right answers", "measured")
     assert "one session" in found.note
-
-
-def test_points_of_another_metric_are_named():
     assert per_right_answer([scored_record([1.0] * 20, [0.4, 0.6] * 10, metric="rouge_l")]).unit == "points of rouge_l"
 
 
@@ -62,7 +59,7 @@ def test_nothing_right_or_nothing_scored_gives_nothing():
 def test_covers_as_often_as_it_says():
     rng = np.random.default_rng(3)
     hits = 0
-    for _ in range(400):
+    for _ in range(200):
         scores = rng.random(120) < 0.6
         joules = (1.0 + scores) * (1 + 0.2 * rng.random(120))
         gain = 1 + rng.uniform(-0.05, 0.05)
@@ -70,4 +67,4 @@ def test_covers_as_often_as_it_says():
         found = per_right_answer(sessions)
         truth = (1.1 + 1.1 * 0.6) / 0.6 / 3.6
         hits += found.low <= truth <= found.high
-    assert hits / 400 == pytest.approx(0.95, abs=0.03)
+    assert hits / 200 == pytest.approx(0.95, abs=0.04)

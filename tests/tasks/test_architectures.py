@@ -11,7 +11,7 @@ from PIL import Image
 
 from energylab.errors import ModelError, UnknownNameError
 from energylab.parameters import Parameters
-from energylab.tasks import diffusion, load_task, models
+from energylab.tasks import load_task, models, pipelines
 from energylab.tasks.architectures import architectures, find_architecture
 from energylab.tasks.vision import image_processor
 
@@ -60,7 +60,7 @@ STATED = {
 def count(architecture):
     origin = models.Origin(architecture.model, None, architecture=architecture)
     if architecture.model_type is None:
-        return diffusion.count_parameters(origin, diffusion.read_components(origin))
+        return pipelines.count_parameters(origin, pipelines.read_components(origin))
     config = architecture.build_config()
     task = load_task(Parameters(task=architecture.tasks[0]))
     return models.build_skeleton(config, getattr(transformers, task.auto_class(config)), origin).num_parameters()

@@ -14,7 +14,7 @@ from transformers import pipeline
 from energylab.errors import DataError, ModelError
 from energylab.parameters import Parameters
 from energylab.tasks import load_task
-from energylab.tasks.vision import mean_average_precision
+from energylab.tasks.detection import mean_average_precision
 
 PARAMS = Path(__file__).parents[2] / "params"
 PICTURE = (PARAMS / "samples" / "image_classification" / "01.png").read_bytes()
