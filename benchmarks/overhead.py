@@ -61,7 +61,7 @@ def fixed() -> Workload:
     return FunctionWorkload(lambda _: sum(range(150_000)), range(1000))
 
 
-def bench(workload: Workload, clock: Clock) -> Session:
+def session(workload: Workload, clock: Clock) -> Session:
     """Return a session with the meter that is cheapest to read."""
     meter = EstimateMeter(clock=clock)
     meter.open()
@@ -100,7 +100,7 @@ def pairs(first: Callable[[], float], second: Callable[[], float], count: int) -
 
 def ratio(name: str, workload: Workload, phase: str, calls: int, count: int) -> None:
     """Print the mean ratio of the time in a window to that in a bare loop, with its interval."""
-    made = bench(workload, ProcessorClock())
+    made = session(workload, ProcessorClock())
     queries = tuple(range(calls))
     with made.clock.watching():
         bare(made, phase, queries), measured(made, phase, queries)  # warm both paths
@@ -117,7 +117,7 @@ def ratio(name: str, workload: Workload, phase: str, calls: int, count: int) -> 
 def window_cost(count: int) -> None:
     """Print what an empty window takes between its readings, beyond two plain readings of its meter."""
     for clock, kind in ((Clock(), "time"), (ProcessorClock(), "processor time")):
-        made = bench(FunctionWorkload(lambda _: None, [0]), clock)
+        made = session(FunctionWorkload(lambda _: None, [0]), clock)
         meter = made.scored[0]
 
         def two_readings(meter=meter) -> float:

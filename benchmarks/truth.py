@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import argparse
 import bisect
+import gc
 import math
 import random
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,7 +27,7 @@ from energylab.clock import ManualClock
 from energylab.energy import phase_totals
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
 from energylab.protocol import Settings
-from energylab.protocol.session import Session, quiet_collector, run_session
+from energylab.protocol.session import Session, run_session
 from energylab.protocol.workload import FunctionWorkload
 
 SEED = 20250201
@@ -37,40 +37,18 @@ POWER_W = 400.0
 IDLE_W = 70.0
 LIMIT_W = 700.0
 
-_HELD = ExitStack()  # for the life of a worker
-
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of board and load.
+    """One kind of board and load."""
 
-    Attributes
-    ----------
-    name : str
-        What the row shows.
-    session_cv : float
-        Spread of the sessions' steady power, relative.
-    query_cv : float
-        Noise of the power of each query, relative.
-    warming : float
-        Share by which the power starts too low; it settles with a time constant of 8 s.
-    drift : float
-        Spread over sessions of the relative change of power in 100 s of work: runs of one session share it.
-    pattern : tuple of (seconds, relative power)
-        Pieces of one query.
-    sampled_s : float or None
-        Part of each 100 ms the sensor sees.
-    settings : Settings
-        The protocol's settings.
-    """
-
-    name: str
-    session_cv: float = 0.01
-    query_cv: float = 0.01
-    warming: float = 0.0
-    drift: float = 0.0
-    pattern: tuple[tuple[float, float], ...] = ((QUERY_S, 1.0),)
-    sampled_s: float | None = None
+    name: str  # what it shows
+    session_cv: float = 0.01  # spread of the sessions' steady power, relative
+    query_cv: float = 0.01  # noise of the power of each query, relative
+    warming: float = 0.0  # share by which the power starts too low; it settles with a time constant of 8 s
+    drift: float = 0.0  # spread over sessions of the relative change of power in 100 s: runs of one session share it
+    pattern: tuple[tuple[float, float], ...] = ((QUERY_S, 1.0),)  # pieces of one query: seconds, relative power
+    sampled_s: float | None = None  # part of each 100 ms that the sensor sees; None: all
     settings: Settings = Settings(runs=2, window_s=10.0, idle_s=1.0, warm_up_min_s=4.0, warm_up_max_s=60.0)
 
     @property
@@ -93,21 +71,10 @@ ROWS = (
     Row("edges on ticks", settings=_ON_TICKS),
     Row("ten runs, sessions drift by 2 % in 100 s", drift=0.02, settings=_TEN_RUNS),
 )
+_RESONANCE = Row("", pattern=_RESONANT, sampled_s=0.025, session_cv=0.0, settings=_DITHERED)
 ALIASED = (
-    Row(
-        "sees 25 of 100 ms, resonant load, dithered",
-        pattern=_RESONANT,
-        sampled_s=0.025,
-        session_cv=0.0,
-        settings=_DITHERED,
-    ),
-    Row(
-        "sees 25 of 100 ms, resonant load, not dithered",
-        pattern=_RESONANT,
-        sampled_s=0.025,
-        session_cv=0.0,
-        settings=replace(_DITHERED, dither=False),
-    ),
+    replace(_RESONANCE, name="dithered"),
+    replace(_RESONANCE, name="not dithered", settings=replace(_DITHERED, dither=False)),
 )
 
 
@@ -162,10 +129,10 @@ def judge(row: Row, seed: int) -> tuple[list[float], int, int, float]:
     return runs, len(session.windows), outside, worst
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval of a share."""
-    result = stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
-    return result.low, result.high
+def share(successes: int, trials: int) -> str:
+    """Write a share with its 95 % Wilson score interval."""
+    found = stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    return f"{successes / trials:.2%} [Wilson {found.low:.2%}, {found.high:.2%}]"
 
 
 def covered(values: np.ndarray, truth: float) -> np.ndarray:
@@ -177,47 +144,35 @@ def covered(values: np.ndarray, truth: float) -> np.ndarray:
 
 def study(row: Row, sessions: int, pool: ProcessPoolExecutor) -> dict[str, float]:
     """Simulate one row and sum it up."""
-    chunk = max(1, sessions // 40)
-    results = list(pool.map(judge, [row] * sessions, range(sessions), chunksize=chunk))
-    complete = [runs for runs, *_ in results if len(runs) == row.settings.runs]
-    per_run = np.array(complete)
+    results = list(pool.map(judge, [row] * sessions, range(sessions), chunksize=max(1, sessions // 40)))
+    per_run = np.array([runs for runs, *_ in results if len(runs) == row.settings.runs])
     means = per_run.mean(axis=1)
     groups = len(means) // SESSIONS_A_GROUP
     between = covered(means[: groups * SESSIONS_A_GROUP].reshape(groups, -1), row.truth_j)
-    naive = covered(per_run, row.truth_j)
-    windows, outside = sum(r[1] for r in results), sum(r[2] for r in results)
     return {
-        "sessions": len(complete),
+        "sessions": len(means),
         "bias": means.mean() / row.truth_j - 1,
         "sd": means.std(ddof=1) / row.truth_j,
-        "windows": windows,
-        "outside": outside,
-        "worst": max(r[3] for r in results),
+        "windows": sum(windows for _, windows, _, _ in results),
+        "outside": sum(outside for _, _, outside, _ in results),
+        "worst": max(worst for *_, worst in results),
         "covered": int(between.sum()),
         "groups": groups,
-        "naive": int(naive.sum()),
+        "naive": int(covered(per_run, row.truth_j).sum()),
     }
 
 
 def report(row: Row, found: dict[str, float]) -> str:
     """Say what one row found, in words."""
-    low, high = wilson(found["covered"], found["groups"])
-    naive_low, naive_high = wilson(found["naive"], found["sessions"])
     return (
         f"{row.name}\n"
         f"  sessions {found['sessions']}; bias {found['bias']:+.3%}; spread of sessions {found['sd']:.2%}\n"
         f"  windows {found['windows']}; outside their bound {found['outside']}; "
         f"largest error/bound {found['worst']:.3f}\n"
-        f"  95 % interval over {SESSIONS_A_GROUP} sessions covers {found['covered'] / found['groups']:.2%} "
-        f"[Wilson {low:.2%}, {high:.2%}]\n"
+        f"  95 % interval over {SESSIONS_A_GROUP} sessions covers {share(found['covered'], found['groups'])}\n"
         f"  naive interval over the {row.settings.runs} runs of one session covers "
-        f"{found['naive'] / found['sessions']:.2%} [{naive_low:.2%}, {naive_high:.2%}]"
+        f"{share(found['naive'], found['sessions'])}"
     )
-
-
-def _collect_quietly() -> None:
-    """Set the heap of a worker aside once, for all of its sessions."""
-    _HELD.enter_context(quiet_collector())
 
 
 def main() -> None:
@@ -229,7 +184,9 @@ def main() -> None:
     if options.sessions < 2 * SESSIONS_A_GROUP:
         parser.error(f"--sessions {options.sessions}: at least {2 * SESSIONS_A_GROUP}, two intervals a row")
     print(f"simulated boards, {options.sessions} sessions a row, seed {SEED}\n")
-    with ProcessPoolExecutor(options.workers, initializer=_collect_quietly) as pool:
+    with ProcessPoolExecutor(
+        options.workers, initializer=gc.freeze
+    ) as pool:  # garbage is collected before every window
         for row in ROWS:
             print(report(row, study(row, options.sessions, pool)), flush=True)
         print("\nA sensor that sees 25 ms of every 100 ms, and a load that repeats every 100 ms:")

@@ -19,7 +19,7 @@ from pydantic_core import to_json
 import energylab
 from energylab import devices as machine_devices
 from energylab import meters as machine_meters
-from energylab import store, tasks
+from energylab import tasks
 from energylab.clock import Clock
 from energylab.devices import check_torch_agrees, host_facts, torch_name
 from energylab.errors import MeasurementError, ParameterError, SealError
@@ -104,6 +104,8 @@ def measure(
             raise ParameterError("fn measures a function: leave task and model out, or leave fn out")
         parameters = FunctionSubject.parameters_of(fn, parameters)
     if output_folder is not None:
+        from energylab import store
+
         store.check_folder(output_folder)  # or hours of measuring would end in an error
     subject = TaskSubject(parameters) if fn is None else FunctionSubject(parameters, fn, queries)
     record, _ = measure_subject(subject, parameters, choose_instruments(parameters, meters), clock)
@@ -120,6 +122,8 @@ def check(namespace: Mapping[str, Any]) -> Parameters:
     EnergylabError
         Names what is wrong, what is allowed and the nearest match.
     """
+    from energylab import store
+
     parameters = Parameters.from_notebook(namespace)
     if parameters.record is not None:
         store.read_record(parameters.record)
@@ -139,6 +143,8 @@ def check(namespace: Mapping[str, Any]) -> Parameters:
 def run(parameters: Parameters) -> Record:
     """Do what the benchmark notebook does: measure and write the record, or show the one that is named."""
     if parameters.record is not None:
+        from energylab import store
+
         return store.read_record(parameters.record)
     with quiet_imports():
         return measure(parameters=parameters, output_folder=output_folder(parameters))

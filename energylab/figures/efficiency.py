@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import pandas as pd
-import seaborn as sns
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from energylab.figures.variance import BLUE, GREEN, GREY, ORANGE, finished, round_ticks
+from energylab.figures.style import BLUE, GREEN, GREY, ORANGE, finished, log_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,22 +41,12 @@ def energy_against_wait(frame: pd.DataFrame) -> Figure:
     front = frame[frame["front"] & (frame["new_tokens"] == usual)].sort_values("latency_s")
     (line,) = axes.plot(front["latency_s"], front["energy_j"], color=GREY, linewidth=1, linestyle="--", zorder=1)
     kind = " and ".join(sorted(set(frame["energy_kind"])))
-    axes.set(
-        xscale="log", yscale="log", xlabel="wait for the whole answer (s)", ylabel=f"energy of a query (J), {kind}"
-    )
-    for axis, values in ((axes.xaxis, frame["latency_s"]), (axes.yaxis, frame["energy_j"])):
-        axis.set_ticks(round_ticks(values.min() / 1.3, values.max() * 1.3))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
+    axes.set(xlabel="wait for the whole answer (s)", ylabel=f"energy of a query (J), {kind}")
+    log_axis(axes.xaxis)
+    log_axis(axes.yaxis)
     labels = [f"{number}  {label}" for number, label in enumerate(frame.index, 1)]
-    axes.legend(
-        [*handles, line],
-        [*labels, "nothing beats these"],
-        frameon=False,
-        fontsize=9,
-        loc="upper left",
-        bbox_to_anchor=(1.0, 1.0),
-    )
+    beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+    axes.legend([*handles, line], [*labels, "nothing beats these"], frameon=False, fontsize=9, **beside)
     axes.grid(color="0.93")
     return finished(figure)
 
@@ -66,20 +54,10 @@ def energy_against_wait(frame: pd.DataFrame) -> Figure:
 def _point(axes: Axes, number: int, row: dict, usual: float, marker: str, colour: str):
     inside = colour if row["new_tokens"] == usual else "white"
     error = None if pd.isna(row["half_width_j"]) else min(row["half_width_j"], 0.95 * row["energy_j"])
-    axes.errorbar(row["latency_s"], row["energy_j"], yerr=error, color=colour, linewidth=0.8, capsize=2, zorder=2)
-    (drawn,) = axes.plot(
-        row["latency_s"],
-        row["energy_j"],
-        marker,
-        color=colour,
-        markerfacecolor=inside,
-        markersize=8,
-        linestyle="none",
-        zorder=3,
-    )
-    axes.annotate(
-        str(number), (row["latency_s"], row["energy_j"]), xytext=(7, 5), textcoords="offset points", fontsize=9
-    )
+    at = row["latency_s"], row["energy_j"]
+    axes.errorbar(*at, yerr=error, color=colour, linewidth=0.8, capsize=2, zorder=2)
+    (drawn,) = axes.plot(*at, marker, color=colour, markerfacecolor=inside, markersize=8, linestyle="none", zorder=3)
+    axes.annotate(str(number), at, xytext=(7, 5), textcoords="offset points", fontsize=9)
     return drawn
 
 
@@ -100,21 +78,13 @@ def paid_for(frame: pd.DataFrame) -> Figure | None:
         part = known[f"{name}_j"].clip(lower=0)  # a part below zero is within the calibration's error
         axes.barh(known.index, part, left=left, color=colour, label=name, height=0.7)
         left += part
-    axes.plot(
-        known["least_j"],
-        range(len(known)),
-        "|",
-        color="black",
-        markersize=14,
-        markeredgewidth=2,
-        label="this device's least",
-    )
+    mark = {"color": "black", "markersize": 14, "markeredgewidth": 2, "label": "this device's least"}
+    axes.plot(known["least_j"], range(len(known)), "|", **mark)
     for at, times in enumerate(known["times_least"]):
         axes.annotate(f" {times:.3g} × least", (left.iloc[at], at), va="center", fontsize=9)
     axes.invert_yaxis()
     axes.set_xlim(right=left.max() * 1.2)
     axes.set(xlabel=f"energy of a query (J), {' and '.join(sorted(set(known['energy_kind'])))}")
     axes.legend(frameon=False, fontsize=9, ncols=5, loc="upper left", bbox_to_anchor=(0, -0.16 - 0.9 / len(known)))
-    sns.despine(left=True)
     axes.tick_params(axis="y", length=0)
     return finished(figure, left=True)

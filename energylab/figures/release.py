@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from energylab.figures.ratings import STAR_COLOURS, UNRATED
+from energylab.figures.style import STAR_COLOURS, UNRATED, log_axis, rows_down, star_bars
 from energylab.release import RatedCohort, RatedModel
 
 if TYPE_CHECKING:
@@ -46,8 +46,9 @@ def cohort(cohort: RatedCohort) -> Figure:
     _energies(panels[0][0], cohort)
     if odds:
         _odds(panels[0][1], models)
-    panels[0][0].set_yticks(range(len(models)) if named else [], _names(models) if named else [], parse_math=False)
-    panels[0][0].set_ylim(len(models) - 0.4, -0.6)
+    rows_down(panels[0][0], [_short(model.model) for model in models], parse_math=False)
+    if not named:
+        panels[0][0].set_yticks([])
     _finish(figure, *panels[0])
     return figure
 
@@ -64,24 +65,15 @@ def _energies(axes: Axes, cohort: RatedCohort) -> None:
     colours = [STAR_COLOURS.get(model.stars, UNRATED) for model in models]
     axes.barh(known, highs - lows, left=lows, height=0.56, color=[colours[place] for place in known], alpha=0.4)
     axes.scatter(energies, places, s=7, color=colours, zorder=3)
-    axes.set_xscale("log")
+    log_axis(axes.xaxis, subs=(1, 2, 5) if energies[-1] < 60 * energies[0] else (1,))
     axes.set_xlabel(f"Wh per 1,000 queries, {cohort.energy_kind}")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if energies[-1] < 60 * energies[0] else (1,)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="x", color="#e3e6e3", linewidth=0.6, zorder=-1)
     axes.set_axisbelow(True)
 
 
 def _odds(axes: Axes, models: Sequence[RatedModel]) -> None:
-    left = np.zeros(len(models))
-    for stars in (5, 4, 3, 2, 1):
-        shares = np.array([model.probabilities[stars - 1] if model.probabilities else 0.0 for model in models])
-        colour = STAR_COLOURS[stars]
-        axes.barh(np.arange(len(models)), shares, left=left, height=0.72, color=colour, label=str(stars))
-        left += shares
+    star_bars(axes, pd.DataFrame([m.probabilities or [0.0] * 5 for m in models], columns=range(1, 6)), label=str)
     axes.set(xlabel="probability", xlim=(0, 1), xticks=(0, 0.5, 1))
-    axes.tick_params(axis="y", length=0)
     axes.legend(
         title="stars", ncols=5, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1,
         handlelength=0.7, handletextpad=0.25, columnspacing=0.7, alignment="left",
@@ -111,10 +103,6 @@ def right_answers(cohort: RatedCohort) -> Figure | None:
     axes.set_xlabel(f"Wh per 1,000 queries ({cohort.energy_kind})")
     axes.set_ylabel(f"{rated[0].per_right.unit} a query")
     return figure
-
-
-def _names(models: Sequence[RatedModel]) -> list[str]:
-    return [_short(model.model) for model in models]
 
 
 def _short(name: str) -> str:

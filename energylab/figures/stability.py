@@ -10,27 +10,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from energylab.figures.ratings import STAR_COLOURS, groups_of, percent, short, star_bars, styled
+from energylab.figures import style
 from energylab.ratings.rating import PROBABILITIES, SURE
 from energylab.ratings.stability import Order, rated_by, with_probability
 
-INK = STAR_COLOURS[5]
-ACCENT = STAR_COLOURS[1]
+INK = style.STAR_COLOURS[5]
+ACCENT = style.STAR_COLOURS[1]
 
 
 def unsure(stars: pd.DataFrame, least: int = 5) -> Figure:
     """Show the probability of every number of stars where the shown one of `rate` is not sure, or the least sure."""
     known = with_probability(stars).sort_values("p_shown", kind="stable")
     part = known.head(int((known["p_shown"] < SURE).sum()) or least)
-    with styled():
+    with style.styled():
         figure, axes = plt.subplots(figsize=(8.5, 0.27 * len(part) + 1.0), layout="constrained")
-        star_bars(axes, part[list(PROBABILITIES)].set_axis(range(1, 6), axis=1))
+        style.star_bars(axes, part[list(PROBABILITIES)].set_axis(range(1, 6), axis=1))
         for row, model in enumerate(part.itertuples()):
-            axes.text(1.01, row, f"shown {model.stars} ★  {percent(model.p_shown)}", va="center", fontsize=7.5)
-        axes.set_yticks(range(len(part)), [f"{short(row.model)} · {_group(row)}" for row in part.itertuples()])
-        axes.set(ylim=(len(part) - 0.4, -0.6), xlim=(0, 1), xlabel="probability of each number of stars")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-        axes.tick_params(axis="y", length=0)
+            axes.text(1.01, row, f"shown {model.stars} ★  {style.percent(model.p_shown)}", va="center", fontsize=7.5)
+        style.rows_down(axes, _names(part))
+        axes.set(xlim=(0, 1), xlabel="probability of each number of stars")
+        axes.xaxis.set_major_formatter(style.share)
         axes.legend(ncols=5, loc="lower left", bbox_to_anchor=(0, 1.0), handlelength=1)
         sns.despine(figure, left=True)
     return figure
@@ -38,7 +37,7 @@ def unsure(stars: pd.DataFrame, least: int = 5) -> Figure:
 
 def noise(swept: pd.DataFrame, boards: pd.DataFrame | None = None) -> Figure:
     """Show how many stars would be wrong at each noise, and in which groups; tables from `stability.under_noise`."""
-    with styled():
+    with style.styled():
         figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), width_ratios=(1, 1.5), layout="constrained")
         _draw_expected(left, swept, INK, "all on one board", (8, -12))
         if boards is not None:
@@ -64,9 +63,9 @@ def _draw_expected(axes: Axes, swept: pd.DataFrame, colour: str, label: str, bes
 
 
 def _draw_shares(axes: Axes, swept: pd.DataFrame) -> None:
-    shares = pd.DataFrame({title: part.groupby("noise")["p_flip"].mean() for title, part in groups_of(swept)}).T
+    shares = pd.DataFrame({title: part.groupby("noise")["p_flip"].mean() for title, part in style.groups_of(swept)}).T
     shares.columns = [f"{100 * each:g} %" for each in shares.columns]
-    _heatmap(axes, shares, shares.map(lambda share: "" if share < 5e-4 else f"{100 * share:.1f} %"))
+    _heatmap(axes, shares, shares.map(lambda p: "" if p < 5e-4 else f"{100 * p:.1f} %"))
     axes.set(xlabel="noise of each figure", ylabel="")
     axes.set_title("share of the models whose star is wrong")
 
@@ -87,17 +86,14 @@ def left_out(table: pd.DataFrame, most: int = 20) -> Figure:
     part = table[table["changed"].fillna(0) > 0]
     total = (part["gained"] + part["lost"]).sort_values(ascending=False, kind="stable")
     part = part.loc[total.index].head(most)
-    with styled():
+    with style.styled():
         figure, axes = plt.subplots(figsize=(8.5, 0.27 * len(part) + 1.0), layout="constrained")
-        at = range(len(part))
-        axes.barh(at, -part["lost"], color=ACCENT, height=0.72)
-        axes.barh(at, part["gained"], color=INK, height=0.72)
+        axes.barh(range(len(part)), -part["lost"], color=ACCENT, height=0.72)
+        axes.barh(range(len(part)), part["gained"], color=INK, height=0.72)
         for row, model in enumerate(part.itertuples()):
             text = f" {model.changed} of {model.others}"
             axes.text(max(model.gained, 0) + 0.1, row, text, va="center", fontsize=7.5, color="0.3")
-        names = [f"{short(row.model)} · {_group(row)}" for row in part.itertuples()]
-        axes.set_yticks(at, names)
-        axes.set_ylim(len(part) - 0.4, -0.6)
+        style.rows_down(axes, _names(part))
         axes.axvline(0, color="0.5", linewidth=0.8)
         axes.margins(x=0.1)
         axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
@@ -105,31 +101,26 @@ def left_out(table: pd.DataFrame, most: int = 20) -> Figure:
         below = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 8.5, "va": "top"}
         axes.annotate("← stars the others lose", (0, 0), (-6, -22), ha="right", **below)
         axes.annotate("stars the others gain →", (0, 0), (6, -22), ha="left", **below)
-        axes.tick_params(axis="y", length=0)
         sns.despine(figure, left=True)
     return figure
 
 
-def _group(row) -> str:
-    return row.task.replace("_", " ") + ("" if pd.isna(row.model_class) else f" {row.model_class}")
+def _names(part: pd.DataFrame) -> list[str]:
+    titles = [style.group_title(row.task, row.model_class, " ") for row in part.itertuples()]
+    return [f"{style.short(model)} · {title}" for model, title in zip(part["model"], titles, strict=True)]
 
 
 def joining(table: pd.DataFrame) -> Figure:
     """Show the share of models that get another star when one more joins; table from `stability.joins`."""
-    with styled():
-        wide = pd.DataFrame({title: part.set_index("factor")["share"] for title, part in groups_of(table)}).T
-        counts = pd.DataFrame({title: part.set_index("factor")["changed"] for title, part in groups_of(table)}).T
-        models = {title: part["models"].iloc[0] for title, part in groups_of(table)}
-        texts = pd.DataFrame(
-            {
-                factor: [f"{counts.loc[title, factor]} of {models[title]}" for title in counts.index]
-                for factor in counts
-            },
-            index=counts.index,
-        )
+    with style.styled():
+        named = pd.concat(part.assign(group=title) for title, part in style.groups_of(table))
+        texts = named["changed"].astype(str).where(named["changed"] > 0, "")
+        named["text"] = texts + (" of " + named["models"].astype(str)).where(named["changed"] > 0, "")
+        by_factor = named.pivot(index="group", columns="factor").loc[named["group"].drop_duplicates()]
+        wide, texts = by_factor["share"], by_factor["text"]
         wide.columns = texts.columns = [f"× {factor:g}" for factor in wide.columns]
         figure, axes = plt.subplots(figsize=(7.5, 0.32 * len(wide) + 1.0), layout="constrained")
-        _heatmap(axes, wide, texts.where(counts.to_numpy() > 0, ""), top=1.0)
+        _heatmap(axes, wide, texts, top=1.0)
         axes.set(xlabel="energy of the model that joins, as a multiple of the highest so far", ylabel="")
         axes.set_title("models that get another star, though nothing was measured anew")
     return figure
@@ -138,16 +129,16 @@ def joining(table: pd.DataFrame) -> Figure:
 def drift(moved: pd.DataFrame) -> Figure:
     """Show every star that changed from one rating to the next, with its new probability; from `stability.drift`."""
     part = moved[moved["move"].isin(["up", "down"])].iloc[::-1]
-    with styled():
+    with style.styled():
         figure, axes = plt.subplots(figsize=(8.5, 0.25 * len(part) + 1.0), layout="constrained")
         for row, model in enumerate(part.itertuples()):
-            colour = STAR_COLOURS[model.stars_after]
+            colour = style.STAR_COLOURS[model.stars_after]
             arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.6, "shrinkA": 4, "shrinkB": 1}
             axes.annotate("", (model.stars_after, row), (model.stars_before, row), arrowprops=arrow)
-            axes.plot(model.stars_before, row, "o", color=STAR_COLOURS[model.stars_before], markersize=5)
-            sure = "" if np.isnan(model.p_after) else percent(model.p_after)
+            axes.plot(model.stars_before, row, "o", color=style.STAR_COLOURS[model.stars_before], markersize=5)
+            sure = "" if np.isnan(model.p_after) else style.percent(model.p_after)
             axes.text(5.25, row, f"{sure}  {model.why}", va="center", fontsize=7.5, color="0.3")
-        axes.set_yticks(range(len(part)), [f"{short(row.model)} · {_group(row)}" for row in part.itertuples()])
+        axes.set_yticks(range(len(part)), _names(part))
         axes.set_xticks(range(1, 6), ["★" * star for star in range(1, 6)])
         axes.set(xlim=(0.8, 5.2), ylim=(-0.6, len(part) - 0.4))
         axes.set_title("stars before and after; at the right the probability of the new star, and what moved it")
@@ -160,7 +151,7 @@ def drift(moved: pd.DataFrame) -> Figure:
 def schemes(table: pd.DataFrame) -> Figure:
     """Show the stars of other ratings against those of the first; table from `stability.by_scheme`."""
     first, *others = rated_by(table)
-    with styled():
+    with style.styled():
         figure, every = plt.subplots(
             1, len(others), figsize=(3.3 * len(others) + 0.5, 3.5), sharey=True, squeeze=False, layout="constrained"
         )
@@ -181,24 +172,19 @@ def schemes(table: pd.DataFrame) -> Figure:
 
 def ranks(order: Order) -> Figure:
     """Show the range of every model's rank, and the probability that each row's model uses less than each column's."""
-    names = [short(model, 28) for model in order.table["model"]]
+    names = [style.short(model, 28) for model in order.table["model"]]
     size = max(3.2, 0.2 * len(names) + 1.0)
-    with styled():
+    with style.styled():
         figure, (left, right) = plt.subplots(
             1, 2, figsize=(6.3 + size, size), width_ratios=(4, size), layout="constrained"
         )
         at = np.arange(len(names))
         left.hlines(at, order.table["rank_low"], order.table["rank_high"], color=INK, linewidth=4, alpha=0.35)
         left.scatter(order.table["rank"], at, color=INK, s=18, zorder=3)
-        left.set_yticks(at, names)
-        left.set(
-            ylim=(len(names) - 0.5, -0.5),
-            xlim=(0.3, len(names) + 0.7),
-            xlabel="rank (1 uses least) and its 95 % set",
-        )
-        left.set_title(f"{order.group.title}: ranks")
+        style.rows_down(left, names)
+        left.set(ylim=(len(names) - 0.5, -0.5), xlim=(0.3, len(names) + 0.7))
+        left.set(xlabel="rank (1 uses least) and its 95 % set", title=f"{order.group.title}: ranks")
         left.grid(axis="x", color="0.9", linewidth=0.6)
-        left.tick_params(axis="y", length=0)
         sns.despine(ax=left, left=True)
         palette = sns.diverging_palette(30, 245, s=75, l=45, as_cmap=True)
         sns.heatmap(

@@ -3,64 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.figure import Figure
 
+from energylab.figures.style import BLUE, GREY, ORANGE, finished, log_axis, share
 from energylab.statistics.variance import Agreement, Components, relative_half_width, relative_power
-
-if TYPE_CHECKING:
-    from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
-
-BLUE, ORANGE, GREEN, RED, PURPLE = (sns.color_palette("colorblind")[i] for i in (0, 1, 2, 3, 4))
-GREY = "0.45"
 
 #: Decades that a logarithmic axis of spreads shows at most, as a ratio: below, an interval ends in an arrow.
 DEEPEST = 2000.0
 
 
-def finished(figure: Figure, left: bool = False) -> Figure:
-    """Take off the frame, and out of pyplot's hands: a notebook shows the figure once, as the cell's value."""
-    sns.despine(figure, left=left)
-    plt.close(figure)
-    return figure
-
-
-def percent_axis(axis: Axis, ticks: list[float] | None = None) -> None:
-    """Label an axis of fractions in per cent; plain numbers on a logarithmic axis too."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.10g} %"))
-    axis.set_minor_formatter(NullFormatter())
-    if ticks is not None:
-        axis.set_ticks(ticks)
-
-
-def round_ticks(low: float, high: float) -> list[float]:
-    """1-2-5 ticks that span a logarithmic axis; more of them on one that spans less than a decade."""
-    decades = range(int(np.floor(np.log10(low))) - 1, int(np.ceil(np.log10(high))) + 1)
-    digits = (1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 5, 7)
-    ticks = [round(digit * 10.0**decade, 12) for decade in decades for digit in digits]
-    return [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
-
-
 def components_figure(components: Components, truth: Mapping[str, float] | None = None) -> Figure:
-    """Draw the coefficient of variation of every level with its interval.
+    """Draw the coefficient of variation of every level with its interval, one line a level, on a logarithmic axis.
 
-    Parameters
-    ----------
-    components : Components
-        From `statistics.variance.components`.
-    truth : mapping of str to float, optional
-        What a simulation put in, marked by a diamond.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One line a level, on a logarithmic axis; a level the data cannot tell stands in words.
+    A level the data cannot tell stands in words; what a simulation put in (`truth`) is marked by a diamond.
     """
     table = components.table.iloc[::-1].reset_index(drop=True)
     known = table[table["cv"].notna()]
@@ -81,9 +41,8 @@ def components_figure(components: Components, truth: Mapping[str, float] | None 
         axes.annotate(
             row["note"], (0.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=GREY
         )
-    axes.set_xscale("log")
+    log_axis(axes.xaxis, share)
     axes.set_xlim(floor, max(positive) * 1.3)
-    percent_axis(axes.xaxis, round_ticks(*axes.get_xlim()))
     names = [f"{row.level} ({row.units})" for row in table.itertuples()]
     axes.set(yticks=range(len(table)), yticklabels=names, ylim=(-0.6, len(table) - 0.4))
     axes.set_xlabel(f"coefficient of variation of energy per query ({components.energy_kind}), 95 % interval")
@@ -98,15 +57,7 @@ def components_figure(components: Components, truth: Mapping[str, float] | None 
 
 
 def drift_figure(windows: pd.DataFrame, most: int = 6) -> Figure:
-    """Draw the power of every window over time, session by session, relative to its phase's mean.
-
-    Parameters
-    ----------
-    windows : pandas.DataFrame
-        As `energylab.store.read_windows` gives it.
-    most : int
-        Sessions drawn at most; the title says how many there are.
-    """
+    """Draw the power of every window over time, session by session, relative to its phase's mean; `most` sessions."""
     table = relative_power(windows)
     sessions = list(table["session"].unique())
     figure, axes = plt.subplots(figsize=(9, 3.2), layout="constrained")
@@ -114,7 +65,7 @@ def drift_figure(windows: pd.DataFrame, most: int = 6) -> Figure:
         part = table[table["session"] == session]
         axes.plot(part["hours"] * 60, part["power"] - 1, ".-", color=colour, linewidth=0.6, markersize=3)
     axes.axhline(0, color=GREY, linewidth=0.8)
-    percent_axis(axes.yaxis)
+    axes.yaxis.set_major_formatter(share)
     kind = table["energy_kind"].iloc[0] if len(table) else ""
     axes.set(xlabel="minutes since the first reading", ylabel=f"power, relative to the mean ({kind})")
     shown = f"{min(most, len(sessions))} of {len(sessions)} sessions" if len(sessions) > most else "every session"
@@ -131,10 +82,9 @@ def plan_figure(components: Components, target: float, most_sessions: int = 20) 
         axes.plot(sessions, widths, "o-", color=colour, markersize=3, linewidth=1.4, label=str(runs))
     axes.axhline(target, color=ORANGE, linewidth=1.2)
     axes.annotate(f"target ±{100 * target:.2g} %", (2, target * 0.93), va="top", fontsize=9, color=ORANGE)
-    axes.set(xscale="log", yscale="log", xlabel="sessions")
-    axes.set_xticks([2, 3, 5, 10, 20], ["2", "3", "5", "10", "20"])
-    axes.minorticks_off()
-    percent_axis(axes.yaxis, round_ticks(*axes.get_ylim()))
+    log_axis(axes.xaxis, "{x:g}", (1, 2, 3, 5))
+    log_axis(axes.yaxis, share)
+    axes.set(xlim=(1.8, most_sessions * 1.1), xlabel="sessions")
     axes.set_ylabel(f"relative half-width of the\n95 % interval ({components.energy_kind})")
     axes.legend(title="runs a session", frameon=False, fontsize=9, title_fontsize=9)
     axes.grid(color="0.93")
@@ -153,7 +103,7 @@ def agreement_figure(comparison: Agreement, kind: str) -> Figure:
         np.column_stack([mean_j, of_mean[comparison.other] - of_mean[comparison.reference]])
     )
     axes.set_xlim(mean_j.min() * 0.95, mean_j.max() * 1.05)
-    percent_axis(axes.yaxis)
+    axes.yaxis.set_major_formatter(share)
     axes.set_xlabel(f"energy of a window, mean of both meters, J ({kind})", fontsize=10)
     axes.set_ylabel(f"{comparison.other} - {comparison.reference},\nrelative", fontsize=10)
     return finished(figure)

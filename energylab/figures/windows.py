@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import seaborn as sns
 
-from energylab.figures.variance import finished
+from energylab.figures.style import finished
 from energylab.record import Record, Window
 
 if TYPE_CHECKING:

@@ -86,13 +86,16 @@ def _targets(record: Record) -> dict[str, dict[str, Any]]:
         phases.setdefault(total.phase, []).append(total)
     if "decode" in phases:
         del phases["generate"]
-    return {name: _target(name, phases[name]) for name in _PHASES if name in phases}
+    return {name: _target(name, phases[name], record.queries) for name in _PHASES if name in phases}
 
 
-def _target(name: str, runs: Sequence[PhaseTotal]) -> dict[str, Any]:
+def _target(name: str, runs: Sequence[PhaseTotal], queries: int) -> dict[str, Any]:
     if not all(run.valid for run in runs):
         raise FormatError(f"phase {name} has no total in some run, and the report needs it; measure the session again")
     kwh, seconds = [run.energy_j / JOULES["kWh"] for run in runs], [run.duration_s for run in runs]
+    if any(run.queries != queries for run in runs):  # one ended early: all of them count as one run, by their queries
+        share = queries / sum(run.queries for run in runs)
+        kwh, seconds = [sum(kwh) * share], [None if None in seconds else sum(seconds) * share]
     latency = (
         None if None in seconds else {"unit": "s", "values": seconds, "count": len(seconds), "mean": fmean(seconds)}
     )

@@ -13,9 +13,9 @@ from energylab.clock import Clock
 from energylab.errors import MeasurementError, SealError
 from energylab.meters.base import Meter
 from energylab.protocol import Settings
-from energylab.protocol.validity import HOPELESS
+from energylab.protocol.validity import HOPELESS, Watch
 from energylab.protocol.warm_up import warm_up
-from energylab.protocol.window import Block, Session, Watch, measure_window
+from energylab.protocol.window import Block, Session, measure_window, observe, reasons_of
 from energylab.protocol.workload import Batch, Workload
 from energylab.record import SCORED_PHASES, IdleLevel, Window
 
@@ -47,7 +47,7 @@ def run_session(
     `stop` may end the session early; blocks then run through all phases in turn. `resident` says that a server has the
     model on the device already: there is no idle level without it.
     """
-    session = Session(scored, extra, settings, clock or Clock())
+    session = Session(scored, extra, settings, clock or (scored[0].clock if scored else Clock()))
     with ExitStack() as stack:
         stack.enter_context(session.clock.watching())
         for meter in [*scored, *extra]:
@@ -97,23 +97,22 @@ def _idle_level(session: Session, level: str) -> dict[str, float]:
 
     The readings pass the checks of a window. The level is the sum over the devices, or None with the reasons.
     """
-    watch = Watch(session, on_tick=True)
-    watch.begin()
-    session.clock.sleep(session.settings.idle_s)
-    watch.end()
-    reasons = watch.reasons(phase=None)
-    known = [span for span in watch.spans if not reasons[span.meter.device]]
-    whole = len(known) == len(watch.spans)
+    idle_s = session.settings.idle_s
+    watches = [Watch(meter, on_tick=True) for meter in session.scored]
+    observe(watches, session.clock, lambda: session.clock.sleep(idle_s))
+    reasons = [reasons_of(session, watch, phase=None) for watch in watches]
+    known = [watch for watch, why in zip(watches, reasons, strict=True) if not why]
+    whole = len(known) == len(watches)
     session.idle.append(
         IdleLevel(
             level=level,
-            power_w=sum(span.energy_j / span.duration_s for span in known) if whole else None,
-            duration_s=max((span.duration_s or session.settings.idle_s) for span in watch.spans),
-            energy_j=sum(span.energy_j for span in known) if whole else None,
-            reasons=tuple(dict.fromkeys(reason for each in reasons.values() for reason in each)),
+            power_w=sum(watch.energy_j / watch.duration_s for watch in known) if whole else None,
+            duration_s=max(watch.duration_s or idle_s for watch in watches),
+            energy_j=sum(watch.energy_j for watch in known) if whole else None,
+            reasons=tuple(dict.fromkeys(reason for why in reasons for reason in why)),
         )
     )
-    return {span.meter.device: span.energy_j / span.duration_s for span in known}
+    return {watch.meter.device: watch.energy_j / watch.duration_s for watch in known}
 
 
 @contextmanager

@@ -1,17 +1,16 @@
 """Whether a window can be believed: every reason why not, and every mark of one that can, by name.
 
-A new reason is one line in `REASONS` and one in the function below that sees it: `span_reasons` (what a counter said),
-`state_reasons` (what a device said) or `failure_reasons` (what queries raised).
+A new reason is one line in `REASONS` and one in the function below that sees it: `reading_reasons` (what a counter
+said), `state_reasons` (what a device said) or `failure_reasons` (what queries raised).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from energylab import errors
 from energylab.errors import MeterError
-from energylab.meters.base import DeviceCounters, Meter, Reading
+from energylab.meters.base import DeviceCounters, Meter, Reading, wait_for_tick
 from energylab.protocol import Settings
 from energylab.record import DeviceState, QueryFailure
 
@@ -61,29 +60,71 @@ _ERRORS = {
 }
 
 
-#: Two readings of one scored meter around one window; None in place of one that failed.
-Edges = tuple[Reading | None, Reading | None]
+#: Time between two readings while waiting for a step of the counter.
+POLL_S = 0.001
 
 
-@dataclass(frozen=True)
-class Span:
-    """What one meter gave for one stretch of time: two readings, or an error in place of one."""
+class Watch:
+    """What one meter and its device say of a stretch of time: two readings, or an error in place of one, and a state.
 
-    meter: Meter
-    start: Reading | MeterError
-    stop: Reading | MeterError
-    edge_error_s: float  # longest time an edge can be off
-    edges_w: tuple[float, ...] = ()  # power seen at the edges
-    waiting_s: float = 0.0  # while no query ran, because the edges waited for a step of the counter
-    rest_w: float | None = None  # power meanwhile; None: not known, the largest is taken
+    `on_tick` says whether the edges of all meters wait for a step of their counters, `rest_w` what the device draws
+    meanwhile where that is known. The device is asked when this is made, and at the end.
+    """
+
+    start: Reading | MeterError | None = None
+    stop: Reading | MeterError | None = None
+    state: DeviceState | None = None  # None: the device could not be asked
+    marks: tuple[str, ...] = ()
+    stopped = False  # whether this process stood still meanwhile
+    _waiting_s = 0.0  # time in which no query ran
+
+    def __init__(self, meter: Meter, on_tick: bool, rest_w: float | None = None) -> None:
+        self.meter, self._on_tick, self._rest_w = meter, on_tick, rest_w
+        self._edges_w: list[float | None] = []  # power seen at the edges
+        self._before = _counters(meter)
+
+    def ready(self) -> None:
+        """Read once: the first reading after a pause costs ten times the next one, and ends inside the window."""
+        self._edges_w = [None if self.meter.kind == "estimated" else self.meter.edge_power_w()]
+        self._stopped_s = self.meter.clock.stopped_s()
+        self._read(False)
+
+    def begin(self) -> None:
+        """Take the first reading."""
+        self.start = self._read(self._on_tick)
+
+    def end(self) -> None:
+        """Take the last reading."""
+        self.stop = self._read(self._on_tick)
+
+    def ask(self, work_s: float) -> None:
+        """Ask the device, after all readings; `work_s` is the time in which queries ran."""
+        after, self.stopped = _counters(self.meter), self.meter.clock.stopped_s() > self._stopped_s
+        if not self.error:
+            self._edges_w.append(self.meter.edge_power_w())
+            self._waiting_s = max(self.duration_s - work_s, 0.0) if self._on_tick else 0.0
+        self.marks = after.marks if after else ()
+        if self._before and after:
+            self.state = device_state(self.meter.device, self._before, after, self.duration_s or 0.0)
+
+    def _read(self, on_tick: bool) -> Reading | MeterError:
+        """Read the meter; an error is kept as the reading, so that the window can say what happened."""
+        step_s = self.meter.update_period_s
+        try:
+            if on_tick and step_s:
+                return wait_for_tick(self.meter, timeout_s=max(1.0, 20 * step_s), poll_s=POLL_S)
+            return self.meter.read()
+        except MeterError as error:
+            return error
+
+    @property
+    def edges(self) -> tuple[Reading | None, Reading | None]:
+        """The two readings; None in place of one that failed."""
+        return tuple(None if isinstance(edge, MeterError) else edge for edge in (self.start, self.stop))
 
     @property
     def error(self) -> MeterError | None:
         return next((edge for edge in (self.start, self.stop) if isinstance(edge, MeterError)), None)
-
-    @property
-    def edges(self) -> Edges:
-        return tuple(None if isinstance(edge, MeterError) else edge for edge in (self.start, self.stop))
 
     @property
     def duration_s(self) -> float | None:
@@ -96,8 +137,8 @@ class Span:
     @property
     def power_w(self) -> float | None:
         """Largest power seen around the edges, the mean between them included."""
-        mean = (self.energy_j / self.duration_s,) if self.duration_s else ()
-        return max(self.edges_w + mean, default=None)
+        mean_w = self.energy_j / self.duration_s if self.duration_s else None
+        return max((power for power in (*self._edges_w, mean_w) if power is not None), default=None)
 
     @property
     def reading_bound_j(self) -> float | None:
@@ -107,18 +148,27 @@ class Span:
         """
         if self.error or self.power_w is None or self.meter.kind == "estimated":
             return None
-        return 2 * self.edge_error_s * self.power_w + 2 * self.meter.quantum_j
+        step_s = self.meter.update_period_s or 0.0
+        late_s = (POLL_S if self._on_tick and step_s else step_s) + self.meter.latency_s
+        return 2 * late_s * self.power_w + 2 * self.meter.quantum_j
 
     @property
     def bound_j(self) -> float | None:
         """Largest modelled error of the queries' energy: that of reading, and what was drawn while no query ran."""
         if self.reading_bound_j is None:
             return None
-        return self.reading_bound_j + self.waiting_s * (self.power_w if self.rest_w is None else self.rest_w)
+        return self.reading_bound_j + self._waiting_s * (self.power_w if self._rest_w is None else self._rest_w)
 
 
-def span_reasons(
-    span: Span, settings: Settings, idle_w: float | None = None, believed_w: float | None = None
+def _counters(meter: Meter) -> DeviceCounters | None:
+    try:
+        return meter.counters()
+    except MeterError:
+        return None
+
+
+def reading_reasons(
+    span: Watch, settings: Settings, idle_w: float | None = None, believed_w: float | None = None
 ) -> list[str]:
     """Return every reason not to believe one scored meter's difference.
 
@@ -145,7 +195,7 @@ def span_reasons(
     return reasons
 
 
-def loose(span: Span, settings: Settings) -> bool:
+def loose(span: Watch, settings: Settings) -> bool:
     """Whether the error of reading is too wide for the stated precision."""
     return bool(span.energy_j) and (span.reading_bound_j or 0.0) / span.energy_j > settings.max_relative_bound
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import gc
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from energylab.clock import Clock
-from energylab.errors import MeterError, SealError
-from energylab.meters.base import DeviceCounters, Meter, Reading, wait_for_tick
+from energylab.errors import SealError
+from energylab.meters.base import Meter, Reading
 from energylab.protocol import Settings, validity
-from energylab.protocol.validity import Edges, Span
+from energylab.protocol.validity import Watch
 from energylab.protocol.workload import Batch, Work, Workload
-from energylab.record import DeviceState, IdleLevel, MeterFacts, MeterReadings, WarmUp, Window
-
-#: Time between two readings while waiting for a step of the counter.
-POLL_S = 0.001
+from energylab.record import IdleLevel, MeterFacts, MeterReadings, WarmUp, Window
 
 
 @dataclass
@@ -45,7 +42,9 @@ class Session:
     idle: list[IdleLevel] = field(default_factory=list)  # the three levels
     warm_up: WarmUp | None = None
     windows: list[Window] = field(default_factory=list)  # every window, the invalid ones included, in order
-    edges: list[tuple[Edges, ...]] = field(default_factory=list)  # of every window, the scored meters' readings
+    edges: list[tuple[tuple[Reading | None, Reading | None], ...]] = field(
+        default_factory=list
+    )  # of every window, the scored meters' readings
     answers: dict[int, Any] = field(default_factory=dict)  # one a query, from the last phase of the first run
     unread: str | None = None  # why answers could not be read from the model's outputs: there is no quality then
     stopped: str | None = None  # why the session ended before its last run, where a stopping rule ended it
@@ -91,99 +90,37 @@ class Block:
     keep: bool = False
 
 
-class Watch:
-    """The meters of a session over one stretch of time, and what their devices say of it.
+def observe(watches: Sequence[Watch], clock: Clock, work: Callable[[], Any]) -> Any:
+    """Do work between the readings of meters, the last of them closest to it."""
+    for watch in watches:
+        watch.ready()
+    for watch in watches:
+        watch.begin()
+    begun_s = clock.now()
+    done = work()
+    work_s = clock.now() - begun_s
+    for watch in reversed(watches):
+        watch.end()
+    for watch in watches:
+        watch.ask(work_s)
+    return done
 
-    Devices are asked when it is made and after the last readings; scored meters are read closest to the work.
+
+def reasons_of(session: Session, watch: Watch, phase: str | None) -> list[str]:
+    """Return the reasons not to believe a scored meter under a phase; None: at rest.
+
+    Idle power is a floor under what works on a GPU: preprocessing works on the host, and what a processor draws at
+    rest is that of every other process, too, which may end before the first window.
     """
-
-    def __init__(self, session: Session, on_tick: bool, extra: Sequence[Meter] = ()) -> None:
-        self.session, self.on_tick, self.meters = session, on_tick, [*extra, *session.scored]
-        self.spans: list[Span] = []
-        self.states: dict[str, DeviceState] = {}
-        self.marks: list[str] = []
-        self.stopped = False
-        self._before = {meter.device: _counters(meter) for meter in session.scored}
-
-    @property
-    def scored(self) -> list[Span]:
-        """What the scored meters gave."""
-        return self.spans[-len(self.session.scored) :]
-
-    def begin(self) -> None:
-        """Take the first readings."""
-        self._before_w = [None if meter.kind == "estimated" else meter.edge_power_w() for meter in self.meters]
-        self._stopped_s = self.session.clock.stopped_s()
-        for meter in self.meters:  # the first reading after a pause costs ten times the next one, and ends inside
-            self._read(meter, False)
-        self._starts = [self._read(meter, self.on_tick) for meter in self.meters]
-        self._begun_s = self.session.clock.now()
-
-    def end(self) -> None:
-        """Take the last readings, and ask the devices."""
-        work_s = self.session.clock.now() - self._begun_s
-        stops = [self._read(meter, self.on_tick) for meter in reversed(self.meters)][::-1]
-        self.stopped = self.session.clock.stopped_s() > self._stopped_s
-        edges = zip(self.meters, self._starts, stops, self._before_w, strict=True)
-        self.spans = [self._span(*edge, work_s) for edge in edges]
-        for span in self.scored:
-            device, after = span.meter.device, _counters(span.meter)
-            self.marks += after.marks if after else ()
-            if after and self._before[device]:
-                self.states[device] = validity.device_state(device, self._before[device], after, span.duration_s or 0.0)
-
-    def reasons(self, phase: str | None) -> dict[str, list[str]]:
-        """Return for each scored device the reasons not to believe its meter under a phase; None: at rest.
-
-        Idle power is a floor under what works on a GPU: preprocessing works on the host, and what a processor draws at
-        rest is that of every other process, too, which may end before the first window.
-        """
-        session, found = self.session, {}
-        for span in self.scored:
-            meter, state = span.meter, self.states.get(span.meter.device)
-            floor = phase not in (None, "preprocess", "total") and not meter.of_processor
-            found[meter.device] = reasons = validity.span_reasons(
-                span,
-                session.settings,
-                idle_w=session.idle_w.get(meter.device) if floor else None,
-                believed_w=session.believed_w.get(phase) if phase else meter.believed_w,
-            )
-            if state:  # at rest a processor is always shared
-                reasons += validity.state_reasons(state, session.settings, session.estimated or phase is None)
-            reasons += ["state_unknown"] if state is None and not span.error else []
-            reasons += ["process_stopped"] if self.stopped else []
-        return found
-
-    def _read(self, meter: Meter, on_tick: bool) -> Reading | MeterError:
-        """Read a meter; an error is kept as the reading, so that the window can say what happened."""
-        try:
-            if on_tick and meter.update_period_s:
-                return wait_for_tick(meter, timeout_s=max(1.0, 20 * meter.update_period_s), poll_s=POLL_S)
-            return meter.read()
-        except MeterError as error:
-            return error
-
-    def _span(self, meter: Meter, start: Any, stop: Any, before_w: float | None, work_s: float) -> Span:
-        failed = isinstance(start, MeterError) or isinstance(stop, MeterError)
-        powers = (before_w, None if failed else meter.edge_power_w())
-        step_s = POLL_S if self.on_tick and meter.update_period_s else (meter.update_period_s or 0.0)
-        return Span(
-            meter=meter,
-            start=start,
-            stop=stop,
-            edge_error_s=step_s + meter.latency_s,
-            edges_w=tuple(power for power in powers if power is not None),
-            waiting_s=0.0 if failed or not self.on_tick else max(stop.time_s - start.time_s - work_s, 0.0),
-            rest_w=self.session.rest_w.get(meter.device),
-        )
-
-
-def _counters(meter: Meter) -> DeviceCounters | None:
-    """Return what a device says of itself; None where it cannot be asked: its windows then say so."""
-    try:
-        return meter.counters()
-    except MeterError:
-        return None
+    meter, settings = watch.meter, session.settings
+    floor = phase not in (None, "preprocess", "total") and not meter.of_processor
+    idle_w = session.idle_w.get(meter.device) if floor else None
+    believed_w = session.believed_w.get(phase) if phase else meter.believed_w
+    reasons = validity.reading_reasons(watch, settings, idle_w, believed_w)
+    if watch.state:  # at rest a processor is always shared
+        reasons += validity.state_reasons(watch.state, settings, session.estimated or phase is None)
+    reasons += ["state_unknown"] if watch.state is None and not watch.error else []
+    return reasons + (["process_stopped"] if watch.stopped else [])
 
 
 def measure_window(session: Session, block: Block, attempt: int = 0) -> tuple[Window, list[tuple[Batch, Any]]]:
@@ -194,18 +131,21 @@ def measure_window(session: Session, block: Block, attempt: int = 0) -> tuple[Wi
             batches.append(session.workload.prepare(block.phase, queries))
         except Exception as error:  # noqa: BLE001 - kept with the query, and makes the window invalid
             work.fail(queries, error)
-    watch = Watch(session, _on_tick(session, block), session.extra)
+    on_tick, watches = _on_tick(session, block), []
     if not work.failures:
-        _lead_in(session, block.phase, batches, watch.on_tick)
+        meters = [*session.extra, *session.scored]
+        watches = [Watch(meter, on_tick, session.rest_w.get(meter.device)) for meter in meters]
+        _lead_in(session, block.phase, batches, on_tick)
         gc.collect()
         gc.disable()  # a collection inside the window would be charged to the model
         try:
-            work = _between_readings(session, block, batches, watch)
+            work = _between_readings(session, block, batches, watches)
         finally:
             gc.enable()
             session.workload.end()
-    session.edges.append(tuple(span.edges for span in watch.scored))
-    window = _window(session, block, attempt, watch, work, _count(session.workload, block.phase, batches, work))
+    watches = [watch for watch in watches if watch.stop]  # none where the work did not begin
+    session.edges.append(tuple(watch.edges for watch in watches[-len(session.scored) :]))
+    window = _window(session, block, attempt, watches, work, _count(session.workload, block.phase, batches, work))
     return window, list(zip(batches, work.outputs, strict=False)) if block.keep else []
 
 
@@ -249,19 +189,17 @@ def _lead_in(session: Session, phase: str, batches: Sequence[Batch], on_tick: bo
         workload.synchronize()
 
 
-def _between_readings(session: Session, block: Block, batches: Sequence[Batch], watch: Watch) -> Work:
-    workload, work = session.workload, Work()
+def _between_readings(session: Session, block: Block, batches: Sequence[Batch], watches: Sequence[Watch]) -> Work:
+    workload, clock, window_s = session.workload, session.clock, session.settings.window_s
     try:
         workload.begin(block.phase, batches)
     except SealError:  # broken rules end the session
         raise
     except Exception as error:  # noqa: BLE001 - what was measured before is kept
+        work = Work()
         work.fail(block.queries, error)
         return work
-    watch.begin()
-    work = workload.work_through(block.phase, batches, session.clock, session.settings.window_s, block.keep)
-    watch.end()
-    return work
+    return observe(watches, clock, lambda: workload.work_through(block.phase, batches, clock, window_s, block.keep))
 
 
 def _count(workload: Workload, phase: str, batches: Sequence[Batch], work: Work) -> dict[str, int | None]:
@@ -280,22 +218,24 @@ def _sum(values: Sequence[float | None]) -> Any:
     return sum(values) if values and None not in values else None
 
 
-def _judge(session: Session, phase: str, watch: Watch, work: Work) -> tuple[list[str], list[str]]:
+def _judge(session: Session, phase: str, scored: Sequence[Watch], work: Work) -> tuple[list[str], list[str]]:
     """Return the reasons not to believe a window, and its marks."""
-    settings = session.settings
     reasons = [*validity.failure_reasons(work.failures), *work.reasons]
-    reasons += [reason for each in watch.reasons(phase).values() for reason in each]
-    marks = list(watch.marks)
-    if any(validity.loose(span, settings) for span in watch.scored):
+    reasons += [reason for watch in scored for reason in reasons_of(session, watch, phase)]
+    marks = [mark for watch in scored for mark in watch.marks]
+    if any(validity.loose(watch, session.settings) for watch in scored):
         (reasons if session.steady else marks).append("too_few_ticks" if session.steady else "few_ticks")
-    if session.estimated and any(validity.busy(state, settings) for state in watch.states.values()):
+    if session.estimated and any(watch.state and validity.busy(watch.state, session.settings) for watch in scored):
         marks.append("busy_host")
     return reasons, marks
 
 
-def _window(session: Session, block: Block, attempt: int, watch: Watch, work: Work, tokens: dict) -> Window:
+def _window(
+    session: Session, block: Block, attempt: int, watches: Sequence[Watch], work: Work, tokens: dict[str, Any]
+) -> Window:
     """Write the window down; one whose inputs could not be made, or whose work did not begin, has no reading."""
-    reasons, marks = _judge(session, block.phase, watch, work)
+    scored = watches[-len(session.scored) :]
+    reasons, marks = _judge(session, block.phase, scored, work)
     begun_s = next((start.time_s for start, _ in session.edges[-1] if start), session.clock.now())
     return Window(
         index=len(session.windows),
@@ -306,12 +246,12 @@ def _window(session: Session, block: Block, attempt: int, watch: Watch, work: Wo
         queries=block.queries,
         replications=work.replications,
         start_s=begun_s - session.origin_s,
-        duration_s=max([span.duration_s or 0.0 for span in watch.scored], default=0.0),
-        meters=tuple(map(_readings, watch.spans)),
-        energy_j=_sum([span.energy_j for span in watch.scored]),
-        bound_j=_sum([span.bound_j for span in watch.scored]),
+        duration_s=max([watch.duration_s or 0.0 for watch in scored], default=0.0),
+        meters=tuple(map(_readings, watches)),
+        energy_j=_sum([watch.energy_j for watch in scored]),
+        bound_j=_sum([watch.bound_j for watch in scored]),
         **tokens,
-        states=tuple(watch.states.values()),
+        states=tuple(watch.state for watch in scored if watch.state),
         failures=tuple(work.failures),
         valid=not reasons,
         reasons=tuple(dict.fromkeys(reasons)),
@@ -319,13 +259,13 @@ def _window(session: Session, block: Block, attempt: int, watch: Watch, work: Wo
     )
 
 
-def _readings(span: Span) -> MeterReadings:
-    step_s = span.meter.update_period_s
+def _readings(watch: Watch) -> MeterReadings:
+    step_s = watch.meter.update_period_s
     return MeterReadings(
-        meter=span.meter.name,
-        device=span.meter.device,
-        energy_j=span.energy_j,
-        bound_j=span.bound_j,
-        ticks=int(span.duration_s / step_s) if step_s and not span.error else None,
-        max_power_w=span.power_w,
+        meter=watch.meter.name,
+        device=watch.meter.device,
+        energy_j=watch.energy_j,
+        bound_j=watch.bound_j,
+        ticks=int(watch.duration_s / step_s) if step_s and not watch.error else None,
+        max_power_w=watch.power_w,
     )

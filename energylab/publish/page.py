@@ -133,20 +133,26 @@ def stars(cohort: RatedCohort, model: RatedModel) -> str:
     return f"{model.stars} of 5 stars, with probability {text.percent(model.star_probability)}{assuming(cohort)}"
 
 
-def ranks(cohort: RatedCohort, model: RatedModel) -> str | None:
-    """Return a model's rank as a range, "3–5 of 32"; None where its release carries none."""
+def ranked(cohort: RatedCohort) -> int:
+    """Return how many models of a cohort have a rank."""
+    return sum(model.rank_low is not None for model in cohort.models)
+
+
+def ranks(cohort: RatedCohort, model: RatedModel, of: int | None = None) -> str | None:
+    """Return a model's rank as a range, "3–5 of 32"; give `ranked` where many are asked for. None where it has none."""
     if model.rank_low is None:
         return None
     range_ = f"{model.rank_low}" if model.rank_low == model.rank_high else f"{model.rank_low}–{model.rank_high}"
-    return f"{range_} of {sum(other.rank_low is not None for other in cohort.models)}"
+    return f"{range_} of {of or ranked(cohort)}"
 
 
 def tied(cohort: RatedCohort, model: RatedModel) -> list[str]:
     """Return the other models whose range of ranks meets the model's own: they cannot be told apart by energy."""
     if model.rank_low is None:
         return []
-    peers = (other for other in cohort.models if other is not model and other.rank_low is not None)
-    return [other.model for other in peers if other.rank_low <= model.rank_high and model.rank_low <= other.rank_high]
+    low, high = model.rank_low, model.rank_high
+    peers = [other for other in cohort.models if other.rank_low is not None and other.rank_low <= high]
+    return [other.model for other in peers if low <= other.rank_high and other is not model]
 
 
 def marks(model: RatedModel) -> str:

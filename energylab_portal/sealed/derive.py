@@ -18,7 +18,7 @@ from energylab import tasks
 from energylab.errors import BundleError, ParameterError, unknown_name
 from energylab.parameters import PROTOCOLS, Parameters
 from energylab.protocol import Settings
-from energylab.protocol.window import POLL_S
+from energylab.protocol.validity import POLL_S
 from energylab.record import (
     PHASES,
     DataFacts,

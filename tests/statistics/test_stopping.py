@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import random
+import re
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -14,10 +17,10 @@ from energylab import release, show, store
 from energylab.clock import ManualClock
 from energylab.energy import J_PER_WH, model_energies, session_energy_j
 from energylab.errors import CohortError, ParameterError, StatisticsError
-from energylab.formats import study_table
+from energylab.formats import import_files, study_table, submission
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
 from energylab.parameters import Parameters
-from energylab.publish import leaderboard
+from energylab.publish import leaderboard, model_page, text
 from energylab.statistics import stopping
 from energylab.statistics.stopping import LEAST_BLOCKS, OwnInterval, Scale, Shared, StopRule, block_intervals
 
@@ -100,7 +103,15 @@ def test_what_a_session_certified_is_what_record_table_and_rating_say(tmp_path, 
     )  # the page's file
     exported, *_ = study_table.write([tmp_path], tmp_path / "export")
     figures_wh.append(model_energies(store.read(exported)).models["energy_wh"].iloc[0])
-    assert figures_wh == pytest.approx([certified * 1000 / J_PER_WH] * 5, rel=1e-5)  # pages round to 6 digits
+    with zipfile.ZipFile(submission.write(record, tmp_path / "s.zip", unofficial=True)) as archive:
+        report = json.loads(archive.read("benchmark_report.json"))
+    figures_wh.append(report["call"]["energy"]["gpu"] * 1e6 / record.queries)  # kWh of a run
+    [found] = import_files([tmp_path / "s.zip"], tmp_path / "imported")
+    figures_wh.append(session_energy_j(found.record) * 1000 / J_PER_WH)
+    assert figures_wh == pytest.approx([certified * 1000 / J_PER_WH] * len(figures_wh), rel=1e-5)  # pages round to 6
+    ((_, html),) = model_page.pages(made, frozenset())
+    (shown,) = re.findall(r'<p class="big"><b>([^<]+)</b> Wh per 1,000 queries', html.decode())
+    assert shown == text.figure(figures_wh[0])
 
 
 def test_a_target_below_what_one_session_can_show_runs_to_the_end_and_says_so():
