@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from energylab.errors import DeviceLostError, MeterError, MeterPermissionError, ParameterError, unknown_name
 from energylab.meters.nvml_library import MIG_REFUSED, Nvml, in_host_namespace
-from energylab.meters.processor import server_of, usable_cores
+from energylab.meters.processor_load import server_of, usable_cores
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts, HostFacts
 

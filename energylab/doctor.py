@@ -11,7 +11,7 @@ from energylab.devices import all_devices, cpu_facts, host_facts
 from energylab.errors import EnergylabError, MeterError, MeterPermissionError
 from energylab.meters import METERS, auto_order
 from energylab.meters.base import DeviceCounters, Meter
-from energylab.meters.processor import quota_cores
+from energylab.meters.processor_load import quota_cores
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts, HostFacts, MeterFacts
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, field_validator
 from energylab.energy import run_energies_j, scored_totals, session_energy_j, totals
 from energylab.errors import MeasurementError, ModelError
 from energylab.files import write_whole
+from energylab.overheads import seconds_a_query
 from energylab.parameters import NotebookParameters, Parameters
 from energylab.paths import results_root
 from energylab.record import EnergyKind, Record
@@ -28,7 +29,6 @@ from energylab.studies import plan as planning
 from energylab.studies.run import local
 from energylab.studies.run import run as run_jobs
 from energylab.studies.state import StudyFolder
-from energylab.upkeep import seconds_a_query
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from energylab.csv_reader import TRUTH
 from energylab.errors import CohortError, DataError, ParameterError, nearest, unknown_name
 from energylab.record import SCORED_PHASES, Record, Window
-from energylab.sheet import TRUTH
 from energylab.statistics.uncertainty import GAIN_ERROR, SESSIONS_WANTED, combined_half_width, moderate, t_quantile
 
 J_PER_WH = 3600.0

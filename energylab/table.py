@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from energylab.csv_reader import Sheet, read_sheet
 from energylab.energy import UNSTATED, require_columns, totals
 from energylab.errors import DataError
 from energylab.record import SCORED_PHASES, Record
-from energylab.sheet import Sheet, read_sheet
 
 #: Parts of the software stack whose major version belongs to the cohort.
 STACK = ("torch", "transformers", "diffusers")

@@ -13,12 +13,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from energylab import store
+from energylab.csv_reader import Sheet, read_sheet
 from energylab.errors import DataError, FormatError, RecordError, unknown_name
 from energylab.files import read_json
 from energylab.formats.common import Asked, Session, settled
 from energylab.formats.to_record import Total, to_record, total
 from energylab.record import Record
-from energylab.sheet import Sheet, read_sheet
 
 #: More than any report is; an archive that unpacks to more is refused.
 MOST_BYTES = 256 * 2**20
@@ -122,9 +122,9 @@ class Format:
 
 def formats() -> dict[str, Format]:
     """Return every format that can be read, by name."""
-    from energylab.formats import ai_energy_score, codecarbon, leaderboard, ml_energy, optimum_benchmark, zeus
+    from energylab.formats import ai_energy_score, codecarbon, leaderboard_csv, ml_energy, optimum_benchmark, zeus
 
-    modules = (optimum_benchmark, ai_energy_score, leaderboard, codecarbon, zeus, ml_energy)
+    modules = (optimum_benchmark, ai_energy_score, leaderboard_csv, codecarbon, zeus, ml_energy)
     return {one.name: one for module in modules for one in module.FORMATS}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from energylab.clock import Clock
 from energylab.errors import MeterError
 from energylab.meters.base import DeviceCounters, Meter, Reading, read_cost, update_period
-from energylab.meters.processor import Company
+from energylab.meters.processor_load import Company
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from energylab.clock import Clock
 from energylab.errors import MeterError
 from energylab.meters.base import DeviceCounters, Meter, Reading, read_cost
-from energylab.meters.processor import Company, server_of, usable_cores
+from energylab.meters.processor_load import Company, server_of, usable_cores
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
 

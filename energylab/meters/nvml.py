@@ -12,7 +12,7 @@ from energylab.clock import Clock
 from energylab.errors import CounterStuckError, MeterError
 from energylab.meters.base import DeviceCounters, Meter, Reading, read_cost, steps, update_period
 from energylab.meters.nvml_library import JETSON, NotSupportedError, Nvml, in_host_namespace
-from energylab.meters.processor import server_of
+from energylab.meters.processor_load import server_of
 from energylab.meters.sampler import PowerIntegrator
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts

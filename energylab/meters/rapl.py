@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from energylab.clock import Clock, Periodic
 from energylab.errors import CounterJumpError, CounterStuckError, MeterError, MeterPermissionError
 from energylab.meters.base import DeviceCounters, Meter, Reading, read_cost, update_period
-from energylab.meters.processor import Company, server_of
+from energylab.meters.processor_load import Company, server_of
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from energylab import store, upkeep
+from energylab import overheads, store
 from energylab.energy import WH_PER_1000_QUERIES, PhaseTotal, energy_j_per_query, totals
 from energylab.parameters import Parameters
 from energylab.ratings.right_answers import per_right_answer
@@ -212,14 +212,14 @@ def _per_right(records: Sequence[Record]) -> PerRightFigure | None:
 
 
 def _standby(records: Sequence[Record]) -> StandbyFigure | None:
-    found = upkeep.standby(record for record in records if record.valid)
+    found = overheads.standby(record for record in records if record.valid)
     return None if found is None or found.power_w < 0 else StandbyFigure(**_six(vars(found)))
 
 
 def _spent(records: Sequence[Record]) -> SpentFigure | None:
     """Return what measuring the model took; None where it was not measured here."""
     imported = any(record.energy_kind == "imported" for record in records)
-    return None if imported else SpentFigure(**_six(vars(upkeep.spent(records))))
+    return None if imported else SpentFigure(**_six(vars(overheads.spent(records))))
 
 
 def _six(figures: Mapping[str, Any]) -> dict[str, Any]:

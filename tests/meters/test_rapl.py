@@ -10,7 +10,7 @@ from fake_rapl import RANGE_UJ, CountingClock, zone
 
 from energylab.errors import CounterJumpError, CounterStuckError, MeterError, MeterPermissionError
 from energylab.meters import rapl
-from energylab.meters.processor import Company
+from energylab.meters.processor_load import Company
 from energylab.meters.rapl import RaplMeter, packages
 from energylab.record import DeviceFacts
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 import energylab
+from energylab.csv_reader import read_sheet
 from energylab.energy import model_energies
 from energylab.errors import DataError
-from energylab.sheet import read_sheet
 
 
 def written(folder: Path, content: str | bytes) -> Path:

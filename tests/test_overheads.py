@@ -6,7 +6,7 @@ import pytest
 from release_builders import QUERIES, record_of
 
 from energylab.energy import session_energy_j
-from energylab.upkeep import spent, standby
+from energylab.overheads import spent, standby
 
 
 def test_everything_that_was_metered_is_counted():

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from energylab.meters import processor
-from energylab.meters.processor import Company, ProcessTime, usable_cores
+from energylab.meters import processor_load
+from energylab.meters.processor_load import Company, ProcessTime, usable_cores
 
 V2, V1 = "0::/session.scope\n", "4:cpu,cpuacct:/docker/abc\n1:name=systemd:/docker/abc\n"
 
@@ -82,7 +82,7 @@ def test_a_child_that_begins_and_ends_between_two_looks_counts():
 def company(monkeypatch):
     """Return a session's company on a machine whose load is set by hand: ticks busy and stolen, own time, switches."""
     load = SimpleNamespace(busy_s=3.0, steal_s=0.0, own_s=1.0, switches=0)
-    monkeypatch.setattr(processor, "involuntary_switches", lambda: load.switches)
+    monkeypatch.setattr(processor_load, "involuntary_switches", lambda: load.switches)
     fields = psutil.cpu_times()._replace(user=0.0, nice=0.0, system=0.0, irq=0.0, softirq=0.0, steal=0.0)
     monkeypatch.setattr(psutil, "cpu_times", lambda: fields._replace(user=load.busy_s, steal=load.steal_s))
     return load, Company(own_s=lambda: load.own_s)

@@ -5,7 +5,7 @@ script, style) and of the tables as JSON and CSV, and, where Chromium and playwr
 opening the page to the first painted frame and to the end of its load event, and from a click on a heading to the next
 painted frame. All models stand in one table, the worst case. Nothing is measured but the pages.
 
-    python benchmarks/leaderboard.py [--models 206 5000] [--out FOLDER]
+    python benchmarks/leaderboard_speed.py [--models 206 5000] [--out FOLDER]
 """
 
 from __future__ import annotations
