@@ -22,7 +22,7 @@ from energylab_portal.leases import FREE, Leases, Refused
 from energylab_portal.sealed import keys, official
 from energylab_portal.settings import Settings
 from energylab_portal.submissions import SubmissionQueue
-from energylab_portal.tables import Submission
+from energylab_portal.tables import EnrolledKey, Submission
 
 _LOG = logging.getLogger("energylab_portal")
 
@@ -86,6 +86,9 @@ class BundleChecker:
         with self.database.writing() as session:
             held = self.leases.held(session, lease)
             known = verdict["key_id"] in operator.enrolled(session)
+            if not known and session.get(EnrolledKey, verdict["key_id"]) is not None:
+                words = f"the key {verdict['key_id'][:16]} that signed it was revoked: it counts no more"
+                raise Refused(words, key_id=verdict["key_id"])
             facts = {"key_id": verdict["key_id"], "waits_for_key": not known, "facts": _words(verdict), "tries": 0}
             log.change(held, **facts, **FREE)
             words = f"its key {verdict['key_id'][:16]} is not enrolled: it waits until the operator enrols it"

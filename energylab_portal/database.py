@@ -20,6 +20,9 @@ from energylab_portal.tables import Base
 _PATIENCE_S = 30.0
 #: PostgreSQL has no lock for one writer a database, as SQLite has: every writer takes this advisory lock instead.
 _ONE_WRITER = text("SELECT pg_advisory_xact_lock(8320001)")
+#: Nobody waits for ever for one whose machine is gone, or that was stopped while it wrote: it loses its transaction.
+_BOUNDED = text("SELECT set_config('lock_timeout', :ms, true), "
+                 "set_config('idle_in_transaction_session_timeout', :ms, true)")  # fmt: skip
 
 
 class Database:
@@ -63,7 +66,8 @@ class Database:
         # Parameters of statements are people's addresses and keys: errors must not print them.
         shared: dict[str, Any] = {"hide_parameters": True, "pool_size": 50, "max_overflow": 10}
         if not self.is_sqlite:
-            return create_engine(self._url, pool_pre_ping=True, **shared)
+            # what is read after the lock was waited for must be what the last writer left, not a snapshot from before
+            return create_engine(self._url, pool_pre_ping=True, isolation_level="READ COMMITTED", **shared)
         engine = create_engine(self._url, connect_args={"timeout": _PATIENCE_S}, **shared)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -84,6 +88,7 @@ class Database:
         engine = self._ready().execution_options(writes=True)
         with self._writer, Session(engine, expire_on_commit=False) as session, session.begin():
             if not self.is_sqlite:
+                session.execute(_BOUNDED, {"ms": f"{_PATIENCE_S * 1000:.0f}"})
                 session.execute(_ONE_WRITER)
             yield session
 

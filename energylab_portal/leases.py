@@ -154,9 +154,11 @@ class Leases:
             self.give_back(lease, "the worker was stopped; the submission goes back to the queue.", count=False)
         elif isinstance(error, Exception):
             _LOG.warning("%s: could not be finished", lease.name, exc_info=error)
-            name = "" if isinstance(error, EnergylabError) else f"{type(error).__name__}: "
-            known = "not done yet, through no fault of its own: " if isinstance(error, ours) else ""
-            self.give_back(lease, f"{known}{name}{visible(str(error))[:500]}.", ours=isinstance(error, ours))
+            words, is_ours = visible(str(error))[:500], isinstance(error, ours)
+            if not isinstance(error, EnergylabError):  # of a fault of ours its submitter is told the kind alone
+                words = type(error).__name__ if is_ours else f"{type(error).__name__}: {words}"
+            known = "not done yet, through no fault of its own: " if is_ours else ""
+            self.give_back(lease, f"{known}{words}.", ours=is_ours)
         else:
             raise error
 

@@ -67,10 +67,7 @@ def publish(database: Database, settings: Settings, name: str, date: str) -> Out
             reasons = f" ({'; '.join(left_out)})" if left_out else ""
             raise PortalError(f"no submission is reviewed; review one that is measured, then publish{reasons}")
         made = {board: _make(settings, board, names[board], date, rated[board], before[board]) for board in fresh}
-        outcome = _record(database, made, rated, left_out)
-    for made_name in outcome.releases:
-        site(settings, database, made_name)
-    return outcome
+        return _record(database, made, rated, left_out)
 
 
 def current(session: Session, board: str = "open") -> PublishedRelease | None:
@@ -111,16 +108,20 @@ def site(settings: Settings, database: Database, name: str) -> Path:
         with database.reading() as session:  # also of keys that were revoked since: what was published stays so
             ever = log.in_states(session, ("published",), limit=1_000_000)
             roots = [_write_records(settings, one, log.records_of(session, one.id)) for one in ever]
-        made = read_release(settings, name)
-        shutil.rmtree(folder, ignore_errors=True)
-        leaderboard.build(made, folder, records=roots, home="/")
+        return _build(settings, read_release(settings, name), roots)
+
+
+def _build(settings: Settings, made: Release, roots: Sequence[Path]) -> Path:
+    folder = settings.sites / made.name
+    shutil.rmtree(folder, ignore_errors=True)
+    leaderboard.build(made, folder, records=roots, home="/")
     return folder
 
 
 def _make(
     settings: Settings, board: str, name: str, date: str, rated: Rated, before: PublishedRelease | None
 ) -> Release:
-    """Write the records as files, and the release."""
+    """Write the records as files, the release, and its leaderboard."""
     try:
         dt.date.fromisoformat(date)
     except ValueError:
@@ -131,6 +132,7 @@ def _make(
     made = release.make(roots, name=name, date=date, cohort=LARGEST, address=address, previous=previous)
     (settings.releases / f"{made.name}.json").unlink(missing_ok=True)  # of a publication that did not come to its end
     release.write(made, settings.releases)
+    _build(settings, made, roots)
     return made
 
 

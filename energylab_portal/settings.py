@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -104,9 +105,15 @@ def digest_of(token: str) -> str:
 
 
 def _keep(path: Path, value: str, renew: bool = False) -> str:
-    """Return what a file of one line holds; write `value` there first where there is none."""
+    """Return what a file of one line holds; write `value` there first where there is none. Two at once agree."""
     if renew or not path.exists():
-        write_private(path.with_name(f".{path.name}-{secrets.token_hex(6)}"), value.encode()).replace(path)
+        made = write_private(path.with_name(f".{path.name}-{secrets.token_hex(6)}"), value.encode())
+        if renew:
+            made.replace(path)
+        else:
+            with contextlib.suppress(FileExistsError):
+                os.link(made, path)
+            made.unlink()
     return path.read_text(encoding="ascii").strip()
 
 

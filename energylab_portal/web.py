@@ -36,7 +36,7 @@ from energylab_portal.tables import WAY, WORDS, Event, StoredRecord, Submission
 
 #: How long an operator stays in without showing the token again, in seconds.
 STAY_S = 12 * 3600
-#: How workers are named in the log; see `energylab_portal.worker.worker_name`.
+#: How workers are named in the log; see `energylab_portal.worker.Worker`.
 _MACHINE = re.compile(r"\b(worker) \S+/\d+ on \S+")
 
 

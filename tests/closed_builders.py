@@ -13,7 +13,6 @@ import socket
 import struct
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,9 @@ from fake_nvml import FakeBoard, FakeNvml
 
 from energylab import tasks
 from energylab.clock import ManualClock
-from energylab.devices import board_facts, list_boards
+from energylab.devices import board_facts, cpu_facts, list_boards
 from energylab.meters import Instruments
+from energylab.meters.estimate import EstimateMeter
 from energylab.meters.nvml import NvmlMeter
 from energylab.meters.nvml_library import Nvml
 from energylab.parameters import Parameters
@@ -36,7 +36,7 @@ from energylab_portal.sealed.container import Plan
 from energylab_portal.sealed.inside import Service
 from energylab_portal.sealed.lines import HELLO, Line, Questions
 from energylab_portal.sealed.official import Official, OfficialImage
-from energylab_portal.sealed.statement import Attested, ClosedRun, Image, Seal
+from energylab_portal.sealed.statement import ClosedRun, Image, Seal, attest
 from energylab_portal.sealed.watch import WatchedMeter
 
 H100 = "NVIDIA H100 80GB HBM3"
@@ -64,7 +64,7 @@ class SteppedClock(ManualClock):
 
     def __init__(self, step_s: float = 0.25, seed: int = 0) -> None:
         super().__init__(1000.0)
-        self._step_s = step_s
+        self.step_s = step_s
         self._random = random.Random(seed)
         self.listeners: list[Callable[[], None]] = []
         self._next_s = self.now()
@@ -73,7 +73,7 @@ class SteppedClock(ManualClock):
         end_s = self.now() + max(float(seconds), 0.0)
         while self._next_s < end_s:
             super().sleep(self._next_s - self.now())
-            self._next_s += self._step_s + abs(self._random.gauss(0, 2e-4))
+            self._next_s += self.step_s + abs(self._random.gauss(0, 2e-4))
             for listener in list(self.listeners):
                 listener()
         super().sleep(end_s - self.now())
@@ -95,7 +95,7 @@ class SteppedMeter(WatchedMeter):
 
 def stepped(meters, window_s: float, ours=set) -> tuple[SteppedMeter, ...]:
     """Wrap meters as `energylab_portal.sealed.watch.watched` does."""
-    return tuple(SteppedMeter(meter, 0.25, ours) for meter in meters)
+    return tuple(SteppedMeter(meter, meter.clock.step_s, ours) for meter in meters)
 
 
 class BoardWorkload(Workload):
@@ -228,7 +228,9 @@ def make_request(folder: Path, key: keys.PrivateKey, model: Path, **changes: Any
     """Build a request for a sealed run of `model` into `folder`."""
     parameters = Parameters.check({**PARAMETERS, "model": str(model), **changes})
     folder.mkdir(parents=True, exist_ok=True)
-    return sealed.Request(parameters, Plan("runner", model), "Closed model A", key, folder, Attested())
+    return sealed.Request(
+        parameters, Plan("runner", model), "Closed model A", key, folder, attest(list(statement.ATTESTATIONS))
+    )
 
 
 @functools.cache
@@ -277,12 +279,14 @@ def signed(run: ClosedRun, key: keys.PrivateKey | None = None) -> bytes:
 
 
 class BusyWorkload(BoardWorkload):
-    """The same questions, answered by counting: for a run on the processor, in real time."""
+    """The same questions, answered by a simulated processor: a third of a core, more or less."""
+
+    busy_s = 0.0
 
     def _work(self, phase: str, queries: tuple[int, ...]) -> tuple[int, ...]:
-        until_s = time.process_time() + 0.002
-        while time.process_time() < until_s:
-            sum(range(500))
+        seconds = 0.002 * self._random.gauss(1, 0.01)
+        self._board.clock.sleep(seconds)
+        self.busy_s += seconds * self._random.gauss(0.3, 0.02)
         return queries
 
 
@@ -296,22 +300,23 @@ class BusyService(SimulatedService):
 
 
 class BusyStandIn(StandIn):
-    """A stand-in whose processor time is this process's: the service is a thread of it."""
+    """A stand-in with the processor time of its work."""
 
     def cpu_s(self) -> float:
-        return time.process_time()
+        return getattr(getattr(self.service, "workload", None), "busy_s", 0.0)
 
 
 @functools.cache
 def processor_run() -> ClosedRun:
-    """Measure a small model on this processor once, by the estimate, through the line and the real bundle."""
+    """Measure a small model on a simulated processor once, by the estimate, through the line and the real bundle."""
     folder = Path(tempfile.mkdtemp())
     model = write_model(folder / "Secret-Model-tiny")
-    _, board, _ = simulated_h100()
-    service = BusyService(board, parameters=500, weights_bytes=1000)
+    clock = SteppedClock(step_s=0.05)
+    service = BusyService(FakeBoard(clock), parameters=500, weights_bytes=1000)
     quick = {"window_s": 0.4, "idle_s": 0.1, "warm_up_min_s": 0.1, "warm_up_max_s": 0.3, "runs": 2, "device": "cpu"}
     request = make_request(folder / "out", owner(), model, meter="estimate", **quick)
-    sealed.run(request, container=BusyStandIn(service))
+    instruments = Instruments((cpu_facts(),), (EstimateMeter(clock=clock),), (), "a simulated processor")
+    sealed.run(request, container=BusyStandIn(service), instruments=instruments, watch=stepped)
     made = read(folder / "out/bundle.json")
     shutil.rmtree(folder)
     return made

@@ -80,9 +80,8 @@ class Container:
     def start(self) -> Questions:
         """Start it, check its seal as the daemon tells it, and wait for its first word."""
         check_readable(self.plan.model)
-        # of a run that was killed: its work ends with the line to it, and nobody else takes it away
-        call(["container", "prune", "--force", "--filter", f"label={LABEL}", "--filter", f"until={OLD}"])
         self.image, shared = describe(self.plan.image)
+        sweep()
         self._folder = Path(tempfile.mkdtemp(prefix="energylab-"))
         self._folder.chmod(0o711)
         listener = self._listen()
@@ -184,6 +183,15 @@ class Container:
         self._group = None
         subprocess.run(["docker", "rm", "--force", "--volumes", self.name], capture_output=True, check=False)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def sweep() -> None:
+    """Take away containers of runs that were killed: their work ended with the line to it, and nobody else does.
+
+    Docker lets one do so at a time and refuses the others, whose runs must not end by it.
+    """
+    prune = ["docker", "container", "prune", "--force", "--filter", f"label={LABEL}", "--filter", f"until={OLD}"]
+    subprocess.run(prune, capture_output=True, check=False)
 
 
 def describe(name: str) -> tuple[Image, dict[str, Path]]:

@@ -54,6 +54,8 @@ PRECISION = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bflo
 BITS = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16}
 #: Bits of a weight that is quantised while it is loaded, by what the name of the method holds.
 LOADED_BITS = {"4": 4, "fp8": 8, "8": 8}
+#: Most runs, and queries of one, that a statement has room for: more cannot have been measured.
+MOST_RUNS, MOST_QUERIES = 200, 100_000
 #: How far an instant's power may lie above a limit that is enforced over milliseconds.
 PEAK = 1.5
 
@@ -75,6 +77,8 @@ def known(parameters: dict[str, Any], params: str | Path | None) -> Known:
     if name not in names:
         raise unknown_name("task", str(name)[:60], names, hint="a sealed run takes energylab's own tasks")
     checked = Parameters.check({**parameters, "params": str(own_params(params))})
+    if checked.runs > MOST_RUNS or checked.samples > MOST_QUERIES:
+        raise BundleError(f"runs={checked.runs}, samples={checked.samples}: at most {MOST_RUNS} and {MOST_QUERIES:,}")
     task = tasks.load_task(checked)
     data = DataFacts(name=None, source=checked.data_source, digest=None, queries=checked.samples)
     if checked.data_source != "hub":

@@ -189,8 +189,12 @@ def _instruments(parameters: Parameters, container: Any, given: Instruments | No
     for meter in instruments.scored:
         if meter.name not in OUTSIDE:
             raise MeterError(f"meter {meter.name!r} sees this process, not the container; use {', '.join(OUTSIDE)}")
-    estimate = EstimateMeter(parameters.cpu_core_w, cpu_time=container.cpu_s)
-    scored = [estimate if meter.name == "estimate" else meter for meter in instruments.scored]
+    scored = [
+        EstimateMeter(parameters.cpu_core_w, clock=meter.clock, cpu_time=container.cpu_s)
+        if meter.name == "estimate"
+        else meter
+        for meter in instruments.scored
+    ]
     return replace(instruments, scored=watch(scored, parameters.window_s, container.processes))
 
 

@@ -157,12 +157,12 @@ class Weights(_Part):
 
 
 class Attested(_Part):
-    """What the submitter attests: the sentences above in this version, all of them."""
+    """What the submitter attests: the sentences above in this version, all of them; nothing is taken as attested."""
 
-    version: Literal["1"] = ATTESTATION_VERSION
-    public: Literal[True] = True
-    integrity: Literal[True] = True
-    representative: Literal[True] = True
+    version: Literal["1"]
+    public: Literal[True]
+    integrity: Literal[True]
+    representative: Literal[True]
 
 
 def attest(names: Sequence[str]) -> Attested:
@@ -173,7 +173,7 @@ def attest(names: Sequence[str]) -> Attested:
     missing = [f"{name} ({text})" for name, text in ATTESTATIONS.items() if name not in names]
     if missing:
         raise ParameterError(f"a closed result counts with all three attestations alone; missing: {' '.join(missing)}")
-    return Attested()
+    return Attested(version=ATTESTATION_VERSION, **dict.fromkeys(ATTESTATIONS, True))
 
 
 class ClosedRun(_Part):

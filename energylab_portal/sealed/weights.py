@@ -34,6 +34,7 @@ def survey(folder: Path) -> tuple[Weights, dict[str, str]]:
         if path.suffix == ".safetensors":
             of_experts += _count(path, elements)
     config = _config(folder)
+    experts = _number(config, EXPERTS) if of_experts else 0  # a configuration that does not tell: all of them work
     hashes = {str(path.relative_to(folder)): _sha256(path) for path in files}
     return Weights(
         files=len(files),
@@ -41,8 +42,8 @@ def survey(folder: Path) -> tuple[Weights, dict[str, str]]:
         elements=dict(elements),
         packed_bits=_packed_bits(config),
         expert_elements=of_experts,
-        experts=_number(config, EXPERTS) if of_experts else 0,
-        experts_used=_number(config, USED) if of_experts else 0,
+        experts=experts,
+        experts_used=min(_number(config, USED), experts),
     ), hashes
 
 

@@ -109,7 +109,9 @@ def test_the_same_record_in_another_file_counts_once(send, checker, now):
     assert "submitted before" in now(second)[0].reason
 
 
-@pytest.mark.parametrize("trouble", [RuntimeError("a fault of ours"), child.ChildDied("killed"), BundleError("typo")])
+@pytest.mark.parametrize(
+    "trouble", [OSError("/srv/portal/official.json"), child.ChildDied("killed"), BundleError("typo")]
+)
 def test_a_fault_of_the_operators_rejects_nobody(send, checker, now, clock, trouble):
     """A typo in the list, a child that died: the bundle waits, is said to, and is taken when all is well again."""
     name = send(b"one")
@@ -123,6 +125,7 @@ def test_a_fault_of_the_operators_rejects_nobody(send, checker, now, clock, trou
     one, _, lines = now(name)
     assert one.state == "received"
     assert "through no fault of its own" in lines[-1].words
+    assert "/srv/portal" not in lines[-1].words  # a path of the operator's is not the submitter's to see
     assert checker(verdict(record=record_of())).check_one()
     assert now(name)[0].state == "measured"
 
@@ -150,6 +153,10 @@ def test_a_revoked_key_counts_at_no_later_step(send, checker, now, portal):
     third = send(b"three")
     checker(verdict(record=record_of("closed-1", 12.0, 2))).check_one()
     assert "was revoked" in now(third)[0].reason
+    fourth = send(b"sent after it was revoked")  # it does not wait for a key that can never be enrolled again
+    checker(lambda _, enrolled: verdict(accepted=False, known=KEY_ID in enrolled)).check_one()
+    assert (now(fourth)[0].state, now(fourth)[0].waits_for_key) == ("rejected", False)
+    assert "was revoked" in now(fourth)[0].reason
 
 
 class TestKeys:

@@ -13,12 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.exc import DatabaseError
 
 pytest.importorskip("fastapi", reason="the portal's libraries are not installed: pip install energylab-portal")
 pytest.importorskip("psycopg", reason="psycopg is not installed: pip install energylab-portal")
 
+from energylab_portal import database as database_of_portal
 from energylab_portal.database import Database
 from energylab_portal.leases import LeaseLost, Leases
 from energylab_portal.tables import Event
@@ -109,3 +110,35 @@ def test_the_log_stays(submit, database):
     submit("org/logged")
     with pytest.raises(DatabaseError, match="kept as they are"), database.writing() as session:
         session.execute(delete(Event))
+
+
+def test_a_writer_whose_machine_is_gone_stops_the_others_for_a_while_only(submit, portal, server, monkeypatch):
+    """Its connection stays open, in the middle of a change: the server lets the others on, and drops that change."""
+    gone = Database(server).open()
+    block = gone.writing()
+    session = block.__enter__()
+    for bound in ("lock_timeout", "idle_in_transaction_session_timeout"):
+        assert session.scalar(text(f"SHOW {bound}")) == "30s"
+    session.add(Event(at_s=0.0, actor="gone", words="never kept"))
+    session.execute(text("SET LOCAL idle_in_transaction_session_timeout = '1s'"))
+    monkeypatch.setattr(database_of_portal, "_PATIENCE_S", 600.0)  # the next one waits as long as this machine takes
+    assert submit("org/next").name
+    with pytest.raises(DatabaseError):
+        block.__exit__(None, None, None)
+    gone.close()
+    with portal.database.reading() as session:
+        assert session.scalar(select(func.count()).where(Event.actor == "gone")) == 0
+
+
+def test_what_is_read_after_the_lock_is_what_the_last_writer_left(submit, portal, server):
+    """Also where the server's administrator has made snapshots the default."""
+    with portal.database.writing() as session:
+        session.execute(text("ALTER ROLE lab SET default_transaction_isolation = 'repeatable read'"))
+    try:
+        fresh = Database(server).open()
+        with fresh.writing() as session:
+            assert session.scalar(text("SHOW transaction_isolation")) == "read committed"
+        fresh.close()
+    finally:
+        with portal.database.writing() as session:
+            session.execute(text("ALTER ROLE lab RESET default_transaction_isolation"))

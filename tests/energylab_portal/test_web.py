@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
+from base64 import b64encode
 
 import pytest
 from bs4 import BeautifulSoup
+from itsdangerous import TimestampSigner
 from starlette.testclient import TestClient
 
 from energylab.release import NEVER_INCLUDED
-from energylab_portal import log, publication
+from energylab_portal import log, pages, publication
 from energylab_portal import operator as actions
 from energylab_portal.guards import POLICY
 from energylab_portal.web import create
@@ -110,6 +113,20 @@ class TestForgedForms:
         browser.get("/submit/open")
         assert browser.post("/submit/open", data={**theirs, **OPEN}).status_code == 403
 
+    def test_without_a_cookie_no_token_counts(self, browser, browse, fields):
+        for csrf in ("", fields(browser, "/submit/open")["csrf"]):
+            assert browse().post("/submit/open", data={**OPEN, "csrf": csrf}).status_code == 403
+
+    def test_every_form_of_every_page_is_checked(self, operator, portal):
+        """Whoever is the operator has a cookie that other sites' forms would be sent with."""
+        paths = [route.path for router in (pages.router, pages.operators) for route in router.routes
+                 if "POST" in route.methods]  # fmt: skip
+        assert len(paths) >= 8
+        for path in paths:
+            sent = path.format(link="x", name="x", action="review", key="x")
+            answer = operator.post(sent, data={"csrf": "x"}, files={"bundle": ("b.json", b"x")})
+            assert answer.status_code == 403, path
+
     @pytest.mark.parametrize(
         "headers",
         [{"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"},
@@ -149,6 +166,13 @@ class TestOperator:
         data = {**fields(browser, "/operator/login"), "token": token}
         assert browser.post("/operator/login", data=data).status_code == 403
         assert browser.get("/operator").status_code == 303
+
+    def test_a_made_up_cookie_does_not_open_them(self, browse, make_portal):
+        session = b64encode(json.dumps({"operator_until": time.time() + 3600}).encode())
+        stranger = make_portal("anothers").vault  # whose secret signs as ours does
+        by_another = TimestampSigner(stranger.derive("sessions", stranger.operator_hash)).sign(session)
+        for cookie in ("", "x", session.decode(), f"{session.decode()}.a.b", by_another.decode()):
+            assert browse(cookies={"energylab": cookie}).get("/operator").status_code == 303
 
     def test_a_new_token_ends_every_session(self, operator, portal):
         assert operator.get("/operator").status_code == 200
@@ -251,12 +275,14 @@ class TestPublication:
             assert one.state == "reviewed"
             assert "not in release r" in log.history(session, one.id)[-1].words
 
+    @pytest.mark.parametrize("step", ["leaderboard.build", "_record"])
     def test_a_crash_before_the_last_step_publishes_nothing_and_the_next_try_does(
-        self, portal, measured, database, monkeypatch
+        self, portal, measured, database, monkeypatch, step
     ):
         actions.act(database, measured().name, "review")
         with monkeypatch.context() as broken:
-            broken.setattr(publication, "_record", lambda *_: (_ for _ in ()).throw(OSError("power")))
+            failing = lambda *_, **__: (_ for _ in ()).throw(OSError("power"))  # noqa: E731
+            broken.setattr(f"energylab_portal.publication.{step}", failing)
             with pytest.raises(OSError, match="power"):
                 publication.publish(database, portal.settings, "r", "2026-03-05")
         assert (portal.settings.releases / "r.json").is_file()
@@ -264,6 +290,19 @@ class TestPublication:
             assert publication.current(session) is None
         actions.act(database, measured("org/later").name, "review")
         assert len(publication.publish(database, portal.settings, "r", "2026-03-05").published) == 2
+
+    def test_a_release_has_its_own_leaderboard_from_its_first_moment(self, portal, measured, database, monkeypatch):
+        """Pages of that name are left from before the database was restored; and visitors come at once."""
+        site, seen = portal.settings.sites / "r", []
+        site.mkdir()
+        for name in ("index.html", "leaderboard.json"):
+            (site / name).write_text("of a release that is not known any more")
+        actions.act(database, measured("org/new").name, "review")
+        record = publication._record
+        monkeypatch.setattr(publication, "_record", lambda *told: seen.append((site / "index.html").read_text())
+                            or record(*told))  # fmt: skip
+        publication.publish(database, portal.settings, "r", "2026-03-05")
+        assert "org/new" in seen[0]
 
     @pytest.mark.parametrize(("name", "date"), [("../r", "2026-03-05"), ("r", "yesterday"), ("r" * 200, "2026-03-05")])
     def test_bad_names_and_dates_are_refused(self, portal, measured, database, name, date):

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import closed_builders as builders
@@ -136,6 +137,15 @@ def test_container_of_a_killed_process_is_taken_away_by_the_next(runner, tmp_pat
         assert line.broken is None
     finally:
         living.remove()
+
+
+def test_runs_that_start_at_once_do_not_end_each_other_by_sweeping(runner, monkeypatch) -> None:
+    monkeypatch.setattr(container, "OLD", "0s")
+    for _ in range(20):
+        container.call(["create", "--label", container.LABEL, runner])
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: container.sweep(), range(6)))
+    assert container.call(["ps", "--all", "--quiet", "--filter", f"label={container.LABEL}"]) == ""
 
 
 #: What hostile work tries; each says how it was denied, or what it got.

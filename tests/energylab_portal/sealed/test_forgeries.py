@@ -137,6 +137,8 @@ SIGNED_AGAIN = {
     "a window that asked nothing": (lambda run: forge.with_windows(run, lambda w: {"replications": 0}), "task"),
     "more runs stated than done": (lambda run: forge.parameters(run, runs=10), "coverage"),
     "more queries stated than asked": (lambda run: forge.parameters(run, samples=1000), "task"),
+    "more queries stated than can be counted": (lambda run: forge.parameters(run, samples=10**19), "task"),
+    "more runs stated than fit into memory": (lambda run: forge.parameters(run, runs=10**17), "task"),
     "preparing repeated a thousand times": (lambda run: _repeated(run, 1000, phase="preprocess"), "pace"),
     "one run repeated twice as often": (lambda run: _repeated(run, 2, run=1, phase="generate"), "pace"),
     "shorter windows than asked for": (lambda run: forge.parameters(run, window_s=20.0), "durations"),
@@ -330,6 +332,17 @@ def test_bundle_by_an_unknown_key_waits_and_is_not_read(honest, judge, tmp_path)
     verdict = judge(builders.signed(honest, other))
     assert (verdict.accepted, verdict.key_known, verdict.key_id, verdict.record) == (False, False, other.key_id, None)
     assert verdict.failed == ()  # nothing speaks against it: its key is unknown
+
+
+@pytest.mark.parametrize("part", ["attestations", "seal"])
+def test_what_is_not_stated_is_not_taken_as_stated(part, honest, judge) -> None:
+    whole = json.loads(statement.write(honest))
+    for name in whole["predicate"][part]:
+        content = json.loads(statement.write(honest))
+        del content["predicate"][part][name]
+        content["subject"] = statement._subject(content["predicate"])
+        verdict = judge(bundle.sign(canonical_json(content), builders.owner()))
+        assert [check.name for check in verdict.failed] == ["schema"], name
 
 
 def test_stated_digest_must_be_that_of_the_run(honest, judge) -> None:

@@ -83,6 +83,8 @@ def test_experts_and_packed_weights_are_told_from_the_headers(tmp_path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"num_local_experts": 2, "num_experts_per_tok": 1}))
     weights, _ = survey(tmp_path)
     assert (weights.expert_elements, weights.experts, weights.experts_used) == (160, 2, 1)
+    (tmp_path / "config.json").write_text(json.dumps({"a_name_of_its_own": 2, "num_experts_per_tok": 1}))
+    assert (survey(tmp_path)[0].experts, survey(tmp_path)[0].experts_used) == (0, 0)  # all of them are taken to work
     save_file({"q": np.zeros((10, 10), np.int32), "s": np.zeros(10, np.float16)}, tmp_path / "model.safetensors")
     with pytest.raises(BundleError, match="how many bits"):
         weight_count(survey(tmp_path)[0])
