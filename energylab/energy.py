@@ -561,7 +561,8 @@ def _add_ends(models: pd.DataFrame, here: np.ndarray, gain: float, level: float)
     """Add the ends of both intervals.
 
     A few boards may agree by chance: their interval is never narrower than their sessions make it on these boards
-    (`here`), the expanded one never narrower than their stated gains make it.
+    (`here`), the expanded one never narrower than their stated gains make it. Nor is it narrower than without gains,
+    which the degrees of freedom that these add to few sessions could make it.
     """
     names = ("energy_wh", "boards", "relative_se", "df", "session_se", "session_df")
     energy, boards, se, df, session_se, session_df = (models[name].to_numpy() for name in names)
@@ -570,7 +571,7 @@ def _add_ends(models: pd.DataFrame, here: np.ndarray, gain: float, level: float)
     half = np.where(several, np.fmax(half, here), half)
     own, own_df = np.where(several, session_se, se), np.where(several, session_df, df)
     known, _ = combined_half_width(own, own_df, gain / np.sqrt(3 * np.maximum(boards, 1)), level)
-    for name, width in (("repeatability", half), ("expanded", np.where(several, np.fmax(half, known), known))):
+    for name, width in (("repeatability", half), ("expanded", np.fmax(half, known))):
         models[f"{name}_low"] = np.maximum(energy * (1 - width), 0.0)
         models[f"{name}_high"] = energy * (1 + width)
 

@@ -86,6 +86,14 @@ def test_two_sessions_of_two_per_cent_expand_by_the_gums_formula():
     assert model.repeatability_high - 1 == pytest.approx(12.706 * own, rel=1e-4)
 
 
+@pytest.mark.parametrize("boards", [1, 3])
+def test_the_sensors_gain_never_makes_an_interval_narrower(boards):
+    gain = np.random.default_rng(4).normal(0, 0.03, (200, boards))
+    models = model_energies(table(drawn(gain, 3, np.random.default_rng(5)) ** 20)).models  # sessions scatter by 20 %
+    assert (models["expanded_low"] <= models["repeatability_low"]).all()
+    assert (models["expanded_high"] >= models["repeatability_high"]).all()
+
+
 def test_one_board_gives_students_interval():
     sessions = np.array([1.0, 1.02, 0.99, 1.05])
     (model,) = model_energies(table(sessions.reshape(1, 1, 4)), gain=0).models.itertuples()

@@ -59,10 +59,14 @@ def mean_interval(values: ArrayLike) -> Interval:
 
 
 def expanded(interval: Interval, gain_error: float = GAIN_ERROR) -> Interval:
-    """Widen an interval of one board by the gain of its sensor, fixed and rectangular on ±`gain_error` (GUM, 4.3.7)."""
+    """Widen an interval of one board by the gain of its sensor, fixed and rectangular on ±`gain_error` (GUM, 4.3.7).
+
+    It is never narrower than before, which the degrees of freedom that a known part adds could make it.
+    """
     own = interval.half_width / t_quantile(LEVEL, interval.df)
     known = gain_error * abs(interval.mean) / np.sqrt(3)
     half, df = map(float, combined_half_width(own, interval.df, known, LEVEL))
+    half = max(half, interval.half_width)
     return replace(interval, low=interval.mean - half, high=interval.mean + half, df=df)
 
 
