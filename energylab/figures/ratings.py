@@ -148,7 +148,7 @@ def overview(stars: pd.DataFrame, left_out: pd.DataFrame, theme: Theme = LIGHT) 
         and how many others change stars without it.
     """
     panels = _panels(stars, "stars", "no model of this table has stars; see its notes")
-    changed = left_out.fillna({"model_class": ""}).set_index(_NAMED)
+    changed = left_out.fillna({"model_class": ""}).set_index(_NAMED)[["others", "changed"]]
     with style.styled():
         figure, axes = plt.subplots(figsize=(8.6, 0.5 * len(panels) + 1.25))
         for star, colour in theme.stars.items():
