@@ -16,7 +16,14 @@ import pandas as pd
 from energylab.csv_reader import TRUTH
 from energylab.errors import CohortError, DataError, ParameterError, nearest, unknown_name
 from energylab.record import SCORED_PHASES, Record, Window
-from energylab.statistics.uncertainty import GAIN_ERROR, SESSIONS_WANTED, combined_half_width, moderate, t_quantile
+from energylab.statistics.uncertainty import (
+    GAIN_ERROR,
+    SESSIONS_WANTED,
+    WIDENED_DF,
+    combined_half_width,
+    moderate,
+    t_quantile,
+)
 
 J_PER_WH = 3600.0
 
@@ -561,7 +568,8 @@ def _add_ends(models: pd.DataFrame, here: np.ndarray, gain: float, level: float)
     """Add the ends of both intervals.
 
     A few boards may agree by chance: their interval is never narrower than their sessions make it on these boards
-    (`here`), the expanded one never narrower than their stated gains make it.
+    (`here`), the expanded one never narrower than their stated gains make it. From `WIDENED_DF` on it is never narrower
+    than the repeatability interval either.
     """
     names = ("energy_wh", "boards", "relative_se", "df", "session_se", "session_df")
     energy, boards, se, df, session_se, session_df = (models[name].to_numpy() for name in names)
@@ -570,7 +578,8 @@ def _add_ends(models: pd.DataFrame, here: np.ndarray, gain: float, level: float)
     half = np.where(several, np.fmax(half, here), half)
     own, own_df = np.where(several, session_se, se), np.where(several, session_df, df)
     known, _ = combined_half_width(own, own_df, gain / np.sqrt(3 * np.maximum(boards, 1)), level)
-    for name, width in (("repeatability", half), ("expanded", np.where(several, np.fmax(half, known), known))):
+    expanded = np.where(several | (df >= WIDENED_DF), np.fmax(half, known), known)
+    for name, width in (("repeatability", half), ("expanded", expanded)):
         models[f"{name}_low"] = np.maximum(energy * (1 - width), 0.0)
         models[f"{name}_high"] = energy * (1 + width)
 
