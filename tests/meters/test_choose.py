@@ -7,7 +7,7 @@ from fake_rapl import CountingClock, zone
 
 from energylab.clock import ManualClock
 from energylab.errors import MeterError, UnknownNameError
-from energylab.meters import choose
+from energylab.meters import METERS, choose
 from energylab.meters.codecarbon import CodecarbonMeter
 from energylab.meters.estimate import EstimateMeter
 from energylab.meters.nvml import NvmlMeter
@@ -96,3 +96,7 @@ def test_a_meter_that_was_not_opened_gives_no_reading(kind):
 def test_a_device_nothing_sees_is_an_error():
     with pytest.raises(MeterError, match="no meter sees the energy of a other device here"):
         choose(Parameters(), (DeviceFacts(name="abacus", type="other"),))
+
+
+def test_every_name_on_offer_is_a_meter():
+    assert [METERS.get(name).name for name in METERS.names()] == list(METERS.names())
