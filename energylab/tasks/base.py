@@ -43,7 +43,7 @@ class Task(ABC):
         Columns of a row; references are those that only scoring needs, and a data set may lack them.
     takes : tuple of str
         Parameters of `energylab.tasks.OF_SOME_TASKS` the family uses that are no field of its settings.
-    may_miss : tuple of str
+    optional_parts : tuple of str
         Parts of a model that a checkpoint may lack because the task does not use them.
     model, processor, config, origin, facts
         What was loaded, after `load`; processor, config and origin after `open`.
@@ -53,7 +53,7 @@ class Task(ABC):
     columns: ClassVar[tuple[str, ...]]
     references: ClassVar[tuple[str, ...]] = ()
     takes: ClassVar[tuple[str, ...]] = ()
-    may_miss: ClassVar[tuple[str, ...]] = ()
+    optional_parts: ClassVar[tuple[str, ...]] = ()
     Settings: ClassVar[type[TaskSettings]] = TaskSettings
 
     model: Any = None
@@ -234,7 +234,7 @@ class Task(ABC):
         """Load the model that was found; a family whose model is no transformers model replaces this."""
         from energylab.tasks import loading
 
-        return loading.load(self._prepared, self.may_miss)
+        return loading.load(self._prepared, self.optional_parts)
 
     # ---- queries under a published protocol
 

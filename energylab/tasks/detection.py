@@ -35,7 +35,7 @@ class ObjectDetection(ImageTask):
     rows: Sequence[Row] = ()  # of the whole set, where the largest decides the shape of all
 
     def references_of(self, placed: Sequence[Placed], caption: str) -> Row:
-        return {"objects": [{"label": one.thing.coco, "box": list(one.box)} for one in placed]}
+        return {"objects": [{"label": one.drawable.coco, "box": list(one.box)} for one in placed]}
 
     def check_row(self, row: Row) -> str | None:
         problem = super().check_row(row)

@@ -131,7 +131,7 @@ class QuestionAnswering(PromptedTask):
     columns = ("question", "context", "answers")
     references = ("answers",)
     head_class = "AutoModelForQuestionAnswering"
-    may_miss = ("pooler",)
+    optional_parts = ("pooler",)
 
     def fit(self) -> dict[str, Any]:
         self.refuse_without_prompt()

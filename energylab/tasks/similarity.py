@@ -33,7 +33,7 @@ class SentenceSimilarity(TextTask):
     columns = ("sentence1", "sentence2", "score")
     references = ("score",)
     head_class = "AutoModel"
-    may_miss = ("pooler",)
+    optional_parts = ("pooler",)
 
     def texts(self, rows: Sequence[Row]) -> list[str]:
         return [row["sentence1"] for row in rows]

@@ -11,7 +11,7 @@ from energylab.errors import DataError
 from energylab.parameters import Parameters
 from energylab.tasks import load_task
 from energylab.tasks.data import digest
-from energylab.tasks.drawing import draw_scene, things
+from energylab.tasks.drawing import draw_scene, drawable_objects
 
 #: Task -> the published mean of tokens a query.
 TEXT_TASKS = {
@@ -22,7 +22,7 @@ TEXT_TASKS = {
     "text_classification": 157,
     "question_answering": None,
 }
-THINGS = things()
+OBJECTS = drawable_objects()
 
 
 def sample(folder, text):
@@ -105,7 +105,7 @@ def test_the_digest_knows_content_and_order():
 # ---- pictures
 
 
-@pytest.mark.parametrize("thing", THINGS, ids=lambda thing: thing.coco)
+@pytest.mark.parametrize("thing", OBJECTS, ids=lambda thing: thing.coco)
 def test_the_box_is_the_extent_of_what_was_drawn(thing):
     picture, placed, _ = draw_scene(np.random.default_rng(0), (640, 480), [thing])
     empty, _, _ = draw_scene(np.random.default_rng(0), (640, 480), [replace(thing, shapes=())])
