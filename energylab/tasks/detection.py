@@ -76,7 +76,7 @@ class ObjectDetection(ImageTask):
         return inputs.in_order(found)
 
     def right_answers(self, rows: Sequence[Row]) -> list[list[dict[str, Any]]]:
-        """Return every object as a detection that is sure."""
+        """Return every reference object as a detection with score 1."""
         return [[{**one, "score": 1.0} for one in row["objects"]] for row in rows]
 
     def score(self, answers: Sequence[list[dict[str, Any]]], rows: Sequence[Row]) -> tuple[Quality, ...]:

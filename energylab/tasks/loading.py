@@ -1,4 +1,4 @@
-"""A model onto its device or devices: its weights read, or made at random in place."""
+"""Load a model onto its devices: with stored weights, or with random ones made in place."""
 
 from __future__ import annotations
 

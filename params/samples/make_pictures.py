@@ -20,7 +20,7 @@ SCENES = 20
 
 
 def classification(rng: np.random.Generator) -> list[tuple[Any, dict[str, Any]]]:
-    """One picture a drawable, labelled with its ImageNet name."""
+    """One picture of each object, labelled with its ImageNet name."""
     drawn = []
     for drawable in OBJECTS:
         picture, _, _ = draw_scene(rng, SIZE, [drawable])

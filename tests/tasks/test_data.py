@@ -77,10 +77,10 @@ def test_synthetic_rows_have_the_published_mean_length(name):
         (lines(PAIR, {**PAIR, "sentence2": ""}), "has 1 row(s), samples=2"),  # empty rows do not count
         (lines(*[{"sentence1": "a", "sentence_2": "b"}] * 2), "no column 'sentence2'; did you mean 'sentence_2'?"),
         (lines(*[{**PAIR, "sentence2": None}] * 2), "holds NoneType, not text"),
-        (lines(PAIR) + b'{"sentence1": "\xe9", "sentence2": "b"}', "samples/mine/rows.jsonl line 2 is no JSON"),
-        (lines(PAIR) + b'{"sentence1": "a"', "line 2 is no JSON"),
-        (lines(PAIR) + b"[1, 2]", "line 2 is no object"),
-        (lines(PAIR) + b"null", "line 2 is no object"),
+        (lines(PAIR) + b'{"sentence1": "\xe9", "sentence2": "b"}', "samples/mine/rows.jsonl line 2 is not JSON"),
+        (lines(PAIR) + b'{"sentence1": "a"', "line 2 is not JSON"),
+        (lines(PAIR) + b"[1, 2]", "line 2 is not a JSON object"),
+        (lines(PAIR) + b"null", "line 2 is not a JSON object"),
     ],
 )
 def test_unusable_rows_are_refused(tmp_path, text, message):
@@ -105,7 +105,7 @@ def test_the_digest_knows_content_and_order():
 # ---- pictures
 
 
-@pytest.mark.parametrize("thing", OBJECTS, ids=lambda thing: thing.coco)
+@pytest.mark.parametrize("drawable", OBJECTS, ids=lambda drawable: drawable.coco)
 def test_the_box_is_the_extent_of_what_was_drawn(thing):
     picture, placed, _ = draw_scene(np.random.default_rng(0), (640, 480), [thing])
     empty, _, _ = draw_scene(np.random.default_rng(0), (640, 480), [replace(thing, shapes=())])
