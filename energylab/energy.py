@@ -99,12 +99,12 @@ def energy_j_per_query(parts: Iterable[PhaseTotal]) -> float | None:
 
 
 def session_energy_j(record: Record) -> float | None:
-    """Return a session's energy per query in joules, scored phases added; None where it is unavailable."""
+    """Return a session's energy per query in joules, summed over scored phases; None where it is unavailable."""
     return energy_j_per_query(scored_totals(record))
 
 
 def run_energies_j(record: Record) -> list[float]:
-    """Return the energy per query in joules of every run that was measured whole, scored phases added."""
+    """Return the energy per query in joules of every run that was measured whole, summed over scored phases."""
     runs: dict[int, list[PhaseTotal]] = defaultdict(list)
     for total in scored_totals(record):
         runs[total.run].append(total)
@@ -301,7 +301,7 @@ def model_energies(
 
 
 def run_energies(table: pd.DataFrame) -> pd.DataFrame:
-    """Return Wh per 1,000 queries of every run of a tidy table, scored phases added; NaN where it is unavailable."""
+    """Return Wh per 1,000 queries of every run of a tidy table, over all scored phases; NaN where unavailable."""
     columns = ["task", "model", "board", "session", "run", "energy_kind"]
     rows = _usable_rows(table).reindex(columns=[*columns, "energy_j", "queries"])
     code, first = _combination_codes(rows, np.zeros(len(rows), dtype=np.int64), "task", "model", "session", "run")

@@ -3,7 +3,7 @@
 ``published-2025-02`` (optimum-benchmark's ``energy_star``): preprocess the whole set by a filter and one batched map,
 all runs, before the model is loaded; warm up by one full call and ten short ones; then, phase by phase, fetch and
 convert each row, copy it to the device and call the model, batch size 1, in the order of the data, outputs dropped.
-``published-2025-12`` (ai_energy_benchmarks): no warm-up; tokenise, generate and decode each row, one total.
+``published-2025-12`` (ai_energy_benchmarks): no warm-up; tokenise, generate and decode each row, as one phase.
 
 Each phase of a run is one window. It is not lengthened, and one too short for the counter is marked.
 

@@ -50,7 +50,7 @@ class SentenceSimilarity(TextTask):
         return [None] * len(outputs)
 
     def score(self, answers: Sequence[float] | Sequence[None], rows: Sequence[Row]) -> tuple[Quality, ...]:
-        """Rank correlation (Spearman) of the answers with the references; answers are cosines, computed here if None."""
+        """Rank correlation (Spearman) of the answers with the references; cosines, computed here if None."""
         from scipy.stats import spearmanr
 
         meaningless = self.no_quality("spearman", rows)

@@ -106,9 +106,9 @@ def test_the_digest_knows_content_and_order():
 
 
 @pytest.mark.parametrize("drawable", OBJECTS, ids=lambda drawable: drawable.coco)
-def test_the_box_is_the_extent_of_what_was_drawn(thing):
-    picture, placed, _ = draw_scene(np.random.default_rng(0), (640, 480), [thing])
-    empty, _, _ = draw_scene(np.random.default_rng(0), (640, 480), [replace(thing, shapes=())])
+def test_the_box_is_the_extent_of_what_was_drawn(drawable):
+    picture, placed, _ = draw_scene(np.random.default_rng(0), (640, 480), [drawable])
+    empty, _, _ = draw_scene(np.random.default_rng(0), (640, 480), [replace(drawable, shapes=())])
     changed = np.argwhere((np.asarray(picture) != np.asarray(empty)).any(axis=-1))
     (top, left), (bottom, right) = changed.min(axis=0), changed.max(axis=0)
     x, y, width, height = placed[0].box
