@@ -20,6 +20,7 @@ from energylab.record import SCORED_PHASES, Record, Window
 from energylab.statistics.uncertainty import (
     GAIN_ERROR,
     SESSIONS_WANTED,
+    WIDENED_DF,
     combined_half_width,
     shrink_variances,
     t_quantile,
@@ -571,6 +572,7 @@ def _add_ends(models: pd.DataFrame, half_on_these_boards: np.ndarray, gain: floa
 
     A few boards may agree by chance. With several boards the interval is therefore at least as wide as that from the
     sessions on these boards, and the expanded one at least as wide as that from these sessions and the sensors' gain.
+    From `WIDENED_DF` degrees of freedom on, the expanded interval is also at least as wide as the repeatability interval.
     """
     names = ("energy_wh", "boards", "relative_se", "df", "session_se", "session_df")
     energy, boards, se, df, session_se, session_df = (models[name].to_numpy() for name in names)
@@ -579,7 +581,8 @@ def _add_ends(models: pd.DataFrame, half_on_these_boards: np.ndarray, gain: floa
     half = np.where(several, np.fmax(half, half_on_these_boards), half)
     own, own_df = np.where(several, session_se, se), np.where(several, session_df, df)
     known, _ = combined_half_width(own, own_df, gain / np.sqrt(3 * np.maximum(boards, 1)), level)
-    for name, width in (("repeatability", half), ("expanded", np.where(several, np.fmax(half, known), known))):
+    expanded = np.where(several | (df >= WIDENED_DF), np.fmax(half, known), known)
+    for name, width in (("repeatability", half), ("expanded", expanded)):
         models[f"{name}_low"] = np.maximum(energy * (1 - width), 0.0)
         models[f"{name}_high"] = energy * (1 + width)
 
