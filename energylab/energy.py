@@ -572,7 +572,7 @@ def _add_ends(models: pd.DataFrame, half_on_these_boards: np.ndarray, gain: floa
 
     A few boards may agree by chance. With several boards the interval is therefore at least as wide as that from the
     sessions on these boards, and the expanded one at least as wide as that from these sessions and the sensors' gain.
-    From `WIDENED_DF` degrees of freedom on, the expanded interval is also at least as wide as the repeatability interval.
+    From `WIDENED_DF` degrees of freedom on, the expanded interval is at least as wide as the repeatability interval.
     """
     names = ("energy_wh", "boards", "relative_se", "df", "session_se", "session_df")
     energy, boards, se, df, session_se, session_df = (models[name].to_numpy() for name in names)
