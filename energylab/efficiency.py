@@ -278,7 +278,7 @@ def measure_limits(
 
     source, target = (torch.ones(size["bytes"], device=where, dtype=torch.uint8) for _ in range(2))
     copied = run(lambda _: target.copy_(source))
-    rest_w = next((level.power_w for level in copied.idle if level.level == "weights_resident"), None)
+    rest_w = copied.idle_with_model_w
     if rest_w is None:
         raise MeasurementError(f"the power of {copied.devices[0].name} at rest is unknown; lengthen window_s")
     return Limits(

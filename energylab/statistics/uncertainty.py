@@ -88,14 +88,14 @@ def combined_half_width(
     return t_quantile(level, effective) * np.sqrt(square), effective
 
 
-def moderate(variance: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Draw variances that rest on few repeats towards their common value (empirical Bayes).
+def shrink_variances(variance: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shrink variances estimated from few repeats towards a common value (empirical Bayes).
 
-    True variances are taken to scatter like ``d0 · s0² / chi²(d0)``; d0 and s0² are found from the mean and the
-    variance of the logarithms of the estimates. Each becomes ``(d0 · s0² + d · s²) / (d0 + d)`` with ``d0 + d``
-    degrees of freedom, but no more than all estimates have together.
+    The prior of the true variances is scaled inverse chi-square, ``d0 · s0² / chi²(d0)``; d0 and s0² are fitted to the
+    mean and the variance of the logarithms of the estimates. Each becomes ``(d0 · s0² + d · s²) / (d0 + d)`` with
+    ``d0 + d`` degrees of freedom, but no more than all estimates have together.
 
-    A `df` of 0 says that there is no estimate; its variance may be anything.
+    A `df` of 0 says that there is no estimate; its variance is ignored.
 
     References
     ----------
