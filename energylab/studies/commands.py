@@ -286,7 +286,7 @@ def show(console: Console, planned: Plan, folder: StudyFolder, summary: running.
     if any(state.record is not None for state in summary.states.values()):
         _print_results(console, planned, folder)
     if any(state.notebook_path is not None for state in summary.states.values()):
-        console.print(f"records and executed notebooks: {folder.path}/JOB/attempt-N/; `energylab study plan` lists the jobs")
+        console.print(f"records and notebooks: {folder.path}/JOB/attempt-N/; `energylab study plan` lists the jobs")
     for job, why in summary.refused.items():
         console.print(f" refused  {job.label}: {why}")
     for job, state in summary.states.items():
