@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml energylab_portal/pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]' --editable ./energylab_portal
 	touch $@
 
-quickstart: $(STAMP)      ## measure four small models in minutes, rate them, and build their leaderboard and report
+quickstart: $(STAMP)      ## measure three small models in minutes, rate them, and build their leaderboard and report
 	$(BIN)/energylab study run params/studies/quickstart.yaml
 	$(BIN)/energylab publish $(STUDY)
 

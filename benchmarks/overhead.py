@@ -27,7 +27,7 @@ from energylab import tasks
 from energylab.clock import Clock
 from energylab.meters.estimate import EstimateMeter
 from energylab.parameters import Parameters
-from energylab.protocol import Settings
+from energylab.protocol.settings import Settings
 from energylab.protocol.window import Block, Session, measure_window
 from energylab.protocol.workload import FunctionWorkload, TaskWorkload, Workload
 
@@ -35,7 +35,7 @@ MODEL = Parameters.check(
     {"task": "text_generation", "model": "EleutherAI/pythia-14m", "samples": 8, "dtype": "float32", "device": "cpu"}
 )
 #: A window is over as soon as its queries have run once: no repetition blurs the comparison.
-SETTINGS = Settings(runs=1, window_s=1e-9, max_relative_bound=0.99)
+SETTINGS = Settings.of(Parameters(runs=1, window_s=1e-9, max_relative_bound=0.99))
 
 GOAL, GOAL_HIGH, GOAL_US = 1.01, 1.02, 50.0
 
@@ -118,7 +118,7 @@ def window_cost(count: int) -> None:
     """Print what an empty window takes between its readings, beyond two plain readings of its meter."""
     for clock, kind in ((Clock(), "time"), (ProcessorClock(), "processor time")):
         made = session(FunctionWorkload(lambda _: None, [0]), clock)
-        meter = made.scored[0]
+        meter = made.rated_meters[0]
 
         def two_readings(meter=meter) -> float:
             start = meter.read()

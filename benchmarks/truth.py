@@ -26,8 +26,9 @@ from scipy import stats
 from energylab.clock import ManualClock
 from energylab.energy import phase_totals
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
-from energylab.protocol import Settings
+from energylab.parameters import Parameters
 from energylab.protocol.session import Session, run_session
+from energylab.protocol.settings import Settings
 from energylab.protocol.workload import FunctionWorkload
 
 SEED = 20250201
@@ -36,6 +37,7 @@ QUERY_S = 0.5837  # no multiple of the counter's step
 POWER_W = 400.0
 IDLE_W = 70.0
 LIMIT_W = 700.0
+_SETTINGS = Settings.of(Parameters(runs=2, window_s=10.0, idle_s=1.0, warm_up_min_s=4.0, warm_up_max_s=60.0))
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Row:
     drift: float = 0.0  # spread over sessions of the relative change of power in 100 s: runs of one session share it
     pattern: tuple[tuple[float, float], ...] = ((QUERY_S, 1.0),)  # pieces of one query: seconds, relative power
     sampled_s: float | None = None  # part of each 100 ms that the sensor sees; None: all
-    settings: Settings = Settings(runs=2, window_s=10.0, idle_s=1.0, warm_up_min_s=4.0, warm_up_max_s=60.0)
+    settings: Settings = _SETTINGS
 
     @property
     def truth_j(self) -> float:
@@ -59,10 +61,10 @@ class Row:
 
 _STEPS = ((0.0637, 1.6), (0.22, 1.2), (0.3, 0.7))
 _RESONANT = ((0.05, 1.5), (0.05, 0.5))  # 100 ms, as long as the sensor's period
-_ON_TICKS = replace(Row("").settings, edges="tick")
+_ON_TICKS = replace(_SETTINGS, edges="tick")
 # a bound that no window fails: measuring the low windows again would favour the high ones
-_DITHERED = replace(Row("").settings, edges="dithered", max_relative_bound=0.5)
-_TEN_RUNS = replace(Row("").settings, runs=10, window_s=4.0)
+_DITHERED = replace(_SETTINGS, edges="dithered", max_relative_bound=0.5)
+_TEN_RUNS = replace(_SETTINGS, runs=10, window_s=4.0)
 
 ROWS = (
     Row("steady load, dithered edges"),

@@ -194,7 +194,8 @@ def server_devices(
 def _boards_of(library: Nvml, boards: Sequence[Board], processes: ServerProcesses) -> list[Board]:
     """Return the boards on which a server has a context."""
     own = processes.tree()
-    users = {board: library.users(library.handle(board.index)) or set() for board in boards}
+    handles = {board: library.call("nvmlDeviceGetHandleByIndex", board.index) for board in boards}  # MIG ones, too
+    users = {board: library.users(handle) or set() for board, handle in handles.items()}
     used = [board for board, pids in users.items() if pids & own]
     if not used and any(users.values()) and not in_host_namespace():
         raise ParameterError(

@@ -278,7 +278,7 @@ def measure_limits(
 
     source, target = (torch.ones(size["bytes"], device=where, dtype=torch.uint8) for _ in range(2))
     copied = run(lambda _: target.copy_(source))
-    rest_w = next((level.power_w for level in copied.idle if level.level == "weights_resident"), None)
+    rest_w = copied.idle_with_model_w
     if rest_w is None:
         raise MeasurementError(f"the power of {copied.devices[0].name} at rest is unknown; lengthen window_s")
     return Limits(
@@ -310,7 +310,13 @@ def calibrate(asked: EfficiencyParameters) -> Limits:
     lease = (device_names.available(asked.devices)[0],)
     target = "cpu" if lease == (device_names.CPU,) else "cuda"
     with ProcessPoolExecutor(1, get_context("spawn"), _show, (device_names.environment(lease),)) as process:
-        limits = process.submit(measure_limits, dtypes, target, asked.calibration_s).result()
+        try:
+            limits = process.submit(measure_limits, dtypes, target, asked.calibration_s).result()
+        except (RuntimeError, MemoryError) as error:  # no memory for the products, or the process was killed
+            raise MeasurementError(
+                f"the device's limits could not be measured: {type(error).__name__}: {error}; run this cell again when "
+                "nothing else uses the device"
+            ) from error
     write_whole(file, limits.model_dump_json(indent=1))
     return limits
 

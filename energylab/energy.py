@@ -1,7 +1,8 @@
-"""From windows to energies: the only place where they are added.
+"""Energies from windows: totals of runs, energy per query of sessions, energy of models with intervals.
 
-Windows give the total of a phase in one run; totals give a session's energy per query. Everything else (tables,
-ratings, releases, pages, exports, stopping rules) takes these figures and computes none.
+A window's energy is the sum of its meters, which `energylab.protocol` adds. From there on, rated energies come from
+here alone: windows add up to the total of a run and phase, totals to a session's energy per query, and sessions are
+averaged to the energy of a model. Tables, ratings, releases, pages, exports and stopping rules take these figures.
 """
 
 from __future__ import annotations
@@ -16,7 +17,14 @@ import pandas as pd
 from energylab.csv_reader import TRUTH
 from energylab.errors import CohortError, DataError, ParameterError, nearest, unknown_name
 from energylab.record import SCORED_PHASES, Record, Window
-from energylab.statistics.uncertainty import GAIN_ERROR, SESSIONS_WANTED, combined_half_width, moderate, t_quantile
+from energylab.statistics.uncertainty import (
+    GAIN_ERROR,
+    SESSIONS_WANTED,
+    WIDENED_DF,
+    combined_half_width,
+    shrink_variances,
+    t_quantile,
+)
 
 J_PER_WH = 3600.0
 
@@ -79,9 +87,9 @@ def scored_totals(record: Record) -> list[PhaseTotal]:
 
 
 def energy_j_per_query(parts: Iterable[PhaseTotal]) -> float | None:
-    """Pool scored totals of one session: energy over queries of each phase, phases added.
+    """Return a session's energy per query in joules: ``Σ_phases (Σ_runs energy / Σ_runs queries)``.
 
-    A run that ended early counts by its queries, never as a whole one. None where a total is unavailable.
+    A run that ended early weighs by its queries. None where a total is unavailable.
     """
     pooled: dict[str, list[PhaseTotal]] = defaultdict(list)
     for total in parts:
@@ -92,12 +100,12 @@ def energy_j_per_query(parts: Iterable[PhaseTotal]) -> float | None:
 
 
 def session_energy_j(record: Record) -> float | None:
-    """Return a session's energy per query in joules, scored phases added; None where it is unavailable."""
+    """Return a session's energy per query in joules, summed over scored phases; None where it is unavailable."""
     return energy_j_per_query(scored_totals(record))
 
 
 def run_energies_j(record: Record) -> list[float]:
-    """Return the energy per query in joules of every run that was measured whole, scored phases added."""
+    """Return the energy per query in joules of every run that was measured whole, summed over scored phases."""
     runs: dict[int, list[PhaseTotal]] = defaultdict(list)
     for total in scored_totals(record):
         runs[total.run].append(total)
@@ -110,7 +118,7 @@ def static_share(record: Record) -> float | None:
 
     None when the resting power or a total is unknown.
     """
-    idle_w = next((level.power_w for level in record.idle if level.level == "weights_resident"), None)
+    idle_w = record.idle_with_model_w
     parts = scored_totals(record)
     if idle_w is None or not parts or any(None in (total.energy_j, total.duration_s) for total in parts):
         return None
@@ -215,8 +223,8 @@ class ModelEnergies:
         - ``repeatability_low, repeatability_high, expanded_low, expanded_high``: Wh; NaN where no spread is known;
         - ``relative_se, df``: of the repeatability interval; ``spread``: what it rests on (``sessions``, ``boards``,
           ``pooled`` sessions of other models, ``stated``, ``runs`` of one session, or empty); ``note`` says so;
-        - ``session_se, session_df``: relative standard error of the energy on *these boards*, its variance drawn
-          towards that of the group: what tells models that share boards apart. Gains are not in it.
+        - ``session_se, session_df``: relative standard error of the energy on *these boards*, its variance shrunk
+          towards that of the group, without sensor gain: for comparing models that share boards.
     boards : pandas.DataFrame
         ``row`` (into `models`), ``board``, ``share`` of the model's energy; empty when the table names no boards.
     sessions : pandas.DataFrame
@@ -234,9 +242,9 @@ def model_energies(
 ) -> ModelEnergies:
     """Bring a tidy table down to one energy a model, with its intervals.
 
-    A session's energy is that of all its queries over their number, phase by phase, phases added; a session that lacks
-    the energy of a scored phase is unavailable. Sessions of a board are averaged, then boards. The order of the rows
-    shows in nothing.
+    A session's energy per query is ``Σ_phases (Σ_runs energy / Σ_runs queries)``; a session that lacks the energy of a
+    scored phase is unavailable. A model's energy is the mean over boards of the mean over a board's sessions. The
+    result does not depend on the order of the rows.
 
     With several boards the repeatability interval is that of the mean over boards in general, from the spread between
     them, and never narrower than that of these boards; with one board it is from the spread between its sessions. A
@@ -270,11 +278,11 @@ def model_energies(
     """
     check_options(noise=noise, gain=gain, level=level)
     rows = _usable_rows(table)
-    group, first = _number(rows, np.zeros(len(rows), dtype=np.int64), "cohort", "task", "model_class")
+    group, first = _combination_codes(rows, np.zeros(len(rows), dtype=np.int64), "cohort", "task", "model_class")
     groups, rank = _sorted_groups(rows.iloc[first])
     rows["group"] = rank[group]
     _refuse_mixtures(rows, groups)
-    rows["of_model"], model_first = _number(rows, rows["group"].to_numpy(), "model")
+    rows["of_model"], model_first = _combination_codes(rows, rows["group"].to_numpy(), "model")
     sessions = _sessions(rows, groups)
     complete = sessions if (known := sessions["energy_wh"].notna()).all() else sessions[known]
     boards, at_board = _board_means(complete)
@@ -294,10 +302,10 @@ def model_energies(
 
 
 def run_energies(table: pd.DataFrame) -> pd.DataFrame:
-    """Return Wh per 1,000 queries of every run of a tidy table, scored phases added; NaN where it is unavailable."""
+    """Return Wh per 1,000 queries of every run of a tidy table, over all scored phases; NaN where unavailable."""
     columns = ["task", "model", "board", "session", "run", "energy_kind"]
     rows = _usable_rows(table).reindex(columns=[*columns, "energy_j", "queries"])
-    code, first = _number(rows, np.zeros(len(rows), dtype=np.int64), "task", "model", "session", "run")
+    code, first = _combination_codes(rows, np.zeros(len(rows), dtype=np.int64), "task", "model", "session", "run")
     energy_j = _sums(code, (rows["energy_j"] / rows["queries"]).to_numpy(), len(first))
     runs = rows.iloc[first][columns].reset_index(drop=True)
     return runs.assign(energy_wh=energy_j * WH_PER_1000_QUERIES)
@@ -333,8 +341,8 @@ def _usable_rows(df: pd.DataFrame) -> pd.DataFrame:
     if "model_class" in df.columns:
         rows["model_class"] = _model_classes(df)
     rows["run"] = _runs(rows)
-    rows["energy_j"] = np.where(_flags(df, "valid", True), _numbers(df, "energy_j"), np.nan)
-    rows["queries"] = _numbers(df, "queries")
+    rows["energy_j"] = np.where(_flags(df, "valid", True), _floats(df, "energy_j"), np.nan)
+    rows["queries"] = _floats(df, "queries")
     for name in ("energy_j", "queries"):
         bad = rows[rows["energy_j"].notna() & ~((rows[name] > 0) & np.isfinite(rows[name]))]
         if len(bad):
@@ -384,17 +392,18 @@ def _model_classes(df: pd.DataFrame) -> pd.api.extensions.ExtensionArray:
     return classes.array
 
 
-def _numbers(df: pd.DataFrame, name: str) -> np.ndarray:
+def _floats(df: pd.DataFrame, name: str) -> np.ndarray:
     try:
         return pd.to_numeric(df[name]).to_numpy(dtype=float, na_value=np.nan)
     except (ValueError, TypeError) as error:
         raise DataError(f"column {name!r} must hold numbers: {error}") from error
 
 
-def _number(rows: pd.DataFrame, within: np.ndarray, *names: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the number of each row's tuple of `within` and some columns, from 0 up, and the first row of each tuple.
+def _combination_codes(rows: pd.DataFrame, within: np.ndarray, *names: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return a code for each row's combination of `within` and some columns, and the first row with each code.
 
-    A missing value is a value, a missing column all equal. Like ``groupby(…).ngroup()``, at a fraction of its time.
+    Codes count from 0. A missing value is a value, a missing column all equal. Like ``groupby(…).ngroup()``, at a
+    fraction of its time.
     """
     codes, size = within, int(within.max(initial=-1)) + 1
     for name in (name for name in names if name in rows and size < len(rows)):
@@ -454,22 +463,23 @@ def _refuse_uneven_phases(
             f"model {row['model']!r} of task {row['task']!r} has the same session ({row.get('session')!r}), run and "
             f"phase ({row.get('phase')!r}) twice; drop the copy, or give each record its `session`, each run its `run`"
         )
-    held = np.bincount(run, weights=2.0 ** (phase + 1))  # a sum of distinct powers names the set
-    of_run = pd.Series(held).groupby(rows["group"].to_numpy()[run_first])
+    # The set of a run's phases as a bit mask: bit 0 for a row without a phase, bit i + 1 for phase i, each once.
+    phase_mask = np.bincount(run, weights=2.0 ** (phase + 1))
+    of_run = pd.Series(phase_mask).groupby(rows["group"].to_numpy()[run_first])
     low, high = of_run.min(), of_run.max()
     for at in low.index[low != high]:
-        sets = [[name for bit, name in enumerate(names) if int(kind[at]) >> (bit + 1) & 1] for kind in (low, high)]
+        sets = [[name for i, name in enumerate(names) if int(mask[at]) >> (i + 1) & 1] for mask in (low, high)]
         first, second = (", ".join(held) or "no phase named" for held in sets)
         raise _mixture(groups[at], f"phases: some runs sum {first}, others {second}", "by the phases they hold")
 
 
 def _sessions(rows: pd.DataFrame, groups: tuple[Group, ...]) -> pd.DataFrame:
     """Return each session's pooled energy, and the relative standard error that its runs give it."""
-    code, first = _number(rows, rows["of_model"].to_numpy(), "session")
-    run, run_first = _number(rows, code, "run")
+    code, first = _combination_codes(rows, rows["of_model"].to_numpy(), "session")
+    run, run_first = _combination_codes(rows, code, "run")
     _refuse_uneven_phases(rows, run, run_first, groups)
     energy_j, queries = rows["energy_j"].to_numpy(), rows["queries"].to_numpy()
-    part, part_first = _number(rows, code, "phase")
+    part, part_first = _combination_codes(rows, code, "phase")
     pooled = _sums(part, energy_j, len(part_first)) / _sums(part, queries, len(part_first))
     session_j = _sums(code[part_first], pooled, len(first))
     of_run, asked = code[run_first], queries[run_first]
@@ -491,7 +501,7 @@ def _sessions(rows: pd.DataFrame, groups: tuple[Group, ...]) -> pd.DataFrame:
 
 def _board_means(complete: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
     """Average the complete sessions of each model and board; return the boards' names beside."""
-    code, first = _number(complete, pd.factorize(complete["of_model"].to_numpy())[0], "board")
+    code, first = _combination_codes(complete, pd.factorize(complete["of_model"].to_numpy())[0], "board")
     energy = complete["energy_wh"].to_numpy()
     count = np.bincount(code, minlength=len(first))
     mean = _sums(code, energy, len(first)) / count
@@ -529,56 +539,58 @@ def _model_means(boards: pd.DataFrame, complete: pd.DataFrame, size: int) -> pd.
 
 
 def _with_intervals(models: pd.DataFrame, groups: int, noise: float | None, gain: float, level: float) -> pd.DataFrame:
-    """Add standard errors, intervals and notes; see `ModelEnergies` for what they rest on."""
+    """Add standard errors, intervals and notes; `ModelEnergies` says which spread each interval rests on."""
     group, boards, sessions = (models[name].to_numpy() for name in ("group", "boards", "sessions"))
     between, within, share = (models[name].to_numpy() for name in ("between", "within", "share"))
     runs, run_se = (models[name].to_numpy() for name in ("runs", "run_se"))
-    within_df, single = np.maximum(sessions - boards, 0), sessions == 1
+    within_df, one_session = np.maximum(sessions - boards, 0), sessions == 1
     pooled_df = np.bincount(group, weights=within_df, minlength=groups)
-    stated, always = np.full(len(models), noise or 0.0) ** 2, np.full(len(models), np.inf)
+    stated_variance, infinite_df = np.full(len(models), noise or 0.0) ** 2, np.full(len(models), np.inf)
     with np.errstate(invalid="ignore", divide="ignore"):
         pooled = np.bincount(group, weights=np.nan_to_num(within), minlength=groups) / pooled_df
         rests_on = {
             "boards": (boards > 1, between / boards, boards - 1),
             "sessions": (sessions > 1, within / within_df / sessions, within_df),
-            "pooled": (single & (pooled_df >= LEAST_POOLED_DF)[group], pooled[group], pooled_df[group]),
-            "stated": (single & (noise is not None), stated, always),
-            "runs": (single & (runs > 1), run_se**2, runs - 1),
+            "pooled": (one_session & (pooled_df >= LEAST_POOLED_DF)[group], pooled[group], pooled_df[group]),
+            "stated": (one_session & (noise is not None), stated_variance, infinite_df),
+            "runs": (one_session & (runs > 1), run_se**2, runs - 1),
         }
-        here = t_quantile(level, within_df) * np.sqrt(within / within_df * share)  # on these boards
+        half_on_these_boards = t_quantile(level, within_df) * np.sqrt(within / within_df * share)
     conditions, variances, dfs = zip(*rests_on.values(), strict=True)
     spread = np.select(conditions, range(1, len(rests_on) + 1), 0)
     models["relative_se"] = np.sqrt(np.select(conditions, variances, np.nan))
     models["df"] = np.select(conditions, dfs, np.nan)
-    models["session_se"], models["session_df"] = _moderated(models, within_df, groups, noise)
-    _add_ends(models, here, gain, level)
+    models["session_se"], models["session_df"] = _shrunken_errors(models, within_df, groups, noise)
+    _add_ends(models, half_on_these_boards, gain, level)
     models["spread"] = pd.array(["", *rests_on], dtype="string").take(spread)
     models["note"] = _notes(models, spread, within_df, noise)
     return models.drop(columns=["between", "within", "share", "run_se"])
 
 
-def _add_ends(models: pd.DataFrame, here: np.ndarray, gain: float, level: float) -> None:
+def _add_ends(models: pd.DataFrame, half_on_these_boards: np.ndarray, gain: float, level: float) -> None:
     """Add the ends of both intervals.
 
-    A few boards may agree by chance: their interval is never narrower than their sessions make it on these boards
-    (`here`), the expanded one never narrower than their stated gains make it.
+    A few boards may agree by chance. With several boards the interval is therefore at least as wide as that from the
+    sessions on these boards, and the expanded one at least as wide as that from these sessions and the sensors' gain.
+    From `WIDENED_DF` degrees of freedom on, the expanded interval is at least as wide as the repeatability interval.
     """
     names = ("energy_wh", "boards", "relative_se", "df", "session_se", "session_df")
     energy, boards, se, df, session_se, session_df = (models[name].to_numpy() for name in names)
     several = boards > 1
     half = t_quantile(level, df) * se
-    half = np.where(several, np.fmax(half, here), half)
+    half = np.where(several, np.fmax(half, half_on_these_boards), half)
     own, own_df = np.where(several, session_se, se), np.where(several, session_df, df)
     known, _ = combined_half_width(own, own_df, gain / np.sqrt(3 * np.maximum(boards, 1)), level)
-    for name, width in (("repeatability", half), ("expanded", np.where(several, np.fmax(half, known), known))):
+    expanded = np.where(several | (df >= WIDENED_DF), np.fmax(half, known), known)
+    for name, width in (("repeatability", half), ("expanded", expanded)):
         models[f"{name}_low"] = np.maximum(energy * (1 - width), 0.0)
         models[f"{name}_high"] = energy * (1 + width)
 
 
-def _moderated(
+def _shrunken_errors(
     models: pd.DataFrame, within_df: np.ndarray, groups: int, noise: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the relative standard error on the models' own boards, and its degrees of freedom, group by group."""
+    """Return relative standard errors on the models' own boards and their df, variances shrunk within each group."""
     names = ("within", "between", "run_se", "share", "boards", "runs")
     within, between, run_se, share, boards, runs = (models[name].to_numpy() for name in names)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -593,7 +605,7 @@ def _moderated(
         repeated = next((each for each in sources[: 3 if noise is None else 2] if each[1][rows].any()), None)
         if repeated:
             variance, known, part = repeated
-            variance, df[rows] = moderate(variance[rows], known[rows])
+            variance, df[rows] = shrink_variances(variance[rows], known[rows])
             se[rows] = np.sqrt(variance * part[rows])
         elif noise is not None:
             se[rows], df[rows] = noise * np.sqrt(share[rows]), np.inf

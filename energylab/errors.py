@@ -144,6 +144,10 @@ _PLAINER = {
     "Input should be": "must be",
     "greater than or equal to": "at least",
     "less than or equal to": "at most",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    ", unable to parse string as an integer": "",
+    ", unable to parse string as a number": "",
 }
 
 

@@ -72,8 +72,11 @@ def read_json(text: str, source: str | Path, error: type[EnergylabError]) -> Any
     try:
         return json.loads(text, object_pairs_hook=_unique)
     except _DuplicateKey as fault:
-        read_yaml(text, source, error)  # almost every JSON text is YAML, whose reader tells the line
-        raise error(f"{source}: {fault}; get it again") from None
+        try:
+            yaml.load(text, _StrictLoader)  # almost every JSON text is YAML, whose reader tells the line
+        except (_DuplicateKey, yaml.YAMLError) as found:
+            fault = found if isinstance(found, _DuplicateKey) else fault
+        raise error(f"{source}: {fault}; put both under one, or get the file again") from None
     except ValueError as fault:
         raise error(f"{source} is truncated or not JSON ({fault}); get it again") from None
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic_core import to_json
 
@@ -26,8 +26,8 @@ from energylab.errors import MeasurementError, ParameterError, SealError
 from energylab.meters import Instruments, Meter
 from energylab.parameters import FOLDERS, PROTOCOLS, Parameters
 from energylab.paths import results_root
-from energylab.protocol import Settings
 from energylab.protocol.session import Session, run_session
+from energylab.protocol.settings import Settings
 from energylab.protocol.workload import FunctionWorkload, TaskWorkload, Workload
 from energylab.record import DataFacts, DeviceFacts, ModelFacts, ProtocolFacts, Quality, Record, TaskFacts, board_name
 from energylab.tasks import data
@@ -66,7 +66,7 @@ def measure(
     output_folder : path, optional
         Write ``record.json`` there. Nothing is written by default.
     meters : sequence of Meter, optional
-        Meters to score by, in place of those the parameters choose.
+        Meters whose energy is rated, in place of those the parameters choose.
     clock : Clock, optional
         The meters' clock.
     **more
@@ -167,32 +167,48 @@ def choose_instruments(parameters: Parameters, given: Sequence[Meter] | None = N
     return Instruments(devices, tuple(given), (), "given by the caller")
 
 
-def measure_subject(
-    subject: Any, parameters: Parameters, instruments: Instruments, clock: Clock | None = None
-) -> tuple[Record, Session]:
-    """Measure a subject; return the record, and the session with the readings behind it.
+class Subject(Protocol):
+    """What is measured: a model on a task or a function, in this process or in a sealed container."""
 
-    A subject is what is asked, here or elsewhere: ``load(devices)`` returns the workload; afterwards ``model``,
-    ``data``, ``phases``, ``task_facts()``, ``score(answers)`` and ``extra(answers)`` say what the record holds of it.
-    """
+    model: ModelFacts  # these three are complete once it is loaded
+    data: DataFacts
+    phases: tuple[str, ...]
+
+    def load(self, devices: Sequence[DeviceFacts]) -> Workload:
+        """Load data and model, and return the workload."""
+
+    def task_facts(self) -> TaskFacts:
+        """Return the task and its settings as used; after `load`."""
+
+    def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
+        """Score the answers, by number of the query."""
+
+    def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
+        """Return the record's ``extra``: what the answers tell beside their quality."""
+
+
+def measure_subject(
+    subject: Subject, parameters: Parameters, instruments: Instruments, clock: Clock | None = None
+) -> tuple[Record, Session]:
+    """Measure a subject; return the record, and the session with the readings behind it."""
     rule = _stop_rule(subject, parameters, instruments)
     session = run_session(
         lambda: subject.load(instruments.devices),
-        instruments.scored,
+        instruments.rated_meters,
         Settings.of(parameters),
-        extra=instruments.extra,
+        extra_meters=instruments.extra_meters,
         clock=clock,
         stop=rule,
         resident=parameters.model_source == "endpoint",
     )
-    quality, extra = _of_answers(subject, session)
+    quality, extra = _score_answers(subject, session)
     record = Record(
         record_id=uuid.uuid4().hex,
         **parameters.model_dump(include={"repeat", "attempt"}),
         job_id=parameters.job_id,
         created_utc=datetime.now(UTC),
         energylab_version=energylab.__version__,
-        **_loaded(subject, parameters, instruments),
+        **_cohort_facts(subject, parameters, instruments),
         **{name: getattr(session, name) for name in ("meters", "idle", "warm_up", "windows", "valid", "reasons")},
         phases=subject.phases,
         stop=rule.facts(session) if rule else None,
@@ -203,8 +219,8 @@ def measure_subject(
     return record, session
 
 
-def _loaded(subject: Any, parameters: Parameters, instruments: Instruments) -> dict[str, Any]:
-    """Return what a record says of a session that has loaded its model: the facts that its cohort is made of."""
+def _cohort_facts(subject: Subject, parameters: Parameters, instruments: Instruments) -> dict[str, Any]:
+    """Return the facts that decide which records are comparable (the cohort); after the model is loaded."""
     protocol = ProtocolFacts(
         name=parameters.protocol,
         version=PROTOCOLS[parameters.protocol],
@@ -213,7 +229,7 @@ def _loaded(subject: Any, parameters: Parameters, instruments: Instruments) -> d
         settings=Settings.of(parameters).as_dict(),
     )
     return {
-        "energy_kind": instruments.scored[0].kind,
+        "energy_kind": instruments.rated_meters[0].kind,
         "task": subject.task_facts(),
         "model": subject.model,
         "data": subject.data,
@@ -223,7 +239,7 @@ def _loaded(subject: Any, parameters: Parameters, instruments: Instruments) -> d
     }
 
 
-def _stop_rule(subject: Any, parameters: Parameters, instruments: Instruments) -> StopRule | None:
+def _stop_rule(subject: Subject, parameters: Parameters, instruments: Instruments) -> StopRule | None:
     """Return the rule that may end the session early; None for all runs."""
     target, probability, peers = parameters.precision_target, parameters.star_probability, parameters.peers
     if target is None and probability is None:
@@ -239,7 +255,7 @@ def _stop_rule(subject: Any, parameters: Parameters, instruments: Instruments) -
     table = stopping.read_peers(peers)
 
     def comparable(model: str | None) -> pd.DataFrame:
-        key = cohort_key(SimpleNamespace(**_loaded(subject, parameters, instruments), missing=()))
+        key = cohort_key(SimpleNamespace(**_cohort_facts(subject, parameters, instruments), missing=()))
         return stopping.comparable_rows(table, key, subject.model.model_class, without=model)
 
     if target is not None:
@@ -249,7 +265,7 @@ def _stop_rule(subject: Any, parameters: Parameters, instruments: Instruments) -
     return stopping.StopRule(probability, queries, scale=lambda: scale(comparable(subject.model.name)))
 
 
-def _of_answers(subject: Any, session: Session) -> tuple[tuple[Quality, ...], dict[str, Any]]:
+def _score_answers(subject: Subject, session: Session) -> tuple[tuple[Quality, ...], dict[str, Any]]:
     """Score the answers. What goes wrong here is kept in the record: it costs no measurement."""
     why = session.unread
     if why is None:
@@ -281,7 +297,7 @@ class TaskSubject:
         self.served = parameters.model_source == "endpoint"
 
     def load(self, devices: Sequence[DeviceFacts]) -> Workload:
-        """Load what is asked onto the devices; under a published protocol, the workload loads its model later."""
+        """Load data and model onto the devices; under a published protocol, the workload loads its model later."""
         self.workload = self._workload(devices)
         self.phases = self.workload.phases  # some tasks settle them by what kind of model was loaded
         return self.workload
@@ -292,8 +308,8 @@ class TaskSubject:
             from energylab.protocol.published import PublishedWorkload
 
             self.task.open(torch_name(devices[0]))
-            one_total = protocol == "published-2025-12"
-            return PublishedWorkload(self.task, self.rows, lambda: self._load_model(devices), one_total)
+            single_phase = protocol == "published-2025-12"
+            return PublishedWorkload(self.task, self.rows, lambda: self._load_model(devices), single_phase)
         self._load_model(devices)
         if self.served:
             from energylab.protocol.served import ServedWorkload
@@ -312,7 +328,7 @@ class TaskSubject:
             check_torch_agrees(devices)
 
     def task_facts(self) -> TaskFacts:
-        """Return what was asked, as used; after `load`."""
+        """Return the task and its settings, as used; after `load`."""
         return TaskFacts(
             name=self.task.settings.name,
             version=self.task.settings.version,
@@ -328,7 +344,7 @@ class TaskSubject:
         return self.task.score([answers[i] for i in answered], [self.rows[i] for i in answered]) if answered else ()
 
     def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
-        """Return what the record holds of the answers beside their quality."""
+        """Return the record's ``extra``: what the answers tell beside their quality."""
         serving = {"serving": self.workload.figures()} if self.served else {}
         return {**self.task.extra([answers[i] for i in sorted(answers)]), **serving}
 
@@ -340,7 +356,7 @@ class FunctionSubject:
 
     @staticmethod
     def parameters_of(fn: Callable[[Any], Any], parameters: Parameters) -> Parameters:
-        """Return the parameters of a function's job: what it is asked is no task's, another function is another job."""
+        """Name the job after the function: it has no task, and each function is a job of its own."""
         if not callable(fn):
             raise ParameterError(f"fn={fn!r} cannot be called; give a function of one query")
         if parameters.protocol != "steady":
@@ -357,12 +373,12 @@ class FunctionSubject:
         self.data = DataFacts(name="given", source="given", digest=digest, queries=len(self._queries))
 
     def load(self, devices: Sequence[DeviceFacts]) -> Workload:
-        """Return what is asked as a workload."""
+        """Return the function on its queries as a workload."""
         check_torch_agrees(devices)
         return FunctionWorkload(self._fn, self._queries, [one.index for one in devices if one.type == "cuda"])
 
     def task_facts(self) -> TaskFacts:
-        """Return what was asked."""
+        """Return the number of queries as the settings."""
         return TaskFacts(name="function", version="1", settings={"samples": len(self._queries), "batch_size": 1})
 
     def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:

@@ -64,8 +64,7 @@ def standby(records: Iterable[Record]) -> Standby | None:
 
 def _rest_of(record: Record) -> tuple[float, float, float] | None:
     """Return a session's resting power, energy a query and seconds a query."""
-    power_w = next((level.power_w for level in record.idle if level.level == "weights_resident"), None)
-    energy_j, seconds = session_energy_j(record), seconds_a_query(record)
+    power_w, energy_j, seconds = record.idle_with_model_w, session_energy_j(record), seconds_a_query(record)
     return None if None in (power_w, energy_j, seconds) else (power_w, energy_j, seconds)
 
 

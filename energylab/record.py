@@ -309,6 +309,11 @@ class Record(_Frozen):
         return board_name(self.devices)
 
     @property
+    def idle_with_model_w(self) -> float | None:
+        """Power in watts with the model loaded and nothing running; None where it is unknown."""
+        return next((level.power_w for level in self.idle if level.level == "weights_resident"), None)
+
+    @property
     def marks(self) -> tuple[str, ...]:
         """What is shown beside a valid figure: a busy host, outputs that are not finite, truncated input."""
         marks = {mark for window in self.windows if window.valid for mark in window.marks}

@@ -166,7 +166,7 @@ def _shared(record: Record, path: str | os.PathLike) -> dict[str, Any]:
         "model_class": record.model.model_class,
         "model_source": record.model.source,
         "data_source": record.data.source,
-        "idle_power_w": next((level.power_w for level in record.idle if level.level == "weights_resident"), None),
+        "idle_power_w": record.idle_with_model_w,
         "energy_kind": record.energy_kind,
         "device": record.devices[0].name,
         "board": record.board,

@@ -83,7 +83,7 @@ def workplace(folder: Path) -> Path:
     for name in ("notebooks", "benchmarks", "docs", "tests"):
         (folder / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "params", folder / "params", symlinks=True)
-    shutil.copytree(ROOT / "results", folder / "results")
+    (folder / "results").mkdir()  # none of the reader's own studies
     quickstart = folder / "params" / "studies" / "quickstart.yaml"
     quickstart.write_text(yaml.safe_dump(_fast(yaml.safe_load(quickstart.read_text()))))
     for number, model in enumerate(("small", "middle", "large")):  # records that a reader has

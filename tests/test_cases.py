@@ -107,6 +107,10 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
         planning.load(CASES / "duplicate-key-yaml/study.yaml")
     with pytest.raises(FormatError, match=r"benchmark_report.json: the key 'forward' stands twice, again in line 2"):
         imported(tmp_path, "duplicate-key-json/benchmark_report.json", model="m")
+    tabbed = tmp_path / "tabbed.json"
+    tabbed.write_text('{\n\t"forward": 1,\n\t"forward": 2\n}')  # which YAML's reader cannot place
+    with pytest.raises(FormatError, match=r"tabbed.json: the key 'forward' stands twice"):
+        import_files([tabbed], tmp_path)
 
 
 def test_decimal_commas_never_shift_a_column():

@@ -200,6 +200,8 @@ def test_a_served_model_is_measured_on_the_boards_its_server_uses():
     nvml.boards[2].compute_pids = [77]
     (found,) = server_devices(OneServer(), nvml=nvml)
     assert found.uuid == nvml.boards[1].uuid
+    nvml.boards[0].mig = True  # another board in slices is no concern of this one
+    assert server_devices(OneServer(), nvml=nvml) == (found,)
     nvml.boards[2].compute_pids = [4001, 77]
     assert [board.index for board in server_devices(OneServer(), gpus=2, nvml=nvml)] == [1, 2]
     with pytest.raises(ParameterError, match=r"works on 2 board\(s\)"):

@@ -86,6 +86,16 @@ def test_two_sessions_of_two_per_cent_expand_by_the_gums_formula():
     assert model.repeatability_high - 1 == pytest.approx(12.706 * own, rel=1e-4)
 
 
+@pytest.mark.parametrize(("boards", "sessions"), [(1, 3), (1, 5), (3, 3)])
+def test_an_expanded_interval_of_sessions_that_scatter_much_is_the_wider_one_and_holds(boards, sessions):
+    rng = np.random.default_rng(4)
+    gain = rng.uniform(-0.05, 0.05, (4000, boards, 1))
+    models = model_energies(table((1 + gain) * (1 + 0.1 * rng.standard_normal((4000, boards, sessions))))).models
+    assert (models["expanded_low"] <= models["repeatability_low"]).all()
+    assert (models["expanded_high"] >= models["repeatability_high"]).all()
+    assert ((models["expanded_low"] <= 1) & (models["expanded_high"] >= 1)).mean() >= 0.94
+
+
 def test_one_board_gives_students_interval():
     sessions = np.array([1.0, 1.02, 0.99, 1.05])
     (model,) = model_energies(table(sessions.reshape(1, 1, 4)), gain=0).models.itertuples()

@@ -140,7 +140,7 @@ def test_queries_that_differ_have_other_digests():
         ({"fn": 3, "queries": [1]}, ParameterError, "fn=3 cannot be called"),
         ({"fn": len, "queries": []}, MeasurementError, "queries is empty"),
         ({"fn": len, "queries": ["a"], "task": "text_generation"}, ParameterError, "leave task and model out"),
-        ({"fn": len, "queries": ["a"], "meters": []}, MeasurementError, "at least one scored meter"),
+        ({"fn": len, "queries": ["a"], "meters": []}, MeasurementError, "at least one rated meter"),
         (
             {"fn": len, "queries": ["a"], "meters": [EstimateMeter()], "device": "cpu", "gpus": 2},
             ParameterError,

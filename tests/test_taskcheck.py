@@ -237,7 +237,7 @@ def test_references_stand_last(tmp_path):
         (lambda rows: [*rows, rows[0]], "there twice"),
         (lambda rows: [*rows, {"text": "A ___."}], "lack 'word', the first is row 18"),
         (lambda rows: [*rows, {"text": "no blank", "word": "x"}], "0 blanks"),
-        (lambda rows: [*rows, "text"], "line 19 is no object"),
+        (lambda rows: [*rows, "text"], "line 19 is not a JSON object"),
     ],
 )
 def test_a_poor_sample_is_found(change, message, tmp_path):

@@ -19,6 +19,7 @@ from energylab.ratings.stability import shown_probability
 
 #: The colours of stars for text, dark enough on white.
 TEXT_COLOURS = {5: "#1f4e79", 4: "#2f6ea6", 3: "#746f60", 2: "#a3650f", 1: "#a3431a"}
+_NAMED = ["cohort", "task", "model_class", "model"]
 
 
 def plot(stars: pd.DataFrame) -> Figure:
@@ -147,7 +148,7 @@ def overview(stars: pd.DataFrame, left_out: pd.DataFrame, theme: Theme = LIGHT) 
         and how many others change stars without it.
     """
     panels = _panels(stars, "stars", "no model of this table has stars; see its notes")
-    changed = left_out.fillna({"model_class": ""}).set_index(["task", "model_class", "model"])
+    changed = left_out.fillna({"model_class": ""}).set_index(_NAMED)[["others", "changed"]]
     with style.styled():
         figure, axes = plt.subplots(figsize=(8.6, 0.5 * len(panels) + 1.25))
         for star, colour in theme.stars.items():
@@ -200,7 +201,7 @@ def _apart(places: np.ndarray, least: float = 0.08) -> np.ndarray:
 
 
 def _write_row(axes: Axes, row: int, title: str, part: pd.DataFrame, changed: pd.DataFrame, theme: Theme) -> None:
-    heaviest = part[["task", "model_class", "model"]].fillna("").iloc[-1]
+    heaviest = part[_NAMED].fillna("").iloc[-1]
     found = changed.loc[tuple(heaviest)]
     without = f"{found['changed']} of {found['others']} change" if pd.notna(found["changed"]) else "no scale"
     for x, y, text, size, colour in (

@@ -113,10 +113,11 @@ def _names(part: pd.DataFrame) -> list[str]:
 def joining(table: pd.DataFrame) -> Figure:
     """Show the share of models that get another star when one more joins; table from `stability.joins`."""
     with style.styled():
-        named = pd.concat(part.assign(group=title) for title, part in style.groups_of(table))
+        parts = enumerate(style.groups_of(table))  # by number: two cohorts may have one title
+        named = pd.concat(part.assign(number=number, group=title) for number, (title, part) in parts)
         texts = named["changed"].astype(str).where(named["changed"] > 0, "")
         named["text"] = texts + (" of " + named["models"].astype(str)).where(named["changed"] > 0, "")
-        by_factor = named.pivot(index="group", columns="factor").loc[named["group"].drop_duplicates()]
+        by_factor = named.pivot(index=["number", "group"], columns="factor").droplevel("number")
         wide, texts = by_factor["share"], by_factor["text"]
         wide.columns = texts.columns = [f"× {factor:g}" for factor in wide.columns]
         figure, axes = plt.subplots(figsize=(7.5, 0.32 * len(wide) + 1.0), layout="constrained")

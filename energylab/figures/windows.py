@@ -40,9 +40,10 @@ def power_over_time(record: Record) -> Figure:
         axes.bar(0, 0, color=colours[phase], label=phase)
     if any(not window.valid for window in record.windows):
         axes.bar(0, 0, fill=False, hatch="////", edgecolor=INVALID, label="invalid")
-    idle = next((level for level in record.idle if level.level == "weights_resident"), None)
-    if idle is not None and idle.power_w is not None:
-        axes.axhline(idle.power_w, color="0.35", linestyle=":", linewidth=1.2, label="idle, weights resident")
+    if record.idle_with_model_w is not None:
+        axes.axhline(
+            record.idle_with_model_w, color="0.35", linestyle=":", linewidth=1.2, label="idle, weights resident"
+        )
     axes.set(xlabel="time in the session (s)", ylabel=f"mean power (W), {record.energy_kind}")
     untimed = f", {len(record.windows) - len(timed)} without times" if len(timed) < len(record.windows) else ""
     axes.set_title(f"{record.model.name}: {len(record.windows)} windows{untimed}", loc="left", fontsize=10)

@@ -168,14 +168,19 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _zoned(time: dt.datetime | None) -> dt.datetime | None:
-    return time.replace(tzinfo=dt.UTC) if time and not time.tzinfo else time
+def _time(value: Any) -> dt.datetime | None:
+    """Return a time, UTC where no zone is named; None where a spreadsheet wrote it otherwise: it is not stated then."""
+    try:
+        time = dt.datetime.fromisoformat(str(value).strip())
+    except ValueError:
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=dt.UTC)
 
 
 Number = Annotated[float | None, BeforeValidator(_number), AfterValidator(_number)]
 Whole = Annotated[int | None, BeforeValidator(_number)]
 DeviceCount = Annotated[int | None, BeforeValidator(_number), Field(ge=0, le=MOST_DEVICES)]
-Time = Annotated[dt.datetime | None, AfterValidator(_zoned)]  # UTC where no zone is named
+Time = Annotated[dt.datetime | None, BeforeValidator(_time)]
 
 
 class Part(BaseModel):

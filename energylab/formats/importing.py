@@ -8,7 +8,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -180,11 +180,12 @@ def import_files(
     wanted = [known[format]] if format else list(known.values())
     sources = [source for path in paths for source in _opened(Path(path), wanted)]
     reports = {source.name: _report_of(source, sources) for source in sources}
-    made: dict[Path, Imported] = {}
+    there, made = cache(_there), {}  # nothing is written meanwhile
     held: dict[str, Path] = {}  # by file, where its session is
     for source in (source for source in sources if reports[source.name] is None):
         kind = _choose(source, wanted, format)
-        for one in _imported(source, kind, asked, Path(output) / kind.name, now()):
+        folder = Path(output) / kind.name
+        for one in _imported(source, kind, asked, folder, there(folder), now()):
             held[source.name] = one.path
             if one.path not in made or _later(one.record, made[one.path].record):
                 made[one.path] = one
@@ -263,8 +264,9 @@ def _report_of(source: Source, sources: Sequence[Source]) -> Source | None:
     return next((other for other in sources if other.name == report), None)
 
 
-def _imported(source: Source, kind: Format, asked: Asked, folder: Path, now: dt.datetime) -> Iterable[Imported]:
-    earlier = _there(folder)
+def _imported(
+    source: Source, kind: Format, asked: Asked, folder: Path, earlier: dict[Any, tuple[Path, Record]], now: dt.datetime
+) -> Iterable[Imported]:
     for session in settled(kind.read(source, asked), asked, source.name):
         try:
             record = to_record(session, source.file_name, source.content, kind.name, asked, now)
@@ -289,8 +291,8 @@ def _there(folder: Path) -> dict[Any, tuple[Path, Record]]:
 
 
 def _origin(record: Record) -> tuple[str, str, str]:
-    origin = record.extra["import"]
-    return origin["sha256"], origin["row"], str(origin["asked"])
+    origin = record.extra.get("import", {})
+    return tuple(str(origin.get(name)) for name in ("sha256", "row", "asked"))
 
 
 def _later(record: Record, earlier: Record) -> bool:

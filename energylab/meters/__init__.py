@@ -15,7 +15,7 @@ from energylab.registry import Registry
 __all__ = ["METERS", "DeviceCounters", "Instruments", "Meter", "Reading", "auto_order", "choose", "wait_for_tick"]
 
 #: Modules of this folder that are no meter. Every other module NAME holds one, as class ``NameMeter``.
-HELPERS = ("base", "nvml_library", "processor", "sampler")
+HELPERS = ("base", "nvml_library", "processor_load", "sampler")
 
 _OURS = {
     module.name: f"energylab.meters.{module.name}:{module.name.capitalize()}Meter"
@@ -34,13 +34,13 @@ AUTO = {"cuda": ("nvml",), "cpu": ("rapl", "estimate")}
 class Instruments:
     """What a session is measured on and with: its devices, its meters, unopened, and why these.
 
-    `scored` give the record's energy, summed: one a device, or one that sees them all. `extra` watch the same windows
-    beside them. `why` is one sentence for the reader of the notebook.
+    The energies of `rated_meters` add up to the record's energy: one meter a device, or one for all devices.
+    `extra_meters` are read over the same windows, for comparison. `why` is one sentence for the notebook's reader.
     """
 
     devices: tuple[DeviceFacts, ...]
-    scored: tuple[Meter, ...]
-    extra: tuple[Meter, ...]
+    rated_meters: tuple[Meter, ...]
+    extra_meters: tuple[Meter, ...]
     why: str
 
 
@@ -51,16 +51,16 @@ def choose(parameters: Parameters, devices: Sequence[DeviceFacts]) -> Instrument
     asked for by name and cannot be used here is an error.
     """
     if parameters.meter == "auto":
-        scored, why = _best(parameters, devices)
+        kind, why = _best(parameters, devices)
     else:
-        scored, why = METERS.get(parameters.meter), "asked for by name"
-        if (reason := scored.unavailable(devices)) is not None:
-            raise MeterError(f"meter {scored.name!r} cannot be used here: {reason}; use meter=auto, or {_others()}")
+        kind, why = METERS.get(parameters.meter), "asked for by name"
+        if (reason := kind.unavailable(devices)) is not None:
+            raise MeterError(f"meter {kind.name!r} cannot be used here: {reason}; use meter=auto, or {_others()}")
     names = dict.fromkeys(name.strip() for name in parameters.extra_meters.split(",") if name.strip())
-    extras = [METERS.get(name) for name in names if name != scored.name]
-    extra = [meter for kind in extras for meter in kind.for_devices(devices, parameters)]
-    made = scored.for_devices(devices, parameters)
-    return Instruments(tuple(devices), tuple(made), tuple(extra), f"meter {scored.name}: {why}")
+    others = [METERS.get(name) for name in names if name != kind.name]
+    extra = [meter for other in others for meter in other.for_devices(devices, parameters)]
+    made = kind.for_devices(devices, parameters)
+    return Instruments(tuple(devices), tuple(made), tuple(extra), f"meter {kind.name}: {why}")
 
 
 def auto_order(device_type: str) -> list[type[Meter]]:

@@ -55,7 +55,7 @@ class Meter(ABC):
     name : str
         Name of the source (``nvml``, ``rapl`` …).
     watches : tuple of str
-        Types of device whose energy it can give: it may be scored on these alone.
+        Types of device whose energy it can give: it may rate models on these alone.
     kind : EnergyKind
         Kind of the energy it gives; a meter that wraps another has the kind of its actual source.
     device, source : str

@@ -12,7 +12,7 @@ from typing import Any
 from energylab.clock import Clock
 from energylab.errors import MeterError
 from energylab.meters.base import DeviceCounters, Meter, Reading, read_cost, update_period
-from energylab.meters.processor_load import Company
+from energylab.meters.processor_load import OtherLoad
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
 
@@ -65,7 +65,7 @@ class CodecarbonMeter(Meter):
         self.kind = "measured" if self.boards else "estimated"  # open() finds out for the processor
         self.source = "not opened"
         self._make = tracker or _offline_tracker
-        self._company = Company()
+        self._other_load = OtherLoad()
         self._tracker: Any = None
         self._energy_j = 0.0
 
@@ -113,7 +113,7 @@ class CodecarbonMeter(Meter):
 
     def counters(self) -> DeviceCounters:
         """Return the load of the processor by others, where it is the processor that is watched."""
-        return DeviceCounters() if self.boards else self._company.counters()
+        return DeviceCounters() if self.boards else self._other_load.counters()
 
     def _describe(self) -> None:
         """State kind and source by what CodeCarbon found: it falls back from counters to models without a word."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from energylab.clock import Clock
 from energylab.errors import MeterError
 from energylab.meters.base import DeviceCounters, Meter, Reading, read_cost
-from energylab.meters.processor_load import Company, server_of, usable_cores
+from energylab.meters.processor_load import OtherLoad, server_of, usable_cores
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
 
@@ -36,7 +36,7 @@ class EstimateMeter(Meter):
         Cores whose power at rest is counted; by default those that the measured processes may use.
     cpu_time : callable, optional
         Returns the seconds of processor time that are counted.
-    company : Company, optional
+    other_load : OtherLoad, optional
         Tells the load by others, in place of this machine's.
 
     References
@@ -67,13 +67,13 @@ class EstimateMeter(Meter):
         clock: Clock | None = None,
         cpu_time: Callable[[], float] | None = None,
         server: ServerProcesses | None = None,
-        company: Company | None = None,
+        other_load: OtherLoad | None = None,
     ) -> None:
         super().__init__(clock)
         self.core_w, self.static_share = core_w, static_share
         self._cores, self._server = cores, server
-        self._company = company or Company(server)
-        self._cpu_time = cpu_time or (self._company.ours if server is None else server.cpu_s)
+        self._other_load = other_load or OtherLoad(server)
+        self._cpu_time = cpu_time or (self._other_load.ours if server is None else server.cpu_s)
         self._last: tuple[float, float] | None = None  # time and processor time
         self._energy_j = 0.0
         whose = "" if server is None else " of the server's processes"
@@ -89,7 +89,7 @@ class EstimateMeter(Meter):
         if self._server is not None:
             self._server.refresh()
         self._cores = self._cores or usable_cores(None if self._server is None else self._server.cpus())
-        self._company.ours.look()
+        self._other_load.ours.look()
         self._last, self._energy_j = (self.clock.now(), self._cpu_time()), 0.0
         self.quantum_j = self.core_w * time.get_clock_info("process_time").resolution
         self.read_cost_s = read_cost(self)
@@ -110,6 +110,6 @@ class EstimateMeter(Meter):
 
     def counters(self) -> DeviceCounters:
         """Return the load by others. Between windows, look for new processes."""
-        found = self._company.counters()
-        missed = self._company.missed and self._server is None
+        found = self._other_load.counters()
+        missed = self._other_load.missed and self._server is None
         return replace(found, marks=(*found.marks, "children_missed")) if missed else found

@@ -96,8 +96,8 @@ def involuntary_switches() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
-class Company:
-    """Tells how much of the machine's processor time is not this session's: not of this process, nor of its server."""
+class OtherLoad:
+    """Processor time that other processes of this machine use: neither this process nor the server it measures."""
 
     def __init__(self, server: ServerProcesses | None = None, own_s: Callable[[], float] | None = None) -> None:
         self.ours, self._server = ProcessTime(), server

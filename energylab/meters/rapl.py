@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from energylab.clock import Clock, Periodic
 from energylab.errors import CounterJumpError, CounterStuckError, MeterError, MeterPermissionError
 from energylab.meters.base import DeviceCounters, Meter, Reading, read_cost, update_period
-from energylab.meters.processor_load import Company, server_of
+from energylab.meters.processor_load import OtherLoad, server_of
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
 
@@ -25,11 +25,15 @@ POWERCAP = Path("/sys/class/powercap")
 #: Since CVE-2020-8694 (PLATYPUS) the counters are readable by root alone, until someone grants more.
 GRANT = "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"
 
-#: Time between two looks of the background thread, in seconds: it sees every turn, and a jump of one second's energy.
+#: Time between two reads by the background thread, in seconds: it misses no wrap-around, and
+#: no jump of more than a second's energy.
 REFRESH_S = 1.0
 
-#: Longest time a counter may stand still while it is used, in seconds: it steps about every millisecond.
-STILL_S = 0.25
+#: A counter without a step for longer than this is stuck, in seconds: it steps about every millisecond.
+STUCK_AFTER_S = 0.25
+
+#: Time between two comparisons of zones that may show the same counter, in seconds, and their number.
+MIRROR_CHECK_S, MIRROR_CHECKS = 0.025, 10
 
 #: Largest power of one package that is believed where nothing tells a limit, in watts.
 MOST_W = 1500.0
@@ -49,14 +53,14 @@ class _Zone:
     last_uj: int
     seen_s: float  # of the last read
     moved_s: float  # of the last step
-    turns_uj: int = 0
+    offset_uj: int = 0  # added to the counter's value: energy counted before it last started again from 0
 
     def joules(self, now_s: float, believed_w: float | None) -> float:
         """Return the energy so far; refuse a step that the time since the last read cannot have produced."""
-        now_uj = _number(self.file)
+        now_uj = _read_int(self.file)
         grown_uj = now_uj - self.last_uj
         backward = grown_uj < 0
-        if backward:  # a turn, if it is a possible one
+        if backward:  # it wrapped around, if the power is then a possible one
             grown_uj += self.range_uj
         elapsed_s, last_uj = now_s - self.seen_s, self.last_uj
         self.seen_s, self.last_uj = now_s, now_uj
@@ -69,17 +73,17 @@ class _Zone:
                 f"{now_uj / 1e6:.2f} J within {elapsed_s:.3g} s, more than {most_w:g} W can do: it is no count of this "
                 "package's energy"
             )
-        if now_s - self.moved_s > STILL_S:
+        if now_s - self.moved_s > STUCK_AFTER_S:
             raise CounterStuckError(
                 f"rapl: the counter of {self.name} has stood still for {now_s - self.moved_s:.3g} s"
             )
-        self.turns_uj += self.range_uj if backward else 0
-        return (self.turns_uj + now_uj) / 1e6
+        self.offset_uj += self.range_uj if backward else 0
+        return (self.offset_uj + now_uj) / 1e6
 
     def rebase(self, now_s: float) -> None:
         """Count on from the present value: what lies before it is not believed, and the sum goes on where it was."""
-        before_uj, self.last_uj = self.last_uj, _number(self.file)
-        self.turns_uj += before_uj - self.last_uj
+        before_uj, self.last_uj = self.last_uj, _read_int(self.file)
+        self.offset_uj += before_uj - self.last_uj
         self.seen_s = self.moved_s = now_s
 
 
@@ -90,8 +94,8 @@ class RaplMeter(Meter):
     in steps of some ten microjoules, and starts again from zero after minutes to hours. Zones that show one counter
     twice are counted once. A step that the elapsed time cannot have produced makes the window around it invalid.
 
-    `root` is the folder of the powercap zones; the processes of a `server` count as this session's own; `company` tells
-    the load by others, in place of this machine's.
+    `root` is the folder of the powercap zones; the processes of a `server` count as this session's own; `other_load`
+    gives the load by other processes, in place of this machine's.
 
     References
     ----------
@@ -111,12 +115,12 @@ class RaplMeter(Meter):
         root: str | os.PathLike = POWERCAP,
         *,
         clock: Clock | None = None,
-        company: Company | None = None,
+        other_load: OtherLoad | None = None,
         server: ServerProcesses | None = None,
     ) -> None:
         super().__init__(clock)
         self.root = Path(root)
-        self._company = company or Company(server)
+        self._other_load = other_load or OtherLoad(server)
         self._zones: tuple[_Zone, ...] = ()
         self._lock = threading.Lock()
         self._refresh: Periodic | None = None
@@ -144,7 +148,7 @@ class RaplMeter(Meter):
         if not zones:
             raise MeterError(f"rapl: {self.root} shows no processor energy counter (a virtual machine, or no RAPL)")
         mirrored = self._mirrored(zones)
-        still = [zone.name for zone in zones if _number(zone.file) == zone.last_uj]
+        still = [zone.name for zone in zones if _read_int(zone.file) == zone.last_uj]
         if still:
             raise CounterStuckError(
                 f"rapl: the counter of {', '.join(still)} does not move; a virtual machine may show dead ones"
@@ -153,7 +157,7 @@ class RaplMeter(Meter):
         self._describe(mirrored)
         self._fault = None
         self._rebase()
-        self.update_period_s = update_period(self, count=20, cap_s=STILL_S, poll_s=0.0002)
+        self.update_period_s = update_period(self, count=20, cap_s=STUCK_AFTER_S, poll_s=0.0002)
         self.read_cost_s = read_cost(self)
         self._refresh = Periodic(self._look, REFRESH_S, "energylab-rapl")
         self._refresh.start()
@@ -180,25 +184,28 @@ class RaplMeter(Meter):
 
     def counters(self) -> DeviceCounters:
         """Return the processor time of this session and of all others."""
-        found = self._company.counters()
+        found = self._other_load.counters()
         return DeviceCounters(own_s=found.own_s, others_s=found.others_s)
 
     def _zone(self, folder: Path) -> _Zone:
         now_s, energy = self.clock.now(), folder / "energy_uj"
         # Of the limits of a package the short-term one is the largest: bursts exceed the long-term one.
-        limits_uw = [_number(file) for file in folder.glob("constraint_*_power_limit_uw")]
+        limits_uw = [_read_int(file) for file in folder.glob("constraint_*_power_limit_uw")]
         limit_w = max(limits_uw, default=0) / 1e6 or None
-        range_uj = _number(folder / "max_energy_range_uj")
-        return _Zone(_read(folder / "name"), energy, range_uj, limit_w, _number(energy), now_s, now_s)
+        range_uj = _read_int(folder / "max_energy_range_uj")
+        return _Zone(_read(folder / "name"), energy, range_uj, limit_w, _read_int(energy), now_s, now_s)
 
     def _mirrored(self, zones: Sequence[_Zone]) -> list[str]:
-        """Watch the counters, and name the zones that repeat an earlier one: each reading lies between two of its."""
+        """Return the names of zones that show the counter of an earlier zone.
+
+        The earlier zone is read right before and right after the other: a mirrored value never leaves that range.
+        """
         pairs = set(itertools.combinations(range(len(zones)), 2))
-        alike = set(pairs)
-        for _ in range(10):
-            self.clock.sleep(STILL_S / 10)
+        alike = set(pairs)  # until a reading shows the contrary
+        for _ in range(MIRROR_CHECKS):
+            self.clock.sleep(MIRROR_CHECK_S)
             for one, other in pairs:
-                low, between, high = (_number(zones[i].file) for i in (one, other, one))
+                low, between, high = (_read_int(zones[i].file) for i in (one, other, one))
                 if low <= high and not low <= between <= high:
                     alike.discard((one, other))
         return sorted({zones[other].name for _, other in alike})
@@ -236,7 +243,7 @@ def packages(root: Path) -> list[Path]:
     return list(found.values())
 
 
-def _number(file: Path) -> int:
+def _read_int(file: Path) -> int:
     text = _read(file)
     if not text.isdecimal():
         raise MeterError(f"rapl: {file} holds {text!r}, not a number of microjoules or microwatts")

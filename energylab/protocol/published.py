@@ -3,7 +3,7 @@
 ``published-2025-02`` (optimum-benchmark's ``energy_star``): preprocess the whole set by a filter and one batched map,
 all runs, before the model is loaded; warm up by one full call and ten short ones; then, phase by phase, fetch and
 convert each row, copy it to the device and call the model, batch size 1, in the order of the data, outputs dropped.
-``published-2025-12`` (ai_energy_benchmarks): no warm-up; tokenise, generate and decode each row, one total.
+``published-2025-12`` (ai_energy_benchmarks): no warm-up; tokenise, generate and decode each row, as one phase.
 
 Each phase of a run is one window. It is not lengthened, and one too short for the counter is marked.
 
@@ -30,15 +30,16 @@ from energylab.tasks.base import SHORT_CALLS, Row, Task, Tokens
 class PublishedWorkload(TaskWorkload):
     """An opened task over its rows; `load` puts its model on the device, after the set was preprocessed.
 
-    With `one_total`, tokenising, generating and decoding are the single phase ``total``.
+    With `single_phase` (published-2025-12), tokenising, generating and decoding a query are one phase, ``total``,
+    without a warm-up; otherwise (published-2025-02) every phase of the task is measured apart.
     """
 
-    def __init__(self, task: Task, rows: Sequence[Row], load: Callable[[], object], one_total: bool = False) -> None:
+    def __init__(self, task: Task, rows: Sequence[Row], load: Callable[[], object], single_phase: bool = False) -> None:
         super().__init__(task, rows)
-        self.load, self.one_total = load, one_total
+        self.load, self.single_phase = load, single_phase
         self._asked = self.phases[-1]
         self._table: Any = None
-        self.phases = ("total",) if one_total else self.phases
+        self.phases = ("total",) if single_phase else self.phases
 
     def cut(self, queries: Sequence[int], phase: str = "") -> list[tuple[int, ...]]:
         return [tuple(queries)] if phase == "preprocess" else super().cut(queries)
@@ -63,7 +64,7 @@ class PublishedWorkload(TaskWorkload):
     def count(self, phase: str, batch: Batch, outputs: Any) -> Tokens:
         if phase == "preprocess":
             return Tokens()
-        return super().count(self._asked if self.one_total else phase, *self._seen(batch, outputs))
+        return super().count(self._asked if self.single_phase else phase, *self._seen(batch, outputs))
 
     def answers(self, batch: Batch, outputs: Any) -> dict[int, Any]:
         return super().answers(*self._seen(batch, outputs))
@@ -85,14 +86,14 @@ class PublishedWorkload(TaskWorkload):
 
     def _seen(self, batch: Batch, outputs: Any) -> tuple[Batch, Any]:
         """Return what the model saw and gave; inputs are fetched again, outside the window."""
-        inputs, outputs = outputs if self.one_total else (self._fetch(batch.queries), outputs)
+        inputs, outputs = outputs if self.single_phase else (self._fetch(batch.queries), outputs)
         return Batch(batch.queries, inputs), outputs
 
 
 def warm_up(session: Session) -> WarmUp:
-    """Make one full call and ten short ones on the first batch; none where one total is measured."""
+    """Make one full call and ten short ones on the first batch; none where all work is a single phase."""
     workload, begun = session.workload, sample(session)
-    if workload.one_total:
+    if workload.single_phase:
         return spent(session, begun, 0, "the protocol has no warm-up")
     first = workload.cut(range(workload.queries))[0]
     try:

@@ -12,14 +12,14 @@ from typing import Any
 from energylab.clock import Clock
 from energylab.errors import MeasurementError, SealError
 from energylab.meters.base import Meter
-from energylab.protocol import Settings
+from energylab.protocol.settings import Settings
 from energylab.protocol.validity import HOPELESS, Watch
 from energylab.protocol.warm_up import warm_up
 from energylab.protocol.window import Block, Session, measure_window, observe, reasons_of
 from energylab.protocol.workload import Batch, Workload
 from energylab.record import SCORED_PHASES, IdleLevel, Window
 
-#: Blocks that may stay invalid before the session ends with what it has.
+#: So many blocks that stay invalid end the session with what it has.
 FAILED_BLOCKS = 3
 
 #: Most memory that the prepared inputs of one block may take, in bytes: a block of large pictures is cut smaller, and
@@ -32,10 +32,10 @@ Stop = Callable[[Mapping[str, Window]], "str | None"]
 
 def run_session(
     load: Callable[[], Workload],
-    scored: Sequence[Meter],
+    rated_meters: Sequence[Meter],
     settings: Settings,
     *,
-    extra: Sequence[Meter] = (),
+    extra_meters: Sequence[Meter] = (),
     clock: Clock | None = None,
     stop: Stop | None = None,
     resident: bool = False,
@@ -43,20 +43,22 @@ def run_session(
     """Measure one workload from the first idle level to the last, also where a block fails at every attempt.
 
     `load` loads model and data and returns the workload, after the first idle level; a `PublishedWorkload` loads its
-    model when the set is preprocessed. `scored` meters are summed: one a device; `extra` ones watch the same windows.
-    `stop` may end the session early; blocks then run through all phases in turn. `resident` says that a server has the
-    model on the device already: there is no idle level without it.
+    model when the set is preprocessed. The energies of `rated_meters` add up to the energy that is rated: one meter a
+    device, or one for all; `extra_meters` are read over the same windows, for comparison. `stop` may end the session
+    early; blocks then run through all phases in turn. `resident` says that a server has the model on the device
+    already: there is no idle level without it.
     """
-    session = Session(scored, extra, settings, clock or (scored[0].clock if scored else Clock()))
+    clock = clock or (rated_meters[0].clock if rated_meters else Clock())
+    session = Session(rated_meters, extra_meters, settings, clock)
     with ExitStack() as stack:
         stack.enter_context(session.clock.watching())
-        for meter in [*scored, *extra]:
+        for meter in [*rated_meters, *extra_meters]:
             stack.enter_context(meter)
-        kinds = sorted({meter.kind for meter in scored})
+        kinds = sorted({meter.kind for meter in rated_meters})
         if len(kinds) != 1:
-            many = f"the scored meters are of different kinds ({', '.join(kinds)}); choose one"
+            many = f"the rated meters are of different kinds ({', '.join(kinds)}); choose one"
             raise MeasurementError(
-                many if kinds else "a session needs at least one scored meter; see `energylab doctor`"
+                many if kinds else "a session needs at least one rated meter; see `energylab doctor`"
             )
         if resident:
             reasons = ("server_running",)
@@ -64,41 +66,42 @@ def run_session(
                 IdleLevel(level="no_context", power_w=None, duration_s=0, energy_j=None, reasons=reasons)
             )
         else:
-            session.idle_w = _idle_level(session, "no_context")
+            session.idle_without_model_w = _idle_level(session, "no_context")
         session.workload = load()
         stack.callback(session.workload.close)
         if session.workload.queries < 1:
             raise MeasurementError("there is no query to measure; give at least one")
         session.origin_s = session.clock.now()
         _measure_loaded(session, stop, resident)
-        session.meters = tuple(meter.facts(scored=meter in scored) for meter in [*scored, *extra])
+        session.meters = tuple(meter.facts(scored=meter in rated_meters) for meter in [*rated_meters, *extra_meters])
     return session
 
 
 def _measure_loaded(session: Session, stop: Stop | None, resident: bool) -> None:
     """Do everything from the first query to the last idle level."""
-    phases, learn = session.workload.phases, warm_up
+    phases, run_warm_up = session.workload.phases, warm_up
     if not session.steady:  # the set is preprocessed before the model is loaded
         from energylab.protocol import published
 
-        learn = published.warm_up
+        run_warm_up = published.warm_up
         _measure(session, [phase for phase in phases if phase == "preprocess"], stop)
         phases = [phase for phase in phases if phase != "preprocess"]
     session.workload.load()
-    session.rest_w = _idle_level(session, "weights_resident")
-    session.idle_w = session.rest_w if resident else session.idle_w
-    session.warm_up = learn(session)
+    session.idle_with_model_w = _idle_level(session, "weights_resident")
+    if resident:  # a server keeps its model loaded: there was no level without it
+        session.idle_without_model_w = session.idle_with_model_w
+    session.warm_up = run_warm_up(session)
     _measure(session, phases, stop)
     _idle_level(session, "after_load")
 
 
 def _idle_level(session: Session, level: str) -> dict[str, float]:
-    """Watch the scored meters for ``settings.idle_s`` while nothing runs; return the power of each device.
+    """Read the rated meters over ``settings.idle_s`` while nothing runs; return the power of each device.
 
     The readings pass the checks of a window. The level is the sum over the devices, or None with the reasons.
     """
     idle_s = session.settings.idle_s
-    watches = [Watch(meter, on_tick=True) for meter in session.scored]
+    watches = [Watch(meter, on_tick=True) for meter in session.rated_meters]
     observe(watches, session.clock, lambda: session.clock.sleep(idle_s))
     reasons = [reasons_of(session, watch, phase=None) for watch in watches]
     known = [watch for watch, why in zip(watches, reasons, strict=True) if not why]
@@ -154,10 +157,11 @@ def plan_blocks(session: Session, run: int, phases: Sequence[str]) -> list[tuple
     return [tuple(query for batch in batches[a:b] for query in batch) for a, b in pairwise(cuts)]
 
 
-def _groups(session: Session, phases: Sequence[str], together: bool) -> Iterator[list[Block]]:
+def _block_groups(session: Session, phases: Sequence[str], together: bool) -> Iterator[list[Block]]:
     """Yield all blocks in groups: phase after phase as published, or all phases of a block `together`.
 
-    Together, every run asks the same blocks in an order of its own; else each deals the queries anew.
+    Together, every run measures the same blocks in an order of its own; otherwise every run cuts the queries, freshly
+    shuffled, into blocks of its own.
     """
     last = session.workload.phases[-1]
     for run in range(session.settings.runs):
@@ -172,25 +176,32 @@ def _groups(session: Session, phases: Sequence[str], together: bool) -> Iterator
 @quiet_collector()
 def _measure(session: Session, phases: Sequence[str], stop: Stop | None) -> None:
     """Measure all blocks of phases. One that stays invalid costs its own total; the others are measured still."""
-    unscored: set[tuple[int, str]] = set()  # phases whose total is lost, and in which nothing more is asked
-    for group in _groups(session, phases, together=session.steady and stop is not None):
-        if session.stopped or session.failed >= FAILED_BLOCKS:
+    abandoned: set[tuple[int, str]] = set()  # (run, phase): one of its blocks was given up, the others are skipped
+    for blocks in _block_groups(session, phases, together=session.steady and stop is not None):
+        if session.stopped or session.hopeless or session.failed >= FAILED_BLOCKS:
             return
-        unit = {}
-        for block in group:
-            if (block.run, block.phase) in unscored:
-                continue
-            window = _measure_block(session, block)
-            if window.valid:
-                unit[block.phase] = window
-            elif block.phase in SCORED_PHASES:
-                session.reasons.append(_gave_up(block, window))
-                session.failed += FAILED_BLOCKS if {*window.reasons} & {*HOPELESS} else 1
-                break
-            else:
-                unscored.add((block.run, block.phase))
+        windows = _measure_group(session, blocks, abandoned)
+        if stop and windows is not None:
+            session.stopped = stop(windows)
+
+
+def _measure_group(session: Session, blocks: list[Block], abandoned: set[tuple[int, str]]) -> dict[str, Window] | None:
+    """Measure blocks of several phases; return the valid windows by phase, None once a rated phase is given up."""
+    windows = {}
+    for block in blocks:
+        if (block.run, block.phase) in abandoned:
+            continue
+        window = _measure_block(session, block)
+        if window.valid:
+            windows[block.phase] = window
+        elif block.phase in SCORED_PHASES:
+            session.reasons.append(_gave_up(block, window))
+            session.failed += 1
+            session.hopeless = any(reason in HOPELESS for reason in window.reasons)
+            return None
         else:
-            session.stopped = stop(unit) if stop else None
+            abandoned.add((block.run, block.phase))
+    return windows
 
 
 def _measure_block(session: Session, block: Block) -> Window:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from energylab import errors
 from energylab.errors import MeterError
 from energylab.meters.base import DeviceCounters, Meter, Reading, wait_for_tick
-from energylab.protocol import Settings
+from energylab.protocol.settings import Settings
 from energylab.record import DeviceState, QueryFailure
 
 #: Every reason a window or an idle level can be invalid for, and what it means.
@@ -67,8 +67,8 @@ POLL_S = 0.001
 class Watch:
     """What one meter and its device say of a stretch of time: two readings, or an error in place of one, and a state.
 
-    `on_tick` says whether the edges of all meters wait for a step of their counters, `rest_w` what the device draws
-    meanwhile where that is known. The device is asked when this is made, and at the end.
+    `on_tick` says whether the edges of all meters wait for a step of their counters, `waiting_w` what the device draws
+    while they wait, where that is known. The device's state is read at creation and at the end.
     """
 
     start: Reading | MeterError | None = None
@@ -78,8 +78,8 @@ class Watch:
     stopped = False  # whether this process stood still meanwhile
     _waiting_s = 0.0  # time in which no query ran
 
-    def __init__(self, meter: Meter, on_tick: bool, rest_w: float | None = None) -> None:
-        self.meter, self._on_tick, self._rest_w = meter, on_tick, rest_w
+    def __init__(self, meter: Meter, on_tick: bool, waiting_w: float | None = None) -> None:
+        self.meter, self._on_tick, self._waiting_w = meter, on_tick, waiting_w
         self._edges_w: list[float | None] = []  # power seen at the edges
         self._before = _counters(meter)
 
@@ -157,7 +157,7 @@ class Watch:
         """Largest modelled error of the queries' energy: that of reading, and what was drawn while no query ran."""
         if self.reading_bound_j is None:
             return None
-        return self.reading_bound_j + self._waiting_s * (self.power_w if self._rest_w is None else self._rest_w)
+        return self.reading_bound_j + self._waiting_s * (self.power_w if self._waiting_w is None else self._waiting_w)
 
 
 def _counters(meter: Meter) -> DeviceCounters | None:
@@ -170,7 +170,7 @@ def _counters(meter: Meter) -> DeviceCounters | None:
 def reading_reasons(
     span: Watch, settings: Settings, idle_w: float | None = None, believed_w: float | None = None
 ) -> list[str]:
-    """Return every reason not to believe one scored meter's difference.
+    """Return every reason not to believe the energy that one meter gave.
 
     `idle_w` is the least power of the device under this phase, `believed_w` the largest where it tells no limit.
     """

@@ -21,7 +21,7 @@ STEADY = "power and temperature steady"
 
 
 class Sample(NamedTuple):
-    """A look at the scored meters: their sum and the hottest device; None where one cannot be read."""
+    """A look at the rated meters: their sum and the hottest device; None where one cannot be read."""
 
     time_s: float
     energy_j: float | None
@@ -29,10 +29,10 @@ class Sample(NamedTuple):
 
 
 def sample(session: Session) -> Sample:
-    """Look at the scored meters; the windows meet the same errors, and record them."""
+    """Look at the rated meters; the windows meet the same errors, and record them."""
     try:
-        energy_j = sum(meter.read().energy_j for meter in session.scored)
-        temperatures = [meter.counters().temperature_c for meter in session.scored]
+        energy_j = sum(meter.read().energy_j for meter in session.rated_meters)
+        temperatures = [meter.counters().temperature_c for meter in session.rated_meters]
     except MeterError:
         return Sample(session.clock.now(), None, None)
     return Sample(session.clock.now(), energy_j, None if None in temperatures else max(temperatures))
@@ -119,7 +119,7 @@ def believe(session: Session, power_w: dict[str, float]) -> None:
     if session.estimated:
         return
     session.believed_w.update({phase: BELIEVED * watts for phase, watts in power_w.items()})
-    for meter in session.scored:
+    for meter in session.rated_meters:
         meter.believed_w = max(session.believed_w.values())
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from energylab.clock import Clock
 from energylab.errors import SealError
 from energylab.meters.base import Meter, Reading
-from energylab.protocol import Settings, validity
+from energylab.protocol import validity
+from energylab.protocol.settings import Settings
 from energylab.protocol.validity import Watch
 from energylab.protocol.workload import Batch, Work, Workload
 from energylab.record import IdleLevel, MeterFacts, MeterReadings, WarmUp, Window
@@ -22,21 +23,22 @@ from energylab.record import IdleLevel, MeterFacts, MeterReadings, WarmUp, Windo
 class Session:
     """One session: what it measures with, what it learns on the way, and what it leaves."""
 
-    scored: Sequence[Meter]  # open meters that give the energy: one a device, or one for all
-    extra: Sequence[Meter]  # open meters that watch the same windows
+    rated_meters: Sequence[Meter]  # open; their sum is the energy that is rated: one a device, or one for all
+    extra_meters: Sequence[Meter]  # open; read over the same windows, for comparison
     settings: Settings
     clock: Clock  # the meters' clock
     workload: Workload | None = None  # once it is loaded
     origin_s: float = 0.0  # clock time the windows' start_s are counted from
 
-    idle_w: dict[str, float] = field(default_factory=dict)  # device -> power without context
-    rest_w: dict[str, float] = field(default_factory=dict)  # device -> power at rest with the model loaded
+    idle_without_model_w: dict[str, float] = field(default_factory=dict)  # device -> power before the model is loaded
+    idle_with_model_w: dict[str, float] = field(default_factory=dict)  # device -> power once it is
     pace_s: dict[str, float] = field(default_factory=dict)  # phase -> seconds a query, from the warm-up
     size_b: dict[str, float] = field(default_factory=dict)  # phase -> bytes of a query's inputs in memory
     believed_w: dict[str, float] = field(default_factory=dict)  # phase -> largest power where no limit is told
     work_w: float | None = None  # mean power while working, from the warm-up
     not_finite: set[int] = field(default_factory=set)  # queries whose outputs are not finite numbers
     failed: int = 0  # blocks that stayed invalid
+    hopeless: bool = False  # whether no further try can succeed, see `validity.HOPELESS`
 
     meters: tuple[MeterFacts, ...] = ()  # as found when opened
     idle: list[IdleLevel] = field(default_factory=list)  # the three levels
@@ -44,7 +46,7 @@ class Session:
     windows: list[Window] = field(default_factory=list)  # every window, the invalid ones included, in order
     edges: list[tuple[tuple[Reading | None, Reading | None], ...]] = field(
         default_factory=list
-    )  # of every window, the scored meters' readings
+    )  # of every window, the rated meters' readings
     answers: dict[int, Any] = field(default_factory=dict)  # one a query, from the last phase of the first run
     unread: str | None = None  # why answers could not be read from the model's outputs: there is no quality then
     stopped: str | None = None  # why the session ended before its last run, where a stopping rule ended it
@@ -65,18 +67,18 @@ class Session:
 
     @property
     def step_s(self) -> float:
-        """Longest time a change of power may stay unseen: step and latency of the slowest scored meter."""
-        return max((meter.update_period_s or 0.0) + meter.latency_s for meter in self.scored)
+        """Longest time a change of power may stay unseen: step and latency of the slowest rated meter."""
+        return max((meter.update_period_s or 0.0) + meter.latency_s for meter in self.rated_meters)
 
     @property
     def stepped(self) -> bool:
-        """Whether a scored counter moves in visible steps."""
-        return any(meter.update_period_s for meter in self.scored)
+        """Whether the counter of a rated meter moves in visible steps."""
+        return any(meter.update_period_s for meter in self.rated_meters)
 
     @property
     def estimated(self) -> bool:
         """Whether the energy is that of a power model."""
-        return all(meter.kind == "estimated" for meter in self.scored)
+        return all(meter.kind == "estimated" for meter in self.rated_meters)
 
 
 @dataclass(frozen=True)
@@ -107,14 +109,14 @@ def observe(watches: Sequence[Watch], clock: Clock, work: Callable[[], Any]) -> 
 
 
 def reasons_of(session: Session, watch: Watch, phase: str | None) -> list[str]:
-    """Return the reasons not to believe a scored meter under a phase; None: at rest.
+    """Return the reasons not to believe a rated meter under a phase; None: at rest.
 
     Idle power is a floor under what works on a GPU: preprocessing works on the host, and what a processor draws at
     rest is that of every other process, too, which may end before the first window.
     """
     meter, settings = watch.meter, session.settings
     floor = phase not in (None, "preprocess", "total") and not meter.of_processor
-    idle_w = session.idle_w.get(meter.device) if floor else None
+    idle_w = session.idle_without_model_w.get(meter.device) if floor else None
     believed_w = session.believed_w.get(phase) if phase else meter.believed_w
     reasons = validity.reading_reasons(watch, settings, idle_w, believed_w)
     if watch.state:  # at rest a processor is always shared
@@ -133,8 +135,8 @@ def measure_window(session: Session, block: Block, attempt: int = 0) -> tuple[Wi
             work.fail(queries, error)
     on_tick, watches = _on_tick(session, block), []
     if not work.failures:
-        meters = [*session.extra, *session.scored]
-        watches = [Watch(meter, on_tick, session.rest_w.get(meter.device)) for meter in meters]
+        meters = [*session.extra_meters, *session.rated_meters]
+        watches = [Watch(meter, on_tick, session.idle_with_model_w.get(meter.device)) for meter in meters]
         _lead_in(session, block.phase, batches, on_tick)
         gc.collect()
         gc.disable()  # a collection inside the window would be charged to the model
@@ -144,7 +146,7 @@ def measure_window(session: Session, block: Block, attempt: int = 0) -> tuple[Wi
             gc.enable()
             session.workload.end()
     watches = [watch for watch in watches if watch.stop]  # none where the work did not begin
-    session.edges.append(tuple(watch.edges for watch in watches[-len(session.scored) :]))
+    session.edges.append(tuple(watch.edges for watch in watches[-len(session.rated_meters) :]))
     window = _window(session, block, attempt, watches, work, _count(session.workload, block.phase, batches, work))
     return window, list(zip(batches, work.outputs, strict=False)) if block.keep else []
 
@@ -162,8 +164,8 @@ def _on_tick(session: Session, block: Block) -> bool:
     if settings.edges == "tick" or query_s * session.workload.batch_size > settings.window_s / 4:
         return True
     planned_s = max(settings.window_s, query_s * len(block.queries))
-    usual_w = session.work_w or max([*session.idle_w.values(), 1.0])
-    ratio = max((meter.edge_power_w() or 0.0) for meter in session.scored) / usual_w
+    usual_w = session.work_w or max([*session.idle_without_model_w.values(), 1.0])
+    ratio = max((meter.edge_power_w() or 0.0) for meter in session.rated_meters) / usual_w
     return 2 * session.step_s / planned_s * max(ratio, 1.0) > settings.max_relative_bound
 
 
@@ -218,14 +220,14 @@ def _sum(values: Sequence[float | None]) -> Any:
     return sum(values) if values and None not in values else None
 
 
-def _judge(session: Session, phase: str, scored: Sequence[Watch], work: Work) -> tuple[list[str], list[str]]:
+def _judge(session: Session, phase: str, rated: Sequence[Watch], work: Work) -> tuple[list[str], list[str]]:
     """Return the reasons not to believe a window, and its marks."""
     reasons = [*validity.failure_reasons(work.failures), *work.reasons]
-    reasons += [reason for watch in scored for reason in reasons_of(session, watch, phase)]
-    marks = [mark for watch in scored for mark in watch.marks]
-    if any(validity.loose(watch, session.settings) for watch in scored):
+    reasons += [reason for watch in rated for reason in reasons_of(session, watch, phase)]
+    marks = [mark for watch in rated for mark in watch.marks]
+    if any(validity.loose(watch, session.settings) for watch in rated):
         (reasons if session.steady else marks).append("too_few_ticks" if session.steady else "few_ticks")
-    if session.estimated and any(watch.state and validity.busy(watch.state, session.settings) for watch in scored):
+    if session.estimated and any(watch.state and validity.busy(watch.state, session.settings) for watch in rated):
         marks.append("busy_host")
     return reasons, marks
 
@@ -234,8 +236,8 @@ def _window(
     session: Session, block: Block, attempt: int, watches: Sequence[Watch], work: Work, tokens: dict[str, Any]
 ) -> Window:
     """Write the window down; one whose inputs could not be made, or whose work did not begin, has no reading."""
-    scored = watches[-len(session.scored) :]
-    reasons, marks = _judge(session, block.phase, scored, work)
+    rated = watches[-len(session.rated_meters) :]
+    reasons, marks = _judge(session, block.phase, rated, work)
     begun_s = next((start.time_s for start, _ in session.edges[-1] if start), session.clock.now())
     return Window(
         index=len(session.windows),
@@ -246,12 +248,12 @@ def _window(
         queries=block.queries,
         replications=work.replications,
         start_s=begun_s - session.origin_s,
-        duration_s=max([watch.duration_s or 0.0 for watch in scored], default=0.0),
+        duration_s=max([watch.duration_s or 0.0 for watch in rated], default=0.0),
         meters=tuple(map(_readings, watches)),
-        energy_j=_sum([watch.energy_j for watch in scored]),
-        bound_j=_sum([watch.bound_j for watch in scored]),
+        energy_j=_sum([watch.energy_j for watch in rated]),
+        bound_j=_sum([watch.bound_j for watch in rated]),
         **tokens,
-        states=tuple(watch.state for watch in scored if watch.state),
+        states=tuple(watch.state for watch in rated if watch.state),
         failures=tuple(work.failures),
         valid=not reasons,
         reasons=tuple(dict.fromkeys(reasons)),

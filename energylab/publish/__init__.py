@@ -1,1 +1,1 @@
-"""What other people look at: leaderboard, label and report, each made from a release and nothing else."""
+"""Publications: leaderboard, label, statement and report, each made from a release alone."""

@@ -1,4 +1,4 @@
-"""A buyer's sum: queries a day, grid, PUE and price to kWh, cost and CO2e a year, with the energy's interval."""
+"""Yearly budget of a model: kWh, cost and CO2e from queries a day, grid, PUE and price, with the energy's interval."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from energylab.release import RatedCohort, RatedModel
 
 DAYS_A_YEAR = 365.25
 
-#: What the sum leaves out; shown wherever the sum is.
+#: What a budget leaves out; shown wherever a budget is.
 LEFT_OUT = (
     "Left out: what the rating does not include (named on the model’s page), standby of idle boards, network and "
     "clients, making and disposing of hardware, training. A rating is of the stated hardware and batch size; a service "
@@ -32,7 +32,7 @@ class Budget(NamedTuple):
 
 
 def budget(model: RatedModel, queries_a_day: float, grid: Grid, pue: float = PUE, price_per_kwh: float = 0.0) -> Budget:
-    """Return what a year of queries takes.
+    """Return the energy, cost and emissions of a year of queries.
 
     ``kWh = Wh per 1,000 queries / 1,000 x queries a day x 365.25 / 1,000 x PUE``; cost and emissions are proportional.
 
@@ -58,7 +58,7 @@ def lines(cohort: RatedCohort, model: RatedModel, made: Budget) -> list[str]:
 
 
 def rated(cohort: RatedCohort, model: RatedModel) -> str:
-    """Return the rated energy that a sum rests on, its kind, and what its interval assumes."""
+    """Return the rated energy behind a budget, its kind, and what its interval assumes."""
     span = f" ({page.interval(model)}{page.assuming(cohort, model)})" if model.expanded else ", no interval"
     return f"{text.figure(model.energy_wh)} Wh per 1,000 queries{span}, {text.KIND_WORDS[cohort.energy_kind]}"
 

@@ -1,4 +1,4 @@
-"""What needs a browser: a page or a label as PDF, a label as PNG. The system's Chromium, without window or network."""
+"""Print pages and labels as PDF, and labels as PNG, by the system's Chromium without window or network."""
 
 from __future__ import annotations
 

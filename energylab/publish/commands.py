@@ -1,4 +1,4 @@
-"""Commands for what is published: each parses, calls one function, and prints."""
+"""Commands that publish: each parses, calls one function, and prints."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def release_make(
 
 @releases.command("compare")
 def release_compare(old: ReleaseName, new: ReleaseName) -> None:
-    """Say what moved between two releases: joined, left, changed star, and why."""
+    """Show what moved between two releases: models that joined, left or changed stars, and why."""
     from energylab import release
 
     _print_moves(release.moves(release.read(old), release.read(new)))
@@ -101,7 +101,7 @@ def _print_moves(moves: tuple[Move, ...]) -> None:
 
 
 def _print_left_out(made: Release, path: Path, command: str) -> None:
-    """Say what was not rated, one line a reason; the release names every record."""
+    """Print how many records were not rated, one line for each reason; the release names every record."""
     from energylab.publish import text
 
     reasons = Counter((left.task, left.why) for left in made.left_out)
@@ -128,7 +128,7 @@ def leaderboard_build(
 def _found(
     release: str, model: str, task: str | None, model_class: str | None
 ) -> tuple[Release, RatedCohort, RatedModel]:
-    """Return a release, and the one cohort and model of it that is meant."""
+    """Return a release, and the one cohort and model in it that the options name."""
     from energylab import release as releases_
     from energylab.publish import page
 
@@ -209,7 +209,7 @@ def budget(
     pue: Annotated[float, typer.Option(help="Power usage effectiveness of the building.")] = PUE,
     price: Annotated[float, typer.Option(help="Price of a kWh, in any currency.")] = 0.0,
 ) -> None:
-    """Sum a year of queries: kWh, cost and CO2e, each with its interval, for one model or two beside each other."""
+    """Show kWh, cost and CO2e of a year of queries, each with its interval, for one model or for two."""
     from energylab.publish import budget as budgets
     from energylab.publish import emissions
 

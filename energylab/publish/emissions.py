@@ -15,7 +15,7 @@ PUE = 1.2
 
 @dataclass(frozen=True)
 class Grid:
-    """Carbon intensity of one electricity grid, in grams of CO2 equivalent a kilowatt-hour, and who says so."""
+    """Carbon intensity of one electricity grid, in grams of CO2 equivalent a kilowatt-hour, and its source."""
 
     code: str  # ISO 3166-1 alpha-3, WORLD, or empty for a value of one's own
     name: str

@@ -16,7 +16,7 @@ INNER = WIDTH - 2 * MARGIN
 _QR_SIDE = 80  # of the dark modules; the quiet zone around them lies in the margin
 _UNIT = "Wh per 1,000 queries"
 
-#: What no figure contains, where there is room for a line.
+#: Short forms of `energylab.publish.page.not_included`, for one line.
 _SHORT = {
     NEVER_INCLUDED: "Not included: host, cooling, PUE",
     page.BESIDE_PROCESSOR: "Not included: rest of host, cooling, PUE",
@@ -87,7 +87,7 @@ def write(
 
 
 def describe(release: Release, cohort: RatedCohort, model: RatedModel) -> str:
-    """Return the label in one paragraph, for those who hear it."""
+    """Return the label as one paragraph of text, for screen readers."""
     band = _band(cohort)
     return (
         f"{f'{band}. ' if band else ''}{text.one_line(model.model)}, "
@@ -99,7 +99,7 @@ def describe(release: Release, cohort: RatedCohort, model: RatedModel) -> str:
 
 
 def qr_text(release: Release, model: RatedModel, digest: str | None = None) -> str:
-    """Return what the QR code says: the address of the model's page, or which release and page prove the label."""
+    """Return the text of the QR code: the address of the model's page, or the release and page behind the label."""
     name = f"models/{text.slug(model.model)}.html"
     if release.address:
         return f"{release.address.rstrip('/')}/{name}"
@@ -144,7 +144,7 @@ def _interval(cohort: RatedCohort, model: RatedModel) -> str:
 
 
 def _ruler(scale: Scale, model: RatedModel) -> dict[str, Any]:
-    """Return where peers, the bands' edges and the model's interval stand on the label's scale."""
+    """Return the positions of other models, band edges and the model's interval on the label's scale."""
 
     def x(per_cent: float) -> float:
         return round(MARGIN + INNER * per_cent / 100, 1)

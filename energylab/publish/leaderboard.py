@@ -16,7 +16,7 @@ from energylab.publish.scale import Scale
 from energylab.ratings.rating import THIN
 from energylab.release import RatedCohort, RatedModel, Release, significant
 
-#: What a row's numbers are, as the script reads them: FIELDS of leaderboard.js.
+#: Names of a row's numbers in the order of FIELDS in leaderboard.js.
 _FIELDS = (
     "energy_wh_per_1000_queries", "expanded_low_wh", "expanded_high_wh", "stars", "star_probability", "parameters",
     "quality", "output_tokens_per_1000_queries", "rank_low", "rank_high",
@@ -75,7 +75,7 @@ def build(
 
 
 def _style(release: Release) -> str:
-    """Return the style sheet: the one of all releases, and where the bands' edges stand in this one's tables."""
+    """Return the style sheet, with the positions of the band edges in this release's tables."""
     rules = [page.source("leaderboard/style.css")]
     for number, cohort in enumerate(release.cohorts):
         edges = (f"linear-gradient(var(--edge), var(--edge)) {x}% 0 / 1px 100% no-repeat" for x in Scale(cohort).edges)
@@ -109,7 +109,7 @@ def _budget(release: Release) -> str:
 
 
 def _table(number: int, cohort: RatedCohort) -> dict[str, Any]:
-    """Return what the table of a cohort shows; a column that no model fills is not there."""
+    """Return the content of a cohort's table, without the columns that no model fills."""
     scale, models, ranked = Scale(cohort), cohort.models, page.ranked(cohort)
     return {
         "cohort": cohort,
@@ -126,7 +126,7 @@ def _table(number: int, cohort: RatedCohort) -> dict[str, Any]:
 
 
 def _notes(cohort: RatedCohort) -> str:
-    """Say what holds for a whole table, once."""
+    """Return the notes that hold for a whole table."""
     if cohort.edges_wh is None:
         return f"No stars: {cohort.edges_reason}."
     thin = f"Only {text.plural(len(cohort.models), 'model')}: a star means little here." if is_thin(cohort) else ""
@@ -154,7 +154,7 @@ def _row(model: RatedModel, scale: Scale, ranked: int) -> dict[str, Any]:
 
 
 def _facts(model: RatedModel) -> dict[str, Any]:
-    """Return what the tables for programs say of one model; None where there is no value."""
+    """Return one model's row of the CSV and JSON tables; None where there is no value."""
     quality = next(iter(model.quality), None)
     return {
         "model": model.model,

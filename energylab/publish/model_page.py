@@ -1,4 +1,4 @@
-"""One page a model: its figures, its peers, what would change its star, and how to check and repeat them."""
+"""One page for each model: its figures, similar models, what would change its star, how to check and repeat them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _peers(models: tuple[RatedModel, ...], place: int) -> list[tuple[int, RatedM
 
 
 def what_would_change(cohort: RatedCohort, model: RatedModel) -> list[str]:
-    """Return one sentence for each thing that would move a model's star; a missing star is explained."""
+    """Return one sentence for each change that would move a model's star; a missing star is explained."""
     if model.stars is None or cohort.edges_wh is None:
         return [f"Not rated: {model.note or cohort.edges_reason}."]
     sentences = []
@@ -95,10 +95,10 @@ def what_would_change(cohort: RatedCohort, model: RatedModel) -> list[str]:
 
 
 def _doubt(cohort: RatedCohort, model: RatedModel) -> list[str]:
-    """Say how often the star would change: the sum over all other stars, so that it adds up with the star's own."""
+    """Return how often the star would change: the sum over all other stars, so that it adds up with the star's own."""
     if model.star_probability is None:
         return []
-    if model.star_probability > 0.99:  # where `percent` too gives up counting
+    if model.star_probability > 0.99:  # `percent` shows no more digits either
         changes, which = "less than 1 of 100 cases", ""
     else:
         others = [(share, n) for n, share in enumerate(model.probabilities, start=1) if n != model.stars and share > 0]

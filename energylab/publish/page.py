@@ -1,4 +1,4 @@
-"""What all pages share: the template engine, the words about a cohort and a model, and how they are written."""
+"""Shared by all pages: the template engine, sentences about cohorts and models, and writing files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from energylab.errors import ReleaseError, unknown_name
 from energylab.publish import text
 from energylab.release import NEVER_INCLUDED, RatedCohort, RatedModel, Release
 
-#: Of energies that are the processor's own.
+#: Not included in a processor's energy.
 BESIDE_PROCESSOR = (
     "memory, accelerators and the rest of the host (the energy is the processor’s own), "
     "cooling, fans and the building’s overhead (PUE)"
@@ -66,7 +66,7 @@ def source(template: str) -> str:
 
 
 def band(cohort: RatedCohort) -> str | None:
-    """Return what the band across an unofficial page says; None for an official cohort."""
+    """Return the text of the band across an unofficial page; None for an official cohort."""
     return next(iter(bands([cohort])), None)
 
 
@@ -83,7 +83,7 @@ def bands(cohorts: Iterable[RatedCohort]) -> list[str]:
 
 
 def not_included(release: Release, cohort: RatedCohort) -> str:
-    """Return what the energies of a cohort do not contain, as it follows "not included:"."""
+    """Return what the energies of a cohort do not contain, to follow the words "not included:"."""
     if cohort.device in (None, "", "not stated"):
         return UNKNOWN
     machines = {session.machine for model in cohort.models for session in model.sessions}
@@ -102,7 +102,7 @@ def not_in_figures(release: Release) -> str:
 
 
 def any_estimated(release: Release) -> bool:
-    """Return whether a release holds an estimated energy, whose interval must be read with care."""
+    """Return whether a release holds estimated energies, whose intervals leave out the model's error."""
     return any(cohort.energy_kind == "estimated" for cohort in release.cohorts)
 
 
@@ -147,7 +147,7 @@ def ranks(cohort: RatedCohort, model: RatedModel, of: int | None = None) -> str 
 
 
 def tied(cohort: RatedCohort, model: RatedModel) -> list[str]:
-    """Return the other models whose range of ranks meets the model's own: they cannot be told apart by energy."""
+    """Return the other models whose range of ranks overlaps the model's own: their order by energy is uncertain."""
     if model.rank_low is None:
         return []
     low, high = model.rank_low, model.rank_high
@@ -156,7 +156,7 @@ def tied(cohort: RatedCohort, model: RatedModel) -> list[str]:
 
 
 def marks(model: RatedModel) -> str:
-    """Return what must be said beside a figure, in words; empty where nothing must."""
+    """Return the remarks that must stand beside a figure; empty where there are none."""
     return "; ".join(mark.replace("_", " ") for mark in model.marks or ())
 
 
@@ -180,7 +180,7 @@ def repeat_command(model: RatedModel) -> str | None:
 def find(
     release: Release, name: str, task: str | None = None, model_class: str | None = None
 ) -> tuple[RatedCohort, RatedModel]:
-    """Return the one cohort and model of a release that a name means.
+    """Return the one cohort and model of a release with a given name.
 
     Raises
     ------

@@ -41,17 +41,17 @@ class Report:
         self.release = release if isinstance(release, Release) else read(release)
 
     def opening(self) -> HTML:
-        """Say what this is: name, date, scheme, and what keeps it from being official."""
+        """Show name, date and scheme, and why the release is not official."""
         bands = page.bands(self.release.cohorts)
         return HTML(page.render("report-opening.html.j2", release=self.release, bands=bands))
 
     def summary(self) -> HTML:
-        """Say the main results in a few sentences, counted from the release."""
+        """Show the main results in a few sentences, computed from the release."""
         items = Markup("").join(Markup("<li>{}</li>").format(text.one_line(found)) for found in _summary(self.release))
         return HTML(f"<ul>{items}</ul>")
 
     def cohorts(self) -> HTML:
-        """Show one row a cohort: what was rated, on what, and how far apart its models are."""
+        """Show one row for each cohort: what was rated, on which device, and the range of its energies."""
         rows = (
             {
                 "Cohort": text.cohort_title(cohort.task, cohort.model_class),
@@ -92,7 +92,7 @@ class Report:
         return HTML(moved + (_table(rows, "Read, but not rated here.").data if left_out else ""))
 
     def method(self) -> HTML:
-        """Say how figures, intervals and stars were made, with this release's settings."""
+        """Describe how figures, intervals and stars were computed, with this release's settings."""
         assumptions = sorted({cohort.assumption for cohort in self.release.cohorts if cohort.assumption})
         return HTML(page.render("report-method.html.j2", release=self.release, assumptions=assumptions))
 
@@ -130,7 +130,7 @@ class Report:
         return _table(rows, "Every session, in Wh per 1,000 queries.", "No session is on record.")
 
     def again(self) -> HTML:
-        """Show the commands that make this report, and its first measurement, again."""
+        """Show the commands that reproduce this report and its first measurement."""
         first = next(filter(None, (page.repeat_command(model) for _, model in self.release.rated())), None)
         commands = filter(None, [f"energylab report results/releases/{self.release.name}.json", first])
         blocks = (Markup("<pre><code>{}</code></pre>").format(text.visible(command)) for command in commands)
@@ -260,7 +260,7 @@ def _unsure(models: Iterable[RatedModel]) -> list[RatedModel]:
 
 
 def _summary(release: Release) -> list[str]:
-    """Return the main results, a sentence each."""
+    """Return the main results, one sentence each."""
     rated = [model for _, model in release.rated()]
     starred = [model for model in rated if model.stars is not None]
     known = [model for model in starred if model.star_probability is not None]
@@ -282,7 +282,7 @@ def _summary(release: Release) -> list[str]:
     cohort = max(release.cohorts, key=lambda cohort: _held_up(cohort) / len(cohort.models))
     if _held_up(cohort):
         sentences.append(
-            f"The scale hangs on single models: in {text.cohort_title(cohort.task, cohort.model_class)}, leaving out "
+            f"The scale depends on single models: in {text.cohort_title(cohort.task, cohort.model_class)}, leaving out "
             f"{cohort.models[-1].model} alone would change the stars of {_held_up(cohort)} of the other "
             f"{len(cohort.models) - 1} models."
         )
@@ -290,7 +290,7 @@ def _summary(release: Release) -> list[str]:
 
 
 def what_it_cost(release: Release) -> str:
-    """Say what measuring a release took, and what a star of it; empty where nothing was measured here."""
+    """State the energy and time that measuring a release took, and per model; empty for imported figures."""
     spent = [model.spent for _, model in release.rated() if model.spent]
     if not spent:
         return ""

@@ -7,7 +7,7 @@ import math
 from energylab.release import Interval, RatedCohort, RatedModel
 
 _MARGIN = 0.03  # of the width, on either side, so that a bar's end never touches the border
-_STEP = 0.5  # per cent: what the eye can tell apart
+_STEP = 0.5  # per cent: the smallest visible step
 
 
 class Scale:

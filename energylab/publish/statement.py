@@ -1,4 +1,4 @@
-"""The statement: one page about one model with what purchasing asks for, as Markdown, and as HTML made from it."""
+"""The statement: one page about one model with the facts that purchasing needs, as Markdown and as HTML."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _engine() -> Environment:
 
 
 def _fenced(command: str) -> Markup:
-    """Return a command as a block of code that nothing in it can end."""
+    """Return a command as a code block whose fence no text in it can close."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
     return Markup(f"{fence}bash\n{text.visible(command)}\n{fence}")  # noqa: S704 - a block of code
 

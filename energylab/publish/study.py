@@ -1,4 +1,4 @@
-"""What a study publishes by itself when it ends: a release, its leaderboard and its report, in one folder."""
+"""Publish a finished study: a release, its leaderboard and its report, in one folder."""
 
 from __future__ import annotations
 

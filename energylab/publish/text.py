@@ -1,4 +1,4 @@
-"""Text of pages: names made by strangers as harmless text, and figures as people read them."""
+"""Text of pages: untrusted names made safe to print, and figures rounded for reading."""
 
 from __future__ import annotations
 

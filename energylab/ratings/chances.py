@@ -1,4 +1,4 @@
-"""How sure a star and an order are: a whole group redrawn within its uncertainty, and confidence sets for ranks.
+"""How sure a star and an order are: a whole group redrawn within its uncertainty; confidence ranges of ranks.
 
 The lowest and the highest energy make the bands, and they are selected: among a dozen models that need the same, the
 highest figure is the luckiest error. Redrawing around the figures would draw that luck twice. So a redraw comes from a

@@ -30,15 +30,15 @@ SURE = 0.95
 
 @dataclass(frozen=True)
 class Rating:
-    """Stars (as returned by `rate`) and the bands they were read from, one a group, in the order of the table."""
+    """What `rate_with_bands` returns: the table of `rate`, and each group's bands in the order of the table."""
 
     stars: pd.DataFrame
     bands: tuple[Bands, ...]
 
 
 @dataclass(frozen=True)
-class Peers:
-    """The models of one group that take part in its scale: rows in the table of stars, names, energies, ascending."""
+class RatedGroup:
+    """The models of a group that set its scale, by ascending energy: rows in the table of stars, names, energies."""
 
     group: Group
     rows: np.ndarray
@@ -53,7 +53,7 @@ class Peers:
 
 
 def rate(df: pd.DataFrame, scheme: str | Scheme = "equal_width", **options) -> pd.DataFrame:
-    """Rate every model among its peers, and say how sure each star is.
+    """Rate every model within its group, and say how sure each star is.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def rate(df: pd.DataFrame, scheme: str | Scheme = "equal_width", **options) -> p
         How bands are made: ``equal_width`` (as published), ``log_width``, ``quantiles``, ``reference`` (fixed
         bands of a file), ``module:Class`` or ``file.py:Class`` of one's own, or a scheme object.
     **options
-        ``noise, gain, draws, seed, level``: see `rating`.
+        ``noise, gain, draws, seed, level``: see `rate_with_bands`.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def rate(df: pd.DataFrame, scheme: str | Scheme = "equal_width", **options) -> p
           group, a stated noise, runs); NaN when nothing was repeated. See `energylab.energy.model_energies`;
         - ``stars``: Int64, missing when not rated;
         - ``p_star_1 … p_star_5, expected_stars``: NaN when nothing was repeated and no noise is stated;
-        - ``rank`` (1 uses least), ``rank_low, rank_high``: Int64; a confidence set for all ranks of the group at once;
+        - ``rank`` (1 uses least), ``rank_low, rank_high``: Int64; simultaneous confidence range of the ranks;
         - ``p_next``: probability that the model truly uses less than the next;
         - ``marks``: what was marked in its sessions (a busy host, truncated input, outputs that are not finite);
         - ``note``: why there is no star, what the intervals lack, whether the group is thin.
@@ -103,10 +103,10 @@ def rate(df: pd.DataFrame, scheme: str | Scheme = "equal_width", **options) -> p
     energy within 1e-9 above an edge    counts as below it
     ==================================  =======================================================================
     """
-    return rating(df, scheme, **options).stars
+    return rate_with_bands(df, scheme, **options).stars
 
 
-def rating(
+def rate_with_bands(
     df: pd.DataFrame,
     scheme: str | Scheme = "equal_width",
     *,
@@ -116,7 +116,7 @@ def rating(
     seed: int = 0,
     level: float = 0.95,
 ) -> Rating:
-    """Rate a tidy table and keep the bands; `rate` gives the table alone.
+    """Rate as `rate` does, and return the bands of each group beside the table.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def rating(
     seed : int, default 0
         Seed of the redraws.
     level : float, default 0.95
-        Confidence level of the intervals and of the sets for ranks.
+        Confidence level of the intervals and of the ranges of ranks.
 
     Raises
     ------
@@ -151,16 +151,16 @@ def rating(
     ranks = np.zeros((len(table), len(RANKS)), dtype=np.int64)
     probabilities, p_next = np.full((len(table), STARS), np.nan), np.full(len(table), np.nan)
     bands, group_notes = [], []
-    for peers in peer_groups(found, gain):
-        rows, made = peers.rows, make_bands(scheme, peers.group, peers.energies_wh)
-        ranks[rows] = _ranks(peers, level)
+    for rated in rated_groups(found, gain):
+        rows, made = rated.rows, make_bands(scheme, rated.group, rated.energies_wh)
+        ranks[rows] = _ranks(rated, level)
         if not made.reason:
-            stars[rows] = count_stars(peers.energies_wh, np.asarray(made.edges_wh))
-            if draws and peers.uncertainty is not None:
-                redrawn = chances(peers.energies_wh, peers.uncertainty, scheme, peers.group, draws, peers.rng(seed))
+            stars[rows] = count_stars(rated.energies_wh, np.asarray(made.edges_wh))
+            if draws and rated.uncertainty is not None:
+                redrawn = chances(rated.energies_wh, rated.uncertainty, scheme, rated.group, draws, rated.rng(seed))
                 probabilities[rows], p_next[rows] = redrawn
         bands.append(made)
-        group_notes.append(_group_note(peers, made, scheme))
+        group_notes.append(_group_note(rated, made, scheme))
     table["stars"] = _whole(stars)
     table[list(PROBABILITIES)] = probabilities
     # A sum, not a matrix product: its rounding would depend on how many rows there are.
@@ -172,7 +172,7 @@ def rating(
     return Rating(table, tuple(bands))
 
 
-def peer_groups(found: ModelEnergies, gain: float) -> Iterator[Peers]:
+def rated_groups(found: ModelEnergies, gain: float) -> Iterator[RatedGroup]:
     """Yield the models of each group that have an energy above zero, and a class where the others have one."""
     group, energy, names = (found.models[name].to_numpy() for name in ("group", "energy_wh", "model"))
     usable = ~np.isnan(energy) & found.models["classed"].to_numpy() & ~_reaches_zero(found.models)
@@ -180,7 +180,7 @@ def peer_groups(found: ModelEnergies, gain: float) -> Iterator[Peers]:
     for at, each in enumerate(found.groups):
         rows = np.arange(starts[at], starts[at + 1])
         rows = rows[usable[rows]]
-        yield Peers(each, rows, names[rows], energy[rows], _uncertainty(found, rows, gain))
+        yield RatedGroup(each, rows, names[rows], energy[rows], _uncertainty(found, rows, gain))
 
 
 def _reaches_zero(models: pd.DataFrame) -> np.ndarray:
@@ -211,13 +211,13 @@ def _frame(found: ModelEnergies) -> pd.DataFrame:
     return pd.DataFrame({name: {**fields, **own}[name] for name in order}, copy=False)
 
 
-def _ranks(peers: Peers, level: float) -> np.ndarray:
+def _ranks(rated: RatedGroup, level: float) -> np.ndarray:
     """Return rank and its range of each model; a range of 0 where the uncertainty is unknown."""
-    models = peers.rows.size
+    models = rated.rows.size
     ranks = np.zeros((models, len(RANKS)), dtype=np.int64)
     ranks[:, 0] = np.arange(1, models + 1)
-    if peers.uncertainty is not None and models > 1:
-        ranks[:, 1], ranks[:, 2] = rank_sets(peers.energies_wh, peers.uncertainty, level)
+    if rated.uncertainty is not None and models > 1:
+        ranks[:, 1], ranks[:, 2] = rank_sets(rated.energies_wh, rated.uncertainty, level)
     return ranks
 
 
@@ -238,8 +238,8 @@ def _marks(df: pd.DataFrame, table: pd.DataFrame) -> pd.arrays.StringArray:
     return marks
 
 
-def _group_note(peers: Peers, bands: Bands, scheme: Scheme) -> str:
-    models = peers.energies_wh.size
+def _group_note(rated: RatedGroup, bands: Bands, scheme: Scheme) -> str:
+    models = rated.energies_wh.size
     thin = scheme.relative and not bands.reason and models < THIN
     return _join(bands.reason, f"thin group of {models} models: a star means little" if thin else "")
 

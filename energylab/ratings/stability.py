@@ -11,7 +11,7 @@ import pandas as pd
 from energylab.energy import Group, check_options, model_energies
 from energylab.errors import DataError, ParameterError, unknown_name
 from energylab.ratings.chances import Uncertainty, chances, pairwise, rank_sets
-from energylab.ratings.rating import PROBABILITIES, SURE, Peers, Rating, peer_groups, rate, rating
+from energylab.ratings.rating import PROBABILITIES, SURE, RatedGroup, Rating, rate, rate_with_bands, rated_groups
 from energylab.ratings.schemes import Bands, Scheme, count_stars, get_scheme, stars_for
 from energylab.statistics.uncertainty import GAIN_ERROR
 
@@ -83,7 +83,7 @@ def under_noise(
     """Ask what a stated relative standard error of every figure would do to each star, whatever the table knows.
 
     With `own_boards` every model ran on a board of its own; otherwise all share one, and its gain moves no star of a
-    relative scheme. Other options as in `rating.rating`.
+    relative scheme. Other options as in `rate_with_bands`.
 
     Returns
     -------
@@ -93,12 +93,12 @@ def under_noise(
     """
     check_options(gain=gain, draws=draws)
     scheme, parts = get_scheme(scheme), []
-    for peers, stars in _rated(df, scheme):
+    for rated, stars in _rated(df, scheme):
         for noise in noises:
             check_options(noise=noise)
-            uncertainty = Uncertainty.stated(peers.rows.size, noise, gain, own_boards)
-            p, _ = chances(peers.energies_wh, uncertainty, scheme, peers.group, draws, peers.rng(seed))
-            part = _keys(peers).assign(stars=stars, **dict(zip(PROBABILITIES, p.T, strict=True)))
+            uncertainty = Uncertainty.stated(rated.rows.size, noise, gain, own_boards)
+            p, _ = chances(rated.energies_wh, uncertainty, scheme, rated.group, draws, rated.rng(seed))
+            part = _keys(rated).assign(stars=stars, **dict(zip(PROBABILITIES, p.T, strict=True)))
             parts.append(part.assign(noise=noise, p_flip=1 - p[np.arange(len(p)), stars - 1]))
     table = pd.concat(parts, ignore_index=True)
     return table[["noise", *(name for name in table if name != "noise")]]
@@ -135,18 +135,18 @@ def leave_one_out(df: pd.DataFrame, scheme: str | Scheme = "equal_width") -> pd.
         others alone earn no stars.
     """
     scheme, parts = get_scheme(scheme), []
-    for peers, stars in _rated(df, scheme):
-        counts = pd.DataFrame([_without(peers, scheme, stars, left) for left in range(len(stars))], dtype="Int64")
-        part = _keys(peers).assign(energy_wh=peers.energies_wh, stars=stars, others=len(stars) - 1)
+    for rated, stars in _rated(df, scheme):
+        counts = pd.DataFrame([_without(rated, scheme, stars, left) for left in range(len(stars))], dtype="Int64")
+        part = _keys(rated).assign(energy_wh=rated.energies_wh, stars=stars, others=len(stars) - 1)
         parts.append(part.join(counts))
     return pd.concat(parts, ignore_index=True)
 
 
-def _without(peers: Peers, scheme: Scheme, stars: np.ndarray, left: int) -> dict[str, object]:
-    energies_wh = np.delete(peers.energies_wh, left)
-    if scheme.refusal(energies_wh, peers.group):
+def _without(rated: RatedGroup, scheme: Scheme, stars: np.ndarray, left: int) -> dict[str, object]:
+    energies_wh = np.delete(rated.energies_wh, left)
+    if scheme.refusal(energies_wh, rated.group):
         return dict.fromkeys(("changed", "gained", "lost"), pd.NA)
-    change = count_stars(energies_wh, scheme(energies_wh, peers.group)) - np.delete(stars, left)
+    change = count_stars(energies_wh, scheme(energies_wh, rated.group)) - np.delete(stars, left)
     return {"changed": np.count_nonzero(change), "gained": change[change > 0].sum(), "lost": -change[change < 0].sum()}
 
 
@@ -164,11 +164,11 @@ def joins(
     scheme, rows = get_scheme(scheme), []
     if not all(np.isfinite(factor) and factor > 0 for factor in factors):
         raise ParameterError(f"factors={factors!r}: give positive multiples of the highest energy")
-    for peers, stars in _rated(df, scheme):
-        key = _keys(peers).iloc[0].drop("model").to_dict()
+    for rated, stars in _rated(df, scheme):
+        key = _keys(rated).iloc[0].drop("model").to_dict()
         for factor in factors:
-            joined = np.append(peers.energies_wh, factor * peers.energies_wh.max())
-            changed = int(np.count_nonzero(count_stars(joined, scheme(joined, peers.group))[:-1] != stars))
+            joined = np.append(rated.energies_wh, factor * rated.energies_wh.max())
+            changed = int(np.count_nonzero(count_stars(joined, scheme(joined, rated.group))[:-1] != stars))
             rows.append({"factor": factor, **key, "models": len(stars), "changed": changed})
     table = pd.DataFrame(rows).astype({"model_class": "string"})
     return table.assign(share=table["changed"] / table["models"])
@@ -184,27 +184,30 @@ def margins(df: pd.DataFrame, scheme: str | Scheme = "equal_width") -> pd.DataFr
         ``margin``: the relative change of its energy that reaches the edge, negative for one below it.
     """
     scheme, parts = get_scheme(scheme), []
-    for peers, stars in _rated(df, scheme):
-        edges = np.asarray(scheme(peers.energies_wh, peers.group))
-        change = edges / peers.energies_wh[:, None] - 1
+    for rated, stars in _rated(df, scheme):
+        edges = np.asarray(scheme(rated.energies_wh, rated.group))
+        change = edges / rated.energies_wh[:, None] - 1
         nearest = np.abs(change).argmin(axis=1)
-        part = _keys(peers).assign(energy_wh=peers.energies_wh, stars=stars, edge_wh=edges[nearest])
+        part = _keys(rated).assign(energy_wh=rated.energies_wh, stars=stars, edge_wh=edges[nearest])
         parts.append(part.assign(margin=change[np.arange(len(change)), nearest]))
     return pd.concat(parts, ignore_index=True)
 
 
-def _rated(df: pd.DataFrame, scheme: Scheme) -> list[tuple[Peers, np.ndarray]]:
+def _rated(df: pd.DataFrame, scheme: Scheme) -> list[tuple[RatedGroup, np.ndarray]]:
     """Return every group that earns stars, with its models' stars."""
-    groups = [peers for peers in peer_groups(model_energies(df), GAIN_ERROR) if peers.rows.size]
-    rated = [peers for peers in groups if not scheme.refusal(peers.energies_wh, peers.group)]
-    if not rated:
+    nonempty = [rated for rated in rated_groups(model_energies(df), GAIN_ERROR) if rated.rows.size]
+    starred = [rated for rated in nonempty if not scheme.refusal(rated.energies_wh, rated.group)]
+    if not starred:
         raise ParameterError(f"no group of this table earns stars by {scheme.name}; see the notes of `rate`")
-    return [(p, count_stars(p.energies_wh, scheme(p.energies_wh, p.group)).astype(np.int64)) for p in rated]
+    return [
+        (rated, count_stars(rated.energies_wh, scheme(rated.energies_wh, rated.group)).astype(np.int64))
+        for rated in starred
+    ]
 
 
-def _keys(peers: Peers) -> pd.DataFrame:
-    group = peers.group
-    keys = {"task": group.task, "model_class": group.model_class or pd.NA, "model": peers.names, "cohort": group.cohort}
+def _keys(rated: RatedGroup) -> pd.DataFrame:
+    group = rated.group
+    keys = {"task": group.task, "model_class": group.model_class or pd.NA, "model": rated.names, "cohort": group.cohort}
     return pd.DataFrame(keys).astype({"task": "string", "model_class": "string", "cohort": "string"})
 
 
@@ -217,8 +220,8 @@ class Order:
     group : Group
         What they share.
     table : pandas.DataFrame
-        One row per model by energy: ``model, energy_wh, rank`` (1 uses least), ``rank_low, rank_high`` (confidence
-        set for all ranks at once), ``p_next`` (probability that it truly uses less than the next model).
+        One row per model by energy: ``model, energy_wh, rank`` (1 uses least), ``rank_low, rank_high``
+        (simultaneous confidence range), ``p_next`` (probability that it truly uses less than the next model).
     pairwise : pandas.DataFrame
         Probability that the model of the row truly uses less than that of the column; the diagonal is NaN.
     tau : float
@@ -245,21 +248,21 @@ def orders(
     Time and memory grow with the square of a group's size.
     """
     check_options(noise=noise, gain=gain, draws=draws, level=level)
-    groups = peer_groups(model_energies(df, noise=noise, gain=gain), gain)
-    known = [peers for peers in groups if peers.uncertainty and len(peers.names) > 1]
+    groups = rated_groups(model_energies(df, noise=noise, gain=gain), gain)
+    known = [rated for rated in groups if rated.uncertainty and len(rated.names) > 1]
     if not known or draws < 1:
         raise ParameterError("nothing to redraw: repeat the sessions, or state a noise, and ask for at least one draw")
-    return tuple(_order(peers, draws, seed, level) for peers in known)
+    return tuple(_order(rated, draws, seed, level) for rated in known)
 
 
-def _order(peers: Peers, draws: int, seed: int, level: float) -> Order:
-    names, energies_wh = peers.names, peers.energies_wh
-    probability = pairwise(energies_wh, peers.uncertainty, draws, peers.rng(seed))
-    low, high = rank_sets(energies_wh, peers.uncertainty, level)
+def _order(rated: RatedGroup, draws: int, seed: int, level: float) -> Order:
+    names, energies_wh = rated.names, rated.energies_wh
+    probability = pairwise(energies_wh, rated.uncertainty, draws, rated.rng(seed))
+    low, high = rank_sets(energies_wh, rated.uncertainty, level)
     facts = {"model": names, "energy_wh": energies_wh, "rank": np.arange(1, len(names) + 1)}
     sets = {"rank_low": low, "rank_high": high, "p_next": np.append(np.diagonal(probability, 1), np.nan)}
     tau = float(2 * probability[np.triu_indices(len(names), 1)].mean() - 1)
-    return Order(peers.group, pd.DataFrame(facts | sets), pd.DataFrame(probability, index=names, columns=names), tau)
+    return Order(rated.group, pd.DataFrame(facts | sets), pd.DataFrame(probability, index=names, columns=names), tau)
 
 
 def order_summary(found: tuple[Order, ...]) -> pd.DataFrame:
@@ -465,6 +468,8 @@ def joining(df: pd.DataFrame, model: str | None = None, scheme: str | Scheme = "
         raise ParameterError(f"{model or 'no model'} earns no star by this scheme; see the notes of `rate`")
     newest = own.loc[own["energy_wh"].idxmax()]
     df = df[df["cohort"] == newest["cohort"]] if "cohort" in df else df
-    moved = drift(rating(df[df["model"] != newest["model"]], scheme, draws=0), rating(df, scheme, draws=0))
+    moved = drift(
+        rate_with_bands(df[df["model"] != newest["model"]], scheme, draws=0), rate_with_bands(df, scheme, draws=0)
+    )
     newcomer = moved[moved["model"] == newest["model"]]
     return moved.merge(newcomer[KEYS[:2]].drop_duplicates(), on=KEYS[:2])

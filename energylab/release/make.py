@@ -15,7 +15,7 @@ import pydantic
 from energylab import published, store
 from energylab.energy import Group
 from energylab.errors import CohortError, ReleaseError, problem_text
-from energylab.ratings.rating import PROBABILITIES, Rating, rating
+from energylab.ratings.rating import PROBABILITIES, Rating, rate_with_bands
 from energylab.ratings.schemes import Bands, Scheme, get_scheme, make_bands, stars_for
 from energylab.record import Record
 from energylab.release.evidence import Evidence, Key
@@ -67,7 +67,7 @@ def make(
     address : str, optional
         Web address at which the leaderboard will be served.
     scheme, noise, gain, draws, seed
-        As in `energylab.ratings.rating`.
+        As in `energylab.ratings.rate_with_bands`.
     previous : Release, optional
         The release this one follows; what moved since is kept in this one.
 
@@ -81,7 +81,7 @@ def make(
     table, sources = _read(roots)
     kept, left_out = _choose(table, cohort)
     options = {"noise": noise, "gain": gain, "draws": draws, "seed": seed}
-    rated = rating(kept, scheme, **options)
+    rated = rate_with_bands(kept, scheme, **options)
     found = Evidence.of(kept)
     cohorts, unrated = _cohorts(rated, _facts(kept), found, get_scheme(scheme), noise)
     if not cohorts:

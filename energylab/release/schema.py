@@ -151,7 +151,7 @@ class RatedModel(_Frozen):
     probabilities: tuple[Probability, Probability, Probability, Probability, Probability] | None  # of 1 … 5 stars
     expected_stars: float | None
     rank: Annotated[int, Field(ge=1)] | None = None  # 1 uses least; these six are None in releases of schema 1
-    rank_low: Annotated[int, Field(ge=1)] | None = None  # 95 % confidence set for all ranks of the cohort at once
+    rank_low: Annotated[int, Field(ge=1)] | None = None  # simultaneous 95 % confidence range of the ranks of a cohort
     rank_high: Annotated[int, Field(ge=1)] | None = None
     p_next: Probability | None = None  # probability that it truly uses less than the next model of the cohort
     df: Positive | None = None  # degrees of freedom of the repeatability interval; None: nothing was repeated

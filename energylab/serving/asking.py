@@ -1,4 +1,4 @@
-"""Finding out how a server is asked: for exactly so many tokens, and without help from its prompt cache."""
+"""Find request options that make a server generate an exact number of tokens without using its prompt cache."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LARGEST_CACHED = 0.1  # share of the input that may come from a cache while it c
 
 
 def fixed_length(new_tokens: int) -> dict[str, dict[str, Any]]:
-    """Return the ways to ask a server for exactly so many tokens, by name, best first.
+    """Return request fields that ask a server for an exact number of tokens, by name, best first.
 
     vLLM, SGLang and llama.cpp take ``ignore_eos`` (vLLM and SGLang also ``min_tokens``); ``transformers serve`` refuses
     both and takes a whole generation configuration. ``plain`` only limits the length: an answer that ends earlier is
@@ -38,7 +38,7 @@ def fixed_length(new_tokens: int) -> dict[str, dict[str, Any]]:
 
 
 def asked_together(client: Client, prompts: Sequence[str]) -> list[Reply]:
-    """Ask prompts at once and return their answers; in a thread, since a notebook's own has a loop already."""
+    """Send prompts at the same time and return the replies; in a thread, since a notebook's own runs a loop already."""
 
     async def ask() -> list[Reply]:
         async with client.connect(len(prompts)) as http:
@@ -49,13 +49,13 @@ def asked_together(client: Client, prompts: Sequence[str]) -> list[Reply]:
 
 
 def without_cache(client: Client, short: Client, prompts: Sequence[str]) -> tuple[str, Client, str]:
-    """Find out how a server is kept from answering out of its prompt cache: the cache's state, the client, the proof.
+    """Find a client whose requests miss the server's prompt cache; return the cache's state, the client, the evidence.
 
     The longest prompts are asked twice each, for one token, in every way of asking until one makes the second time as
     expensive as a prompt the server has never seen. Without any salt only its own counts are proof of that.
     """
     longest = sorted(prompts, key=len)[-PROBES:]
-    asked_together(short, longest[-1:])  # the first request of a server pays for more than its prompt
+    asked_together(short, longest[-1:])  # a server's first request includes start-up work
     cold = [asked_together(replace(short, salt="prompt"), [prompt])[0] for prompt in longest]
     reported = cold[0].cached_tokens is not None
     found = []

@@ -1,4 +1,4 @@
-"""Asking an OpenAI-compatible server: one request and its stream, and a closed loop that keeps it busy."""
+"""Client of an OpenAI-compatible server: one request and its stream, and a closed loop that keeps it busy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _VERSIONS = {"version": "version", "props": "build_info", "get_server_info": "ve
 
 @dataclass(frozen=True)
 class Reply:
-    """What one request brought back; times are the clock's."""
+    """The reply to one request; times are the clock's."""
 
     query: int  # index of the query
     text: str  # the answer, without thinking that the server reports apart
@@ -51,7 +51,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Client:
-    """How one model behind one server is asked.
+    """Client of one model on one server.
 
     Servers keep what they computed of a prompt and use it again where a later prompt begins alike. A measurement asks
     the same prompts many times, so every request carries a salt, by one of two ways: ``fields`` sends ``cache_salt``
@@ -157,7 +157,7 @@ async def _events(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
         try:
             event = json.loads(data)
         except ValueError:
-            raise ServedError(f"the stream holds what is no JSON: {data[:200]}") from None
+            raise ServedError(f"the stream holds a line that is not JSON: {data[:200]}") from None
         if not isinstance(event, dict) or event.get("error"):
             problem = event.get("error") if isinstance(event, dict) else event
             raise ServedError(f"the server reports an error in its stream: {str(problem)[:300]}")
@@ -166,7 +166,7 @@ async def _events(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
 
 @dataclass
 class _Stream:
-    """What has come of one stream so far. A chat's parser may cut one token's text in two; a completion's does not."""
+    """State of one response stream so far. A chat's parser may cut one token's text in two; a completion's does not."""
 
     whole_pieces: bool
     text: list[str] = field(default_factory=list)
@@ -192,7 +192,7 @@ class _Stream:
         return held
 
     def reply(self, query: int, sent_s: float, done_s: float) -> Reply:
-        """Return the whole answer, or say what is missing of it."""
+        """Return the complete reply; a ServedError names what is missing."""
         if self.finish is None:
             raise ServedError(f"the stream ended after {self.pieces} pieces without saying that it was finished")
         if self.usage is None:
@@ -218,7 +218,7 @@ class _Stream:
 
 @dataclass
 class Tally:
-    """What a loop has brought since it was started."""
+    """Replies and failures of a loop since it was started."""
 
     replies: list[Reply] = field(default_factory=list)  # in the order in which they were finished
     failures: list[tuple[int, Exception]] = field(default_factory=list)  # query and error
@@ -227,7 +227,7 @@ class Tally:
 class ClosedLoop:
     """Keeps `slots` requests under way from `start` to `stop`, in a thread of its own.
 
-    Every slot asks its next query the moment its last one is answered. The thread sleeps in the kernel between two
+    Every slot sends its next query as soon as its last one is answered. The thread sleeps in the kernel between two
     pieces of a stream: the client does not compete with the server for a core more than reading takes.
     """
 

@@ -1,4 +1,4 @@
-"""The processes of a server: found by its port, their processor time counted; and one started for a while."""
+"""The processes of a server, found by its port, and their processor time; a server started for a while."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import psutil
 from energylab.clock import processor_s
 from energylab.errors import DeviceLostError, MissingExtraError, ModelError, ParameterError
 
-#: Programs that listen for a server and pass on what they hear: their processor time is not the model's.
+#: Programs that listen for a server and forward requests to it: their processor time is not the model's.
 PROXIES = ("docker-proxy", "rootlessport", "slirp4netns", "pasta", "pasta.avx2", "ssh", "sshd", "nginx", "haproxy")
 
 #: What ``transformers serve`` imports beside transformers.
@@ -110,7 +110,7 @@ def address(endpoint: str) -> tuple[str, int]:
 
 
 def listeners(endpoint: str) -> tuple[int, ...]:
-    """Return the first processes that listen on an endpoint's port, and refuse those that only pass requests on."""
+    """Return the first processes that listen on an endpoint's port; a ModelError where they only forward requests."""
     host, port = address(endpoint)
     wanted = {*_addresses_here(endpoint, host), "0.0.0.0", "::"}
     heard = [one for one in psutil.net_connections(kind="tcp") if _listens(one, port) and one.laddr.ip in wanted]

@@ -20,6 +20,10 @@ LEVEL = 0.95
 #: Sessions in random order that a repeatability interval should rest on.
 SESSIONS_WANTED = 3
 
+#: Degrees of freedom from which an expanded interval is at least as wide as the one it expands: Welch-Satterthwaite
+#: alone covers 92 % where three sessions scatter by more than the gain. With one, Student's factor is 12.7.
+WIDENED_DF = 2
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -63,6 +67,7 @@ def expanded(interval: Interval, gain_error: float = GAIN_ERROR) -> Interval:
     own = interval.half_width / t_quantile(LEVEL, interval.df)
     known = gain_error * abs(interval.mean) / np.sqrt(3)
     half, df = map(float, combined_half_width(own, interval.df, known, LEVEL))
+    half = max(half, interval.half_width) if interval.df >= WIDENED_DF else half
     return replace(interval, low=interval.mean - half, high=interval.mean + half, df=df)
 
 
@@ -83,14 +88,14 @@ def combined_half_width(
     return t_quantile(level, effective) * np.sqrt(square), effective
 
 
-def moderate(variance: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Draw variances that rest on few repeats towards their common value (empirical Bayes).
+def shrink_variances(variance: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shrink variances estimated from few repeats towards a common value (empirical Bayes).
 
-    True variances are taken to scatter like ``d0 · s0² / chi²(d0)``; d0 and s0² are found from the mean and the
-    variance of the logarithms of the estimates. Each becomes ``(d0 · s0² + d · s²) / (d0 + d)`` with ``d0 + d``
-    degrees of freedom, but no more than all estimates have together.
+    The prior of the true variances is scaled inverse chi-square, ``d0 · s0² / chi²(d0)``; d0 and s0² are fitted to the
+    mean and the variance of the logarithms of the estimates. Each becomes ``(d0 · s0² + d · s²) / (d0 + d)`` with
+    ``d0 + d`` degrees of freedom, but no more than all estimates have together.
 
-    A `df` of 0 says that there is no estimate; its variance may be anything.
+    A `df` of 0 says that there is no estimate; its variance is ignored.
 
     References
     ----------

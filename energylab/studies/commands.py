@@ -282,12 +282,11 @@ class Watch:
 
 
 def show(console: Console, planned: Plan, folder: StudyFolder, summary: running.Summary) -> None:
-    """Print the results of a study, the paths to look at, and what is missing with its reason."""
+    """Print the results of a study, where its files lie, and what is missing with its reason."""
     if any(state.record is not None for state in summary.states.values()):
         _print_results(console, planned, folder)
-    for job, state in summary.states.items():
-        if state.notebook_path is not None:
-            console.print(f"{job.label}: {state.notebook_path}")
+    if any(state.notebook_path is not None for state in summary.states.values()):
+        console.print(f"records and notebooks: {folder.path}/JOB/attempt-N/; `energylab study plan` lists the jobs")
     for job, why in summary.refused.items():
         console.print(f" refused  {job.label}: {why}")
     for job, state in summary.states.items():

@@ -41,7 +41,7 @@ def describe_exit(status: int | None) -> str:
     if status is None:
         return "it stopped answering"
     number = -status if status < 0 else status - 128
-    if number <= 0:
+    if number not in signal.valid_signals():
         return f"exit status {status}"
     cause = "most often the machine ran out of memory" if number == signal.SIGKILL else signal.strsignal(number)
     return f"killed by signal {number}: {cause}"

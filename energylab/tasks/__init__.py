@@ -147,7 +147,7 @@ def _read(file: Path, params: str | Path | None, including: tuple[str, ...] = ()
     if sibling is None:
         return values
     if sibling in (*including, file.stem):
-        raise TaskError(f"{file}: include goes round: {' -> '.join((*including, file.stem, str(sibling)))}")
+        raise TaskError(f"{file}: include is circular: {' -> '.join((*including, file.stem, str(sibling)))}")
     files = {**_files(params), **{near.stem: near for near in file.parent.glob("*.yaml")}}
     if sibling not in files:
         raise unknown_name(f"task included by {file.name}", sibling, files)

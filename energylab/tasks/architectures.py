@@ -15,7 +15,7 @@ from energylab.tasks.settings import Plain
 
 
 class Architecture(Plain):
-    """One model's architecture, ready to be built: a row of ``params/architectures/FAMILY.yaml`` with what all share.
+    """One model's architecture: a row of ``params/architectures/FAMILY.yaml`` merged with what its family shares.
 
     A family file has the same fields, and ``models``: its rows, each with the values in which it differs.
     """

@@ -43,8 +43,8 @@ class Task(ABC):
         Columns of a row; references are those that only scoring needs, and a data set may lack them.
     takes : tuple of str
         Parameters of `energylab.tasks.OF_SOME_TASKS` the family uses that are no field of its settings.
-    may_miss : tuple of str
-        Parts of a model that a checkpoint may lack because the task does not use them.
+    optional_parts : tuple of str
+        Parts of a model that the task does not use, so that a checkpoint may lack them.
     model, processor, config, origin, facts
         What was loaded, after `load`; processor, config and origin after `open`.
     """
@@ -53,7 +53,7 @@ class Task(ABC):
     columns: ClassVar[tuple[str, ...]]
     references: ClassVar[tuple[str, ...]] = ()
     takes: ClassVar[tuple[str, ...]] = ()
-    may_miss: ClassVar[tuple[str, ...]] = ()
+    optional_parts: ClassVar[tuple[str, ...]] = ()
     Settings: ClassVar[type[TaskSettings]] = TaskSettings
 
     model: Any = None
@@ -108,7 +108,7 @@ class Task(ABC):
         raise TaskError(f"{type(self).__name__} has no features(rows): write it, or measure by protocol='steady'")
 
     def keep(self, outputs: Any) -> Any:
-        """Return the small part of a forward pass that scoring needs; the rest is dropped at once."""
+        """Return the part of a forward pass's outputs that scoring needs; the rest is freed at once."""
         return outputs.logits
 
     @abstractmethod
@@ -147,7 +147,7 @@ class Task(ABC):
         return tuple(sorted(name for name, value in used.items() if name in published and published[name] != value))
 
     def deviations(self) -> tuple[str, ...]:
-        """Return what is not asked as published of the loaded model, under the protocol in use."""
+        """Return how the loaded model's work deviates from the published work, under the protocol in use."""
         kind = getattr(self.config, "model_type", None)
         return tuple(
             one.what
@@ -167,7 +167,7 @@ class Task(ABC):
         return rows, facts
 
     def input_columns(self) -> list[str]:
-        """Return the columns that the model is asked with."""
+        """Return the columns that are input to the model."""
         return [column for column in self.columns if column not in self.references]
 
     def is_empty(self, row: Row) -> bool:
@@ -177,7 +177,7 @@ class Task(ABC):
     # ---- loading
 
     def check(self, device: str, facts: Sequence[DeviceFacts]) -> int | None:
-        """Refuse by name, before a weight is read or a device is touched, what these devices cannot do.
+        """Refuse options that these devices cannot provide, before a weight is read or a device is touched.
 
         `device` is the first in torch's words: ``cpu``, ``cuda:0``. Returns the number of the model's parameters; None
         where the task has no model to look at.
@@ -205,7 +205,7 @@ class Task(ABC):
         return self.parameters.model_copy(update=wanted)
 
     def find(self, request: Parameters, machine: Any = None) -> Any:
-        """Find a model and refuse what cannot be done with it; see `energylab.tasks.models.prepare`."""
+        """Locate a model and check that it can be measured as asked; see `energylab.tasks.models.prepare`."""
         from energylab.tasks import models
 
         return models.prepare(request, self.settings.architectures, self.auto_class, machine)
@@ -231,10 +231,10 @@ class Task(ABC):
         return self.facts
 
     def build(self) -> Any:
-        """Load the model that was found; a family whose model is no transformers model replaces this."""
+        """Load the model that was found; a family whose model is not of transformers overrides this."""
         from energylab.tasks import loading
 
-        return loading.load(self._prepared, self.may_miss)
+        return loading.load(self._prepared, self.optional_parts)
 
     # ---- queries under a published protocol
 
@@ -268,11 +268,11 @@ class Task(ABC):
     # ---- phases
 
     def run(self, phase: str, inputs: Any) -> Any:
-        """Do one phase on one batch: rows for ``preprocess``, what `prepare` or `fetch` returned for the others."""
+        """Run one phase on one batch: rows in ``preprocess``, what `prepare` or `fetch` returned in the others."""
         return self.prepare(inputs) if phase == "preprocess" else self.call(phase, inputs)
 
     def call(self, phase: str, inputs: Any) -> Any:
-        """Make one call of the model; a family whose batch takes several, or none, replaces this."""
+        """Call the model once; a family whose batch takes several calls, or none, overrides this."""
         return self.ask(inputs, self.generation(phase))
 
     def ask(self, tensors: Any, generation: dict[str, Any] | None) -> Any:
@@ -286,7 +286,7 @@ class Task(ABC):
             return self.keep(self.model(**here)) if generation is None else self.model.generate(**here, **generation)
 
     def generation(self, phase: str, new_tokens: int | None = None) -> dict[str, Any] | None:
-        """Return what a phase tells the library's ``generate``; None for a forward pass.
+        """Return the arguments of the library's ``generate`` for a phase; None for a forward pass.
 
         Exactly so many tokens, greedily, with one beam, as the published runner asks. Everything else is as the
         checkpoint says: penalties, suppressed tokens, languages.
@@ -336,7 +336,7 @@ class Task(ABC):
     # ---- after the windows
 
     def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
-        """Return what is known of every query beforehand, by name: one value a row, the length first. After `load`."""
+        """Return covariates of the queries by name: one value a row, the length first. After `load`."""
         return {}
 
     def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
@@ -344,7 +344,7 @@ class Task(ABC):
         return Tokens()
 
     def check_new_tokens(self, phase: str, found: int) -> None:
-        """Refuse any number of new tokens a query but one for ``prefill``, `new_tokens` for ``generate``."""
+        """Check the number of new tokens a query: one in ``prefill``, `new_tokens` in ``generate``."""
         stated = 1 if phase == "prefill" else self.new_tokens
         if found != stated:
             raise TaskError(f"{phase}: the model generated {found} token(s) a query, {stated} were asked for")
@@ -361,7 +361,7 @@ class Task(ABC):
         return [row[self.references[0]] for row in rows] if len(self.references) == 1 else None
 
     def extra(self, answers: Sequence[Any]) -> dict[str, Any]:
-        """Return what the record should hold of the answers beside their quality, by name."""
+        """Return facts about the answers beside their quality, by name, for the record's ``extra``."""
         return {}
 
     def no_quality(self, metric: str, rows: Sequence[Row]) -> Quality | None:

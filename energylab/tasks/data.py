@@ -51,7 +51,7 @@ def digest(rows: Iterable[Row]) -> str:
 
 
 def _content(value: Any) -> dict[str, Any] | str:
-    """Stand for a value that JSON cannot hold by the hash of its bytes and its shape, or by its text."""
+    """Replace a value that JSON cannot hold by the hash of its bytes and its shape, or by its text."""
     if hasattr(value, "detach"):  # a tensor; numpy has no bfloat16
         value = value.detach().cpu()
         value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
@@ -63,7 +63,7 @@ def _content(value: Any) -> dict[str, Any] | str:
 
 
 def json_lines(file: Path) -> list[Row]:
-    """Read a file of one JSON object a line, or name the line that is not one; empty lines are skipped."""
+    """Read a file of one JSON object a line, or name the first bad line; empty lines are skipped."""
     rows = []
     # not splitlines(): it would also split at the other ends of a line that a text may hold
     for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
@@ -72,9 +72,9 @@ def json_lines(file: Path) -> list[Row]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise DataError(f"{file} line {number} is no JSON: {error}") from error
+            raise DataError(f"{file} line {number} is not JSON: {error}") from error
         if not isinstance(row, dict):
-            raise DataError(f"{file} line {number} is no object; write one a line, with the task's columns")
+            raise DataError(f"{file} line {number} is not a JSON object; write one per line, with the task's columns")
         rows.append(row)
     return rows
 

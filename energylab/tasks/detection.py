@@ -35,7 +35,7 @@ class ObjectDetection(ImageTask):
     rows: Sequence[Row] = ()  # of the whole set, where the largest decides the shape of all
 
     def references_of(self, placed: Sequence[Placed], caption: str) -> Row:
-        return {"objects": [{"label": one.thing.coco, "box": list(one.box)} for one in placed]}
+        return {"objects": [{"label": one.drawable.coco, "box": list(one.box)} for one in placed]}
 
     def check_row(self, row: Row) -> str | None:
         problem = super().check_row(row)
@@ -76,7 +76,7 @@ class ObjectDetection(ImageTask):
         return inputs.in_order(found)
 
     def right_answers(self, rows: Sequence[Row]) -> list[list[dict[str, Any]]]:
-        """Return every object as a detection that is sure."""
+        """Return every reference object as a detection with score 1."""
         return [[{**one, "score": 1.0} for one in row["objects"]] for row in rows]
 
     def score(self, answers: Sequence[list[dict[str, Any]]], rows: Sequence[Row]) -> tuple[Quality, ...]:

@@ -63,7 +63,7 @@ class ImageGeneration(TextTask):
         return load_pipeline(self._prepared)
 
     def read_processor(self) -> None:
-        """Read nothing: the pipeline has its own tokenizers."""
+        """Return nothing: the pipeline has its own tokenizers."""
 
     def fit(self) -> dict[str, Any]:
         return {}
@@ -116,7 +116,7 @@ class ImageGeneration(TextTask):
     # ---- after the windows
 
     def finite(self, inputs: list[str], outputs: Pictures) -> bool:
-        """Whether pictures were made of finite numbers: the library turns others into black ones."""
+        """Whether pictures were made of finite numbers; the library renders others as black pictures."""
         return all(image.getextrema() != ((0, 0),) * len(image.getbands()) for image in outputs.images)
 
     def count(self, phase: str, inputs: list[str], outputs: Pictures) -> Tokens:

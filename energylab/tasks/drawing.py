@@ -1,4 +1,4 @@
-"""Pictures of known content: simple things drawn on plain grounds, with their names and boxes.
+"""Pictures of known content: simple objects drawn on plain grounds, with their names and boxes.
 
 They are the sample data of the image tasks, and, at the published sizes and in random arrangement, the synthetic
 data: what a picture costs depends on its size alone, and labels and boxes are right by construction.
@@ -17,13 +17,13 @@ import yaml
 
 _FILLED = {"box": "rectangle", "ellipse": "ellipse", "polygon": "polygon", "pie": "pieslice"}  # PIL's names
 
-#: Kind, points in the unit square (x to the right, y down), and a colour where it is not the thing's own.
+#: Kind, points in the unit square (x to the right, y down), and a colour where it is not the object's own.
 Shape = tuple[str, tuple[float, ...]] | tuple[str, tuple[float, ...], str]
 
 
 @dataclass(frozen=True)
-class Thing:
-    """Something that can be drawn."""
+class DrawableObject:
+    """An object that can be drawn."""
 
     coco: str  # its name among the classes of COCO
     imagenet: str  # its name among the classes of ImageNet-1k
@@ -34,25 +34,25 @@ class Thing:
 
 @dataclass(frozen=True)
 class Placed:
-    """A thing at its place: box as x, y, width, height in pixels, its visible extent."""
+    """An object at its place: box as x, y, width, height in pixels, its visible extent."""
 
-    thing: Thing
+    drawable: DrawableObject
     box: tuple[int, int, int, int]
 
 
 @lru_cache(maxsize=1)
 def _stock() -> dict[str, Any]:
-    return yaml.safe_load(Path(__file__).with_name("things.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load(Path(__file__).with_name("drawable_objects.yaml").read_text(encoding="utf-8"))
 
 
 @lru_cache(maxsize=1)
-def things() -> tuple[Thing, ...]:
-    """Return everything there is to draw: the packaged ``things.yaml``."""
-    return tuple(Thing(**one) for one in _stock()["things"])
+def drawable_objects() -> tuple[DrawableObject, ...]:
+    """Return every object that can be drawn: the packaged ``drawable_objects.yaml``."""
+    return tuple(DrawableObject(**one) for one in _stock()["objects"])
 
 
-def draw_scene(rng: Any, size: tuple[int, int], chosen: Sequence[Thing]) -> tuple[Any, list[Placed], str]:
-    """Draw things side by side, none covering another; returns the picture, where they are, and a caption."""
+def draw_scene(rng: Any, size: tuple[int, int], chosen: Sequence[DrawableObject]) -> tuple[Any, list[Placed], str]:
+    """Draw objects side by side, none covering another; returns the picture, where they are, and a caption."""
     from PIL import Image, ImageDraw
 
     grounds = _stock()["grounds"]
@@ -61,10 +61,10 @@ def draw_scene(rng: Any, size: tuple[int, int], chosen: Sequence[Thing]) -> tupl
     pen = ImageDraw.Draw(picture)
     pen.rectangle((0, round(ground["horizon"] * size[1]), *size), fill=ground["lower"])
     cells = _cells(rng, size, len(chosen))
-    placed = [Placed(thing, _place(rng, thing, cell)) for thing, cell in zip(chosen, cells, strict=True)]
+    placed = [Placed(drawable, _place(rng, drawable, cell)) for drawable, cell in zip(chosen, cells, strict=True)]
     for one in placed:
         _draw(pen, one)
-    names = [f"{'an' if thing.coco[0] in 'aeiou' else 'a'} {thing.coco}" for thing in chosen]
+    names = [f"{'an' if drawable.coco[0] in 'aeiou' else 'a'} {drawable.coco}" for drawable in chosen]
     listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     return picture, placed, f"{listed} {ground['place']}"
 
@@ -89,11 +89,11 @@ def _cells(rng: Any, size: tuple[int, int], count: int) -> list[tuple[float, flo
     return [cells[index] for index in rng.permutation(len(cells))[:count]]
 
 
-def _place(rng: Any, thing: Thing, cell: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
-    """Choose size and place of a thing inside its cell; x, y, width, height in whole pixels."""
+def _place(rng: Any, drawable: DrawableObject, cell: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
+    """Choose size and place of an object inside its cell; x, y, width, height in whole pixels."""
     left, top, width, height = cell
-    tall = min(height, width / thing.aspect) * rng.uniform(0.6, 0.9)
-    wide = tall * thing.aspect
+    tall = min(height, width / drawable.aspect) * rng.uniform(0.6, 0.9)
+    wide = tall * drawable.aspect
     x = left + rng.uniform(0.0, width - wide)
     y = top + rng.uniform(0.0, height - tall)
     return round(x), round(y), max(round(wide), 4), max(round(tall), 4)
@@ -102,8 +102,8 @@ def _place(rng: Any, thing: Thing, cell: tuple[float, float, float, float]) -> t
 def _draw(pen: Any, placed: Placed) -> None:
     x, y, width, height = placed.box
     line = max(round(0.03 * min(width, height)), 2)
-    for kind, points, *own in placed.thing.shapes:
-        colour = own[0] if own else placed.thing.colour
+    for kind, points, *own in placed.drawable.shapes:
+        colour = own[0] if own else placed.drawable.colour
         if kind == "text":
             colour, _, words = colour.partition(":")
             at = x + points[0] * width, y + points[1] * height

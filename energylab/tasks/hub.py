@@ -1,4 +1,4 @@
-"""The hub, as far as tasks need it: which commit a name means, its files, and what its failures mean in plain words."""
+"""Access to the hub: resolve names to commits, download files, and explain failures."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def snapshot(
 
 @contextmanager
 def explained(repo: str, revision: str | None, kind: RepoType, error: type[EnergylabError]) -> Iterator[None]:
-    """Turn every failure of the hub inside the block into one `error` that says what to do."""
+    """Raise every failure of the hub inside the block as one `error` that says what to do."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     # the base of all errors of the HTTP library under the client, which differs by the client's version

@@ -1,4 +1,4 @@
-"""A model onto its device or devices: its weights read, or made at random in place."""
+"""Load a model onto its devices: with stored weights, or with random ones made in place."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from energylab.tasks.models import Origin, Prepared, quiet
 WEIGHT_FILES = ("model.safetensors", "model-*.safetensors"), ("pytorch_model.bin", "pytorch_model-*.bin")
 
 
-def load(prepared: Prepared, may_miss: tuple[str, ...] = ()) -> Any:
+def load(prepared: Prepared, optional_parts: tuple[str, ...] = ()) -> Any:
     """Load a prepared model onto its device or devices, in evaluation mode."""
     import torch
 
@@ -26,7 +26,7 @@ def load(prepared: Prepared, may_miss: tuple[str, ...] = ()) -> Any:
             model = build_random(prepared.auto, prepared.config, prepared.plan, request.seed, **how)
         else:
             fetch_weights(prepared.origin)
-            model = _stored(prepared, may_miss, how)
+            model = _stored(prepared, optional_parts, how)
     model.eval()
     if request.compile:
         model.compile()
@@ -44,11 +44,11 @@ def fetch_weights(origin: Origin) -> None:
     raise ModelError(f"model {origin.name!r} at {origin.commit} holds no weights that transformers can read")
 
 
-def _stored(prepared: Prepared, may_miss: tuple[str, ...], how: dict[str, Any]) -> Any:
+def _stored(prepared: Prepared, optional_parts: tuple[str, ...], how: dict[str, Any]) -> Any:
     options = {"config": prepared.config, "device_map": prepared.plan, "output_loading_info": True, **how}
     options |= loading_options(prepared.request.quantisation)
     model, info = prepared.origin.read(prepared.auto.from_pretrained, "weights", **options)
-    missing = sorted(key for key in info["missing_keys"] if not any(part in key for part in may_miss))
+    missing = sorted(key for key in info["missing_keys"] if not any(part in key for part in optional_parts))
     if missing:
         raise ModelError(
             f"model {prepared.origin.name!r} has no weights for {', '.join(missing[:4])}"

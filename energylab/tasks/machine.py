@@ -1,4 +1,4 @@
-"""What a machine can do, and the refusal, by name and before anything is loaded, of what it cannot."""
+"""What a machine can do; options it cannot provide are refused before anything is loaded."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ON_LOADING = {
     "bitsandbytes-4bit": Needs("bitsandbytes", EXTRA, (7, 5), weight_bytes=0.56),
 }
 
-#: What a checkpoint may bring (``quantization_config.quant_method``); used as it is, never asked for.
+#: Quantisation of checkpoints (``quantization_config.quant_method``): used as stored, not a parameter.
 IN_CHECKPOINT = {
     "gptq": Needs("gptqmodel", "gptqmodel", (7, 0), weight_bytes=0.56),
     "awq": Needs("gptqmodel", "gptqmodel", (7, 5), weight_bytes=0.56),
@@ -66,7 +66,7 @@ WEIGHT_BYTES = {
 
 @dataclass(frozen=True)
 class Machine:
-    """What matters of a machine for loading a model."""
+    """Facts about a machine that decide whether a model can be loaded."""
 
     device: str  # ``cpu`` or ``cuda:N``: the first device the model goes to
     memory_bytes: tuple[int, ...]  # free memory of every visible device in order, 0: not used; the host's for a CPU
@@ -85,7 +85,7 @@ class Machine:
 
     @classmethod
     def described(cls, device: str, facts: Sequence[DeviceFacts]) -> Machine:
-        """Take the driver's word for the devices: CUDA would create a context, and no board would be idle any more."""
+        """Read the facts from the driver: asking CUDA would create a context, and end the idle state of the boards."""
         if not device.startswith("cuda"):
             return cls.detect(device)
         stated = [str(one.settings.get("compute_capability") or "0.0").split(".") for one in facts]
@@ -95,7 +95,7 @@ class Machine:
 
     @classmethod
     def detect(cls, device: str, gpus: int = 1) -> Machine:
-        """Look at this machine, and on it at `gpus` devices from `device` on: to ask a board starts a context there."""
+        """Inspect this machine and its `gpus` devices from `device` on; this creates a CUDA context on each."""
         import psutil
         import torch
 
@@ -112,7 +112,7 @@ class Machine:
 
 
 def refuse_options(machine: Machine, request: Parameters) -> None:
-    """Refuse by name every option this machine cannot provide, and say what to choose instead."""
+    """Refuse every option this machine cannot provide; the error names each, and what to choose instead."""
     problems = _gpu_problems(machine, request.gpus)
     for name, known in {"attention": ATTENTIONS, "quantisation": ON_LOADING, "dtype": DTYPES}.items():
         if getattr(request, name) is not None:

@@ -63,7 +63,7 @@ class MediaTask(Task):
 
     medium: ClassVar[str]  # the column that holds the file
     open_ended: bool = False  # whether a query may take more tokens than stated
-    prompt_length: int = 0  # tokens at the head of an output that were given; measured by one trial
+    prompt_length: int = 0  # tokens of the prompt at the head of an output; found by one trial
 
     @abstractmethod
     def decode(self, encoded: bytes) -> Any:
@@ -99,13 +99,13 @@ class MediaTask(Task):
         return Inputs((Group((0,), super().fetch(table, queries)),))
 
     def call(self, phase: str, inputs: Inputs) -> list[Any]:
-        """Ask the model once a shape; returns what is kept for each."""
+        """Call the model once for each shape; returns the kept outputs of each."""
         return [self.ask(group.tensors, self.generation(phase)) for group in inputs.groups]
 
     # ---- models that generate text
 
     def measure_prompt(self, blank: bytes) -> None:
-        """See with one blank query how many tokens at the head of an output were given, not generated."""
+        """Find with one blank query how many tokens at the head of an output are prompt, not generated."""
         try:
             output = self.run("prefill", self.prepare([{self.medium: blank}]))
         except models.LIBRARY_ERRORS as error:
@@ -123,7 +123,7 @@ class MediaTask(Task):
         return Tokens(output=sum(len(ids) * new for ids, new in zip(outputs, found, strict=True)))
 
     def free_texts(self, inputs: Inputs, outputs: Sequence[Any]) -> list[str]:
-        """Return the generated texts; where they are scored, generated once more and free to stop.
+        """Return the generated texts; where they are scored, they are generated again and may end early.
 
         A model forced past its own end keeps generating, which would spoil every score; up to there both are the same.
         """

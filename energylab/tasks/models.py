@@ -1,4 +1,4 @@
-"""Finding a model: its files, configuration and size, and its refusal while that is cheap; no weight is read here."""
+"""Locate a model (files, configuration, size) and check that it can be measured; no weight is read here."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from energylab.tasks.machine import (
 
 PACKAGE_PREFIX = "package:"
 
-#: Everything of a model but its weights: enough to count it, and to refuse it, before the large files are fetched.
+#: Everything of a model but its weights: enough to count its parameters and check it before the download.
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.vocab", "*.bpe")
 
 #: What the libraries raise for files that are missing, broken or of another kind.
@@ -170,7 +170,7 @@ def _not_fetched(folder: Path | None) -> list[str]:
     return [file.name for file in small if file.stat().st_size < 1024 and file.read_bytes().startswith(_LFS_POINTER)]
 
 
-# ---- counting and refusing it
+# ---- counting its parameters and checking it
 
 
 @contextlib.contextmanager
@@ -206,7 +206,7 @@ def prepare(
     auto_class: Callable[[Any], str],
     machine: Machine | None = None,
 ) -> Prepared:
-    """Find a model and refuse, by name and before any weight is read, what cannot be done with it."""
+    """Locate a model and check, before any weight is read, that it can be measured as asked."""
     import transformers
 
     machine = machine or Machine.detect(request.device, request.gpus)
@@ -244,7 +244,7 @@ def _weight(request: Parameters, origin: Origin, config: Any, machine: Machine) 
 
 
 def spread(skeleton: Any, devices: Sequence[str]) -> dict[str, str]:
-    """Plan which module goes to which of several equal devices: whole layers, as even as they come."""
+    """Plan which module goes to which of several equal devices: whole layers, as evenly as possible."""
     if len(devices) == 1:
         return {"": devices[0]}
     from accelerate import infer_auto_device_map

@@ -1,4 +1,4 @@
-"""Diffusion pipelines: found, counted, then built with random weights or loaded from a folder or the hub."""
+"""Diffusion pipelines: located and counted, then built with random weights or loaded from a folder or the hub."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Component(NamedTuple):
 def prepare_pipeline(
     request: Parameters, architectures: Path | None = None, machine: Machine | None = None
 ) -> models.Prepared:
-    """Find a text-to-image pipeline and refuse, before any weight is read, what cannot be done with it."""
+    """Locate a text-to-image pipeline and check, before any weight is read, that it can be measured as asked."""
     machine = machine or Machine.detect(request.device)
     asked = {"quantisation": request.quantisation, "attention": request.attention, "gpus": request.gpus}
     other = [f"{name}={value!r}" for name, value in asked.items() if value not in (None, 1)]

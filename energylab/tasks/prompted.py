@@ -1,4 +1,4 @@
-"""Text tasks that some models do by generating text from a prompt: classification, answers to questions, summaries."""
+"""Text tasks that some models solve by generating from a prompt: classification, question answering, summaries."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PromptedTask(TextTask):
     """A model whose type has a prompt generates its answer; others run once, through their head."""
 
     Settings = PromptedSettings
-    prompt: str | None = None  # what a row is put into, after `open`
+    prompt: str | None = None  # template that a row's columns fill, after `open`
 
     @property
     def generative(self) -> bool:
@@ -131,7 +131,7 @@ class QuestionAnswering(PromptedTask):
     columns = ("question", "context", "answers")
     references = ("answers",)
     head_class = "AutoModelForQuestionAnswering"
-    may_miss = ("pooler",)
+    optional_parts = ("pooler",)
 
     def fit(self) -> dict[str, Any]:
         self.refuse_without_prompt()

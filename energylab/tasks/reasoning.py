@@ -21,7 +21,7 @@ LOCAL_TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfo
 
 
 class ThinkingLevel(Plain):
-    """One setting of the switch: whatever of these a family uses."""
+    """One level of the switch; a family uses some of these fields."""
 
     template: dict[str, Any] = {}  # arguments of the chat template: {enable_thinking: true}, {reasoning_effort: high}
     system: str | None = None  # a system prompt
@@ -112,7 +112,7 @@ class Reasoning(TextGeneration):
         return {**super().fit(), "thinking": self.level, "open_ended": self.open_ended}
 
     def generation(self, phase: str, new_tokens: int | None = None) -> dict[str, Any] | None:
-        """Return what a phase tells ``generate``; open-ended answers have no least length."""
+        """Return the arguments of ``generate`` for a phase; open-ended answers have no least length."""
         settings = super().generation(phase, new_tokens)
         if settings is not None and self.open_ended and phase != "prefill":
             settings["min_new_tokens"] = None

@@ -33,7 +33,7 @@ class SentenceSimilarity(TextTask):
     columns = ("sentence1", "sentence2", "score")
     references = ("score",)
     head_class = "AutoModel"
-    may_miss = ("pooler",)
+    optional_parts = ("pooler",)
 
     def texts(self, rows: Sequence[Row]) -> list[str]:
         return [row["sentence1"] for row in rows]
@@ -46,17 +46,17 @@ class SentenceSimilarity(TextTask):
         return outputs[0][:, 0, :1]
 
     def answers(self, inputs: Any, outputs: Any) -> list[None]:
-        """Return nothing: the measured work gives no embedding, `score` computes them."""
+        """Return a None a query: the measured work gives no embedding, so `score` computes all cosines itself."""
         return [None] * len(outputs)
 
-    def score(self, answers: Sequence[float | None], rows: Sequence[Row]) -> tuple[Quality, ...]:
-        """Rank correlation (Spearman) of the cosines with the references."""
+    def score(self, answers: Sequence[float] | Sequence[None], rows: Sequence[Row]) -> tuple[Quality, ...]:
+        """Rank correlation (Spearman) of the answers with the references; cosines, computed here if None."""
         from scipy.stats import spearmanr
 
         meaningless = self.no_quality("spearman", rows)
         if meaningless is not None:
             return (meaningless,)
-        if None in answers:
+        if answers[0] is None:
             how, problem = read_pooling(self.origin)
             if problem:
                 return (unscored("spearman", rows, problem),)
@@ -79,7 +79,7 @@ class SentenceSimilarity(TextTask):
 
 
 def read_pooling(origin: Any) -> tuple[str, str | None]:
-    """Return how a checkpoint pools its token states, and why its embeddings cannot be had, if so."""
+    """Return how a checkpoint pools its token states, and why its embeddings cannot be computed, if so."""
     if origin.architecture is not None:
         return origin.architecture.options.get("pooling", "mean"), None
     parts = _read_json(origin.folder / "modules.json") or []

@@ -52,7 +52,7 @@ class SpeechRecognition(MediaTask):
     medium = "audio"
     columns = ("audio", "text")
     references = ("text",)
-    may_miss = ("masked_spec_embed",)  # only training masks; published wav2vec 2.0 checkpoints lack it
+    optional_parts = ("masked_spec_embed",)  # only training masks; published wav2vec 2.0 checkpoints lack it
 
     extractor: Any = None
     pads: bool = False  # whether clips of different length go to the model together

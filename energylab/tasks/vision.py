@@ -15,7 +15,7 @@ from energylab.errors import DataError
 from energylab.record import Quality
 from energylab.tasks import models
 from energylab.tasks.base import Row, all_finite, mean_quality, unscored
-from energylab.tasks.drawing import Placed, draw_scene, photograph, things
+from energylab.tasks.drawing import Placed, draw_scene, drawable_objects, photograph
 from energylab.tasks.media import Group, Inputs, MediaTask, grouped, read_processor
 from energylab.tasks.settings import Plain, TaskSettings
 from energylab.tasks.tokenizers import local_tokenizer, repair_padding, usable_padding
@@ -30,7 +30,7 @@ class PictureSettings(Plain):
     """Synthetic pictures."""
 
     sizes: tuple[tuple[int, int], ...] = Field(min_length=1)  # width and height in pixels; all equally frequent
-    things: tuple[int, int] = (1, 6)  # fewest and most things in one picture, at most six
+    things: tuple[int, int] = (1, 6)  # fewest and most objects in one picture, at most six
 
 
 class ImageSettings(TaskSettings):
@@ -73,12 +73,12 @@ class ImageTask(MediaTask):
         import numpy as np
 
         rng = np.random.default_rng(seed)
-        settings, stock = self.settings.synthetic, things()
+        settings, stock = self.settings.synthetic, drawable_objects()
         sizes = [settings.sizes[index % len(settings.sizes)] for index in range(count)]
         rows = []
         for index in rng.permutation(count):
             number = int(rng.integers(settings.things[0], settings.things[1] + 1))
-            chosen = [stock[thing] for thing in rng.choice(len(stock), size=number, replace=False)]
+            chosen = [stock[drawable] for drawable in rng.choice(len(stock), size=number, replace=False)]
             picture, placed, caption = draw_scene(rng, sizes[index], chosen)
             rows.append({"image": photograph(rng, picture), **self.references_of(placed, caption)})
         return rows
@@ -127,7 +127,7 @@ class ImageClassification(ImageTask):
     head_class = "AutoModelForImageClassification"
 
     def references_of(self, placed: Sequence[Placed], caption: str) -> Row:
-        return {"label": placed[0].thing.imagenet}
+        return {"label": placed[0].drawable.imagenet}
 
     def answers(self, inputs: Inputs, outputs: list[Any]) -> list[str]:
         names = self.model.config.id2label

@@ -17,7 +17,7 @@ from typing import Any
 from energylab import tasks
 from energylab.errors import BundleError, ParameterError, unknown_name
 from energylab.parameters import PROTOCOLS, Parameters
-from energylab.protocol import Settings
+from energylab.protocol.settings import Settings
 from energylab.protocol.validity import POLL_S
 from energylab.record import (
     PHASES,

@@ -113,7 +113,7 @@ def run(
     weights, hashes = survey(asked.plan.model)
     container = container or Container(asked.plan)
     instruments = _instruments(asked.parameters, container, instruments, watch)
-    clock = instruments.scored[0].clock
+    clock = instruments.rated_meters[0].clock
     began_s = clock.now()
     try:
         record, session = _session(asked, container, known, instruments)
@@ -129,7 +129,7 @@ def run(
     shown = derive.shown(
         record, session.edges, session.origin_s, asked.alias,
         started_utc=finished_utc - timedelta(seconds=clock.now() - began_s), finished_utc=finished_utc,
-        timelines=tuple(meter.timeline(session.origin_s) for meter in instruments.scored), image=container.image,
+        timelines=tuple(meter.timeline(session.origin_s) for meter in instruments.rated_meters), image=container.image,
         seal=container.seal, weights=weights, commitments=commitments, attestations=asked.attested,
     )  # fmt: skip
     payload = statement.write(shown)
@@ -171,7 +171,7 @@ def _session(asked: Request, container: Any, known: Known, instruments: Instrume
     inside = asked.parameters.model_copy(update={**mounted, "params": None, "output_folder": None, "record": None})
     subject = RemoteSubject(inside, container.start, known)
     try:
-        record, session = measure_subject(subject, asked.parameters, instruments, instruments.scored[0].clock)
+        record, session = measure_subject(subject, asked.parameters, instruments, instruments.rated_meters[0].clock)
     except Exception:
         if subject.broken is not None:
             raise subject.broken from None
@@ -185,17 +185,17 @@ def _session(asked: Request, container: Any, known: Known, instruments: Instrume
 
 def _instruments(parameters: Parameters, container: Any, given: Instruments | None, watch: Watch) -> Instruments:
     """Choose meters that see the container from outside; processor time is the container's, not this process's."""
-    instruments = replace(given or choose_instruments(parameters), extra=())
-    for meter in instruments.scored:
+    instruments = replace(given or choose_instruments(parameters), extra_meters=())
+    for meter in instruments.rated_meters:
         if meter.name not in OUTSIDE:
             raise MeterError(f"meter {meter.name!r} sees this process, not the container; use {', '.join(OUTSIDE)}")
-    scored = [
+    meters = [
         EstimateMeter(parameters.cpu_core_w, clock=meter.clock, cpu_time=container.cpu_s)
         if meter.name == "estimate"
         else meter
-        for meter in instruments.scored
+        for meter in instruments.rated_meters
     ]
-    return replace(instruments, scored=watch(scored, parameters.window_s, container.processes))
+    return replace(instruments, rated_meters=watch(meters, parameters.window_s, container.processes))
 
 
 def _refuse_what_nobody_accepts(asked: Request, data: bytes, own: listing.Official, kept: Path) -> None:

@@ -11,40 +11,40 @@ from typing import Any
 
 import numpy as np
 
-from energylab.tasks.drawing import draw_scene, things
+from energylab.tasks.drawing import draw_scene, drawable_objects
 
 FOLDER = Path(__file__).parent
-THINGS = things()
+OBJECTS = drawable_objects()
 SIZE = (640, 480)
 SCENES = 20
 
 
 def classification(rng: np.random.Generator) -> list[tuple[Any, dict[str, Any]]]:
-    """One picture a thing, labelled with its ImageNet name."""
+    """One picture of each object, labelled with its ImageNet name."""
     drawn = []
-    for thing in THINGS:
-        picture, _, _ = draw_scene(rng, SIZE, [thing])
-        drawn.append((picture, {"label": thing.imagenet}))
+    for drawable in OBJECTS:
+        picture, _, _ = draw_scene(rng, SIZE, [drawable])
+        drawn.append((picture, {"label": drawable.imagenet}))
     return drawn
 
 
 def detection(rng: np.random.Generator) -> list[tuple[Any, dict[str, Any]]]:
-    """Scenes of two to six things with their COCO names and boxes (x, y, width, height in pixels)."""
+    """Scenes of two to six objects with their COCO names and boxes (x, y, width, height in pixels)."""
     drawn = []
     for number in range(SCENES):
-        chosen = rng.choice(len(THINGS), size=2 + number % 5, replace=False)
-        picture, placed, _ = draw_scene(rng, SIZE, [THINGS[index] for index in chosen])
-        objects = [{"label": one.thing.coco, "box": list(one.box)} for one in placed]
+        chosen = rng.choice(len(OBJECTS), size=2 + number % 5, replace=False)
+        picture, placed, _ = draw_scene(rng, SIZE, [OBJECTS[index] for index in chosen])
+        objects = [{"label": one.drawable.coco, "box": list(one.box)} for one in placed]
         drawn.append((picture, {"objects": objects}))
     return drawn
 
 
 def captioning(rng: np.random.Generator) -> list[tuple[Any, dict[str, Any]]]:
-    """Scenes of one to three things with a caption."""
+    """Scenes of one to three objects with a caption."""
     drawn = []
     for number in range(SCENES):
-        chosen = rng.choice(len(THINGS), size=1 + number % 3, replace=False)
-        picture, _, caption = draw_scene(rng, SIZE, [THINGS[index] for index in chosen])
+        chosen = rng.choice(len(OBJECTS), size=1 + number % 3, replace=False)
+        picture, _, caption = draw_scene(rng, SIZE, [OBJECTS[index] for index in chosen])
         drawn.append((picture, {"caption": caption}))
     return drawn
 

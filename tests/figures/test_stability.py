@@ -44,6 +44,11 @@ def test_stars_without_a_probability_are_refused():
         stability.unsure(energylab.rate(SURE))
 
 
+def test_cohorts_of_one_task_have_rows_of_their_own():
+    joined = ratings_stability.joins(pd.concat([SURE.assign(cohort="one"), SURE.assign(cohort="two")]))
+    assert labels(stability.joining(joined)) == ["t", "t"]
+
+
 def test_a_scheme_that_rates_nobody_says_so():
     figure = stability.schemes(ratings_stability.by_scheme(SURE, ("equal_width", "reference")))
     assert figure.axes[0].get_title(loc="left") == "reference: rates none of them"

@@ -26,6 +26,17 @@ def test_genuine_file(samples, tmp_path):
     assert {"model.source", "data.name", "batch_size"} <= set(found[0].record.missing)
 
 
+def test_a_time_that_a_spreadsheet_wrote_anew_is_not_stated(samples, tmp_path):
+    (row, *_) = csv.DictReader((samples / "codecarbon/emissions.csv").open())
+    saved = tmp_path / "emissions.csv"
+    with saved.open("w", newline="") as file:
+        table = csv.DictWriter(file, row)
+        table.writeheader()
+        table.writerow({**row, "timestamp": "01.02.2026 10:00"})
+    (found,) = import_files([saved], tmp_path, Asked(**ASKED, model="m"))
+    assert "created_utc" in found.record.missing
+
+
 @pytest.mark.parametrize(
     ("asked", "says"),
     [

@@ -70,7 +70,7 @@ def test_a_model_that_is_listed_twice_keeps_both_figures(write, tmp_path):
     ("text", "says"),
     [
         ("model,energy_wh_per_1000_queries\na,1.0,2.0\n", "row 2: 3 cells where the header has 2"),
-        ("model,energy_wh_per_1000_queries\na,many\n", "row 2: energy='many' must be a valid number"),
+        ("model,energy_wh_per_1000_queries\na,many\n", "row 2: energy='many' must be a number"),
         ("model,energy_wh_per_1000_queries,class\na,1.0,D\n", "model_class='D' must be 'A', 'B', 'C'"),
         ("model,watt\na,1.0\n", "A table of your own.* needs no import"),
         ("model,energy_wh_per_1000_queries\n,1.0\n", "does not name the model"),

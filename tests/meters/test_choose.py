@@ -7,7 +7,7 @@ from fake_rapl import CountingClock, zone
 
 from energylab.clock import ManualClock
 from energylab.errors import MeterError, UnknownNameError
-from energylab.meters import choose
+from energylab.meters import METERS, choose
 from energylab.meters.codecarbon import CodecarbonMeter
 from energylab.meters.estimate import EstimateMeter
 from energylab.meters.nvml import NvmlMeter
@@ -22,15 +22,15 @@ BOARDS = tuple(DeviceFacts(name="NVIDIA H200", type="cuda", index=i, uuid=f"GPU-
 
 def test_boards_get_one_meter_each_by_uuid():
     chosen = choose(Parameters(), BOARDS)
-    assert [(meter.name, meter.board) for meter in chosen.scored] == [("nvml", "GPU-0"), ("nvml", "GPU-1")]
-    assert chosen.extra == ()
+    assert [(meter.name, meter.board) for meter in chosen.rated_meters] == [("nvml", "GPU-0"), ("nvml", "GPU-1")]
+    assert chosen.extra_meters == ()
     assert "best source" in chosen.why
 
 
 def test_a_processor_is_estimated_when_its_counters_cannot_be_read(monkeypatch):
     monkeypatch.setattr(RaplMeter, "unavailable", classmethod(lambda cls, devices: "root alone may read them"))
     chosen = choose(Parameters(), CPU)
-    assert [meter.name for meter in chosen.scored] == ["estimate"]
+    assert [meter.name for meter in chosen.rated_meters] == ["estimate"]
     assert "rapl not: root alone may read them" in chosen.why
 
 
@@ -51,17 +51,17 @@ def packages_of(tmp_path, monkeypatch):
 
 def test_a_processor_is_measured_when_its_counters_can_be_read(packages_of):
     packages_of(50.0)
-    assert [meter.name for meter in choose(Parameters(), CPU).scored] == ["rapl"]
+    assert [meter.name for meter in choose(Parameters(), CPU).rated_meters] == ["rapl"]
 
 
 @pytest.mark.parametrize(("power_w", "tick_s"), [(0.0, 0.0), (50.0, 1.0)])
 def test_counters_that_stand_still_or_step_once_a_second_are_passed_over_with_the_reason(packages_of, power_w, tick_s):
     packages_of(power_w, tick_s)
     chosen = choose(Parameters(), CPU)
-    assert [meter.name for meter in chosen.scored] == ["estimate"]
+    assert [meter.name for meter in chosen.rated_meters] == ["estimate"]
     assert "rapl not: rapl: the counter of package-0" in chosen.why
     with pytest.raises(MeterError, match="package-0"):
-        choose(Parameters(meter="rapl"), CPU).scored[0].open()
+        choose(Parameters(meter="rapl"), CPU).rated_meters[0].open()
 
 
 def test_a_meter_by_name_must_see_the_device():
@@ -82,7 +82,7 @@ def test_an_unknown_meter_names_the_nearest():
 
 def test_extra_meters_watch_beside_the_scored_one_and_never_twice():
     chosen = choose(Parameters(extra_meters="estimate, nvml,estimate"), BOARDS)
-    assert [meter.name for meter in chosen.extra] == ["estimate"]
+    assert [meter.name for meter in chosen.extra_meters] == ["estimate"]
 
 
 @pytest.mark.parametrize("kind", [NvmlMeter, RaplMeter, CodecarbonMeter, EstimateMeter, ReplayMeter])
@@ -96,3 +96,7 @@ def test_a_meter_that_was_not_opened_gives_no_reading(kind):
 def test_a_device_nothing_sees_is_an_error():
     with pytest.raises(MeterError, match="no meter sees the energy of a other device here"):
         choose(Parameters(), (DeviceFacts(name="abacus", type="other"),))
+
+
+def test_every_name_on_offer_is_a_meter():
+    assert [METERS.get(name).name for name in METERS.names()] == list(METERS.names())

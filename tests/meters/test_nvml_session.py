@@ -8,11 +8,12 @@ from fake_nvml import machine
 
 from energylab.energy import phase_totals
 from energylab.meters.nvml import NvmlMeter
-from energylab.protocol import Settings
+from energylab.parameters import Parameters
 from energylab.protocol.session import run_session
+from energylab.protocol.settings import Settings
 from energylab.protocol.workload import FunctionWorkload
 
-SETTINGS = Settings(runs=2, window_s=10.0, idle_s=2.0, warm_up_min_s=2.0, warm_up_max_s=30.0)
+SETTINGS = Settings.of(Parameters(runs=2, window_s=10.0, idle_s=2.0, warm_up_min_s=2.0, warm_up_max_s=30.0))
 QUERY_S = 0.137
 
 

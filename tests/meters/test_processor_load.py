@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from energylab.meters import processor_load
-from energylab.meters.processor_load import Company, ProcessTime, usable_cores
+from energylab.meters.processor_load import OtherLoad, ProcessTime, usable_cores
 
 V2, V1 = "0::/session.scope\n", "4:cpu,cpuacct:/docker/abc\n1:name=systemd:/docker/abc\n"
 
@@ -79,30 +79,30 @@ def test_a_child_that_begins_and_ends_between_two_looks_counts():
 
 
 @pytest.fixture
-def company(monkeypatch):
-    """Return a session's company on a machine whose load is set by hand: ticks busy and stolen, own time, switches."""
+def other_load(monkeypatch):
+    """Return the load by others on a machine whose load is set by hand: ticks busy and stolen, own time, switches."""
     load = SimpleNamespace(busy_s=3.0, steal_s=0.0, own_s=1.0, switches=0)
     monkeypatch.setattr(processor_load, "involuntary_switches", lambda: load.switches)
     fields = psutil.cpu_times()._replace(user=0.0, nice=0.0, system=0.0, irq=0.0, softirq=0.0, steal=0.0)
     monkeypatch.setattr(psutil, "cpu_times", lambda: fields._replace(user=load.busy_s, steal=load.steal_s))
-    return load, Company(own_s=lambda: load.own_s)
+    return load, OtherLoad(own_s=lambda: load.own_s)
 
 
-def test_what_others_use_is_the_machines_busy_time_and_steal_without_ours(company):
-    load, company = company
-    before = company.counters()
+def test_what_others_use_is_the_machines_busy_time_and_steal_without_ours(other_load):
+    load, other_load = other_load
+    before = other_load.counters()
     load.own_s, load.busy_s, load.steal_s = 3.0, 5.5, 1.0
-    after = company.counters()
+    after = other_load.counters()
     assert after.others_s - before.others_s == pytest.approx(3.5 - 2.0)
     assert after.marks == ()
     load.busy_s = load.steal_s = 0.0  # a kernel that hides the load says nothing
-    assert company.counters().others_s is None
+    assert other_load.counters().others_s is None
 
 
-def test_a_process_that_has_to_give_way_all_the_time_is_on_a_busy_machine(company):
-    load, company = company
-    company.counters()
+def test_a_process_that_has_to_give_way_all_the_time_is_on_a_busy_machine(other_load):
+    load, other_load = other_load
+    other_load.counters()
     load.own_s, load.switches = 2.0, 250
-    assert company.counters().marks == ("busy_host",)
+    assert other_load.counters().marks == ("busy_host",)
     load.own_s, load.switches = 3.0, 270
-    assert company.counters().marks == ()
+    assert other_load.counters().marks == ()

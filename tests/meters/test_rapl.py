@@ -10,7 +10,7 @@ from fake_rapl import RANGE_UJ, CountingClock, zone
 
 from energylab.errors import CounterJumpError, CounterStuckError, MeterError, MeterPermissionError
 from energylab.meters import rapl
-from energylab.meters.processor_load import Company
+from energylab.meters.processor_load import OtherLoad
 from energylab.meters.rapl import RaplMeter, packages
 from energylab.record import DeviceFacts
 
@@ -159,7 +159,7 @@ def test_the_thread_looks_often_and_keeps_what_it_saw(tmp_path, monkeypatch):
 
 
 def test_the_load_by_others_is_told_and_every_turn_is_seen():
-    counters = RaplMeter(company=Company(own_s=lambda: 2.0)).counters()
+    counters = RaplMeter(other_load=OtherLoad(own_s=lambda: 2.0)).counters()
     assert (counters.own_s, counters.marks) == (2.0, ())
     assert rapl.REFRESH_S < RANGE_UJ / 1e6 / rapl.MOST_W / 2  # half a turn at the most power of a package
 

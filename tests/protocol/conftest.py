@@ -10,11 +10,12 @@ import pytest
 from energylab.clock import ManualClock
 from energylab.meters.base import DeviceCounters, Reading
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
-from energylab.protocol import Settings
+from energylab.parameters import Parameters
 from energylab.protocol.session import Session, quiet_collector, run_session
+from energylab.protocol.settings import Settings
 from energylab.protocol.workload import FunctionWorkload, Workload
 
-FAST = Settings(runs=2, window_s=4.0, idle_s=1.0, warm_up_min_s=2.0, warm_up_max_s=60.0)
+FAST = Settings.of(Parameters(runs=2, window_s=4.0, idle_s=1.0, warm_up_min_s=2.0, warm_up_max_s=60.0))
 
 
 @pytest.fixture(autouse=True, scope="module")

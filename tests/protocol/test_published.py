@@ -7,8 +7,9 @@ import pytest
 import energylab
 from energylab.energy import phase_totals, totals
 from energylab.errors import ParameterError
-from energylab.protocol import Settings
+from energylab.parameters import Parameters
 from energylab.protocol.published import PublishedWorkload
+from energylab.protocol.settings import Settings
 from energylab.tasks.base import Tokens
 
 
@@ -60,9 +61,7 @@ class ScriptedTask:
 
 def measured(made, phases, protocol="published-2025-02", runs=2, meter=None):
     task = ScriptedTask(made, phases)
-    made.settings = Settings(
-        protocol=protocol, runs=runs, idle_s=1.0, window_s=0.0, edges="tick", dither=False, max_attempts=2
-    )
+    made.settings = Settings.of(Parameters(protocol=protocol, runs=runs, idle_s=1.0, max_attempts=2))
     workload = PublishedWorkload(task, ["a", "b", "c"], task.load, protocol == "published-2025-12")
     return task, made.run(workload, meter)
 
@@ -109,7 +108,7 @@ def test_a_phase_of_a_run_is_one_window_that_holds_fetching_and_calls(bench):
         assert window.input_tokens == (None if window.phase == "preprocess" else 21)
 
 
-def test_the_second_version_is_one_total_with_tokenising_and_decoding_inside(bench):
+def test_the_second_version_is_a_single_phase_with_tokenising_and_decoding_inside(bench):
     task, session = measured(bench(), ("preprocess", "prefill", "generate"), protocol="published-2025-12")
     assert session.valid, session.reasons
     row = [[("prepare", row), ("generate", row), ("answers", row)] for row in "abc"]

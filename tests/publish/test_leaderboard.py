@@ -92,7 +92,7 @@ class TestModelPage:
         assert len(page.select("figure.strip")) == len(page.select("figure.strip rect.bad")) == 3
         for session in model.sessions:
             assert {session.record_id, session.digest, session.job_id} <= set(said.split())
-        assert f"{text.figure(model.standby.power_w)} W with the weights resident" in said
+        assert f"{text.figure(model.standby.power_w)} W with the model loaded" in said
         assert all(f"{text.figure(wh)} Wh at" in said for wh in model.standby.wh_at_load)
         assert f"took {text.figure(model.spent.wh)} Wh" in said
         assert f"{0.475 * model.energy_wh:.3g} g CO2e (" in said

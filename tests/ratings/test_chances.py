@@ -1,4 +1,4 @@
-"""Star probabilities against integrals and loops, right as often as they say; confidence sets for ranks."""
+"""Star probabilities against integrals and loops, right as often as they say; confidence ranges of ranks."""
 
 import numpy as np
 import pytest

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from energylab.ratings import rate, rating
+from energylab.ratings import rate, rate_with_bands
 from energylab.ratings.schemes import get_scheme
 
 EQUAL_WIDTH = get_scheme("equal_width")
@@ -39,10 +39,10 @@ def test_stars_never_rise_with_energy(scheme, energies):
 @settings(deadline=None, derandomize=True, max_examples=40)
 @given(energies=ENERGIES, factor=st.floats(1e-3, 1e3))
 def test_a_common_factor_changes_no_star(scheme, energies, factor):
-    before = rating(table(energies), scheme, draws=0)
+    before = rate_with_bands(table(energies), scheme, draws=0)
     if before.bands[0].reason:
         return
-    after = rating(table([energy * factor for energy in energies]), scheme, draws=0)
+    after = rate_with_bands(table([energy * factor for energy in energies]), scheme, draws=0)
     if after.bands[0].reason:  # the factor rounded the last difference away
         return
     one, two = (each.stars.set_index("model")["stars"].sort_index() for each in (before, after))

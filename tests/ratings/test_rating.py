@@ -6,7 +6,7 @@ import pytest
 
 import energylab
 from energylab.errors import ParameterError, UnknownNameError
-from energylab.ratings import rating
+from energylab.ratings import rate_with_bands
 
 COLUMNS = [
     "task", "model_class", "model", "cohort", "energy_kind", "sessions", "boards", "energy_wh",
@@ -83,7 +83,7 @@ def test_a_model_without_energy_moves_nobodys_band():
 
 
 def test_a_group_without_any_energy_is_shown_unrated():
-    found = rating(table([np.nan, np.nan]))
+    found = rate_with_bands(table([np.nan, np.nan]))
     assert found.stars["stars"].isna().all()
     assert found.bands[0].reason == "not rated: no model of its group has an energy"
     assert found.bands[0].edges_wh == ()

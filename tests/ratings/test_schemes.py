@@ -10,7 +10,7 @@ import pytest
 from energylab import published
 from energylab.energy import Group
 from energylab.errors import DataError, ParameterError
-from energylab.ratings import rate, rating
+from energylab.ratings import rate, rate_with_bands
 from energylab.ratings.schemes import TIE, Bands, Reference, count_stars, get_scheme, stars_for
 
 GROUP = Group("summarization")
@@ -72,7 +72,7 @@ def test_stars_within_bands_refuse_what_is_no_energy(energy):
 
 def test_the_file_is_what_the_published_table_gives():
     file = Reference(FILE).file
-    made = {(band.task, band.model_class): band.edges_wh for band in rating(published.load(), draws=0).bands}
+    made = {(band.task, band.model_class): band.edges_wh for band in rate_with_bands(published.load(), draws=0).bands}
     assert {(band.task, band.model_class): pytest.approx(band.edges_wh, rel=1e-11) for band in file.bands} == made
     assert file.device == published.source()["device"]
 

@@ -7,7 +7,7 @@ from scipy import stats
 
 from energylab import published
 from energylab.errors import DataError, ParameterError
-from energylab.ratings import rate, rating
+from energylab.ratings import rate, rate_with_bands
 from energylab.ratings.stability import (
     by_scheme,
     doubtful_by_noise,
@@ -195,7 +195,7 @@ def test_what_cannot_be_said_is_said():
 
 
 def moves(before, after):
-    ratings = [rating(table(list(each.values()), model=list(each)), draws=0) for each in (before, after)]
+    ratings = [rate_with_bands(table(list(each.values()), model=list(each)), draws=0) for each in (before, after)]
     found = drift(*ratings).set_index("model")
     return {model: (row["move"], row["why"]) for model, row in found.iterrows()}
 
@@ -225,11 +225,11 @@ def test_what_moved_a_star(before, after, moved):
 def test_a_model_in_two_cohorts_is_refused():
     df = pd.DataFrame({"task": "t", "model": "a", "energy_j": 1.0, "queries": 1, "cohort": ["one", "two"]})
     with pytest.raises(ParameterError, match="rating before"):
-        drift(rating(df), rating(df))
+        drift(rate_with_bands(df), rate_with_bands(df))
 
 
 def test_the_second_published_table_moves_stars_by_its_newcomers_alone():
-    moved = drift(*(rating(published.load(date), noise=0.01, draws=300) for date in published.names()))
+    moved = drift(*(rate_with_bands(published.load(date), noise=0.01, draws=300) for date in published.names()))
     assert (moved["move"] == "joined").sum() == 40
     assert (moved["move"] == "left").sum() == 0
     changed = moved[moved["move"].isin(["up", "down"])]

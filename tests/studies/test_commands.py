@@ -98,7 +98,7 @@ def test_run_prints_results_notebooks_and_what_is_missing(study, instant, monkey
     result = study_command("run", "fake.yaml")
     assert result.exit_code == 1
     assert "left  sentence_similarity" in result.output
-    assert result.output.count("notebook.ipynb") == 3
+    assert "JOB/attempt-N/" in result.output
     assert "4 jobs: 3 done, 1 left" in result.output
     assert "setting" in result.output, "two cohorts of one task are told apart"
     assert result.output.count("batch=8") + result.output.count("batch=1") == 3

