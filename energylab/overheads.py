@@ -48,24 +48,19 @@ class Standby:
     wh_at_load: tuple[float, ...]
 
 
-def standby(records: Iterable[Record]) -> Standby | None:
-    """Return what a model needs at rest; None where no record knows its resting power and time a query.
+def standby(records: Iterable[Record], energy_wh: float) -> Standby | None:
+    """Return what a model of `energy_wh` needs at rest; None where no record knows its resting power and time a query.
 
     A device that works a share u of the time rests ``(1 - u) / u`` of a query's time for every query:
-    ``E(u) = E + P_rest x t x (1 - u) / u``.
+    ``E(u) = E + P_rest x t x (1 - u) / u``, with E as rated.
     """
-    found = [known for record in records if (known := _rest_of(record)) is not None]
-    if not found:
+    known = [(record.idle_with_model_w, seconds_a_query(record)) for record in records]
+    known = [pair for pair in known if None not in pair]
+    if not known:
         return None
-    power_w, energy_j, seconds = (sum(column) / len(found) for column in zip(*found, strict=True))
-    at_load = (energy_j + power_w * seconds * (1 - load) / load for load in LOADS)
-    return Standby(power_w, tuple(joules * WH_PER_1000_QUERIES for joules in at_load))
-
-
-def _rest_of(record: Record) -> tuple[float, float, float] | None:
-    """Return a session's resting power, energy a query and seconds a query."""
-    power_w, energy_j, seconds = record.idle_with_model_w, session_energy_j(record), seconds_a_query(record)
-    return None if None in (power_w, energy_j, seconds) else (power_w, energy_j, seconds)
+    power_w, seconds = (fmean(column) for column in zip(*known, strict=True))
+    rest_wh = power_w * seconds * WH_PER_1000_QUERIES
+    return Standby(power_w, tuple(energy_wh + rest_wh * (1 - load) / load for load in LOADS))
 
 
 def seconds_a_query(record: Record, phase: str | None = None) -> float | None:

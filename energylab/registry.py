@@ -32,6 +32,8 @@ class Registry:
     def get(self, name: str) -> Any:
         """Return the object called `name`; a name with a colon is itself a ``module:object`` or ``file.py:object``."""
         target = name if ":" in name else self._all().get(name)
+        if target is None and name.endswith(".py"):
+            raise EnergylabError(f"{self.what} {name!r} names a file alone; add what it defines: {name}:NAME")
         if target is None:
             raise unknown_name(self.what, name, self._all())
         return import_object(target, f"{self.what} {name!r}")

@@ -26,7 +26,7 @@ def test_what_no_meter_saw_is_said_and_not_summed():
 
 def test_a_waiting_board_adds_its_rest_to_every_query():
     record = record_of("org/a", 10.0, spread=0.0)
-    found = standby([record])
+    found = standby([record], 12.0)  # the rated energy, over more records than this one
     assert found.power_w == 70.0
     busy = {(w.run, w.phase): 0.0 for w in record.windows if w.phase != "prefill"}
     for window in record.windows:
@@ -34,10 +34,10 @@ def test_a_waiting_board_adds_its_rest_to_every_query():
             busy[window.run, window.phase] += window.duration_s
     seconds = sum(busy.values()) / 2 / QUERIES  # two runs; prefill is inside generate
     at_1, at_10, at_100 = found.wh_at_load
-    assert at_100 == pytest.approx(10.0)
-    assert at_10 == pytest.approx(10.0 + 70.0 * seconds * 9 * 1000 / 3600)
-    assert at_1 == pytest.approx(10.0 + 70.0 * seconds * 99 * 1000 / 3600)
+    assert at_100 == pytest.approx(12.0)
+    assert at_10 == pytest.approx(12.0 + 70.0 * seconds * 9 * 1000 / 3600)
+    assert at_1 == pytest.approx(12.0 + 70.0 * seconds * 99 * 1000 / 3600)
 
 
 def test_without_a_resting_power_nothing_is_claimed():
-    assert standby([record_of("org/a", 10.0).model_copy(update={"idle": ()})]) is None
+    assert standby([record_of("org/a", 10.0).model_copy(update={"idle": ()})], 10.0) is None

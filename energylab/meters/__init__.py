@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pkgutil import iter_modules
+from typing import get_args
 
 from energylab.errors import MeterError
 from energylab.meters.base import DeviceCounters, Meter, Reading, wait_for_tick
 from energylab.parameters import Parameters
-from energylab.record import DeviceFacts
+from energylab.record import DeviceFacts, EnergyKind
 from energylab.registry import Registry
 
 __all__ = ["METERS", "DeviceCounters", "Instruments", "Meter", "Reading", "auto_order", "choose", "wait_for_tick"]
@@ -60,7 +61,21 @@ def choose(parameters: Parameters, devices: Sequence[DeviceFacts]) -> Instrument
     others = [METERS.get(name) for name in names if name != kind.name]
     extra = [meter for other in others for meter in other.for_devices(devices, parameters)]
     made = kind.for_devices(devices, parameters)
+    _check_complete([*made, *extra])
     return Instruments(tuple(devices), tuple(made), tuple(extra), f"meter {kind.name}: {why}")
+
+
+def _check_complete(meters: Sequence[Meter]) -> None:
+    """Refuse a meter, of a file of one's own perhaps, without what every record needs of it."""
+    for meter in meters:
+        missing = [name for name in ("name", "kind", "device") if not hasattr(meter, name)]
+        if missing:
+            raise MeterError(
+                f"meter {type(meter).__name__} lacks {', '.join(missing)}; set each on the class or object"
+            )
+        if meter.kind not in get_args(EnergyKind):
+            allowed = ", ".join(get_args(EnergyKind))
+            raise MeterError(f"meter {meter.name!r} has kind {meter.kind!r}; it must be one of {allowed}")
 
 
 def auto_order(device_type: str) -> list[type[Meter]]:

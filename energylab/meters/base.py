@@ -96,7 +96,8 @@ class Meter(ABC):
     def unavailable(cls, devices: Sequence[DeviceFacts]) -> str | None:
         """Return why this meter cannot be used on these devices here; None when it can. Cheap: opens nothing."""
         blind = sorted({device.type for device in devices} - set(cls.watches))
-        return f"it does not see the energy of a {' or '.join(blind)} device" if blind else None
+        sees = ", ".join(cls.watches) or "none"
+        return f"it does not see the energy of a {' or '.join(blind)} device (its watches: {sees})" if blind else None
 
     @abstractmethod
     def open(self) -> None:

@@ -64,8 +64,8 @@ class Evidence:
         found = {f"{each['format']}: {each['file']}, sha256 {each['sha256']}." for each in origins if each}
         return tuple(sorted(found))
 
-    def figures(self, key: Key) -> dict[str, Any]:
-        """Return what a rated model takes from its records, by field; nothing for figures from a table."""
+    def figures(self, key: Key, energy_wh: float) -> dict[str, Any]:
+        """Return what a model of `energy_wh` takes from its records, by field; nothing for figures from a table."""
         records = self.behind(key)
         if not records:
             return {}
@@ -78,7 +78,7 @@ class Evidence:
             "phases": _phases(records, parts),
             "sessions": tuple(map(self._session, records, parts)),
             "per_right": _per_right(records),
-            "standby": _standby(records),
+            "standby": _standby(records, energy_wh),
             "spent": _spent(records),
         }
 
@@ -211,8 +211,8 @@ def _per_right(records: Sequence[Record]) -> PerRightFigure | None:
     return PerRightFigure(metric=found.metric, unit=found.unit, **ends, note=found.note)
 
 
-def _standby(records: Sequence[Record]) -> StandbyFigure | None:
-    found = overheads.standby(record for record in records if record.valid)
+def _standby(records: Sequence[Record], energy_wh: float) -> StandbyFigure | None:
+    found = overheads.standby((record for record in records if record.valid), energy_wh)
     return None if found is None or found.power_w < 0 else StandbyFigure(**_six(vars(found)))
 
 

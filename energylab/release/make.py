@@ -212,7 +212,7 @@ def _cohort(
     group = Group(task=bands.task, cohort=bands.cohort, model_class=bands.model_class, device=device)
     without = _without_extremes(part[part["rank"].notna()], group, scheme) if bands.edges_wh else {}
     fields = [
-        _fields(star, facts[key]) | found.figures(key) | {"without": without.get(key[2], ())}
+        _fields(star, facts[key]) | found.figures(key, star["energy_wh"]) | {"without": without.get(key[2], ())}
         for star, key in zip(part.to_dict("records"), keys, strict=True)
     ]
     return RatedCohort(

@@ -6,7 +6,7 @@ import pytest
 from fake_rapl import CountingClock, zone
 
 from energylab.clock import ManualClock
-from energylab.errors import MeterError, UnknownNameError
+from energylab.errors import EnergylabError, MeterError, UnknownNameError
 from energylab.meters import METERS, choose
 from energylab.meters.codecarbon import CodecarbonMeter
 from energylab.meters.estimate import EstimateMeter
@@ -100,3 +100,29 @@ def test_a_device_nothing_sees_is_an_error():
 
 def test_every_name_on_offer_is_a_meter():
     assert [METERS.get(name).name for name in METERS.names()] == list(METERS.names())
+
+
+class Bare(EstimateMeter):
+    """Somebody's own meter, not finished: nothing states what kind of energy it gives."""
+
+    name = "bare"
+
+    @classmethod
+    def for_devices(cls, devices, parameters):
+        return [cls()]
+
+    def __getattribute__(self, name):
+        if name == "kind":
+            raise AttributeError(name)
+        return super().__getattribute__(name)
+
+
+def test_a_meter_that_is_not_finished_is_told_what_it_lacks(monkeypatch):
+    monkeypatch.setattr(METERS, "get", lambda _: Bare)
+    with pytest.raises(MeterError, match="meter Bare lacks kind"):
+        choose(Parameters(meter="bare"), CPU)
+
+
+def test_a_file_without_its_class_is_told_how_to_name_it():
+    with pytest.raises(EnergylabError, match=r"names a file alone; add what it defines: mine/const.py:NAME"):
+        choose(Parameters(meter="mine/const.py"), CPU)
