@@ -386,6 +386,15 @@ def mean_quality(metric: str, scores: Sequence[float], **details: Any) -> tuple[
     return (Quality(metric=metric, value=fmean(scores), queries=len(scores), scores=tuple(scores), details=details),)
 
 
+def rouge_l(references: Sequence[Sequence[str]], answers: Sequence[str]) -> list[Any]:
+    """Return each answer's ROUGE-L (precision, recall, fmeasure) against the nearest of its references."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rougeL"], use_stemmer=True)
+    pairs = zip(references, answers, strict=True)
+    return [scorer.score_multi(texts, answer)["rougeL"] for texts, answer in pairs]
+
+
 def all_finite(outputs: Any) -> bool:
     """Whether every floating-point tensor among a phase's outputs holds finite numbers alone."""
     import torch

@@ -11,7 +11,7 @@ from pydantic import Field
 from energylab.errors import ModelError
 from energylab.record import Quality
 from energylab.tasks import models
-from energylab.tasks.base import Row, mean_quality, unscored
+from energylab.tasks.base import Row, mean_quality, rouge_l, unscored
 from energylab.tasks.text import GENERATED, TextSettings, TextTask, generates, longest_input
 
 LONGEST_ANSWER_TOKENS = 15  # of a span, as the library's own question answering did by default
@@ -259,13 +259,10 @@ class Summarization(PromptedTask):
         ----------
         C.-Y. Lin, "ROUGE: A Package for Automatic Evaluation of Summaries" (2004).
         """
-        from rouge_score.rouge_scorer import RougeScorer
-
         meaningless = self.no_quality("rouge_l", rows)
         if meaningless is not None:
             return (meaningless,)
-        scorer = RougeScorer(["rougeL"], use_stemmer=True)
-        scores = [scorer.score(row["summary"], a)["rougeL"] for a, row in zip(answers, rows, strict=True)]
+        scores = rouge_l([[row["summary"]] for row in rows], answers)
         precision, recall, f = (list(column) for column in zip(*scores, strict=True))
         more = {"precision": sum(precision) / len(rows), "recall": sum(recall) / len(rows)}
         return mean_quality("rouge_l", f, **more, new_tokens=self.new_tokens)

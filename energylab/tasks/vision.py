@@ -14,7 +14,7 @@ from pydantic import Field
 from energylab.errors import DataError
 from energylab.record import Quality
 from energylab.tasks import models
-from energylab.tasks.base import Row, all_finite, mean_quality, unscored
+from energylab.tasks.base import Row, all_finite, mean_quality, rouge_l, unscored
 from energylab.tasks.drawing import Placed, draw_scene, drawable_objects, photograph
 from energylab.tasks.media import Group, Inputs, MediaTask, grouped, read_processor
 from energylab.tasks.settings import Plain, TaskSettings
@@ -206,11 +206,7 @@ class ImageCaptioning(ImageTask):
         meaningless = self.no_quality("rouge_l", rows)
         if meaningless is not None:
             return (meaningless,)
-        from rouge_score.rouge_scorer import RougeScorer
-
-        scorer = RougeScorer(["rougeL"], use_stemmer=True)
-        pairs = [(_captions(row), answer) for answer, row in zip(answers, rows, strict=True)]
-        values = [scorer.score_multi(captions, answer)["rougeL"].fmeasure for captions, answer in pairs]
+        values = [score.fmeasure for score in rouge_l([_captions(row) for row in rows], answers)]
         return mean_quality("rouge_l", values, answers="free to stop, at most new_tokens")
 
 
