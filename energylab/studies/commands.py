@@ -20,6 +20,8 @@ from rich.table import Table
 from energylab import store
 from energylab.energy import J_PER_WH
 from energylab.errors import EnergylabError, StudyError, unknown_name
+from energylab.parameters import Parameters
+from energylab.publish.text import plural
 from energylab.studies import devices as device_names
 from energylab.studies import estimate, slurm
 from energylab.studies import pack as packing
@@ -58,6 +60,8 @@ def plan(path: StudyPath, params: Params = None, results: Results = Path("result
     left = [costs[job] for job, state in states.items() if state.status != "done"]
     for line in estimate.summary_lines(left) if left else ["nothing to do: every job is done"]:
         console.print(line)
+    for line in protocol_lines(planned.jobs):
+        console.print(line)
     if planned.duplicates:
         console.print(f"  named twice in the study, and run once: {jobs(len(planned.duplicates))}")
 
@@ -68,6 +72,20 @@ def _planned(path: Path, results: Path, params: Path | None) -> tuple[Plan, Stud
     planning.check(planned, params)
     folder = StudyFolder(planned.name, results)
     return planning.freeze(planned, folder.lock), folder
+
+
+def protocol_lines(planned: Sequence[Job]) -> list[str]:
+    """Say how jobs are measured, one line for each way."""
+    ways = Counter(_way(job.parameters) for job in planned)
+    return [f"{jobs(count)} measured so: {way}" for way, count in ways.items()]
+
+
+def _way(p: Parameters) -> str:
+    size = f"protocol {p.protocol}, {plural(p.runs, 'run')} of {plural(p.samples, 'query', 'queries')}"
+    if p.protocol != "steady":
+        return f"{size}, windows and warm-up as the published runner's, idle {p.idle_s:g} s, meter {p.meter}"
+    warm_up = f"warm-up {p.warm_up_min_s:g} to {p.warm_up_max_s:g} s"
+    return f"{size}, windows of at least {p.window_s:g} s, {warm_up}, idle {p.idle_s:g} s, meter {p.meter}"
 
 
 def _plan_row(job: Job, state: JobState, cost: estimate.Estimate) -> dict[str, str]:

@@ -93,7 +93,9 @@ class TestModelPage:
         for session in model.sessions:
             assert {session.record_id, session.digest, session.job_id} <= set(said.split())
         assert f"{text.figure(model.standby.power_w)} W with the model loaded" in said
-        assert all(f"{text.figure(wh)} Wh at" in said for wh in model.standby.wh_at_load)
+        rest = page.find("h3", string="At rest, and at part load").find_next("p").get_text()
+        assert re.findall(r"([\d.]+) Wh at", rest) == [text.figure(wh) for wh in model.standby.wh_at_load]
+        assert f"{text.figure(model.energy_wh)} Wh at 100\xa0% load" in rest, "a board that never rests"
         assert f"took {text.figure(model.spent.wh)} Wh" in said
         assert f"{0.475 * model.energy_wh:.3g} g CO2e (" in said
 
