@@ -56,8 +56,8 @@ def test_report_and_copy_of_one_session_are_one_record(samples, tmp_path):
     folder = samples / "optimum_energy_star"
     files = [folder / "benchmark.json", folder / "benchmark_report.json"]
     [found] = import_files(files, tmp_path, Asked(component="cpu"))
-    assert found.agreeing == (str(files[0]),)
-    assert len(list(tmp_path.rglob("record.json"))) == 1
+    assert list(tmp_path.rglob("record.json")) == [found.path]
+    assert found.source == str(files[1])
 
 
 def test_a_report_of_a_cpu_has_no_gpu_energy(samples, tmp_path):
