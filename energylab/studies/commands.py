@@ -21,7 +21,6 @@ from energylab import store
 from energylab.energy import J_PER_WH
 from energylab.errors import EnergylabError, StudyError, unknown_name
 from energylab.parameters import Parameters
-from energylab.publish.text import plural
 from energylab.studies import devices as device_names
 from energylab.studies import estimate, slurm
 from energylab.studies import pack as packing
@@ -81,11 +80,9 @@ def protocol_lines(planned: Sequence[Job]) -> list[str]:
 
 
 def _way(p: Parameters) -> str:
-    size = f"protocol {p.protocol}, {plural(p.runs, 'run')} of {plural(p.samples, 'query', 'queries')}"
-    if p.protocol != "steady":
-        return f"{size}, windows and warm-up as the published runner's, idle {p.idle_s:g} s, meter {p.meter}"
-    warm_up = f"warm-up {p.warm_up_min_s:g} to {p.warm_up_max_s:g} s"
-    return f"{size}, windows of at least {p.window_s:g} s, {warm_up}, idle {p.idle_s:g} s, meter {p.meter}"
+    windows = f"windows of at least {p.window_s:g} s, warm-up {p.warm_up_min_s:g} to {p.warm_up_max_s:g} s"
+    windows = windows if p.protocol == "steady" else "windows and warm-up as the published runner's"
+    return f"protocol {p.protocol}, {windows}, idle {p.idle_s:g} s, meter {p.meter}"
 
 
 def _plan_row(job: Job, state: JobState, cost: estimate.Estimate) -> dict[str, str]:
@@ -96,6 +93,7 @@ def _plan_row(job: Job, state: JobState, cost: estimate.Estimate) -> dict[str, s
         "model": p.model,
         "repeat": str(p.repeat),
         "settings": job.setting,
+        "runs x queries": f"{p.runs} x {p.samples:,}",
         "time": ("≥ " if cost.basis == "floor" else "") + format_time(cost.time_s),
         "Wh": "?" if cost.energy_j is None else f"{cost.energy_j / J_PER_WH:.3g}",
         "state": state.status,
@@ -105,7 +103,7 @@ def _plan_row(job: Job, state: JobState, cost: estimate.Estimate) -> dict[str, s
 def _table(title: str, rows: Sequence[Mapping[str, str]]) -> Table:
     table = Table(title=title, title_justify="left", box=None)
     for column in rows[0]:
-        table.add_column(column, justify="right" if column in ("time", "Wh", "stars") else "left", overflow="fold")
+        table.add_column(column, justify="right" if column in ("runs x queries", "time", "Wh", "stars") else "left", overflow="fold")
     for row in rows:
         table.add_row(*row.values())
     return table
