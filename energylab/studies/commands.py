@@ -41,6 +41,7 @@ Devices = Annotated[str, typer.Option(help="auto, cpu, or GPU indices or UUIDs s
 #: Where jobs may run.
 EXECUTORS = ("local", "slurm")
 _AGAIN = ("failed", "invalid")
+_NUMBERS = ("runs x queries", "time", "Wh", "stars")  # columns
 _ORDER = ("done", "measured", "running", "failed", "invalid", "left")
 
 
@@ -103,7 +104,7 @@ def _plan_row(job: Job, state: JobState, cost: estimate.Estimate) -> dict[str, s
 def _table(title: str, rows: Sequence[Mapping[str, str]]) -> Table:
     table = Table(title=title, title_justify="left", box=None)
     for column in rows[0]:
-        table.add_column(column, justify="right" if column in ("runs x queries", "time", "Wh", "stars") else "left", overflow="fold")
+        table.add_column(column, justify="right" if column in _NUMBERS else "left", overflow="fold")
     for row in rows:
         table.add_row(*row.values())
     return table

@@ -66,7 +66,7 @@ def test_plan_says_each_way_in_which_jobs_are_measured(study):
     ways = [{"window_s": 10.0, "runs": 10}, {"protocol": "published-2025-02"}]
     study(sweeps=[{"model": ["a", "b"], "settings": ways}])
     shown = study_command("plan", "fake.yaml").output
-    assert "2 jobs measured so: protocol steady, windows of at least 10 s, warm-up 0.3 to 5 s, idle 0.5 s, meter auto" in shown
+    assert "2 jobs measured so: protocol steady, windows of at least 10 s, warm-up 0.3 to 5 s" in shown
     assert "2 jobs measured so: protocol published-2025-02, windows and warm-up as" in shown
 
 
