@@ -16,7 +16,7 @@ from energylab.formats import Asked, import_files
 from energylab.record import SCORED_PHASES
 
 FILES = {
-    "optimum.json": {"preprocess": energy(0.1, efficiency={"unit": "samples/kWh", "value": 99.88}),
+    "optimum.json": {"preprocess": energy(0.1),
                      "prefill": energy(0.2, [0.1, 0.3]), "decode": energy(0.3, [0.2, 0.4])},
     "benchmark.json": {"config": {"backend": {"model": "m", "task": "text-generation", "device": "cuda",
                                               "device_ids": 0},
@@ -24,6 +24,9 @@ FILES = {
                                                "input_shapes": {"batch_size": 1}, "generate_kwargs": {"a": 1}},
                                   "environment": {"gpu": ["H100"], "cpu": "c", "cpu_count": 2, "cpu_ram_mb": 1.0}},
                        "report": {"forward": energy(0.1)}},
+    "batch.json": {"config": {"backend": {"model": "m"}, "scenario": {"name": "inference",
+                                                                      "input_shapes": {"batch_size": 2}}},
+                   "report": {"generate": energy(0.1)}},
     "runner.json": runner_report(),
     "summary.json": {"units": "Wh", "total": 7.3, "format": "optimum", "preprocess_wh": 0.1, "prefill_wh": 3.1,
                      "decode_wh": 4.1},

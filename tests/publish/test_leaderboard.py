@@ -142,15 +142,6 @@ def test_every_link_leads_somewhere(sites):
 
 
 class TestHostile:
-    def test_names_are_text_on_every_page(self, sites, hostile_names):
-        index = soup(sites / "hostile" / "index.html")
-        shown = {row.th.get_text() for row in index.select("section.cohort tbody tr")}
-        assert shown == {text.one_line(name) for name in hostile_names.values()}
-        for name in hostile_names.values():
-            page = soup(sites / "hostile" / "models" / f"{text.slug(name)}.html")
-            assert page.h1.get_text() == text.one_line(name)
-            assert page.title.get_text().startswith(text.one_line(name))
-
     def test_nothing_in_them_acts(self, sites):
         for path in all_pages(sites / "hostile"):
             page = soup(path)
