@@ -88,6 +88,11 @@ def test_a_job_that_two_rows_name_is_planned_once_and_said(tmp_path):
         ({"sweeps": [{"model": "a", "samples": "3"}]}, ParameterError, ["samples='3'", "str"]),
         ({"sweeps": [{"model": "a", "samples": 0}]}, ParameterError, ["samples=0"]),
         ({"sweeps": [{"model": "a", "model_source": "hub", "revision": 5607e12}]}, ParameterError, ["revision", "-r"]),
+        (
+            {"sweeps": [{"model": "a", "protocol": "published-2025-02", "window_s": 10.0}]},
+            ParameterError,
+            ["· a", "does not use window_s=10.0", "take it out"],
+        ),
         ({"sweeps": [{"model": "a", "repeat": 3}]}, ParameterError, ["repeat=3", "given by the study"]),
         ({"sweeps": [{"model": []}]}, StudyError, ["model", "empty list"]),
         ({"sweeps": [{"model": "a"}], "exclude": [{"modle": "a"}]}, StudyError, ["modle", "'model'"]),
@@ -171,7 +176,7 @@ def test_the_second_published_study_has_the_40_rows_that_joined():
 def test_a_published_study_follows_its_protocol(name):
     for p in (job.parameters for job in expand(f"{name}.yaml")[0]):
         assert (p.protocol, p.model_source, p.data_source) == (name, "hub", "hub")
-        assert (p.samples, p.runs, p.window_s) == (1000, 10, 10)
+        assert (p.samples, p.runs) == (1000, 10)
         assert (p.batch_size, p.dtype, p.new_tokens, p.diffusion_steps) == (None,) * 4  # the task's published ones
 
 
