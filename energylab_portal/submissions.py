@@ -8,7 +8,6 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, BinaryIO
@@ -21,7 +20,7 @@ from energylab import tasks
 from energylab.errors import ConflictError, NotThereError, PortalError, unknown_name
 from energylab.publish.text import one_line
 from energylab.record import canonical_json
-from energylab_portal import log
+from energylab_portal import tables
 from energylab_portal.database import Database
 from energylab_portal.sealed.statement import ATTESTATIONS, attest
 from energylab_portal.settings import Settings, Vault, digest_of
@@ -93,14 +92,6 @@ class ClosedSubmission(BaseModel):
     ]
 
 
-def check_tasks(names: tuple[str, ...], known: Collection[str]) -> tuple[str, ...]:
-    """Return the tasks asked for, each once, in order; an unknown one is an error that names the nearest."""
-    for name in names:
-        if name not in known:
-            raise unknown_name("task", name[:100], known)
-    return tuple(dict.fromkeys(names))
-
-
 @dataclass(frozen=True)
 class Accepted:
     """A submission that is on the disk."""
@@ -122,7 +113,10 @@ class SubmissionQueue:
         return tuple(tasks.task_names(self.settings.params))
 
     def take_open(self, asked: OpenSubmission, key: str, client: str = "") -> Accepted:
-        names = check_tasks(asked.tasks, self.task_names)
+        for name in asked.tasks:
+            if name not in self.task_names:
+                raise unknown_name("task", name[:100], self.task_names)
+        names = tuple(dict.fromkeys(asked.tasks))
         facts = {"model": asked.model, "revision": asked.revision, "tasks": " ".join(names), "contact": asked.contact}
         return self._take("open", key, client, facts, f"submitted for {', '.join(names)}")
 
@@ -150,14 +144,14 @@ class SubmissionQueue:
             known = session.scalar(select(Submission).where(Submission.request_hash == request))
             if known is None:
                 self._refuse(session, client, facts)
-                now, name = self.database.now(session), secrets.token_hex(5)
+                now, name = tables.now(session), secrets.token_hex(5)
                 made = Submission(
                     name=name, link_hash=digest_of(link), request_hash=request, content_hash=content, client=client,
                     kind=kind, state="received", received_s=now, changed_s=now, **facts,
                 )  # fmt: skip
                 session.add(made)
                 session.flush()
-                log.note(session, made.id, now, "submitter", words, None, "received")
+                tables.note(session, made.id, "submitter", words, None, "received")
                 if bundle is not None:  # before the commit: what is accepted is whole, what is not is swept away
                     self._store(facts["bundle"], bundle)
                 return Accepted(name, link, again=False)
@@ -198,7 +192,7 @@ class SubmissionQueue:
         with self.database.reading() as session:
             rows = session.execute(select(Submission.bundle, Submission.state, Submission.changed_s))
             known = {bundle: (state, changed_s) for bundle, state, changed_s in rows if bundle}
-            now = self.database.now(session)
+            now = tables.now(session)
         removed = 0
         for path in self.settings.bundles.iterdir():
             state, changed_s = known.get(path.stem, (None, None))
@@ -217,11 +211,4 @@ class SubmissionQueue:
     def erase_contact(self, link: str) -> None:
         with self.database.writing() as session:
             found = self.by_link(session, link)
-            log.erase_contact(session, self.database, found, "submitter")
-
-
-def ahead_of(session: Session, submission: Submission) -> int:
-    """Return how many open submissions of this client will be measured before this one: others' take turns with it."""
-    waits = (Submission.kind == "open", Submission.state.in_(WAITING[:3]))
-    earlier = select(func.count()).where(*waits, Submission.id < submission.id, Submission.client == submission.client)
-    return int(session.scalar(earlier) or 0)
+            tables.erase_contact(session, found, "submitter")
