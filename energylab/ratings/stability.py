@@ -176,25 +176,6 @@ def joins(
     return table.assign(share=table["changed"] / table["models"])
 
 
-def margins(df: pd.DataFrame, scheme: str | Scheme = "equal_width") -> pd.DataFrame:
-    """Return how near each model stands to the edge of its band, the bands held where they are.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per model: ``task, model_class, model, cohort, energy_wh, stars, edge_wh`` (the nearest) and
-        ``margin``: the relative change of its energy that reaches the edge, negative for one below it.
-    """
-    scheme, parts = get_scheme(scheme), []
-    for rated, stars in _rated(df, scheme):
-        edges = np.asarray(scheme(rated.energies_wh, rated.group))
-        change = edges / rated.energies_wh[:, None] - 1
-        nearest = np.abs(change).argmin(axis=1)
-        part = _keys(rated).assign(energy_wh=rated.energies_wh, stars=stars, edge_wh=edges[nearest])
-        parts.append(part.assign(margin=change[np.arange(len(change)), nearest]))
-    return pd.concat(parts, ignore_index=True)
-
-
 def _rated(df: pd.DataFrame, scheme: Scheme) -> list[tuple[RatedGroup, np.ndarray]]:
     """Return every group that earns stars, with its models' stars."""
     nonempty = [rated for rated in rated_groups(model_energies(df), GAIN_ERROR) if rated.rows.size]

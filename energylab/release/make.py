@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,19 +15,12 @@ import pydantic
 from energylab import published, store
 from energylab.energy import Group
 from energylab.errors import CohortError, ReleaseError, problem_text
-from energylab.ratings.rating import PROBABILITIES, Rating, rate_with_bands
+from energylab.ratings.rating import PROBABILITIES, rate_with_bands
 from energylab.ratings.schemes import Bands, Scheme, get_scheme, make_bands, stars_for
 from energylab.record import Record
-from energylab.release.evidence import Evidence, Key
+from energylab.release.evidence import Evidence
 from energylab.release.moves import since
-from energylab.release.schema import (
-    Interval,
-    LeftOut,
-    RatedCohort,
-    Release,
-    WithoutPeer,
-    significant,
-)
+from energylab.release.schema import Interval, LeftOut, RatedCohort, Release, WithoutPeer, significant
 from energylab.table import difference
 
 #: In place of a cohort's number: the one with most models.
@@ -83,7 +76,7 @@ def make(
     options = {"noise": noise, "gain": gain, "draws": draws, "seed": seed}
     rated = rate_with_bands(kept, scheme, **options)
     found = Evidence.of(kept)
-    cohorts, unrated = _cohorts(rated, _facts(kept), found, get_scheme(scheme), noise)
+    cohorts, unrated = _cohorts(_with_facts(rated.stars, kept, noise), rated.bands, found, get_scheme(scheme))
     if not cohorts:
         raise ReleaseError("no model has an energy: nothing can be rated; see `energylab.read(...)` for the reasons")
     try:
@@ -172,61 +165,58 @@ def _text(table: pd.DataFrame, name: str) -> pd.Series:
     return _column(table, name).astype("string").replace("NA", "").fillna("").astype(object)
 
 
-def _facts(table: pd.DataFrame) -> Mapping[Key, dict[str, Any]]:
-    """Return what a table states of each model beside its energy: the first value of each column that has one."""
-    keys = [table["task"], _text(table, "model_class"), table["model"].astype(str)]
+def _with_facts(stars: pd.DataFrame, table: pd.DataFrame, noise: float | None) -> pd.DataFrame:
+    """Return the rating with what its table states of each model beside the energy: the first value of each column."""
+    keys = [table["task"].astype("string"), _text(table, "model_class"), table["model"].astype(str)]
     known = table.reindex(columns=list(_FACTS)).astype(object)
     known["output_tokens"] = pd.to_numeric(_column(table, "output_tokens")).where(lambda tokens: tokens > 0)
     known["output_tokens"] *= 1000.0 / table["queries"]
     grouped = known.groupby(keys, dropna=False, sort=False)
-    first = grouped.first().assign(output_tokens=grouped["output_tokens"].mean())
-    return first.astype(object).where(first.notna(), None).to_dict("index")
+    facts = grouped.first().assign(output_tokens=grouped["output_tokens"].mean())
+    facts = facts.astype(object).where(facts.notna(), None).rename_axis(["task", "class", "model"]).reset_index()
+    stars = stars.assign(model=stars["model"].astype(str), noise=noise)
+    stars["class"] = _text(stars, "model_class")
+    return stars.merge(facts.astype({"task": "string"}), on=["task", "class", "model"], how="left")
 
 
 def _cohorts(
-    rated: Rating, facts: Mapping[Key, dict[str, Any]], found: Evidence, scheme: Scheme, noise: float | None
+    stars: pd.DataFrame, every: Sequence[Bands], found: Evidence, scheme: Scheme
 ) -> tuple[tuple[RatedCohort, ...], list[LeftOut]]:
     """Return the rated cohorts in order of task and class, and the models without an energy."""
-    stars, classes = rated.stars.assign(model=rated.stars["model"].astype(str)), _text(rated.stars, "model_class")
     cohorts, unrated = [], []
-    for bands in sorted(rated.bands, key=lambda bands: (bands.task, bands.model_class or "")):
-        own = (stars["cohort"] == bands.cohort) & (stars["task"] == bands.task) & (classes == (bands.model_class or ""))
-        known = stars["energy_wh"].notna()
-        lost = stars[own & ~known]
+    for bands in sorted(every, key=lambda bands: (bands.task, bands.model_class or "")):
+        same = (stars["cohort"] == bands.cohort) & (stars["task"] == bands.task)
+        part = stars[same & (stars["class"] == (bands.model_class or ""))]
+        lost, known = part[part["energy_wh"].isna()], part.dropna(subset="energy_wh")
         unrated += [LeftOut(task=r.task, model=r.model, record_id=None, why=r.note) for r in lost.itertuples()]
-        if (own & known).any():
-            cohorts.append(_cohort(bands, stars[own & known], facts, found, scheme, noise))
+        if len(known):
+            cohorts.append(_cohort(bands, known, found, scheme))
     return tuple(cohorts), unrated
 
 
-def _cohort(
-    bands: Bands,
-    part: pd.DataFrame,
-    facts: Mapping[Key, dict[str, Any]],
-    found: Evidence,
-    scheme: Scheme,
-    noise: float | None,
-) -> RatedCohort:
+def _cohort(bands: Bands, part: pd.DataFrame, found: Evidence, scheme: Scheme) -> RatedCohort:
     keys = [(bands.task, bands.model_class or "", model) for model in part["model"]]
-    kind, device = str(part["energy_kind"].iloc[0]), _shared(facts, keys, "device")
+    kind, device = str(part["energy_kind"].iloc[0]), _shared(part["device"])
     group = Group(task=bands.task, cohort=bands.cohort, model_class=bands.model_class, device=device)
     without = _without_extremes(part[part["rank"].notna()], group, scheme) if bands.edges_wh else {}
     fields = [
-        _fields(star, facts[key]) | found.figures(key, star["energy_wh"]) | {"without": without.get(key[2], ())}
+        _fields(star) | found.figures(key, star["energy_wh"]) | {"without": without.get(key[2], ())}
         for star, key in zip(part.to_dict("records"), keys, strict=True)
     ]
+    if bands.edges_wh:
+        _rate_by_right_answers(fields, group, scheme)
     return RatedCohort(
         task=bands.task,
-        task_version=_shared(facts, keys, "task_version"),
+        task_version=_shared(part["task_version"]),
         model_class=bands.model_class,
         cohort=bands.cohort,
         energy_kind=kind,
         device=device,
         not_official=_not_official(kind, [found.behind(key) for key in keys]),
-        assumption=f"noise of {100 * noise:.3g} %" if (part["spread"] == "stated").any() else "",
+        assumption=f"noise of {100 * part['noise'].iloc[0]:.3g} %" if (part["spread"] == "stated").any() else "",
         edges_wh=tuple(map(significant, bands.edges_wh)) or None,
         edges_reason=bands.reason,
-        models=_rated_by_right_answers(fields, group, scheme) if bands.edges_wh else fields,
+        models=fields,
     )
 
 
@@ -235,26 +225,19 @@ def _stars(scheme: Scheme, group: Group, energies_wh: Sequence[float]) -> list[i
     return [_whole(star) for star in stars_for(energies_wh, make_bands(scheme, group, np.sort(energies_wh)))]
 
 
-def _rated_by_right_answers(fields: list[dict[str, Any]], group: Group, scheme: Scheme) -> list[dict[str, Any]]:
+def _rate_by_right_answers(fields: Sequence[dict[str, Any]], group: Group, scheme: Scheme) -> None:
     """Give stars by the energy of right answers too, among the models that have one of the same metric."""
-    known = [each["per_right"] for each in fields if each.get("per_right")]
-    stars: dict[int, int | None] = {}
-    for metric in {figure.metric for figure in known}:
-        peers = [figure for figure in known if figure.metric == metric]
-        counted = _stars(scheme, group, [figure.energy_wh for figure in peers])
-        stars |= {id(figure): star for figure, star in zip(peers, counted, strict=True)}
-    return [
-        each | {"per_right": each["per_right"].model_copy(update={"stars": stars[id(each["per_right"])]})}
-        if each.get("per_right")
-        else each
-        for each in fields
-    ]
+    known = [each for each in fields if each.get("per_right")]
+    for metric in {each["per_right"].metric for each in known}:
+        peers = [each for each in known if each["per_right"].metric == metric]
+        stars = _stars(scheme, group, [each["per_right"].energy_wh for each in peers])
+        for each, star in zip(peers, stars, strict=True):
+            each["per_right"] = each["per_right"].model_copy(update={"stars": star})
 
 
-def _shared(facts: Mapping[Key, dict[str, Any]], keys: Sequence[Key], name: str) -> str | None:
+def _shared(stated: pd.Series) -> str | None:
     """Return what all models of a cohort state alike, as text; None where one of them does not."""
-    stated = {facts[key][name] for key in keys}
-    return str(stated.pop()) if len(stated) == 1 and None not in stated else None
+    return str(stated.iloc[0]) if stated.notna().all() and stated.nunique() == 1 else None
 
 
 def _not_official(kind: str, records: Sequence[Sequence[Record]]) -> tuple[str, ...]:
@@ -278,14 +261,14 @@ def _without_extremes(part: pd.DataFrame, group: Group, scheme: Scheme) -> dict[
     return found
 
 
-def _fields(star: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+def _fields(star: dict[str, Any]) -> dict[str, Any]:
     """Return what a rated model takes from the rating, and from what its table states beside the energy."""
     shares = [star[name] for name in PROBABILITIES]
-    metric = facts["quality_metric"] or "quality"
+    metric = star["quality_metric"] or "quality"
     return {
         "model": star["model"],
-        "parameters": _whole(facts["parameters"]),
-        "dtype": facts["dtype"],
+        "parameters": _whole(star["parameters"]),
+        "dtype": star["dtype"],
         "energy_wh": significant(star["energy_wh"]),
         "repeatability": _interval(star, "repeatability"),
         "expanded": _interval(star, "expanded"),
@@ -294,8 +277,8 @@ def _fields(star: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
         **{name: _rounded(star[name]) for name in ("expected_stars", "p_next", "df")},
         "marks": tuple(filter(None, star["marks"].split(", "))),
         "note": star["note"],
-        "output_tokens": _rounded(facts["output_tokens"], 12),
-        "quality": [] if facts["quality"] is None else [{"metric": metric, "value": float(facts["quality"])}],
+        "output_tokens": _rounded(star["output_tokens"], 12),
+        "quality": [] if star["quality"] is None else [{"metric": metric, "value": float(star["quality"])}],
     }
 
 
