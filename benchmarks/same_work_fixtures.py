@@ -25,6 +25,7 @@ TOKENIZERS = {
     "opt": ("<s> $A", "<s> $A <s> $B", ["<unk>", "<s>", "</s>", "<pad>"], "<pad>"),
     "bloom": ("$A", "$A $B", ["<unk>", "<s>", "</s>", "<pad>"], "<pad>"),
     "gpt2": ("$A", "$A $B", ["<unk>", "<s>", "</s>", "<pad>"], None),
+    "xlnet_marks": ("$A [SEP] [CLS]:2", "$A [SEP] $B:1 [SEP]:1 [CLS]:2", BERT, "[PAD]"),
 }
 ROLES = {"unk": "unk", "[UNK]": "unk", "<unk>": "unk", "<s>": "bos", "</s>": "eos", "<mask>": "mask", "[MASK]": "mask"}
 
@@ -53,18 +54,18 @@ def trained(special, bert=False):
 
 def tokenizer(kind):
     """Return a tokenizer of a kind; limits of its own are those that must not count."""
-    plain = {"distilbert": "bert", "bert_kind": "bert", "t5_kind": "t5"}.get(kind, kind)
+    plain, made_by = PLAN["tokenizers"].get(kind, (kind, "PreTrainedTokenizerFast"))
     single, pair, special, pad = TOKENIZERS[plain]
-    tok = trained(special, plain == "bert")
+    tok = trained(special, special is BERT)
     used = [(token, tok.token_to_id(token)) for token in special if token in pair]
     tok.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=used)
     names = {f"{ROLES[token]}_token": token for token in special if token in ROLES}
     names |= {"pad_token": pad} if pad else {}
-    names |= {"cls_token": "[CLS]", "sep_token": "[SEP]"} if plain == "bert" else {}
-    inputs = ["input_ids", *(["token_type_ids"] if kind in ("bert", "bert_kind") else []), "attention_mask"]
-    made_by = {"bert_kind": "BertTokenizerFast", "t5_kind": "T5TokenizerFast"}.get(kind, "PreTrainedTokenizerFast")
+    names |= {"cls_token": "[CLS]", "sep_token": "[SEP]"} if special is BERT else {}
     limit = {"llama": int(1e30), "opt": 1024, "bert": 512}.get(plain, 512)
-    return getattr(tf, made_by)(tokenizer_object=tok, model_max_length=limit, model_input_names=inputs, **names)
+    if made_by == "PreTrainedTokenizerFast":  # the others name their inputs themselves
+        names["model_input_names"] = ["input_ids", *(["token_type_ids"] if kind == "bert" else []), "attention_mask"]
+    return getattr(tf, made_by)(tokenizer_object=tok, model_max_length=limit, **names)
 
 
 def whisper(place, **settings):
@@ -100,14 +101,68 @@ def whisper(place, **settings):
     return model, tf.WhisperProcessor(tf.WhisperFeatureExtractor(feature_size=80), tok)
 
 
-def wav2vec2(place):
+def wav2vec2(place, kind="Wav2Vec2"):
     """Return a CTC model of an English alphabet."""
+    processor = tf.Wav2Vec2Processor(tf.Wav2Vec2FeatureExtractor(return_attention_mask=False), letters(place))
+    config = getattr(tf, f"{kind}Config")(vocab_size=32, **PLAN["shared"]["s"], **PLAN["shared"]["ears"])
+    return getattr(tf, f"{kind}ForCTC")(config), processor
+
+
+def letters(place):
+    """Return a tokenizer of an English alphabet."""
     tokens = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLU"]
     (place / "vocab.json").write_text(json.dumps({token: n for n, token in enumerate(tokens)}))
-    convolutions = {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
-    extractor = tf.Wav2Vec2FeatureExtractor(return_attention_mask=False)
-    processor = tf.Wav2Vec2Processor(extractor, tf.Wav2Vec2CTCTokenizer(str(place / "vocab.json")))
-    return tf.Wav2Vec2ForCTC(tf.Wav2Vec2Config(vocab_size=32, **PLAN["shared"]["s"], **convolutions)), processor
+    return tf.Wav2Vec2CTCTokenizer(str(place / "vocab.json"))
+
+
+def speech(place, kind):
+    """Return an encoder-decoder for speech other than Whisper, with its own reader."""
+    import sentencepiece
+
+    sides, ears = PLAN["shared"]["bart"], PLAN["shared"]["ears"]
+    roles = {"unk_id": 3, "pad_id": 1, "bos_id": 0, "eos_id": 2, "minloglevel": 2}
+    lines = [text(50, n) for n in range(100)]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_prefix=str(place / "words"),
+        vocab_size=200,
+        hard_vocab_limit=False,
+        **roles,
+    )
+    words = str(place / "words.model")
+    if kind == "Speech2Text":
+        names = [sentencepiece.SentencePieceProcessor(words).id_to_piece(n) for n in range(150)]
+        (place / "vocab.json").write_text(json.dumps({name: n for n, name in enumerate(names)}))
+        tok = tf.Speech2TextTokenizer(str(place / "vocab.json"), words)
+        config = tf.Speech2TextConfig(**sides, num_conv_layers=2, conv_channels=32, max_target_positions=1024)
+        reader = tf.Speech2TextFeatureExtractor()
+        return tf.Speech2TextForConditionalGeneration(config), tf.Speech2TextProcessor(reader, tok)
+    if kind == "SpeechT5":
+        wide = {"hidden_size": 32, "vocab_size": 700, "encoder_layers": 2, "decoder_layers": 2} | ears
+        wide |= {
+            f"{side}_{what}": n
+            for side in ("encoder", "decoder")
+            for what, n in (("ffn_dim", 64), ("attention_heads", 4))
+        }
+        reader = tf.SpeechT5FeatureExtractor()
+        processor = tf.SpeechT5Processor(reader, tf.SpeechT5Tokenizer(words))
+        return tf.SpeechT5ForSpeechToText(tf.SpeechT5Config(**wide)), processor
+    reader = tf.Wav2Vec2FeatureExtractor(return_attention_mask=True)
+    processor = tf.Wav2Vec2Processor(reader, tokenizer("roberta"))
+    if kind == "Moonshine":
+        heads = {
+            f"{side}_num_{what}": n
+            for side in ("encoder", "decoder")
+            for what, n in (("hidden_layers", 2), ("attention_heads", 4), ("key_value_heads", 4))
+        }
+        config = tf.MoonshineConfig(vocab_size=700, hidden_size=32, intermediate_size=64, **heads)
+        return tf.MoonshineForConditionalGeneration(config), processor
+    inner = tf.Wav2Vec2Config(**PLAN["shared"]["s"], **ears, mask_time_prob=0.0)
+    outer = tf.MBartConfig(**sides, add_cross_attention=True, is_decoder=True)
+    config = tf.SpeechEncoderDecoderConfig.from_encoder_decoder_configs(
+        inner, outer, decoder_start_token_id=2, pad_token_id=1, eos_token_id=2
+    )
+    return tf.SpeechEncoderDecoderModel(config), processor
 
 
 def diffusion(place):
@@ -136,8 +191,8 @@ def diffusion(place):
 def parts_of(name, place):
     """Return everything that is saved of a model."""
     kind, config, *rest = PLAN["models"][name]
-    if kind in ("whisper", "wav2vec2", "diffusion"):
-        return {"whisper": whisper, "wav2vec2": wav2vec2, "diffusion": diffusion}[kind](place, **config)
+    if made_here := {"whisper": whisper, "wav2vec2": wav2vec2, "speech": speech, "diffusion": diffusion}.get(kind):
+        return made_here(place, **config)
     made = getattr(tf, kind)(getattr(tf, kind).config_class(**config))
     if name in PLAN["generation"]:
         made.generation_config.update(**PLAN["generation"][name])
@@ -177,7 +232,8 @@ def rows_of(name):
     """Return the columns of a data set."""
     kind, _, variant = name.partition("_")
     if kind == "text":
-        long, more = texts(1, 12, 157, 3000, 480), {"hole": [""], "blank": ["  "]}
+        lengths = (1, 12, 157, 250, 90) if variant == "short" else (1, 12, 157, 3000, 480)
+        long, more = texts(*lengths), {"hole": [""], "blank": ["  "]}
         return {"text": [*long[:2], *more.get(variant, []), *long[2:]]}
     if kind == "pairs":
         lengths = (9, 1, 20, 30 if variant else 700, 8)
