@@ -41,7 +41,7 @@ from energylab.meters.base import Reading, wait_for_tick
 from energylab.meters.base import steps as steps_of
 from energylab.meters.nvml import NvmlMeter
 from energylab.meters.sampler import PowerIntegrator
-from energylab.parameters import Parameters
+from energylab.parameters import STEADY_ONLY, Parameters
 from energylab.record import Record
 from energylab.show import run_energies
 
@@ -82,8 +82,11 @@ def meters() -> Sequence[NvmlMeter] | None:
 def session(values: dict[str, Any]) -> dict[str, Any]:
     """Measure one session, and return its figures, or why there are none."""
     start_s = time.monotonic()
+    values = QUICK | values
+    unused = STEADY_ONLY if values.get("protocol", "steady") != "steady" else ()
     try:
-        record = energylab.measure(parameters=Parameters.check({**QUICK, **values}), meters=meters())
+        asked = Parameters.check({name: value for name, value in values.items() if name not in unused})
+        record = energylab.measure(parameters=asked, meters=meters())
     except (EnergylabError, MemoryError, RuntimeError) as error:  # of a library too: the next session may do
         return {"reason": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"}
     return {"wall_s": time.monotonic() - start_s, **figures(record)}

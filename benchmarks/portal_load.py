@@ -10,12 +10,7 @@ with what was accepted: none lost, none doubled.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import secrets
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -26,53 +21,48 @@ from pathlib import Path
 import httpx
 from sqlalchemy import select
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "fakes"))
+
+from portal_processes import RunningPortal, end, start_worker
+
 from energylab_portal.database import Database
 from energylab_portal.settings import Settings, digest_of
 from energylab_portal.tables import Submission
+
+MANY = ("--submissions-per-minute", "1000000", "--requests-per-second", "1000000", "--waiting", "1000000")
 
 
 class Server:
     """A portal and a worker in processes of their own, killed and started again."""
 
     def __init__(self, folder: Path, database: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.folder, self.told = folder, {**os.environ, **({"ENERGYLAB_DATABASE": database} if database else {})}
-        self.processes: list[subprocess.Popen] = []
+        self.told = ("--database", database) if database else ()
+        self.portal = RunningPortal(folder, *MANY, *self.told)
+        self.worker = self._worker()
+
+    def _worker(self):
+        return start_worker(self.portal.folder, "--measuring", "trial", *self.told, HF_HUB_OFFLINE="1")
 
     def start(self) -> None:
-        """Start both, and wait until the portal answers."""
-        base = [sys.executable, "-m", "energylab_portal.cli"]
-        many = ["--submissions-per-minute", "1000000", "--requests-per-second", "1000000", "--waiting", "1000000"]
-        serve = [*base, "serve", "--folder", str(self.folder), "--port", str(self.port), *many]
-        worker = [*base, "worker", "--folder", str(self.folder), "--devices", "cpu", "--measuring", "trial"]
-        log = (self.folder.parent / "load.log").open("ab")
-        offline = {**self.told, "HF_HUB_OFFLINE": "1"}
-        self.processes = [subprocess.Popen(serve, stdout=log, stderr=log, env=self.told)]
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
-                break
-            time.sleep(0.1)
-        self.processes.append(subprocess.Popen(worker, stdout=log, stderr=log, env=offline))
+        self.portal.start()
+        self.worker = self._worker()
 
     def kill(self) -> None:
         """End both as a power failure would."""
-        for process in self.processes:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+        self.portal.kill()
+        end(self.worker)
 
 
-def submit(port: int, number: int, stop: threading.Event) -> tuple[str, str, float] | None:
+def submit(address: str, number: int, stop: threading.Event) -> tuple[str, str, float] | None:
     """Send one submission until it is accepted; every tenth once more. Return key, link and seconds it took."""
     key, began_s, link = secrets.token_urlsafe(18), time.monotonic(), ""
     asked = {"model": f"load/model-{number}", "tasks": ["text_generation"], "contact": "load@example.org"}
     sends = 2 if number % 10 == 0 else 1
     while sends and not stop.is_set():
         try:
-            url = f"http://127.0.0.1:{port}/api/v1/submissions/open"
-            answer = httpx.post(url, json=asked, headers={"Idempotency-Key": key}, timeout=30)
+            answer = httpx.post(
+                f"{address}/api/v1/submissions/open", json=asked, headers={"Idempotency-Key": key}, timeout=30
+            )
         except httpx.HTTPError:
             time.sleep(0.3)
             continue
@@ -93,7 +83,6 @@ def main() -> int:
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp()) / "portal"
     server, stop = Server(folder, options.database), threading.Event()
-    server.start()
     count, began_s = int(options.seconds * options.rate), time.monotonic()
     with ThreadPoolExecutor(64) as pool:
         sent, killed = [], 0
@@ -103,7 +92,7 @@ def main() -> int:
                 server.kill()
                 killed += 1
                 threading.Thread(target=server.start).start()
-            sent.append(pool.submit(submit, server.port, number, stop))
+            sent.append(pool.submit(submit, server.portal.url, number, stop))
         threading.Timer(120, stop.set).start()
         accepted = [one.result() for one in sent]
     server.kill()

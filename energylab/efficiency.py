@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
@@ -36,32 +36,15 @@ if TYPE_CHECKING:
 #: Tracks of settings: figures of one track may be compared without reserve.
 BASE, OPTIMISED, SERVED = "as loaded", "optimised", "served"
 
-#: How each knob is named in a label; ``{}`` is its value.
+#: Lists of the notebook: the parameter each varies, the kind of its values, and how a value is named.
 KNOBS = {
-    "batch_size": "batch {}",
-    "dtype": "{}",
-    "quantisation": "{}",
-    "attention": "{} attention",
-    "new_tokens": "{} new tokens",
-    "cache": "{} cache",
-    "compile": "compiled",
-    "concurrency": "{} at once",
+    "batch_sizes": ("batch_size", int, "batch {}"),
+    "dtypes": ("dtype", str, "{}"),
+    "quantisations": ("quantisation", str, "{}"),
+    "attentions": ("attention", str, "{} attention"),
+    "output_lengths": ("new_tokens", int, "{} new tokens"),
+    "concurrencies": ("concurrency", int, "{} at once"),
 }
-
-#: Lists of the notebook: its parameter, the knob it turns, and the kind of its values.
-LISTS = {
-    "batch_sizes": ("batch_size", int),
-    "dtypes": ("dtype", str),
-    "quantisations": ("quantisation", str),
-    "attentions": ("attention", str),
-    "output_lengths": ("new_tokens", int),
-}
-
-#: Parameters handed on to every session as they are.
-HANDED_ON = (
-    "model", "model_source", "data_source", "samples", "runs", "window_s", "idle_s", "warm_up_min_s", "warm_up_max_s",
-    "max_relative_bound", "meter",
-)  # fmt: skip
 
 #: Parts of a query's energy, and what to do when one is the largest.
 PARTS = {
@@ -75,10 +58,20 @@ PARTS = {
 LESS_IS_BETTER = ("bits_per_byte",)
 
 #: Side of the square matrices and bytes of the copied block: large enough to fill the device, small enough to be quick.
-SIDE = {"cuda": 8192, "cpu": 768}
-BLOCK_BYTES = {"cuda": 2 << 30, "cpu": 128 << 20}
+SIZES = {"cuda": (8192, 2 << 30), "cpu": (768, 128 << 20)}
 
 NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a sweep: what differs from the base, its sessions, and why some are missing."""
+
+    label: str
+    track: str  # BASE, OPTIMISED or SERVED
+    values: dict[str, Any]
+    records: tuple[Record, ...] = ()
+    missing: str = ""
 
 
 class EfficiencyParameters(NotebookParameters):
@@ -119,14 +112,24 @@ class EfficiencyParameters(NotebookParameters):
     @property
     def base(self) -> dict[str, Any]:
         """The parameters of the base's session."""
-        own = {"task": "text_generation", "dtype": self.dtype, "new_tokens": self.new_tokens, "batch_size": 1}
-        return own | {name: getattr(self, name) for name in HANDED_ON}
+        same = self.model_dump(include=Parameters.model_fields.keys() - {"compile"})
+        return {"task": "text_generation", "batch_size": 1, **same}
 
     @property
-    def tried(self) -> list[Setting]:
-        """The settings of the sweep."""
-        knobs = {knob: [kind(part) for part in listed(getattr(self, name))] for name, (knob, kind) in LISTS.items()}
-        return settings(self.base, knobs, self.compile)
+    def settings(self) -> list[Setting]:
+        """The base, every knob turned alone, the optimised track, and loads on a server."""
+        found = [Setting("base", BASE, {})]
+        for name, (knob, kind, words) in KNOBS.items():
+            values = [kind(part) for part in listed(getattr(self, name))]
+            track = SERVED if knob == "concurrency" else BASE
+            found += [Setting(words.format(one), track, {knob: one}) for one in values if one != self.base.get(knob)]
+        faster = {"cache": "static"} | ({"compile": True} if self.compile else {})
+        label = "static cache, compiled" if self.compile else "static cache"
+        largest = max(map(int, listed(self.batch_sizes)), default=1)
+        found.append(Setting(label, OPTIMISED, faster))
+        if largest > 1:
+            found.append(Setting(f"{label}, batch {largest}", OPTIMISED, {**faster, "batch_size": largest}))
+        return sorted(found, key=lambda one: one.track == SERVED)
 
 
 def listed(text: str) -> list[str]:
@@ -134,45 +137,8 @@ def listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One setting that was tried: what differs from the base in words and as parameters, and its track."""
-
-    label: str
-    track: str  # BASE, OPTIMISED or SERVED
-    values: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """What came of a sweep: the settings that were measured, the base first, and those that were not, with reasons."""
-
-    records: tuple[tuple[Setting, tuple[Record, ...]], ...]
-    missing: tuple[tuple[Setting, str], ...]
-
-
-def settings(base: Mapping[str, Any], knobs: Mapping[str, Sequence[Any]], compiled: bool = False) -> list[Setting]:
-    """Return the settings of a sweep: the base, every knob turned alone, and the optimised track.
-
-    `compiled`: that track asks for ``torch.compile`` where a fixed cache does not bring it by itself.
-    """
-    found = [Setting("base", BASE, {})]
-    for knob, values in knobs.items():
-        found += [_setting({knob: value}, BASE) for value in values if value != base.get(knob)]
-    faster = {"cache": "static"} | ({"compile": True} if compiled else {})
-    found.append(_setting(faster, OPTIMISED))
-    largest = max(knobs.get("batch_size", ()), default=0)
-    if largest > (base.get("batch_size") or 1):
-        found.append(_setting({**faster, "batch_size": largest}, OPTIMISED))
-    return found
-
-
-def _setting(values: dict[str, Any], track: str) -> Setting:
-    return Setting(", ".join(KNOBS[name].format(value) for name, value in values.items()), track, values)
-
-
 def plan(name: str, base: Mapping[str, Any], tried: Sequence[Setting], repeats: int = 1) -> planning.Plan:
-    """Return a sweep as a study of the benchmark notebook, every job's parameters checked."""
+    """Return settings as a study of the benchmark notebook, every job's parameters checked."""
     study = {"title": f"What saves energy: {name}", "repeats": repeats, "parameters": dict(base)}
     study["include"] = [one.values for one in tried]
     return planning.from_text(yaml.safe_dump(study, sort_keys=False), name)
@@ -181,37 +147,35 @@ def plan(name: str, base: Mapping[str, Any], tried: Sequence[Setting], repeats: 
 def check(namespace: Mapping[str, Any]) -> EfficiencyParameters:
     """Check the notebook's parameters and those of every session, before anything is measured."""
     asked = EfficiencyParameters.from_notebook(namespace)
-    plan(asked.name, asked.base, asked.tried, asked.repeats)
+    plan(asked.name, asked.base, [one for one in asked.settings if one.track != SERVED], asked.repeats)
     return asked
 
 
-def measure(asked: EfficiencyParameters) -> Sweep:
-    """Measure every setting that has no record yet; with `concurrencies`, those of a server too."""
-    inside = _run(asked, asked.name, asked.base, asked.tried)
-    loads = [_setting({"concurrency": int(part)}, SERVED) for part in listed(asked.concurrencies)]
+def measure(asked: EfficiencyParameters) -> list[Setting]:
+    """Measure every setting that has no record yet, the base first, and return them with their records."""
+    inside, loads = ([one for one in asked.settings if (one.track == SERVED) is served] for served in (False, True))
+    measured = _run(asked, asked.name, asked.base, inside)
     if not loads:
-        return inside
+        return measured
     with _endpoint(asked) as (endpoint, name):
         served = {key: value for key, value in asked.base.items() if key != "batch_size"}
         served |= {"model": name, "model_source": "endpoint", "endpoint": endpoint}
-        behind = _run(asked, f"{asked.name}-served", served, loads)
-    return Sweep((*inside.records, *behind.records), (*inside.missing, *behind.missing))
+        return measured + _run(asked, f"{asked.name}-served", served, loads)
 
 
-def _run(asked: EfficiencyParameters, name: str, base: Mapping[str, Any], tried: Sequence[Setting]) -> Sweep:
-    """Measure settings one after the other on one device, as a study of that name, and read all its records."""
+def _run(asked: EfficiencyParameters, name: str, base: Mapping[str, Any], tried: Sequence[Setting]) -> list[Setting]:
+    """Measure settings one after the other on one device, as a study of that name."""
     planned, folder = plan(name, base, tried, asked.repeats), StudyFolder(name, results_root())
     planning.check(planned)
     run_jobs(planned, folder, partial(local, devices=device_names.available(asked.devices)[0]))
-    states = folder.states(planned)
-    records, missing = [], []
+    states, found = folder.states(planned), []
     for one in tried:
         wanted = {**base, **one.values, "repeat": 0}
-        found = [state for job, state in states.items() if {**job.values, "repeat": 0} == wanted]
-        measured = tuple(state.record for state in found if state.measured)
-        records += [(one, measured)] if measured else []
-        missing += [(one, state.reason or state.status) for state in found if not state.measured]
-    return Sweep(tuple(records), tuple(missing))
+        mine = [state for job, state in states.items() if {**job.values, "repeat": 0} == wanted]
+        records = tuple(state.record for state in mine if state.measured)
+        lacking = dict.fromkeys(state.reason or state.status for state in mine if not state.measured)
+        found.append(replace(one, records=records, missing="; ".join(lacking)))
+    return found
 
 
 @contextlib.contextmanager
@@ -245,48 +209,39 @@ class Limits(BaseModel, frozen=True, extra="forbid"):
     byte: Cost  # of a byte read or written
 
 
-def measure_limits(
-    dtypes: Sequence[str], device: str = "auto", window_s: float = 0.5, meters: Any = None, size: Any = None
-) -> Limits:
-    """Measure the limits of a device by a large product, a large copy and rest, as every other figure is measured.
-
-    `size` gives other sizes than `SIDE` and `BLOCK_BYTES`: ``{"side": …, "bytes": …}``.
-    """
+def measure_limits(dtypes: Sequence[str], device: str = "auto", window_s: float = 0.5, meters: Any = None) -> Limits:
+    """Measure the limits of a device by a large product, a large copy and rest, as every other figure is measured."""
     import torch
 
     import energylab
     from energylab.devices import resolve_devices, torch_name
 
     where = torch_name(resolve_devices(device, 1)[0])
-    kind = where.partition(":")[0]
-    size = {"side": SIDE[kind], "bytes": BLOCK_BYTES[kind], **(size or {})}
+    side, block = SIZES[where.partition(":")[0]]
 
     def run(fn: Callable[[Any], Any]) -> Record:
         record = energylab.measure(
             fn=fn, queries=[0], meters=meters, device=device, runs=3, window_s=window_s, idle_s=min(window_s, 2.0),
             warm_up_min_s=window_s / 2, warm_up_max_s=4 * window_s,
         )  # fmt: skip
-        if not record.valid:
-            raise MeasurementError(f"the limits of {record.devices[0].name} are unknown: {'; '.join(record.reasons)}")
+        if not record.valid or record.idle_with_model_w is None:
+            why = "; ".join(record.reasons) or "its power at rest is unknown; lengthen calibration_s"
+            raise MeasurementError(f"the limits of {record.devices[0].name} are unknown: {why}")
         return record
 
     def product(dtype: str) -> Cost:
-        left, right, out = (
-            torch.randn(size["side"], size["side"], device=where).to(getattr(torch, dtype)) for _ in range(3)
-        )
-        return cost(run(lambda _: torch.mm(left, right, out=out)), 2 * size["side"] ** 3, rest_w)
+        left, right, out = (torch.randn(side, side, device=where).to(getattr(torch, dtype)) for _ in range(3))
+        return cost(run(lambda _: torch.mm(left, right, out=out)), 2 * side**3, rest_w)
 
-    source, target = (torch.ones(size["bytes"], device=where, dtype=torch.uint8) for _ in range(2))
+    source, target = (torch.ones(block, device=where, dtype=torch.uint8) for _ in range(2))
     copied = run(lambda _: target.copy_(source))
     rest_w = copied.idle_with_model_w
-    if rest_w is None:
-        raise MeasurementError(f"the power of {copied.devices[0].name} at rest is unknown; lengthen window_s")
     return Limits(
         device=copied.devices[0].name,
         energy_kind=copied.energy_kind,
         rest_w=rest_w,
         flop={dtype: product(dtype) for dtype in dtypes},
-        byte=cost(copied, 2 * size["bytes"], rest_w),  # read and written
+        byte=cost(copied, 2 * block, rest_w),  # read and written
     )
 
 
@@ -313,10 +268,8 @@ def calibrate(asked: EfficiencyParameters) -> Limits:
         try:
             limits = process.submit(measure_limits, dtypes, target, asked.calibration_s).result()
         except (RuntimeError, MemoryError) as error:  # no memory for the products, or the process was killed
-            raise MeasurementError(
-                f"the device's limits could not be measured: {type(error).__name__}: {error}; run this cell again when "
-                "nothing else uses the device"
-            ) from error
+            what = f"the device's limits could not be measured: {type(error).__name__}: {error}"
+            raise MeasurementError(f"{what}; run this cell again when nothing else uses the device") from error
     write_whole(file, limits.model_dump_json(indent=1))
     return limits
 
@@ -349,9 +302,8 @@ def shape_of(parameters: Parameters) -> Shape:
     text = config.get_text_config(decoder=True)
     if any(getattr(text, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")):
         raise ModelError(f"model {origin.name!r} is a mixture of experts: how much of it works depends on the token")
-    table, head = (
-        layer.weight.numel() for layer in (skeleton.get_input_embeddings(), skeleton.get_output_embeddings())
-    )
+    ends = skeleton.get_input_embeddings(), skeleton.get_output_embeddings()
+    table, head = (layer.weight.numel() for layer in ends)
     total = skeleton.num_parameters()
     body = total - table - (0 if getattr(text, "tie_word_embeddings", False) else head)
     layers, heads = text.num_hidden_layers, text.num_attention_heads
@@ -385,13 +337,12 @@ def least_work(shape: Shape, record: Record) -> tuple[float, float] | None:
     return flop, new * (shape.body + shape.head) * weight_bytes / batch + cached
 
 
-def compare(asked: EfficiencyParameters, sweep: Sweep, limits: Limits) -> pd.DataFrame:
+def compare(asked: EfficiencyParameters, sweep: Sequence[Setting], limits: Limits) -> pd.DataFrame:
     """Return the table of all settings with the Pareto front marked; see `table` and `front`."""
     from energylab.tasks.models import quiet_imports
 
-    if not sweep.records or sweep.records[0][0].values:
-        reasons = {one.label: why for one, why in sweep.missing}
-        raise ModelError(f"the base was not measured: {reasons.get('base')}")
+    if not sweep[0].records:
+        raise ModelError(f"the base was not measured: {sweep[0].missing}")
     try:
         with quiet_imports():
             shape = shape_of(Parameters.check(asked.base))
@@ -401,7 +352,7 @@ def compare(asked: EfficiencyParameters, sweep: Sweep, limits: Limits) -> pd.Dat
     return front(table(sweep, limits, shape))
 
 
-def table(sweep: Sweep, limits: Limits, shape: Shape | None) -> pd.DataFrame:
+def table(sweep: Sequence[Setting], limits: Limits, shape: Shape | None) -> pd.DataFrame:
     """Return one row a setting that was measured, the mean over its sessions, all figures of one query.
 
     Returns
@@ -414,15 +365,16 @@ def table(sweep: Sweep, limits: Limits, shape: Shape | None) -> pd.DataFrame:
     """
     import pandas as pd
 
-    return pd.DataFrame([_row(*measured, limits, shape) for measured in sweep.records]).set_index("setting")
+    return pd.DataFrame([_row(one, limits, shape) for one in sweep if one.records]).set_index("setting")
 
 
-def _row(setting: Setting, records: Sequence[Record], limits: Limits, shape: Shape | None) -> dict[str, Any]:
+def _row(setting: Setting, limits: Limits, shape: Shape | None) -> dict[str, Any]:
     import pandas as pd
 
+    records, first = setting.records, setting.records[0]
     sessions = pd.DataFrame([_session(record, limits, shape) for record in records])
-    first, spread = records[0], sessions["energy_j"] if len(records) > 1 else run_energies_j(records[0])
-    quality = first.quality[0] if first.quality else None
+    spread = sessions["energy_j"] if len(records) > 1 else run_energies_j(first)
+    quality = next((one for one in first.quality if one.value is not None), None)
     return {
         "setting": setting.label,
         "track": setting.track,
@@ -430,7 +382,7 @@ def _row(setting: Setting, records: Sequence[Record], limits: Limits, shape: Sha
         **sessions.mean().to_dict(),
         "half_width_j": mean_interval(spread).half_width if len(spread) > 1 else NAN,
         "token_j": sessions["energy_j"].mean() / sessions["new_tokens"].mean(),
-        "quality": NAN if quality is None or quality.value is None else quality.value,
+        "quality": quality.value if quality else NAN,
         "quality_metric": quality.metric if quality else None,
         "energy_kind": first.energy_kind,
     }
@@ -448,10 +400,9 @@ def _session(record: Record, limits: Limits, shape: Shape | None) -> dict[str, f
     new = sum(total.output_tokens for total in made) / sum(total.queries for total in made)
     served = record.extra.get("serving")  # its users' wait; else a query waits for the batch it is in
     batch = min(record.task.settings.get("batch_size") or 1, record.queries)
-    figures = {"new_tokens": new, "energy_j": energy_j, "tokens_per_s": new / seconds}
-    figures["latency_s"] = served["latency_s"]["mean"] if served else seconds * batch
-    work = shape and least_work(shape, record)
-    flop = limits.flop.get(record.model.dtype or "")
+    latency_s = served["latency_s"]["mean"] if served else seconds * batch
+    figures = {"new_tokens": new, "energy_j": energy_j, "tokens_per_s": new / seconds, "latency_s": latency_s}
+    work, flop = shape and least_work(shape, record), limits.flop.get(record.model.dtype or "")
     if work is None or flop is None:
         return figures | dict.fromkeys(("least_j", "times_least", *(f"{name}_j" for name in PARTS)), NAN)
     least_j = work[0] * flop.j + work[1] * limits.byte.j
@@ -460,8 +411,8 @@ def _session(record: Record, limits: Limits, shape: Shape | None) -> dict[str, f
         "memory_j": work[1] * limits.byte.above_rest_j,
         "arithmetic_j": work[0] * flop.above_rest_j,
     }
-    rest = {"rest_j": energy_j - sum(known.values())}
-    return figures | {"least_j": least_j, "times_least": energy_j / least_j} | known | rest
+    rest_j = energy_j - sum(known.values())
+    return figures | {"least_j": least_j, "times_least": energy_j / least_j, **known, "rest_j": rest_j}
 
 
 def front(frame: pd.DataFrame) -> pd.DataFrame:
@@ -488,25 +439,24 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the table as people read it: few digits, units in the names, what is unknown left empty."""
     import pandas as pd
 
-    def digits(value: float, form: str = ".3g") -> str:
-        return "" if math.isnan(value) else f"{value:,.0f}" if value >= 1000 else format(value, form)
+    def digits(name: str) -> pd.Series:
+        return frame[name].map("{:.3g}".format).replace("nan", "")
 
     def against_base(row: pd.Series) -> str:
         first = frame[(frame["track"] == SERVED) == (row["track"] == SERVED)].iloc[0]
-        change = row["energy_j"] / first["energy_j"] - 1
-        return f"{change:+.0%}" if differs(row, first) else "no clear change"
+        return f"{row['energy_j'] / first['energy_j'] - 1:+.0%}" if differs(row, first) else "no clear change"
 
-    half = frame["half_width_j"].map(lambda width: f"\u00a0±\u00a0{width:.2g}", na_action="ignore").fillna("")
+    half = frame["half_width_j"].map("\u00a0±\u00a0{:.2g}".format, na_action="ignore").fillna("")
     columns = {
         "track": frame["track"],
-        "J a query": frame["energy_j"].map(digits) + half,  # kept on one line
+        "J a query": digits("energy_j") + half,  # kept on one line
         "against its base": frame.apply(against_base, axis=1),
-        "J a token": frame["token_j"].map(digits),
-        "wait, s": frame["latency_s"].map(digits),
-        "tokens/s": frame["tokens_per_s"].map(digits),
-        "quality": frame["quality"].map(digits).replace("", "not\u00a0known"),
-        "times the device's least": frame["times_least"].map(digits),
-        **{name: (frame[f"{name}_j"] / frame["energy_j"]).map(partial(digits, form=".0%")) for name in PARTS},
+        "J a token": digits("token_j"),
+        "wait, s": digits("latency_s"),
+        "tokens/s": digits("tokens_per_s"),
+        "quality": digits("quality").replace("", "not\u00a0known"),
+        "times the device's least": digits("times_least"),
+        **{name: (frame[f"{name}_j"] / frame["energy_j"]).map("{:.0%}".format).replace("nan%", "") for name in PARTS},
         "front": frame["front"].map({True: "yes", False: ""}),
         "kind": frame["energy_kind"],
     }
@@ -524,60 +474,49 @@ def limits_table(limits: Limits) -> pd.DataFrame:
     return frame.assign(**{"power at rest": f"{limits.rest_w:.4g} W", "kind": limits.energy_kind})
 
 
-def missing_table(sweep: Sweep) -> pd.DataFrame | str:
+def missing_table(sweep: Sequence[Setting]) -> pd.DataFrame | str:
     """Tabulate what could not be measured, and why."""
     import pandas as pd
 
-    if not sweep.missing:
-        return "Every setting was measured."
-    return pd.DataFrame([{"setting": one.label, "reason": why} for one, why in sweep.missing]).set_index("setting")
+    lost = {one.label: one.missing for one in sweep if one.missing}
+    return pd.Series(lost, name="reason").rename_axis("setting").to_frame() if lost else "Every setting was measured."
 
 
 def advice(frame: pd.DataFrame) -> str:
-    """Say in one paragraph of Markdown what saves energy on this model and device.
-
-    `frame` is what `compare` returns; its first row is the base.
-    """
-    base, *others = frame.reset_index().to_dict("records")
-    inside = [base, *(row for row in others if row["track"] != SERVED)]
-    return " ".join([_opening(base), _choice(base, inside), *_cautions(frame)])
-
-
-def _opening(base: dict[str, Any]) -> str:
-    text = f"As loaded, a query costs **{base['energy_j']:.3g} J** and its answer takes {base['latency_s']:.3g} s"
-    if math.isnan(base["times_least"]):
-        return f"{text}; how far that is from this device's limit is not known."
-    shares = {name: base[f"{name}_j"] / base["energy_j"] for name in PARTS}
-    largest = max(shares, key=shares.get)
-    return (
-        f"{text}: **{base['times_least']:.3g} times** what this device needs to read each weight once a token and to "
-        f"do the arithmetic once, at full speed. Most of it, {shares[largest]:.0%}, is {PARTS[largest]}."
-    )
-
-
-def _choice(base: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
-    """Name the cheapest setting for users who do not mind waiting, and for those who do."""
-    best = sorted(
-        (row for row in rows if row["new_tokens"] == base["new_tokens"] and row["front"]),
-        key=lambda row: row["energy_j"],
-    )
-    if not best or not differs(base, best[0]):
-        return "Of all that was tried, nothing saves energy for certain: keep the model as it is loaded."
-    quick = next((row for row in best if row["latency_s"] <= 1.05 * base["latency_s"]), base)
-    named = [f"**{row['setting']}** and save {1 - row['energy_j'] / base['energy_j']:.0%}" for row in (best[0], quick)]
-    text = f"**Do this:** where answers may take {best[0]['latency_s']:.2g} s, run with {named[0]}"
-    if quick is best[0]:
-        return f"{text}; latency does not grow."
-    now = f"run with {named[1]}" if differs(base, quick) else "nothing that was tried saves energy for certain"
-    return f"{text}; where they must come no later than now, {now}."
+    """Say in one paragraph of Markdown what saves energy on this model and device; the first row is the base."""
+    rows = frame.reset_index().to_dict("records")
+    base = rows[0]
+    sentences = [
+        f"As loaded, a query costs **{base['energy_j']:.3g} J** and its answer takes {base['latency_s']:.3g} s."
+    ]
+    if not math.isnan(base["times_least"]):
+        largest = max(PARTS, key=lambda name: base[f"{name}_j"])
+        share = base[f"{largest}_j"] / base["energy_j"]
+        sentences.append(
+            f"That is **{base['times_least']:.3g} times** what this device needs to read each weight once a token and "
+            f"to do the arithmetic once. Most of it, {share:.0%}, is {PARTS[largest]}."
+        )
+    alike = [row for row in rows if row["track"] != SERVED and row["new_tokens"] == base["new_tokens"]]
+    quick = [row for row in alike if row["latency_s"] <= 1.05 * base["latency_s"]]
+    best, now = (min(some, key=lambda row: row["energy_j"]) for some in (alike, quick))
+    cases = {f"answers may take {best['latency_s']:.2g} s": best, "they must come no later than now": now}
+    saving = [
+        f"where {case}, run with **{row['setting']}** and save {1 - row['energy_j'] / base['energy_j']:.0%}"
+        for case, row in cases.items()
+        if differs(base, row) and (row is now or best is not now)
+    ]
+    nothing = "Of all that was tried, nothing saves energy for certain: keep the model as it is loaded."
+    sentences.append(f"**Do this:** {'; '.join(saving)}." if saving else nothing)
+    return " ".join([*sentences, *_cautions(frame)])
 
 
 def differs(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two energies differ by more than their 95 % half-widths, added in squares; unknown ones count as 5 %."""
-    widths = [
-        0.05 * row["energy_j"] if math.isnan(row["half_width_j"]) else row["half_width_j"] for row in (one, other)
+    widths = [row["half_width_j"] for row in (one, other)]
+    known = [
+        0.05 * row["energy_j"] if math.isnan(width) else width for row, width in zip((one, other), widths, strict=True)
     ]
-    return abs(one["energy_j"] - other["energy_j"]) > math.hypot(*widths)
+    return abs(one["energy_j"] - other["energy_j"]) > math.hypot(*known)
 
 
 def _cautions(frame: pd.DataFrame) -> Iterator[str]:

@@ -159,7 +159,7 @@ def choose_instruments(parameters: Parameters, given: Sequence[Meter] | None = N
     """Find the devices and choose the meters that the parameters name, or describe the meters that are given."""
     if given is None:
         return machine_meters.choose(parameters, machine_devices.devices_of(parameters))
-    if all(meter.kind == "simulated" for meter in given):
+    if all(getattr(meter, "kind", None) == "simulated" for meter in given):
         boards = [{"uuid": meter.device, "power_limit_w": meter.power_limit_w} for meter in given]
         devices = tuple(DeviceFacts(name="simulated board", type="simulated", **board) for board in boards)
     else:

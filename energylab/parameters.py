@@ -32,6 +32,9 @@ FOLDERS = ("output_folder", "record", "params")
 #: of earlier records keep their ids.
 ADDED = ("protocol", "endpoint", "endpoint_api", "concurrency", "request_timeout_s", "cache", "star_probability")
 
+#: What only the steady protocol uses: a published one warms up, cuts windows and ends as its runner does.
+STEADY_ONLY = ("window_s", "warm_up_min_s", "warm_up_max_s", "precision_target", "star_probability", "peers")
+
 #: What a server was started with, and a request cannot change.
 OF_THE_SERVER = ("batch_size", "compile", "cache", "trust_remote_code", "extra_meters")
 
@@ -187,6 +190,14 @@ class Parameters(NotebookParameters):
                 outside = "cannot be set from outside a server: start the server with it"
                 needs = f"needs model_source='endpoint', not {self.model_source!r}"
                 raise ValueError(f"{name}={getattr(self, name)!r} {outside if served else needs}")
+        return self
+
+    @model_validator(mode="after")
+    def _of_the_protocol(self) -> Parameters:
+        unused = [name for name in STEADY_ONLY if getattr(self, name) != type(self).model_fields[name].default]
+        if self.protocol != "steady" and unused:
+            given = ", ".join(f"{name}={getattr(self, name)!r}" for name in unused)
+            raise ValueError(f"protocol={self.protocol!r} does not use {given}: take it out, or use protocol='steady'")
         return self
 
     @model_validator(mode="after")

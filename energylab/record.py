@@ -6,6 +6,7 @@ Imports nothing of energylab, so that any program can read a record with this fi
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from collections import Counter
 from datetime import datetime
@@ -320,10 +321,22 @@ class Record(_Frozen):
         return tuple(sorted(marks | ({"truncated"} if self.data.truncated_queries else set())))
 
     def __repr__(self) -> str:
-        facts = f"{self.protocol.runs} x {self.queries} queries, {self.energy_kind}, {self.protocol.name}"
-        return f"<Record {self.task.name}, {self.model.name}: {facts}, {'valid' if self.valid else 'invalid'}>"
+        figure = f"{self._energy()}, {self.protocol.runs} x {self.queries} queries, {self.protocol.name}"
+        state = "valid" if self.valid else f"invalid: {'; '.join(self.reasons)}"
+        return f"<Record {self.task.name}, {self.model.name}: {figure}; {state}>"
 
     __str__ = __repr__
+
+    def _energy(self) -> str:
+        """Return the rated energy with its kind in words; energies are added up by another module, where it is here."""
+        try:
+            energy = importlib.import_module("energylab.energy")
+        except ImportError:  # this file alone, in another program
+            return self.energy_kind
+        energy_j = energy.session_energy_j(self)
+        if energy_j is None:
+            return f"no energy ({self.energy_kind})"
+        return f"{energy_j * energy.WH_PER_1000_QUERIES:.4g} Wh per 1,000 queries ({self.energy_kind})"
 
     def not_official(self) -> tuple[str, ...]:
         """Why this record is not official; empty when it is.

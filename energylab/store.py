@@ -132,14 +132,14 @@ def _readable(paths: Iterable[Path]) -> Iterator[tuple[Path, Record]]:
             warnings.warn(f"skipped: {error}", stacklevel=3)
 
 
-def read(*roots: str | os.PathLike) -> pd.DataFrame:
+def read(*roots: str | os.PathLike | Record) -> pd.DataFrame:
     """Read records, folders of records and tables of one's own into one tidy table.
 
     Parameters
     ----------
-    *roots : path
+    *roots : path or Record
         Record files, folders (searched for ``record.json``), or CSV, TSV or Parquet files with at least ``task, model,
-        energy_j, queries``; ``results/`` by default.
+        energy_j, queries``; ``results/`` by default. A list stands for what is in it.
 
     Returns
     -------
@@ -157,14 +157,20 @@ def read(*roots: str | os.PathLike) -> pd.DataFrame:
     """
     import pandas as pd
 
-    frames = [_read_root(Path(root)) for root in roots or ("results",)]
+    given = [one for root in roots for one in (root if isinstance(root, list | tuple) else [root])]
+    frames = [_read_root(root) for root in given or ["results"]]
     frames = [frame for frame in frames if len(frame)] or frames[:1]
     return pd.concat(frames, ignore_index=True)
 
 
-def _read_root(root: Path) -> pd.DataFrame:
+def _read_root(root: str | os.PathLike | Record) -> pd.DataFrame:
     from energylab.table import read_table, record_rows, tidy_frame
 
+    if isinstance(root, Record):
+        return tidy_frame(record_rows(root))
+    if not isinstance(root, str | os.PathLike):
+        raise RecordError(f"{root!r} ({type(root).__name__}) cannot be read; give paths or records")
+    root = Path(root)
     if not root.exists():
         raise _missing(root)
     if root.is_dir():

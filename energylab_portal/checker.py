@@ -16,10 +16,11 @@ from sqlalchemy.orm import Session
 from energylab.errors import BundleError, ConflictError
 from energylab.publish.text import one_line
 from energylab.record import Record
-from energylab_portal import child, log, operator
+from energylab_portal import child, operator, tables
 from energylab_portal.database import Database
 from energylab_portal.leases import FREE, Leases, Refused
-from energylab_portal.sealed import keys, official
+from energylab_portal.sealed import keys
+from energylab_portal.sealed.verify import Official, read_list, verify
 from energylab_portal.settings import Settings
 from energylab_portal.submissions import SubmissionQueue
 from energylab_portal.tables import EnrolledKey, Submission
@@ -75,11 +76,11 @@ class BundleChecker:
         with self.database.writing() as session:
             held = self.leases.held(session, lease)
             _refuse_anothers_name(session, facts["model"], verdict["key_id"])
-            log.move(session, self.database, held, "checked", ACTOR, "the bundle passed every check", **facts)
+            tables.move(session, held, "checked", ACTOR, "the bundle passed every check", **facts)
             operator.refuse_revoked(session, held)
-            log.attach(session, held.id, [record])
+            tables.attach(session, held.id, [record])
             words = "measured in the sealed runner on its owner's machine"
-            log.move(session, self.database, held, "measured", ACTOR, words, **FREE)
+            tables.move(session, held, "measured", ACTOR, words, **FREE)
 
     def _wait_for_key(self, lease: Submission, verdict: Mapping[str, Any]) -> None:
         """Let a bundle wait whose key nobody here knows; unless that changed while it was looked at."""
@@ -90,9 +91,9 @@ class BundleChecker:
                 words = f"the key {verdict['key_id'][:16]} that signed it was revoked: it counts no more"
                 raise Refused(words, key_id=verdict["key_id"])
             facts = {"key_id": verdict["key_id"], "waits_for_key": not known, "facts": _words(verdict), "tries": 0}
-            log.change(held, **facts, **FREE)
+            tables.change(held, **facts, **FREE)
             words = f"its key {verdict['key_id'][:16]} is not enrolled: it waits until the operator enrols it"
-            log.note(session, held.id, self.database.now(session), ACTOR, words)
+            tables.note(session, held.id, ACTOR, words)
 
     def run(self, stop: threading.Event, queue: SubmissionQueue) -> None:
         """Check what comes, and sweep files that nobody needs, until told to stop."""
@@ -115,7 +116,10 @@ def verify_apart(
     """Verify a bundle in a bounded process, against the operator's own list."""
     if not settings.official.is_file():
         raise BundleError("the operator has listed no image yet (energylab-portal sealed official)")
-    listed = official.load(settings.official, keys.read_public(str(settings.operator_key)))
+    try:
+        listed = read_list(settings.official, keys.read_public(str(settings.operator_key)))
+    except BundleError as error:  # which names a folder of the operator's
+        raise BundleError("the operator's list of images cannot be read") from error
     question = {
         "bundle": str(bundle.resolve()), "keys": dict(enrolled), "official": listed.model_dump(mode="json"),
         "params": settings.params,
@@ -125,9 +129,7 @@ def verify_apart(
 
 def verdict(question: dict[str, Any]) -> dict[str, Any]:
     """In the child: return the verdict on a bundle as plain values, the record as its JSON."""
-    from energylab_portal.sealed.verify import verify
-
-    listed = official.Official.model_validate(question["official"])
+    listed = Official.model_validate(question["official"])
     found = verify(Path(question["bundle"]), keys=question["keys"], official=listed, params=question["params"])
     return {
         "accepted": found.accepted,

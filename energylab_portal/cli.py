@@ -68,26 +68,19 @@ def serve(
 def worker(
     folder: Folder = _FOLDER,
     database: DatabaseUrl = "",
-    measuring: Annotated[
-        str, typer.Option(help="How models are measured: a name in params/portal/, or a file.")
-    ] = "published",
+    measuring: Annotated[str, typer.Option(help="How models are measured: published, trial, or a file.")] = "published",
     executor: Annotated[str, typer.Option(help="Where jobs run: local or slurm.")] = "local",
     devices: Annotated[
         str, typer.Option(help="cpu, or the index or UUID of one GPU; auto where there is one.")
     ] = "auto",
     once: Annotated[bool, typer.Option(help="End when nothing is left to do.")] = False,
-    lease: Annotated[
-        float, typer.Option(min=2, help="Seconds after which a silent worker's work is another's.")
-    ] = 60.0,
-    work: Annotated[Path | None, typer.Option(help="Folder for the studies; by default work/ in the portal's.")] = None,
     params: Params = None,
 ) -> None:
     """Check and measure the open models that were submitted, one at a time on one device."""
     from energylab_portal import worker as workers
 
     _log()
-    where = str(params.resolve()) if params else None
-    workers.start(folder, database, measuring, executor, devices, once, lease, work, where)
+    workers.start(folder, database, measuring, executor, devices, once, str(params.resolve()) if params else None)
 
 
 @submit.command("open")
@@ -187,11 +180,11 @@ def verify(
 ) -> None:
     """Check a bundle: signature, image, physics; one line a check. Nothing of the sender's is run or loaded."""
     from energylab_portal.sealed import keys
-    from energylab_portal.sealed import official as listing
+    from energylab_portal.sealed.verify import read_list
     from energylab_portal.sealed.verify import verify as check
 
     known = {identity: public for one in key for identity, public in keys.read_public(one).items()}
-    listed = listing.load(official, keys.read_public(lister) if lister else known)
+    listed = read_list(official, keys.read_public(lister) if lister else known)
     verdict = check(bundle, keys=known, official=listed, params=params)
     marks = {True: "ok", False: "REFUSED", None: "unknown"}
     for made in verdict.checks:

@@ -76,7 +76,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Give a session that only reads: it waits for nobody, and sees one state of everything."""
-        with Session(self._ready(), expire_on_commit=False) as session:
+        with Session(self._ready(), expire_on_commit=False, info={"clock": self._now}) as session:
             yield session
 
     @contextmanager
@@ -86,7 +86,8 @@ class Database:
         One block runs at a time, over all processes: what was read in it is still so when it is written.
         """
         engine = self._ready().execution_options(writes=True)
-        with self._writer, Session(engine, expire_on_commit=False) as session, session.begin():
+        told = {"expire_on_commit": False, "info": {"clock": self._now}}
+        with self._writer, Session(engine, **told) as session, session.begin():
             if not self.is_sqlite:
                 session.execute(_BOUNDED, {"ms": f"{_PATIENCE_S * 1000:.0f}"})
                 session.execute(_ONE_WRITER)
@@ -97,8 +98,7 @@ class Database:
             raise PortalError("the database is not open")
         return self._engine
 
-    def now(self, session: Session) -> float:
-        """Return the time in seconds since 1970, by the clock that all processes of this portal share."""
+    def _now(self, session: Session) -> float:
         if self._clock is not None:
             return self._clock()
         if self.is_sqlite:

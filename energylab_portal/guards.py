@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import json
 from urllib.parse import urlsplit
 
 from limits import RateLimitItem, RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from energylab_portal.settings import Settings
@@ -69,7 +69,7 @@ class Guards:
 
         refusal = self._refuse(scope)
         if refusal is not None:
-            await _say(scope, answer, *refusal)
+            await _say(scope, receive, answer, *refusal)
         else:
             await self._pass(scope, receive, answer)
 
@@ -93,7 +93,7 @@ class Guards:
         with contextlib.suppress(TooLarge):
             await self.app(scope, counted, unless_too_large)
         if read > limit and not begun:
-            await _say(scope, send, 413, f"the body is larger than {limit:,} bytes", {"Connection": "close"})
+            await _say(scope, receive, send, 413, f"the body is larger than {limit:,} bytes", {"Connection": "close"})
 
     def _limit(self, path: str) -> int:
         limits = self.settings.limits
@@ -142,16 +142,13 @@ def client_of(scope: Scope) -> str:
     return str(ipaddress.ip_network(f"{host}/64", strict=False)) if address.version == 6 else host
 
 
-async def _say(scope: Scope, send: Send, status: int, words: str, headers: dict[str, str]) -> None:
+async def _say(scope: Scope, receive: Receive, send: Send, status: int, words: str, headers: dict[str, str]) -> None:
     """Answer in a few words: JSON to programs, a page to people."""
     from energylab_portal.web import page
 
     if scope["path"].startswith("/api/"):
-        body, kind = json.dumps({"error": words}).encode(), "application/json"
+        answer: Response = JSONResponse({"error": words}, status, headers)
     else:
         shown = page("error.html.j2", heading="That was refused", words=f"{words}.", back="/", here="")
-        body, kind = shown.encode(), "text/html; charset=utf-8"
-    sent = {"content-type": kind, "content-length": str(len(body)), **headers}
-    raw = [(name.lower().encode(), value.encode()) for name, value in sent.items()]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})
+        answer = HTMLResponse(shown, status, headers)
+    await answer(scope, receive, send)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,18 +29,17 @@ _SAFE_PIPELINE = "*/*.safetensors"
 @dataclass(frozen=True)
 class Finding:
     commit: str | None  # what the revision means now
-    words: tuple[str, ...]  # one line a fact, for people
+    words: Sequence[str]  # one line a fact, for people
     refusal: str = ""  # why it cannot be measured, and what to do; empty when it can
     again: bool = False  # whether the refusal may pass by itself: the hub did not answer
 
 
 def inspect_apart(question: Mapping[str, Any], environment: Mapping[str, str]) -> Finding:
     """Look at a model in a bounded process that sees only one worker's devices; see `inspect`."""
-    found = child.ask("energylab_portal.inspection", question, BOUNDS, environment)
-    return Finding(found["commit"], tuple(found["words"]), found["refusal"], found["again"])
+    return Finding(**child.ask("energylab_portal.inspection", question, BOUNDS, environment))
 
 
-def inspect(question: Mapping[str, Any]) -> dict[str, Any]:
+def inspect(question: Mapping[str, Any]) -> Finding:
     """Look at a model without reading a weight or running a line of its code."""
     words: list[str] = []
     commit = None
@@ -51,9 +50,8 @@ def inspect(question: Mapping[str, Any]) -> dict[str, Any]:
         words += check_files(question["model"], files, question["largest_gb"])
         words += [fits(question, task, commit) for task in question["tasks"]]
     except EnergylabError as error:
-        told = str(error)
-        return {"commit": commit, "words": words, "refusal": in_the_portal(told), "again": is_passing(told)}
-    return {"commit": commit, "words": words, "refusal": "", "again": False}
+        return Finding(commit, words, in_the_portal(str(error)), is_passing(str(error)))
+    return Finding(commit, words)
 
 
 def is_passing(text: str) -> bool:
@@ -148,4 +146,4 @@ def in_the_portal(text: str) -> str:
 
 
 if __name__ == "__main__":
-    child.answer(inspect)
+    child.answer(lambda question: vars(inspect(question)))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,9 +18,10 @@ from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, aliased
 
+from energylab.clock import Periodic
 from energylab.errors import ConflictError, EnergylabError, MeasurementError
 from energylab.publish.text import visible
-from energylab_portal import log
+from energylab_portal import tables
 from energylab_portal.database import Database
 from energylab_portal.tables import State, Submission
 
@@ -80,31 +80,31 @@ class Leases:
                     return self._hand_out(session, found, worker)
                 # what has outlived several workers would outlive the next as well
                 reason = f"given up: {found.tries} workers stopped answering over it. The operator can try it again."
-                log.move(session, self.database, found, "rejected", worker, reason, reason=reason, **FREE)
+                tables.move(session, found, "rejected", worker, reason, reason=reason, **FREE)
         return None
 
     def _next(self, session: Session, wanted: ColumnElement[bool]) -> Submission | None:
-        now, others = self.database.now(session), aliased(Submission)
+        now, others = tables.now(session), aliased(Submission)
         free = or_(Submission.lease_until_s.is_(None), Submission.lease_until_s < now)
         served = select(func.max(others.taken_s)).where(others.client == Submission.client).scalar_subquery()
         turn = (func.coalesce(served, 0.0), Submission.id)
         return session.scalar(select(Submission).where(wanted, free).order_by(*turn).limit(1))
 
     def _hand_out(self, session: Session, found: Submission, worker: str) -> Submission:
-        now, token = self.database.now(session), secrets.token_hex(16)
+        now, token = tables.now(session), secrets.token_hex(16)
         held = {"worker": worker, "lease": token, "lease_until_s": now + self.lease_s, "taken_s": now}
         held["tries"] = found.tries + 1
         if found.lease is not None:
-            log.note(session, found.id, now, worker, f"{found.worker} stopped answering; taken over")
+            tables.note(session, found.id, worker, f"{found.worker} stopped answering; taken over")
         if found.state == "queued":
-            log.move(session, self.database, found, "measuring", worker, "a worker began", **held)
+            tables.move(session, found, "measuring", worker, "a worker began", **held)
         else:
-            log.change(found, **held)
+            tables.change(found, **held)
         return found
 
     def renew(self, lease: Submission) -> None:
         with self.database.writing() as session:
-            self.held(session, lease).lease_until_s = self.database.now(session) + self.lease_s
+            self.held(session, lease).lease_until_s = tables.now(session) + self.lease_s
 
     def held(self, session: Session, lease: Submission) -> Submission:
         """Return the submission as it is now, for a change under a lease."""
@@ -116,7 +116,7 @@ class Leases:
 
     def finish(self, lease: Submission, after: State, words: str, **facts: Any) -> None:
         with self.database.writing() as session:
-            log.move(session, self.database, self.held(session, lease), after, lease.worker, words, **facts, **FREE)
+            tables.move(session, self.held(session, lease), after, lease.worker, words, **facts, **FREE)
 
     def work(
         self,
@@ -131,36 +131,24 @@ class Leases:
         """
         heartbeat = Heartbeat(self, lease, on_lost)
         try:
-            with heartbeat:
-                do(lease)
-        except LeaseLost as error:
-            _LOG.warning("%s", error)
-        except BaseException as error:  # noqa: BLE001 - the next submission must not suffer for this one
-            stopped = isinstance(error, Interrupted | KeyboardInterrupt)
             try:
-                self._settle(lease, error, stopped, ours)
-            except LeaseLost as lost:
-                _LOG.warning("%s", lost)
-            if stopped and not heartbeat.lost:
-                raise KeyboardInterrupt from error
-
-    def _settle(
-        self, lease: Submission, error: BaseException, stopped: bool, ours: tuple[type[Exception], ...]
-    ) -> None:
-        if isinstance(error, ConflictError):
-            words = str(error)
-            self.finish(lease, "rejected", words, reason=words, **getattr(error, "facts", {}))
-        elif stopped:
-            self.give_back(lease, "the worker was stopped; the submission goes back to the queue.", count=False)
-        elif isinstance(error, Exception):
-            _LOG.warning("%s: could not be finished", lease.name, exc_info=error)
-            words, is_ours = visible(str(error))[:500], isinstance(error, ours)
-            if not isinstance(error, EnergylabError):  # of a fault of ours its submitter is told the kind alone
-                words = type(error).__name__ if is_ours else f"{type(error).__name__}: {words}"
-            known = "not done yet, through no fault of its own: " if is_ours else ""
-            self.give_back(lease, f"{known}{words}.", ours=is_ours)
-        else:
-            raise error
+                with heartbeat:
+                    do(lease)
+            except LeaseLost:
+                raise
+            except ConflictError as error:
+                self.finish(lease, "rejected", str(error), reason=str(error), **getattr(error, "facts", {}))
+            except (Interrupted, KeyboardInterrupt) as error:
+                try:
+                    self.give_back(lease, "the worker was stopped; the submission goes back to the queue.", count=False)
+                finally:
+                    if not heartbeat.lost:
+                        raise KeyboardInterrupt from error
+            except Exception as error:  # noqa: BLE001 - the next submission must not suffer for this one
+                _LOG.warning("%s: could not be finished", lease.name, exc_info=error)
+                self.give_back(lease, _in_words(error, isinstance(error, ours)), ours=isinstance(error, ours))
+        except LeaseLost as lost:
+            _LOG.warning("%s", lost)
 
     def give_back(self, lease: Submission, words: str, count: bool = True, ours: bool = False) -> None:
         """Let go of the submission, so that it is taken again after a rest; after `MOST_TRIES` it is rejected.
@@ -170,28 +158,34 @@ class Leases:
         """
         with self.database.writing() as session:
             found = self.held(session, lease)
-            now, tries = self.database.now(session), found.tries if count else found.tries - 1
+            tries = found.tries if count else found.tries - 1
             rest_s = min(self.pause_s * 2 ** min(tries - 1, 20), LONGEST_PAUSE_S) if count else 0.0
-            free = {**FREE, "lease_until_s": now + rest_s if rest_s else None, "tries": tries}
+            free = {**FREE, "lease_until_s": tables.now(session) + rest_s if rest_s else None, "tries": tries}
             if tries >= MOST_TRIES and not ours:
                 reason = f"given up after {tries} tries; the last: {words} The operator can try it again."
-                log.move(session, self.database, found, "rejected", lease.worker, reason, reason=reason, **FREE)
+                tables.move(session, found, "rejected", lease.worker, reason, reason=reason, **FREE)
             elif found.state == "measuring":
-                log.move(session, self.database, found, "queued", lease.worker, words, **free)
+                tables.move(session, found, "queued", lease.worker, words, **free)
             else:
-                log.change(found, **free)
-                log.note(session, found.id, now, lease.worker, words)
+                tables.change(found, **free)
+                tables.note(session, found.id, lease.worker, words)
+
+
+def _in_words(error: Exception, ours: bool) -> str:
+    """Tell a submitter what went wrong; of a fault of ours the kind alone, since its words may hold a path."""
+    words, kind = visible(str(error))[:500], type(error).__name__
+    if not isinstance(error, EnergylabError):
+        words = kind if ours else f"{kind}: {words}"
+    return f"not done yet, through no fault of its own: {words}." if ours else f"{words}."
 
 
 class Heartbeat:
     """Renews a lease in the background while a block runs."""
 
     def __init__(self, leases: Leases, lease: Submission, on_lost: Callable[[], None]) -> None:
-        self._leases = leases
-        self._lease = lease
-        self._on_lost = on_lost
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._leases, self._lease, self._on_lost = leases, lease, on_lost
+        self._thread = Periodic(self._beat, leases.lease_s / BEATS, "heartbeat")
+        self._renewed_s = time.monotonic()
         self.lost = False
 
     def __enter__(self) -> Heartbeat:
@@ -199,19 +193,18 @@ class Heartbeat:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._thread.stop()
 
     def _beat(self) -> None:
-        alive = time.monotonic()
-        while not self.lost and not self._stop.wait(self._leases.lease_s / BEATS):
-            before = time.monotonic()
-            try:
-                self._leases.renew(self._lease)
-                alive = before
-            except LeaseLost:
-                self.lost = True
-            except SQLAlchemyError:  # the database may be back before the lease is out
-                self.lost = time.monotonic() - alive > self._leases.lease_s * (1 - 1 / BEATS)
+        if self.lost:
+            return
+        began_s = time.monotonic()
+        try:
+            self._leases.renew(self._lease)
+            self._renewed_s = began_s
+        except LeaseLost:
+            self.lost = True
+        except SQLAlchemyError:  # the database may be back before the lease is out
+            self.lost = time.monotonic() - self._renewed_s > self._leases.lease_s * (1 - 1 / BEATS)
         if self.lost:
             self._on_lost()

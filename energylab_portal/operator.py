@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from energylab.errors import ConflictError, NotThereError, PortalError, unknown_name
 from energylab.publish.text import one_line, visible
-from energylab_portal import log
+from energylab_portal import tables
 from energylab_portal.database import Database
 from energylab_portal.leases import FREE
 from energylab_portal.sealed import keys
@@ -25,15 +25,15 @@ def act(database: Database, name: str, action: str, reason: str = "") -> None:
     if action not in actions:
         raise unknown_name("action", action[:50], actions)
     with database.writing() as session:
-        actions[action](session, database, log.by_name(session, name), reason)
+        actions[action](session, database, tables.by_name(session, name), reason)
 
 
 def _review(session: Session, database: Database, submission: Submission, reason: str) -> None:
-    unusable = [record for record in log.records_of(session, submission.id) if not record.valid]
+    unusable = [record for record in tables.records_of(session, submission.id) if not record.valid]
     if unusable:
         raise ConflictError(f"{len(unusable)} of its records are invalid: {unusable[0].reasons}; reject it")
     refuse_revoked(session, submission)
-    log.move(session, database, submission, "reviewed", ACTOR, "the operator looked at it and approved it")
+    tables.move(session, submission, "reviewed", ACTOR, "the operator looked at it and approved it")
 
 
 def refuse_revoked(session: Session, submission: Submission) -> None:
@@ -46,19 +46,19 @@ def _reject(session: Session, database: Database, submission: Submission, reason
     reason = visible(reason.strip())[:2000]
     if len(reason) < LEAST_REASON:
         raise PortalError(f"write a reason that says what to do, at least {LEAST_REASON} characters")
-    log.move(session, database, submission, "rejected", ACTOR, reason, reason=reason, waits_for_key=False, **FREE)
+    tables.move(session, submission, "rejected", ACTOR, reason, reason=reason, waits_for_key=False, **FREE)
 
 
 def _retry(session: Session, database: Database, submission: Submission, reason: str) -> None:
     """Take a rejected submission up again, from its check on."""
-    if log.records_of(session, submission.id):
+    if tables.records_of(session, submission.id):
         raise ConflictError("it has records already, and records are kept; submit it again to measure it again")
     words = "the operator takes it up again"
-    log.move(session, database, submission, "received", ACTOR, words, reason="", tries=0, **FREE)
+    tables.move(session, submission, "received", ACTOR, words, reason="", tries=0, **FREE)
 
 
 def _erase_contact(session: Session, database: Database, submission: Submission, reason: str) -> None:
-    log.erase_contact(session, database, submission, ACTOR)
+    tables.erase_contact(session, submission, ACTOR)
 
 
 def enrol(database: Database, public_key: str, owner: str) -> str:
@@ -71,13 +71,13 @@ def enrol(database: Database, public_key: str, owner: str) -> str:
         if known is not None:
             what = "was revoked, and a revoked key stays so" if known.revoked_s else f"is enrolled for {known.owner}"
             raise ConflictError(f"the key {identity[:16]} {what}")
-        now = database.now(session)
+        now = tables.now(session)
         session.add(EnrolledKey(key_id=identity, public_key=public_key.strip(), owner=owner, enrolled_s=now))
-        log.note(session, None, now, ACTOR, f"key {identity[:16]} enrolled for {owner}")
+        tables.note(session, None, ACTOR, f"key {identity[:16]} enrolled for {owner}")
         waits = (Submission.waits_for_key, Submission.key_id == identity, Submission.state == "received")
         for submission in list(session.scalars(select(Submission).where(*waits))):
             submission.waits_for_key = False
-            log.note(session, submission.id, now, ACTOR, f"its key was enrolled for {owner}; it is checked next")
+            tables.note(session, submission.id, ACTOR, f"its key was enrolled for {owner}; it is checked next")
     return identity
 
 
@@ -87,8 +87,8 @@ def revoke(database: Database, identity: str) -> None:
         known = session.get(EnrolledKey, identity)
         if known is None or known.revoked_s:
             raise NotThereError(f"no key {identity[:16]} is enrolled")
-        known.revoked_s = now = database.now(session)
-        log.note(session, None, now, ACTOR, f"key {identity[:16]} revoked")
+        known.revoked_s = tables.now(session)
+        tables.note(session, None, ACTOR, f"key {identity[:16]} revoked")
 
 
 def enrolled(session: Session) -> dict[str, str]:

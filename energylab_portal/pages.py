@@ -17,10 +17,11 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from energylab.errors import EnergylabError, NotThereError, unknown_name
+from energylab.publish import label as labels
 from energylab.publish import page as leaderboard_pages
 from energylab.publish import text as text_of
 from energylab.release import Release
-from energylab_portal import log, operator, publication
+from energylab_portal import operator, publication, tables
 from energylab_portal.guards import PICTURE_POLICY, client_of
 from energylab_portal.submissions import Accepted, ClosedSubmission, OpenSubmission, ahead_of
 from energylab_portal.tables import STATES, EnrolledKey, PublishedRelease, Submission
@@ -55,9 +56,9 @@ _SHOWN = 200
 @router.get("/")
 def home(request: Request) -> Response:
     portal = portal_of(request)
-    boards = [_board(board, pictures.release) for board, pictures in portal.boards().items()]
+    boards = [_board(board, made) for board, made in portal.boards().items()]
     with portal.database.reading() as session:
-        waiting = sum(number for state, number in log.counts(session).items() if state in _WAITING)
+        waiting = sum(number for state, number in tables.counts(session).items() if state in _WAITING)
         closed = _closed(session)
     return show(request, "home.html.j2", boards=boards, waiting=waiting, closed=closed)
 
@@ -89,11 +90,9 @@ def methodology(request: Request) -> Response:
 
 @router.get("/api")
 def api(request: Request) -> Response:
-    groups: dict[str, list[tuple[str, str, str]]] = {}
-    for path, methods in request.app.openapi()["paths"].items():
-        for method, call in methods.items():
-            groups.setdefault(call["tags"][0], []).append((method.upper(), path, call["summary"]))
-    return show(request, "api.html.j2", groups=list(groups.items()), limits=portal_of(request).settings.limits)
+    paths = request.app.openapi()["paths"]
+    calls = [(method.upper(), path, call["summary"]) for path in paths for method, call in paths[path].items()]
+    return show(request, "api.html.j2", calls=calls, limits=portal_of(request).settings.limits)
 
 
 # ---- submitting
@@ -179,7 +178,7 @@ def evidence(request: Request, name: str) -> Response:
     submission = _published(portal_of(request), name)
     with portal_of(request).database.reading() as session:
         key = session.get(EnrolledKey, submission.key_id)
-        records = log.records_of(session, submission.id)
+        records = tables.records_of(session, submission.id)
     return show(request, "verify.html.j2", submission=submission, records=records, key=key)
 
 
@@ -201,7 +200,7 @@ def evidence_file(request: Request, name: str, file: str) -> Response:
 
 def _published(portal: Portal, name: str) -> Submission:
     with portal.database.reading() as session:
-        found = log.by_name(session, name)
+        found = tables.by_name(session, name)
     if (found.kind, found.state) != ("closed", "published"):
         raise NotThereError("there is no such result")
     return found
@@ -249,17 +248,11 @@ async def _file(request: Request, name: str, path: str) -> Response:
 
 
 @router.get("/labels/{model:path}.svg")
-def label(request: Request, model: str, task: str | None = None) -> Response:
-    size_class = request.query_params.get("class")
-    rated = portal_of(request).rating(model, task, size_class)
-    return _picture(rated.label(model, task, size_class)) if rated else _picture(publication.unrated(), 404)
-
-
 @router.get("/badges/{model:path}.svg")
-def badge(request: Request, model: str, task: str | None = None) -> Response:
-    size_class = request.query_params.get("class")
-    rated = portal_of(request).rating(model, task, size_class)
-    return _picture(rated.badge(model, task, size_class)) if rated else _picture(publication.unrated(), 404)
+def picture(request: Request, model: str, task: str | None = None) -> Response:
+    draw = labels.svg if request.url.path.startswith("/labels/") else publication.badge
+    rated = portal_of(request).rating(model, task, request.query_params.get("class"))
+    return _picture(draw(*rated)) if rated else _picture(publication.unrated(), 404)
 
 
 def _picture(svg: str, status: int = 200) -> Response:
@@ -299,16 +292,16 @@ def overview(request: Request, state: str = "", message: str = "", error: str = 
     if state and state not in STATES:
         raise unknown_name("state", state[:50], STATES)
     with portal_of(request).database.reading() as session:
-        numbers = log.counts(session)
+        numbers = tables.counts(session)
         values: dict[str, Any] = {
-            "shown": log.in_states(session, (state,) if state else STATES, _SHOWN, newest=True),
+            "shown": tables.in_states(session, (state,) if state else STATES, _SHOWN, newest=True),
             "counts": [(each, numbers.get(each, 0)) for each in STATES],
             "total": sum(numbers.values()),
             "matching": numbers.get(state, 0) if state else sum(numbers.values()),
             "reviewed": numbers.get("reviewed", 0),
             "keys": list(session.scalars(select(EnrolledKey).order_by(EnrolledKey.enrolled_s.desc()))),
             "releases": list(session.scalars(select(PublishedRelease).order_by(PublishedRelease.id.desc()).limit(20))),
-            "log": log.latest(session),
+            "log": tables.latest(session),
         }
     today = dt.datetime.now(dt.UTC).date().isoformat()
     shown = {"chosen": state, "message": message[:500], "error": error, "today": today}

@@ -7,28 +7,26 @@ rated against each other.
 from __future__ import annotations
 
 import datetime as dt
-import fcntl
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from energylab import release, store
-from energylab.errors import ConflictError, EnergylabError, PortalError
+from energylab.errors import ConflictError, PortalError
 from energylab.publish import label as labels
 from energylab.publish import leaderboard
-from energylab.publish import page as ratings_page
 from energylab.publish import text as text_of
 from energylab.publish.text import one_line
 from energylab.publish.textfit import width
 from energylab.record import Record
 from energylab.release import LARGEST, RatedCohort, RatedModel, Release
-from energylab_portal import log, operator
+from energylab_portal import operator, tables
 from energylab_portal.database import Database
 from energylab_portal.settings import Settings
 from energylab_portal.tables import PublishedRelease, StoredRecord, Submission
@@ -89,13 +87,13 @@ def _with_records(session: Session) -> tuple[dict[str, Rated], list[str]]:
     """Return what may be in a release, with its records, by board; and what may not be any more, with the reason."""
     rated: dict[str, Rated] = {board: [] for board in BOARDS}
     left_out = []
-    for one in log.in_states(session, ("reviewed", "published"), limit=1_000_000):
+    for one in tables.in_states(session, ("reviewed", "published"), limit=1_000_000):
         try:
             operator.refuse_revoked(session, one)
         except ConflictError as error:
             left_out.append(f"{one.name}: {error}")
             continue
-        rated[one.kind].append((one, log.records_of(session, one.id)))
+        rated[one.kind].append((one, tables.records_of(session, one.id)))
     return rated, left_out
 
 
@@ -106,8 +104,8 @@ def site(settings: Settings, database: Database, name: str) -> Path:
         return folder
     with _alone(settings):
         with database.reading() as session:  # also of keys that were revoked since: what was published stays so
-            ever = log.in_states(session, ("published",), limit=1_000_000)
-            roots = [_write_records(settings, one, log.records_of(session, one.id)) for one in ever]
+            ever = tables.in_states(session, ("published",), limit=1_000_000)
+            roots = [_write_records(settings, one, tables.records_of(session, one.id)) for one in ever]
         return _build(settings, read_release(settings, name), roots)
 
 
@@ -152,10 +150,10 @@ def _record(database: Database, made: dict[str, Release], rated: dict[str, Rated
             left_out = [*left_out, *left]
             if not new:
                 continue
-            now, count = database.now(session), sum(len(cohort.models) for cohort in one.cohorts)
+            now, count = tables.now(session), sum(len(cohort.models) for cohort in one.cohorts)
             facts = {"name": one.name, "board": board, "date": str(one.date), "digest": one.digest()}
             session.add(PublishedRelease(**facts, made_s=now, models=count))
-            log.note(session, None, now, ACTOR, f"release {one.name} published: {text_of.plural(count, 'model')}")
+            tables.note(session, None, ACTOR, f"release {one.name} published: {text_of.plural(count, 'model')}")
             published, shown, models = published + new, [*shown, one.name], models + count
         if not published:
             raise PortalError(f"nothing new could be rated: {'; '.join(left_out)}")
@@ -173,60 +171,38 @@ def _settle(session: Session, database: Database, made: Release, rated: Rated) -
         operator.refuse_revoked(session, submission)  # revoked while the release was made: nothing is published
         ids = [record.record_id for record in records]
         if on_it.intersection(ids):
-            held = log.by_name(session, submission.name)
-            log.move(session, database, held, "published", ACTOR, f"in release {made.name}", release=made.name)
+            held = tables.by_name(session, submission.name)
+            tables.move(session, held, "published", ACTOR, f"in release {made.name}", release=made.name)
             published.append(submission.name)
             continue
         reason = next((why[one] for one in ids if one in why), "its records could not be rated")
         left_out.append(f"{submission.name}: {reason}")
-        log.note(session, submission.id, database.now(session), ACTOR, f"not in release {made.name}: {reason}")
+        tables.note(session, submission.id, ACTOR, f"not in release {made.name}: {reason}")
     return published, left_out
 
 
 @contextmanager
 def _alone(settings: Settings) -> Iterator[None]:
     """Let one publication run at a time; the operating system lets go however it ends."""
-    with (settings.folder / ".publishing").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConflictError("a release is being made right now; wait for it") from None
-        yield
+    try:
+        with FileLock(settings.folder / ".publishing", timeout=0):
+            yield
+    except Timeout:
+        raise ConflictError("a release is being made right now; wait for it") from None
 
 
-# ---- labels and badges by address, for model cards
-
-
-class Pictures:
-    def __init__(self, release: Release) -> None:
-        self.release = release
-        self.label = lru_cache(maxsize=512)(self._label)
-        self.badge = lru_cache(maxsize=2048)(self._badge)
-
-    def find(self, model: str, task: str | None, size_class: str | None) -> tuple[RatedCohort, RatedModel] | None:
-        """Return the one rating that a model's name, task and class mean; None when there is none, or several."""
-        try:
-            return ratings_page.find(self.release, model, task, size_class)
-        except EnergylabError:
-            return None
-
-    def _label(self, model: str, task: str | None, size_class: str | None) -> str | None:
-        found = self.find(model, task, size_class)
-        return None if found is None else labels.svg(self.release, *found)
-
-    def _badge(self, model: str, task: str | None, size_class: str | None) -> str | None:
-        found = self.find(model, task, size_class)
-        if found is None:
-            return None
-        cohort, rated = found
-        stars = "no stars" if rated.stars is None else "★" * rated.stars + "☆" * (5 - rated.stars)
-        official = "" if cohort.official else ", unofficial"
-        words = f"{stars} {text_of.figure(rated.energy_wh)} Wh per 1,000, {cohort.energy_kind}{official}"
-        colour = _UNOFFICIAL if not cohort.official else _UNRATED if rated.stars is None else _RATED
-        return _draw(one_line(words), labels.describe(self.release, cohort, rated), colour)
+# ---- badges by address, for model cards
 
 
 _RATED, _UNRATED, _UNOFFICIAL = "#0a6a62", "#56636a", "#8f2412"
+
+
+def badge(made: Release, cohort: RatedCohort, rated: RatedModel) -> str:
+    stars = "no stars" if rated.stars is None else "★" * rated.stars + "☆" * (5 - rated.stars)
+    official = "" if cohort.official else ", unofficial"
+    words = f"{stars} {text_of.figure(rated.energy_wh)} Wh per 1,000, {cohort.energy_kind}{official}"
+    colour = _UNOFFICIAL if not cohort.official else _UNRATED if rated.stars is None else _RATED
+    return _draw(one_line(words), labels.describe(made, cohort, rated), colour)
 
 
 def unrated() -> str:

@@ -1,8 +1,7 @@
-"""Where a portal keeps its things, what it lets strangers do, its secret, and how submitted models are measured."""
+"""Where a portal keeps its things, what it lets strangers do, and its secret."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 import os
@@ -10,21 +9,11 @@ import secrets
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from filelock import FileLock
 
-from energylab.errors import PortalError, unknown_name
-from energylab.paths import params_root
-from energylab.studies.plan import GIVEN_BY_STUDY, SlurmSettings
+from energylab.errors import PortalError
 from energylab_portal.sealed.keys import write_private
-
-#: Environment variable with the database's URL.
-DATABASE = "ENERGYLAB_DATABASE"
-
-#: Parameters that come from the submission itself, or that no submission may change.
-_GIVEN = (*GIVEN_BY_STUDY, "task", "model", "model_source", "revision", "trust_remote_code", "device", "protocol")
 
 
 @dataclass(frozen=True)
@@ -83,12 +72,18 @@ class Vault:
 
     @classmethod
     def open(cls, folder: Path, renew_operator: bool = False) -> tuple[Vault, str | None]:
-        """Read the secret of a portal's folder, or make one."""
-        secret, token = _keep(folder / "secret", secrets.token_hex(32)), secrets.token_urlsafe(32)
-        kept = _keep(folder / "operator", digest_of(token), renew_operator)
-        if len(secret) < 64 or len(kept) != 64:
+        """Read the secret of a portal's folder, or make one; return the operator's token too where it was made now."""
+        secret, operator, token = folder / "secret", folder / "operator", None
+        with FileLock(folder / ".opening"):  # two that start at once share one secret
+            if not secret.exists():
+                _write(secret, secrets.token_hex(32))
+            if renew_operator or not operator.exists():
+                token = secrets.token_urlsafe(32)
+                _write(operator, digest_of(token))
+            kept = cls(secret.read_text(encoding="ascii").strip(), operator.read_text(encoding="ascii").strip())
+        if len(kept.secret) < 64 or len(kept.operator_hash) != 64:
             raise PortalError(f"the secret files in {folder} are damaged; restore a copy of them")
-        return cls(secret, kept), token if kept == digest_of(token) else None
+        return kept, token
 
     def derive(self, purpose: str, part: str) -> str:
         """Return a token that only this portal can make: the same for the same purpose and part."""
@@ -99,62 +94,10 @@ class Vault:
         return hmac.compare_digest(digest_of(token), self.operator_hash)
 
 
+def _write(path: Path, text: str) -> None:
+    write_private(path.with_name(f".{path.name}-{secrets.token_hex(6)}"), text.encode()).replace(path)
+
+
 def digest_of(token: str) -> str:
     """Return the sha256 of a token in hex: enough to know it again, useless to one who reads the database."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _keep(path: Path, value: str, renew: bool = False) -> str:
-    """Return what a file of one line holds; write `value` there first where there is none. Two at once agree."""
-    if renew or not path.exists():
-        made = write_private(path.with_name(f".{path.name}-{secrets.token_hex(6)}"), value.encode())
-        if renew:
-            made.replace(path)
-        else:
-            with contextlib.suppress(FileExistsError):
-                os.link(made, path)
-            made.unlink()
-    return path.read_text(encoding="ascii").strip()
-
-
-class Measuring(BaseModel):
-    """The content of ``params/portal/NAME.yaml``: a study without its models."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    title: str
-    repeats: int = Field(3, ge=1, description="sessions of each model; 3 give an interval between sessions")
-    parameters: dict[str, Any] = {}
-    largest_gb: float = Field(400.0, gt=0, description="largest download of one model")
-    time_limit_s: float = Field(24 * 3600.0, gt=0, description="of one session")
-    slurm: SlurmSettings = SlurmSettings()
-
-    def study(self, name: str, model: str, commit: str | None, tasks: tuple[str, ...]) -> dict[str, Any]:
-        """Return the study that measures a submission, at the commit that was checked; no code of its own is run."""
-        named = {"model": model, "model_source": "hub", "revision": commit, "trust_remote_code": False}
-        return {
-            "title": f"Submission {name}: {model}",
-            "repeats": self.repeats,
-            "parameters": {**self.parameters, **named},
-            "sweeps": [{"task": list(tasks)}],
-            "time_limit_s": self.time_limit_s,
-            "slurm": self.slurm.model_dump(mode="json"),
-        }
-
-
-def load_measuring(name: str | Path, params: str | None = None) -> Measuring:
-    """Read how models are measured: a file, or the name of one in ``params/portal/``."""
-    path, folder = Path(name), params_root(params) / "portal"
-    if not path.is_file():
-        path = folder / f"{path.name.removesuffix('.yaml')}.yaml"
-    if not path.is_file():
-        known = [file.stem for file in folder.glob("*.yaml")]
-        raise unknown_name("way of measuring", str(name), known, "or name a file")
-    try:
-        measuring = Measuring.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ValidationError) as error:
-        raise PortalError(f"{path} does not say how to measure: {error}") from error
-    for key in measuring.parameters:
-        if key in _GIVEN:
-            raise PortalError(f"{path}: parameter {key!r} is given by the portal; remove it")
-    return measuring

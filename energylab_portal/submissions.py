@@ -21,7 +21,7 @@ from energylab import tasks
 from energylab.errors import ConflictError, NotThereError, PortalError, unknown_name
 from energylab.publish.text import one_line
 from energylab.record import canonical_json
-from energylab_portal import log
+from energylab_portal import tables
 from energylab_portal.database import Database
 from energylab_portal.sealed.statement import ATTESTATIONS, attest
 from energylab_portal.settings import Settings, Vault, digest_of
@@ -150,14 +150,14 @@ class SubmissionQueue:
             known = session.scalar(select(Submission).where(Submission.request_hash == request))
             if known is None:
                 self._refuse(session, client, facts)
-                now, name = self.database.now(session), secrets.token_hex(5)
+                now, name = tables.now(session), secrets.token_hex(5)
                 made = Submission(
                     name=name, link_hash=digest_of(link), request_hash=request, content_hash=content, client=client,
                     kind=kind, state="received", received_s=now, changed_s=now, **facts,
                 )  # fmt: skip
                 session.add(made)
                 session.flush()
-                log.note(session, made.id, now, "submitter", words, None, "received")
+                tables.note(session, made.id, "submitter", words, None, "received")
                 if bundle is not None:  # before the commit: what is accepted is whole, what is not is swept away
                     self._store(facts["bundle"], bundle)
                 return Accepted(name, link, again=False)
@@ -198,7 +198,7 @@ class SubmissionQueue:
         with self.database.reading() as session:
             rows = session.execute(select(Submission.bundle, Submission.state, Submission.changed_s))
             known = {bundle: (state, changed_s) for bundle, state, changed_s in rows if bundle}
-            now = self.database.now(session)
+            now = tables.now(session)
         removed = 0
         for path in self.settings.bundles.iterdir():
             state, changed_s = known.get(path.stem, (None, None))
@@ -217,7 +217,7 @@ class SubmissionQueue:
     def erase_contact(self, link: str) -> None:
         with self.database.writing() as session:
             found = self.by_link(session, link)
-            log.erase_contact(session, self.database, found, "submitter")
+            tables.erase_contact(session, found, "submitter")
 
 
 def ahead_of(session: Session, submission: Submission) -> int:

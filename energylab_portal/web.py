@@ -6,6 +6,7 @@ import datetime as dt
 import re
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any
@@ -24,11 +25,10 @@ from energylab.errors import ConflictError, EnergylabError, NotThereError
 from energylab.publish import label as labels
 from energylab.publish import page as pages
 from energylab.publish import text as text_of
-from energylab.release import NEVER_INCLUDED
-from energylab_portal import log, publication
+from energylab.release import NEVER_INCLUDED, RatedCohort, RatedModel, Release
+from energylab_portal import publication, tables
 from energylab_portal.database import Database
 from energylab_portal.guards import Guards
-from energylab_portal.publication import Pictures
 from energylab_portal.sealed.statement import ATTESTATION_VERSION, ATTESTATIONS
 from energylab_portal.settings import Settings, Vault
 from energylab_portal.submissions import SubmissionQueue
@@ -48,10 +48,10 @@ class ForeignFormError(EnergylabError):
     """A form was sent that did not come from our own page."""
 
 
-_STATUS = {NotThereError: 404, ConflictError: 409, NotOperatorError: 401, ForeignFormError: 403}
+_STATUS = {NotThereError: 404, ConflictError: 409, ForeignFormError: 403}
 
 _HEADINGS = {
-    401: "This page is the operator’s", 403: "Not from here", 404: "Nothing here", 405: "Not in this way",
+    403: "Not from here", 404: "Nothing here", 405: "Not in this way",
     409: "That does not go together", 413: "Too large", 429: "Too many at once", 500: "Something broke",
 }  # fmt: skip
 
@@ -64,25 +64,29 @@ class Portal:
     database: Database
     vault: Vault
     queue: SubmissionQueue = field(init=False)
-    _shown: dict[str, tuple[str, Pictures]] = field(default_factory=dict, init=False)
+    _shown: dict[str, Release] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.queue = SubmissionQueue(self.database, self.vault, self.settings)
 
-    def boards(self) -> dict[str, Pictures]:
-        """Return labels and badges of the releases on show, by board, each read once; empty before the first."""
+    def boards(self) -> dict[str, Release]:
+        """Return the releases on show, by board, each read once; empty before the first."""
         with self.database.reading() as session:
-            shown = {board: publication.current(session, board) for board in publication.BOARDS}
-        for board, current in shown.items():
-            if current is not None and (board not in self._shown or self._shown[board][0] != current.name):
-                made = publication.read_release(self.settings, current.name)
-                self._shown[board] = current.name, Pictures(made)
-        return {board: self._shown[board][1] for board, current in shown.items() if current is not None}
+            newest = {board: publication.current(session, board) for board in publication.BOARDS}
+        names = {board: current.name for board, current in newest.items() if current is not None}
+        for board, name in names.items():
+            if board not in self._shown or self._shown[board].name != name:
+                self._shown[board] = publication.read_release(self.settings, name)
+        return {board: self._shown[board] for board in names}
 
-    def rating(self, model: str, task: str | None, size_class: str | None) -> Pictures | None:
-        """Return the board that a model's name, task and class are rated on; what was measured here comes first."""
-        found = (one for one in self.boards().values() if one.find(model, task, size_class) is not None)
-        return next(found, None)
+    def rating(
+        self, model: str, task: str | None, size_class: str | None
+    ) -> tuple[Release, RatedCohort, RatedModel] | None:
+        """Return the one rating that a model's name, task and class mean; what was measured here comes first."""
+        for made in self.boards().values():
+            with suppress(EnergylabError):  # it is not on this board, or several times
+                return made, *pages.find(made, model, task, size_class)
+        return None
 
     def facts(self, submission: Submission, events: list[Event], records: list[StoredRecord]) -> dict[str, Any]:
         reached = {event.after for event in events if event.after}
@@ -93,20 +97,20 @@ class Portal:
 
     def labels(self, submission: Submission, records: list[StoredRecord]) -> list[dict[str, str]]:
         """Return where label, badge and page of a published submission are; nothing before it is published."""
-        pictures = self.boards().get(submission.kind) if submission.state == "published" else None
-        if pictures is None:
+        made = self.boards().get(submission.kind) if submission.state == "published" else None
+        if made is None:
             return []
         rated = {(record.task, record.model_class) for record in records}
         models = f"/{publication.BOARDS[submission.kind]}/models"
         found = [
             (cohort, model)
-            for cohort, model in pictures.release.rated()
+            for cohort, model in made.rated()
             if model.model == submission.model and (cohort.task, cohort.model_class) in rated
         ]
         return [
             {
                 "title": text_of.cohort_title(cohort.task, cohort.model_class),
-                "words": labels.describe(pictures.release, cohort, model),
+                "words": labels.describe(made, cohort, model),
                 "page": f"{models}/{text_of.slug(model.model)}.html#{text_of.anchor(cohort.key)}",
                 **{kind: _picture(kind, model.model, cohort.task, cohort.model_class) for kind in ("label", "badge")},
             }
@@ -148,7 +152,7 @@ def create(portal: Portal) -> Guards:
 
 def _refused(request: Request, error: EnergylabError) -> Response:
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 422)
-    if isinstance(error, NotOperatorError) and not _is_api(request):
+    if isinstance(error, NotOperatorError):
         return RedirectResponse("/operator/login", 303)
     return _say(request, status, str(error))
 
@@ -254,39 +258,28 @@ def check_form(request: Request, csrf: Annotated[str, Form()] = "") -> None:
 
 
 def is_operator(request: Request) -> bool:
-    """Tell whether the request shows the operator's token, or comes from a session that has shown it."""
-    return _shows_token(request) or request.session.get("operator_until", 0) > time.time()
-
-
-def _shows_token(request: Request) -> bool:
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
-    return kind.lower() == "bearer" and portal_of(request).vault.is_operator(token.strip())
+    """Tell whether the request comes from a session in which the operator's token was entered."""
+    return request.session.get("operator_until", 0) > time.time()
 
 
 def require_operator(request: Request) -> None:
     if not is_operator(request):
-        raise NotOperatorError("this is the operator's; show the token")
-
-
-def require_token(request: Request) -> None:
-    """Let only programs pass that show the operator's token themselves: a cookie could be sent by another's page."""
-    if not _shows_token(request):
-        raise NotOperatorError("send the operator's token: Authorization: Bearer TOKEN")
+        raise NotOperatorError("this is the operator's; enter the token")
 
 
 def submission_facts(portal: Portal, name: str) -> dict[str, Any]:
     with portal.database.reading() as session:
-        submission = log.by_name(session, name)
-        return portal.facts(submission, log.history(session, submission.id), log.records_of(session, submission.id))
+        one = tables.by_name(session, name)
+        return portal.facts(one, tables.history(session, one.id), tables.records_of(session, one.id))
 
 
 def link_facts(portal: Portal, link: str) -> dict[str, Any]:
     """Return what the page behind a private link shows: who acted, without names of machines and processes."""
     with portal.database.reading() as session:
-        submission = portal.queue.by_link(session, link)
-        events, records = log.history(session, submission.id), log.records_of(session, submission.id)
+        one = portal.queue.by_link(session, link)
+        events, records = tables.history(session, one.id), tables.records_of(session, one.id)
         session.expunge_all()  # what is changed below is what is shown, not what is kept
         for event in events:
             event.actor = "worker" if event.actor.startswith("worker ") else event.actor
             event.words = _MACHINE.sub(r"\1", event.words)
-    return portal.facts(submission, events, records)
+    return portal.facts(one, events, records)

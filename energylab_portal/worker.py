@@ -14,28 +14,109 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy.exc import OperationalError
 
-from energylab.errors import EnergylabError, PortalError, StudyError
+from energylab.errors import EnergylabError, MeasurementError, PortalError, StudyError, unknown_name
+from energylab.files import write_whole
 from energylab.record import Record
+from energylab.studies import commands as studies
 from energylab.studies import devices as device_names
-from energylab_portal import child, log
+from energylab.studies import pack, plan
+from energylab.studies.plan import GIVEN_BY_STUDY, Plan, SlurmSettings
+from energylab.studies.run import Executor, run
+from energylab.studies.state import JobState, StudyFolder
+from energylab_portal import child, tables
 from energylab_portal.database import Database
 from energylab_portal.inspection import Finding, in_the_portal, inspect_apart, is_passing
 from energylab_portal.leases import FREE, Interrupted, Leases, Refused
-from energylab_portal.measuring import Bench, executor_maker
-from energylab_portal.settings import Settings, load_measuring
+from energylab_portal.settings import Settings
 from energylab_portal.tables import Submission
 
 _LOG = logging.getLogger("energylab_portal")
 
 #: How often an idle worker looks for work, in seconds.
 LOOK_S = 1.0
-
+#: Parameters that come from the submission itself, or that no submission may change.
+_GIVEN = (*GIVEN_BY_STUDY, "task", "model", "model_source", "revision", "trust_remote_code", "device", "protocol")
 #: What is said of a model that was checked, and then queued.
 _WORDS = ("it exists, and fits task and device", "waits for a free device")
 
 Inspect = Callable[[Mapping[str, Any], Mapping[str, str]], Finding]
+#: Makes the executor that runs a study.
+MakeExecutor = Callable[[Plan], Executor]
+
+
+class Measuring(BaseModel):
+    """How submitted models are measured, the content of ``measuring/NAME.yaml``: a study without its models."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str
+    repeats: int = Field(3, ge=1, description="sessions of each model; 3 give an interval between sessions")
+    parameters: dict[str, Any] = {}
+    largest_gb: float = Field(400.0, gt=0, description="largest download of one model")
+    time_limit_s: float = Field(24 * 3600.0, gt=0, description="of one session")
+    slurm: SlurmSettings = SlurmSettings()
+
+    def study(self, name: str, model: str, commit: str | None, tasks: tuple[str, ...]) -> dict[str, Any]:
+        """Return the study that measures a submission, at the commit that was checked; no code of its own is run."""
+        named = {"model": model, "model_source": "hub", "revision": commit, "trust_remote_code": False}
+        return {
+            "title": f"Submission {name}: {model}",
+            "repeats": self.repeats,
+            "parameters": {**self.parameters, **named},
+            "sweeps": [{"task": list(tasks)}],
+            "time_limit_s": self.time_limit_s,
+            "slurm": self.slurm.model_dump(mode="json"),
+        }
+
+
+def load_measuring(name: str) -> Measuring:
+    """Read how models are measured: a file, or the name of one that comes with the portal."""
+    path, ours = Path(name), Path(__file__).parent / "measuring"
+    if not path.is_file():
+        path = ours / f"{name.removesuffix('.yaml')}.yaml"
+    if not path.is_file():
+        raise unknown_name("way of measuring", name, [file.stem for file in ours.glob("*.yaml")], "or name a file")
+    try:
+        measuring = Measuring.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ValidationError) as error:
+        raise PortalError(f"{path} does not say how to measure: {error}") from error
+    given = [key for key in measuring.parameters if key in _GIVEN]
+    if given:
+        raise PortalError(f"{path}: parameter {given[0]!r} is given by the portal; remove it")
+    return measuring
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where a worker measures, and how."""
+
+    work: Path  # folder of all studies, one a submission
+    measuring: Measuring
+    executor: MakeExecutor
+    params: str | None = None  # folder laid out like ``params/``
+
+    def measure(self, submission: Submission) -> list[Record]:
+        """Measure a submission; what an earlier worker left whole is not measured again."""
+        one, folder = submission, StudyFolder(submission.name, self.work)
+        study = self.measuring.study(one.name, one.model, one.commit, one.task_names)
+        text = yaml.safe_dump(study, sort_keys=False, allow_unicode=True)
+        planned = plan.load(write_whole(folder.path / "submission.yaml", text), name=one.name, params=self.params)
+        plan.check(planned, self.params)
+        planned = plan.freeze(planned, folder.lock or pack.fetch(planned, folder, self.params))
+        summary = run(planned, folder, self.executor(planned), params=self.params)
+        if summary.interrupted:
+            raise Interrupted("the worker was stopped; the submission goes back to the queue.")
+        return [_valid(job.label, state, summary.refused.get(job, "")) for job, state in summary.states.items()]
+
+
+def _valid(label: str, state: JobState, refused: str) -> Record:
+    if state.record is not None and state.record.valid:
+        return state.record
+    raise MeasurementError(f"{label}: {refused or state.reason or state.status}")
 
 
 class Unreachable(EnergylabError):
@@ -111,8 +192,8 @@ class Worker:
             raise Refused(found.refusal, **facts)
         with self.database.writing() as session:
             held = self.leases.held(session, lease)
-            log.move(session, self.database, held, "checked", self.name, _WORDS[0], tries=0, **facts)
-            log.move(session, self.database, held, "queued", self.name, _WORDS[1], **FREE)
+            tables.move(session, held, "checked", self.name, _WORDS[0], tries=0, **facts)
+            tables.move(session, held, "queued", self.name, _WORDS[1], **FREE)
 
     def _measure(self, lease: Submission) -> None:
         try:
@@ -125,8 +206,8 @@ class Worker:
             raise Refused(f"the measurement failed: {error}") from error
         with self.database.writing() as session:
             held = self.leases.held(session, lease)
-            log.attach(session, held.id, records)
-            log.move(session, self.database, held, "measured", self.name, _summary(records), **FREE)
+            tables.attach(session, held.id, records)
+            tables.move(session, held, "measured", self.name, _summary(records), **FREE)
 
 
 def _summary(records: list[Record]) -> str:
@@ -136,7 +217,7 @@ def _summary(records: list[Record]) -> str:
 
 def start(
     folder: Path, database: str = "", measuring: str = "published", executor: str = "local", devices: str = "auto",
-    once: bool = False, lease_s: float = 60.0, work: Path | None = None, params: str | None = None,
+    once: bool = False, params: str | None = None,
 ) -> None:  # fmt: skip
     """Work until interrupted, or with `once` until nothing is left. One process serves one device."""
     local = executor == "local"
@@ -148,12 +229,10 @@ def start(
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # a request to end is an interrupt: a study is cancelled, and its submission goes back at once
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    bench = Bench(
-        work=work or folder / "work",
-        measuring=load_measuring(measuring, params),
-        executor=executor_maker(executor, names[0] if local else devices),
-        params=params,
-    )
+    if executor not in studies.EXECUTORS:
+        raise unknown_name("executor", executor, studies.EXECUTORS)
+    make_executor = lambda planned: studies.executor_for(planned, executor, names[0] if local else devices)[0]  # noqa: E731
+    bench = Bench(folder / "work", load_measuring(measuring), make_executor, params)
     opened = Database(Settings(folder, database).database_url).open()
     with contextlib.suppress(KeyboardInterrupt):
-        Worker(opened, bench, names[0], leases=Leases(opened, lease_s), elsewhere=not local).run(once)
+        Worker(opened, bench, names[0], elsewhere=not local).run(once)

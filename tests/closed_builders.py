@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 import random
-import shutil
 import socket
 import struct
 import tempfile
@@ -35,8 +34,8 @@ from energylab_portal.sealed import run as sealed
 from energylab_portal.sealed.container import Plan
 from energylab_portal.sealed.inside import Service
 from energylab_portal.sealed.lines import HELLO, Line, Questions
-from energylab_portal.sealed.official import Official, OfficialImage
 from energylab_portal.sealed.statement import ClosedRun, Image, Seal, attest
+from energylab_portal.sealed.verify import Official, OfficialImage
 from energylab_portal.sealed.watch import WatchedMeter
 
 H100 = "NVIDIA H100 80GB HBM3"
@@ -62,10 +61,10 @@ PARAMETERS = {
 class SteppedClock(ManualClock):
     """A simulated clock that calls its listeners about every `step_s` while it moves, with a real sampler's jitter."""
 
-    def __init__(self, step_s: float = 0.25, seed: int = 0) -> None:
+    def __init__(self, step_s: float = 0.25) -> None:
         super().__init__(1000.0)
         self.step_s = step_s
-        self._random = random.Random(seed)
+        self._random = random.Random(0)
         self.listeners: list[Callable[[], None]] = []
         self._next_s = self.now()
 
@@ -103,8 +102,8 @@ class BoardWorkload(Workload):
 
     phases = ("preprocess", "prefill", "generate")
 
-    def __init__(self, board: FakeBoard, lengths: list[float], new_tokens: int, token_s: float = 0.008) -> None:
-        self._board, self._lengths, self._new, self._token_s = board, lengths, new_tokens, token_s
+    def __init__(self, board: FakeBoard, lengths: list[float], new_tokens: int) -> None:
+        self._board, self._lengths, self._new = board, lengths, new_tokens
         self._random = random.Random(7)
         self.queries = len(lengths)
 
@@ -119,7 +118,7 @@ class BoardWorkload(Workload):
         seconds, power_w = {
             "preprocess": (0.02, self._board.idle_w + 15),
             "prefill": (0.02, 520.0),
-            "generate": (0.02 + (self._new - 1) * self._token_s, 430.0),
+            "generate": (0.02 + (self._new - 1) * 0.008, 430.0),
         }[phase]
         self._board.board.work(seconds * noise, power_w * self._random.gauss(1, 0.005))
         return queries
@@ -183,7 +182,7 @@ class StandIn:
         return Questions(line, 600.0)
 
     def cpu_s(self) -> float:
-        return 0.0
+        return getattr(getattr(self.service, "workload", None), "busy_s", 0.0)
 
     def processes(self) -> set[int]:
         return set()
@@ -212,9 +211,9 @@ def write_model(folder: Path, **config: Any) -> Path:
     return folder
 
 
-def simulated_h100(seed: int = 0) -> tuple[SteppedClock, FakeBoard, Instruments]:
+def simulated_h100() -> tuple[SteppedClock, FakeBoard, Instruments]:
     """Make a simulated H100 with its clock, and what measures it."""
-    clock = SteppedClock(seed=seed)
+    clock = SteppedClock()
     board = FakeBoard(clock, name=H100, idle_w=72.0)
     library = FakeNvml(board)
     nvml = Nvml(library)
@@ -233,13 +232,21 @@ def make_request(folder: Path, key: keys.PrivateKey, model: Path, **changes: Any
     )
 
 
+def simulated(
+    folder: Path, service: Any = SimulatedService, talk: Any = None, name: str = "Secret-Model-8B",
+    config: dict[str, Any] | None = None, **changes: Any,
+) -> tuple[sealed.Request, dict[str, Any]]:  # fmt: skip
+    """Return a request for a sealed run on a simulated H100 into ``folder/out``, and what `sealed.run` takes beside."""
+    _, board, instruments = simulated_h100()
+    asked = make_request(folder / "out", owner(), write_model(folder / name, **(config or {})), **changes)
+    return asked, {"container": StandIn(service(board), talk), "instruments": instruments, "watch": stepped}
+
+
 @functools.cache
 def owner() -> keys.PrivateKey:
     """Return a key pair made for this process."""
-    folder = Path(tempfile.mkdtemp())
-    made = keys.make(folder / "key.pem")
-    shutil.rmtree(folder)
-    return made
+    with tempfile.TemporaryDirectory() as folder:
+        return keys.make(Path(folder, "key.pem"))
 
 
 def enrolled() -> dict[str, str]:
@@ -256,16 +263,9 @@ def big(run: ClosedRun, elements: int = 8_000_000_000, **more: Any) -> ClosedRun
 @functools.cache
 def honest_run() -> ClosedRun:
     """Measure an 8 B model on the simulated H100 once, through the line, the session and the real bundle."""
-    folder = Path(tempfile.mkdtemp())
-    model = write_model(folder / "Secret-Model-8B")
-    _, board, instruments = simulated_h100()
-    sealed.run(
-        make_request(folder / "out", owner(), model),
-        container=StandIn(SimulatedService(board)), instruments=instruments, watch=stepped,
-    )  # fmt: skip
-    made = read(folder / "out/bundle.json")
-    shutil.rmtree(folder)
-    return big(made)
+    with tempfile.TemporaryDirectory() as folder:
+        asked, parts = simulated(Path(folder))
+        return big(read(sealed.run(asked, **parts)))
 
 
 def read(path: Path) -> ClosedRun:
@@ -299,24 +299,14 @@ class BusyService(SimulatedService):
         return {**loaded, "boards": []}
 
 
-class BusyStandIn(StandIn):
-    """A stand-in with the processor time of its work."""
-
-    def cpu_s(self) -> float:
-        return getattr(getattr(self.service, "workload", None), "busy_s", 0.0)
-
-
 @functools.cache
 def processor_run() -> ClosedRun:
     """Measure a small model on a simulated processor once, by the estimate, through the line and the real bundle."""
-    folder = Path(tempfile.mkdtemp())
-    model = write_model(folder / "Secret-Model-tiny")
     clock = SteppedClock(step_s=0.05)
     service = BusyService(FakeBoard(clock), parameters=500, weights_bytes=1000)
     quick = {"window_s": 0.4, "idle_s": 0.1, "warm_up_min_s": 0.1, "warm_up_max_s": 0.3, "runs": 2, "device": "cpu"}
-    request = make_request(folder / "out", owner(), model, meter="estimate", **quick)
     instruments = Instruments((cpu_facts(),), (EstimateMeter(clock=clock),), (), "a simulated processor")
-    sealed.run(request, container=BusyStandIn(service), instruments=instruments, watch=stepped)
-    made = read(folder / "out/bundle.json")
-    shutil.rmtree(folder)
-    return made
+    with tempfile.TemporaryDirectory() as folder:
+        model = write_model(Path(folder, "Secret-Model-tiny"))
+        request = make_request(Path(folder, "out"), owner(), model, meter="estimate", **quick)
+        return read(sealed.run(request, container=StandIn(service), instruments=instruments, watch=stepped))

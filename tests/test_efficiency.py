@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import energylab
 from energylab import efficiency, published
-from energylab.efficiency import Cost, Limits, Setting, Shape, Sweep, least_work, settings, shape_of
+from energylab.efficiency import Cost, EfficiencyParameters, Limits, Setting, Shape, least_work, shape_of
 from energylab.errors import ModelError, ParameterError
 from energylab.figures.efficiency import energy_against_wait, paid_for
 from energylab.meters.base import Meter, Reading
@@ -26,7 +26,6 @@ from energylab.table import cohort
 from energylab.tasks import load_task
 
 PLAIN = {"task": "text_generation", "model": "tiny-llama", "batch_size": 1, "dtype": "float32", "new_tokens": 16}
-BASE = Setting("base", "as loaded", {})
 
 #: 100 weights a token passes, 20 of the output layer; 8 numbers kept a token, 16 operations a pair of tokens.
 SHAPE = Shape(body=100, head=20, parameters=150, kv_values=8, attention_flop=16)
@@ -56,18 +55,22 @@ def record(energies_j=(4.0, 4.0), seconds=0.5, batch_size=1, tokens=(6, 8), **ch
 
 
 def base_row(*records, shape=SHAPE):
-    return efficiency.table(Sweep(((BASE, records),), ()), LIMITS, shape).loc["base"]
+    return efficiency.table([Setting("base", "as loaded", {}, records)], LIMITS, shape).loc["base"]
 
 
 def test_one_knob_is_turned_at_a_time_as_a_study_of_the_benchmark_notebook():
-    tried = settings(PLAIN, {"batch_size": [1, 4], "dtype": ["float32", "bfloat16"], "new_tokens": [8]})
-    labels = ["base", "batch 4", "bfloat16", "8 new tokens", "static cache", "static cache, batch 4"]
+    asked = EfficiencyParameters(
+        batch_sizes="1,4", dtypes="float32,bfloat16", attentions="", output_lengths="8", concurrencies="2"
+    )
+    tried = asked.settings
+    labels = ["base", "batch 4", "bfloat16", "8 new tokens", "static cache", "static cache, batch 4", "2 at once"]
     assert [one.label for one in tried] == labels
-    assert [one.track for one in tried] == ["as loaded"] * 4 + ["optimised"] * 2
-    assert settings(PLAIN, {}, compiled=True)[-1].values == {"cache": "static", "compile": True}
-    planned = efficiency.plan("try", PLAIN, tried, repeats=2)
+    assert [one.track for one in tried] == ["as loaded"] * 4 + ["optimised"] * 2 + ["served"]
+    compiled = EfficiencyParameters(compile=True, batch_sizes="").settings[-1]
+    assert (compiled.label, compiled.values) == ("static cache, compiled", {"cache": "static", "compile": True})
+    planned = efficiency.plan("try", asked.base, tried[:-1], repeats=2)
     assert planned.notebook.name == "01-benchmark.ipynb"
-    assert len(planned.jobs) == 2 * len(tried)
+    assert len(planned.jobs) == 2 * (len(tried) - 1)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +93,7 @@ def test_the_notebook_has_every_parameter_with_its_default_and_no_output():
     (source,) = ("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", ()))
     namespace: dict = {}
     exec(source, namespace)
-    kind = efficiency.EfficiencyParameters
-    assert kind.from_notebook(namespace) == kind()
+    assert EfficiencyParameters.from_notebook(namespace) == EfficiencyParameters()
     assert not any(cell.get("outputs") for cell in cells)
 
 
@@ -116,17 +118,17 @@ def test_energy_wait_and_parts_of_a_query():
 
 
 def test_what_is_not_known_is_not_shown_as_a_figure():
-    made = efficiency.front(efficiency.table(Sweep(((BASE, (record(),)),), ()), LIMITS, None))
+    made = efficiency.front(efficiency.table([Setting("base", "as loaded", {}, (record(),))], LIMITS, None))
     assert math.isnan(made.loc["base", "times_least"])
     shown = efficiency.shown(made)
     assert shown.loc["base", "times the device's least"] == ""
     assert shown.loc["base", "quality"] == "not\u00a0known"
     assert shown.loc["base", "kind"] == "simulated"
     assert efficiency.limits_table(LIMITS).loc["one byte", "pJ"] == f"{5e8:.4g}"
-    lost = Sweep((), ((Setting("int8", "as loaded", {"quantisation": "int8"}), "needs stored weights"),))
+    lost = [Setting("int8", "as loaded", {"quantisation": "int8"}, missing="needs stored weights")]
     assert efficiency.missing_table(lost).loc["int8", "reason"] == "needs stored weights"
     with pytest.raises(ModelError, match="the base was not measured"):
-        efficiency.compare(efficiency.EfficiencyParameters(), lost, LIMITS)
+        efficiency.compare(EfficiencyParameters(), lost, LIMITS)
 
 
 def test_the_least_work_of_one_query_by_hand():
@@ -261,12 +263,12 @@ class Steady(Meter):
         return Reading(10.0 * now, now)
 
 
-def test_limits_are_energy_over_work_and_above_rest():
+def test_limits_are_energy_over_work_and_above_rest(monkeypatch):
     found = efficiency.cost(record(energies_j=(4.0, 6.0), seconds=0.5), amount=1000, rest_w=2.0)
     assert (found.per_s, found.j) == pytest.approx((4000, 2.5 / 1000))
     assert found.above_rest_j == pytest.approx((2.5 - 2.0 * 0.25) / 1000)
-    size = {"side": 64, "bytes": 1 << 20}
-    limits = efficiency.measure_limits(["float32"], meters=[Steady()], window_s=0.05, size=size)
+    monkeypatch.setitem(efficiency.SIZES, "cpu", (64, 1 << 20))
+    limits = efficiency.measure_limits(["float32"], device="cpu", meters=[Steady()], window_s=0.05)
     assert limits.rest_w == pytest.approx(10.0, rel=0.01)
     for one in (limits.flop["float32"], limits.byte):
         assert one.j * one.per_s == pytest.approx(10.0, rel=0.05)  # watts
@@ -277,7 +279,7 @@ def test_a_calibration_is_read_from_its_file_and_one_that_fails_says_why(tmp_pat
     monkeypatch.setattr(efficiency, "results_root", lambda: tmp_path)
     (tmp_path / "efficiency").mkdir()
     (tmp_path / "efficiency" / "limits.json").write_text(LIMITS.model_dump_json())
-    asked = efficiency.EfficiencyParameters(devices="cpu", dtypes="", calibration_s=0.02)
+    asked = EfficiencyParameters(devices="cpu", dtypes="", calibration_s=0.02)
     assert efficiency.calibrate(asked) == LIMITS
     with pytest.raises(AttributeError, match="float13"):
         efficiency.calibrate(asked.model_copy(update={"dtypes": "float13"}))

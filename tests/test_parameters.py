@@ -57,6 +57,11 @@ def test_the_notebook_has_every_parameter_with_its_default_and_a_comment():
         ({"dtype": "fp16"}, "did you mean 'float16'? Meaning"),
         ({"revision": "main"}, "needs model_source='hub'"),
         ({"warm_up_max_s": 0.1}, "below warm_up_min_s"),
+        (
+            {"protocol": "published-2025-02", "window_s": 10.0, "warm_up_max_s": 300.0},
+            "protocol='published-2025-02' does not use window_s=10.0, warm_up_max_s=300.0: take it out, or",
+        ),
+        ({"protocol": "published-2025-12", "precision_target": 0.1}, "does not use precision_target=0.1"),
         ({"model_source": "endpoint"}, "needs endpoint="),
         ({"concurrency": 2}, "concurrency=2 needs model_source='endpoint', not 'random'"),
         ({"endpoint": "http://127.0.0.1:1/v1"}, "needs model_source='endpoint'"),

@@ -115,6 +115,14 @@ def test_a_deviation_from_the_published_work_is_not_official_and_a_protocol_is()
     assert published(task=task).not_official() == ("deviation from the published work: padded to the largest picture",)
 
 
+def test_a_record_says_what_it_is_in_one_line():
+    made = builders.record()
+    text = "<Record sentence_similarity, sentence-transformers/all-MiniLM-L6-v2: {}, 2 x 16 queries, steady; {}>"
+    assert repr(made) == text.format(f"{2.0 / 16 / 3.6:.4g} Wh per 1,000 queries (simulated)", "valid")
+    failed = repr(builders.record(energy_j=None))
+    assert failed == text.format("no energy (simulated)", "invalid: run 0: forward has no total: no_tick")
+
+
 def test_files_of_a_task_count_in_the_digest_only_where_there_are_some():
     made = builders.record()
     assert Record.model_validate_json(made.model_dump_json()).digest() == made.digest()

@@ -9,6 +9,7 @@ import builders
 import pandas as pd
 import pytest
 
+import energylab
 from energylab import store
 from energylab.errors import DataError, RecordError, StudyError
 from energylab.table import COLUMNS
@@ -19,6 +20,15 @@ def test_a_record_is_read_back_from_file_and_folder(tmp_path):
     path = store.write(record, tmp_path / "new" / "folder")
     assert store.read_record(path) == store.read_record(path.parent) == record
     assert [file.name for file in path.parent.iterdir()] == ["record.json"]
+
+
+def test_records_in_memory_are_read_like_their_files(tmp_path):
+    records = [builders.record(), builders.record(energy_j=3.0)]
+    folders = [store.write(one, tmp_path / str(number)).parent for number, one in enumerate(records)]
+    table, of_files = energylab.read(records), energylab.read(*folders)
+    pd.testing.assert_frame_equal(table.drop(columns="path"), of_files.drop(columns="path"))
+    with pytest.raises(RecordError, match=r"3 \(int\) cannot be read; give paths or records"):
+        energylab.read([3])
 
 
 def test_a_failed_write_leaves_no_debris(tmp_path, monkeypatch):

@@ -44,6 +44,18 @@ class Instruments:
     extra_meters: tuple[Meter, ...]
     why: str
 
+    def __post_init__(self) -> None:
+        """Refuse a meter, of a file of one's own perhaps, without what every record needs of it."""
+        for meter in (*self.rated_meters, *self.extra_meters):
+            missing = [name for name in ("name", "kind", "device", "source") if not hasattr(meter, name)]
+            if missing:
+                raise MeterError(
+                    f"meter {type(meter).__name__} lacks {', '.join(missing)}; set each on class or object"
+                )
+            if meter.kind not in get_args(EnergyKind):
+                allowed = ", ".join(get_args(EnergyKind))
+                raise MeterError(f"meter {meter.name!r} has kind {meter.kind!r}; it must be one of {allowed}")
+
 
 def choose(parameters: Parameters, devices: Sequence[DeviceFacts]) -> Instruments:
     """Choose the meters of a session on devices of one type, from its parameters ``meter`` and ``extra_meters``.
@@ -61,21 +73,7 @@ def choose(parameters: Parameters, devices: Sequence[DeviceFacts]) -> Instrument
     others = [METERS.get(name) for name in names if name != kind.name]
     extra = [meter for other in others for meter in other.for_devices(devices, parameters)]
     made = kind.for_devices(devices, parameters)
-    _check_complete([*made, *extra])
     return Instruments(tuple(devices), tuple(made), tuple(extra), f"meter {kind.name}: {why}")
-
-
-def _check_complete(meters: Sequence[Meter]) -> None:
-    """Refuse a meter, of a file of one's own perhaps, without what every record needs of it."""
-    for meter in meters:
-        missing = [name for name in ("name", "kind", "device") if not hasattr(meter, name)]
-        if missing:
-            raise MeterError(
-                f"meter {type(meter).__name__} lacks {', '.join(missing)}; set each on the class or object"
-            )
-        if meter.kind not in get_args(EnergyKind):
-            allowed = ", ".join(get_args(EnergyKind))
-            raise MeterError(f"meter {meter.name!r} has kind {meter.kind!r}; it must be one of {allowed}")
 
 
 def auto_order(device_type: str) -> list[type[Meter]]:

@@ -13,8 +13,7 @@ import numpy as np
 
 from energylab import energy
 from energylab.record import SCORED_PHASES, DeviceFacts, MeterFacts, Record, Window
-from energylab_portal.sealed.statement import ClosedRun, Point, Timeline
-from energylab_portal.sealed.watch import most_samples
+from energylab_portal.sealed.statement import ClosedRun, Point, Timeline, most_samples
 
 #: What each meter can be the source of: its kind of energy, and the type of device.
 SOURCES = {"nvml": ("measured", "cuda"), "rapl": ("measured", "cpu"), "estimate": ("estimated", "cpu")}

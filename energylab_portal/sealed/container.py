@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -31,8 +32,8 @@ HELP = "docker/setup.sh installs what is missing and starts a daemon"
 START_S = 120.0
 #: The user the work runs as, whoever starts it: a number that owns nothing.
 NOBODY = 65532
-#: Label of every sealed container, and how old one is before it may be taken away: another run's may not have started.
-LABEL, OLD = "energylab.sealed", "10m"
+#: Label of every sealed container, and what its name begins with; the id of the run's process follows.
+LABEL, PREFIX = "energylab.sealed", "energylab-sealed"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Container:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.name = f"energylab-sealed-{os.getpid()}-{secrets.token_hex(4)}"
+        self.name = f"{PREFIX}-{os.getpid()}-{secrets.token_hex(4)}"
         self.image: Image | None = None
         self.seal: Seal | None = None
         self._folder: Path | None = None
@@ -81,7 +82,6 @@ class Container:
         """Start it, check its seal as the daemon tells it, and wait for its first word."""
         check_readable(self.plan.model)
         self.image, shared = describe(self.plan.image)
-        sweep()
         self._folder = Path(tempfile.mkdtemp(prefix="energylab-"))
         self._folder.chmod(0o711)
         listener = self._listen()
@@ -89,10 +89,12 @@ class Container:
             call(["create", "--label", LABEL, *self._options(shared), self.image.digest])
             call(["start", self.name])
             self._check()
-            return self._first_word(self._accept(listener))
+            questions = self._first_word(self._accept(listener))
         finally:
             listener.close()
             (self._folder / "host.sock").unlink(missing_ok=True)  # nobody else connects
+        sweep()  # only now: whoever connected was seen as a process of this machine, so others' processes are as well
+        return questions
 
     def _options(self, shared: Mapping[str, Path]) -> list[str]:
         plan, memory = self.plan, f"{self.plan.memory_mb}m"
@@ -181,17 +183,29 @@ class Container:
             return
         self.cpu_s()
         self._group = None
-        subprocess.run(["docker", "rm", "--force", "--volumes", self.name], capture_output=True, check=False)
+        _take_away(self.name)
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def sweep() -> None:
-    """Take away containers of runs that were killed: their work ended with the line to it, and nobody else does.
+    """Take away containers whose run was killed: their names tell the run's process, and nobody else does it."""
+    for name in call(["ps", "--all", "--filter", f"label={LABEL}", "--format", "{{.Names}}"]).split():
+        found = re.fullmatch(rf"{PREFIX}-(\d+)-[0-9a-f]{{8}}", name)
+        if found and not _lives(int(found[1])):
+            _take_away(name)
 
-    Docker lets one do so at a time and refuses the others, whose runs must not end by it.
-    """
-    prune = ["docker", "container", "prune", "--force", "--filter", f"label={LABEL}", "--filter", f"until={OLD}"]
-    subprocess.run(prune, capture_output=True, check=False)
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)  # another user's process lives, and may not be asked
+    return True
+
+
+def _take_away(name: str) -> None:
+    """Kill every process of a container and remove it; another run may have done so already."""
+    subprocess.run(["docker", "rm", "--force", "--volumes", name], capture_output=True, check=False)
 
 
 def describe(name: str) -> tuple[Image, dict[str, Path]]:

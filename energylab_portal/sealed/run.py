@@ -30,12 +30,11 @@ from energylab.protocol.session import Session
 from energylab.record import Record
 from energylab_portal.sealed import bundle as bundles
 from energylab_portal.sealed import checks, container, derive, keys, statement
-from energylab_portal.sealed import official as listing
 from energylab_portal.sealed.container import Container
 from energylab_portal.sealed.derive import Known
 from energylab_portal.sealed.remote import RemoteSubject
 from energylab_portal.sealed.statement import Attested, attest
-from energylab_portal.sealed.verify import verify
+from energylab_portal.sealed.verify import Official, OfficialData, list_entry, read_list, verify, write_list
 from energylab_portal.sealed.watch import WatchedMeter, watched
 from energylab_portal.sealed.weights import survey
 
@@ -134,11 +133,11 @@ def run(
     )  # fmt: skip
     payload = statement.write(shown)
     _refuse_leaks(asked, payload, hashes.items())
-    own = listing.Official(images=(listing.entry(container.image, asked.plan.image),), key_id=asked.key.key_id)
+    own = Official(images=(list_entry(container.image, asked.plan.image),), key_id=asked.key.key_id)
     data = bundles.sign(payload, asked.key)
     _refuse_what_nobody_accepts(asked, data, own, kept)
     keys.write_private(asked.out / OPENING, json.dumps(opening, indent=1, ensure_ascii=False).encode())
-    write_whole(asked.out / OFFICIAL, listing.sign(own, asked.key).decode())
+    write_whole(asked.out / OFFICIAL, write_list(own, asked.key).decode())
     write_whole(asked.out / PUBLIC, f"{asked.key.public}\n")
     return write_whole(asked.out / BUNDLE, data.decode())
 
@@ -198,30 +197,30 @@ def _instruments(parameters: Parameters, container: Any, given: Instruments | No
     return replace(instruments, rated_meters=watch(meters, parameters.window_s, container.processes))
 
 
-def _refuse_what_nobody_accepts(asked: Request, data: bytes, own: listing.Official, kept: Path) -> None:
+def _refuse_what_nobody_accepts(asked: Request, data: bytes, own: Official, kept: Path) -> None:
     verdict = verify(data, keys={asked.key.key_id: asked.key.public}, official=own, params=asked.parameters.params)
     if not verdict.accepted:
         failed = "; ".join(f"{one.name}: {one.words}" for one in verdict.failed)
         raise BundleError(f"no bundle was written, nobody would accept it: {failed}; the private record is {kept}")
 
 
-def list_official(sources: Sequence[str], data: Sequence[str], key: Path, output: Path) -> listing.Official:
+def list_official(sources: Sequence[str], data: Sequence[str], key: Path, output: Path) -> Official:
     """Sign a list of images on this machine, of lists that are taken over, and of published rows."""
     signer, images, rows = keys.load(key), [], []
     for source in sources:
         if source.endswith(".json"):
-            taken = listing.load(Path(source))
+            taken = read_list(Path(source))
             images, rows = images + [*taken.images], rows + [*taken.data]
         else:
-            images.append(listing.entry(container.describe(source)[0], source))
+            images.append(list_entry(container.describe(source)[0], source))
     for text in data:
         match = re.fullmatch(r"([^=]+)=(\d+)=([0-9a-f]{64})", text)
         if match is None:
             raise ParameterError(f"--data {text!r} must be TASK=SAMPLES=DIGEST, the digest a sha256 in hex")
-        rows.append(listing.OfficialData(task=match[1], samples=int(match[2]), digest=match[3]))
-    listed = listing.Official(images=tuple(images), data=tuple(rows), key_id=signer.key_id)
+        rows.append(OfficialData(task=match[1], samples=int(match[2]), digest=match[3]))
+    listed = Official(images=tuple(images), data=tuple(rows), key_id=signer.key_id)
     write_whole(output.with_name("operator.pub"), f"{signer.public}\n")
-    write_whole(output, listing.sign(listed, signer).decode())
+    write_whole(output, write_list(listed, signer).decode())
     return listed
 
 

@@ -35,6 +35,9 @@ ATTESTATIONS = {
 #: Everything that is committed to, by name.
 COMMITTED = frozenset(("model", "parameters", "extra", "quality", "messages", "outputs", "weights"))
 
+#: Most samples of a bundle, over all of its timelines: what a bundle's size allows. A longer session is sampled less.
+MOST_SAMPLES = 200_000
+
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 ImageDigest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Text = Annotated[str, StringConstraints(max_length=200)]
@@ -111,6 +114,11 @@ class Timeline(_Part):
     time_s: tuple[float, ...]
     energy_j: tuple[float, ...]
     power_w: tuple[float | None, ...]  # of a sensor of its own; empty where the device has none
+
+
+def most_samples(meters: int) -> int:
+    """Return the most samples of one of so many timelines."""
+    return min(MOST_SAMPLES // max(meters, 1), 50_000)
 
 
 class Image(_Part):

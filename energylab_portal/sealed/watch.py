@@ -14,15 +14,7 @@ from typing import Any, Self
 from energylab.clock import Periodic
 from energylab.errors import MeterError
 from energylab.meters.base import DeviceCounters, Meter, Reading
-from energylab_portal.sealed.statement import Timeline
-
-#: Most samples of a bundle, over all of its timelines: what a bundle's size allows. A longer session is sampled less.
-MOST_SAMPLES = 200_000
-
-
-def most_samples(meters: int) -> int:
-    """Return the most samples of one of so many timelines."""
-    return min(MOST_SAMPLES // max(meters, 1), 50_000)
+from energylab_portal.sealed.statement import Timeline, most_samples
 
 
 class WatchedMeter:

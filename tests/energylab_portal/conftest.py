@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from release_builders import record_of
@@ -13,7 +13,7 @@ pytest.importorskip("fastapi", reason="the portal's libraries are not installed:
 
 from starlette.testclient import TestClient
 
-from energylab_portal import log
+from energylab_portal import tables
 from energylab_portal.database import Database
 from energylab_portal.leases import FREE, Leases
 from energylab_portal.sealed.statement import ATTESTATIONS
@@ -40,23 +40,30 @@ def clock():
     return Clock()
 
 
+@contextmanager
+def opened_portal(folder, clock=None, **changes):
+    """Open a portal, which has the operator's token where that was made now; close it at the end."""
+    settings = Settings(folder, **{"limits": GENEROUS, **changes})
+    settings.prepare()
+    vault, token = Vault.open(settings.folder)
+    portal = Portal(settings, Database(settings.database_url, clock).open(), vault)
+    portal.token = token
+    yield portal
+    portal.database.close()
+
+
+@pytest.fixture(scope="session")
+def open_portal():
+    return opened_portal
+
+
 @pytest.fixture
 def make_portal(tmp_path, clock):
-    """Return a function that opens a portal, by default the one of this test's folder, and gives the token."""
-    opened = []
-
-    def make(folder="portal", limits=GENEROUS, **changes):
-        settings = replace(Settings(tmp_path / folder, limits=limits), **changes)
-        settings.prepare()
-        vault, token = Vault.open(settings.folder)
-        portal = Portal(settings, Database(settings.database_url, clock).open(), vault)
-        portal.token = token
-        opened.append(portal)
-        return portal
-
-    yield make
-    for portal in opened:
-        portal.database.close()
+    """Return a function that opens a portal in this test's folder."""
+    with ExitStack() as opened:
+        yield lambda folder="portal", **changes: opened.enter_context(
+            opened_portal(tmp_path / folder, clock, **changes)
+        )
 
 
 @pytest.fixture
@@ -96,12 +103,6 @@ def operator(browse, portal):
 
 
 @pytest.fixture
-def programme(browse, portal):
-    """A program that shows the operator's token."""
-    return browse(headers={"Authorization": f"Bearer {portal.token}"})
-
-
-@pytest.fixture
 def submit(portal):
     """Return a function that submits an open model and gives what was accepted."""
 
@@ -116,7 +117,7 @@ def to_queue(database, name, states=("checked", "queued")):
     """Bring a submission on its way."""
     with database.writing() as session:
         for state in states:
-            log.move(session, database, log.by_name(session, name), state, "test", "on its way")
+            tables.move(session, tables.by_name(session, name), state, "test", "on its way")
 
 
 @pytest.fixture
@@ -137,8 +138,8 @@ def now(database):
 
     def now(name):
         with database.reading() as session:
-            one = log.by_name(session, name)
-            return one, log.records_of(session, one.id), log.history(session, one.id)
+            one = tables.by_name(session, name)
+            return one, tables.records_of(session, one.id), tables.history(session, one.id)
 
     return now
 
@@ -151,10 +152,10 @@ def measured(submit, database):
         accepted = submit(model)
         to_queue(database, accepted.name, ("checked", "queued", "measuring"))
         with database.writing() as session:
-            one = log.by_name(session, accepted.name)
+            one = tables.by_name(session, accepted.name)
             records = [record_of(model, energy_wh, number, **more) for number in range(sessions)]
-            log.attach(session, one.id, records)
-            log.move(session, database, one, "measured", "test", "done", **FREE)
+            tables.attach(session, one.id, records)
+            tables.move(session, one, "measured", "test", "done", **FREE)
         return accepted
 
     return measure

@@ -12,13 +12,15 @@ from pathlib import Path
 import browser
 import closed_builders as builders
 import pytest
-from portal_processes import RunningPortal, end, start_worker
+from portal_processes import RunningPortal, end, expire, start_worker
 from stand_in_hub import StandInHub
 
 from energylab.tasks.architectures import find_architecture
 from energylab.tasks.tokenizers import local_tokenizer
+from energylab_portal.database import Database
 from energylab_portal.sealed import keys as key_files
-from energylab_portal.sealed import official
+from energylab_portal.sealed.verify import write_list
+from energylab_portal.settings import Settings
 
 pytest.importorskip("fastapi", reason="the portal's libraries are not installed: pip install energylab-portal")
 
@@ -97,11 +99,13 @@ def test_from_the_form_to_the_label(open_page, portal, hub, tmp_path):
     page.goto(links["tiny"])
     assert page.locator("#state").get_attribute("data-state") == "received"
     told = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path)}
-    doomed = start_worker(portal.folder, "--measuring", "trial", "--lease", "3", **told)
+    doomed = start_worker(portal.folder, "--measuring", "trial", **told)
     _wait(page, links["tiny"], "measuring")
     end(doomed)  # kill -9: the next worker takes over, and the study goes on from what is whole
-    page.wait_for_timeout(3500)  # its lease
-    worker = start_worker(portal.folder, "--measuring", "trial", "--lease", "3", "--once", **told)
+    database = Database(Settings(portal.folder).database_url).open()
+    assert expire(database, doomed.pid) == 1
+    database.close()
+    worker = start_worker(portal.folder, "--measuring", "trial", "--once", **told)
     assert worker.wait() == 0
 
     reasons = {"pickles": "safetensors", "own-code": "no code of strangers", "missing": "not on the hub"}
@@ -147,7 +151,7 @@ def test_from_the_form_to_the_label(open_page, portal, hub, tmp_path):
 @pytest.mark.slow
 def test_a_closed_result_from_the_form_to_its_verify_page(open_page, portal, tmp_path):
     signer = key_files.make(tmp_path / "operator.key")
-    (portal.folder / "official.json").write_bytes(official.sign(builders.OFFICIAL, signer))
+    (portal.folder / "official.json").write_bytes(write_list(builders.OFFICIAL, signer))
     (portal.folder / "operator.pub").write_text(signer.public)
     (tmp_path / "bundle.json").write_bytes(builders.signed(builders.honest_run()))
     page = open_page("/submit/closed")

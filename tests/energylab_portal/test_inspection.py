@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
+from portal_processes import environment
 from stand_in_hub import StandInHub
 
 pytest.importorskip("fastapi", reason="the portal's libraries are not installed: pip install energylab-portal")
@@ -43,19 +46,41 @@ def hub(files):
     stand_in.close()
 
 
-@pytest.fixture
-def look(hub, tmp_path):
-    def look(model, revision=None, elsewhere=False):
-        asked = {"model": model, "revision": revision, "tasks": ("text_generation",), "largest_gb": 1.0}
-        question = {**asked, "parameters": {"data_source": "sample"}, "params": None, "elsewhere": elsewhere}
-        told = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "NO_PROXY": "127.0.0.1", "CUDA_VISIBLE_DEVICES": ""}
-        return inspect_apart(question, told)
-
-    return look
+ASKED = [(name, None) for name in ("missing", "gated", "picture", "huge", "own")] + [("fits", "v9")]
+#: Looks at all of them in one process: importing the model libraries takes longer than looking.
+LOOK = """
+import json, sys
+from energylab_portal.inspection import inspect
+print("ANSWER", json.dumps([vars(inspect(question)) for question in json.load(sys.stdin)]))
+"""
 
 
-def test_size_class_and_commit_of_one_that_fits(look, hub):
-    found = look("someone/fits")
+def question(model, revision=None, elsewhere=False):
+    asked = {"model": f"someone/{model}", "revision": revision, "tasks": ("text_generation",), "largest_gb": 1.0}
+    return {**asked, "parameters": {"data_source": "sample"}, "params": None, "elsewhere": elsewhere}
+
+
+@pytest.fixture(scope="module")
+def told(hub, tmp_path_factory):
+    """Variables that name the stand-in hub and no board."""
+    cache = str(tmp_path_factory.mktemp("cache"))
+    return {"HF_ENDPOINT": hub.url, "HF_HOME": cache, "NO_PROXY": "127.0.0.1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+@pytest.fixture(scope="module")
+def found(told):
+    """What is found about each of `ASKED`, and about the huge one for a device of another machine."""
+    questions = [question(*one) for one in ASKED] + [question("huge", elsewhere=True)]
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK], input=json.dumps(questions), env=environment(**told), text=True,
+        stdout=subprocess.PIPE, check=True,
+    )  # fmt: skip
+    answers = json.loads(done.stdout.rpartition("ANSWER")[2])
+    return dict(zip([*ASKED, "elsewhere"], answers, strict=True))
+
+
+def test_size_class_and_commit_of_one_that_fits(hub, told):
+    found = inspect_apart(question("fits"), told)
     assert found.refusal == ""
     assert found.commit == hub.repositories["model", "someone/fits"].branches["main"]
     assert any("122 k parameters, class A; fits 1 x" in words for words in found.words)
@@ -63,28 +88,30 @@ def test_size_class_and_commit_of_one_that_fits(look, hub):
     assert asked == []  # no weight was read
 
 
-@pytest.mark.parametrize(
-    ("model", "revision", "said"),
-    [
-        ("someone/missing", None, "not on the hub"),
-        ("someone/fits", "v9", "no revision 'v9'"),
-        ("someone/gated", None, "gated on the hub: open it"),
-        ("someone/picture", None, "cannot be loaded"),
-        ("someone/nested", None, "someone/nested"),
-        ("someone/huge", None, "GB of weights in float16, more than the host's free memory"),
-    ],
-)
-def test_what_cannot_be_measured_is_refused_in_words(look, model, revision, said):
-    assert said in look(model, revision).refusal
+def test_a_configuration_made_to_hurt_is_refused(told):
+    assert "someone/nested" in inspect_apart(question("nested"), told).refusal
 
 
-def test_for_a_device_of_another_machine_only_the_size_is_said(look):
-    found = look("someone/huge", elsewhere=True)
-    assert found.refusal == ""
-    assert any("174 B parameters, class C; whether it fits" in words for words in found.words)
+REFUSALS = {
+    ("missing", None): "not on the hub",
+    ("fits", "v9"): "no revision 'v9'",
+    ("gated", None): "gated on the hub: open it",
+    ("picture", None): "cannot be loaded",
+    ("huge", None): "GB of weights in float16, more than the host's free memory",
+}
 
 
-def test_of_one_that_brings_code_nothing_is_run_and_neither_code_nor_pickle_is_fetched(look, hub):
-    assert "safetensors" in look("someone/own").refusal
+@pytest.mark.parametrize("asked", REFUSALS)
+def test_what_cannot_be_measured_is_refused_in_words(found, asked):
+    assert REFUSALS[asked] in found[asked]["refusal"]
+
+
+def test_for_a_device_of_another_machine_only_the_size_is_said(found):
+    assert found["elsewhere"]["refusal"] == ""
+    assert any("174 B parameters, class C; whether it fits" in words for words in found["elsewhere"]["words"])
+
+
+def test_of_one_that_brings_code_nothing_is_run_and_neither_code_nor_pickle_is_fetched(found, hub):
+    assert "safetensors" in found["own", None]["refusal"]
     asked = {path.rpartition("/")[2] for _, path, _ in hub.requests if "someone/own" in path}
     assert not {"own.py", "pytorch_model.bin"} & asked

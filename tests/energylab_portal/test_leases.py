@@ -64,14 +64,6 @@ def test_after_one_is_given_up_the_next_is_handed_out(queued, leases, clock, now
     assert lease.name == waits
 
 
-def test_given_back_it_is_tried_again_and_at_last_rejected(queued, leases, now):
-    name = queued()
-    for number in range(MOST_TRIES):
-        leases.give_back(leases.take_measurement("w"), f"trouble {number}.")
-    assert now(name)[0].state == "rejected"
-    assert "trouble 2" in now(name)[0].reason
-
-
 def test_after_a_failed_try_it_rests_longer_and_longer(queued, database, clock, now):
     name = queued()
     leases = Leases(database, lease_s=60, pause_s=30)
@@ -82,6 +74,7 @@ def test_after_a_failed_try_it_rests_longer_and_longer(queued, database, clock, 
         clock.now += 2
         leases.give_back(leases.take_measurement("w"), "the hub does not answer.")
     assert now(name)[0].state == "rejected"
+    assert "given up after 3 tries; the last: the hub does not answer." in now(name)[0].reason
     assert "stopped answering" not in " ".join([line.words for line in now(name)[2]])
 
 

@@ -20,6 +20,7 @@ pytest.importorskip("fastapi", reason="the portal's libraries are not installed:
 pytest.importorskip("psycopg", reason="psycopg is not installed: pip install energylab-portal")
 
 from energylab_portal import database as database_of_portal
+from energylab_portal import tables
 from energylab_portal.database import Database
 from energylab_portal.leases import LeaseLost, Leases
 from energylab_portal.tables import Event
@@ -100,7 +101,7 @@ def test_a_lease_runs_out_by_the_servers_clock(queued, database, monkeypatch):
     dead = leases.take_measurement("dead")
     assert leases.take_measurement("next") is None
     with database.writing() as session:
-        leases.held(session, dead).lease_until_s = database.now(session)
+        leases.held(session, dead).lease_until_s = tables.now(session)
     assert leases.take_measurement("next").name == name
     with pytest.raises(LeaseLost):
         leases.renew(dead)

@@ -9,7 +9,7 @@ from sqlalchemy import delete, select, text, update
 from sqlalchemy.exc import DatabaseError
 
 from energylab.errors import ConflictError, PortalError
-from energylab_portal import log
+from energylab_portal import tables
 from energylab_portal.database import Database
 from energylab_portal.tables import STATES, Base, Event, Submission
 
@@ -24,14 +24,14 @@ def test_every_pair_is_allowed_or_refused(submit, database):
     name = submit().name
     for before, after in itertools.product(STATES, STATES):
         with database.writing() as session:
-            one = log.by_name(session, name)
+            one = tables.by_name(session, name)
             one.state = before
             if (before, after) in ALLOWED:
-                log.move(session, database, one, after, "test", "why")
+                tables.move(session, one, after, "test", "why")
                 assert one.state == after
             else:
                 with pytest.raises(ConflictError, match="may follow only"):
-                    log.move(session, database, one, after, "test", "why")
+                    tables.move(session, one, after, "test", "why")
 
 
 def test_a_change_and_its_line_are_one(submit, database):
@@ -40,14 +40,14 @@ def test_a_change_and_its_line_are_one(submit, database):
 
     def change_and_fail():
         with database.writing() as session:
-            log.move(session, database, log.by_name(session, name), "checked", "test", "looked at")
+            tables.move(session, tables.by_name(session, name), "checked", "test", "looked at")
             raise RuntimeError("the machine stops here")
 
     with pytest.raises(RuntimeError):
         change_and_fail()
     with database.reading() as session:
-        one = log.by_name(session, name)
-        assert (one.state, len(log.history(session, one.id))) == ("received", 1)
+        one = tables.by_name(session, name)
+        assert (one.state, len(tables.history(session, one.id))) == ("received", 1)
 
 
 class TestNothingIsDeleted:

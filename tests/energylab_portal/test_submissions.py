@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 
 from energylab.errors import ConflictError, NotThereError, ParameterError, PortalError
-from energylab_portal import log, operator, submissions
+from energylab_portal import operator, submissions, tables
 from energylab_portal.settings import Limits, digest_of
 from energylab_portal.tables import Submission
 
@@ -33,7 +33,7 @@ class TestOpen:
         accepted = submit("org/model", ("text_generation", "reasoning"))
         with portal.database.reading() as session:
             one = portal.queue.by_link(session, accepted.link)
-            lines = log.history(session, one.id)
+            lines = tables.history(session, one.id)
         assert (one.name, one.state, one.model) == (accepted.name, "received", "org/model")
         assert one.task_names == ("text_generation", "reasoning")
         assert [(line.before, line.after, line.actor) for line in lines] == [(None, "received", "submitter")]
@@ -61,7 +61,7 @@ class TestOpen:
     def test_the_link_is_not_in_the_database(self, submit, portal):
         accepted = submit()
         with portal.database.reading() as session:
-            one = log.by_name(session, accepted.name)
+            one = tables.by_name(session, accepted.name)
         assert one.link_hash == digest_of(accepted.link)
         assert all(accepted.link not in str(value) for value in vars(one).values())
 
@@ -95,7 +95,7 @@ class TestOneClient:
             ask(2, "1.1.1.1")
         ask(3, "2.2.2.2")
         with portal.database.reading() as session:
-            assert not any("1.1.1.1" in one.client for one in log.in_states(session, ["received"]))
+            assert not any("1.1.1.1" in one.client for one in tables.in_states(session, ["received"]))
 
     def test_what_is_not_accepted_leaves_no_file(self, portal, all_attested):
         """Eleven files for one accepted submission: now as many as are accepted."""
@@ -119,11 +119,15 @@ class TestOneClient:
         assert portal.queue.clean() == 1
         assert list(portal.settings.bundles.iterdir()) == []
 
-    def test_an_address_can_be_erased(self, submit, portal):
-        accepted = submit()
+    def test_an_address_can_be_erased_and_a_guessed_one_is_not_confirmed(self, submit, portal):
+        """Neither by what is kept, nor by sending the same again."""
+        accepted = submit(key=KEY)
         portal.queue.erase_contact(accepted.link)
         with portal.database.reading() as session:
-            assert log.by_name(session, accepted.name).contact == ""
+            one = tables.by_name(session, accepted.name)
+            assert (one.contact, one.content_hash) == ("", "")
+        with pytest.raises(ConflictError, match="another submission"):
+            submit(key=KEY)
 
 
 class TestWhatMayBeAsked:
@@ -155,7 +159,7 @@ class TestClosed:
     def test_the_file_is_kept_under_its_digest(self, portal, all_attested):
         accepted = portal.queue.take_closed(closed(all_attested), KEY, io.BytesIO(b"a bundle"))
         with portal.database.reading() as session:
-            one = log.by_name(session, accepted.name)
+            one = tables.by_name(session, accepted.name)
         assert portal.settings.bundle_path(one.bundle).read_bytes() == b"a bundle"
         assert (one.bundle, one.bundle_bytes, one.attestation) == (digest_of("a bundle"), 8, "1")
 

@@ -18,35 +18,48 @@ from pathlib import Path
 
 import closed_builders as builders
 import pytest
+from starlette.testclient import TestClient
 
-from energylab_portal import log, publication, submissions
 from energylab_portal import operator as actions
+from energylab_portal import publication, submissions, tables
 from energylab_portal.checker import BundleChecker
 from energylab_portal.sealed import keys as key_files
-from energylab_portal.sealed import official
+from energylab_portal.sealed.statement import ATTESTATIONS
+from energylab_portal.sealed.verify import write_list
+from energylab_portal.web import create
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def closed(portal, all_attested):
-    """A sealed run of a simulated board, submitted under an operator's list and key, and measured."""
-    signer = key_files.make(portal.settings.folder / "operator.key")
-    portal.settings.official.write_bytes(official.sign(builders.OFFICIAL, signer))
-    portal.settings.operator_key.write_text(signer.public)
-    actions.enrol(portal.database, builders.owner().public, "Example Ltd")
-    asked = submissions.ClosedSubmission(contact="someone@example.org", attested=all_attested)
+@pytest.fixture(scope="module")
+def portal(tmp_path_factory, open_portal):
+    """One portal for this module, whose operator vouches for an image and has enrolled an owner's key."""
+    with open_portal(tmp_path_factory.mktemp("place") / "portal") as portal:
+        signer = key_files.make(portal.settings.folder / "operator.key")
+        portal.settings.official.write_bytes(write_list(builders.OFFICIAL, signer))
+        portal.settings.operator_key.write_text(signer.public)
+        actions.enrol(portal.database, builders.owner().public, "Example Ltd")
+        yield portal
+
+
+@pytest.fixture(scope="module")
+def closed(portal):
+    """A sealed run of a simulated board, submitted and measured."""
+    asked = submissions.ClosedSubmission(contact="someone@example.org", attested=tuple(ATTESTATIONS))
     bundle = io.BytesIO(builders.signed(builders.honest_run()))
     name = portal.queue.take_closed(asked, secrets.token_urlsafe(20), bundle).name
     assert BundleChecker(portal.database, portal.settings).check_one()
     with portal.database.reading() as session:
-        one = log.by_name(session, name)
+        one = tables.by_name(session, name)
     assert one.state == "measured", one.reason
     return name
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def published(portal, closed):
+    client = TestClient(create(portal), base_url="http://127.0.0.1:8320")
+    for file in ("", "/bundle.json", "/owner.pub", "/official.json", "/operator.pub"):  # nothing is shown before
+        assert client.get(f"/verify/{closed}{file}").status_code == 404
     actions.act(portal.database, closed, "review")
     made = publication.publish(portal.database, portal.settings, "first", "2026-02-02")
     assert made.published == (closed,), made.left_out
@@ -109,7 +122,7 @@ def test_a_stranger_gets_to_accepted_from_the_page_alone(browser, published, tmp
     assert follow(command, elsewhere)[:2] == (0, ["accepted"])
     # whoever is handed another key, or a list that somebody else signed, is told so
     stranger = key_files.make(tmp_path / "stranger.key")
-    (elsewhere / "official.json").write_bytes(official.sign(builders.OFFICIAL, stranger))
+    (elsewhere / "official.json").write_bytes(write_list(builders.OFFICIAL, stranger))
     code, said, complaint = follow(command, elsewhere)
     assert (code != 0, said, "not the one that is trusted" in complaint) == (True, [], True)
     download(browser, published, elsewhere)
@@ -118,23 +131,13 @@ def test_a_stranger_gets_to_accepted_from_the_page_alone(browser, published, tmp
     assert (code != 0, said) == (True, ["not accepted"])
 
 
-def test_before_publication_nothing_is_shown(browser, closed):
-    for file in ("", "/bundle.json", "/owner.pub", "/official.json", "/operator.pub"):
-        assert browser.get(f"/verify/{closed}{file}").status_code == 404
-
-
 def test_home_leads_to_it_and_nothing_else_of_the_folder_is_sent(browser, published):
     assert f'href="/verify/{published}"' in browser.get("/").text
     for file in ("operator.key", "portal.db", "..%2fsecret", "secret"):
         assert browser.get(f"/verify/{published}/{file}").status_code == 404
 
 
-def test_a_key_that_was_revoked_since_is_marked(browser, published, portal):
-    actions.revoke(portal.database, builders.owner().key_id)
-    assert "<b>revoked</b>" in browser.get(f"/verify/{published}").text
-
-
-def test_a_backup_holds_everything_that_is_shown(portal, published, measured, make_portal, browse):
+def test_a_backup_holds_everything_that_is_shown(portal, published, measured, browse, open_portal):
     """What portal.md says to keep is copied elsewhere: boards, old releases, labels, links and evidence are there."""
     accepted = measured("org/model")
     actions.act(portal.database, accepted.name, "review")
@@ -147,19 +150,22 @@ def test_a_backup_holds_everything_that_is_shown(portal, published, measured, ma
         shutil.copytree(source, there / name) if source.is_dir() else shutil.copy(source, there / name)
     with sqlite3.connect(portal.settings.folder / "portal.db") as old, sqlite3.connect(there / "portal.db") as new:
         old.backup(new)
-    restored = make_portal("restored")
-    assert restored.token is None  # the operator's token is the old one
-    client = browse(portal=restored)
+    with open_portal(there) as restored:
+        assert restored.token is None  # the operator's token is the old one
+        assert restored.vault.is_operator(portal.token)
+        _shows_everything(browse(portal=restored), accepted.link, published)
+
+
+def _shows_everything(client, link, published):
     for path, said in {
         "/leaderboard/": "org/model", "/closed/": "Closed model A", "/releases/second/": "org/model",
         "/labels/org/model.svg": "<svg", "/badges/Closed%20model%20A.svg": "measured",
-        f"/s/{accepted.link}": "Published",
-        f"/verify/{published}": "revoked", f"/verify/{published}/bundle.json": "payload",
+        f"/s/{link}": "Published",
+        f"/verify/{published}": "<b>revoked</b>", f"/verify/{published}/bundle.json": "payload",
         f"/verify/{published}/official.json": "payload",
     }.items():  # fmt: skip
         answer = client.get(path)
         assert (answer.status_code, said in answer.text) == (200, True), path
-    assert restored.vault.is_operator(portal.token)
 
 
 #: As portal.md lists it.

@@ -10,13 +10,11 @@ from release_builders import record_of
 from sqlalchemy.exc import OperationalError
 
 from energylab.errors import MeasurementError, ModelError, StudyError
-from energylab_portal import child, log
+from energylab_portal import child, tables
 from energylab_portal.inspection import Finding, check_files, in_the_portal
-from energylab_portal.leases import Leases
-from energylab_portal.measuring import Interrupted
-from energylab_portal.settings import Measuring, load_measuring
+from energylab_portal.leases import Interrupted, Leases
 from energylab_portal.submissions import OpenSubmission
-from energylab_portal.worker import Worker
+from energylab_portal.worker import Measuring, Worker, load_measuring
 
 FOUND = Finding("c" * 40, ("exists", "text_generation: 1 B parameters, class A"))
 
@@ -237,7 +235,7 @@ class TestProtocol:
 
         accepted = submit(tasks=("text_generation", "reasoning"))
         with database.reading() as session:
-            one = log.by_name(session, accepted.name)
+            one = tables.by_name(session, accepted.name)
         one.commit = "c" * 40
         measuring = load_measuring(name)
         import yaml

@@ -18,6 +18,7 @@ from energylab.clock import ManualClock
 from energylab.meters.replay import SimulatedBoard
 
 H200 = "NVIDIA H200"
+CONSTANTS = tuple(name for name in dir(pynvml) if name.startswith("NVML_"))
 
 
 @dataclass(eq=False)
@@ -135,7 +136,7 @@ class FakeNvml:
         raise AttributeError(name)
 
     def __dir__(self):
-        return [*super().__dir__(), *(name for name in dir(pynvml) if name.startswith("NVML_"))]
+        return [*super().__dir__(), *CONSTANTS]
 
     def _of_board(self, function, board, *arguments):
         self._enter(function, board)

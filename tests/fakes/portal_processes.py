@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from sqlalchemy import select
+
+from energylab_portal.tables import Submission
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,28 +35,18 @@ def free_port():
 class RunningPortal:
     """``energylab-portal serve`` on a port of its own."""
 
-    def __init__(self, folder, *options, database=""):
+    def __init__(self, folder, *options):
         self.folder, self.port, self.options = Path(folder), free_port(), options
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = self.folder.with_name(f"{self.folder.name}.log")
-        self.told = {"ENERGYLAB_DATABASE": database} if database else {}
         self.start()
 
     def start(self):
         """Start it, and wait until it answers."""
-        command = [
-            sys.executable,
-            "-m",
-            "energylab_portal.cli",
-            "serve",
-            "--folder",
-            str(self.folder),
-            "--port",
-            str(self.port),
-        ]
+        command = [sys.executable, "-m", "energylab_portal.cli", "serve", "--folder", str(self.folder)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, *self.options], stdout=log, stderr=log, env=environment(**self.told), cwd=ROOT
+                [*command, "--port", str(self.port), *self.options], stdout=log, stderr=log, env=environment(), cwd=ROOT
             )
         while self.process.poll() is None:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
@@ -78,8 +71,16 @@ def start_worker(folder, *options, **told):
         return subprocess.Popen([*command, *options], stdout=log, stderr=log, env=environment(**told), cwd=ROOT)
 
 
-def end(process, how=signal.SIGKILL):
-    """End a process and wait for it."""
-    if process.poll() is None:
-        process.send_signal(how)
+def end(process):
+    """Kill a process and wait for it."""
+    process.kill()
     return process.wait()
+
+
+def expire(database, pid):
+    """Let the leases of a dead worker run out now; return how many it held."""
+    with database.writing() as session:
+        held = list(session.scalars(select(Submission).where(Submission.worker.like(f"%/{pid} on %"))))
+        for submission in held:
+            submission.lease_until_s = 0.0
+    return len(held)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from fake_rapl import CountingClock, zone
 
+import energylab
 from energylab.clock import ManualClock
 from energylab.errors import EnergylabError, MeterError, UnknownNameError
-from energylab.meters import METERS, choose
+from energylab.meters import METERS, Meter, choose
 from energylab.meters.codecarbon import CodecarbonMeter
 from energylab.meters.estimate import EstimateMeter
 from energylab.meters.nvml import NvmlMeter
@@ -102,25 +103,29 @@ def test_every_name_on_offer_is_a_meter():
     assert [METERS.get(name).name for name in METERS.names()] == list(METERS.names())
 
 
-class Bare(EstimateMeter):
-    """Somebody's own meter, not finished: nothing states what kind of energy it gives."""
+class Bare(Meter):
+    """Somebody's own meter, not finished."""
 
-    name = "bare"
+    name, device = "bare", "wall"
+
+    def open(self):
+        """Nothing to connect to."""
+
+    def read(self):
+        """Never reached."""
 
     @classmethod
     def for_devices(cls, devices, parameters):
         return [cls()]
 
-    def __getattribute__(self, name):
-        if name == "kind":
-            raise AttributeError(name)
-        return super().__getattribute__(name)
-
 
 def test_a_meter_that_is_not_finished_is_told_what_it_lacks(monkeypatch):
     monkeypatch.setattr(METERS, "get", lambda _: Bare)
-    with pytest.raises(MeterError, match="meter Bare lacks kind"):
+    monkeypatch.setattr(Bare, "watches", ("cpu",))
+    with pytest.raises(MeterError, match="meter Bare lacks kind, source; set each on"):
         choose(Parameters(meter="bare"), CPU)
+    with pytest.raises(MeterError, match="meter Bare lacks kind, source"):  # handed over, too
+        energylab.measure(fn=len, queries=["a"], meters=[Bare()])
 
 
 def test_a_file_without_its_class_is_told_how_to_name_it():

@@ -62,8 +62,7 @@ def test_an_error_in_the_thread_is_raised_at_the_next_read_and_stays():
 
     integrator = PowerIntegrator(power_w, Clock(), period_s=0.001)
     integrator.start()
-    deadline = time.monotonic() + 10
-    while len(calls) < 4 and time.monotonic() < deadline:
+    while len(calls) < 4:
         time.sleep(0.005)
     for _ in range(2):
         with pytest.raises(DeviceLostError, match="gone"):
@@ -84,8 +83,7 @@ def test_the_thread_samples_sleeps_and_ends():
     integrator.start()
     start_s = time.monotonic()
     start = integrator.read()
-    deadline = start_s + 60
-    while len(seen) < 30 and time.monotonic() < deadline:
+    while len(seen) < 30:
         time.sleep(0.02)
     stop = integrator.read()
     used_s, passed_s = _thread_s("energylab-power"), time.monotonic() - start_s

@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,10 +19,10 @@ import pytest
 from pydantic import ConfigDict
 
 from energylab.errors import SealError
-from energylab_portal.sealed import container, keys, official
+from energylab_portal.sealed import container, keys
 from energylab_portal.sealed.container import NOBODY, Container, Plan
 from energylab_portal.sealed.lines import Answer
-from energylab_portal.sealed.verify import verify
+from energylab_portal.sealed.verify import Official, read_list, verify
 
 ROOT = Path(__file__).resolve().parents[3]
 RUNNER, HOSTILE = "energylab-closed-test", "energylab-closed-hostile"
@@ -89,9 +88,9 @@ def test_the_documented_example_ends_in_accepted(runner, tmp_path) -> None:
     assert other.stdout.splitlines()[-1] == "accepted", other.stdout
     assert "zebrafinch" not in (elsewhere / "bundle.json").read_text().lower()
     known = keys.read_public(str(out / "owner.pub"))
-    verdict = verify(out / "bundle.json", keys=known, official=official.Official())
+    verdict = verify(out / "bundle.json", keys=known, official=Official())
     assert [check.name for check in verdict.failed] == ["image"]
-    record = verify(out / "bundle.json", keys=known, official=official.load(out / "official.json", known)).record
+    record = verify(out / "bundle.json", keys=known, official=read_list(out / "official.json", known)).record
     assert record.model.parameters > 2e7
     assert _containers() == []
 
@@ -109,46 +108,53 @@ def test_image_that_is_not_the_runner_is_refused_before_it_starts(runner, tmp_pa
     assert _containers() == []
 
 
-def test_container_of_a_killed_process_is_taken_away_by_the_next(runner, tmp_path, monkeypatch) -> None:
-    """Whoever is killed takes nothing away: its work ends with the line to it; one that runs is left."""
+KILLED = """
+import os, sys
+from pathlib import Path
+from energylab_portal.sealed.container import Container, Plan
+one = Container(Plan(sys.argv[1], Path(sys.argv[2])))
+one.start()
+print(one.name, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def _names() -> list[str]:
+    return container.call(["ps", "--all", "--format", "{{.Names}}", "--filter", f"label={container.LABEL}"]).split()
+
+
+def test_container_of_a_killed_process_is_taken_away_by_the_next(runner, tmp_path) -> None:
+    """Whoever is killed takes nothing away, be it that the work still runs; one whose process lives is left."""
     model = builders.write_model(tmp_path / "model")
-    start = (
-        "import os, sys; from pathlib import Path; from energylab_portal.sealed.container import Container, Plan; "
-        "one = Container(Plan(sys.argv[1], Path(sys.argv[2]))); one.start(); print(one.name); sys.stdout.flush(); "
-        "os.kill(os.getpid(), 9)"
-    )
+    command = [sys.executable, "-c", KILLED, runner, str(model)]
     told = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", start, runner, str(model)]
-    living = Container(Plan(runner, model))
+    killed = subprocess.run(command, capture_output=True, text=True, check=False, env=told)
+    assert killed.returncode == -9, killed.stderr
+    dead = killed.stdout.strip()
+    deaf = dead[:-8] + "0" * 8  # its work never reads its line, so it runs on
+    container.call(["run", "--detach", "--label", container.LABEL, "--name", deaf, "--entrypoint", "sleep", runner,
+                    "3600"])  # fmt: skip
+    living, other = Container(Plan(runner, model)), Container(Plan(runner, model))
     line = living.start()
     try:
-        killed = subprocess.run(command, capture_output=True, text=True, check=False, env=told)
-        assert killed.returncode == -9, killed.stderr
-        dead = killed.stdout.strip()
-        while container.inspect("container", dead)["State"]["Running"]:
-            time.sleep(0.1)
-        monkeypatch.setattr(container, "OLD", "0s")
-        there = [dead]
-        while dead in there:  # the next run takes it away, or the one after: Docker counts its age in whole seconds
-            other = Container(Plan(runner, model))
-            other.start()
-            other.remove()
-            there = container.call(["ps", "--all", "--format", "{{.Names}}"]).split()
-        assert living.name in there
+        assert {dead, deaf}.isdisjoint(_names())
+        other.start()
+        assert living.name in _names()
         assert line.broken is None
     finally:
         living.remove()
+        other.remove()
 
 
-def test_runs_that_start_at_once_do_not_end_each_other_by_sweeping(runner, monkeypatch) -> None:
-    monkeypatch.setattr(container, "OLD", "0s")
-    for _ in range(20):
-        container.call(["create", "--label", container.LABEL, runner])
+def test_runs_that_start_at_once_do_not_end_each_other_by_sweeping(runner) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for number in range(20):
+        name = f"{container.PREFIX}-{gone.pid}-{number:08x}"
+        container.call(["create", "--label", container.LABEL, "--name", name, runner])
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda _: container.sweep(), range(6)))
-    left = ["ps", "--all", "--quiet", "--filter", f"label={container.LABEL}", "--filter", "status=created"]
-    while container.call(left):  # Docker counts their age in whole seconds
-        container.sweep()
+    assert [name for name in _names() if f"-{gone.pid}-" in name] == []
 
 
 #: What hostile work tries; each says how it was denied, or what it got.

@@ -168,15 +168,12 @@ LIES = {
 
 @pytest.mark.parametrize("name", LIES)
 def test_lie_on_the_line_leaves_no_bundle(name, tmp_path) -> None:
-    model = builders.write_model(tmp_path / "Secret-Model-8B")
-    _, board, instruments = builders.simulated_h100()
-    request = builders.make_request(tmp_path / "out", builders.owner(), model, runs=1)
-    stand_in = builders.StandIn(builders.SimulatedService(board), _liar(LIES[name]))
+    asked, parts = builders.simulated(tmp_path, talk=_liar(LIES[name]), runs=1)
     with pytest.raises(EnergylabError) as caught:
-        sealed.run(request, container=stand_in, instruments=instruments, watch=builders.stepped)
+        sealed.run(asked, **parts)
     assert isinstance(caught.value, SealError | MeasurementError | BundleError)
     assert not (tmp_path / "out/bundle.json").exists()
-    assert stand_in.removed
+    assert parts["container"].removed
 
 
 def test_failing_query_is_kept_and_leaves_no_bundle(tmp_path) -> None:
@@ -184,15 +181,12 @@ def test_failing_query_is_kept_and_leaves_no_bundle(tmp_path) -> None:
 
     def fail(question, answer):
         if question["do"] == "run" and question["phase"] == "generate":
-            board.board.work(0.5, 200.0)  # failing takes time too
+            parts["container"].service._board.board.work(0.5, 200.0)  # failing takes time too
             return {"number": answer["number"], "done": 0, "error": "OutOfMemoryError", "message": "of the model"}
         return answer
 
-    model = builders.write_model(tmp_path / "Secret-Model-8B")
-    _, board, instruments = builders.simulated_h100()
-    request = builders.make_request(tmp_path / "out", builders.owner(), model, runs=1)
-    stand_in = builders.StandIn(builders.SimulatedService(board), _liar(fail))
+    asked, parts = builders.simulated(tmp_path, talk=_liar(fail), runs=1)
     with pytest.raises(MeasurementError, match="out_of_memory"):
-        sealed.run(request, container=stand_in, instruments=instruments, watch=builders.stepped)
+        sealed.run(asked, **parts)
     assert (tmp_path / "out/private/record.json").exists()
     assert not (tmp_path / "out/bundle.json").exists()

@@ -17,12 +17,9 @@ from energylab_portal.sealed import run as sealed
 NAME = "Tanager-Secret-8B"
 
 
-def _run(folder: Path, service=None, **config):
-    model = builders.write_model(folder / NAME, **config)
-    _, board, instruments = builders.simulated_h100()
-    asked = builders.make_request(folder / "out", builders.owner(), model, runs=1)
-    stand_in = builders.StandIn((service or builders.SimulatedService)(board))
-    return sealed.run(asked, container=stand_in, instruments=instruments, watch=builders.stepped), model
+def _run(folder: Path, service=builders.SimulatedService, **config):
+    asked, parts = builders.simulated(folder, service, name=NAME, config=config, runs=1)
+    return sealed.run(asked, **parts), asked.plan.model
 
 
 @pytest.fixture(scope="module")

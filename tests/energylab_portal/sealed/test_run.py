@@ -19,7 +19,7 @@ from energylab.meters.codecarbon import CodecarbonMeter
 from energylab_portal.sealed import bundle
 from energylab_portal.sealed import run as sealed
 from energylab_portal.sealed.derive import checked_alias, weight_count
-from energylab_portal.sealed.inside import Service, as_text, mirror
+from energylab_portal.sealed.inside import Service, mirror
 from energylab_portal.sealed.statement import attest
 from energylab_portal.sealed.watch import WatchedMeter, most_samples
 from energylab_portal.sealed.weights import survey
@@ -118,15 +118,6 @@ def test_request_names_what_is_wrong(tmp_path, model) -> None:
         sealed.request(**{**plain, "gpus": 2})
 
 
-def test_outputs_are_handed_over_as_text_of_bounded_length() -> None:
-    assert as_text("a label") == "a label"
-    assert as_text(0.25) == "0.25"
-    assert as_text("x" * 50_000).startswith("sha256:")
-    assert as_text(b"\0\1").startswith("sha256:")
-    assert json.loads(as_text({"thinking": "so", "answer": "yes"})) == {"thinking": "so", "answer": "yes"}
-    assert as_text(object()).startswith('"<object')
-
-
 def test_prepared_data_is_linked_where_locks_can_be_written(tmp_path) -> None:
     prepared = tmp_path / "data/datasets/a/b"
     prepared.mkdir(parents=True)
@@ -154,24 +145,19 @@ def test_what_would_refuse_the_bundle_refuses_before_measuring(tmp_path, model) 
     _fails_before_measuring(tmp_path, model, "3 to 60 letters", alias="<b>")
 
 
-def test_a_meter_that_fails_once_is_sampled_on(tmp_path, model) -> None:
+def test_a_meter_that_fails_once_is_sampled_on(tmp_path) -> None:
     """One reading that fails is a hole of one sample, not the end of the timeline."""
-    _, board, instruments = builders.simulated_h100()
-    inner, calls = instruments.rated_meters[0], [0]
+    asked, parts = builders.simulated(tmp_path, runs=1)
+    inner, calls = parts["instruments"].rated_meters[0], itertools.count()
     counters = inner.counters
 
     def sometimes():
-        calls[0] += 1
-        if calls[0] == 40:
+        if next(calls) == 40:
             raise MeterError("busy")
         return counters()
 
     inner.counters = sometimes
-    made = sealed.run(
-        _asked(tmp_path, model, runs=1), container=builders.StandIn(builders.SimulatedService(board)),
-        instruments=instruments, watch=builders.stepped,
-    )  # fmt: skip
-    assert len(builders.read(made).timelines[0].time_s) > 100
+    assert len(builders.read(sealed.run(asked, **parts)).timelines[0].time_s) > 100
 
 
 @pytest.mark.parametrize("boards", [1, 8])
