@@ -60,7 +60,7 @@ class Trace:
         shown = [
             n + str(list(v.shape)) for n, v in sorted(given.items()) if INPUTS.fullmatch(n) and hasattr(v, "shape")
         ]
-        inner = part == "encoder" and all(one.startswith("inputs_embeds") for one in shown)
+        inner = part == "encoder" and all(one.startswith(("inputs_embeds", "pixel_values")) for one in shown)
         if self.calls is not None and shown and not inner:
             self.calls.append(f"{part}({' '.join(shown)})")
         return forward(*args, **kwargs)

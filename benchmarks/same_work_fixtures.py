@@ -115,56 +115,6 @@ def letters(place):
     return tf.Wav2Vec2CTCTokenizer(str(place / "vocab.json"))
 
 
-def speech(place, kind):
-    """Return an encoder-decoder for speech other than Whisper, with its own reader."""
-    import sentencepiece
-
-    sides, ears = PLAN["shared"]["bart"], PLAN["shared"]["ears"]
-    roles = {"unk_id": 3, "pad_id": 1, "bos_id": 0, "eos_id": 2, "minloglevel": 2}
-    lines = [text(50, n) for n in range(100)]
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines),
-        model_prefix=str(place / "words"),
-        vocab_size=200,
-        hard_vocab_limit=False,
-        **roles,
-    )
-    words = str(place / "words.model")
-    if kind == "Speech2Text":
-        names = [sentencepiece.SentencePieceProcessor(words).id_to_piece(n) for n in range(150)]
-        (place / "vocab.json").write_text(json.dumps({name: n for n, name in enumerate(names)}))
-        tok = tf.Speech2TextTokenizer(str(place / "vocab.json"), words)
-        config = tf.Speech2TextConfig(**sides, num_conv_layers=2, conv_channels=32, max_target_positions=1024)
-        reader = tf.Speech2TextFeatureExtractor()
-        return tf.Speech2TextForConditionalGeneration(config), tf.Speech2TextProcessor(reader, tok)
-    if kind == "SpeechT5":
-        wide = {"hidden_size": 32, "vocab_size": 700, "encoder_layers": 2, "decoder_layers": 2} | ears
-        wide |= {
-            f"{side}_{what}": n
-            for side in ("encoder", "decoder")
-            for what, n in (("ffn_dim", 64), ("attention_heads", 4))
-        }
-        reader = tf.SpeechT5FeatureExtractor()
-        processor = tf.SpeechT5Processor(reader, tf.SpeechT5Tokenizer(words))
-        return tf.SpeechT5ForSpeechToText(tf.SpeechT5Config(**wide)), processor
-    reader = tf.Wav2Vec2FeatureExtractor(return_attention_mask=True)
-    processor = tf.Wav2Vec2Processor(reader, tokenizer("roberta"))
-    if kind == "Moonshine":
-        heads = {
-            f"{side}_num_{what}": n
-            for side in ("encoder", "decoder")
-            for what, n in (("hidden_layers", 2), ("attention_heads", 4), ("key_value_heads", 4))
-        }
-        config = tf.MoonshineConfig(vocab_size=700, hidden_size=32, intermediate_size=64, **heads)
-        return tf.MoonshineForConditionalGeneration(config), processor
-    inner = tf.Wav2Vec2Config(**PLAN["shared"]["s"], **ears, mask_time_prob=0.0)
-    outer = tf.MBartConfig(**sides, add_cross_attention=True, is_decoder=True)
-    config = tf.SpeechEncoderDecoderConfig.from_encoder_decoder_configs(
-        inner, outer, decoder_start_token_id=2, pad_token_id=1, eos_token_id=2
-    )
-    return tf.SpeechEncoderDecoderModel(config), processor
-
-
 def diffusion(place):
     """Return a Stable Diffusion pipeline."""
     import diffusers as df
@@ -188,11 +138,14 @@ def diffusion(place):
     return (df.StableDiffusionPipeline(*parts, requires_safety_checker=False),)
 
 
+MADE_HERE = {"whisper": whisper, "wav2vec2": wav2vec2, "diffusion": diffusion}
+
+
 def parts_of(name, place):
     """Return everything that is saved of a model."""
     kind, config, *rest = PLAN["models"][name]
-    if made_here := {"whisper": whisper, "wav2vec2": wav2vec2, "speech": speech, "diffusion": diffusion}.get(kind):
-        return made_here(place, **config)
+    if kind in MADE_HERE:
+        return MADE_HERE[kind](place, **config)
     made = getattr(tf, kind)(getattr(tf, kind).config_class(**config))
     if name in PLAN["generation"]:
         made.generation_config.update(**PLAN["generation"][name])
