@@ -52,8 +52,8 @@ def trained(special, bert=False):
     return tok
 
 
-def tokenizer(kind):
-    """Return a tokenizer of a kind; limits of its own are those that must not count."""
+def tokenizer(kind, joined=None):
+    """Return a tokenizer of a kind, of its own class where a processor holds it; its limits must not count."""
     plain, made_by = PLAN["tokenizers"].get(kind, (kind, "PreTrainedTokenizerFast"))
     single, pair, special, pad = TOKENIZERS[plain]
     tok = trained(special, special is BERT)
@@ -63,6 +63,7 @@ def tokenizer(kind):
     names |= {"pad_token": pad} if pad else {}
     names |= {"cls_token": "[CLS]", "sep_token": "[SEP]"} if special is BERT else {}
     limit = {"llama": int(1e30), "opt": 1024, "bert": 512}.get(plain, 512)
+    made_by = made_by if joined else "PreTrainedTokenizerFast"
     if made_by == "PreTrainedTokenizerFast":  # the others name their inputs themselves
         names["model_input_names"] = ["input_ids", *(["token_type_ids"] if kind == "bert" else []), "attention_mask"]
     return getattr(tf, made_by)(tokenizer_object=tok, model_max_length=limit, **names)
@@ -151,7 +152,7 @@ def parts_of(name, place):
         made.generation_config.update(**PLAN["generation"][name])
     words, image, values, joined, more = [*rest, *[None] * 5][:5]
     readers = [getattr(tf, image)(**values)] if image else []
-    readers += [tokenizer(words)] if words else []
+    readers += [tokenizer(words, joined)] if words else []
     readers = [getattr(tf, joined)(*readers, **(more or {}))] if joined else readers
     return made.half() if name in PLAN["half"] else made, *readers
 
@@ -206,6 +207,14 @@ def rows_of(name):
     return {"prompt": texts(1, 12, 200, 5, 30)}
 
 
+def name_class(file, made_by):
+    """Name the library's class in a tokenizer's settings, as checkpoints do; either version of it reads them."""
+    if made_by != "PreTrainedTokenizerFast":
+        values = json.loads(file.read_text())
+        values.pop("model_input_names", None)  # the class names them
+        file.write_text(json.dumps({**values, "tokenizer_class": made_by.removesuffix("Fast")}))
+
+
 def make(kind, name, folder):
     """Write ``folder/models/NAME`` or ``folder/data/NAME`` unless it is there, and return it."""
     place = Path(folder) / kind / name
@@ -216,6 +225,9 @@ def make(kind, name, folder):
     if kind == "models":
         for part in parts_of(name, place):
             part.save_pretrained(place)
+        _, _, words, *more = [*PLAN["models"][name], None]
+        if words in PLAN["tokenizers"] and len(more) < 4:
+            name_class(place / "tokenizer_config.json", PLAN["tokenizers"][words][1])
         return place
     from datasets import Audio, Dataset, Image
 
