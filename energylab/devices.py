@@ -249,7 +249,8 @@ def cpu_facts() -> DeviceFacts:
     """Describe the processor as a device."""
     import psutil
 
-    settings = {"usable_cores": usable_cores(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")}
+    threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    settings = {"usable_cores": usable_cores(), **threads}
     return DeviceFacts(name=processor_name(), type="cpu", memory_bytes=psutil.virtual_memory().total, settings=settings)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -169,6 +170,23 @@ def test_import_is_light():
     code = f"import sys, energylab; print([m for m in '{heavy}'.split(', ') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("given", "first", "spins"),
+    [
+        ({}, "", "20000"),
+        ({"GOMP_SPINCOUNT": "7"}, "", "7"),
+        ({"OMP_WAIT_POLICY": "PASSIVE"}, "", None),
+        ({}, "torch, ", None),
+    ],
+    ids=["by itself", "as asked", "another policy", "torch was loaded before"],
+)
+def test_threads_that_wait_do_not_spin_for_long(given, first, spins):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GOMP_", "OMP_WAIT"))}
+    code = f"import {first}energylab.devices as devices; print(devices.cpu_facts().settings['GOMP_SPINCOUNT'])"
+    done = subprocess.run([sys.executable, "-c", code], env=kept | given, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(spins)
 
 
 def test_a_function_is_a_job_of_its_own():
