@@ -124,6 +124,20 @@ def test_a_fault_in_scoring_costs_no_measurement(tmp_path, monkeypatch, methods,
     assert record.extra["unscored"] == quality.meaningless
 
 
+def test_outputs_that_are_not_finite_keep_the_energy_and_lose_the_quality(monkeypatch):
+    monkeypatch.setattr(SentenceSimilarity, "finite", lambda self, inputs, outputs: False)
+    record = energylab.measure(**TINY, device="cpu")
+    assert record.valid
+    assert "not_finite" in record.marks
+    assert {(one.value, one.meaningless[:24]) for one in record.quality} == {(None, "outputs of the model are")}
+
+
+def test_a_notebook_has_a_folder_for_each_job():
+    folders = [measuring.output_folder(Parameters(repeat=repeat)) for repeat in range(3)]
+    assert [folder.name for folder in folders] == [Parameters(repeat=repeat).job_id for repeat in range(3)]
+    assert {folder.parent.name for folder in folders} == {"notebook"}
+
+
 def test_queries_that_differ_have_other_digests():
     long = numpy.arange(5000.0)
     other = long.copy()

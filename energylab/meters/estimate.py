@@ -109,7 +109,6 @@ class EstimateMeter(Meter):
         return Reading(self._energy_j, now_s)
 
     def counters(self) -> DeviceCounters:
-        """Return the load by others. Between windows, look for new processes."""
         found = self._other_load.counters()
         missed = self._other_load.missed and self._server is None
         return replace(found, marks=(*found.marks, "children_missed")) if missed else found

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ class NvmlMeter(Meter):
         self.device = board if isinstance(board, str) else f"board {board}"
         self._nvml, self._handle = Nvml(nvml), None
         self._throttle: Throttle | None = None
-        self._tenants = Tenants(served)
+        self._served = served or set
         self._integrator: PowerIntegrator | None = None
         self._refresh_s = 0.0
         self._started = False
@@ -125,7 +126,6 @@ class NvmlMeter(Meter):
         return Reading(millijoules / 1000, (before_s + self.clock.now()) / 2)
 
     def close(self) -> None:
-        """Stop the sampler and let go of the library."""
         if self._integrator is not None:
             self._integrator.stop()
             self._integrator = None
@@ -145,9 +145,14 @@ class NvmlMeter(Meter):
             sm_clock_mhz=nvml.optional("nvmlDeviceGetClockInfo", handle, constants.NVML_CLOCK_SM),
             memory_clock_mhz=nvml.optional("nvmlDeviceGetClockInfo", handle, constants.NVML_CLOCK_MEM),
             power_w=self.instant_power_w(),
-            cotenants=self._tenants.others(nvml.users(handle) or ()),
+            cotenants=self._cotenants(),
             **self._throttle.seconds(),
         )
+
+    def _cotenants(self) -> tuple[int, ...]:
+        present = self._nvml.users(self._handle) or set()
+        # looking for relatives walks through every process of the machine
+        return cotenants(present, related() | self._served()) if present - {os.getpid()} else ()
 
     def edge_power_w(self) -> float | None:
         """Return the instantaneous power in watts; the power limit where the board does not tell it."""
@@ -243,24 +248,6 @@ class Throttle:
         for cause, bit in _BITS.items():
             self._held_s[cause] += passed_s if events & getattr(self._nvml.module, bit) else 0.0
         return dict(self._held_s)
-
-
-class Tenants:
-    """Who else is on a board. Remembers the last answer: looking for relatives walks through every process.
-
-    `served` returns the process ids of a server whose model is measured: they count as this process's own.
-    """
-
-    def __init__(self, served: Callable[[], set[int]] | None = None) -> None:
-        self._served = served or set
-        self._known: tuple[Set[int], tuple[int, ...]] = frozenset(), ()
-
-    def others(self, pids: Iterable[int]) -> tuple[int, ...]:
-        """Return what `cotenants` says of `pids`, without asking again while they stay the same."""
-        present = frozenset(pids)
-        if present != self._known[0]:
-            self._known = present, cotenants(present, related() | self._served())
-        return self._known[1]
 
 
 def cotenants(present: Set[int], own: Set[int]) -> tuple[int, ...]:

@@ -122,7 +122,6 @@ class ReplayMeter(Meter):
         return self._fault(reading) if self._fault else reading
 
     def counters(self) -> DeviceCounters:
-        """Return what the simulated board says of itself."""
         return self._counters() if self._counters else DeviceCounters()
 
     def edge_power_w(self) -> float | None:
