@@ -215,14 +215,10 @@ class NvmlMeter(Meter):
 class Throttle:
     """Reads one board's slowdowns: cumulative seconds by cause. `nvml` must be started; `clock` times the stand-in.
 
-    Counters of the power limit and of heat never changed their numbers. NVIDIA renumbered those of the hardware's own
-    slowdowns: 251 to 253 up to driver 580.65, then 269 to 271 from 580.82, where the old numbers mean settings of power
-    smoothing. They are asked for only where the driver gives them the numbers that the installed library uses.
-    Elsewhere the present state stands in: an interval counts as slowed if the slowdown is in force at its end.
-
-    References
-    ----------
-    NVIDIA, *NVML API Reference*: "NvmlClocksEventReasons"; ``pynvml.py`` of nvidia-ml-py 13.580.65 and 13.580.82.
+    NVIDIA renumbered the counters of the hardware's own slowdowns, from 251 to 253 (up to driver 580.65) to 269 to 271
+    (from 580.82, where the old numbers mean settings of power smoothing; ``pynvml.py`` of both versions). They are
+    asked for only where the driver has the numbers of the installed library. Elsewhere the present state stands in: an
+    interval counts as slowed if the slowdown is in force at its end.
     """
 
     def __init__(self, nvml: Nvml, handle: Any, clock: Clock) -> None:
@@ -253,20 +249,16 @@ class Throttle:
 def cotenants(present: Set[int], own: Set[int]) -> tuple[int, ...]:
     """Return those process ids, sorted, that belong to others; `own` are this process and its relatives.
 
-    In a container whose process ids the driver does not translate, this process appears under a number it cannot
-    know. One unknown process is then taken to be this one; if there are more, they are all named.
-
-    References
-    ----------
-    Drivers before about 550 give ids as the host numbers them (https://github.com/NVIDIA/nvidia-docker/issues/1483);
-    later ones may name a thread (https://github.com/Project-HAMi/HAMi-core/issues/112).
+    In a container whose process ids the driver does not translate (before about 550:
+    https://github.com/NVIDIA/nvidia-docker/issues/1483), this process appears under a number it cannot know. One
+    unknown process is then taken to be this one; if there are more, they are all named.
     """
     others = tuple(sorted(present - own))
     return others if len(others) > 1 or present & own or in_host_namespace() else ()
 
 
 def related() -> set[int]:
-    """Return the ids of this process, its threads, its ancestors and its descendants."""
+    """Return the ids of this process, its threads (some drivers name one), its ancestors and its descendants."""
     import psutil
 
     me = psutil.Process()
