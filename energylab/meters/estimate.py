@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 class EstimateMeter(Meter):
     """Processor time of this process and its children under a power model: an estimate, in place of a measurement.
 
-    Power is linear in load [2]_: ``cores x core_w x (static_share + (1 - static_share) x load)``; memory is not in it. A
-    busy core draws `core_w`: 12 W is what Green Algorithms takes for a processor it does not know [1]_; for a known one
-    its thermal design power divided by its cores is usual. At rest it draws `static_share` of that: a fifth, as servers
-    of the 2010s [3]_. With a `server` the processor time is that of all its processes, and none of this one's. `cores`,
+    Power is linear in load [2]_: ``cores x core_w x (static_share + (1 - static_share) x load)``, memory left out. A
+    busy core draws `core_w`: 12 W is what Green Algorithms takes for an unknown processor [1]_; for a known one its
+    thermal design power divided by its cores is usual. At rest it draws `static_share` of that: a fifth, as servers of
+    the 2010s [3]_. With a `server` the processor time is that of all its processes, and none of this one's. `cores`,
     `cpu_time` (in seconds) and `other_load` stand in for what this machine tells.
 
     References

@@ -61,9 +61,9 @@ class SimulatedBoard:
 class ReplayMeter(Meter):
     """A counter over a `SimulatedBoard`, quantised in time and in energy.
 
-    It steps every `tick_s` seconds from `phase_s` on (0.1 s as on data-centre boards), in multiples of `quantum_j`. With
-    `sampled_s` the sensor sees that part of each tick alone: 0.025 of 0.1 s shows the aliasing that Yang, Adamek and
-    Armour (SC24, https://arxiv.org/abs/2312.02741) report. `fault` turns a reading into what a faulty counter would say,
+    It steps every `tick_s` seconds from `phase_s` on (0.1 s as on data-centre boards), in multiples of `quantum_j`.
+    With `sampled_s` the sensor sees that part of each tick alone: 0.025 of 0.1 s shows the aliasing that Yang et al.
+    (SC24, https://arxiv.org/abs/2312.02741) report. `fault` turns a reading into a faulty counter's,
     or raises a `MeterError`; `counters` tells temperature, clocks, throttling and co-tenants.
     """
 
