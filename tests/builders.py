@@ -138,7 +138,8 @@ def write_study(folder: Path, name: str = "fake", cells: tuple[str, ...] = (), *
 def fake_session(namespace: dict[str, Any]) -> None:
     """Stand in for a measurement: note that it began, misbehave as the model's name says, write a record, note it.
 
-    A model named ``raise…`` fails in the cell, ``die…`` kills its kernel, ``hang…`` never ends, ``child…`` leaves a
+    A model named ``raise…`` fails in the cell, ``die…`` kills its kernel, ``hang…`` never ends, ``wait…`` ends when the
+    file ``open`` stands beside the ledger, ``child…`` leaves a
     process behind, ``invalid…`` writes an invalid record. ``…-once`` does so in its first attempt only. The ledger
     beside the results has one line when a measurement begins and one when its record is written.
     """
@@ -155,10 +156,18 @@ def fake_session(namespace: dict[str, Any]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if word == "hang":
         time.sleep(3600)
+    while word == "wait" and not Path(os.environ["FAKE_LEDGER"]).with_name("open").exists():
+        time.sleep(0.05)
     if word == "child":
         subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"], start_new_session=True)
     store.write(record(p, None if word == "invalid" else 2.0), p.output_folder)
     note(p, "record")
+
+
+def wait_for(condition) -> None:
+    """Return once `condition` holds, however slow the machine is; a hang is ended by the test's own limit."""
+    while not condition():
+        time.sleep(0.05)
 
 
 def note(p: Parameters, what: str) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 
-def energy(gpu_kwh, measures=None, cpu_kwh=1e-4, efficiency=None):
+def energy(gpu_kwh, measures=None, cpu_kwh=1e-4):
     """Build one target of an optimum-benchmark report; with `measures`, repeats whose mean is the energy."""
 
     def parts(gpu):
         return {"unit": "kWh", "cpu": cpu_kwh, "ram": 2e-5, "gpu": gpu, "total": cpu_kwh + 2e-5 + gpu}
 
-    target = {"memory": None, "latency": None, "throughput": None, "energy": parts(gpu_kwh), "efficiency": efficiency}
+    target = {"memory": None, "latency": None, "throughput": None, "energy": parts(gpu_kwh), "efficiency": None}
     return target if measures is None else {**target, "measures": [parts(gpu) for gpu in measures]}
 
 

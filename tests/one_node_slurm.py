@@ -168,7 +168,7 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _wait(condition, what: str, explain=lambda: "", timeout_s: float = 20) -> None:
+def _wait(condition, what: str, explain=lambda: "", timeout_s: float = 300) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:

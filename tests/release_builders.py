@@ -26,6 +26,7 @@ from energylab.record import (
 
 JOULES_PER_WH = 3600.0
 QUERIES = 20
+DATA = {"hub": "EnergyStarAI/text_generation", "sample": "sample text_generation"}
 PHASES = {
     "preprocess": 0.05,
     "prefill": 0.4,
@@ -67,7 +68,7 @@ def record_of(
         task=TaskFacts(name=task, version="1", settings={"batch_size": 1, "dtype": "float16"}),
         model=ModelFacts(name=model, source=source, revision="main", commit="0" * 40, architecture="LlamaForCausalLM",
                          parameters=parameters, model_class=model_class, dtype="float16"),  # fmt: skip
-        data=DataFacts(name="EnergyStarAI/text_generation", source=data, digest="d" * 64, queries=QUERIES),
+        data=DataFacts(name=DATA[data], source=data, digest="d" * 64, queries=QUERIES),
         protocol=ProtocolFacts(version="1", seed=0, runs=runs, settings={}),
         devices=(DeviceFacts(name=device, type="cuda", index=0, uuid=board, driver="570.1"),),
         meters=(MeterFacts(name="nvml", source="nvmlDeviceGetTotalEnergyConsumption", kind=kind, device=board,

@@ -1,8 +1,8 @@
-"""The AI Energy Score runner's files: its report, and the summaries of a report.
+"""The AI Energy Score runner's files: its report, and the summary of a report.
 
 The runner's ``benchmark_report.json`` has ``config``, ``summary`` and ``energy``, one energy for all prompts. The
-summaries ``GPU_ENERGY_SUMMARY.json`` and ``GPU_ENERGY_WH.txt`` are made from a report of the runner or of
-optimum-benchmark, and are rounded to 0.01 Wh: half of that is the error of each of their figures.
+summary ``GPU_ENERGY_SUMMARY.json`` is made from a report of the runner or of optimum-benchmark, and is rounded to
+0.01 Wh: half of that is the error of each of its figures.
 
 References
 ----------
@@ -19,11 +19,11 @@ from typing import Any
 from energylab.errors import FormatError
 from energylab.formats import common
 from energylab.formats.common import Asked, Measure, Number, Part, Session, Unit, Whole, parse
-from energylab.formats.importing import ROUNDING_WH, TEXT, Format, Source
+from energylab.formats.importing import Format, Source
 from energylab.record import DeviceFacts
 
-#: A number as the summary's script writes it: thousands by commas, and decimals by a point.
-_THOUSANDS = re.compile(r"-?\d{1,3}(,\d{3})*(\.\d+)?|-?\d+(\.\d+)?")
+#: Largest rounding error of a figure of a summary, in Wh.
+ROUNDING_WH = 0.005
 
 
 class Config(Part):
@@ -155,28 +155,6 @@ def _doubts(found: Summary) -> Iterable[str]:
         yield f"the stated total of {found.total:g} Wh is not the sum of its phases, {parts:g} Wh; the phases are taken"
 
 
-def stated_total(source: Source) -> float | None:
-    """Return the total in Wh that a summary states, as JSON or as text."""
-    if source.json is not None:
-        return parse(Summary, source.json, source.name).total
-    number = source.text.strip()
-    if not _THOUSANDS.fullmatch(number):
-        why = "has a decimal comma; write it with a point (12.34)" if "," in number else "is not a number; get it again"
-        raise FormatError(f"{source.name}, row 1: {number[:40]!r} {why}")
-    return float(number.replace(",", ""))
-
-
-def read_text(source: Source, asked: Asked) -> list[Session]:
-    """Return the one session; its unit is in the file's name, and model, task and queries are asked for."""
-    return [
-        Session(
-            runs=({"total": Measure({"gpu": stated_total(source)}, bound=ROUNDING_WH)},),
-            meter=("codecarbon", "the file's one number"),
-            unit=Unit("Wh", f"the file's name, {TEXT}") if source.file_name == TEXT else None,
-        )
-    ]
-
-
 FORMATS = (
     Format(
         "ai-energy-score",
@@ -189,11 +167,5 @@ FORMATS = (
         "AI Energy Score summary (GPU_ENERGY_SUMMARY.json)",
         lambda source: source.keys >= {"units", "total"},
         read_summary,
-    ),
-    Format(
-        "gpu-energy-text",
-        "AI Energy Score total (GPU_ENERGY_WH.txt)",
-        lambda source: source.file_name == TEXT or source.is_number,
-        read_text,
     ),
 )

@@ -38,7 +38,6 @@ def import_(
         str | None, typer.Option(help="Whose energy is rated: gpu (default), cpu, ram, total.")
     ] = None,
     model_column: Annotated[str | None, typer.Option(help="Column of a table that names the model.")] = None,
-    cohort: Annotated[str | None, typer.Option(help="A name that sets these records apart from others.")] = None,
     leave_out_invalid: Annotated[bool, typer.Option(help="Drop invalid runs and list them in the record.")] = False,
     format: Annotated[str | None, typer.Option(help="Name of the format; by default the file shows it.")] = None,
     output: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("results/imported"),
@@ -46,7 +45,7 @@ def import_(
     """Read other programs' reports and tables into records of their own cohort, energy kind `imported`."""
     from energylab import formats
 
-    asked = formats.Asked(unit, task, model, model_class, queries, component, model_column, cohort, leave_out_invalid)
+    asked = formats.Asked(unit, task, model, model_class, queries, component, model_column, leave_out_invalid)
     for line in report(formats.import_files(files, output, asked, format)):
         typer.echo(line)
 
@@ -74,8 +73,6 @@ def _file(source: str, sessions: list[Imported]) -> Iterable[str]:
     yield f"  not stated, and left open: {', '.join(everywhere)}"
     for note in dict.fromkeys(note for each in sessions for note in each.record.extra["import"]["notes"]):
         yield f"  note: {one_line(note)}"
-    for name in (name for each in sessions for name in each.agreeing):
-        yield f"{one_line(name)}: agrees with {one_line(source)}, which is the session"
 
 
 def _session(each: Imported) -> Iterable[str]:

@@ -66,7 +66,6 @@ class Asked:
     queries: int | None = None  # that the energy is of, where the file does not say
     component: str | None = None  # whose energy is rated: gpu (default; a file without any is refused), cpu, ram, total
     model_column: str | None = None  # column of a table that names the model
-    cohort: str | None = None  # a name that sets these records apart from others of the same format
     leave_out_invalid: bool = False  # leave runs with an invalid measure out of the record, which lists them
 
     def stated(self) -> dict[str, Any]:

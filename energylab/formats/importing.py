@@ -7,8 +7,8 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,20 +16,17 @@ from energylab import store
 from energylab.csv_reader import Sheet, read_sheet
 from energylab.errors import DataError, FormatError, RecordError, unknown_name
 from energylab.files import read_json
-from energylab.formats.common import Asked, Session, settled
+from energylab.formats.common import Asked, Session, parse, settled
 from energylab.formats.to_record import Total, to_record, total
 from energylab.record import Record
 
 #: More than any report is; an archive that unpacks to more is refused.
 MOST_BYTES = 256 * 2**20
 
-#: A report, the copy of it that optimum-benchmark writes with its configuration, and the summaries of it.
-REPORT, COPY, CONFIG, SUMMARY, TEXT = (
-    "benchmark_report.json", "benchmark.json", "benchmark_config.json", "GPU_ENERGY_SUMMARY.json", "GPU_ENERGY_WH.txt"
+#: A report, the copy of it that optimum-benchmark writes with its configuration, and the summary of it.
+REPORT, COPY, CONFIG, SUMMARY = (
+    "benchmark_report.json", "benchmark.json", "benchmark_config.json", "GPU_ENERGY_SUMMARY.json"
 )  # fmt: skip
-
-#: Largest rounding error of a figure of the summaries, in Wh.
-ROUNDING_WH = 0.005
 
 
 @dataclass(frozen=True)
@@ -69,15 +66,10 @@ class Source:
         """The names of a JSON object; empty where the file is of another kind."""
         return frozenset(self.json) if isinstance(self.json, dict) else frozenset()
 
-    @property
-    def is_number(self) -> bool:
-        """Whether the content is one number and nothing else."""
-        return re.fullmatch(r"\s*-?\d[\d,.]*\s*", self.text) is not None
-
     @cached_property
     def sheet(self) -> Sheet | None:
         """The cells of a table, whatever the file's ending; None where it is of another kind."""
-        if self.json is not None or self.is_number:
+        if self.json is not None:
             return None
         try:
             sheet = read_sheet(Path(self.file_name), self.content, self.name)
@@ -138,7 +130,6 @@ class Imported:
     path: Path  # of the record's file
     rated: Total  # the figure, with and without runs of which a measure is invalid
     new: bool  # False where the record was there already
-    agreeing: tuple[str, ...] = ()  # files that repeat this report, a summary or a copy, and agree with it
 
 
 def import_files(
@@ -180,19 +171,16 @@ def import_files(
     wanted = [known[format]] if format else list(known.values())
     sources = [source for path in paths for source in _opened(Path(path), wanted)]
     reports = {source.name: _report_of(source, sources) for source in sources}
-    there, made = cache(_there), {}  # nothing is written meanwhile
+    made: dict[Path, Imported] = {}
     held: dict[str, Path] = {}  # by file, where its session is
     for source in (source for source in sources if reports[source.name] is None):
         kind = _choose(source, wanted, format)
-        folder = Path(output) / kind.name
-        for one in _imported(source, kind, asked, folder, there(folder), now()):
+        for one in _imported(source, kind, asked, Path(output) / kind.name, now()):
             held[source.name] = one.path
             if one.path not in made or _later(one.record, made[one.path].record):
                 made[one.path] = one
     for source, report in ((source, reports[source.name]) for source in sources if reports[source.name]):
-        one = made[held[report.name]]
-        _check(source, report, one)
-        made[one.path] = replace(one, agreeing=(*one.agreeing, source.name))
+        _check(source, report, made[held[report.name]])
     for each in made.values():
         if each.new:
             each.path.unlink(missing_ok=True)  # of a run that went on since, or damaged
@@ -258,41 +246,29 @@ def _choose(source: Source, wanted: Sequence[Format], format: str | None) -> For
 
 def _report_of(source: Source, sources: Sequence[Source]) -> Source | None:
     """Return the report that a file repeats, where it is imported too."""
-    if source.file_name not in (SUMMARY, TEXT, COPY):
+    if source.file_name not in (SUMMARY, COPY):
         return None
     report = source.name.removesuffix(source.file_name) + REPORT
     return next((other for other in sources if other.name == report), None)
 
 
-def _imported(
-    source: Source, kind: Format, asked: Asked, folder: Path, earlier: dict[Any, tuple[Path, Record]], now: dt.datetime
-) -> Iterable[Imported]:
+def _imported(source: Source, kind: Format, asked: Asked, folder: Path, now: dt.datetime) -> Iterable[Imported]:
     for session in settled(kind.read(source, asked), asked, source.name):
         try:
             record = to_record(session, source.file_name, source.content, kind.name, asked, now)
         except ValueError as error:  # a text, a number or a time that no record can hold
             raise FormatError(f"{source.name} {session.row}: a fact is not what a record can hold: {error}") from error
-        unknown = (folder / record.record_id / store.FILE_NAME, None)
-        path, there = earlier.get(record.record_id) or earlier.get(_origin(record)) or unknown
+        path = folder / record.record_id / store.FILE_NAME
+        there = _readable(path)
         new = there is None or _later(record, there)
         yield Imported(source.name, kind.name, record if new else there, path, total(session), new)
 
 
-def _there(folder: Path) -> dict[Any, tuple[Path, Record]]:
-    """Return a folder's records by their id, and by the file, row and facts they came from: ids were made otherwise."""
-    found = {}
-    for path in sorted(folder.glob(f"*/{store.FILE_NAME}")):
-        try:
-            record = store.read_record(path)
-        except RecordError:
-            continue  # damaged: importing its session again replaces it
-        found[record.record_id] = found[_origin(record)] = (path, record)
-    return found
-
-
-def _origin(record: Record) -> tuple[str, str, str]:
-    origin = record.extra.get("import", {})
-    return tuple(str(origin.get(name)) for name in ("sha256", "row", "asked"))
+def _readable(path: Path) -> Record | None:
+    try:
+        return store.read_record(path) if path.is_file() else None
+    except RecordError:
+        return None  # damaged: importing its session again replaces it
 
 
 def _later(record: Record, earlier: Record) -> bool:
@@ -303,16 +279,16 @@ def _later(record: Record, earlier: Record) -> bool:
 
 def _check(source: Source, report: Source, made: Imported) -> None:
     """Set a file that repeats a report beside it: a summary's total, a copy's every figure."""
-    from energylab.formats.ai_energy_score import stated_total
+    from energylab.formats.ai_energy_score import ROUNDING_WH, Summary
 
     if source.file_name == COPY:
         if source.json.get("report") != report.json:
             raise FormatError(f"{source.name} and {report.name} are not of the same session; import them apart")
         return
-    total_wh, rated = stated_total(source), made.rated.with_wh
+    total_wh, rated = parse(Summary, source.json, source.name).total, made.rated.with_wh
     rated_wh = rated and rated * made.record.queries / 1000
-    if rated_wh is None or total_wh is None or abs(total_wh - rated_wh) > 3 * ROUNDING_WH:
-        said, sums = ("nothing" if wh is None else f"{wh:.6g} Wh" for wh in (total_wh, rated_wh))
+    if None in (rated_wh, total_wh) or abs(total_wh - rated_wh) > 3 * ROUNDING_WH:
         raise FormatError(
-            f"{source.name} says {said}, and the report beside it adds up to {sums}; import the one you trust alone"
+            f"{source.name} says {total_wh} Wh, and the report beside it adds up to {rated_wh} Wh; import the one you "
+            "trust alone"
         )

@@ -3,8 +3,7 @@
 A report holds one object a target (``preprocess``, ``prefill``, ``decode``, ``forward``, ``call``), each with an
 ``energy`` of ``{unit, cpu, ram, gpu, total}`` and, in the branch that made the published figures, one such object a
 repeat under ``measures``. ``decode`` is generate minus prefill, so generate, which is rated here, is their sum: a
-failed prefill then cancels, and a failed generate shows as a sum of zero. ``efficiency`` is a number of samples over
-``energy.total``: their product says how many queries the energy is of.
+failed prefill then cancels, and a failed generate shows as a sum of zero.
 
 References
 ----------
@@ -15,7 +14,6 @@ https://github.com/huggingface/optimum-benchmark: ``trackers/energy.py``, ``scen
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from statistics import fmean
 from typing import Annotated, Any, Literal
 
@@ -51,11 +49,6 @@ class Energy(Part):
         return {name: getattr(self, name) for name in COMPONENTS}
 
 
-class Efficiency(Part):
-    unit: str | None = None
-    value: Number = None
-
-
 class Latency(Part):
     unit: str | None = None
     values: list[Number] | None = None
@@ -64,20 +57,11 @@ class Latency(Part):
 class Target(Part):
     energy: Energy | None = None
     latency: Latency | None = None
-    efficiency: Efficiency | None = None
     measures: list[Energy] | None = None
 
     def repeats(self) -> list[Energy]:
         """Return the energies of the repeats, beside the mean or inside it; the one energy where there are none."""
         return self.measures or self.energy.measures or [self.energy]
-
-    def count(self, *units: str) -> int | None:
-        """Return the whole number that an efficiency in one of some units is of, over the energy of all components."""
-        efficiency, total = self.efficiency, self.energy.total
-        if efficiency is None or efficiency.unit not in units or not total or not efficiency.value:
-            return None
-        count = efficiency.value * total
-        return round(count) if abs(count - round(count)) <= CLOSE * max(count, 1) and round(count) >= 1 else None
 
     def measure(self, run: int) -> Measure:
         """Return a repeat; its duration where there are as many latencies as energies."""
@@ -117,6 +101,10 @@ class Backend(Part):
         }
 
 
+class InputShapes(Part):
+    batch_size: int | None = None
+
+
 class Scenario(Part):
     name: str | None = None
     target: str | None = Field(default=None, alias="_target_")
@@ -124,7 +112,7 @@ class Scenario(Part):
     dataset_name: str | None = None
     warmup_runs: int | None = None
     iterations: int | None = None
-    input_shapes: dict[str, Any] = {}
+    input_shapes: InputShapes = InputShapes()
     generate_kwargs: dict[str, Any] = {}
     call_kwargs: dict[str, Any] = {}
     forward_kwargs: dict[str, Any] = {}
@@ -132,7 +120,7 @@ class Scenario(Part):
 
     def settings(self, dtype: str | None) -> dict[str, Any]:
         """Return what the task was given."""
-        found = {"batch_size": self.input_shapes.get("batch_size"), "dtype": dtype, **self.generate_kwargs}
+        found = {"batch_size": self.input_shapes.batch_size, "dtype": dtype, **self.generate_kwargs}
         found |= {**self.call_kwargs, **self.forward_kwargs, **self.reasoning_params}
         return {name: value for name, value in found.items() if value is not None}
 
@@ -171,9 +159,11 @@ class Configuration(Part):
 
     @property
     def samples(self) -> int | None:
-        """The number of queries of a pass over the data; scenarios without data have none."""
+        """The number of queries that an energy is of: a pass over the data, or one batch where there are none."""
         kind = (self.scenario.target or self.scenario.name or "").lower().replace("_", "")
-        return self.scenario.num_samples if "energystar" in kind else None
+        if "energystar" in kind:
+            return self.scenario.num_samples
+        return self.scenario.input_shapes.batch_size if "inference" in kind else None
 
     def devices(self, component: str) -> tuple[tuple[DeviceFacts, ...], bool]:
         """Return the devices the energy is of, and whether their number is stated."""
@@ -200,8 +190,8 @@ def read(source: Source, asked: Asked) -> list[Session]:
         raise FormatError(
             f"{where}: the model ran on a CPU, where no GPU is metered; say --component cpu, ram or total"
         )
-    queries, (devices, counted) = _queries(targets, config, where), config.devices(component)
-    runs, once = _runs(targets, component, queries or asked.queries, where)
+    devices, counted = config.devices(component)
+    runs, once = _runs(targets, component, where)
     return [
         Session(
             runs=runs,
@@ -209,7 +199,7 @@ def read(source: Source, asked: Asked) -> list[Session]:
             unit=_unit(targets, where),
             model=backend.model,
             task=backend.task,
-            queries=queries,
+            queries=config.samples,
             devices=devices,
             devices_counted=counted,
             facts=backend.facts() if config.model_fields_set else {},
@@ -249,20 +239,7 @@ def _check_mean(target: Target, phase: str, where: str) -> None:
             )
 
 
-def _queries(targets: dict[str, Target], config: Configuration, where: str) -> int | None:
-    """Return how many queries the energies are of: efficiency x total, or the configuration's number of samples."""
-    found = {phase: target.count("samples/kWh", "images/kWh") for phase, target in targets.items()}
-    found["the configuration's num_samples"] = config.samples
-    found = {source: count for source, count in found.items() if count is not None}
-    if len(set(found.values())) > 1:
-        listed = ", ".join(f"{phase}: {count}" for phase, count in found.items())
-        raise FormatError(f"{where} disagrees about the number of queries ({listed}); import the phases' report alone")
-    return next(iter(found.values()), None)
-
-
-def _runs(
-    targets: dict[str, Target], component: str, queries: int | None, where: str
-) -> tuple[tuple[dict[str, Measure], ...], list[str]]:
+def _runs(targets: dict[str, Target], component: str, where: str) -> tuple[tuple[dict[str, Measure], ...], list[str]]:
     """Return the measures of every run, and the phases that were measured once and count in every run."""
     counts = {len(target.repeats()) for target in targets.values()} - {1}
     if len(counts) > 1:
@@ -273,9 +250,7 @@ def _runs(
         found = {phase: target.measure(number) for phase, target in targets.items()}
         decode = found.pop("decode", None)
         if decode is not None and "generate" not in found and "prefill" in found:
-            tokens = targets["decode"].count("tokens/kWh")
-            tokens = tokens + queries if tokens and queries else None  # prefill makes the first token of a query
-            found["generate"] = replace(found["prefill"].then(decode, component), output_tokens=tokens)
+            found["generate"] = found["prefill"].then(decode, component)
         runs.append(found)
     return tuple(runs), [phase for phase, target in targets.items() if len(target.repeats()) == 1 < count]
 

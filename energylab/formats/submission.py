@@ -23,7 +23,7 @@ from typing import Any
 from energylab.energy import PhaseTotal, session_energy_j, totals
 from energylab.errors import FormatError
 from energylab.formats.common import JOULES
-from energylab.formats.importing import REPORT, SUMMARY, TEXT
+from energylab.formats.importing import REPORT, SUMMARY
 from energylab.formats.optimum_benchmark import OWN
 from energylab.record import Record
 
@@ -68,7 +68,7 @@ def submission(record: Record, unofficial: bool = False) -> bytes:
     files = {
         REPORT: _json({**targets, OWN: _itself(record, reasons)}),
         SUMMARY: _json(summary),
-        TEXT: f"{total_wh:.2f}\n",
+        "GPU_ENERGY_WH.txt": f"{total_wh:.2f}\n",
     }
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:

@@ -101,7 +101,7 @@ def to_record(session: Session, file_name: str, content: bytes, format: str, ask
         model=ModelFacts(**{"source": None, **facts, "name": session.model}),
         data=DataFacts(name=session.data, source=None, digest=None, queries=session.queries),
         protocol=ProtocolFacts(
-            version=f"imported: {asked.cohort or format}, {session.component} energy{part}",
+            version=f"imported: {format}, {session.component} energy{part}",
             seed=session.seed,
             runs=max(len(kept), 1),
             settings=dict(session.protocol),
@@ -125,7 +125,7 @@ def identity(session: Session, format: str, asked: Asked) -> str:
     part = session.component
     figures = [{phase: [m.energies[part], m.duration_s] for phase, m in run.items()} for run in session.runs]
     measured = session.run_id or [figures, str(session.created_utc), session.settings, session.seed, session.facts]
-    read = [asked.cohort, asked.leave_out_invalid, session.component, session.part]
+    read = [asked.leave_out_invalid, session.component, session.part]
     what = [session.model, session.task, session.queries, [(d.name, d.index) for d in session.devices]]
     return hashlib.sha256(canonical_json([format, read, what, measured])).hexdigest()
 

@@ -14,6 +14,7 @@ from energylab.release import NEVER_INCLUDED, RatedCohort, RatedModel, Release
 WIDTH, HEIGHT, MARGIN = 260, 364, 16
 INNER = WIDTH - 2 * MARGIN
 _QR_SIDE = 80  # of the dark modules; the quiet zone around them lies in the margin
+_MASK = 4  # of the QR code: any is read alike, and trying all eight takes most of a label's time
 _UNIT = "Wh per 1,000 queries"
 
 #: Short forms of `energylab.publish.page.not_included`, for one line.
@@ -38,7 +39,7 @@ def svg(
         Of the cohort; give it, and the release's digest, where many labels are drawn.
     digest : str, optional
     """
-    band = _band(cohort)
+    band, scale = _band(cohort), scale or Scale(cohort)
     top = 60 if band else 38
     figure = text.figure(model.energy_wh)
     return page.render(
@@ -47,14 +48,14 @@ def svg(
         band=band and fit(band, INNER - 12, 14, largest=9, smallest=5),
         name=fit(text.one_line(model.model), INNER, 94 - top, largest=17, smallest=7.5),
         task=fit(text.one_line(text.cohort_title(cohort.task, cohort.model_class)), INNER, 13.5, 11, 6),
-        rating=fit(_rating(cohort, model), INNER, 13, largest=10.5, smallest=7),
+        rating=fit(_rating(cohort, model, scale.ranked), INNER, 13, largest=10.5, smallest=7),
         energy=(figure, min(34.0, math.floor(10 * (INNER - 6 - 11 * width(_UNIT)) / width(figure)) / 10)),
         unit=_UNIT,
         interval=fit(_interval(cohort, model), INNER, 12, largest=9.5, smallest=6),
-        ruler=_ruler(scale or Scale(cohort), model),
+        ruler=_ruler(scale, model),
         facts=_facts(release, cohort, model),
         qr=_qr(qr_text(release, model, digest)),
-        description=describe(release, cohort, model),
+        description=describe(release, cohort, model, scale.ranked),
     )
 
 
@@ -86,12 +87,12 @@ def write(
     return chromium.label(drawn, output, WIDTH, HEIGHT, pdf=kind == "pdf")
 
 
-def describe(release: Release, cohort: RatedCohort, model: RatedModel) -> str:
+def describe(release: Release, cohort: RatedCohort, model: RatedModel, ranked: int | None = None) -> str:
     """Return the label as one paragraph of text, for screen readers."""
     band = _band(cohort)
     return (
         f"{f'{band}. ' if band else ''}{text.one_line(model.model)}, "
-        f"{text.cohort_title(cohort.task, cohort.model_class)}: {_rating(cohort, model)}; "
+        f"{text.cohort_title(cohort.task, cohort.model_class)}: {_rating(cohort, model, ranked)}; "
         f"{text.figure(model.energy_wh)} {_UNIT}, {_interval(cohort, model)}, "
         f"on {cohort.device or 'hardware that is not stated'}, {text.month(release.date)}, release {release.name}, "
         f"scheme {release.scheme} {release.scheme_version}. Not included: {page.not_included(release, cohort)}."
@@ -109,7 +110,7 @@ def qr_text(release: Release, model: RatedModel, digest: str | None = None) -> s
 def _qr(content: str) -> str:
     import segno
 
-    made = segno.make(content, error="m", micro=False)
+    made = segno.make(content, error="m", micro=False, mask=_MASK)
     return made.svg_inline(scale=_QR_SIDE / made.symbol_size(border=0)[0], border=0, svgclass=None, lineclass=None)
 
 
@@ -124,8 +125,8 @@ def _band(cohort: RatedCohort) -> str | None:
     return f"NOT FOR PUBLICATION: {what}{random}"
 
 
-def _rating(cohort: RatedCohort, model: RatedModel) -> str:
-    rank = page.ranks(cohort, model)
+def _rating(cohort: RatedCohort, model: RatedModel, ranked: int | None = None) -> str:
+    rank = page.ranks(cohort, model, ranked)
     placed = f", rank {rank}" if rank else ""
     if model.stars is None:
         return f"not rated{placed}"

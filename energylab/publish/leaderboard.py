@@ -110,15 +110,15 @@ def _budget(release: Release) -> str:
 
 def _table(number: int, cohort: RatedCohort) -> dict[str, Any]:
     """Return the content of a cohort's table, without the columns that no model fills."""
-    scale, models, ranked = Scale(cohort), cohort.models, page.ranked(cohort)
+    scale, models = Scale(cohort), cohort.models
     return {
         "cohort": cohort,
         "edges_id": f"e{number}",
         "scale": scale,
-        "rows": (_row(model, scale, ranked) for model in models),
+        "rows": (_row(model, scale) for model in models),
         "notes": _notes(cohort),
         "metric": next((each.metric for model in models for each in model.quality[:1] if each.value is not None), None),
-        "ranked": ranked > 0,
+        "ranked": scale.ranked > 0,
         "right": next((model.per_right.unit for model in models if model.per_right), None),
         "sizes": any(model.parameters for model in models),
         "precisions": any(page.precision(model) for model in models),
@@ -139,7 +139,7 @@ def is_thin(cohort: RatedCohort) -> bool:
     return len(cohort.models) < THIN
 
 
-def _row(model: RatedModel, scale: Scale, ranked: int) -> dict[str, Any]:
+def _row(model: RatedModel, scale: Scale) -> dict[str, Any]:
     facts = _facts(model)
     numbers = ("-" if facts[name] is None else f"{facts[name]:.6g}" for name in _FIELDS)
     return {
@@ -147,7 +147,7 @@ def _row(model: RatedModel, scale: Scale, ranked: int) -> dict[str, Any]:
         "numbers": " ".join(numbers),
         "href": facts["page"],
         "bar": scale.bar(model),
-        "ranks": page.ranks(scale.cohort, model, ranked),
+        "ranks": page.ranks(scale.cohort, model, scale.ranked),
         "quality": "–" if facts["quality"] is None else f"{facts['quality']:.3g}",
         "precision": page.precision(model) or "–",
     }

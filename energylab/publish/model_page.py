@@ -37,9 +37,9 @@ def pages(release: Release, files: frozenset[str]) -> Iterator[tuple[str, bytes]
     shared = {"release": release, "digest": release.digest(), "root": "../", "grid": emissions.grid_of()}
     parts: dict[str, list[dict[str, Any]]] = {}
     for cohort in release.cohorts:
-        scale, ranked = Scale(cohort), page.ranked(cohort)
+        scale = Scale(cohort)
         for place, model in enumerate(cohort.models):
-            parts.setdefault(model.model, []).append({**_part(release, files, scale, place, model), "ranked": ranked})
+            parts.setdefault(model.model, []).append(_part(release, files, scale, place, model))
     for name, own in parts.items():
         bands = page.bands(part["cohort"] for part in own)
         html = page.render("leaderboard/model.html.j2", name=name, parts=own, bands=bands, **shared)

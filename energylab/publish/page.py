@@ -86,9 +86,9 @@ def not_included(release: Release, cohort: RatedCohort) -> str:
     """Return what the energies of a cohort do not contain, to follow the words "not included:"."""
     if cohort.device in (None, "", "not stated"):
         return UNKNOWN
-    machines = {session.machine for model in cohort.models for session in model.sessions}
-    own = any(release.machines[number].processor == cohort.device for number in machines)
-    return BESIDE_PROCESSOR if own else NEVER_INCLUDED
+    own = {number for number, machine in enumerate(release.machines) if machine.processor == cohort.device}
+    metered = own and any(session.machine in own for model in cohort.models for session in model.sessions)
+    return BESIDE_PROCESSOR if metered else NEVER_INCLUDED
 
 
 def not_in_figures(release: Release) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from energylab.publish import page
 from energylab.release import Interval, RatedCohort, RatedModel
 
 _MARGIN = 0.03  # of the width, on either side, so that a bar's end never touches the border
@@ -11,7 +12,7 @@ _STEP = 0.5  # per cent: the smallest visible step
 
 
 class Scale:
-    """The scale of a cohort, and where its models and the edges of its bands stand on it."""
+    """The scale of a cohort: where its models and the edges of its bands stand, and how many models have a rank."""
 
     def __init__(self, cohort: RatedCohort) -> None:
         self.cohort = cohort
@@ -21,6 +22,7 @@ class Scale:
         pad = max(high - low, 0.1) * _MARGIN / (1 - 2 * _MARGIN)
         self.ends_wh = math.exp(low - pad), math.exp(high + pad)
         self.edges = [self.at(edge) for edge in cohort.edges_wh or ()]
+        self.ranked = page.ranked(cohort)
         self.places = sorted({round(self.at(model.energy_wh) / _STEP) * _STEP for model in cohort.models})
 
     def at(self, energy_wh: float) -> float:

@@ -53,7 +53,7 @@ def _engine() -> Environment:
         return text.markdown_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
     engine = page.environment().overlay(autoescape=False, finalize=plain)
-    engine.filters["code"] = _fenced
+    engine.filters.update(code=_fenced, data=text.data)
     return engine
 
 

@@ -56,6 +56,11 @@ def anchor(text: str) -> str:
     return text if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,59}", text) else slug(text)
 
 
+def data(fact: str) -> str:
+    """Return a cohort's data, its kind and its name, as one: names of samples begin with the kind."""
+    return re.sub(r"^(\w+) (?=\1\b)", "", fact)
+
+
 def csv_text(text: str) -> str:
     """Return `text` so that no spreadsheet takes it for a formula: a leading apostrophe where it would (OWASP)."""
     safe = one_line(text)

@@ -20,6 +20,7 @@ from rich.table import Table
 from energylab import store
 from energylab.energy import J_PER_WH
 from energylab.errors import EnergylabError, StudyError, unknown_name
+from energylab.parameters import Parameters
 from energylab.studies import devices as device_names
 from energylab.studies import estimate, slurm
 from energylab.studies import pack as packing
@@ -40,6 +41,7 @@ Devices = Annotated[str, typer.Option(help="auto, cpu, or GPU indices or UUIDs s
 #: Where jobs may run.
 EXECUTORS = ("local", "slurm")
 _AGAIN = ("failed", "invalid")
+_NUMBERS = ("runs x queries", "time", "Wh", "stars")  # columns
 _ORDER = ("done", "measured", "running", "failed", "invalid", "left")
 
 
@@ -58,6 +60,8 @@ def plan(path: StudyPath, params: Params = None, results: Results = Path("result
     left = [costs[job] for job, state in states.items() if state.status != "done"]
     for line in estimate.summary_lines(left) if left else ["nothing to do: every job is done"]:
         console.print(line)
+    for line in protocol_lines(planned.jobs):
+        console.print(line)
     if planned.duplicates:
         console.print(f"  named twice in the study, and run once: {jobs(len(planned.duplicates))}")
 
@@ -70,6 +74,18 @@ def _planned(path: Path, results: Path, params: Path | None) -> tuple[Plan, Stud
     return planning.freeze(planned, folder.lock), folder
 
 
+def protocol_lines(planned: Sequence[Job]) -> list[str]:
+    """Say how jobs are measured, one line for each way."""
+    ways = Counter(_way(job.parameters) for job in planned)
+    return [f"{jobs(count)} measured so: {way}" for way, count in ways.items()]
+
+
+def _way(p: Parameters) -> str:
+    windows = f"windows of at least {p.window_s:g} s, warm-up {p.warm_up_min_s:g} to {p.warm_up_max_s:g} s"
+    windows = windows if p.protocol == "steady" else "windows and warm-up as the published runner's"
+    return f"protocol {p.protocol}, {windows}, idle {p.idle_s:g} s, meter {p.meter}"
+
+
 def _plan_row(job: Job, state: JobState, cost: estimate.Estimate) -> dict[str, str]:
     p = job.parameters
     return {
@@ -78,6 +94,7 @@ def _plan_row(job: Job, state: JobState, cost: estimate.Estimate) -> dict[str, s
         "model": p.model,
         "repeat": str(p.repeat),
         "settings": job.setting,
+        "runs x queries": f"{p.runs} x {p.samples:,}",
         "time": ("≥ " if cost.basis == "floor" else "") + format_time(cost.time_s),
         "Wh": "?" if cost.energy_j is None else f"{cost.energy_j / J_PER_WH:.3g}",
         "state": state.status,
@@ -87,7 +104,7 @@ def _plan_row(job: Job, state: JobState, cost: estimate.Estimate) -> dict[str, s
 def _table(title: str, rows: Sequence[Mapping[str, str]]) -> Table:
     table = Table(title=title, title_justify="left", box=None)
     for column in rows[0]:
-        table.add_column(column, justify="right" if column in ("time", "Wh", "stars") else "left", overflow="fold")
+        table.add_column(column, justify="right" if column in _NUMBERS else "left", overflow="fold")
     for row in rows:
         table.add_row(*row.values())
     return table

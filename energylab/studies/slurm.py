@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
 import secrets
@@ -15,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from energylab.errors import MissingExtraError, StudyError
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from energylab.errors import MissingExtraError, StudyError, problem_text
 from energylab.files import write_whole
 from energylab.publish.text import plural
 from energylab.studies.plan import SlurmSettings
@@ -122,7 +123,7 @@ def _submit(book: Book, settings: SlurmSettings, submitit: Any, most: int) -> di
             _cancel(book.folder, submitted, "Slurm refused the other jobs")
             raise StudyError(f"Slurm refused the jobs: {error}; look at the study's slurm settings") from error
         handed = {job.job_id: piece for job, piece in zip(jobs, some, strict=True)}
-        _note(book.folder, {slurm_id: {"job": piece.job.id, "name": name} for slurm_id, piece in handed.items()})
+        _note(book.folder, {slurm_id: Handed(job=piece.job.id, name=name) for slurm_id, piece in handed.items()})
         submitted.update(handed)
         for piece in some:
             book.announce(piece)
@@ -153,13 +154,29 @@ def _options(settings: SlurmSettings, name: str, gpus: int) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-def handed_over(folder: StudyFolder) -> dict[str, dict[str, str]]:
-    """Return what was handed to Slurm and left no last word: Slurm's id to the job's id and Slurm's name for it."""
+class Handed(BaseModel):
+    """A job that was handed to Slurm."""
+
+    job: str  # its id in the study
+    name: str  # Slurm's name for it
+
+
+_NOTED = TypeAdapter(dict[str, Handed])  # by Slurm's id: the content of slurm.json
+
+
+def handed_over(folder: StudyFolder) -> dict[str, Handed]:
+    """Return what was handed to Slurm and left no last word, by Slurm's id."""
     path = folder.path / "slurm.json"
-    noted = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        noted = _NOTED.validate_json(path.read_bytes()) if path.is_file() else {}
+    except ValidationError as error:
+        raise StudyError(
+            f"{path} does not say which jobs Slurm has ({problem_text(error.errors()[0])}); once squeue shows none of "
+            "the study's jobs, delete it"
+        ) from None
     requests = ((a, a.request) for p in folder.path.glob("*/attempt-*") for a in [Attempt(p)])
     over = {r.slurm_job for a, r in requests if r is not None and a.outcome and a.outcome.end not in RESUMABLE}
-    return {slurm_id: facts for slurm_id, facts in noted.items() if slurm_id not in over}
+    return {slurm_id: handed for slurm_id, handed in noted.items() if slurm_id not in over}
 
 
 def ask_states(folder: StudyFolder, slurm_ids: Sequence[str]) -> dict[str, str]:
@@ -167,7 +184,7 @@ def ask_states(folder: StudyFolder, slurm_ids: Sequence[str]) -> dict[str, str]:
 
     A job of another name is not the study's: ids are given anew on another cluster and after a reset.
     """
-    names = {slurm_id: facts["name"] for slurm_id, facts in handed_over(folder).items()}
+    names = {slurm_id: handed.name for slurm_id, handed in handed_over(folder).items()}
     known: dict[str, str] = {}
     for main in sorted({slurm_id.split("_")[0] for slurm_id in slurm_ids}):
         answer = _slurm("squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%j", "--jobs", main)
@@ -183,9 +200,9 @@ def waiting(folder: StudyFolder) -> dict[str, tuple[str, str]]:
     """
     noted = handed_over(folder)
     if shutil.which("squeue") is None:
-        return {slurm_id: (facts["job"], UNKNOWN) for slurm_id, facts in noted.items()}
+        return {slurm_id: (handed.job, UNKNOWN) for slurm_id, handed in noted.items()}
     states = ask_states(folder, list(noted))
-    return {slurm_id: (noted[slurm_id]["job"], state) for slurm_id, state in states.items() if state in _ALIVE}
+    return {slurm_id: (noted[slurm_id].job, state) for slurm_id, state in states.items() if state in _ALIVE}
 
 
 def living(folder: StudyFolder) -> dict[str, str]:
@@ -200,9 +217,9 @@ def living(folder: StudyFolder) -> dict[str, str]:
     return {slurm_id: job_id for slurm_id, (job_id, _) in found.items()}
 
 
-def _note(folder: StudyFolder, submitted: Mapping[str, Mapping[str, str]]) -> None:
+def _note(folder: StudyFolder, submitted: Mapping[str, Handed]) -> None:
     """Remember submitted jobs, so that a later runner does not submit them again."""
-    write_whole(folder.path / "slurm.json", json.dumps({**handed_over(folder), **submitted}, indent=1))
+    write_whole(folder.path / "slurm.json", _NOTED.dump_json({**handed_over(folder), **submitted}, indent=1).decode())
 
 
 def _slurm(program: str, *arguments: str) -> str:

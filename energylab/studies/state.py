@@ -253,9 +253,7 @@ class StudyFolder:
 
     def job(self, job: Job) -> JobFolder:
         """Return the folder of one job, whether or not it exists yet."""
-        earlier = self.path / job.parameters.job_id  # named by the frozen revision until version 0.2
-        path = self.path / job.id
-        return JobFolder(earlier if earlier.is_dir() and not path.is_dir() else path, job)
+        return JobFolder(self.path / job.id, job)
 
     def check_source(self, plan: Plan) -> None:
         """Refuse a study whose folder is that of another file of the same name."""
@@ -283,7 +281,7 @@ class StudyFolder:
 
     def unplanned(self, plan: Plan) -> list[str]:
         """Return names of job folders that are not planned: an edited study leaves such."""
-        planned = {self.job(job).path.name for job in plan.jobs}
+        planned = {job.id for job in plan.jobs}
         return sorted({path.parent.name for path in self.path.glob("*/attempt-*")} - planned)
 
     @contextlib.contextmanager

@@ -15,14 +15,8 @@ from energylab.errors import EnergylabError
 from energylab.formats import Asked, import_files
 from energylab.record import SCORED_PHASES
 
-SERVED = {"model_id": "m", "gpu_model": "H100", "num_gpus": 1, "max_num_seqs": 8, "num_prompts": 10, "completed": 10,
-          "steady_state_duration": 97.6, "steady_state_energy": 54631.0, "steady_state_energy_per_token": 0.09,
-          "total_output_tokens": 600, "seed": 1}  # fmt: skip
-DRAWN = {"model_id": "m", "batch_size": 2, "num_iterations": 1, "total_images": 2, "total_time": 2.0,
-         "total_energy": 900.0,
-         "iteration_energy_measurements": [{"time": 2.0, "gpu_energy": {"0": 900.0}}]}  # fmt: skip
 FILES = {
-    "optimum.json": {"preprocess": energy(0.1, efficiency={"unit": "samples/kWh", "value": 99.88}),
+    "optimum.json": {"preprocess": energy(0.1),
                      "prefill": energy(0.2, [0.1, 0.3]), "decode": energy(0.3, [0.2, 0.4])},
     "benchmark.json": {"config": {"backend": {"model": "m", "task": "text-generation", "device": "cuda",
                                               "device_ids": 0},
@@ -30,11 +24,12 @@ FILES = {
                                                "input_shapes": {"batch_size": 1}, "generate_kwargs": {"a": 1}},
                                   "environment": {"gpu": ["H100"], "cpu": "c", "cpu_count": 2, "cpu_ram_mb": 1.0}},
                        "report": {"forward": energy(0.1)}},
+    "batch.json": {"config": {"backend": {"model": "m"}, "scenario": {"name": "inference",
+                                                                      "input_shapes": {"batch_size": 2}}},
+                   "report": {"generate": energy(0.1)}},
     "runner.json": runner_report(),
     "summary.json": {"units": "Wh", "total": 7.3, "format": "optimum", "preprocess_wh": 0.1, "prefill_wh": 3.1,
                      "decode_wh": 4.1},
-    "served.json": SERVED,
-    "drawn.json": DRAWN,
     "task.json": {"task": "chat", "configurations": [{"model_id": "m", "gpu_model": "H100", "num_gpus": 1,
                                                       "energy_per_request_joules": 9.0, "max_num_seqs": 8,
                                                       "parallelization": {"tensor_parallel": 1}}]},

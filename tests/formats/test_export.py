@@ -114,7 +114,6 @@ def test_submission_goes_out_and_comes_in_alike(energy_wh, tmp_path):
     assert len(report["prefill"]["measures"]) == 4
     assert report["prefill"]["energy"]["cpu"] is None  # not metered is not zero
     [found] = import_files([path], tmp_path / "out")
-    assert len(found.agreeing) == 2
     assert session_energy_j(found.record) * WH_PER_1000_QUERIES == pytest.approx(
         session_energy_j(record) * WH_PER_1000_QUERIES, rel=1e-12
     )
@@ -128,18 +127,14 @@ def test_submission_goes_out_and_comes_in_alike(energy_wh, tmp_path):
     assert submission.submission(record) == path.read_bytes()
 
 
-@pytest.mark.parametrize("name", ["GPU_ENERGY_SUMMARY.json", "GPU_ENERGY_WH.txt"])
-def test_a_summary_alone_gives_the_same_energy_within_its_rounding(name, tmp_path):
+def test_a_summary_alone_gives_the_same_energy_within_its_rounding(tmp_path):
     record = record_of("org/a", 4321.0)
     with zipfile.ZipFile(submission.write(record, tmp_path / "s.zip")) as archive:
-        archive.extract(name, tmp_path)
+        path = archive.extract("GPU_ENERGY_SUMMARY.json", tmp_path)
     asked = Asked(task="text_generation", model="org/a", queries=record.queries)
-    [found] = import_files([tmp_path / name], tmp_path / "out", asked)
-    allowed = sum(w.bound_j for w in found.record.windows if w.phase != "prefill") / 3600 / record.queries * 1000
-    assert session_energy_j(found.record) * WH_PER_1000_QUERIES == pytest.approx(
-        session_energy_j(record) * WH_PER_1000_QUERIES, abs=allowed
-    )
-    assert allowed < 1.0
+    [found] = import_files([path], tmp_path / "out", asked)
+    bound_j = sum(window.bound_j for window in found.record.windows if window.phase != "prefill")
+    assert session_energy_j(found.record) == pytest.approx(session_energy_j(record), abs=bound_j / record.queries)
 
 
 @pytest.mark.parametrize(

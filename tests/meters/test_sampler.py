@@ -61,8 +61,7 @@ def test_an_error_in_the_thread_is_raised_at_the_next_read_and_stays():
 
     integrator = PowerIntegrator(power_w, Clock(), period_s=0.001)
     integrator.start()
-    deadline = time.monotonic() + 10
-    while len(calls) < 4 and time.monotonic() < deadline:
+    while len(calls) < 4:
         time.sleep(0.005)
     for _ in range(2):
         with pytest.raises(DeviceLostError, match="gone"):
@@ -75,11 +74,9 @@ def test_the_thread_samples_until_it_is_stopped():
     integrator = PowerIntegrator(lambda: seen.append(0) or 100.0, Clock(), period_s=0.001)
     integrator.start()
     start = integrator.read()
-    deadline_s = time.monotonic() + 60
-    while len(seen) < 10 and time.monotonic() < deadline_s:
+    while len(seen) < 10:
         time.sleep(0.002)
     stop = integrator.read()
     integrator.stop()
-    assert len(seen) >= 10
     assert stop.energy_j - start.energy_j == pytest.approx(100 * (stop.time_s - start.time_s))
     assert "energylab-power" not in [thread.name for thread in threading.enumerate()]

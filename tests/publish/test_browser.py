@@ -11,9 +11,9 @@ import browser
 import pytest
 
 from energylab import release
-from energylab.publish import budget, emissions, leaderboard, page, statement, text
+from energylab.publish import budget, emissions, label, leaderboard, page, statement, text
 
-BOXES = "Array.from(document.querySelectorAll('text'), text => text.getBBox()).map(box => [box.x, box.x + box.width])"
+BOXES = "Array.from(document.querySelectorAll('text'), text => text.getBBox()).map(b => [b.x, b.y, b.width, b.height])"
 STRICT = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'"
 PHONE = {"width": 375, "height": 812, "is_mobile": True, "has_touch": True}
 
@@ -286,14 +286,18 @@ def test_hostile_names_do_nothing(open_page, hostile_names):
         assert tab.title() == f"{text.one_line(name)}: energy rating"
 
 
-def test_labels_are_drawn_inside(chrome, sites):
+def test_labels_are_drawn_inside(chrome, sites, published):
     tab = chrome.new_page(viewport={"width": 260, "height": 364})
-    for label in sorted((sites / "hostile" / "labels").glob("*.svg")):
-        tab.set_content(f'<body style="margin:0">{label.read_text(encoding="utf-8")}')
+    longest = sorted(published.rated(), key=lambda rated: len(rated[1].model))[-15:]
+    labels = [sites / "published" / label.file_name(*rated) for rated in longest]
+    for path in [*labels, *(path for site in ("official", "hostile") for path in (sites / site / "labels").iterdir())]:
+        tab.set_content(f'<body style="margin:0">{path.read_text(encoding="utf-8")}')
         boxes = tab.evaluate(BOXES)
-        assert min(left for left, _ in boxes) >= 14.5  # a glyph's own bearing may reach into the margin
-        assert max(right for _, right in boxes) <= 245.5
-        shot(tab, f"label-{label.stem}")
+        assert min(box[0] for box in boxes) >= 14.5  # a glyph's own bearing may reach into the margin
+        assert max(box[0] + box[2] for box in boxes) <= 245.5
+        assert min(box[1] for box in boxes) >= 14.5
+        assert max(box[1] + box[3] for box in boxes) <= 350
+        shot(tab, f"label-{path.stem}")
     tab.close()
 
 

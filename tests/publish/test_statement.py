@@ -55,6 +55,7 @@ def test_says_what_purchasing_asks_for(official):
     ran = found["What ran"]
     assert ran["Hardware"] == "1 x NVIDIA H100 80GB HBM3"
     assert (ran["Precision"], ran["Quantisation"], ran["Driver"]) == ("float16", "none on record", "570.1")
+    assert ran["Data"] == "hub EnergyStarAI/text_generation"
     assert ran["Queries"].startswith("3 sessions of 2 runs of 20 queries, protocol")
     assert found["Emissions"]["Per 1,000 queries"].startswith("1.35 g CO2e (1.27 – 1.43 by the energy’s interval)")
     assert found["Evidence"]["Release sha256"] == official.digest()
@@ -100,6 +101,7 @@ def test_an_estimate_has_no_sensor(tmp_path):
     found = of(made_from(tmp_path, records), "org/m1")
     assert "in place of a sensor’s error; it does not cover" in found["Energy"]["95 % interval"]
     assert "factor of two" in found["Energy"]["95 % interval"]
+    assert found["What ran"]["Data"] == "sample text_generation", "its kind once"
     assert found["Energy"]["Not included"].startswith("memory, accelerators and the rest of the host")
 
 

@@ -19,7 +19,7 @@ def ask():
     def asked(behaviour=None, api="completions", new_tokens=5, **more):
         server = FakeServer(lambda number, body: behaviour or Behaviour())
         servers.append(server)
-        client = Client(server.endpoint, "tiny", api, new_tokens, **{"timeout_s": 2.0, **more})
+        client = Client(server.endpoint, "tiny", api, new_tokens, **{"timeout_s": 60.0, **more})
 
         async def one():
             async with client.connect(1) as http:
@@ -36,7 +36,8 @@ def test_a_reply_holds_text_counts_and_times(ask):
     reply, server = ask(Behaviour(first_s=0.05, token_s=0.02), new_tokens=6)
     assert (reply.query, reply.text) == (3, " 0 1 2 3 4 5")
     assert (reply.input_tokens, reply.output_tokens, reply.pieces) == (2, 6, 6)
-    assert 0.05 <= reply.first_token_s < reply.latency_s - 5 * 0.02
+    assert 0.05 <= reply.first_token_s <= reply.latency_s
+    assert reply.latency_s >= 0.05 + 6 * 0.02
     body = server.bodies[0]
     assert body["prompt"] == "How far?"
     assert (body["temperature"], body["max_tokens"], body["stream"]) == (0, 6, True)
@@ -60,7 +61,7 @@ def test_a_chat_sends_messages_and_reads_deltas(ask):
 )
 def test_what_is_not_a_whole_counted_answer_is_a_failure(ask, behaviour, said):
     with pytest.raises(ServedError, match=said):
-        ask(behaviour, timeout_s=0.3)
+        ask(behaviour)
 
 
 def test_a_server_that_is_not_there_cannot_be_asked_for_its_models():

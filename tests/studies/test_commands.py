@@ -59,6 +59,15 @@ def test_plan_shows_every_job_its_state_and_the_cost(measured):
     assert all(job.id in shown for job in planned.jobs)
     assert "3 jobs to do: about 4 s" in shown  # three like the two measured: 1.5 s from first to last reading
     assert "3 jobs estimated from records of other models on the same task" in shown
+    assert shown.count("2 x 16") == 5
+
+
+def test_plan_says_each_way_in_which_jobs_are_measured(study):
+    ways = [{"window_s": 10.0, "runs": 10}, {"protocol": "published-2025-02"}]
+    study(sweeps=[{"model": ["a", "b"], "settings": ways}])
+    shown = study_command("plan", "fake.yaml").output
+    assert "2 jobs measured so: protocol steady, windows of at least 10 s, warm-up 0.3 to 5 s" in shown
+    assert "2 jobs measured so: protocol published-2025-02, windows and warm-up as" in shown
 
 
 def test_status_counts_and_gives_reasons(measured):
@@ -206,6 +215,10 @@ def test_a_slurm_study_is_read_off_the_cluster(study, monkeypatch):
     assert planned.jobs[0].id in study_command("plan", "fake.yaml").output
     with pytest.raises(StudyError, match=r"1 job of this study handed to Slurm .* or delete .*slurm\.json"):
         study_command("run", "fake.yaml")
+    (folder.path / "slurm.json").write_text(f'{{"12_0": "{planned.jobs[0].id}"}}')  # as first versions wrote it
+    for command in ("status", "plan", "run"):
+        with pytest.raises(StudyError, match=r"slurm\.json does not say which jobs Slurm has .*delete it"):
+            study_command(command, *["fake" if command == "status" else "fake.yaml"])
 
 
 def test_kinds_of_energy_are_never_added_up(study):

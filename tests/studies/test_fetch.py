@@ -129,14 +129,6 @@ def test_freezing_a_revision_does_not_change_the_id_of_what_was_measured(study, 
     assert by_model["a"].values["revision"] == by_model["a"].parameters.revision == "f" * 40
 
 
-def test_a_folder_named_by_a_frozen_revision_is_still_the_jobs(study, instant):
-    planned, folder = study(sweeps=[{"model": "a"}])
-    locked = planning.freeze(planned, frozen(a="f" * 40))
-    run(locked, folder, instant())
-    (folder.path / planned.jobs[0].id).rename(folder.path / locked.jobs[0].parameters.job_id)  # as version 0.2 did
-    assert [state.status for state in folder.states(locked).values()] == ["done"]
-
-
 def test_a_model_that_was_added_after_the_fetch_is_refused(study):
     planned, _ = study(sweeps=[{"model": ["a", "new"]}])
     with pytest.raises(StudyError, match=r"'new'.*fetch again"):

@@ -153,12 +153,12 @@ def test_the_published_study_has_its_166_rows():
     table = REPOSITORY / "energylab/published/ai_energy_score_2025-02.csv"
     jobs, duplicates = expand("published-2025-02.yaml")
     planned = [(job.parameters.task, job.parameters.model) for job in [*jobs, *duplicates]]
-    assert len(planned) == 166
-    assert len(duplicates) == 2
+    assert (len(planned), len(duplicates)) == (166, 2)
     rows = [(row["task"], row["model"]) for row in csv.DictReader(table.open())]
     with_ids = sorted(row for row in rows if row[0] != "image_captioning")
     assert sorted(row for row in planned if row[0] != "image_captioning") == with_ids
     assert sum(task == "image_captioning" for task, _ in planned) == 10
+    assert {job.parameters.gpus for job in jobs} == {1, 4}
 
 
 def test_the_second_published_study_has_the_40_rows_that_joined():
@@ -168,24 +168,16 @@ def test_the_second_published_study_has_the_40_rows_that_joined():
     tasks = Counter(job.parameters.task for job in jobs)
     assert tasks == Counter(row["task"] for row in joined) == {"text_generation": 22, "reasoning": 18}
     assert not duplicates
-    large = {
-        job.parameters.model for job in jobs if job.parameters.task == "text_generation" and job.parameters.gpus > 1
-    }
+    large = {p.model for job in jobs if (p := job.parameters).task == "text_generation" and p.gpus > 1}
     assert len(large) == sum(row["model_class"] == "C" for row in joined)
-    for job in jobs:
-        p = job.parameters
-        assert (p.protocol, p.model_source, p.data_source) == ("published-2025-12", "hub", "hub")
+
+
+@pytest.mark.parametrize("name", ["published-2025-02", "published-2025-12"])
+def test_a_published_study_follows_its_protocol(name):
+    for p in (job.parameters for job in expand(f"{name}.yaml")[0]):
+        assert (p.protocol, p.model_source, p.data_source) == (name, "hub", "hub")
         assert (p.samples, p.runs) == (1000, 10)
-        assert (p.batch_size, p.dtype, p.new_tokens) == (None,) * 3  # the task's published ones
-
-
-def test_the_published_study_follows_the_published_protocol():
-    jobs, _ = expand("published-2025-02.yaml")
-    for job in jobs:
-        p = job.parameters
-        assert (p.model_source, p.data_source, p.samples, p.runs) == ("hub", "hub", 1000, 10)
         assert (p.batch_size, p.dtype, p.new_tokens, p.diffusion_steps) == (None,) * 4  # the task's published ones
-    assert {job.parameters.gpus for job in jobs} == {1, 4}
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"title: \xe9"])
@@ -222,9 +214,6 @@ def test_jobs_of_one_model_say_what_tells_them_apart(tmp_path):
     assert "text_generation · EleutherAI/pythia-14m" in {job.label for job in plain.jobs}
 
 
-def test_a_key_that_stands_twice_is_refused_with_its_line():
-    with pytest.raises(StudyError, match=r"study: the key 'sweeps' stands twice, again in line 3; put both under one"):
-        planning.parse("title: x\nsweeps: [{task: a, model: m}]\nsweeps: [{task: b, model: m}]\n")
-    shared = "base: &base {task: a}\n"
-    with pytest.raises(StudyError, match="unknown key 'base'"):  # merging a mapping is not doubling it
-        planning.parse(shared + "sweeps: [{<<: *base, task: b, model: m}]")
+def test_merging_a_mapping_is_not_doubling_its_keys():
+    with pytest.raises(StudyError, match="unknown key 'base'"):
+        planning.parse("base: &base {task: a}\nsweeps: [{<<: *base, task: b, model: m}]")

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 
@@ -131,9 +130,9 @@ def test_a_signal_stops_the_running_job_and_leaves_nothing_behind(number, study,
             stdout=subprocess.PIPE, text=True, preexec_fn=heed_interrupts, env={**os.environ, "TMPDIR": temporary},
         )  # fmt: skip
         try:
-            wait_for(lambda: ledger("begin"), 120)
+            builders.wait_for(lambda: ledger("begin"))
             process.send_signal(number)
-            output, _ = process.communicate(timeout=60)
+            output, _ = process.communicate()
         finally:
             process.kill()
         assert list(Path(temporary).iterdir()) == []
@@ -148,13 +147,6 @@ def test_a_signal_stops_the_running_job_and_leaves_nothing_behind(number, study,
 def heed_interrupts():
     """Undo what a test run in the background passes on: interrupts ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def wait_for(condition, timeout_s):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_jobs_are_taken_in_the_planned_order_up_to_the_limit(study, instant):

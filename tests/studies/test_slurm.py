@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from functools import partial
 
 import one_node_slurm
 import pytest
+from builders import wait_for
 
 from energylab.errors import StudyError
 from energylab.studies import slurm
@@ -42,13 +42,6 @@ def executor(detach=False, **changes):
     return partial(slurm.slurm, settings=SlurmSettings(**settings), detach=detach, poll_s=0.3, patience_s=3)
 
 
-def wait_for(condition, timeout_s=240):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def by_model(states):
     return {job.parameters.model: state for job, state in states.items()}
 
@@ -66,24 +59,23 @@ def test_a_study_runs_as_an_array_one_job_a_device(study, queue, ledger, monkeyp
     assert run(planned, folder, executor()).attempts == 0
 
 
-def test_a_detached_study_is_taken_up_not_submitted_again(study, queue, ledger, monkeypatch):
-    monkeypatch.setenv("FAKE_SECONDS", "2")
-    planned, folder = study(sweeps=[{"model": ["a", "b"]}])
+def test_a_detached_study_is_taken_up_not_submitted_again(study, queue, ledger, workplace):
+    planned, folder = study(sweeps=[{"model": ["wait-a", "wait-b"]}])
     first = run(planned, folder, executor(detach=True))
     assert first.attempts == 2
     assert len(slurm.living(folder)) == 2
+    (workplace / "open").touch()
     second = run(planned, folder, executor())
     assert second.attempts == 0
     assert {state.status for state in second.states.values()} == {"done"}
     assert len(ledger("begin")) == 2
 
 
-def test_a_local_runner_leaves_jobs_in_slurm_alone(study, queue, local, ledger, monkeypatch):
-    monkeypatch.setenv("FAKE_SECONDS", "3")
-    planned, folder = study(sweeps=[{"model": ["a", "b"]}])
+def test_a_local_runner_leaves_jobs_in_slurm_alone(study, queue, local, ledger, workplace):
+    planned, folder = study(sweeps=[{"model": ["wait-a", "wait-b"]}])
     run(planned, folder, executor(detach=True), limit=1)
     wait_for(lambda: ledger("begin"))
-    summary = run(planned, folder, local)
+    summary = run(planned, folder, local, on_event=lambda *_: (workplace / "open").touch())
     assert summary.attempts == 1
     run(planned, folder, executor())
     assert {state.status for state in folder.states(planned).values()} == {"done"}
@@ -108,9 +100,8 @@ def test_cancelling_ends_the_jobs_and_leaves_them_to_do(study, queue, ledger):
     assert slurm.living(folder) == {}
 
 
-def test_a_preempted_job_is_requeued_by_slurm_and_measured_once(study, queue, ledger, monkeypatch):
-    monkeypatch.setenv("FAKE_SECONDS", "4")
-    planned, folder = study(sweeps=[{"model": "a"}])
+def test_a_preempted_job_is_requeued_by_slurm_and_measured_once(study, queue, ledger):
+    planned, folder = study(sweeps=[{"model": "hang-once"}])
     place = executor(partition="main")
 
     def preempt(event, job, state):

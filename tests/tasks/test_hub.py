@@ -82,7 +82,7 @@ def ask(hub, tmp_path_factory):
 
     yield tell
     child.stdin.close()
-    child.wait(timeout=60)
+    child.wait()
 
 
 def of_hub(model, **more):
