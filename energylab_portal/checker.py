@@ -9,18 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from energylab.errors import BundleError, ConflictError
 from energylab.publish.text import one_line
-from energylab.record import Record
-from energylab_portal import child, operator, tables
+from energylab_portal import child, review, tables
 from energylab_portal.database import Database
 from energylab_portal.leases import FREE, Leases, Refused
 from energylab_portal.sealed import keys
-from energylab_portal.sealed.verify import Official, read_list, verify
+from energylab_portal.sealed.verify import Official, Verdict, read_list, verify
 from energylab_portal.settings import Settings
 from energylab_portal.submissions import SubmissionQueue
 from energylab_portal.tables import EnrolledKey, Submission
@@ -35,8 +35,9 @@ BOUNDS = child.Bounds(memory_bytes=4 << 30, cpu_s=120, wall_s=240.0, file_bytes=
 #: How often the checker looks, how long a dead one's bundle waits for the next, and how often files are swept, in s.
 LOOK_S, LEASE_S, SWEEP_S = 0.5, 30.0, 3600.0
 
-#: Takes a bundle's path and the enrolled keys; returns what `verdict` does.
-Verifier = Callable[[Path, Mapping[str, str]], Mapping[str, Any]]
+#: Takes a bundle's path and the enrolled keys.
+Verifier = Callable[[Path, Mapping[str, str]], Verdict]
+_VERDICT = TypeAdapter(Verdict)
 
 
 class BundleChecker:
@@ -57,42 +58,41 @@ class BundleChecker:
 
     def _check(self, lease: Submission) -> None:
         with self.database.reading() as session:
-            enrolled = operator.enrolled(session)
+            enrolled = review.enrolled(session)
         verdict = self.verifier(self.settings.bundle_path(lease.bundle), enrolled)
-        if not verdict["key_known"] and verdict["key_id"] is not None:
+        if not verdict.key_known and verdict.key_id is not None:
             self._wait_for_key(lease, verdict)
-        elif not verdict["accepted"]:
-            raise Refused(_refusal(verdict), facts=_words(verdict), key_id=verdict["key_id"])
+        elif not verdict.accepted:
+            raise Refused(_refusal(verdict), facts=_words(verdict), key_id=verdict.key_id)
         else:
             self._accept(lease, verdict)
 
-    def _accept(self, lease: Submission, verdict: Mapping[str, Any]) -> None:
-        record = Record.model_validate_json(verdict["record"])
+    def _accept(self, lease: Submission, verdict: Verdict) -> None:
         looked_up = "replay: passed: no result of the same readings was submitted here before"
         facts = {
-            "facts": f"{_words(verdict)}\n{looked_up}", "key_id": verdict["key_id"], "tasks": record.task.name,
-            "model": one_line(record.model.name)[:200],
+            "facts": f"{_words(verdict)}\n{looked_up}", "key_id": verdict.key_id, "tasks": verdict.record.task.name,
+            "model": one_line(verdict.record.model.name)[:200],
         }  # fmt: skip
         with self.database.writing() as session:
             held = self.leases.held(session, lease)
-            _refuse_anothers_name(session, facts["model"], verdict["key_id"])
+            _refuse_anothers_name(session, facts["model"], verdict.key_id)
             tables.move(session, held, "checked", ACTOR, "the bundle passed every check", **facts)
-            operator.refuse_revoked(session, held)
-            tables.attach(session, held.id, [record])
+            review.refuse_revoked(session, held)
+            tables.attach(session, held.id, [verdict.record])
             words = "measured in the sealed runner on its owner's machine"
             tables.move(session, held, "measured", ACTOR, words, **FREE)
 
-    def _wait_for_key(self, lease: Submission, verdict: Mapping[str, Any]) -> None:
+    def _wait_for_key(self, lease: Submission, verdict: Verdict) -> None:
         """Let a bundle wait whose key nobody here knows; unless that changed while it was looked at."""
         with self.database.writing() as session:
             held = self.leases.held(session, lease)
-            known = verdict["key_id"] in operator.enrolled(session)
-            if not known and session.get(EnrolledKey, verdict["key_id"]) is not None:
-                words = f"the key {verdict['key_id'][:16]} that signed it was revoked: it counts no more"
-                raise Refused(words, key_id=verdict["key_id"])
-            facts = {"key_id": verdict["key_id"], "waits_for_key": not known, "facts": _words(verdict), "tries": 0}
+            known = verdict.key_id in review.enrolled(session)
+            if not known and session.get(EnrolledKey, verdict.key_id) is not None:
+                words = f"the key {verdict.key_id[:16]} that signed it was revoked: it counts no more"
+                raise Refused(words, key_id=verdict.key_id)
+            facts = {"key_id": verdict.key_id, "waits_for_key": not known, "facts": _words(verdict), "tries": 0}
             tables.change(held, **facts, **FREE)
-            words = f"its key {verdict['key_id'][:16]} is not enrolled: it waits until the operator enrols it"
+            words = f"its key {verdict.key_id[:16]} is not enrolled: it waits until the operator enrols it"
             tables.note(session, held.id, ACTOR, words)
 
     def run(self, stop: threading.Event, queue: SubmissionQueue) -> None:
@@ -112,7 +112,7 @@ class BundleChecker:
 
 def verify_apart(
     bundle: Path, enrolled: Mapping[str, str], settings: Settings, bounds: child.Bounds = BOUNDS
-) -> Mapping[str, Any]:
+) -> Verdict:
     """Verify a bundle in a bounded process, against the operator's own list."""
     if not settings.official.is_file():
         raise BundleError("the operator has listed no image yet (energylab-portal sealed official)")
@@ -124,20 +124,14 @@ def verify_apart(
         "bundle": str(bundle.resolve()), "keys": dict(enrolled), "official": listed.model_dump(mode="json"),
         "params": settings.params,
     }  # fmt: skip
-    return child.ask("energylab_portal.checker", question, bounds)
+    return _VERDICT.validate_python(child.ask("energylab_portal.checker", question, bounds))
 
 
 def verdict(question: dict[str, Any]) -> dict[str, Any]:
-    """In the child: return the verdict on a bundle as plain values, the record as its JSON."""
+    """In the child: return the verdict on a bundle as plain values."""
     listed = Official.model_validate(question["official"])
     found = verify(Path(question["bundle"]), keys=question["keys"], official=listed, params=question["params"])
-    return {
-        "accepted": found.accepted,
-        "key_id": found.key_id,
-        "key_known": found.key_known,
-        "checks": [vars(check) for check in found.checks],
-        "record": None if found.record is None else found.record.model_dump_json(),
-    }
+    return _VERDICT.dump_python(found, mode="json")
 
 
 def _refuse_anothers_name(session: Session, name: str, key_id: str) -> None:
@@ -151,16 +145,16 @@ def _refuse_anothers_name(session: Session, name: str, key_id: str) -> None:
         raise ConflictError(f"the public name {name!r} is another's here; measure again with another --name")
 
 
-def _words(verdict: Mapping[str, Any]) -> str:
+def _words(verdict: Verdict) -> str:
     marks = {True: "passed", False: "failed", None: "not checked"}
-    return "\n".join(one_line(f"{c['name']}: {marks[c['passed']]}: {c['words']}") for c in verdict["checks"])[:20_000]
+    return "\n".join(one_line(f"{c.name}: {marks[c.passed]}: {c.words}") for c in verdict.checks)[:20_000]
 
 
-def _refusal(verdict: Mapping[str, Any]) -> str:
-    failed = [one_line(f"{check['name']}: {check['words']}") for check in verdict["checks"] if check["passed"] is False]
+def _refusal(verdict: Verdict) -> str:
+    failed = "; ".join(one_line(f"{check.name}: {check.words}") for check in verdict.failed)[:1500]
     return (
-        f"the bundle failed {len(failed)} checks. {'; '.join(failed)[:1500]}. Send a bundle as the sealed runner wrote "
-        "it, or measure again."
+        f"the bundle failed {len(verdict.failed)} checks. {failed}. Send a bundle as the sealed runner wrote it, or "
+        "measure again."
     )
 
 

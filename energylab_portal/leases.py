@@ -95,7 +95,7 @@ class Leases:
         held = {"worker": worker, "lease": token, "lease_until_s": now + self.lease_s, "taken_s": now}
         held["tries"] = found.tries + 1
         if found.lease is not None:
-            tables.note(session, found.id, worker, f"{found.worker} stopped answering; taken over")
+            tables.note(session, found.id, worker, "the worker before stopped answering; taken over")
         if found.state == "queued":
             tables.move(session, found, "measuring", worker, "a worker began", **held)
         else:

@@ -21,9 +21,9 @@ from energylab.publish import label as labels
 from energylab.publish import page as leaderboard_pages
 from energylab.publish import text as text_of
 from energylab.release import Release
-from energylab_portal import operator, publication, tables
+from energylab_portal import publication, review, tables
 from energylab_portal.guards import PICTURE_POLICY, client_of
-from energylab_portal.submissions import Accepted, ClosedSubmission, OpenSubmission, ahead_of
+from energylab_portal.submissions import Accepted, ClosedSubmission, OpenSubmission
 from energylab_portal.tables import STATES, EnrolledKey, PublishedRelease, Submission
 from energylab_portal.web import (
     STAY_S,
@@ -155,13 +155,7 @@ def _form(request: Request, template: str, given: dict[str, Any], error: str, ke
 
 @router.get("/s/{link}")
 def status(request: Request, link: str) -> Response:
-    portal = portal_of(request)
-    facts = link_facts(portal, link)
-    submission, ahead = facts["submission"], 0
-    if submission.kind == "open" and submission.state in ("received", "checked", "queued"):
-        with portal.database.reading() as session:
-            ahead = ahead_of(session, submission)
-    return show(request, "status.html.j2", ahead=ahead, **facts)
+    return show(request, "status.html.j2", **link_facts(portal_of(request), link))
 
 
 @router.post("/s/{link}/erase-contact", dependencies=FORM)
@@ -316,7 +310,7 @@ def one(request: Request, name: str) -> Response:
 @operators.post("/submissions/{name}/{action}", dependencies=FORM)
 def act(request: Request, name: str, action: str, reason: Text = "") -> Response:
     try:
-        operator.act(portal_of(request).database, name, action, reason)
+        review.act(portal_of(request).database, name, action, reason)
     except EnergylabError as error:
         facts = submission_facts(portal_of(request), name)
         return show(request, "operator_submission.html.j2", 422, error=str(error), **facts)
@@ -326,14 +320,14 @@ def act(request: Request, name: str, action: str, reason: Text = "") -> Response
 @operators.post("/keys", dependencies=FORM)
 def enrol(request: Request, public_key: Text = "", owner: Text = "") -> Response:
     database = portal_of(request).database
-    return _doing(request, lambda: f"Key {operator.enrol(database, public_key, owner)[:16]} is enrolled.")
+    return _doing(request, lambda: f"Key {review.enrol(database, public_key, owner)[:16]} is enrolled.")
 
 
 @operators.post("/keys/{key}/revoke", dependencies=FORM)
 def revoke(request: Request, key: str) -> Response:
 
     def do() -> str:
-        operator.revoke(portal_of(request).database, key)
+        review.revoke(portal_of(request).database, key)
         return f"Key {key[:16]} is revoked."
 
     return _doing(request, do)

@@ -26,7 +26,7 @@ from energylab.publish.text import one_line
 from energylab.publish.textfit import width
 from energylab.record import Record
 from energylab.release import LARGEST, RatedCohort, RatedModel, Release
-from energylab_portal import operator, tables
+from energylab_portal import review, tables
 from energylab_portal.database import Database
 from energylab_portal.settings import Settings
 from energylab_portal.tables import PublishedRelease, StoredRecord, Submission
@@ -89,7 +89,7 @@ def _with_records(session: Session) -> tuple[dict[str, Rated], list[str]]:
     left_out = []
     for one in tables.in_states(session, ("reviewed", "published"), limit=1_000_000):
         try:
-            operator.refuse_revoked(session, one)
+            review.refuse_revoked(session, one)
         except ConflictError as error:
             left_out.append(f"{one.name}: {error}")
             continue
@@ -168,7 +168,7 @@ def _settle(session: Session, database: Database, made: Release, rated: Rated) -
     for submission, records in rated:
         if submission.state != "reviewed":
             continue
-        operator.refuse_revoked(session, submission)  # revoked while the release was made: nothing is published
+        review.refuse_revoked(session, submission)  # revoked while the release was made: nothing is published
         ids = [record.record_id for record in records]
         if on_it.intersection(ids):
             held = tables.by_name(session, submission.name)

@@ -8,7 +8,6 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, BinaryIO
@@ -93,14 +92,6 @@ class ClosedSubmission(BaseModel):
     ]
 
 
-def check_tasks(names: tuple[str, ...], known: Collection[str]) -> tuple[str, ...]:
-    """Return the tasks asked for, each once, in order; an unknown one is an error that names the nearest."""
-    for name in names:
-        if name not in known:
-            raise unknown_name("task", name[:100], known)
-    return tuple(dict.fromkeys(names))
-
-
 @dataclass(frozen=True)
 class Accepted:
     """A submission that is on the disk."""
@@ -122,7 +113,10 @@ class SubmissionQueue:
         return tuple(tasks.task_names(self.settings.params))
 
     def take_open(self, asked: OpenSubmission, key: str, client: str = "") -> Accepted:
-        names = check_tasks(asked.tasks, self.task_names)
+        for name in asked.tasks:
+            if name not in self.task_names:
+                raise unknown_name("task", name[:100], self.task_names)
+        names = tuple(dict.fromkeys(asked.tasks))
         facts = {"model": asked.model, "revision": asked.revision, "tasks": " ".join(names), "contact": asked.contact}
         return self._take("open", key, client, facts, f"submitted for {', '.join(names)}")
 
@@ -218,10 +212,3 @@ class SubmissionQueue:
         with self.database.writing() as session:
             found = self.by_link(session, link)
             tables.erase_contact(session, found, "submitter")
-
-
-def ahead_of(session: Session, submission: Submission) -> int:
-    """Return how many open submissions of this client will be measured before this one: others' take turns with it."""
-    waits = (Submission.kind == "open", Submission.state.in_(WAITING[:3]))
-    earlier = select(func.count()).where(*waits, Submission.id < submission.id, Submission.client == submission.client)
-    return int(session.scalar(earlier) or 0)

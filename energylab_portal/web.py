@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 import secrets
 import time
 from contextlib import suppress
@@ -36,8 +35,6 @@ from energylab_portal.tables import WAY, WORDS, Event, StoredRecord, Submission
 
 #: How long an operator stays in without showing the token again, in seconds.
 STAY_S = 12 * 3600
-#: How workers are named in the log; see `energylab_portal.worker.Worker`.
-_MACHINE = re.compile(r"\b(worker) \S+/\d+ on \S+")
 
 
 class NotOperatorError(EnergylabError):
@@ -281,5 +278,4 @@ def link_facts(portal: Portal, link: str) -> dict[str, Any]:
         session.expunge_all()  # what is changed below is what is shown, not what is kept
         for event in events:
             event.actor = "worker" if event.actor.startswith("worker ") else event.actor
-            event.words = _MACHINE.sub(r"\1", event.words)
     return portal.facts(one, events, records)

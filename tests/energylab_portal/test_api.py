@@ -49,10 +49,13 @@ class TestSubmitters:
         headers = {**key(), "Content-Type": "application/json"}
         assert browser.post("/api/v1/submissions/open", content=body, headers=headers).status_code in (400, 422)
 
-    def test_a_worker_is_not_named_to_a_submitter(self, browser, submit, database, operator):
-        accepted, who = submit(), "worker secret-host/77 on cpu"
-        with database.writing() as session:
-            tables.move(session, tables.by_name(session, accepted.name), "checked", who, f"{who} stopped")
+    def test_a_worker_is_not_named_to_a_submitter(self, browser, submit, leases, clock, operator):
+        """Neither at its work nor when another takes over."""
+        accepted = submit()
+        for worker in ("worker secret-host/77 on cpu", "worker secret-host/78 on cpu"):
+            leases.take_check("open", worker)
+            clock.now += 61
+        leases.take_check("open", "worker secret-host/79 on cpu")
         assert "secret-host" not in browser.get(f"/api/v1/submissions/{accepted.link}").text
         assert "secret-host" not in browser.get(f"/s/{accepted.link}").text
         assert "secret-host" in operator.get(f"/operator/submissions/{accepted.name}").text

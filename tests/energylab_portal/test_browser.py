@@ -119,7 +119,7 @@ def test_from_the_form_to_the_label(open_page, portal, hub, tmp_path):
     page.goto(links["tiny"])
     assert page.locator("#state").get_attribute("data-state") == "measured"
     assert page.get_by_role("cell", name=re.compile("measured|estimated")).count() == 2
-    assert "worker stopped answering; taken over" in page.locator(".history").inner_text()
+    assert "the worker before stopped answering; taken over" in page.locator(".history").inner_text()
     shot(page, "measured")
     enter(page, portal)
     page.get_by_role("link", name=re.compile("measured")).first.click()

@@ -13,10 +13,11 @@ from release_builders import record_of
 
 from energylab.errors import BundleError, ConflictError, NotThereError, PortalError
 from energylab_portal import child, publication, submissions
-from energylab_portal import operator as actions
+from energylab_portal import review as actions
 from energylab_portal.checker import BundleChecker, verify_apart
 from energylab_portal.sealed import keys as key_files
-from energylab_portal.sealed.verify import Official, write_list
+from energylab_portal.sealed.checks import Check
+from energylab_portal.sealed.verify import Official, Verdict, write_list
 from energylab_portal.tables import EnrolledKey
 
 PUBLIC = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="  # base64 of 32 times byte 7
@@ -24,11 +25,7 @@ KEY_ID = "4bb06f8e4e3a7715d201d573d0aa423762e55dabd61a2c02278fa56cc6d294e0"  # s
 
 
 def verdict(accepted=True, known=True, record=None, checks=(("signature", True, "holds"),), key_id=KEY_ID):
-    return {
-        "accepted": accepted, "key_id": key_id, "key_known": known, "digest": "d" * 64,
-        "checks": [{"name": name, "passed": passed, "words": words} for name, passed, words in checks],
-        "record": None if record is None else record.model_dump_json(),
-    }  # fmt: skip
+    return Verdict(accepted, key_id, known, "d" * 64, tuple(Check(*one) for one in checks), record)
 
 
 @pytest.fixture
@@ -43,7 +40,7 @@ def send(portal, all_attested):
 @pytest.fixture
 def checker(portal):
     def make(said):
-        if not callable(said) and said["key_known"]:
+        if not callable(said) and said.key_known:
             with contextlib.suppress(ConflictError):
                 actions.enrol(portal.database, PUBLIC, "Example Ltd")
         return BundleChecker(portal.database, portal.settings, said if callable(said) else lambda *_: said)
@@ -136,8 +133,9 @@ def test_a_list_that_cannot_be_read_is_the_operators_to_correct(portal, tmp_path
         verify_apart(tmp_path / "b", {}, portal.settings)
     portal.settings.official.write_text("images: [")
     portal.settings.operator_key.write_text(PUBLIC)
-    with pytest.raises(BundleError, match="official.json"):
+    with pytest.raises(BundleError, match="list of images cannot be read$") as error:  # without the operator's folder
         verify_apart(tmp_path / "b", {}, portal.settings)
+    assert "official.json" in str(error.value.__cause__)
 
 
 def test_a_revoked_key_counts_at_no_later_step(send, checker, now, portal):

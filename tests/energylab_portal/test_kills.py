@@ -64,7 +64,7 @@ def test_a_portal_that_is_killed_again_and_again(tmp_path):
     for one in clients:
         one.start()
     chance = random.Random(8)
-    for _ in range(3):
+    for _ in range(2):
         time.sleep(chance.uniform(0.2, 1.0))
         portal.kill()
         portal.start()
@@ -115,11 +115,10 @@ def start_fake_worker(url, takes_s):
     return subprocess.Popen([sys.executable, "-c", WORKER, url, str(takes_s)], env=told, stderr=subprocess.DEVNULL)
 
 
-def test_workers_that_are_killed_again_and_again(make_portal, submit):
+def test_workers_that_are_killed_again_and_again(portal, submit):
     """One worker is killed while it measures, one of two others at work at any moment: each submission is measured
     once, and its log says so.
     """
-    portal = make_portal()
     names = [submit(f"org/m{number}").name for number in range(8)]
     url, database = portal.settings.database_url, Database(portal.settings.database_url).open()
 
@@ -158,43 +157,6 @@ def test_workers_that_are_killed_again_and_again(make_portal, submit):
     assert sum("stopped answering; taken over" in one for one in words) == taken_over
 
 
-def test_no_secret_is_in_database_log_or_pages(tmp_path):
-    """Tokens, links and keys of a portal that was used, also wrongly, are nowhere but where they belong."""
-    portal = RunningPortal(tmp_path / "portal", *FREE)
-    token, key = portal.token, secrets.token_urlsafe(20)
-    link = send(portal.url, key, "org/model", threading.Event())
-    pages = b""
-    for path, headers in [
-        (f"/s/{link}", {}), (f"/api/v1/submissions/{link}", {}), (f"/s/{link}x", {}), ("/", {}),
-        ("/operator", {"Authorization": f"Bearer {token}"}),
-        (f"/no-such/{token}", {}),
-    ]:  # fmt: skip
-        request = urllib.request.Request(portal.url + path, headers=headers)
-        try:
-            with urllib.request.urlopen(request, timeout=300) as answer:
-                pages += answer.read()
-        except urllib.error.HTTPError as error:
-            pages += error.read()
-    portal.kill()
-    printed = portal.log.read_text()
-    kept = b"".join(path.read_bytes() for path in portal.folder.rglob("*") if path.is_file())
-    assert printed.count(token) == 1  # the one line that is for the operator
-    secret = (portal.folder / "secret").read_text()
-    for one in (link, key, secret):
-        assert one not in printed
-    for one in (token, key, secret):
-        assert one.encode() not in pages
-    for one in (token, link, key):
-        assert one.encode() not in kept
-    assert "someone@example.org" not in printed
-    for name in ("secret", "operator"):
-        assert (portal.folder / name).stat().st_mode & 0o077 == 0
-    assert portal.folder.stat().st_mode & 0o077 == 0
-    portal.start()  # a second start prints no token
-    portal.kill()
-    assert portal.log.read_text().count("operator    ") == 1
-
-
 def peak_mib(process):
     """Return the largest memory a process ever had, in MiB."""
     status = Path(f"/proc/{process.pid}/status").read_text()
@@ -224,16 +186,56 @@ def body(size):
     yield b"\r\n--edge--\r\n"
 
 
-def test_large_uploads_do_not_fill_the_memory(tmp_path):
+@pytest.fixture(scope="module")
+def used(tmp_path_factory):
+    running = RunningPortal(tmp_path_factory.mktemp("place") / "portal", *FREE)
+    yield running
+    running.kill()
+
+
+def test_large_uploads_do_not_fill_the_memory(used):
     """Six bundles of 20 MiB at once are kept, two of 300 MiB cut off; the process grows by less than one of them."""
-    portal = RunningPortal(tmp_path / "portal", *FREE)
-    assert upload(portal.url, body(1)) == 201
-    before = peak_mib(portal.process)
+    assert upload(used.url, body(1)) == 201
+    before = peak_mib(used.process)
     with ThreadPoolExecutor(8) as pool:
-        statuses = list(pool.map(lambda size: upload(portal.url, body(size)), [20] * 6 + [300] * 2))
-    grown = peak_mib(portal.process) - before
-    portal.kill()
+        statuses = list(pool.map(lambda size: upload(used.url, body(size)), [20] * 6 + [300] * 2))
+    grown = peak_mib(used.process) - before
     assert statuses == [201] * 6 + [413] * 2
     assert grown < 20
-    assert len(list((portal.folder / "bundles").glob("*.bundle"))) == 7
-    assert list((portal.folder / "bundles").glob(".upload-*")) == []
+    assert len(list((used.folder / "bundles").glob("*.bundle"))) == 7
+    assert list((used.folder / "bundles").glob(".upload-*")) == []
+
+
+def test_no_secret_is_in_database_log_or_pages(used):
+    """Tokens, links and keys of a portal that was used, also wrongly, are nowhere but where they belong."""
+    token, key = used.token, secrets.token_urlsafe(20)
+    link = send(used.url, key, "org/model", threading.Event())
+    pages = b""
+    for path, headers in [
+        (f"/s/{link}", {}), (f"/api/v1/submissions/{link}", {}), (f"/s/{link}x", {}), ("/", {}),
+        ("/operator", {"Authorization": f"Bearer {token}"}),
+        (f"/no-such/{token}", {}),
+    ]:  # fmt: skip
+        request = urllib.request.Request(used.url + path, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=300) as answer:
+                pages += answer.read()
+        except urllib.error.HTTPError as error:
+            pages += error.read()
+    used.kill()
+    printed = used.log.read_text()
+    kept = b"".join(path.read_bytes() for path in used.folder.rglob("*") if path.is_file())
+    assert printed.count(token) == 1  # the one line that is for the operator
+    secret = (used.folder / "secret").read_text()
+    for one in (link, key, secret):
+        assert one not in printed
+    for one in (token, key, secret):
+        assert one.encode() not in pages
+    for one in (token, link, key):
+        assert one.encode() not in kept
+    assert "someone@example.org" not in printed
+    for name in ("secret", "operator"):
+        assert (used.folder / name).stat().st_mode & 0o077 == 0
+    assert used.folder.stat().st_mode & 0o077 == 0
+    used.start()  # a second start prints no token
+    assert used.log.read_text().count("operator    ") == 1

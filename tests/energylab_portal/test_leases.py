@@ -31,7 +31,7 @@ def test_a_silent_workers_work_is_taken_over_after_its_lease(queued, leases, clo
     clock.now += 2
     taken = leases.take_measurement("next")
     assert taken.name == name
-    assert "dead stopped answering; taken over" in [line.words for line in now(name)[2]]
+    assert "the worker before stopped answering; taken over" in [line.words for line in now(name)[2]]
     for late in (
         lambda: leases.renew(dead),
         lambda: leases.finish(dead, "measured", "x"),

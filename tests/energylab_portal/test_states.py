@@ -53,10 +53,10 @@ def test_a_change_and_its_line_are_one(submit, database):
 class TestNothingIsDeleted:
     @pytest.mark.parametrize("table", sorted(Base.metadata.tables))
     def test_the_database_itself_refuses(self, measured, database, table):
-        from energylab_portal import operator
+        from energylab_portal import review
 
         measured()
-        operator.enrol(database, "A" * 43 + "=", "someone")
+        review.enrol(database, "A" * 43 + "=", "someone")
         if table == "releases":
             with database.writing() as session:
                 session.execute(text("INSERT INTO releases VALUES (1, 'r', 'open', '2026-01-01', 'd', 0, 0)"))

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 
 from energylab.errors import ConflictError, NotThereError, ParameterError, PortalError
-from energylab_portal import operator, submissions, tables
+from energylab_portal import review, submissions, tables
 from energylab_portal.settings import Limits, digest_of
 from energylab_portal.tables import Submission
 
@@ -113,7 +113,7 @@ class TestOneClient:
         orphan.write_bytes(b"of a crash")
         os.utime(orphan, (0, 0))
         assert portal.queue.clean() == 1
-        operator.act(portal.database, name, "reject", "not one of ours, measure it again")
+        review.act(portal.database, name, "reject", "not one of ours, measure it again")
         assert portal.queue.clean() == 0
         clock.now += 31 * 86_400
         assert portal.queue.clean() == 1

@@ -20,8 +20,8 @@ import closed_builders as builders
 import pytest
 from starlette.testclient import TestClient
 
-from energylab_portal import operator as actions
 from energylab_portal import publication, submissions, tables
+from energylab_portal import review as actions
 from energylab_portal.checker import BundleChecker
 from energylab_portal.sealed import keys as key_files
 from energylab_portal.sealed.statement import ATTESTATIONS

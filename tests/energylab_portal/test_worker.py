@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import yaml
 from release_builders import record_of
 from sqlalchemy.exc import OperationalError
 
-from energylab.errors import MeasurementError, ModelError, StudyError
+from energylab.errors import MeasurementError, ModelError, PortalError, StudyError, UnknownNameError
+from energylab.studies import plan
 from energylab_portal import child, tables
 from energylab_portal.inspection import Finding, check_files, in_the_portal
 from energylab_portal.leases import Interrupted, Leases
@@ -231,18 +233,13 @@ class TestFiles:
 class TestProtocol:
     @pytest.mark.parametrize("name", ["published", "trial"])
     def test_ours_plan_a_study(self, name, submit, database):
-        from energylab.studies import plan
-
         accepted = submit(tasks=("text_generation", "reasoning"))
         with database.reading() as session:
             one = tables.by_name(session, accepted.name)
         one.commit = "c" * 40
         measuring = load_measuring(name)
-        import yaml
-
-        jobs, _ = plan.expand(
-            plan.parse(yaml.safe_dump(measuring.study(one.name, one.model, one.commit, one.task_names)))
-        )
+        study = yaml.safe_dump(measuring.study(one.name, one.model, one.commit, one.task_names))
+        jobs, _ = plan.expand(plan.parse(study))
         assert len(jobs) == 2 * measuring.repeats
         for job in jobs:
             p = job.parameters
@@ -250,8 +247,6 @@ class TestProtocol:
             assert not p.trust_remote_code
 
     def test_what_comes_from_the_submission_cannot_be_set(self, tmp_path):
-        from energylab.errors import PortalError, UnknownNameError
-
         file = tmp_path / "x.yaml"
         file.write_text("title: x\nparameters: {trust_remote_code: true}\n")
         with pytest.raises(PortalError, match="given by the portal"):

@@ -94,5 +94,5 @@ def test_planted_code_is_not_run_by_the_portal(planted, honest, monkeypatch) -> 
     for task, accepted in ((str(folder / "evil.yaml"), False), ("text_generation", True)):
         path = settings.bundle_path("0" * 64)
         path.write_bytes(builders.signed(forge.parameters(honest, task=task)))
-        assert checker.verify_apart(path, builders.enrolled(), settings)["accepted"] is accepted
+        assert checker.verify_apart(path, builders.enrolled(), settings).accepted is accepted
     assert not mark.exists()
