@@ -17,11 +17,19 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
+from calibration import like_published
 
 from energylab.energy import model_energies
-from energylab.statistics.stopping import LEAST_BLOCKS, OwnInterval, Shared
+from energylab.ratings.schemes import EqualWidth, count_stars
+from energylab.statistics.stopping import LEAST_BLOCKS, OwnInterval, Scale, Shared, scale_of
 
 RUNS, BLOCKS, PART = 10, 20, 500
+
+#: Sessions that are asked for their star on one scale of peers.
+ASKED = 5
+
+#: Peers, sessions of each, spread between sessions, how much that differs between models (sd of its logarithm).
+PEERS = ((7, 2, 0.006, 0.0), (7, 2, 0.006, 0.5), (7, 2, 0.02, 0.5), (3, 2, 0.006, 0.5), (15, 3, 0.006, 0.5))
 
 #: Spreads of the stopping rows, relative: session, run, window, query and drift over the whole session.
 EFFECTS = {
@@ -101,7 +109,49 @@ def stops(count: int) -> Iterator[tuple[str, float, bool | None]]:
                 yield f"stopping, {look}: {name}, {kind}", share, None if name.startswith("(") else share >= 0.95
 
 
-def main(rows: tuple[Callable, ...] = (means, stops)) -> int:
+def stars(count: int) -> Iterator[tuple[str, float, bool | None]]:
+    """Yield rows of the star rule among measured peers: decided, right where decided, and both intervals held."""
+    for number, (peers, sessions, cv, uneven) in enumerate(PEERS):
+        rng, found = np.random.default_rng([20260103, number]), []
+        for _ in range(count // PART):
+            worlds = (PART // ASKED, peers + ASKED)
+            truth = np.array([rng.choice(like_published(rng), worlds[1]) for _ in range(worlds[0])])
+            own = cv * np.exp(uneven * rng.standard_normal(worlds) - uneven**2)  # mean square stays cv²
+            effects = {"session": own[:, peers:].reshape(-1, 1, 1), "run": 0.004, "window": 0.008, "query": 0.2}
+            energy = blocks(rng, True, **effects).reshape(*worlds[:1], ASKED, -1) * truth[:, peers:, None]
+            for world, spread, asked in zip(truth, own, energy, strict=True):
+                scale = scale_of(_runs(rng, world[:peers], spread[:peers], sessions), "X", 0.95)
+                found += _decided(scale, world, peers, asked)
+        decided, right, held = np.array(found).T
+        name = f"star: {peers} peers x {sessions} sessions of {cv:.1%}" + ", uneven" * (uneven > 0)
+        yield f"{name}: decided", decided.mean(), None
+        share = right[decided].mean()
+        yield f"{name}: right at the stop", share, share >= 0.95
+        yield f"{name}: scale, and interval at every look", held.mean(), held.mean() >= 0.95
+
+
+def _runs(rng: np.random.Generator, truth: np.ndarray, cv: np.ndarray, sessions: int) -> pd.DataFrame:
+    """Return the runs of measured peers on one board."""
+    of_session = cv[:, None, None] * rng.standard_normal((truth.size, sessions, 1))
+    energy = truth[:, None, None] * (1 + of_session + 0.004 * rng.standard_normal((truth.size, sessions, RUNS)))
+    rows = table(energy / 3.6)
+    return rows.assign(run=rows["session"], session=rows["board"], board="X")
+
+
+def _decided(scale: Scale, truth: np.ndarray, peers: int, energy: np.ndarray) -> Iterator[tuple[bool, bool, bool]]:
+    """Yield of every session whether its star was decided, whether it is right, and whether all intervals held."""
+    mean, half = OwnInterval(0.025, scale.shared)(energy, np.ones(RUNS * BLOCKS), BLOCKS)
+    ends = (scale.lowest, truth[:peers].min()), (scale.highest, truth[:peers].max())
+    holds = all(low <= end <= high for (low, high), end in ends)
+    for own, middle, width in zip(truth[peers:], mean, half, strict=True):
+        world = np.append(truth[:peers], own)
+        looks = (scale.stars(m - h, m + h) for m, h in zip(middle, width, strict=True) if np.isfinite(h))
+        star = next((left[0] for at, left in enumerate(looks, 2) if at >= LEAST_BLOCKS and len(left) == 1), None)
+        right = star == count_stars(world, EqualWidth()(world, None))[-1]
+        yield star is not None, bool(right), holds and bool((np.abs(middle - own) <= width).all())
+
+
+def main(rows: tuple[Callable, ...] = (means, stops, stars)) -> int:
     """Print the table; 1 when a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=10_000, help="simulations a row (default 10000)")

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from energylab.figures import style
 from energylab.ratings.rating import PROBABILITIES, SURE
-from energylab.ratings.stability import Order, rated_by, with_probability
+from energylab.ratings.stability import rated_by, with_probability
 
 INK = style.STAR_COLOURS[5]
 ACCENT = style.STAR_COLOURS[1]
@@ -171,26 +171,25 @@ def schemes(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def ranks(order: Order) -> Figure:
-    """Show the range of every model's rank, and the probability that each row's model uses less than each column's."""
-    names = [style.short(model, 28) for model in order.table["model"]]
-    size = max(3.2, 0.2 * len(names) + 1.0)
+def ranks(stars: pd.DataFrame) -> Figure:
+    """Show the range of every model's rank in the largest group of `rate`, and how sure it is before the next."""
+    title, part = max(style.groups_of(with_probability(stars)), key=lambda group: len(group[1]))
+    at = np.arange(len(part))
     with style.styled():
         figure, (left, right) = plt.subplots(
-            1, 2, figsize=(6.3 + size, size), width_ratios=(4, size), layout="constrained"
+            1, 2, figsize=(9, 0.2 * len(part) + 1.0), width_ratios=(3, 1), sharey=True, layout="constrained"
         )
-        at = np.arange(len(names))
-        left.hlines(at, order.table["rank_low"], order.table["rank_high"], color=INK, linewidth=4, alpha=0.35)
-        left.scatter(order.table["rank"], at, color=INK, s=18, zorder=3)
-        style.rows_down(left, names)
-        left.set(ylim=(len(names) - 0.5, -0.5), xlim=(0.3, len(names) + 0.7))
-        left.set(xlabel="rank (1 uses least) and its 95 % set", title=f"{order.group.title}: ranks")
-        left.grid(axis="x", color="0.9", linewidth=0.6)
-        sns.despine(ax=left, left=True)
-        palette = sns.diverging_palette(30, 245, s=75, l=45, as_cmap=True)
-        sns.heatmap(
-            order.pairwise.to_numpy(), vmin=0, vmax=1, cmap=palette, ax=right, xticklabels=False,
-            yticklabels=False, cbar_kws={"shrink": 0.6, "label": "P(row uses less than column)"},
-        )  # fmt: skip
-        right.set_title(f"every pair: expected Kendall's tau {order.tau:.3f}")
+        left.hlines(at, part["rank_low"], part["rank_high"], color=INK, linewidth=4, alpha=0.35)
+        left.scatter(part["rank"], at, color=INK, s=18, zorder=3)
+        left.set(xlim=(0.3, len(part) + 0.7), xlabel="rank (1 uses least) and its 95 % set", title=f"{title}: ranks")
+        doubtful = part["p_next"] < SURE
+        right.hlines(at + 0.5, 0.5, part["p_next"], color="0.85", linewidth=1)
+        right.scatter(part["p_next"], at + 0.5, color=np.where(doubtful, ACCENT, INK), s=14, zorder=3)
+        right.set(xlim=(0.48, 1.02), xlabel="probability that the upper\nof two neighbours uses less")
+        right.xaxis.set_major_formatter(style.share)
+        style.rows_down(left, [style.short(model, 28) for model in part["model"]])
+        right.tick_params(axis="y", length=0)
+        for axes in (left, right):
+            axes.grid(axis="x", color="0.9", linewidth=0.6)
+        sns.despine(figure, left=True)
     return figure

@@ -92,18 +92,18 @@ def plan_figure(components: Components, target: float, most_sessions: int = 20) 
 
 
 def agreement_figure(comparison: Agreement, kind: str) -> Figure:
-    """Draw the difference of two meters against their mean, window by window (Bland and Altman, by statsmodels)."""
-    from statsmodels.graphics.agreement import mean_diff_plot
-
-    figure, axes = plt.subplots(figsize=(9, 3.4))
-    of_mean = comparison.pairs.div(comparison.pairs.mean(axis=1), axis=0)  # differences grow with the energy
-    mean_diff_plot(of_mean[comparison.other], of_mean[comparison.reference], ax=axes, scatter_kwds={"s": 8})
-    mean_j = comparison.pairs.mean(axis=1)
-    axes.collections[0].set_offsets(
-        np.column_stack([mean_j, of_mean[comparison.other] - of_mean[comparison.reference]])
-    )
-    axes.set_xlim(mean_j.min() * 0.95, mean_j.max() * 1.05)
+    """Draw the difference of two meters against their mean, window by window (Bland and Altman)."""
+    mean_j = comparison.pairs.mean(axis=1)  # differences grow with the energy: they are relative to it
+    difference = (comparison.pairs[comparison.other] - comparison.pairs[comparison.reference]) / mean_j
+    figure, axes = plt.subplots(figsize=(9, 3.4), layout="constrained")
+    axes.scatter(mean_j, difference, s=8, color=BLUE)
+    low, high = comparison.limits
+    for value, name in ((low, "limit"), (comparison.bias.mean, "bias"), (high, "limit")):
+        axes.axhline(value, color=GREY, linestyle="--" if name == "bias" else ":", linewidth=1)
+        axes.annotate(
+            f"{name} {100 * value:+.1f} %", (1.01, value), xycoords=("axes fraction", "data"), va="center", fontsize=9
+        )
     axes.yaxis.set_major_formatter(share)
-    axes.set_xlabel(f"energy of a window, mean of both meters, J ({kind})", fontsize=10)
-    axes.set_ylabel(f"{comparison.other} - {comparison.reference},\nrelative", fontsize=10)
+    axes.set_xlabel(f"energy of a window, mean of both meters, J ({kind})")
+    axes.set_ylabel(f"{comparison.other} - {comparison.reference},\nrelative")
     return finished(figure)

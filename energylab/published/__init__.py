@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.resources
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from energylab.energy import J_PER_WH
 from energylab.errors import unknown_name
 
@@ -181,41 +179,3 @@ def own_records(results: str = "") -> pd.DataFrame:
 
     folder = params_root().parent / "results" / "reference"
     return read(results or folder) if results or folder.is_dir() else load().iloc[:0]
-
-
-def rank_correlation(beside: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> tuple[float, float, float]:
-    """Correlate the ranks of own and published figures, comparing models within their task alone.
-
-    Ranks are taken within each task, scaled to its number of models and centred, then correlated over all tasks
-    together: a large spread between tasks cannot feign agreement. With one task it is Spearman's correlation.
-
-    Parameters
-    ----------
-    beside : pandas.DataFrame
-        From `beside`: ``task, published_wh, own_wh``.
-    resamples, seed : int
-        Times the models of each task are drawn anew, and the seed of it.
-
-    Returns
-    -------
-    value, low, high : float
-        From -1 (opposite order) to 1 (same order), with its 95 % percentile interval; NaN when no task has two
-        models to order, and for the interval when none has three.
-    """
-    groups = [part[["published_wh", "own_wh"]].to_numpy(float) for _, part in beside.groupby("task") if len(part) > 1]
-    if max(map(len, groups), default=0) < 3:
-        return _pooled(groups), np.nan, np.nan
-    rng = np.random.default_rng(seed)
-    draws = [_pooled([rng.choice(group, len(group)) for group in groups]) for _ in range(resamples)]
-    low, high = np.nanquantile(draws, [0.025, 0.975]).tolist()
-    return _pooled(groups), low, high
-
-
-def _pooled(groups: list[np.ndarray]) -> float:
-    """Correlate centred, scaled ranks over all groups; NaN when either side does not vary."""
-    from scipy.stats import rankdata
-
-    ranks = [(rankdata(group, axis=0) - (len(group) + 1) / 2) / len(group) for group in groups]
-    own, other = np.concatenate([np.empty((0, 2)), *ranks]).T
-    spread = np.sqrt((own**2).sum() * (other**2).sum())
-    return float((own * other).sum() / spread) if spread else np.nan

@@ -219,23 +219,10 @@ def chances(
         found = count_stars(drawn, scheme(drawn, group))
         for star in range(1, STARS + 1):
             counts[:, star - 1] += np.count_nonzero(found == star, axis=0)
-        less[:-1] += _share_less(drawn[:, :-1], drawn[:, 1:])
+        one, next_one = drawn[:, :-1], drawn[:, 1:]
+        less[:-1] += (np.count_nonzero(one < next_one, axis=0) + np.count_nonzero(one <= next_one, axis=0)) / 2
     less[-1] = np.nan
     return counts / draws, less / draws
-
-
-def pairwise(energies_wh: np.ndarray, uncertainty: Uncertainty, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the probability that the model of the row uses less than that of the column; the diagonal is NaN."""
-    less = np.zeros((energies_wh.size, energies_wh.size))
-    for drawn in redraws(energies_wh, uncertainty, draws, rng):
-        for model in range(energies_wh.size):
-            less[model] += _share_less(drawn[:, model, None], drawn)
-    np.fill_diagonal(less, np.nan)
-    return less / draws
-
-
-def _share_less(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return (np.count_nonzero(one < other, axis=0) + np.count_nonzero(one <= other, axis=0)) / 2
 
 
 def rank_sets(energies_wh: np.ndarray, uncertainty: Uncertainty, level: float) -> tuple[np.ndarray, np.ndarray]:

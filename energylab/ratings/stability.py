@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from energylab.energy import Group, check_options, model_energies
+from energylab.energy import check_options, model_energies
 from energylab.errors import DataError, ParameterError, unknown_name
-from energylab.ratings.chances import Uncertainty, chances, pairwise, rank_sets
+from energylab.ratings.chances import Uncertainty, chances
 from energylab.ratings.rating import PROBABILITIES, SURE, RatedGroup, Rating, rate, rate_with_bands, rated_groups
 from energylab.ratings.schemes import Bands, Scheme, count_stars, get_scheme, stars_for
 from energylab.statistics.uncertainty import GAIN_ERROR
@@ -43,13 +42,14 @@ def with_probability(stars: pd.DataFrame) -> pd.DataFrame:
 
 
 def sureness(stars: pd.DataFrame) -> pd.DataFrame:
-    """Count the stars of each group of `rate` that are not sure, and of all.
+    """Count what is not sure in each group of `rate`, and in all: stars, and the order of neighbours.
 
     Returns
     -------
     pandas.DataFrame
         ``task, model_class, models`` (with a star), ``unsure`` (shown star below a probability of `SURE`),
-        ``expected_wrong`` (sum of the probabilities that the shown star is not the true one), ``least_sure, p_least``.
+        ``expected_wrong`` (sum of the probabilities that the shown star is not the true one), ``least_sure, p_least``,
+        ``unsure_pairs`` (neighbours whose order is below `SURE`), ``widest_rank`` (ranks that the widest range holds).
     """
     shown = with_probability(stars)
     rows = [_sureness_of(part) for _, part in shown.groupby(["cohort", *KEYS[:2]], dropna=False, sort=False)]
@@ -67,6 +67,8 @@ def _sureness_of(part: pd.DataFrame) -> dict[str, object]:
         "expected_wrong": float((1 - part["p_shown"]).sum()),
         "least_sure": least["model"],
         "p_least": float(least["p_shown"]),
+        "unsure_pairs": int((part["p_next"] < SURE).sum()),
+        "widest_rank": int((part["rank_high"] - part["rank_low"]).fillna(0).max()) + 1,
     }
 
 
@@ -209,76 +211,6 @@ def _keys(rated: RatedGroup) -> pd.DataFrame:
     group = rated.group
     keys = {"task": group.task, "model_class": group.model_class or pd.NA, "model": rated.names, "cohort": group.cohort}
     return pd.DataFrame(keys).astype({"task": "string", "model_class": "string", "cohort": "string"})
-
-
-@dataclass(frozen=True)
-class Order:
-    """How sure the order of one group's models is.
-
-    Attributes
-    ----------
-    group : Group
-        What they share.
-    table : pandas.DataFrame
-        One row per model by energy: ``model, energy_wh, rank`` (1 uses least), ``rank_low, rank_high``
-        (simultaneous confidence range), ``p_next`` (probability that it truly uses less than the next model).
-    pairwise : pandas.DataFrame
-        Probability that the model of the row truly uses less than that of the column; the diagonal is NaN.
-    tau : float
-        Kendall's tau to expect between the list and the true order.
-    """
-
-    group: Group
-    table: pd.DataFrame
-    pairwise: pd.DataFrame
-    tau: float
-
-
-def orders(
-    df: pd.DataFrame,
-    *,
-    noise: float | None = None,
-    gain: float = 0.05,
-    draws: int = 10_000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> tuple[Order, ...]:
-    """Say how sure the order of the models is, one group of at least two models at a time; options as in `rating`.
-
-    Time and memory grow with the square of a group's size.
-    """
-    check_options(noise=noise, gain=gain, draws=draws, level=level)
-    groups = rated_groups(model_energies(df, noise=noise, gain=gain), gain)
-    known = [rated for rated in groups if rated.uncertainty and len(rated.names) > 1]
-    if not known or draws < 1:
-        raise ParameterError("nothing to redraw: repeat the sessions, or state a noise, and ask for at least one draw")
-    return tuple(_order(rated, draws, seed, level) for rated in known)
-
-
-def _order(rated: RatedGroup, draws: int, seed: int, level: float) -> Order:
-    names, energies_wh = rated.names, rated.energies_wh
-    probability = pairwise(energies_wh, rated.uncertainty, draws, rated.rng(seed))
-    low, high = rank_sets(energies_wh, rated.uncertainty, level)
-    facts = {"model": names, "energy_wh": energies_wh, "rank": np.arange(1, len(names) + 1)}
-    sets = {"rank_low": low, "rank_high": high, "p_next": np.append(np.diagonal(probability, 1), np.nan)}
-    tau = float(2 * probability[np.triu_indices(len(names), 1)].mean() - 1)
-    return Order(rated.group, pd.DataFrame(facts | sets), pd.DataFrame(probability, index=names, columns=names), tau)
-
-
-def order_summary(found: tuple[Order, ...]) -> pd.DataFrame:
-    """Sum orders up, one row a group: pairs of neighbours that are not sure, ranks that the widest range holds."""
-    rows = [
-        {
-            "task": each.group.task,
-            "model_class": each.group.model_class,
-            "models": len(each.table),
-            "doubtful_pairs": int((each.table["p_next"] < SURE).sum()),
-            "widest_rank": int((each.table["rank_high"] - each.table["rank_low"]).max()) + 1,
-            "tau": each.tau,
-        }
-        for each in found
-    ]
-    return pd.DataFrame(rows).astype({"model_class": "string"})
 
 
 def by_scheme(

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, special
+from scipy import optimize
 
 from energylab import store
 from energylab.energy import WH_PER_1000_QUERIES, ModelEnergies, energy_j_per_query, model_energies, phase_totals
 from energylab.errors import CohortError, StatisticsError
 from energylab.record import SCORED_PHASES, StopFacts, Window
-from energylab.statistics.uncertainty import GAIN_ERROR
+from energylab.statistics.uncertainty import GAIN_ERROR, combined_half_width, t_quantile
 from energylab.table import difference
 
 if TYPE_CHECKING:
@@ -116,33 +116,30 @@ class Shared:
     """What all blocks of a session share, its own deviation and that of its runs: relative spread, and its source."""
 
     cv: float = SHARED_CV
+    df: float = np.inf  # degrees of freedom it is known with; infinite where it is stated
     note: str = f"a spread of {SHARED_CV:.0%} between sessions is assumed: none was repeated"
 
 
-def shared_spread(energies: ModelEnergies, alpha: float) -> Shared:
-    """Bound the spread between sessions and between their runs from measured ones; it fails with probability `alpha`.
+def shared_spread(energies: ModelEnergies) -> Shared:
+    """Estimate the spread between sessions and between their runs from measured ones.
 
-    Sessions of one model on one board give the first, the runs within each the second; without repeated sessions the
-    first is `SHARED_CV`.
+    Sessions of one model on one board give the first, pooled over models, the runs within each the second; without
+    repeated sessions the first is `SHARED_CV`.
     """
     complete = energies.sessions.dropna(subset="energy_wh")
     on_board = complete.groupby(["row", "board"])["energy_wh"]
-    deviation = complete["energy_wh"] / on_board.transform("mean") - 1
-    repeated = on_board.transform("size") > 1
-    session_df = int(repeated.sum() - repeated.groupby([complete["row"], complete["board"]]).any().sum())
+    repeats = int((on_board.size() - 1).sum())
+    squares = float(((complete["energy_wh"] / on_board.transform("mean") - 1) ** 2).sum())
+    of_session = (squares / repeats, repeats) if repeats else (SHARED_CV**2, np.inf)
     runs = complete[complete["runs"] > 1]
     run_df = int((runs["runs"] - 1).sum())
-    run = _bound(float((runs["run_se"] ** 2 * runs["runs"] * (runs["runs"] - 1)).sum()), run_df, alpha / 2)
-    if not session_df:
-        return Shared(float(np.hypot(SHARED_CV, np.sqrt(run))))
-    session = _bound(float((deviation**2).sum()), session_df, alpha / 2)
-    cv = float(np.sqrt(session + run))
-    return Shared(cv, f"a spread of {cv:.2%} between sessions and runs, bounded from {session_df} repeats")
-
-
-def _bound(squares: float, df: int, alpha: float) -> float:
-    """Upper bound of a variance from a sum of squares; 0 where there is none."""
-    return squares / (2 * special.gammaincinv(df / 2, alpha)) if df else 0.0
+    within = float((runs["run_se"] ** 2 * runs["runs"] * (runs["runs"] - 1)).sum()) / max(run_df, 1)
+    variance = of_session[0] + within
+    doubt = of_session[0] ** 2 / of_session[1] + within**2 / max(run_df, 1)  # Welch and Satterthwaite
+    cv, df = float(np.sqrt(variance)), variance**2 / doubt if doubt else np.inf
+    if not repeats:
+        return Shared(cv, df)
+    return Shared(cv, df, f"a spread of {cv:.2%} between sessions and runs, estimated from {repeats} repeats")
 
 
 @dataclass(frozen=True)
@@ -153,7 +150,7 @@ class Scale:
     highest: tuple[float, float]  # the same of the highest
     gain: float  # largest relative gain error of the sensors; 0 where all ran on one board
     peers: int  # models on the scale, without this one
-    shared: Shared  # as the peers' repeats bound it
+    shared: Shared  # as the peers' repeats tell it
     notes: tuple[str, ...] = ()  # what a reader must know of it
 
     def stars(self, low: float, high: float) -> tuple[int, ...]:
@@ -202,8 +199,9 @@ def scale_of(rows: pd.DataFrame, board: str, probability: float, gain: float = G
     """Make the scale of a session's peers.
 
     The star is right with `probability` if the session's interval and those of all peers hold at once: the peers have
-    half of the error together (Bonferroni), the extremes being any of them. A peer of a single session takes the spread
-    between sessions, never its own runs' alone. Records on other boards bring the gain of their sensors in.
+    half of the error together (Bonferroni), the extremes being any of them. Their intervals rest on the spread between
+    sessions of all peers, shrunk to a common value as for star probabilities: two sessions of one model say little.
+    Records on other boards bring the gain of their sensors in.
 
     Raises
     ------
@@ -211,31 +209,32 @@ def scale_of(rows: pd.DataFrame, board: str, probability: float, gain: float = G
         If there are too few peers.
     """
     one_board = set(rows["board"].dropna()) <= {board}
-    error = (1 - probability) / 2
-    shared = shared_spread(model_energies(rows), _BOUND * error)
-    level = 1 - error / rows["model"].nunique()
-    found = model_energies(rows, noise=shared.cv, gain=0.0 if one_board else gain, level=level).models
-    rated = found.dropna(subset="energy_wh")
+    gain = 0.0 if one_board else gain
+    energies = model_energies(rows, noise=SHARED_CV)
+    found, rated = energies.models, energies.models.dropna(subset="energy_wh")
     if len(rated) < LEAST_PEERS:
         raise StatisticsError(
             f"{len(rated)} peers have an energy; a scale needs at least {LEAST_PEERS} beside this model"
         )
-    low, high = (rated[f"expanded_{end}"].to_numpy() / WH_PER_1000_QUERIES for end in ("low", "high"))
+    level = 1 - (1 - probability) / 2 / len(rated)
+    of_boards = gain / np.sqrt(3 * rated["boards"])
+    half, _ = combined_half_width(rated["session_se"], rated["session_df"], of_boards, level)
+    energy_j = rated["energy_wh"].to_numpy() / WH_PER_1000_QUERIES
+    low, high = np.maximum(energy_j * (1 - half), 0.0), energy_j * (1 + half)
     lost = sorted(found.loc[found["energy_wh"].isna(), "model"])
     notes = [f"without an energy, and so not on the scale: {', '.join(lost)}"] if lost else []
     notes += [] if one_board else [f"several boards: sensor gains of ±{gain:.0%} are counted"]
     ends = (float(low.min()), float(high.min())), (float(low.max()), float(high.max()))
-    return Scale(*ends, 0.0 if one_board else gain, len(rated), shared, tuple(notes))
-
-
-#: How the error of the session's own interval is shared out: its blocks, its whole runs, its own deviation, and the
-#: bound of that deviation's spread.
-_BLOCKS, _RUNS, _DEVIATION, _BOUND = 0.4, 0.1, 0.375, 0.125
+    return Scale(*ends, gain, len(rated), shared_spread(energies), tuple(notes))
 
 
 def shared_of(rows: pd.DataFrame) -> Shared:
-    """Bound what the blocks of a session share from the repeated sessions of its cohort."""
-    return shared_spread(model_energies(rows), _BOUND * (1 - PRECISION_LEVEL))
+    """Estimate what the blocks of a session share from the repeated sessions of its cohort."""
+    return shared_spread(model_energies(rows))
+
+
+#: How the error of the session's own interval is shared out: its blocks, its whole runs, and what its blocks share.
+_BLOCKS, _RUNS, _SHARED = 0.4, 0.1, 0.5
 
 
 @dataclass(frozen=True)
@@ -262,7 +261,7 @@ class OwnInterval:
     @property
     def least(self) -> float:
         """Relative half-width that is left however many blocks are measured."""
-        return float(special.ndtri(1 - _DEVIATION * self.error / 2)) * self.shared.cv
+        return float(t_quantile(1 - _SHARED * self.error, self.shared.df)) * self.shared.cv
 
 
 class StopRule:

@@ -16,7 +16,6 @@ from energylab.ratings.stability import (
     joins,
     leave_one_out,
     margins,
-    orders,
     per_output_token,
     scheme_changes,
     sureness,
@@ -109,20 +108,17 @@ def test_sureness_adds_up_and_needs_probabilities():
 
 
 def test_a_pair_within_its_noise_is_less_sure_than_if_it_were_not_chosen_for_its_order():
-    order = orders(table([1.0, 1.02, 5.0]), noise=0.02, gain=0.0, draws=40_000)[0]
+    stars = rate(table([1.0, 1.02, 5.0]), noise=0.02, gain=0.0, draws=40_000)
     expected = stats.norm.cdf(np.log(1.02) / (0.02 * np.sqrt(2)))
-    assert 0.6 < order.pairwise.loc["m00", "m01"] < expected
-    assert order.table["p_next"].iloc[:2].tolist() == [order.pairwise.loc["m00", "m01"], 1.0]
-    pairwise, off = order.pairwise.to_numpy(), ~np.eye(3, dtype=bool)
-    assert (pairwise + pairwise.T)[off] == pytest.approx(np.ones(6))
+    assert 0.6 < stars["p_next"][0] < expected
+    assert stars["p_next"][1] == 1.0
 
 
-def test_a_sure_list_has_sharp_ranks_and_tau_one():
-    (order,) = orders(pd.concat([table([1.0, 2.0, 4.0, 8.0]), table([1.0], task="alone")]), noise=0.001)
-    assert order.table["rank_low"].tolist() == order.table["rank_high"].tolist() == [1, 2, 3, 4]
-    assert order.tau == 1.0
-    with pytest.raises(ParameterError, match="state a noise"):
-        orders(table([1.0, 2.0]))
+def test_pairs_that_are_not_sure_are_counted_group_by_group():
+    df = pd.concat([table([1.0, 1.02, 4.0, 8.0]), table([1.0, 9.0], task="two")])
+    found = sureness(rate(df, noise=0.01, gain=0.0))
+    assert found["unsure_pairs"].tolist() == [1, 0, 1]
+    assert found["widest_rank"].tolist() == [2, 1, 2]
 
 
 def test_the_published_table_by_every_scheme():
