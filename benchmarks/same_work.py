@@ -23,9 +23,11 @@ from same_work_fixtures import PLAN, make
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "tests" / "fixtures" / "same_work.json"
 SAMPLES = 5
-CASES = [
-    (kind, model, data) for kind, models in PLAN["cases"].items() for model, sets in models.items() for data in sets
-]
+BASIC, FURTHER = (
+    [(kind, model, data) for kind, models in PLAN[part].items() for model, sets in models.items() for data in sets]
+    for part in ("cases", "further")
+)
+CASES = [*BASIC, *FURTHER]
 PARTS = ["encoder", "vision_model", "qformer", "language_model", "text_decoder", "text_encoder", "unet", "vae"]
 INPUTS = re.compile(
     "input_ids|pixel_values|pixel_mask|input_features|input_values|flattened_patches|decoder_input_ids|inputs_embeds|"
@@ -43,6 +45,8 @@ class Trace:
         """Record every call of a model or pipeline, and of its large parts."""
         import torch
 
+        if hasattr(model, "set_experts_implementation"):  # the FLOP counter sees nothing of a grouped product
+            model.set_experts_implementation("eager")
         named = dict(model.named_modules()) if isinstance(model, torch.nn.Module) else model.components
         for name, part in named.items():
             if isinstance(part, torch.nn.Module) and (not name or name.split(".")[-1] in PARTS):
@@ -56,7 +60,7 @@ class Trace:
         shown = [
             n + str(list(v.shape)) for n, v in sorted(given.items()) if INPUTS.fullmatch(n) and hasattr(v, "shape")
         ]
-        inner = part == "encoder" and all(one.startswith("inputs_embeds") for one in shown)
+        inner = part == "encoder" and all(one.startswith(("inputs_embeds", "pixel_values")) for one in shown)
         if self.calls is not None and shown and not inner:
             self.calls.append(f"{part}({' '.join(shown)})")
         return forward(*args, **kwargs)
@@ -191,6 +195,9 @@ def traced_apart(case, folder):
 def main(side, folder, *wanted):
     """Trace every case of one side, or those named; ours is compared with what is kept."""
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    if side == "peer":  # imported once, not in the process of every case
+        import optimum_benchmark.backends.pytorch.backend
+        import optimum_benchmark.scenarios.energy_star.scenario  # noqa: F401
     folder = Path(folder).resolve()
     kept, bad = json.loads(KEPT.read_text()) if KEPT.is_file() else {}, False
     for case in CASES:

@@ -25,6 +25,7 @@ TOKENIZERS = {
     "opt": ("<s> $A", "<s> $A <s> $B", ["<unk>", "<s>", "</s>", "<pad>"], "<pad>"),
     "bloom": ("$A", "$A $B", ["<unk>", "<s>", "</s>", "<pad>"], "<pad>"),
     "gpt2": ("$A", "$A $B", ["<unk>", "<s>", "</s>", "<pad>"], None),
+    "xlnet_marks": ("$A [SEP] [CLS]:2", "$A [SEP] $B:1 [SEP]:1 [CLS]:2", BERT, "[PAD]"),
 }
 ROLES = {"unk": "unk", "[UNK]": "unk", "<unk>": "unk", "<s>": "bos", "</s>": "eos", "<mask>": "mask", "[MASK]": "mask"}
 
@@ -51,20 +52,21 @@ def trained(special, bert=False):
     return tok
 
 
-def tokenizer(kind):
-    """Return a tokenizer of a kind; limits of its own are those that must not count."""
-    plain = {"distilbert": "bert", "bert_kind": "bert", "t5_kind": "t5"}.get(kind, kind)
+def tokenizer(kind, joined=None):
+    """Return a tokenizer of a kind, of its own class where a processor holds it; its limits must not count."""
+    plain, made_by = PLAN["tokenizers"].get(kind, (kind, "PreTrainedTokenizerFast"))
     single, pair, special, pad = TOKENIZERS[plain]
-    tok = trained(special, plain == "bert")
+    tok = trained(special, special is BERT)
     used = [(token, tok.token_to_id(token)) for token in special if token in pair]
     tok.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=used)
     names = {f"{ROLES[token]}_token": token for token in special if token in ROLES}
     names |= {"pad_token": pad} if pad else {}
-    names |= {"cls_token": "[CLS]", "sep_token": "[SEP]"} if plain == "bert" else {}
-    inputs = ["input_ids", *(["token_type_ids"] if kind in ("bert", "bert_kind") else []), "attention_mask"]
-    made_by = {"bert_kind": "BertTokenizerFast", "t5_kind": "T5TokenizerFast"}.get(kind, "PreTrainedTokenizerFast")
+    names |= {"cls_token": "[CLS]", "sep_token": "[SEP]"} if special is BERT else {}
     limit = {"llama": int(1e30), "opt": 1024, "bert": 512}.get(plain, 512)
-    return getattr(tf, made_by)(tokenizer_object=tok, model_max_length=limit, model_input_names=inputs, **names)
+    made_by = made_by if joined else "PreTrainedTokenizerFast"
+    if made_by == "PreTrainedTokenizerFast":  # the others name their inputs themselves
+        names["model_input_names"] = ["input_ids", *(["token_type_ids"] if kind == "bert" else []), "attention_mask"]
+    return getattr(tf, made_by)(tokenizer_object=tok, model_max_length=limit, **names)
 
 
 def whisper(place, **settings):
@@ -100,14 +102,18 @@ def whisper(place, **settings):
     return model, tf.WhisperProcessor(tf.WhisperFeatureExtractor(feature_size=80), tok)
 
 
-def wav2vec2(place):
+def wav2vec2(place, kind="Wav2Vec2"):
     """Return a CTC model of an English alphabet."""
+    processor = tf.Wav2Vec2Processor(tf.Wav2Vec2FeatureExtractor(return_attention_mask=False), letters(place))
+    config = getattr(tf, f"{kind}Config")(vocab_size=32, **PLAN["shared"]["s"], **PLAN["shared"]["ears"])
+    return getattr(tf, f"{kind}ForCTC")(config), processor
+
+
+def letters(place):
+    """Return a tokenizer of an English alphabet."""
     tokens = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLU"]
     (place / "vocab.json").write_text(json.dumps({token: n for n, token in enumerate(tokens)}))
-    convolutions = {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
-    extractor = tf.Wav2Vec2FeatureExtractor(return_attention_mask=False)
-    processor = tf.Wav2Vec2Processor(extractor, tf.Wav2Vec2CTCTokenizer(str(place / "vocab.json")))
-    return tf.Wav2Vec2ForCTC(tf.Wav2Vec2Config(vocab_size=32, **PLAN["shared"]["s"], **convolutions)), processor
+    return tf.Wav2Vec2CTCTokenizer(str(place / "vocab.json"))
 
 
 def diffusion(place):
@@ -133,17 +139,20 @@ def diffusion(place):
     return (df.StableDiffusionPipeline(*parts, requires_safety_checker=False),)
 
 
+MADE_HERE = {"whisper": whisper, "wav2vec2": wav2vec2, "diffusion": diffusion}
+
+
 def parts_of(name, place):
     """Return everything that is saved of a model."""
     kind, config, *rest = PLAN["models"][name]
-    if kind in ("whisper", "wav2vec2", "diffusion"):
-        return {"whisper": whisper, "wav2vec2": wav2vec2, "diffusion": diffusion}[kind](place, **config)
+    if kind in MADE_HERE:
+        return MADE_HERE[kind](place, **config)
     made = getattr(tf, kind)(getattr(tf, kind).config_class(**config))
     if name in PLAN["generation"]:
         made.generation_config.update(**PLAN["generation"][name])
     words, image, values, joined, more = [*rest, *[None] * 5][:5]
     readers = [getattr(tf, image)(**values)] if image else []
-    readers += [tokenizer(words)] if words else []
+    readers += [tokenizer(words, joined)] if words else []
     readers = [getattr(tf, joined)(*readers, **(more or {}))] if joined else readers
     return made.half() if name in PLAN["half"] else made, *readers
 
@@ -177,7 +186,8 @@ def rows_of(name):
     """Return the columns of a data set."""
     kind, _, variant = name.partition("_")
     if kind == "text":
-        long, more = texts(1, 12, 157, 3000, 480), {"hole": [""], "blank": ["  "]}
+        lengths = (1, 12, 157, 250, 90) if variant == "short" else (1, 12, 157, 3000, 480)
+        long, more = texts(*lengths), {"hole": [""], "blank": ["  "]}
         return {"text": [*long[:2], *more.get(variant, []), *long[2:]]}
     if kind == "pairs":
         lengths = (9, 1, 20, 30 if variant else 700, 8)
@@ -197,6 +207,14 @@ def rows_of(name):
     return {"prompt": texts(1, 12, 200, 5, 30)}
 
 
+def name_class(file, made_by):
+    """Name the library's class in a tokenizer's settings, as checkpoints do; either version of it reads them."""
+    if made_by != "PreTrainedTokenizerFast":
+        values = json.loads(file.read_text())
+        values.pop("model_input_names", None)  # the class names them
+        file.write_text(json.dumps({**values, "tokenizer_class": made_by.removesuffix("Fast")}))
+
+
 def make(kind, name, folder):
     """Write ``folder/models/NAME`` or ``folder/data/NAME`` unless it is there, and return it."""
     place = Path(folder) / kind / name
@@ -207,6 +225,9 @@ def make(kind, name, folder):
     if kind == "models":
         for part in parts_of(name, place):
             part.save_pretrained(place)
+        _, _, words, *more = [*PLAN["models"][name], None]
+        if words in PLAN["tokenizers"] and len(more) < 4:
+            name_class(place / "tokenizer_config.json", PLAN["tokenizers"][words][1])
         return place
     from datasets import Audio, Dataset, Image
 

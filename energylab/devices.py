@@ -64,12 +64,8 @@ def list_boards(nvml: Nvml) -> tuple[Board, ...]:
 def visible_boards(boards: Sequence[Board], environ: Mapping[str, str]) -> tuple[Board, ...]:
     """Apply ``CUDA_VISIBLE_DEVICES`` to all boards: those CUDA will show, in the order torch numbers them.
 
-    Indices, UUIDs and unique prefixes of UUIDs are understood. Refused are a board named twice, a MIG slice, and
-    indices among boards of different kinds, which CUDA, unlike NVML, numbers by speed.
-
-    References
-    ----------
-    NVIDIA, *CUDA Programming Guide*, "CUDA Environment Variables".
+    Indices, UUIDs and unique prefixes of UUIDs are understood (NVIDIA, *CUDA Programming Guide*). Refused are a board
+    named twice, a MIG slice, and indices among boards of different kinds, which CUDA, unlike NVML, numbers by speed.
     """
     value = environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(len(boards)))))
     entries = [part.strip() for part in value.split(",")]
@@ -109,21 +105,9 @@ def resolve_devices(
     nvml: Any = None,
     cuda_count: Callable[[], int] | None = None,
 ) -> tuple[DeviceFacts, ...]:
-    """Resolve the ``device`` and ``gpus`` parameters to the devices of this session, with their facts.
+    """Resolve the ``device`` and ``gpus`` parameters to the devices of this session, in torch's order.
 
-    Parameters
-    ----------
-    device : str
-        ``auto`` (a GPU that torch can use, else the CPU), ``cpu``, ``cuda``, or ``cuda:INDEX`` as torch numbers them.
-    gpus : int
-        Number of boards the model is spread over: the first `gpus` visible ones.
-    environ, nvml, cuda_count : optional
-        Stand in for the process's environment, ``pynvml``, and the number of devices torch can use.
-
-    Returns
-    -------
-    tuple of DeviceFacts
-        One a device, in torch's order.
+    `auto` is a GPU that torch can use, else the CPU. `environ`, `nvml` and `cuda_count` stand in for this machine's.
     """
     kind, index = _wanted(device)
     environ = os.environ if environ is None else environ
@@ -249,7 +233,8 @@ def cpu_facts() -> DeviceFacts:
     """Describe the processor as a device."""
     import psutil
 
-    settings = {"usable_cores": usable_cores(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")}
+    threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    settings = {"usable_cores": usable_cores(), **threads}
     return DeviceFacts(name=processor_name(), type="cpu", memory_bytes=psutil.virtual_memory().total, settings=settings)
 
 

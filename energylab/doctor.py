@@ -50,12 +50,7 @@ class Report:
 def report(devices: Sequence[DeviceFacts] | None = None, meters: Sequence[Meter] | None = None) -> Report:
     """Look at the devices, open every meter, read it, and close it again; what does not work is a finding.
 
-    Parameters
-    ----------
-    devices : sequence of DeviceFacts, optional
-        Devices to judge; the visible ones by default.
-    meters : sequence of Meter, optional
-        Meters to try; all that see these devices by default, and the others with the reason why not.
+    `devices` are the visible ones and `meters` all that see them, unless others are given.
     """
     problems: list[str] = []
     if devices is None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
@@ -167,7 +167,7 @@ def choose_instruments(parameters: Parameters, given: Sequence[Meter] | None = N
     return Instruments(devices, tuple(given), (), "given by the caller")
 
 
-class Subject(Protocol):
+class Subject:
     """What is measured: a model on a task or a function, in this process or in a sealed container."""
 
     model: ModelFacts  # these three are complete once it is loaded
@@ -176,15 +176,19 @@ class Subject(Protocol):
 
     def load(self, devices: Sequence[DeviceFacts]) -> Workload:
         """Load data and model, and return the workload."""
+        raise NotImplementedError
 
     def task_facts(self) -> TaskFacts:
         """Return the task and its settings as used; after `load`."""
+        raise NotImplementedError
 
     def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
         """Score the answers, by number of the query."""
+        return ()
 
     def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
         """Return the record's ``extra``: what the answers tell beside their quality."""
+        return {}
 
 
 def measure_subject(
@@ -286,7 +290,7 @@ def _score_answers(subject: Subject, session: Session) -> tuple[tuple[Quality, .
     return quality, extra
 
 
-class TaskSubject:
+class TaskSubject(Subject):
     """A model on a task."""
 
     def __init__(self, parameters: Parameters) -> None:
@@ -297,12 +301,12 @@ class TaskSubject:
         self.served = parameters.model_source == "endpoint"
 
     def load(self, devices: Sequence[DeviceFacts]) -> Workload:
-        """Load data and model onto the devices; under a published protocol, the workload loads its model later."""
         self.workload = self._workload(devices)
         self.phases = self.workload.phases  # some tasks settle them by what kind of model was loaded
         return self.workload
 
     def _workload(self, devices: Sequence[DeviceFacts]) -> Workload:
+        """Load the model onto the devices; under a published protocol, the workload loads it later."""
         protocol = self.task.parameters.protocol
         if protocol != "steady":
             from energylab.protocol.published import PublishedWorkload
@@ -328,7 +332,6 @@ class TaskSubject:
             check_torch_agrees(devices)
 
     def task_facts(self) -> TaskFacts:
-        """Return the task and its settings, as used; after `load`."""
         return TaskFacts(
             name=self.task.settings.name,
             version=self.task.settings.version,
@@ -339,17 +342,15 @@ class TaskSubject:
         )
 
     def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
-        """Score the answers, by number of the query."""
         answered = sorted(answers)
         return self.task.score([answers[i] for i in answered], [self.rows[i] for i in answered]) if answered else ()
 
     def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
-        """Return the record's ``extra``: what the answers tell beside their quality."""
         serving = {"serving": self.workload.figures()} if self.served else {}
         return {**self.task.extra([answers[i] for i in sorted(answers)]), **serving}
 
 
-class FunctionSubject:
+class FunctionSubject(Subject):
     """Any function on queries of one's own: one phase, no quality."""
 
     phases = FunctionWorkload.phases
@@ -373,18 +374,8 @@ class FunctionSubject:
         self.data = DataFacts(name="given", source="given", digest=digest, queries=len(self._queries))
 
     def load(self, devices: Sequence[DeviceFacts]) -> Workload:
-        """Return the function on its queries as a workload."""
         check_torch_agrees(devices)
         return FunctionWorkload(self._fn, self._queries, [one.index for one in devices if one.type == "cuda"])
 
     def task_facts(self) -> TaskFacts:
-        """Return the number of queries as the settings."""
         return TaskFacts(name="function", version="1", settings={"samples": len(self._queries), "batch_size": 1})
-
-    def score(self, answers: Mapping[int, Any]) -> tuple[Quality, ...]:
-        """Return nothing: only its caller knows what a good answer is."""
-        return ()
-
-    def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
-        """Return nothing."""
-        return {}

@@ -219,13 +219,13 @@ class Parameters(NotebookParameters):
         """The part that says what is measured: no path, no device index, no attempt.
 
         A model folder, a task's file and a meter's file count by their names: what was moved elsewhere is still the
-        same job. A folder inside an installed package (``package:…``) is named wholly by its text.
+        same job.
         """
         default = [name for name in ADDED if getattr(self, name) == type(self).model_fields[name].default]
         identity = self.model_dump(exclude={*NOT_IDENTITY, *default}) | {"task": self.task_name}
         for name in ("meter", "extra_meters"):
             identity[name] = ",".join(part.rpartition("/")[2] for part in identity[name].split(","))
-        if self.model_source == "path" and not self.model.startswith("package:"):
+        if self.model_source == "path":
             identity["model"] = Path(self.model).name
         return identity
 

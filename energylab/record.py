@@ -1,6 +1,7 @@
 """The schema of a record: everything one session leaves, enough to judge it and to repeat it.
 
-Imports nothing of energylab, so that any program can read a record with this file alone.
+Imports nothing of energylab, so that any program can read a record with this file alone. Do not rename, remove or give
+another meaning to a field: a new one has a default, moves `SCHEMA_VERSION`, and leaves digests of older records alone.
 """
 
 from __future__ import annotations

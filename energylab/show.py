@@ -48,25 +48,19 @@ def run_energies(record: Record) -> list[float]:
 
 
 def energy_interval(record: Record) -> Interval | None:
-    """Return the within-session 95 % interval of the rated energy, in Wh per 1,000 queries.
-
-    None when a run has no total, when there is only one run, and where a stopping rule has its own.
-    """
+    """Return the 95 % interval within the session, in Wh per 1,000 queries; a stopping rule has its own."""
     whole = record.stop is None and session_energy_j(record) is not None
     return _interval(run_energies(record)) if whole else None
 
 
 def _interval(runs: Sequence[float]) -> Interval | None:
-    """Return the interval of a mean over runs, which ends at zero: no energy is below it. None with a single run."""
+    """Return the interval of a mean over runs; no energy is below zero. None with a single run."""
     found = mean_interval(runs) if len(runs) > 1 else None
     return found and replace(found, low=max(found.low, 0.0))
 
 
 def energy_table(record: Record) -> pd.DataFrame:
-    """Tabulate energy by phase and in all with its within-session interval, in Wh per 1,000 queries.
-
-    An unavailable total is shown as such, with its reason.
-    """
+    """Tabulate energy by phase and in all with its within-session interval; an unavailable total has its reason."""
     found, rows = totals(record), []
     phases = list(dict.fromkeys(total.phase for total in found))
     for phase in phases:
@@ -181,18 +175,13 @@ def idle_table(record: Record) -> pd.DataFrame:
         "after_load": "right after the last window",
         "static share": "power at rest (weights resident) x time, as a share of the rated energy",
     }
-    found = {
-        level.level: (
-            _number(level.power_w, unknown="unknown: " + ", ".join(level.reasons)),
-            f"{level.duration_s:.2f} s",
-        )
-        for level in record.idle
-    }
-    found["static share"] = _number(static_share(record), ".0%"), ""
-    rows = [
-        {"level": name, "power in W": power, "watched for": watched, "meaning": meaning[name]}
-        for name, (power, watched) in found.items()
+    found = [
+        (one.level, _number(one.power_w, unknown=f"unknown: {', '.join(one.reasons)}"), f"{one.duration_s:.2f} s")
+        for one in record.idle
     ]
+    found.append(("static share", _number(static_share(record), ".0%"), ""))
+    columns = ("level", "power in W", "watched for", "meaning")
+    rows = [dict(zip(columns, (*one, meaning[one[0]]), strict=True)) for one in found]
     return _frame(rows, "level", record.energy_kind)
 
 
@@ -234,20 +223,21 @@ def quality_table(record: Record) -> pd.DataFrame:
 
 
 def served_table(record: Record) -> pd.DataFrame | str:
-    """Tabulate what a load of so many requests at once cost and how fast it was; say so for a model not served.
-
-    Energy is that of the server's devices over windows in which every slot was full. The time to first token counts
-    from the request sent, queueing in the server included.
-    """
+    """Tabulate what a load of requests at once cost and how fast it was (queueing included); say so if not served."""
     if record.model.source != "endpoint":
         return "The model was loaded here, not served."
     facts, settings = record.extra.get("serving") or {}, record.model.settings
     made = [total for total in scored_totals(record) if total.output_tokens]
     tokens = sum(total.output_tokens for total in made) / max(sum(total.queries for total in made), 1)
+    energy_j = session_energy_j(record) if record.valid else None
+
+    def joules(parts: float) -> str:
+        return "unavailable" if energy_j is None or not parts else f"{energy_j / parts:.4g} J, {record.energy_kind}"
+
     rows = {
         "requests at once": facts.get("concurrency", record.task.settings.get("concurrency")),
-        "energy of a query": _joules(record, 1),
-        "energy of a new token": _joules(record, tokens),
+        "energy of a query": joules(1),
+        "energy of a new token": joules(tokens),
         "new tokens a second": _number(facts.get("output_tokens_per_s")),
         "time to first token": _wait(facts.get("first_token_s")),
         "time to the whole answer": _wait(facts.get("latency_s")),
@@ -259,11 +249,6 @@ def served_table(record: Record) -> pd.DataFrame | str:
         "known by": settings.get("prompt_cache_known_by", "unknown"),
     }
     return _frame([{"served": name, "value": str(value)} for name, value in rows.items()], "served")
-
-
-def _joules(record: Record, parts: float) -> str:
-    energy_j = session_energy_j(record) if record.valid else None
-    return "unavailable" if energy_j is None or not parts else f"{energy_j / parts:.4g} J, {record.energy_kind}"
 
 
 def _wait(spread: dict[str, float] | None) -> str:

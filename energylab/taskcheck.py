@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -28,8 +28,7 @@ from energylab.parameters import Parameters
 from energylab.paths import named_file
 from energylab.record import SCORED_PHASES, Record
 from energylab.tasks import find_file, load_settings, task_names, unused
-from energylab.tasks.base import Row, Task
-from energylab.tasks.settings import TaskSettings
+from energylab.tasks.base import Row, Task, TaskSettings
 
 QUERIES = 6  # of a check: enough for texts of different lengths in one batch
 NEW_TOKENS = 5
@@ -49,9 +48,7 @@ FOREIGN = {
 #: What is wrong, and how to fix it; without a fix: what could not be tried.
 Problem = tuple[str, str | None]
 
-
-class TaskCodeError(Exception):
-    """What the task's own code raised: what, at which line, and in which method."""
+WAITS: tuple[Problem, ...] = (("an earlier check must pass first", None),)
 
 
 @dataclass(frozen=True)
@@ -61,12 +58,17 @@ class Finding:
     check: str  # its name
     model: str  # the architecture it was tried on; empty for checks that need none
     asks: str  # the question it answers
-    status: Literal["passed", "failed", "not tried", "waits"]  # waits: an earlier check must pass first
     problems: tuple[Problem, ...] = ()
+
+    @property
+    def status(self) -> str:
+        if not self.problems:
+            return "passed"
+        return "failed" if any(fix is not None for _, fix in self.problems) else "not tried"
 
     def lines(self) -> list[str]:
         """Return the finding as lines of text: what was asked, what is wrong, how to fix it."""
-        mark = {"passed": "✓", "failed": "✗", "not tried": "·", "waits": "…"}[self.status]
+        mark = {"passed": "✓", "failed": "✗", "not tried": "·"}[self.status]
         text = [f"{mark} {self.check}{f' [{self.model}]' if self.model else ''}: {self.asks}"]
         for message, fix in self.problems:
             text += [f"    not tried: {message}"] if fix is None else [f"    issue: {message}", f"    fix:   {fix}"]
@@ -94,7 +96,7 @@ class Report:
         if self.passed:
             return f"{self.task}: {len(self.findings)} checks passed"
         issues = sum(fix is not None for finding in self.findings for _, fix in finding.problems)
-        waiting = sum(finding.status == "waits" for finding in self.findings)
+        waiting = sum(finding.problems == WAITS for finding in self.findings)
         later = f"; {waiting} checks wait for the fix" if waiting else ""
         return f"{self.task}: {issues} issue{'s' * (issues != 1)} found{later}"
 
@@ -108,11 +110,8 @@ class Bench:
     """One task and one small architecture (empty: none), made, loaded and run as the protocol does."""
 
     def __init__(self, name: str, model: str, params: str | Path | None = None) -> None:
-        self.name, self.model = name, model
-        self.params = None if params is None else str(params)
+        self.name, self.model, self.params = name, model, None if params is None else str(params)
         self.family, self.settings = load_settings(name, params)
-        self.columns = tuple(getattr(self.family, "columns", ()))
-        self.references = self.family.references
 
     def parameters(self, **changes: Any) -> Parameters:
         """Return parameters of a check: few queries, few tokens, float32, the sample data where there is some."""
@@ -123,47 +122,24 @@ class Bench:
 
     def make(self, settings: TaskSettings | None = None, **changes: Any) -> Task:
         """Create the task, unloaded."""
-        return self.call("__init__", self.family, settings or self.settings, self.parameters(**changes))
+        return self.family(settings or self.settings, self.parameters(**changes))
 
     @cached_property
     def loaded(self) -> tuple[Task, list[Row]]:
         """The task with its model, and its queries: loaded once for all checks."""
         task = self.make()
-        rows = self.call("load_rows", task.load_rows)[0]
-        self.call("load", task.load, "cpu")
+        rows = task.load_rows()[0]
+        task.load("cpu")
         return task, rows
 
     task = property(lambda self: self.loaded[0])
     rows = property(lambda self: self.loaded[1])
     last = property(lambda self: self.task.phases[-1])  # the phase whose outputs are the answers
 
-    def inputs(self, rows: Sequence[Row]) -> Any:
-        """Preprocess rows, as the protocol does outside the windows."""
-        return self.call("prepare", self.task.prepare, rows)
-
-    def run(self, phase: str, inputs: Any) -> Any:
-        """Run one phase as the protocol does inside a window."""
-        return self.call("run", self.task.run, phase, inputs)
-
     def ask(self, rows: Sequence[Row]) -> list[Any]:
         """Preprocess, run the last phase and read the answers: one batch from rows to answers."""
-        inputs = self.inputs(rows)
-        return self.call("answers", self.task.answers, inputs, self.run(self.last, inputs))
-
-    def count(self, phase: str, inputs: Any, outputs: Any) -> Any:
-        """Count the tokens of a batch by the task."""
-        return self.call("count", self.task.count, phase, inputs, outputs)
-
-    def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[Any, ...]:
-        """Score answers by the task."""
-        return self.call("score", self.task.score, answers, rows)
-
-    def call(self, what: str, method: Callable[..., Any], *arguments: Any) -> Any:
-        """Call one method of the task; what it raises becomes one sentence with the line in the task's own file."""
-        try:
-            return method(*arguments)
-        except Exception as error:  # noqa: BLE001 - the task may raise anything, and each is a finding
-            raise TaskCodeError(f"{self.describe(error)} (while {what}() runs)") from error
+        inputs = self.task.prepare(rows)
+        return self.task.answers(inputs, self.task.run(self.last, inputs))
 
     def describe(self, error: Exception) -> str:
         """Say what was raised, and at which line of the task's own files; errors of energylab speak for themselves."""
@@ -194,7 +170,7 @@ def file(bench: Bench) -> Iterator[Problem]:
     """the YAML file is whole and fits the class"""
     from energylab.tasks.architectures import find_architecture
 
-    settings, columns, references = bench.settings, bench.columns, bench.references
+    settings, columns, references = bench.settings, getattr(bench.family, "columns", ()), bench.family.references
     if not columns or columns[len(columns) - len(references) :] != references:
         message = f"references {references} are not the last of columns {columns}"
         yield message, "name the columns every row has in columns, those that only scoring needs last"
@@ -222,17 +198,17 @@ def sample(bench: Bench) -> Iterator[Problem]:
         fix = f"write {least} rows or more to rows.jsonl, say so with `sample: sample`, and name their licence"
         yield "the file names no sample data: nobody can try the task without the published data set", fix
         return
-    bench.call("load_rows", bench.make(samples=1, data_source="sample").load_rows)  # folder, licence, the first row
-    rows = bench.call("load_rows", json_lines, folder / "rows.jsonl")
+    bench.make(samples=1, data_source="sample").load_rows()  # folder, licence, the first row
+    rows = json_lines(folder / "rows.jsonl")
     if len(rows) < least:
         yield f"{folder.name}/rows.jsonl has {len(rows)} rows", f"write at least {least}, of different lengths"
     if len({json.dumps(row, sort_keys=True) for row in rows}) < len(rows):
         yield "some rows are there twice", "keep each row once: a repeated query is no further evidence"
-    for column in bench.columns:
+    for column in bench.family.columns:
         absent = [number for number, row in enumerate(rows) if row.get(column) is None]
         if absent:
             yield f"{len(absent)} row(s) lack {column!r}, the first is row {absent[0]}", f"give each a {column}"
-    bench.call("load_rows", bench.make(samples=len(rows), data_source="sample").load_rows)
+    bench.make(samples=len(rows), data_source="sample").load_rows()
     for what, corrupt in _corrupted(bench, folder, rows[:3]):
         yield from _refused(bench, folder, corrupt, what)
 
@@ -241,7 +217,7 @@ def _corrupted(bench: Bench, folder: Path, rows: list[Row]) -> Iterator[tuple[st
     """Corrupt the second row in every way, one at a time; and leave all but the first out."""
     yield "fewer rows than were asked for", rows[:1]
     names = {file.name for file in folder.iterdir()}
-    for column in (column for column in bench.columns if column not in bench.references):
+    for column in (column for column in bench.family.columns if column not in bench.family.references):
         bad: dict[str, Any] = {"is null": None, "is a list": [1, 2]}
         value = rows[1].get(column)
         if isinstance(value, str):
@@ -282,10 +258,10 @@ def loading(bench: Bench) -> Iterator[Problem]:
     bench.make()  # modules are imported by now
     with watched(bench, {}) as seen:
         bench.make()
-    for what in dict.fromkeys(seen.foreign):
+    for what in seen:
         yield f"creating the task {what}", "move this work to load_rows, load or ready: they run once, outside windows"
-    bench.call("phases", checked_phases, bench.task)
-    for name, values in bench.call("covariates", bench.task.covariates, bench.rows).items():
+    checked_phases(bench.task)
+    for name, values in bench.task.covariates(bench.rows).items():
         if len(values) != QUERIES:
             message = f"covariates[{name!r}] has {len(values)} values for {QUERIES} queries"
             yield message, "return exactly one number a row, in the order of the rows"
@@ -298,48 +274,55 @@ def loading(bench: Bench) -> Iterator[Problem]:
 
 def phases(bench: Bench) -> Iterator[Problem]:
     """phases do what they say: preprocess prepares the rows, the others run the model anew each time"""
-    named = bench.task.phases
+    named, inputs = bench.task.phases, bench.task.prepare(bench.rows[:2])
     if not set(named) & (set(SCORED_PHASES) - {"preprocess", "total"}):
         yield f"no phase of {named} is rated but preprocess", "measure the model in forward, generate or call"
-    if "prefill" in named and "generate" not in named:
-        yield "there is a prefill and no generate", "prefill is a part of generate, measured apart: add generate"
     if "preprocess" in named:
-        yield from _preprocess(bench)
-    inputs = bench.inputs(bench.rows[:2])
-    passes = {phase: [_passes(bench, phase, inputs) for _ in range(2)] for phase in named if phase != "preprocess"}
-    for phase, (first, again) in passes.items():
-        if first == 0:
+        passes, once = _passes(lambda: bench.task.prepare(bench.rows[:1]))
+        if passes:
+            yield f"preprocess runs a network {passes} time(s)", "move what runs a network to the next phase"
+        if bench.task.prepare(bench.rows[:1]) is once:
+            yield "preprocess returns the same object again: its work was done before", "make the inputs anew each time"
+        if same(once, bench.task.prepare(bench.rows[1:2])):
+            yield "two different queries give the same inputs", "make the inputs from the rows that are given"
+    made = {}
+    for phase in (one for one in named if one != "preprocess"):
+        made[phase], again = (_passes(lambda phase=phase: bench.task.run(phase, inputs))[0] for _ in range(2))
+        if made[phase] == 0:
             yield f"{phase} never runs a torch module", f"let run({phase!r}, inputs) call the model"
-        elif again < first:
-            yield (
-                f"{phase} ran the model {first} time(s), and {again} when called again",
-                "compute outputs anew each time",
-            )
-    made = passes.get("generate", [NEW_TOKENS])[0]
-    if made < NEW_TOKENS:
-        message = f"generate ran the model {made} time(s) for {NEW_TOKENS} new tokens"
+        elif again < made[phase]:
+            message = f"{phase} ran the model {made[phase]} time(s), and {again} when called again"
+            yield message, "compute outputs anew each time"
+    generated = made.get("generate", NEW_TOKENS)
+    if generated < NEW_TOKENS:
+        message = f"generate ran the model {generated} time(s) for {NEW_TOKENS} new tokens"
         yield message, "generate exactly new_tokens tokens, one pass each"
-    if "prefill" in passes and passes["prefill"][0] >= made:
+    if made.get("prefill", 0) >= generated:
         yield "prefill runs the model as often as generate", "let prefill give the first token alone"
 
 
-def _preprocess(bench: Bench) -> Iterator[Problem]:
-    first, second = bench.rows[:1], bench.rows[1:2]
-    with watched(bench, {}) as seen:
-        once = bench.inputs(first)
-    if seen.model_calls:
-        yield f"preprocess runs a network {seen.model_calls} time(s)", "move what runs a network to the next phase"
-    if bench.inputs(first) is once:
-        message = "preprocess returns the same object again: it did its work before the window"
-        yield message, "make the inputs anew each time"
-    if same(once, bench.inputs(second)):
-        yield "two different queries give the same inputs", "make the inputs from the rows that are given"
+def _passes(call: Callable[[], Any]) -> tuple[int, Any]:
+    """Return how often a call ran a whole model, and what it returned."""
+    from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+    depth = passes = 0
 
-def _passes(bench: Bench, phase: str, inputs: Any) -> int:
-    with watched(bench, {}) as seen:
-        bench.run(phase, inputs)
-    return seen.model_calls
+    def enter(*_: Any) -> None:
+        nonlocal depth, passes
+        passes += depth == 0
+        depth += 1
+
+    def leave(*_: Any) -> None:
+        nonlocal depth
+        depth -= 1
+
+    hooks = register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True)
+    try:
+        result = call()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return passes, result
 
 
 def window(bench: Bench) -> Iterator[Problem]:
@@ -350,11 +333,11 @@ def window(bench: Bench) -> Iterator[Problem]:
     preparing = {Tokenizer.__call__.__code__: "tokenises", Tokenizer.decode.__code__: "decodes"}
     preparing |= bench.codes("prepare")
     for phase in bench.task.phases:
-        given = bench.rows[:2] if phase == "preprocess" else bench.inputs(bench.rows[:2])
-        outputs = bench.run(phase, given)  # imports what it needs
+        given = bench.rows[:2] if phase == "preprocess" else bench.task.prepare(bench.rows[:2])
+        outputs = bench.task.run(phase, given)  # imports what it needs
         with watched(bench, outside if phase in ("preprocess", "call") else {**outside, **preparing}) as seen:
-            bench.run(phase, given)
-        for what in dict.fromkeys(seen.foreign):
+            bench.task.run(phase, given)
+        for what in seen:
             yield f"{phase} {what}", "prepare inputs before the windows, read and score answers after them"
         if any(getattr(one, "requires_grad", False) for _, one in leaves(outputs)):
             yield f"{phase} records gradients, as for training", "call the model under `with torch.inference_mode():`"
@@ -388,18 +371,17 @@ def batches(bench: Bench) -> Iterator[Problem]:
 
 
 def _counted(bench: Bench, rows: Sequence[Row]) -> Any:
-    inputs = bench.inputs(rows)
-    return bench.count(bench.last, inputs, bench.run(bench.last, inputs))
+    inputs = bench.task.prepare(rows)
+    return bench.task.count(bench.last, inputs, bench.task.run(bench.last, inputs))
 
 
 def _numbers_differ(bench: Bench) -> bool:
     """Compare raw outputs, finer than answers, where those of a batch can be laid beside those of single queries."""
-    rows, inputs = bench.rows, bench.inputs(bench.rows)
+    inputs = bench.task.prepare(bench.rows)
     mask = inputs["attention_mask"].bool() if isinstance(inputs, Mapping) and "attention_mask" in inputs else None
-    whole = [one for _, one in leaves(bench.run(bench.last, inputs)) if getattr(one, "shape", ())[:1] == (len(rows),)]
-    for number, row in enumerate(rows):
-        alone = [one for _, one in leaves(bench.run(bench.last, bench.inputs([row]))) if hasattr(one, "shape")]
-        for one, many in zip(alone, whole, strict=False):
+    whole = [one for one in _tensors(bench, inputs) if one.shape[:1] == (len(bench.rows),)]
+    for number, row in enumerate(bench.rows):
+        for one, many in zip(_tensors(bench, bench.task.prepare([row])), whole, strict=False):
             by_token = mask is not None and many.shape[:2] == mask.shape and many.is_floating_point()
             beside = many[number][mask[number]] if by_token else many[number]
             if one.shape[:1] == (1,) and beside.shape == one.shape[1:] and not same(one[0], beside):
@@ -407,12 +389,16 @@ def _numbers_differ(bench: Bench) -> bool:
     return False
 
 
+def _tensors(bench: Bench, inputs: Any) -> list[Any]:
+    return [one for _, one in leaves(bench.task.run(bench.last, inputs)) if hasattr(one, "shape")]
+
+
 def tokens(bench: Bench) -> Iterator[Problem]:
     """token counts are exact: those given, and where it generates those asked for, no more and no fewer"""
-    task, inputs = bench.task, bench.inputs(bench.rows)
-    known = bench.call("covariates", task.covariates, bench.rows).get("input_tokens")
+    task, inputs = bench.task, bench.task.prepare(bench.rows)
+    known = task.covariates(bench.rows).get("input_tokens")
     if known is not None and "preprocess" in task.phases:
-        counted = bench.count("preprocess", inputs, inputs).input
+        counted = bench.task.count("preprocess", inputs, inputs).input
         if sum(known) != counted:
             message = f"covariates() says {sum(known):g} input tokens, count() finds {counted}"
             yield message, "count special tokens in both, padding in neither"
@@ -422,8 +408,8 @@ def tokens(bench: Bench) -> Iterator[Problem]:
 
 
 def _generated(bench: Bench, phase: str, asked: int, inputs: Any) -> Iterator[Problem]:
-    outputs = bench.run(phase, inputs)
-    found = bench.count(phase, inputs, outputs).output
+    outputs = bench.task.run(phase, inputs)
+    found = bench.task.count(phase, inputs, outputs).output
     if found != asked:
         message = f"{phase}: count() finds {found} output tokens, {asked} were asked for"
         yield message, "generate new_tokens, the parameter's, and count what was generated"
@@ -454,7 +440,7 @@ def determinism(bench: Bench) -> Iterator[Problem]:
         message = f"loaded again with the same seed it answers differently: {short(first)}, then {short(again)}"
         yield message, "draw random weights and anything else from parameters.seed"
     tasks = [bench.make(data_source="synthetic", seed=seed) for seed in (0, 0, 1)]
-    once, twice, other = (bench.call("load_rows", task.load_rows)[1].digest for task in tasks)
+    once, twice, other = (task.load_rows()[1].digest for task in tasks)
     if once != twice:
         yield "synthetic queries of the same seed differ", "draw from numpy.random.default_rng(seed) alone"
     if once == other:
@@ -464,7 +450,7 @@ def determinism(bench: Bench) -> Iterator[Problem]:
 def quality(bench: Bench) -> Iterator[Problem]:
     """quality is scored: right answers score otherwise than wrong ones, and random weights score nothing"""
     answers, task, facts = bench.ask(bench.rows), bench.task, bench.task.facts
-    found = bench.score(answers, bench.rows)
+    found = bench.task.score(answers, bench.rows)
     if not found:
         fix = "return a Quality a metric; with value=None and the reason in meaningless where it means nothing"
         yield "score() returns nothing: energy without quality rewards the worst model", fix
@@ -474,11 +460,13 @@ def quality(bench: Bench) -> Iterator[Problem]:
         yield f"{one.metric} is {one.value:g} for a model with random weights", fix
     task.facts = facts.model_copy(update={"real_weights": True})  # let it take its weights for real ones
     try:
-        bare = [{name: value for name, value in row.items() if name not in bench.references} for row in bench.rows]
-        for one in bench.score(answers, bare) if bench.references else ():
+        bare = [
+            {name: value for name, value in row.items() if name not in bench.family.references} for row in bench.rows
+        ]
+        for one in bench.task.score(answers, bare) if bench.family.references else ():
             if one.value is not None:
                 yield f"{one.metric} is {one.value:g} for rows without a reference", fix
-        for one in (*found, *bench.score(answers, bench.rows), *bench.score(answers[:1], bench.rows[:1])):
+        for one in (*found, *bench.task.score(answers, bench.rows), *bench.task.score(answers[:1], bench.rows[:1])):
             if not (one.meaningless if one.value is None else math.isfinite(one.value)):
                 message = f"{one.metric} is {one.value} and no reason is given"
                 yield message, "give a finite value, or None with the reason in meaningless"
@@ -488,18 +476,18 @@ def quality(bench: Bench) -> Iterator[Problem]:
 
 
 def _right_and_wrong(bench: Bench) -> Iterator[Problem]:
-    right = bench.call("right_answers", bench.task.right_answers, bench.rows)
+    right = bench.task.right_answers(bench.rows)
     if right is None:
         fix = "write right_answers(rows): what answers() would give for a model that is always right"
         message = "right_answers() returns None, so that right answers could not be scored"
-        yield message, fix if bench.references else None
+        yield message, fix if bench.family.references else None
         return
-    best = [one.value for one in bench.score(right, bench.rows)]
+    best = [one.value for one in bench.task.score(right, bench.rows)]
     shifted = ([*right[by:], *right[:by]] for by in range(1, len(right)))
     wrong = [answers for answers in shifted if not same(answers, right)]
     if None in best or not wrong:
         yield "right answers have no score here, or all are the same: wrong ones could not be told from them", None
-    elif all([one.value for one in bench.score(answers, bench.rows)] == best for answers in wrong):
+    elif all([one.value for one in bench.task.score(answers, bench.rows)] == best for answers in wrong):
         fix = "compare each answer with its own row's reference in score()"
         yield f"right answers and other rows' answers both score {best[0]:g}", fix
 
@@ -511,7 +499,7 @@ def session(bench: Bench) -> Iterator[Problem]:
 
     unneeded = dict.fromkeys(unused(bench.parameters(), bench.family))
     parameters = bench.parameters(samples=4, runs=1, meter="estimate", **SHORT, **unneeded)
-    record = bench.call("measure", lambda: measuring.measure(parameters=parameters))
+    record = measuring.measure(parameters=parameters)
     failed = {failure.message for window in record.windows for failure in window.failures}
     for message in sorted(failed):
         yield f"a query failed inside a window: {message}", "let check_row refuse such a row beforehand"
@@ -533,26 +521,10 @@ AFTER: tuple[Check, ...] = (loading, phases, window, batches, tokens, determinis
 
 
 def check(task: str, models: Iterable[str] = (), params: str | Path | None = None) -> Report:
-    """Hold a task against the contract.
+    """Hold a task, by name or by the path of its file, against the contract.
 
-    Parameters
-    ----------
-    task : str
-        A name, or the path of a task's YAML file.
-    models : iterable of str, optional
-        Architectures to try it on; by default those the task's file names (``check_models``).
-    params : path, optional
-        A folder laid out like ``params/``.
-
-    Returns
-    -------
-    Report
-        One finding a check, and a model where it needs one; ``report.passed`` says whether the task may be measured.
-
-    Raises
-    ------
-    EnergylabError
-        If there is no such task, or its file or class cannot be read at all.
+    `models` are architectures to try it on, by default those the task's file names (``check_models``); `params` is a
+    folder laid out like ``params/``. The report has one finding a check, and a model where it needs one.
     """
     from energylab.tasks.models import quiet_imports
 
@@ -570,63 +542,38 @@ def check(task: str, models: Iterable[str] = (), params: str | Path | None = Non
 
 
 def _look(function: Check, bench: Bench, waits: bool = False) -> Finding:
-    about = function.__name__, bench.model, str(function.__doc__)
-    if waits:
-        return Finding(*about, "waits")
-    found: list[Problem] = []
+    found: list[Problem] = list(WAITS) if waits else []
     try:
-        found.extend(function(bench))  # what was found before an error stays found
-    except TaskCodeError as error:
-        found.append((str(error), "correct this first: the rest of this check could not be run"))
-    failed = any(fix is not None for _, fix in found)
-    return Finding(*about, "failed" if failed else "not tried" if found else "passed", tuple(found))
+        found.extend(() if waits else function(bench))  # what was found before an error stays found
+    except Exception as error:  # noqa: BLE001 - the task may raise anything, and each is a finding
+        found.append((bench.describe(error), "correct this first: the rest of this check could not be run"))
+    return Finding(function.__name__, bench.model, str(function.__doc__), tuple(found))
 
 
 # ---- what happens while a phase runs, and how outputs are compared
 
 
-@dataclass
-class Seen:
-    """What was seen of one phase."""
-
-    foreign: list[str]  # work that is not the model's, each with the line that asked for it
-    model_calls: int = 0  # how often a whole module was called from outside any other: the passes of the model
-    depth: int = 0
-
-
 @contextmanager
-def watched(bench: Bench, methods: dict[CodeType, str]) -> Iterator[Seen]:
-    """Watch this thread and the models it calls; `methods` are Python functions whose call is to be reported."""
-    from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-
-    seen, files = Seen([]), bench.files
+def watched(bench: Bench, methods: dict[CodeType, str]) -> Iterator[dict[str, None]]:
+    """Collect work that is not a model's, with the line that asked for it; `methods` are functions to report."""
+    seen: dict[str, None] = {}
     python = {logging.Logger.handle.__code__: "writes a log", **methods}
 
     def look(frame: FrameType | None, event: str, function: Any) -> None:
         what = FOREIGN.get(getattr(function, "__qualname__", "")) if event == "c_call" else None
         what = python.get(frame.f_code) if event == "call" else what
         if what is not None:
-            while frame is not None and frame.f_code.co_filename not in files:
+            while frame is not None and frame.f_code.co_filename not in bench.files:
                 frame = frame.f_back
             where = "" if frame is None else f" at {Path(frame.f_code.co_filename).name} line {frame.f_lineno}"
-            seen.foreign.append(f"{what}{where}")
+            seen[f"{what}{where}"] = None
 
-    def enter(*_: Any) -> None:
-        seen.model_calls += seen.depth == 0
-        seen.depth += 1
-
-    def leave(*_: Any) -> None:
-        seen.depth -= 1
-
-    handles = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True)]
     before = sys.getprofile()
     sys.setprofile(look)
     try:
         yield seen
     finally:
         sys.setprofile(before)
-        for handle in handles:
-            handle.remove()
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

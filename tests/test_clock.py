@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from energylab.clock import Clock, Heartbeat
+from energylab.clock import Heartbeat
 
 
 def beats(steps):
@@ -29,12 +29,3 @@ def beats(steps):
 )
 def test_silence_without_work_is_time_stopped(steps, stopped_s):
     assert beats(steps) == pytest.approx(stopped_s)
-
-
-def test_a_clock_watches_while_it_is_told_to():
-    clock = Clock()
-    assert clock.stopped_s() == 0.0
-    with clock.watching():
-        before = clock._heart.stopped_s
-        assert clock.stopped_s() >= before
-    assert clock.stopped_s() == 0.0

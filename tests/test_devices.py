@@ -23,7 +23,6 @@ from energylab.devices import (
     host_facts,
     in_container,
     package_versions,
-    processor_name,
     resolve_devices,
     server_devices,
     torch_name,
@@ -243,13 +242,6 @@ def test_host_facts_of_this_machine():
     assert facts.memory_bytes > 2**28
     assert facts.packages["torch"] == version("torch")
     assert package_versions(["no-such-package", "pydantic"]) == {"pydantic": version("pydantic")}
-
-
-def test_processor_names(tmp_path):
-    (tmp_path / "proc").mkdir()
-    for told in ("processor\t: 0\nmodel name\t: EPYC 7763\n\nmodel name\t: other\n", "CPU\t: 0\nHardware\t: EPYC 7763"):
-        (tmp_path / "proc/cpuinfo").write_text(told)
-        assert processor_name(tmp_path) == "EPYC 7763"
 
 
 def test_containers_are_known_by_their_marks(tmp_path, monkeypatch):

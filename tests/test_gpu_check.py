@@ -67,6 +67,20 @@ def test_the_spread_between_sessions_and_the_cost_of_a_process(gpu_check, tmp_pa
     assert (process["seconds"], process["energy_ratio"]) == (18.0, 1.25)
 
 
+def test_what_fails_is_a_finding_with_its_reason_and_the_rest_goes_on(gpu_check, tmp_path, monkeypatch, capsys):
+    def fail(**_):
+        raise ValueError("a library's own error")
+
+    monkeypatch.setattr(gpu_check.energylab, "measure", fail)
+    gpu_check.work("sweep", gpu_check.adder(tmp_path / "f.jsonl"))
+    found = [json.loads(line) for line in (tmp_path / "f.jsonl").read_text().splitlines()]
+    assert [one["reason"] for one in found] == ["ValueError: a library's own error"] * len(gpu_check.SWEEP)
+    assert "sweep: base: reason ValueError: a library's own error" in capsys.readouterr().out
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # a process that ends with an error says so, too
+    assert "ended with 1" in gpu_check.start("meter", tmp_path / "f.jsonl", 300.0)
+    assert len((tmp_path / "f.jsonl").read_text().splitlines()) == len(gpu_check.SWEEP)
+
+
 @pytest.mark.slow
 def test_every_part_leaves_its_findings_or_a_reason(gpu_check, tmp_path, monkeypatch, capsys):
     board = FakeBoard(Clock(), tick_s=0.002, refresh_s=0.002)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -123,6 +124,20 @@ def test_a_fault_in_scoring_costs_no_measurement(tmp_path, monkeypatch, methods,
     assert record.extra["unscored"] == quality.meaningless
 
 
+def test_outputs_that_are_not_finite_keep_the_energy_and_lose_the_quality(monkeypatch):
+    monkeypatch.setattr(SentenceSimilarity, "finite", lambda self, inputs, outputs: False)
+    record = energylab.measure(**TINY, device="cpu")
+    assert record.valid
+    assert "not_finite" in record.marks
+    assert {(one.value, one.meaningless[:24]) for one in record.quality} == {(None, "outputs of the model are")}
+
+
+def test_a_notebook_has_a_folder_for_each_job():
+    folders = [measuring.output_folder(Parameters(repeat=repeat)) for repeat in range(3)]
+    assert [folder.name for folder in folders] == [Parameters(repeat=repeat).job_id for repeat in range(3)]
+    assert {folder.parent.name for folder in folders} == {"notebook"}
+
+
 def test_queries_that_differ_have_other_digests():
     long = numpy.arange(5000.0)
     other = long.copy()
@@ -169,6 +184,23 @@ def test_import_is_light():
     code = f"import sys, energylab; print([m for m in '{heavy}'.split(', ') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("given", "first", "spins"),
+    [
+        ({}, "", "20000"),
+        ({"GOMP_SPINCOUNT": "7"}, "", "7"),
+        ({"OMP_WAIT_POLICY": "PASSIVE"}, "", None),
+        ({}, "torch, ", None),
+    ],
+    ids=["by itself", "as asked", "another policy", "torch was loaded before"],
+)
+def test_threads_that_wait_do_not_spin_for_long(given, first, spins):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GOMP_", "OMP_WAIT"))}
+    code = f"import {first}energylab.devices as devices; print(devices.cpu_facts().settings['GOMP_SPINCOUNT'])"
+    done = subprocess.run([sys.executable, "-c", code], env=kept | given, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(spins)
 
 
 def test_a_function_is_a_job_of_its_own():

@@ -11,8 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 import energylab.record
-from energylab.energy import phase_totals, static_share
-from energylab.record import IdleLevel, Record, canonical_json
+from energylab.energy import phase_totals
+from energylab.record import Record, canonical_json
 
 
 def test_the_schema_imports_nothing_of_ours():
@@ -80,12 +80,6 @@ def test_records_are_frozen_and_refuse_unknown_and_infinite_values():
         builders.window(energy_j=float("inf"))
     with pytest.raises(ValidationError):
         Record.model_validate({**record.model_dump(), "colour": "red"})
-
-
-def test_static_share_is_idle_times_duration_over_the_scored_energy():
-    rest = IdleLevel(level="weights_resident", power_w=50.0, duration_s=1.0, energy_j=50.0)
-    record = builders.record(windows=(builders.window(energy_j=400.0, duration_s=2.0),), idle=(rest,))
-    assert static_share(record) == pytest.approx(50.0 * 2.0 / 400.0)
 
 
 def published(**changes):

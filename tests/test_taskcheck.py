@@ -249,7 +249,7 @@ def test_a_poor_sample_is_found(change, message, tmp_path):
 
 def test_when_the_model_does_not_load_the_rest_waits(tmp_path):
     report = taskcheck.check(broken.write(tmp_path, "head_class = 'AutoModelForNothing'"))
-    waiting = [finding.check for finding in report.findings if finding.status == "waits"]
+    waiting = [finding.check for finding in report.findings if finding.problems == taskcheck.WAITS]
     assert waiting == ["phases", "window", "batches", "tokens", "determinism", "quality", "session"]
     assert report.verdict() == "broken: 1 issue found; 7 checks wait for the fix"
 

@@ -190,14 +190,10 @@ def export_sci(
 
 
 def _write(content: str | dict[str, Any], output: Path | None) -> None:
-    from energylab.errors import FormatError
+    from energylab.publish import page
 
     text = content if isinstance(content, str) else json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     if output is None:
         typer.echo(text, nl=False)
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise FormatError(f"cannot write {output}: {error.strerror}; choose another --output") from error
-    typer.echo(output)
+    else:
+        typer.echo(page.write(output, text))

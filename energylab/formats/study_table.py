@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from energylab import store
 from energylab.errors import FormatError
+from energylab.publish import page
 from energylab.publish.text import csv_text
 from energylab.table import TIDY
 
@@ -31,22 +32,21 @@ def write(roots: Sequence[str | os.PathLike], folder: str | os.PathLike, name: s
     safe = {column: frame[column].map(csv_text, na_action="ignore") for column in texts}
     meaning = [(c.name, str(frame[c.name].dtype), c.unit, c.description) for c in TIDY if c.name in frame]
     dictionary = pd.DataFrame(meaning, columns=["column", "type", "unit", "description"])
-    paths = [Path(folder) / f"{name}{ending}" for ending in (".csv", ".parquet", ".dictionary.csv")]
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        frame.assign(**safe).to_csv(paths[0], index=False)
-        _parquet(frame, paths[1])
-        dictionary.to_csv(paths[2], index=False)
-    except OSError as error:
-        raise FormatError(f"cannot write to {folder}: {error.strerror}; choose another --output") from error
-    return paths
+    files = {
+        ".csv": frame.assign(**safe).to_csv(index=False),
+        ".parquet": _parquet(frame),
+        ".dictionary.csv": dictionary.to_csv(index=False),
+    }
+    return [page.write(Path(folder) / f"{name}{ending}", content) for ending, content in files.items()]
 
 
-def _parquet(frame: pd.DataFrame, path: Path) -> None:
+def _parquet(frame: pd.DataFrame) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     meaning = {column.name: {"description": column.description, "unit": column.unit} for column in TIDY}
     table = pa.Table.from_pandas(frame, preserve_index=False)
     fields = [field.with_metadata(meaning.get(field.name, field.metadata)) for field in table.schema]
-    pq.write_table(table.cast(pa.schema(fields, table.schema.metadata)), path)
+    out = pa.BufferOutputStream()
+    pq.write_table(table.cast(pa.schema(fields, table.schema.metadata)), out)
+    return out.getvalue().to_pybytes()

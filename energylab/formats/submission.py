@@ -25,6 +25,7 @@ from energylab.errors import FormatError
 from energylab.formats.common import JOULES
 from energylab.formats.importing import REPORT, SUMMARY
 from energylab.formats.optimum_benchmark import OWN
+from energylab.publish import page
 from energylab.record import Record
 
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # of a zip archive: equal records give equal bytes
@@ -32,20 +33,8 @@ _PHASES = ("preprocess", "prefill", "decode", "generate", "forward", "call", "to
 
 
 def write(record: Record, path: Path, unofficial: bool = False) -> Path:
-    """Write a submission's archive, and return its path.
-
-    Raises
-    ------
-    FormatError
-        If the record has no energy, or is not official and `unofficial` is not set.
-    """
-    content = submission(record, unofficial)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    except OSError as error:
-        raise FormatError(f"cannot write {path}: {error.strerror}; choose another --output") from error
-    return path
+    """Write a submission's archive, and return its path."""
+    return page.write(path, submission(record, unofficial))
 
 
 def submission(record: Record, unofficial: bool = False) -> bytes:

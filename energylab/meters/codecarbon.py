@@ -105,14 +105,12 @@ class CodecarbonMeter(Meter):
         return Reading(self._energy_j, now_s)
 
     def close(self) -> None:
-        """End the running task and the tracker's thread."""
         if self._tracker is not None:
             self._tracker.stop_task()
             self._tracker.stop()
             self._tracker = None
 
     def counters(self) -> DeviceCounters:
-        """Return the load of the processor by others, where it is the processor that is watched."""
         return DeviceCounters() if self.boards else self._other_load.counters()
 
     def _describe(self) -> None:

@@ -21,23 +21,11 @@ if TYPE_CHECKING:
 class EstimateMeter(Meter):
     """Processor time of this process and its children under a power model: an estimate, in place of a measurement.
 
-    Power is linear in load: ``cores x core_w x (static_share + (1 - static_share) x load)``. Memory is not in it. With
-    a `server` the processor time is that of all its processes, and none of this one's.
-
-    Parameters
-    ----------
-    core_w : float
-        Power of one fully busy core, in watts. The default, 12 W, is what Green Algorithms takes for a processor it
-        does not know [1]_; the thermal design power divided by the number of cores is usual for a known one.
-    static_share : float
-        Part of that power a core draws at rest, between 0 and 1. Linear in load with an idle floor is the model of
-        Fan et al. [2]_; servers of the 2010s idle at a fifth of their peak [3]_, the default.
-    cores : float, optional
-        Cores whose power at rest is counted; by default those that the measured processes may use.
-    cpu_time : callable, optional
-        Returns the seconds of processor time that are counted.
-    other_load : OtherLoad, optional
-        Tells the load by others, in place of this machine's.
+    Power is linear in load [2]_: ``cores x core_w x (static_share + (1 - static_share) x load)``, memory left out. A
+    busy core draws `core_w`: 12 W is what Green Algorithms takes for an unknown processor [1]_; for a known one its
+    thermal design power divided by its cores is usual. At rest it draws `static_share` of that: a fifth, as servers of
+    the 2010s [3]_. With a `server` the processor time is that of all its processes, and none of this one's. `cores`,
+    `cpu_time` (in seconds) and `other_load` stand in for what this machine tells.
 
     References
     ----------
@@ -109,7 +97,6 @@ class EstimateMeter(Meter):
         return Reading(self._energy_j, now_s)
 
     def counters(self) -> DeviceCounters:
-        """Return the load by others. Between windows, look for new processes."""
         found = self._other_load.counters()
         missed = self._other_load.missed and self._server is None
         return replace(found, marks=(*found.marks, "children_missed")) if missed else found

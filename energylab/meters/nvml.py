@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ class NvmlMeter(Meter):
         self.device = board if isinstance(board, str) else f"board {board}"
         self._nvml, self._handle = Nvml(nvml), None
         self._throttle: Throttle | None = None
-        self._tenants = Tenants(served)
+        self._served = served or set
         self._integrator: PowerIntegrator | None = None
         self._refresh_s = 0.0
         self._started = False
@@ -125,7 +126,6 @@ class NvmlMeter(Meter):
         return Reading(millijoules / 1000, (before_s + self.clock.now()) / 2)
 
     def close(self) -> None:
-        """Stop the sampler and let go of the library."""
         if self._integrator is not None:
             self._integrator.stop()
             self._integrator = None
@@ -145,9 +145,14 @@ class NvmlMeter(Meter):
             sm_clock_mhz=nvml.optional("nvmlDeviceGetClockInfo", handle, constants.NVML_CLOCK_SM),
             memory_clock_mhz=nvml.optional("nvmlDeviceGetClockInfo", handle, constants.NVML_CLOCK_MEM),
             power_w=self.instant_power_w(),
-            cotenants=self._tenants.others(nvml.users(handle) or ()),
+            cotenants=self._cotenants(),
             **self._throttle.seconds(),
         )
+
+    def _cotenants(self) -> tuple[int, ...]:
+        present = self._nvml.users(self._handle) or set()
+        # looking for relatives walks through every process of the machine
+        return cotenants(present, related() | self._served()) if present - {os.getpid()} else ()
 
     def edge_power_w(self) -> float | None:
         """Return the instantaneous power in watts; the power limit where the board does not tell it."""
@@ -210,14 +215,10 @@ class NvmlMeter(Meter):
 class Throttle:
     """Reads one board's slowdowns: cumulative seconds by cause. `nvml` must be started; `clock` times the stand-in.
 
-    Counters of the power limit and of heat never changed their numbers. NVIDIA renumbered those of the hardware's own
-    slowdowns: 251 to 253 up to driver 580.65, then 269 to 271 from 580.82, where the old numbers mean settings of power
-    smoothing. They are asked for only where the driver gives them the numbers that the installed library uses.
-    Elsewhere the present state stands in: an interval counts as slowed if the slowdown is in force at its end.
-
-    References
-    ----------
-    NVIDIA, *NVML API Reference*: "NvmlClocksEventReasons"; ``pynvml.py`` of nvidia-ml-py 13.580.65 and 13.580.82.
+    NVIDIA renumbered the counters of the hardware's own slowdowns, from 251 to 253 (up to driver 580.65) to 269 to 271
+    (from 580.82, where the old numbers mean settings of power smoothing; ``pynvml.py`` of both versions). They are
+    asked for only where the driver has the numbers of the installed library. Elsewhere the present state stands in: an
+    interval counts as slowed if the slowdown is in force at its end.
     """
 
     def __init__(self, nvml: Nvml, handle: Any, clock: Clock) -> None:
@@ -245,41 +246,19 @@ class Throttle:
         return dict(self._held_s)
 
 
-class Tenants:
-    """Who else is on a board. Remembers the last answer: looking for relatives walks through every process.
-
-    `served` returns the process ids of a server whose model is measured: they count as this process's own.
-    """
-
-    def __init__(self, served: Callable[[], set[int]] | None = None) -> None:
-        self._served = served or set
-        self._known: tuple[Set[int], tuple[int, ...]] = frozenset(), ()
-
-    def others(self, pids: Iterable[int]) -> tuple[int, ...]:
-        """Return what `cotenants` says of `pids`, without asking again while they stay the same."""
-        present = frozenset(pids)
-        if present != self._known[0]:
-            self._known = present, cotenants(present, related() | self._served())
-        return self._known[1]
-
-
 def cotenants(present: Set[int], own: Set[int]) -> tuple[int, ...]:
     """Return those process ids, sorted, that belong to others; `own` are this process and its relatives.
 
-    In a container whose process ids the driver does not translate, this process appears under a number it cannot
-    know. One unknown process is then taken to be this one; if there are more, they are all named.
-
-    References
-    ----------
-    Drivers before about 550 give ids as the host numbers them (https://github.com/NVIDIA/nvidia-docker/issues/1483);
-    later ones may name a thread (https://github.com/Project-HAMi/HAMi-core/issues/112).
+    In a container whose process ids the driver does not translate (before about 550:
+    https://github.com/NVIDIA/nvidia-docker/issues/1483), this process appears under a number it cannot know. One
+    unknown process is then taken to be this one; if there are more, they are all named.
     """
     others = tuple(sorted(present - own))
     return others if len(others) > 1 or present & own or in_host_namespace() else ()
 
 
 def related() -> set[int]:
-    """Return the ids of this process, its threads, its ancestors and its descendants."""
+    """Return the ids of this process, its threads (some drivers name one), its ancestors and its descendants."""
     import psutil
 
     me = psutil.Process()

@@ -128,7 +128,6 @@ class RaplMeter(Meter):
 
     @classmethod
     def for_devices(cls, devices: Sequence[DeviceFacts], parameters: Parameters) -> list[Meter]:
-        """Return one meter for all packages of the machine."""
         return [cls(server=server_of(parameters))]
 
     @classmethod
@@ -163,7 +162,6 @@ class RaplMeter(Meter):
         self._refresh.start()
 
     def close(self) -> None:
-        """Stop the thread."""
         if self._refresh is not None:
             self._refresh.stop()
             self._refresh = None
@@ -183,7 +181,6 @@ class RaplMeter(Meter):
             return Reading(energy_j, (before_s + self.clock.now()) / 2)
 
     def counters(self) -> DeviceCounters:
-        """Return the processor time of this session and of all others."""
         found = self._other_load.counters()
         return DeviceCounters(own_s=found.own_s, others_s=found.others_s)
 

@@ -61,25 +61,10 @@ class SimulatedBoard:
 class ReplayMeter(Meter):
     """A counter over a `SimulatedBoard`, quantised in time and in energy.
 
-    Parameters
-    ----------
-    board : SimulatedBoard
-        Gives the exact energy at any time.
-    clock : Clock
-        The clock the trace runs on.
-    tick_s, phase_s : float
-        Time between two steps of the counter, 0.1 s as on data-centre boards, and their offset.
-    quantum_j : float, default 0.001
-        Resolution: millijoules, as NVML's counter.
-    sampled_s : float, optional
-        Length of the part of each tick the sensor really sees: 0.025 of 0.1 s shows the aliasing that Yang, Adamek and
-        Armour (SC24, https://arxiv.org/abs/2312.02741) report for some boards. None: all of it.
-    power_limit_w : float, optional
-        The board's limit.
-    fault : callable, optional
-        ``fault(reading) -> Reading``: what a faulty counter would say instead; may raise a `MeterError`.
-    counters : callable, optional
-        ``counters() -> DeviceCounters``: temperature, clocks, throttling and co-tenants of the simulated board.
+    It steps every `tick_s` seconds from `phase_s` on (0.1 s as on data-centre boards), in multiples of `quantum_j`.
+    With `sampled_s` the sensor sees that part of each tick alone: 0.025 of 0.1 s shows the aliasing that Yang et al.
+    (SC24, https://arxiv.org/abs/2312.02741) report. `fault` turns a reading into a faulty counter's,
+    or raises a `MeterError`; `counters` tells temperature, clocks, throttling and co-tenants.
     """
 
     name = "replay"
@@ -122,7 +107,6 @@ class ReplayMeter(Meter):
         return self._fault(reading) if self._fault else reading
 
     def counters(self) -> DeviceCounters:
-        """Return what the simulated board says of itself."""
         return self._counters() if self._counters else DeviceCounters()
 
     def edge_power_w(self) -> float | None:

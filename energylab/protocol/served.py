@@ -28,13 +28,8 @@ class Stretch:
     def balance(self) -> float:
         """Slot time of the window over the latencies of the requests it is credited with.
 
-        In a steady state both are equal (Little's law): what was begun before the window and finished in it weighs as
-        much as what was begun in it and left unfinished. Above 1, more work was done than is credited.
-
-        References
-        ----------
-        Little (1961), A Proof for the Queuing Formula L = λW, Operations Research 9(3),
-        https://doi.org/10.1287/opre.9.3.383.
+        In a steady state both are equal (Little's law, https://doi.org/10.1287/opre.9.3.383): what was begun before the
+        window weighs as much as what is left unfinished. Above 1, more work was done than is credited.
         """
         latencies_s = sum(reply.latency_s for reply in self.replies)
         return self.slots * self.duration_s / latencies_s if latencies_s > 0 else float("inf")

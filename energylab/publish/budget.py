@@ -35,11 +35,6 @@ def budget(model: RatedModel, queries_a_day: float, grid: Grid, pue: float = PUE
     """Return the energy, cost and emissions of a year of queries.
 
     ``kWh = Wh per 1,000 queries / 1,000 x queries a day x 365.25 / 1,000 x PUE``; cost and emissions are proportional.
-
-    Raises
-    ------
-    ParameterError
-        If a number is negative or not finite, or the PUE below 1.
     """
     for name, value, least in (("queries a day", queries_a_day, 0), ("PUE", pue, 1), ("price", price_per_kwh, 0)):
         if not (math.isfinite(value) and value >= least):

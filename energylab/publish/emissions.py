@@ -43,13 +43,7 @@ def grids() -> tuple[Grid, ...]:
 
 
 def grid_of(country: str | None = None, g_per_kwh: float | None = None) -> Grid:
-    """Return the grid to assume: a value of one's own, else a country by name or code, else the world's average.
-
-    Raises
-    ------
-    ParameterError
-        If the value is not a number of at least 0, or no intensity is tabulated for the country.
-    """
+    """Return the grid to assume: a value of one's own, else a country by name or code, else the world's average."""
     if g_per_kwh is not None:
         if not (math.isfinite(g_per_kwh) and g_per_kwh >= 0):
             raise ParameterError(f"grid intensity {g_per_kwh!r}: must be grams of CO2e a kWh, at least 0")

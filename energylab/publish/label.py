@@ -30,14 +30,7 @@ def svg(
 ) -> str:
     """Return a model's label as SVG: generic fonts, and no reference to anything outside it.
 
-    Parameters
-    ----------
-    release : Release
-    cohort, model
-        One of the release's cohorts, and one of its models; see `energylab.publish.page.find`.
-    scale : Scale, optional
-        Of the cohort; give it, and the release's digest, where many labels are drawn.
-    digest : str, optional
+    Give the cohort's scale and the release's digest where many labels are drawn.
     """
     band, scale = _band(cohort), scale or Scale(cohort)
     top = 60 if band else 38

@@ -30,29 +30,10 @@ def build(
     with_labels: bool = True,
     home: str | None = None,
 ) -> Path:
-    """Write a release's leaderboard: pages that open from a folder, with no server and no network.
+    """Write a release's leaderboard, pages that open from a folder without a server, and return its first page.
 
-    Parameters
-    ----------
-    release : Release
-    folder : path
-        Made, or replaced when it holds an earlier leaderboard.
-    records : iterable of path, optional
-        Where the records that the release names may be found; those with the right digest are offered for download.
-    with_labels : bool, default True
-        Draw a label for every model.
-    home : str, optional
-        Address of the site that the leaderboard is part of; its first page links there.
-
-    Returns
-    -------
-    pathlib.Path
-        The folder's ``index.html``.
-
-    Raises
-    ------
-    ReleaseError
-        If `folder` holds something that is not a leaderboard, or cannot be written.
+    An earlier leaderboard in `folder` is replaced. Records under `records` are offered for download where their digest
+    is the one that the release names. `home` is the address of the site that the leaderboard is part of.
     """
     files = {
         "index.html": index_html(release, home).encode(),

@@ -180,15 +180,7 @@ def repeat_command(model: RatedModel) -> str | None:
 def find(
     release: Release, name: str, task: str | None = None, model_class: str | None = None
 ) -> tuple[RatedCohort, RatedModel]:
-    """Return the one cohort and model of a release with a given name.
-
-    Raises
-    ------
-    UnknownNameError
-        If no model has that name; names the nearest.
-    ReleaseError
-        If the name is rated more than once, or not in that task and class.
-    """
+    """Return the one cohort and model of a release with a given name; refuses one that is rated more than once."""
     named = [(cohort, model) for cohort, model in release.rated() if model.model == name]
     if not named:
         raise unknown_name("model", name, {model.model for _, model in release.rated()})
@@ -199,13 +191,13 @@ def find(
     return found[0]
 
 
-def write(path: Path, content: str) -> Path:
-    """Write one page; a folder that cannot be written to is a ReleaseError."""
+def write(path: Path, content: str | bytes) -> Path:
+    """Write one file; a folder that cannot be written to is a ReleaseError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, encoding="utf-8")
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        raise ReleaseError(f"cannot write {path}: {error.strerror}; choose another place") from error
+        raise ReleaseError(f"cannot write {path}: {error.strerror}; choose another --output") from error
     return path
 
 

@@ -29,13 +29,7 @@ _SVG = {"svg.hashsalt": "energylab", "svg.fonttype": "none", "text.parse_math": 
 
 
 class Report:
-    """A release, part by part, each as a notebook shows it.
-
-    Parameters
-    ----------
-    release : Release or path
-        A release, its file, or the name of one in ``results/releases``.
-    """
+    """A release, its file or its name in ``results/releases``; each method shows a part of it in a notebook."""
 
     def __init__(self, release: Release | str | os.PathLike) -> None:
         self.release = release if isinstance(release, Release) else read(release)
@@ -138,16 +132,7 @@ class Report:
 
 
 def write(release: Release, output: str | os.PathLike, pdf: bool = False) -> Path:
-    """Execute the report's notebook on a release and write it as one HTML file. Nothing is measured.
-
-    Parameters
-    ----------
-    release : Release
-    output : path
-        The HTML file to write.
-    pdf : bool, default False
-        Print a PDF beside it, by Chromium.
-    """
+    """Execute the report's notebook on a release and write it as one HTML file, and as a PDF beside it if asked."""
     written = page.write(Path(output), render(release))
     if pdf:
         chromium.print_pdf(written, written.with_suffix(".pdf"))

@@ -30,25 +30,9 @@ def publish_study(
     cohort: str = LARGEST,
     address: str | None = None,
 ) -> Published:
-    """Release what a study measured, and build its leaderboard and report.
+    """Release what a study measured, and build its leaderboard and report in `out_folder`.
 
-    The release is dated by its newest record, so that the same records give the same release.
-
-    Parameters
-    ----------
-    records_folder : path
-        The study's folder of records; its name is the release's, followed by the date.
-    out_folder : path
-        ``releases/NAME.json``, ``leaderboard/`` and ``report.html`` are written into it.
-    cohort : str, default "largest"
-        Which cohort is rated where a task and class has several: its number, or the one with most models.
-    address : str, optional
-        Web address of the leaderboard, for the QR codes.
-
-    Raises
-    ------
-    ReleaseError
-        If the folder holds no record, or nothing in it can be rated.
+    The release is named by the study and dated by its newest record, so that the same records give the same release.
     """
     records_folder, out_folder = Path(records_folder), Path(out_folder)
     roots = planned_roots([records_folder])

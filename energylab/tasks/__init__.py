@@ -19,8 +19,7 @@ from energylab.errors import TaskError, problem_text, unknown_name
 from energylab.parameters import Parameters
 from energylab.paths import named_file, params_root
 from energylab.registry import import_object
-from energylab.tasks.base import Task
-from energylab.tasks.settings import TaskSettings
+from energylab.tasks.base import Task, TaskSettings
 
 #: Installed packages bring a task by an entry point of this group; ``NAME.yaml`` lies beside the module it names.
 ENTRY_POINT_GROUP = "energylab.tasks"

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from energylab.errors import ModelError, unknown_name
 from energylab.paths import params_root
-from energylab.tasks.settings import Plain
+from energylab.tasks.base import Plain
 
 
 class Architecture(Plain):

@@ -12,16 +12,73 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from energylab.errors import TaskError
 from energylab.parameters import Parameters
 from energylab.record import DataFacts, DeviceFacts, ModelFacts, Quality
-from energylab.tasks.settings import TaskSettings
 
 Row = dict[str, Any]  # one row of a data set: the task's columns
 
 SHORT_CALLS = 10  # warm-up calls of the published runner after one full call
+
+
+class Plain(BaseModel):
+    """Base of settings: frozen, no unknown field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetSettings(Plain):
+    """The published data set of a task."""
+
+    id: str  # on the hub
+    split: str = "train"  # of the data set
+    config: str | None = None  # of the data set, where it has several
+    revision: str | None = None  # None: the newest
+    columns: dict[str, str]  # the task's column name -> the data set's
+
+
+class Deviation(Plain):
+    """Something that is not asked of a model as the published runner asks it; such a record is not official."""
+
+    what: str  # the difference, in one sentence
+    why: str  # why it stands
+    models: tuple[str, ...] = ()  # model types it concerns; empty: all
+    protocols: tuple[str, ...] = ()  # protocols it concerns; empty: all
+
+
+class TaskSettings(Plain):
+    """``params/tasks/NAME.yaml``: the published settings of a task. Families add fields by subclassing."""
+
+    name: str  # the file's, without .yaml
+    title: str  # for people
+    version: str  # moves with every change of the work
+    family: str  # the task's class: module:Class, or file.py:Class beside the YAML file
+    dataset: DatasetSettings | None = None  # the published data; None: there is none, and data_source "hub" is refused
+    samples: int = Field(ge=1)  # queries of one run
+    runs: int = Field(10, ge=1)  # runs of one session
+    batch_size: int = Field(1, ge=1)  # queries a batch
+    dtype: str = "float32"  # precision; "checkpoint": as stored
+    quantisation: str | None = None  # None: as the checkpoint
+    attention: str | None = None  # None: the library's choice
+    attention_of: dict[str, str] = {}  # model type -> attention the published runner's library used
+    compile: bool = False  # torch.compile the model
+    model_classes: dict[Literal["A", "B", "C"], float | None] | None = None  # largest parameter count, None: no limit
+    sample: Path | None = None  # folder of the sample data; in the file, relative to it
+    check_models: tuple[str, ...] = ()  # small architectures on which `energylab task check` tries the task
+    architectures: Path | None = None  # folder of architecture families beyond those in params/; relative to the file
+    deviations: tuple[Deviation, ...] = ()  # from the published work
+    protocols: dict[str, dict[str, Any]] = {}  # protocol name -> settings that differ under it
+
+    @field_validator("model_classes")
+    @classmethod
+    def _ends_open(cls, value: dict[str, float | None] | None) -> dict[str, float | None] | None:
+        if value is not None and (not value or list(value.values())[-1] is not None):
+            raise ValueError("the last class must have no limit (null), so that every model has a class")
+        return value
 
 
 @dataclass(frozen=True)
@@ -232,9 +289,9 @@ class Task(ABC):
 
     def build(self) -> Any:
         """Load the model that was found; a family whose model is not of transformers overrides this."""
-        from energylab.tasks import loading
+        from energylab.tasks import models
 
-        return loading.load(self._prepared, self.optional_parts)
+        return models.load(self._prepared, self.optional_parts)
 
     # ---- queries under a published protocol
 
@@ -279,7 +336,7 @@ class Task(ABC):
         """Copy tensors to the device, and run the model on them once: forward, or with settings to generate."""
         import torch
 
-        from energylab.tasks.loading import moved
+        from energylab.tasks.models import moved
 
         with torch.inference_mode():
             here = moved(tensors, self.device, self.model.dtype)

@@ -13,11 +13,9 @@ import yaml
 
 from energylab.errors import DataError, nearest
 from energylab.record import DataFacts
-from energylab.tasks import hub
-from energylab.tasks.settings import DatasetSettings
 
 if TYPE_CHECKING:
-    from energylab.tasks.base import Row, Task
+    from energylab.tasks.base import DatasetSettings, Row, Task
 
 
 def load_rows(task: Task) -> tuple[list[Row], DataFacts]:
@@ -100,6 +98,8 @@ def _published(source: DatasetSettings, required: Sequence[str]) -> tuple[Iterat
     """Read the published data at one commit; pictures and sound stay encoded: decoding them is measured work."""
     import datasets
     from datasets.exceptions import DatasetsError
+
+    from energylab.tasks import hub
 
     commit = hub.resolve_commit(source.id, source.revision, "dataset", DataError)
     with hub.explained(source.id, commit, "dataset", DataError):

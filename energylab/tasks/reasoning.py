@@ -12,8 +12,7 @@ from pydantic import Field
 from energylab.errors import ModelError, ParameterError, TaskError, nearest
 from energylab.record import Quality
 from energylab.tasks.architectures import architectures
-from energylab.tasks.base import Row, Tokens, mean_quality
-from energylab.tasks.settings import Plain
+from energylab.tasks.base import Plain, Row, Tokens, mean_quality
 from energylab.tasks.text import TextGeneration
 
 #: Stands in for the chat template of models with random weights.

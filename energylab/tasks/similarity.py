@@ -9,7 +9,7 @@ from typing import Any
 
 from energylab.record import Quality
 from energylab.tasks.base import Row, unscored
-from energylab.tasks.loading import moved
+from energylab.tasks.models import moved
 from energylab.tasks.text import TextTask
 
 #: Poolings, and what sentence-transformers calls them: as a mode, and, in older files, as a switch.

@@ -14,9 +14,8 @@ from pydantic import Field
 from energylab.errors import DataError, ModelError
 from energylab.record import Quality
 from energylab.tasks import models
-from energylab.tasks.base import Row, all_finite, unscored
+from energylab.tasks.base import Plain, Row, TaskSettings, all_finite, unscored
 from energylab.tasks.media import Group, Inputs, MediaTask, grouped, read_processor
-from energylab.tasks.settings import Plain, TaskSettings
 from energylab.tasks.synthetic import draw_sizes
 from energylab.tasks.tokenizers import local_tokenizer
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from energylab.tasks.settings import Plain
+from energylab.tasks.base import Plain
 
 #: Tokens a word of such text becomes, full stops included and special tokens left out; and how many more the sentence
 #: cut short at the end of a text adds on average. Measured with MiniLM's tokenizer on texts of 8 to 320 words.

@@ -10,11 +10,10 @@ from pydantic import Field
 
 from energylab.errors import ModelError
 from energylab.record import Quality
-from energylab.tasks.base import Row, Task, Tokens, all_finite, unscored
-from energylab.tasks.loading import moved
-from energylab.tasks.settings import Plain, TaskSettings
+from energylab.tasks.base import Plain, Row, Task, TaskSettings, Tokens, all_finite, unscored
+from energylab.tasks.models import moved
 from energylab.tasks.synthetic import LengthSettings, draw_lengths, draw_text
-from energylab.tasks.tokenizers import local_tokenizer, repair_padding, usable_padding
+from energylab.tasks.tokenizers import local_tokenizer, read_tokenizer, repair_padding, usable_padding
 
 GENERATED = ("preprocess", "prefill", "generate")
 
@@ -49,11 +48,9 @@ class TextTask(Task):
         return self.head_class
 
     def read_processor(self) -> Any:
-        from transformers import AutoTokenizer
-
         if self.origin.architecture is not None:
             return local_tokenizer(self.config, self.origin.architecture.tokenizer, self.padding_side)
-        tokenizer = self.origin.read(AutoTokenizer.from_pretrained, "tokenizer", padding_side=self.padding_side)
+        tokenizer = read_tokenizer(self.origin, self.config, padding_side=self.padding_side)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         return tokenizer

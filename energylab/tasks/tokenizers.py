@@ -24,6 +24,12 @@ KINDS = {
     "t5": ("bpe", "$A <eos>", "$A <eos> $B <eos>", ("pad", "unk", "eos")),
 }
 
+#: Model types whose tokenizers gave token types until version 5 of the library.
+WITH_TOKEN_TYPES = {
+    "albert", "bert-japanese", "ctrl", "deberta-v2", "flaubert", "funnel", "herbert", "nystromformer", "rembert",
+    "roc_bert", "roformer", "splinter", "xlm", "xlnet", "yoso",
+}  # fmt: skip
+
 _TRAINED_VOCABULARY = 24_000  # enough for the word lists; real vocabularies are larger and are filled up
 _CHARACTERS = [chr(code) for code in range(33, 127) if not chr(code).isupper()]  # of a lower-cased text
 
@@ -47,6 +53,39 @@ def local_tokenizer(config: Any, kind: str | None, padding_side: str = "right") 
         model_input_names=["input_ids", *(["token_type_ids"] if pairs else []), "attention_mask"],
         **{f"{token.strip('<>')}_token": token for token in special},
     )
+
+
+def read_tokenizer(origin: Any, config: Any, **options: Any) -> Any:
+    """Read a checkpoint's tokenizer as its own tokenizer.json states it.
+
+    From version 5 the library builds normalisation and splitting anew from a class, which can differ from the file, and
+    some classes no longer give token types.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    file = Path(origin.folder, "tokenizer.json")
+    try:
+        tokenizer = origin.read(AutoTokenizer.from_pretrained, "tokenizer", **options)
+    except ModelError:
+        if not file.is_file():
+            raise
+        tokenizer = origin.read(PreTrainedTokenizerFast.from_pretrained, "tokenizer", **options)
+    if (
+        file.is_file()
+        and tokenizer.is_fast
+        and _parts(file.read_text(encoding="utf-8")) != _parts(tokenizer.backend_tokenizer.to_str())
+    ):
+        options["model_input_names"] = tokenizer.model_input_names
+        tokenizer = origin.read(PreTrainedTokenizerFast.from_pretrained, "tokenizer", **options)
+    if config.model_type in WITH_TOKEN_TYPES and "model_input_names" not in tokenizer.init_kwargs:
+        tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    return tokenizer
+
+
+def _parts(stated: str) -> list[Any]:
+    """Return the kinds of a tokenizer's parts: algorithm, normaliser, splitter."""
+    values = json.loads(stated)
+    return [(values.get(part) or {}).get("type") for part in ("model", "normalizer", "pre_tokenizer")]
 
 
 def usable_padding(config: Any, tokenizer: Any) -> int | None:

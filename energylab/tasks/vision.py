@@ -14,11 +14,10 @@ from pydantic import Field
 from energylab.errors import DataError
 from energylab.record import Quality
 from energylab.tasks import models
-from energylab.tasks.base import Row, all_finite, mean_quality, rouge_l, unscored
+from energylab.tasks.base import Plain, Row, TaskSettings, all_finite, mean_quality, rouge_l, unscored
 from energylab.tasks.drawing import Placed, draw_scene, drawable_objects, photograph
 from energylab.tasks.media import Group, Inputs, MediaTask, grouped, read_processor
-from energylab.tasks.settings import Plain, TaskSettings
-from energylab.tasks.tokenizers import local_tokenizer, repair_padding, usable_padding
+from energylab.tasks.tokenizers import local_tokenizer, read_tokenizer, repair_padding, usable_padding
 
 #: Model types that have no use for the mask of padding their image processor makes.
 WITHOUT_MASK = ("yolos",)
@@ -166,11 +165,9 @@ class ImageCaptioning(ImageTask):
     head_class = "AutoModelForImageTextToText"
 
     def read_processor(self) -> Any:
-        from transformers import AutoTokenizer
-
         super().read_processor()
         if self.origin.architecture is None:
-            return self.origin.read(AutoTokenizer.from_pretrained, "tokenizer")
+            return read_tokenizer(self.origin, self.config)
         return local_tokenizer(getattr(self.config, "text_config", self.config), self.origin.architecture.tokenizer)
 
     def ready(self) -> dict[str, Any]:

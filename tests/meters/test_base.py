@@ -6,7 +6,7 @@ import pytest
 
 from energylab.clock import ManualClock
 from energylab.errors import CounterStuckError
-from energylab.meters.base import read_cost, update_period
+from energylab.meters.base import update_period
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
 
 
@@ -34,10 +34,3 @@ def test_a_counter_that_stands_still_has_no_period_and_takes_no_longer_than_the_
     with pytest.raises(CounterStuckError, match="did not move within 1.5 s"):
         update_period(meter, cap_s=1.5)
     assert clock.now() - start_s == pytest.approx(1.5, abs=0.01)
-
-
-def test_read_cost_is_the_machines_time_not_the_meters():
-    clock, meter = counter(0.1)
-    before_s = clock.now()
-    assert read_cost(meter) > 0
-    assert clock.now() == before_s

@@ -13,7 +13,7 @@ from fake_nvml import FakeNvml, machine
 from energylab.errors import DeviceLostError, MeterError, MeterPermissionError
 from energylab.meters import nvml as nvml_meter
 from energylab.meters import nvml_library
-from energylab.meters.nvml import NvmlMeter, Tenants, Throttle, cotenants, related
+from energylab.meters.nvml import NvmlMeter, Throttle, cotenants, related
 from energylab.meters.nvml_library import Nvml
 from energylab.record import DeviceFacts
 
@@ -270,15 +270,9 @@ def test_relatives_are_parents_children_and_threads():
         child.wait()
 
 
-def test_relatives_are_looked_up_when_the_processes_change_and_only_then(monkeypatch):
-    asked = []
-    monkeypatch.setattr(nvml_meter, "cotenants", lambda pids, own: asked.append(pids) or tuple(sorted(pids)))
-    tenants = Tenants()
-    assert [tenants.others(pids) for pids in ([], [7, 8], [8, 7], [7])] == [(), (7, 8), (7, 8), (7,)]
-    assert asked == [{7, 8}, {7}]
-
-
 def test_a_server_that_is_measured_is_no_co_tenant(monkeypatch):
     monkeypatch.setattr(nvml_meter, "in_host_namespace", lambda: True)
-    assert Tenants().others([4001, 4002]) == (4001, 4002)
-    assert Tenants(served=lambda: {4001}).others([4001, 4002]) == (4002,)
+    clock, nvml = machine()
+    nvml.boards[0].compute_pids = [4001, 4002]
+    with NvmlMeter(0, nvml=nvml, clock=clock, served=lambda: {4001}) as meter:
+        assert meter.counters().cotenants == (4002,)

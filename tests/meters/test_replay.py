@@ -36,18 +36,6 @@ def test_the_counter_shows_the_last_tick_in_whole_quanta():
     assert meter.read().time_s == pytest.approx(0.7499)
 
 
-def test_a_sensor_that_sees_a_quarter_of_each_tick_aliases():
-    clock = ManualClock()
-    board = SimulatedBoard(clock, idle_w=0.0)
-    meter = ReplayMeter(board, clock, tick_s=0.1, sampled_s=0.025)
-    meter.open()
-    for _ in range(100):  # 75 ms high, 25 ms low: the sensor sees only the low end
-        board.work(0.075, 400.0)
-        board.work(0.025, 100.0)
-    assert meter.read().energy_j == pytest.approx(10 * 100.0, rel=0.01)
-    assert board.energy_j(10.0) == pytest.approx(10 * (0.75 * 400 + 0.25 * 100))
-
-
 def test_waiting_for_a_tick_ends_right_after_it_or_with_an_error():
     clock = ManualClock()
     meter = ReplayMeter(SimulatedBoard(clock, idle_w=60.0), clock, tick_s=0.1)

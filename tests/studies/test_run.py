@@ -19,7 +19,6 @@ import energylab
 from energylab import release, store
 from energylab.errors import StudyError
 from energylab.studies import run as running
-from energylab.studies.job import describe_exit
 from energylab.studies.run import marked, run
 from energylab.studies.state import Attempt, JobState, Outcome, StudyFolder, planned_roots
 
@@ -28,20 +27,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 def by_model(states):
     return {job.parameters.model: state for job, state in states.items()}
-
-
-@pytest.mark.parametrize(
-    ("status", "says"),
-    [
-        (137, "killed by signal 9: most often the machine ran out of memory"),
-        (-11, "killed by signal 11: Segmentation fault"),
-        (255, "exit status 255"),
-        (200, "exit status 200"),
-        (None, "it stopped answering"),
-    ],
-)
-def test_every_way_in_which_a_process_can_end_has_words(status, says):
-    assert describe_exit(status) == says
 
 
 @pytest.fixture

@@ -148,3 +148,18 @@ def test_the_published_protocol_pins_the_attention_of_its_time():
         task = load_task(Parameters(task=name, model=model, protocol="published-2025-02", device="cpu"))
         assert task.load("cpu").attention == "eager"
         assert "attention" not in task.overridden()
+
+
+def test_compiled_without_a_static_cache_the_longest_batch_is_run_before_the_windows():
+    """Else the first window would hold the compiler, and every longer batch another compilation."""
+    task, rows = loaded("text_generation", model="tiny-llama", dtype="float32")
+    lengths, longest = [], max(task.covariates(rows)["input_tokens"])
+    task.model.register_forward_pre_hook(
+        lambda _, args, given: lengths.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    task.warm_up_longest(rows)
+    assert lengths == []
+    task.parameters = task.parameters.model_copy(update={"compile": True})
+    task.warm_up_longest(rows)
+    assert lengths.count(longest) == 4  # prefill and generate, twice: the second call runs compiled code
+    assert set(lengths) == {longest, 1}

@@ -82,26 +82,6 @@ def test_detection_answers_as_the_librarys_pipeline(model):
             assert np.abs(np.array([x, y, x + width, y + height]) - corners).max() <= 1.0  # the pipeline rounds down
 
 
-@pytest.mark.parametrize(
-    ("name", "model"),
-    [("image_classification", m) for m in CLASSIFIERS] + [("object_detection", m) for m in DETECTORS],
-)
-def test_a_batch_answers_as_its_queries_one_by_one(name, model):
-    """Synthetic pictures differ in size, so a detector's batch falls into groups."""
-    task, rows = loaded(task=name, model=model, samples=6, data_source="synthetic", dtype="float32")
-    if name == "object_detection":
-        groups = task.prepare(rows).groups
-        assert sorted(position for group in groups for position in group.positions) == list(range(6))
-        assert len(groups) > 1
-    for row, mine in zip(rows, answers(task, rows), strict=True):
-        (alone,) = answers(task, [row])
-        if name == "image_classification":
-            assert alone == mine
-        else:
-            assert [one["label"] for one in alone] == [one["label"] for one in mine]
-            np.testing.assert_allclose([one["box"] for one in alone], [one["box"] for one in mine], atol=1e-2)
-
-
 def test_accuracy_counts_right_names(tmp_path):
     names = ["car", "school bus", "x1", "x2", "analog clock", "x3", "x4", "x5", "x6", "x7"]
     task, rows = classifier(tmp_path, names)

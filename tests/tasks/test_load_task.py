@@ -200,13 +200,3 @@ def test_a_file_that_cannot_be_imported_says_why(text, tmp_path):
     (tmp_path / "mine.py").write_text(text)
     with pytest.raises(EnergylabError, match="cannot be imported"):
         THINGS.get(f"{tmp_path / 'mine.py'}:Mine")
-
-
-def test_another_package_adds_to_a_registry_by_entry_point(tmp_path, monkeypatch):
-    (tmp_path / "mine_by_entry_point.py").write_text("class Mine:\n    pass\n")
-    facts = tmp_path / "mine-1.dist-info"
-    facts.mkdir()
-    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
-    (facts / "entry_points.txt").write_text("[some.things]\nmine = mine_by_entry_point:Mine\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    assert Registry("thing", {}, group="some.things").get("mine").__name__ == "Mine"

@@ -14,9 +14,8 @@ from energylab.parameters import Parameters
 from energylab.record import DeviceFacts
 from energylab.tasks import load_task
 from energylab.tasks.architectures import find_architecture
-from energylab.tasks.loading import build_random
 from energylab.tasks.machine import IN_CHECKPOINT, ON_LOADING, Machine, refuse_options, refuse_size
-from energylab.tasks.models import Origin, build_skeleton, spread
+from energylab.tasks.models import Origin, build_random, build_skeleton, spread
 
 GB = 10**9
 EVERYTHING = frozenset(way.package for way in (*ON_LOADING.values(), *IN_CHECKPOINT.values())) | {"flash_attn"}
@@ -86,7 +85,7 @@ def untouched(monkeypatch):
 
     for name in ("mem_get_info", "get_device_capability", "_lazy_init"):
         monkeypatch.setattr(torch.cuda, name, refuse)
-    monkeypatch.setattr("energylab.tasks.loading.build_random", refuse)
+    monkeypatch.setattr("energylab.tasks.models.build_random", refuse)
 
 
 @pytest.mark.parametrize(

@@ -84,18 +84,6 @@ def test_encoder_decoders_answer_as_the_documented_call(model, caplog):
         task.count("generate", inputs, [ids[:, :-1] for ids in outputs])
 
 
-@pytest.mark.parametrize("model", CTC + IN_WORDS)
-def test_a_batch_answers_as_its_queries_one_by_one(model):
-    task, rows, _ = loaded(model=model, samples=8, dtype="float32")
-    last = task.phases[-1]
-    batches = [task.prepare(rows), *(task.prepare([row]) for row in rows)]
-    outputs = [task.run(last, inputs) for inputs in batches]
-    together, *alone = [task.answers(*pair) for pair in zip(batches, outputs, strict=True)]
-    assert [answer for (answer,) in alone] == together
-    whole, *single = [task.count(last, *pair).output for pair in zip(batches, outputs, strict=True)]
-    assert whole == (None if task.ctc else sum(single))
-
-
 def test_a_whisper_generates_as_its_checkpoint_says():
     """A language is detected by one more pass unless stated; a timestamp starts a second pass, and is counted."""
     task, rows, _ = loaded(model="tiny-whisper", samples=1)

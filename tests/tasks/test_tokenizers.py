@@ -5,12 +5,13 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from transformers import AutoTokenizer
+from transformers import AlbertConfig, AutoTokenizer
 
 from energylab.errors import ModelError
 from energylab.tasks.architectures import find_architecture
+from energylab.tasks.models import Origin
 from energylab.tasks.synthetic import draw_text
-from energylab.tasks.tokenizers import local_tokenizer
+from energylab.tasks.tokenizers import local_tokenizer, read_tokenizer
 
 SAMPLES = Path(__file__).parents[2] / "params" / "samples"
 
@@ -66,3 +67,25 @@ def test_an_unknown_kind_and_a_tiny_vocabulary_are_refused():
     config.vocab_size = 100
     with pytest.raises(ModelError, match="too small"):
         local_tokenizer(config, "wordpiece")
+
+
+def test_a_stored_tokenizer_is_used_as_its_file_states_it(tmp_path):
+    """The library builds splitting from a class: DeBERTa's would cut other tokens, T5's would fail."""
+    config = find_architecture("tiny-bert").build_config()
+    own = local_tokenizer(config, "wordpiece")
+    text = sample_texts()[0]
+    for name in ("DebertaTokenizer", "T5Tokenizer", "BertTokenizer"):
+        own.save_pretrained(tmp_path)
+        stated = json.loads((tmp_path / "tokenizer_config.json").read_text())
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({**stated, "tokenizer_class": name}))
+        assert read_tokenizer(Origin("x", tmp_path), config)(text)["input_ids"] == own(text)["input_ids"], name
+
+
+def test_token_types_are_given_where_the_published_library_gave_them(tmp_path):
+    config = find_architecture("tiny-roberta").build_config()
+    local_tokenizer(config, "roberta").save_pretrained(tmp_path)
+    stated = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    del stated["model_input_names"]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(stated))
+    assert "token_type_ids" not in read_tokenizer(Origin("x", tmp_path), config)("a")
+    assert "token_type_ids" in read_tokenizer(Origin("x", tmp_path), AlbertConfig())("a")
