@@ -156,7 +156,10 @@ class SubmissionQueue:
                     self._store(facts["bundle"], bundle)
                 return Accepted(name, link, again=False)
         if known.content_hash != content:
-            raise ConflictError("this idempotency key was used for another submission; make a new one")
+            raise ConflictError(
+                "this idempotency key was used for another submission, or for one whose mail address was erased since; "
+                "follow that by its link, or make a new key"
+            )
         return Accepted(known.name, link, again=True)
 
     def _refuse(self, session: Session, client: str, facts: dict[str, Any]) -> None:

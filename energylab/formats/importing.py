@@ -288,7 +288,7 @@ def _check(source: Source, report: Source, made: Imported) -> None:
     total_wh, rated = parse(Summary, source.json, source.name).total, made.rated.with_wh
     rated_wh = rated and rated * made.record.queries / 1000
     if None in (rated_wh, total_wh) or abs(total_wh - rated_wh) > 3 * ROUNDING_WH:
+        said, sums = ("nothing" if wh is None else f"{wh:.6g} Wh" for wh in (total_wh, rated_wh))
         raise FormatError(
-            f"{source.name} says {total_wh} Wh, and the report beside it adds up to {rated_wh} Wh; import the one you "
-            "trust alone"
+            f"{source.name} says {said}, and the report beside it adds up to {sums}; import the one you trust alone"
         )

@@ -162,7 +162,7 @@ class Configuration(Part):
         """The number of queries that an energy is of: a pass over the data, or one batch where there are none."""
         kind = (self.scenario.target or self.scenario.name or "").lower().replace("_", "")
         if "energystar" in kind:
-            return self.scenario.num_samples
+            return None if self.scenario.num_samples == -1 else self.scenario.num_samples  # -1: all rows, however many
         return self.scenario.input_shapes.batch_size if "inference" in kind else None
 
     def devices(self, component: str) -> tuple[tuple[DeviceFacts, ...], bool]:

@@ -138,8 +138,10 @@ def shared_spread(energies: ModelEnergies) -> Shared:
     doubt = of_session[0] ** 2 / of_session[1] + within**2 / max(run_df, 1)  # Welch and Satterthwaite
     cv, df = float(np.sqrt(variance)), variance**2 / doubt if doubt else np.inf
     if not repeats:
-        return Shared(cv, df)
-    return Shared(cv, df, f"a spread of {cv:.2%} between sessions and runs, estimated from {repeats} repeats")
+        runs_too = "" if not run_df else f", and one of {np.sqrt(within):.2%} between runs was measured"
+        return Shared(cv, df, Shared.note + runs_too)
+    of = f"{repeats} repeats" if repeats > 1 else "one repeat"
+    return Shared(cv, df, f"a spread of {cv:.2%} between sessions and runs, estimated from {of}")
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,8 @@ def scale_of(rows: pd.DataFrame, board: str, probability: float, gain: float = G
     The star is right with `probability` if the session's interval and those of all peers hold at once: the peers have
     half of the error together (Bonferroni), the extremes being any of them. Their intervals rest on the spread between
     sessions of all peers, shrunk to a common value as for star probabilities: two sessions of one model say little.
-    Records on other boards bring the gain of their sensors in.
+    Where none was repeated, each takes the stated spread with that of the runs. Records on other boards bring the gain
+    of their sensors in.
 
     Raises
     ------
@@ -218,14 +221,16 @@ def scale_of(rows: pd.DataFrame, board: str, probability: float, gain: float = G
         )
     level = 1 - (1 - probability) / 2 / len(rated)
     of_boards = gain / np.sqrt(3 * rated["boards"])
-    half, _ = combined_half_width(rated["session_se"], rated["session_df"], of_boards, level)
+    shared, stated = shared_spread(energies), np.isinf(rated["session_df"])
+    se = rated["session_se"] * np.where(stated, shared.cv / SHARED_CV, 1.0)
+    half, _ = combined_half_width(se, np.where(stated, shared.df, rated["session_df"]), of_boards, level)
     energy_j = rated["energy_wh"].to_numpy() / WH_PER_1000_QUERIES
     low, high = np.maximum(energy_j * (1 - half), 0.0), energy_j * (1 + half)
     lost = sorted(found.loc[found["energy_wh"].isna(), "model"])
     notes = [f"without an energy, and so not on the scale: {', '.join(lost)}"] if lost else []
     notes += [] if one_board else [f"several boards: sensor gains of ±{gain:.0%} are counted"]
     ends = (float(low.min()), float(high.min())), (float(low.max()), float(high.max()))
-    return Scale(*ends, gain, len(rated), shared_spread(energies), tuple(notes))
+    return Scale(*ends, gain, len(rated), shared, tuple(notes))
 
 
 def shared_of(rows: pd.DataFrame) -> Shared:

@@ -190,7 +190,7 @@ class Container:
 def sweep() -> None:
     """Take away containers whose run was killed: their names tell the run's process, and nobody else does it."""
     for name in call(["ps", "--all", "--filter", f"label={LABEL}", "--format", "{{.Names}}"]).split():
-        found = re.fullmatch(rf"{PREFIX}-(\d+)-[0-9a-f]{{8}}", name)
+        found = re.fullmatch(rf"{PREFIX}-(\d{{1,9}})-[0-9a-f]{{8}}", name)
         if found and not _lives(int(found[1])):
             _take_away(name)
 

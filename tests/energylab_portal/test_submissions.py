@@ -126,7 +126,7 @@ class TestOneClient:
         with portal.database.reading() as session:
             one = tables.by_name(session, accepted.name)
             assert (one.contact, one.content_hash) == ("", "")
-        with pytest.raises(ConflictError, match="another submission"):
+        with pytest.raises(ConflictError, match="erased since; follow that by its link"):
             submit(key=KEY)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
+
 import pytest
 from format_builders import runner_report
 
@@ -85,13 +88,28 @@ def test_a_summary_needs_queries(write, tmp_path):
         import_files([path], tmp_path / "out", Asked(task="x", model="m"))
 
 
-@pytest.mark.parametrize("total_wh", [12.5, 13.1])
-def test_a_summary_beside_its_report_is_checked_and_no_session(total_wh, write, tmp_path):
+@pytest.mark.parametrize(
+    ("total_wh", "said"), [(12.5, ""), (13.1 + 1e-15, "13.1 Wh"), (None, "nothing")], ids=["same", "another", "none"]
+)
+def test_a_summary_beside_its_report_is_checked_and_no_session(total_wh, said, write, tmp_path):
     summary = {"units": "Wh", "total": total_wh, "format": "ai_energy_benchmarks"}
     files = [write("benchmark_report.json", runner_report()), write("GPU_ENERGY_SUMMARY.json", summary)]
     if total_wh == 12.5:
         assert len(import_files(files, tmp_path / "out", TASK)) == len(energylab.read(tmp_path / "out")) == 1
         return
-    with pytest.raises(FormatError, match=r"13.1 Wh, and the report beside it adds up to 12.5 Wh"):
+    with pytest.raises(FormatError, match=rf"says {said}, and the report beside it adds up to 12.5 Wh; import"):
         import_files(files, tmp_path / "out", TASK)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["12.50\n", "1,234.56\n", "12,50", ""])
+@pytest.mark.parametrize("report", [True, False])
+def test_the_text_beside_a_summary_in_an_archive_is_left_alone(text, report, tmp_path):
+    summary = {"units": "Wh", "total": 12.5, "format": "ai_energy_benchmarks"}
+    with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
+        archive.writestr("GPU_ENERGY_WH.txt", text)
+        archive.writestr("GPU_ENERGY_SUMMARY.json", json.dumps(summary))
+        if report:
+            archive.writestr("benchmark_report.json", json.dumps(runner_report()))
+    [found] = import_files([tmp_path / "s.zip"], tmp_path / "out", TASK if report else ALL)
+    assert found.rated.with_wh == pytest.approx(12.5 / found.record.queries * 1000)

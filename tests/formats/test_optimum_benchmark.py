@@ -41,6 +41,16 @@ def test_queries_that_the_configuration_says_otherwise_are_refused(samples, tmp_
         import_files([path], tmp_path, Asked(component="cpu", queries=30))
 
 
+def test_all_rows_of_a_data_set_are_as_many_as_is_stated(write, tmp_path):
+    """The runner's default is -1 samples: the whole set."""
+    config = {"backend": {"model": "org/m", "task": "text-classification"},
+              "scenario": {"name": "energy_star", "num_samples": -1}}  # fmt: skip
+    path = write("benchmark.json", {"config": config, "report": {"forward": energy(0.1)}})
+    with pytest.raises(FormatError, match="state it with --queries"):
+        import_files([path], tmp_path / "out")
+    assert import_files([path], tmp_path / "out", Asked(queries=872))[0].record.queries == 872
+
+
 def test_inference_scenario_is_of_one_batch(samples, tmp_path):
     [found] = import_files([samples / "optimum_inference/benchmark_report.json"], tmp_path, Asked(component="total"))
     raw = json.loads((samples / "optimum_inference/benchmark_report.json").read_text())

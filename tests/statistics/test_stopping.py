@@ -225,6 +225,19 @@ def test_peers_of_one_session_take_the_spread_between_sessions():
     assert (high - low) / (high + low) > 2 * 0.01  # a level for three peers at once, not for a run's own spread
 
 
+def test_runs_of_peers_that_were_not_repeated_tell_on_the_scale():
+    """Runs 10 % apart say of a single session that it is not known to the 1 % that are stated."""
+    rows = pd.concat([table(ENERGIES, sessions=1, cv=0.0, run=run) for run in (0, 1)], ignore_index=True)
+    widths = []
+    for apart in (0.001, 0.1):
+        found = scale(rows.assign(energy_j=rows["energy_j"] * (1 + apart * (rows["run"] - 0.5))))
+        assert (
+            f"between sessions is assumed: none was repeated, and one of {apart / np.sqrt(2):.2%} " in found.shared.note
+        )
+        widths.append((found.highest[1] - found.highest[0]) / 60 / 2)
+    assert widths[0] < 0.03 < 0.1 < widths[1]
+
+
 def test_two_sessions_of_each_of_several_peers_tell_their_spread_together():
     widths = []
     for names in ("abcdefgh", "ab"):
