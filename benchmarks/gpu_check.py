@@ -41,7 +41,7 @@ from energylab.meters.base import Reading, wait_for_tick
 from energylab.meters.base import steps as steps_of
 from energylab.meters.nvml import NvmlMeter
 from energylab.meters.sampler import PowerIntegrator
-from energylab.parameters import STEADY_ONLY, Parameters
+from energylab.parameters import Parameters, of_protocol
 from energylab.record import Record
 from energylab.show import run_energies
 
@@ -82,10 +82,8 @@ def meters() -> Sequence[NvmlMeter] | None:
 def session(values: dict[str, Any]) -> dict[str, Any]:
     """Measure one session, and return its figures, or why there are none."""
     start_s = time.monotonic()
-    values = QUICK | values
-    unused = STEADY_ONLY if values.get("protocol", "steady") != "steady" else ()
     try:
-        asked = Parameters.check({name: value for name, value in values.items() if name not in unused})
+        asked = Parameters.check(of_protocol(QUICK | values))
         record = energylab.measure(parameters=asked, meters=meters())
     except Exception as error:  # noqa: BLE001 - of a library too: the sessions after it are measured all the same
         return {"reason": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"}

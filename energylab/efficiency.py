@@ -439,14 +439,14 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the table as people read it: few digits, units in the names, what is unknown left empty."""
     import pandas as pd
 
-    def digits(name: str) -> pd.Series:
-        return frame[name].map("{:.3g}".format).replace("nan", "")
+    def digits(name: str, form: str = "{:.3g}") -> pd.Series:
+        return frame[name].map(lambda value: f"{value:,.0f}" if value >= 100 else form.format(value)).replace("nan", "")
 
     def against_base(row: pd.Series) -> str:
         first = frame[(frame["track"] == SERVED) == (row["track"] == SERVED)].iloc[0]
         return f"{row['energy_j'] / first['energy_j'] - 1:+.0%}" if differs(row, first) else "no clear change"
 
-    half = frame["half_width_j"].map("\u00a0±\u00a0{:.2g}".format, na_action="ignore").fillna("")
+    half = digits("half_width_j", "{:.2g}").map(lambda width: f"\u00a0±\u00a0{width}" if width else "")
     columns = {
         "track": frame["track"],
         "J a query": digits("energy_j") + half,  # kept on one line

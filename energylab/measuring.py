@@ -160,7 +160,7 @@ def choose_instruments(parameters: Parameters, given: Sequence[Meter] | None = N
     if given is None:
         return machine_meters.choose(parameters, machine_devices.devices_of(parameters))
     if all(getattr(meter, "kind", None) == "simulated" for meter in given):
-        boards = [{"uuid": meter.device, "power_limit_w": meter.power_limit_w} for meter in given]
+        boards = [{"uuid": getattr(meter, "device", None), "power_limit_w": meter.power_limit_w} for meter in given]
         devices = tuple(DeviceFacts(name="simulated board", type="simulated", **board) for board in boards)
     else:
         devices = machine_devices.devices_of(parameters)

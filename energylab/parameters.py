@@ -35,6 +35,13 @@ ADDED = ("protocol", "endpoint", "endpoint_api", "concurrency", "request_timeout
 #: What only the steady protocol uses: a published one warms up, cuts windows and ends as its runner does.
 STEADY_ONLY = ("window_s", "warm_up_min_s", "warm_up_max_s", "precision_target", "star_probability", "peers")
 
+
+def of_protocol(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that their protocol uses."""
+    steady = values.get("protocol", "steady") == "steady"
+    return {name: value for name, value in values.items() if steady or name not in STEADY_ONLY}
+
+
 #: What a server was started with, and a request cannot change.
 OF_THE_SERVER = ("batch_size", "compile", "cache", "trust_remote_code", "extra_meters")
 

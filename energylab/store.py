@@ -158,6 +158,8 @@ def read(*roots: str | os.PathLike | Record) -> pd.DataFrame:
     import pandas as pd
 
     given = [one for root in roots for one in (root if isinstance(root, list | tuple) else [root])]
+    if roots and not given:
+        raise RecordError("the list of records is empty: nothing was measured, or none was found")
     frames = [_read_root(root) for root in given or ["results"]]
     frames = [frame for frame in frames if len(frame)] or frames[:1]
     return pd.concat(frames, ignore_index=True)

@@ -219,6 +219,8 @@ def test_advice_and_figures_follow_from_the_table():
         "no later than now, run with **static cache** and save 40%",
     ):
         assert said in text
+    large = efficiency.shown(frame(row("base", 12345.6, half_width_j=123.4), row("batch 8", 250.0)))["J a query"]
+    assert (large["base"], large["batch 8"]) == ("12,346\u00a0±\u00a0123", "250\u00a0±\u00a02.5")
     changes = efficiency.shown(made)["against its base"]
     assert (changes["batch 8"], changes["eager attention"], changes["8 at once"]) == ("-75%", "no clear change", "-75%")
     legend = [text.get_text() for text in energy_against_wait(made).axes[0].get_legend().get_texts()]

@@ -16,6 +16,7 @@ from release_builders import record_of
 
 from energylab import published, release, store
 from energylab.errors import CohortError, ReleaseError
+from energylab.parameters import Parameters
 from energylab.release.make import number
 
 REPOSITORY = Path(__file__).parents[1]
@@ -137,6 +138,17 @@ class TestRecords:
         assert parameters["model"] == "org/a"
         assert "output_folder" not in parameters
         assert "window_s" not in parameters
+
+    def test_a_command_leaves_out_what_the_records_protocol_does_not_use(self, tmp_path):
+        """Records of a published protocol were once made with a window's length, which it never used."""
+        for name, energy_wh in (("a", 4.0), ("b", 5.0)):
+            record = record_of(f"org/{name}", energy_wh)
+            asked = {**record.parameters, "protocol": "published-2025-02", "window_s": 10.0, "idle_s": 10.0}
+            store.write(record.model_copy(update={"parameters": asked}), tmp_path / name)
+        made = release.make([tmp_path], name="r", date="2026-01-02", draws=0)
+        parameters = made.cohorts[0].models[0].sessions[0].parameters
+        assert (parameters["protocol"], "window_s" in parameters) == ("published-2025-02", False)
+        assert Parameters.check(parameters).idle_s == 10.0
 
 
 class TestCohorts:

@@ -22,13 +22,17 @@ def test_a_record_is_read_back_from_file_and_folder(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["record.json"]
 
 
-def test_records_in_memory_are_read_like_their_files(tmp_path):
+def test_records_in_memory_are_read_like_their_files(tmp_path, monkeypatch):
     records = [builders.record(), builders.record(energy_j=3.0)]
     folders = [store.write(one, tmp_path / str(number)).parent for number, one in enumerate(records)]
     table, of_files = energylab.read(records), energylab.read(*folders)
     pd.testing.assert_frame_equal(table.drop(columns="path"), of_files.drop(columns="path"))
     with pytest.raises(RecordError, match=r"3 \(int\) cannot be read; give paths or records"):
         energylab.read([3])
+    monkeypatch.chdir(tmp_path)
+    store.write(records[0], tmp_path / "results")
+    with pytest.raises(RecordError, match="the list of records is empty"):
+        energylab.read([])
 
 
 def test_a_failed_write_leaves_no_debris(tmp_path, monkeypatch):

@@ -47,7 +47,7 @@ class Instruments:
     def __post_init__(self) -> None:
         """Refuse a meter, of a file of one's own perhaps, without what every record needs of it."""
         for meter in (*self.rated_meters, *self.extra_meters):
-            missing = [name for name in ("name", "kind", "device", "source") if not hasattr(meter, name)]
+            missing = [name for name in ("name", "kind", "device", "source", "clock") if not hasattr(meter, name)]
             if missing:
                 raise MeterError(
                     f"meter {type(meter).__name__} lacks {', '.join(missing)}; set each on class or object"

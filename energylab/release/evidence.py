@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from energylab import overheads, store
 from energylab.energy import WH_PER_1000_QUERIES, PhaseTotal, energy_j_per_query, totals
-from energylab.parameters import Parameters
+from energylab.parameters import Parameters, of_protocol
 from energylab.ratings.right_answers import per_right_answer
 from energylab.record import SCORED_PHASES, Quality, Record, Window
 from energylab.release.schema import (
@@ -124,9 +124,10 @@ def _repeatable(record: Record) -> dict[str, Any]:
     """Return the notebook's parameters that differ from its defaults; empty for a session the notebook did not make."""
     if record.model.source == "function" or not record.parameters:
         return {}
-    defaults, identity = Parameters().identity, Parameters.check(record.parameters).identity
+    defaults, identity = Parameters().identity, Parameters.check(of_protocol(record.parameters)).identity
     always = ("task", "model", "model_source", "data_source")
-    return {name: identity[name] for name in sorted(identity) if name in always or identity[name] != defaults[name]}
+    told = (name for name in identity if name in always or name not in defaults or identity[name] != defaults[name])
+    return {name: identity[name] for name in sorted(told)}
 
 
 def _window_point(window: Window) -> WindowPoint:

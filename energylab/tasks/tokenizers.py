@@ -70,15 +70,21 @@ def read_tokenizer(origin: Any, config: Any, **options: Any) -> Any:
         if not file.is_file():
             raise
         tokenizer = origin.read(PreTrainedTokenizerFast.from_pretrained, "tokenizer", **options)
+    inputs = tokenizer.model_input_names
+    if config.model_type in WITH_TOKEN_TYPES and "model_input_names" not in tokenizer.init_kwargs:
+        inputs = ["input_ids", "token_type_ids", "attention_mask"]
     if (
         file.is_file()
         and tokenizer.is_fast
         and _parts(file.read_text(encoding="utf-8")) != _parts(tokenizer.backend_tokenizer.to_str())
     ):
-        options["model_input_names"] = tokenizer.model_input_names
+        named = tokenizer.special_tokens_map  # by the class, where the settings beside the file name none
         tokenizer = origin.read(PreTrainedTokenizerFast.from_pretrained, "tokenizer", **options)
-    if config.model_type in WITH_TOKEN_TYPES and "model_input_names" not in tokenizer.init_kwargs:
-        tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+        words = tokenizer.get_vocab()
+        for role in tokenizer.SPECIAL_TOKENS_ATTRIBUTES:
+            if getattr(tokenizer, role) is None and named.get(role) in words:
+                setattr(tokenizer, role, named[role])
+    tokenizer.model_input_names = inputs
     return tokenizer
 
 

@@ -126,6 +126,13 @@ def test_a_meter_that_is_not_finished_is_told_what_it_lacks(monkeypatch):
         choose(Parameters(meter="bare"), CPU)
     with pytest.raises(MeterError, match="meter Bare lacks kind, source"):  # handed over, too
         energylab.measure(fn=len, queries=["a"], meters=[Bare()])
+    monkeypatch.setattr(Bare, "kind", "simulated", raising=False)
+    monkeypatch.delattr(Bare, "device")
+    with pytest.raises(MeterError, match="meter Bare lacks device, source"):
+        energylab.measure(fn=len, queries=["a"], meters=[Bare()])
+    monkeypatch.setattr(Bare, "__init__", lambda self: None)  # nobody called that of Meter
+    with pytest.raises(MeterError, match="meter Bare lacks device, source, clock"):
+        energylab.measure(fn=len, queries=["a"], meters=[Bare()])
 
 
 def test_a_file_without_its_class_is_told_how_to_name_it():

@@ -5,7 +5,9 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from transformers import AlbertConfig, AutoTokenizer
+import sentencepiece
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import AlbertConfig, AutoTokenizer, T5Config
 
 from energylab.errors import ModelError
 from energylab.tasks.architectures import find_architecture
@@ -79,6 +81,43 @@ def test_a_stored_tokenizer_is_used_as_its_file_states_it(tmp_path):
         stated = json.loads((tmp_path / "tokenizer_config.json").read_text())
         (tmp_path / "tokenizer_config.json").write_text(json.dumps({**stated, "tokenizer_class": name}))
         assert read_tokenizer(Origin("x", tmp_path), config)(text)["input_ids"] == own(text)["input_ids"], name
+
+
+def stored_unigram(folder, normaliser, **settings):
+    """Store a Unigram tokenizer whose parts are others than its class would build; its settings say little else."""
+    trained = Tokenizer(models.Unigram())
+    trained.normalizer, trained.pre_tokenizer = normaliser, pre_tokenizers.Metaspace()
+    special = ["<pad>", "</s>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token="<unk>", show_progress=False)
+    trained.train_from_iterator(sample_texts(), trainer)
+    trained.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return trained
+
+
+@pytest.mark.parametrize(("name", "config", "types"), [("T5", T5Config(), False), ("Albert", AlbertConfig(), True)])
+def test_a_class_still_names_special_tokens_and_inputs_where_the_file_does_not(tmp_path, name, config, types):
+    stored = stored_unigram(tmp_path, normalizers.NFKC(), tokenizer_class=f"{name}Tokenizer", model_max_length=512)
+    tokenizer, text = read_tokenizer(Origin("x", tmp_path), config), sample_texts()[0]
+    assert tokenizer(text, add_special_tokens=False)["input_ids"] == stored.encode(text, add_special_tokens=False).ids
+    assert (tokenizer.pad_token, tokenizer.unk_token) == ("<pad>", "<unk>")
+    assert tokenizer.eos_token == ("[SEP]" if types else "</s>")
+    assert len(tokenizer) == stored.get_vocab_size()
+    batch = tokenizer(["a", text], padding=True, return_tensors="pt")
+    assert ("token_type_ids" in batch) is types
+
+
+def test_a_sentencepiece_model_alone_is_a_tokenizer(tmp_path):
+    """Older checkpoints, mT5's for example, have no other file."""
+    (tmp_path / "text.txt").write_text("\n".join(sample_texts()), encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "text.txt"), model_prefix=str(tmp_path / "spiece"), vocab_size=300, pad_id=0, eos_id=1,
+        unk_id=2, bos_id=-1, minloglevel=2,
+    )  # fmt: skip
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T5Tokenizer", "extra_ids": 0}))
+    ids = read_tokenizer(Origin("x", tmp_path), T5Config())("cut the tomatoes")["input_ids"]
+    own = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "spiece.model"))
+    assert ids == [*own.encode("cut the tomatoes"), 1]
 
 
 def test_token_types_are_given_where_the_published_library_gave_them(tmp_path):
