@@ -277,6 +277,8 @@ def phases(bench: Bench) -> Iterator[Problem]:
     named, inputs = bench.task.phases, bench.task.prepare(bench.rows[:2])
     if not set(named) & (set(SCORED_PHASES) - {"preprocess", "total"}):
         yield f"no phase of {named} is rated but preprocess", "measure the model in forward, generate or call"
+    if "prefill" in named and "generate" not in named:
+        yield "there is a prefill and no generate", "prefill is a part of generate, measured apart: add generate"
     if "preprocess" in named:
         passes, once = _passes(lambda: bench.task.prepare(bench.rows[:1]))
         if passes:

@@ -8,7 +8,7 @@ from scipy import stats
 
 from energylab import show
 from energylab.figures import windows as figure
-from energylab.record import StopFacts
+from energylab.record import IdleLevel, StopFacts
 
 
 def two_runs(first_j: float, second_j: float):
@@ -33,6 +33,15 @@ def test_an_interval_of_two_runs_that_scatter_does_not_begin_below_zero():
     assert interval.low == 0
     assert interval.high > 2 * interval.mean
     assert show.energy_table(record)["95 % within session"].iloc[-1].startswith("0 to ")
+
+
+def test_rest_is_shown_as_power_and_as_a_share_of_the_rated_energy():
+    resting = IdleLevel(level="weights_resident", power_w=50.0, duration_s=1.0, energy_j=50.0)
+    unknown = IdleLevel(level="after_load", power_w=None, duration_s=0.5, energy_j=None, reasons=("no_tick",))
+    made = builders.record(windows=(builders.window(energy_j=400.0, duration_s=2.0),), idle=(resting, unknown))
+    table = show.idle_table(made)
+    assert table["power in W"].tolist() == ["50", "unknown: no_tick", "25%"]
+    assert table["watched for"].tolist() == ["1.00 s", "0.50 s", ""]
 
 
 def test_an_unavailable_total_is_said_and_what_was_measured_before_is_kept():

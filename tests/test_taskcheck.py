@@ -71,6 +71,7 @@ FILL_MASK = {
         "two different queries give the same inputs",
     ),
     "nothing rated": ("phases", of_phases("preprocess"), "no phase of .* is rated but preprocess"),
+    "prefill alone": ("phases", of_phases("prefill", "forward"), "a prefill and no generate"),
     "opens": ("window", before_call("open(__file__).close()"), "forward opens a file at broken.py line 15"),
     "reads its answers": (
         "window", before_call("self.answers(inputs, super().call(phase, inputs))"), r"forward calls answers\(\)",
