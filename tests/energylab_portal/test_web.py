@@ -11,7 +11,7 @@ import pytest
 from bs4 import BeautifulSoup
 from itsdangerous import TimestampSigner
 
-from energylab.errors import EnergylabError, PortalError
+from energylab.errors import ConflictError, EnergylabError, PortalError
 from energylab.release import NEVER_INCLUDED
 from energylab_portal import pages, publication, tables
 from energylab_portal import review as actions
@@ -255,6 +255,21 @@ class TestPublication:
         measured()
         with pytest.raises(PortalError, match="no submission is reviewed"):
             publication.publish(portal.database, portal.settings, "r", "2026-03-05")
+
+    def test_one_publication_at_a_time(self, portal, measured, database, monkeypatch):
+        """A second one that comes while the first builds its pages is refused, and the first ends well."""
+        actions.act(database, measured().name, "review")
+        build, refused = publication.leaderboard.build, []
+
+        def meanwhile(*given, **more):
+            with pytest.raises(ConflictError, match="being made right now") as error:
+                publication.publish(database, portal.settings, "second", "2026-03-05")
+            refused.append(error)
+            return build(*given, **more)
+
+        monkeypatch.setattr(publication.leaderboard, "build", meanwhile)
+        assert publication.publish(database, portal.settings, "first", "2026-03-05").releases == ("first",)
+        assert len(refused) == 1
 
     def test_another_cohort_is_left_out_and_stays_reviewed(self, portal, measured, database):
         names = [measured(f"org/m{n}", 10.0 + n).name for n in range(3)]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import struct
+import subprocess
 from dataclasses import replace
 
 import closed_builders as builders
@@ -16,7 +18,7 @@ from energylab.errors import BundleError, EnergylabError, MeterError, ParameterE
 from energylab.meters import Instruments
 from energylab.meters.base import DeviceCounters, Reading
 from energylab.meters.codecarbon import CodecarbonMeter
-from energylab_portal.sealed import bundle
+from energylab_portal.sealed import bundle, container
 from energylab_portal.sealed import run as sealed
 from energylab_portal.sealed.derive import checked_alias, weight_count
 from energylab_portal.sealed.inside import Service, mirror
@@ -183,3 +185,16 @@ ALIASES = ["", "ab", "x" * 61, "a/b/c", "<script>", "name\nname", "\u202eabc"]
 def test_public_names_are_plain(alias) -> None:
     with pytest.raises(ParameterError, match="letters"):
         checked_alias(alias)
+
+
+def test_only_containers_of_dead_runs_are_swept(monkeypatch) -> None:
+    """Not that of a process that lives, of another user's, nor what is named otherwise or by no process's id."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    dead, *others = (f"{container.PREFIX}-{pid}-0123abcd" for pid in (gone.pid, os.getpid(), 1, 10**20))
+    listed = [*others, dead, f"{dead}-more", f"{container.PREFIX}-base"]
+    monkeypatch.setattr(container, "call", lambda arguments: "\n".join(listed))
+    taken = []
+    monkeypatch.setattr(container, "_take_away", taken.append)
+    container.sweep()
+    assert taken == [dead]
