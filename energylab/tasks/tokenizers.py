@@ -75,7 +75,7 @@ def read_tokenizer(origin: Any, config: Any, **options: Any) -> Any:
         inputs = ["input_ids", "token_type_ids", "attention_mask"]
     if (
         file.is_file()
-        and tokenizer.is_fast
+        and isinstance(tokenizer, PreTrainedTokenizerFast)
         and _parts(file.read_text(encoding="utf-8")) != _parts(tokenizer.backend_tokenizer.to_str())
     ):
         named = tokenizer.special_tokens_map  # by the class, where the settings beside the file name none

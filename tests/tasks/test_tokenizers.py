@@ -3,11 +3,12 @@
 import json
 from importlib.resources import files
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import sentencepiece
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import AlbertConfig, AutoTokenizer, T5Config
+from transformers import AlbertConfig, AutoTokenizer, PreTrainedTokenizerBase, T5Config
 
 from energylab.errors import ModelError
 from energylab.tasks.architectures import find_architecture
@@ -105,6 +106,15 @@ def test_a_class_still_names_special_tokens_and_inputs_where_the_file_does_not(t
     assert len(tokenizer) == stored.get_vocab_size()
     batch = tokenizer(["a", text], padding=True, return_tensors="pt")
     assert ("token_type_ids" in batch) is types
+
+
+def test_a_tokenizer_of_another_library_is_taken_as_it_is(tmp_path, monkeypatch):
+    """Mistral's own reads tekken.json, also where a tokenizer.json lies beside it."""
+    stored_unigram(tmp_path, normalizers.NFKC())
+    own = MagicMock(spec=PreTrainedTokenizerBase, model_input_names=["input_ids"], init_kwargs={}, all_special_ids=[])
+    own.__len__.return_value = 9
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: own)
+    assert read_tokenizer(Origin("x", tmp_path), T5Config()) is own
 
 
 def test_a_sentencepiece_model_alone_is_a_tokenizer(tmp_path):
