@@ -96,7 +96,7 @@ class Parameters(NotebookParameters):
     """Parameters of ``notebooks/01-benchmark.ipynb`` and of `energylab.measure`, frozen and checked.
 
     ``None`` always means "as the task's YAML file says". The defaults are a smoke run of seconds on any CPU;
-    the published protocol is ``samples=1000, runs=10, window_s=10`` on hub weights and hub data.
+    a session of full length has ``samples=1000, runs=10, window_s=10`` on hub weights and hub data.
     """
 
     task: str = Field(

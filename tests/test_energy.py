@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import builders
 import numpy as np
 import pandas as pd
 import pytest
 
-from energylab.energy import J_PER_WH, model_energies
+from energylab.energy import J_PER_WH, energy_j_per_query, model_energies, phase_totals
 from energylab.errors import CohortError, DataError, ParameterError
 from energylab.statistics.uncertainty import mean_interval
 
@@ -52,6 +53,16 @@ def test_phases_are_pooled_apart_and_added():
     )  # fmt: skip
     (energy_wh,) = model_energies(rows).models["energy_wh"]
     assert energy_wh * 3.6 == pytest.approx(30 / 15 + 180 / 15)
+
+
+def test_phases_of_a_record_are_pooled_apart_and_added_too():
+    works = [(0, "preprocess", 10.0, (0, 1)), (0, "forward", 100.0, (0, 1)), (1, "preprocess", 20.0, (0,))]
+    works += [(1, "forward", 80.0, (0,))]
+    windows = [
+        builders.window(index=at, run=run, phase=phase, energy_j=energy_j, queries=queries)
+        for at, (run, phase, energy_j, queries) in enumerate(works)
+    ]
+    assert energy_j_per_query(phase_totals(windows)) == pytest.approx(30 / 3 + 180 / 3)
 
 
 def test_a_session_without_a_total_is_left_out_and_counted():

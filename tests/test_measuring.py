@@ -15,8 +15,9 @@ import energylab
 from energylab import measuring, store
 from energylab.clock import ManualClock
 from energylab.energy import totals
-from energylab.errors import EnergylabError, MeasurementError, ParameterError, RecordError, UnknownNameError
+from energylab.errors import EnergylabError, MeasurementError, MeterError, ParameterError, RecordError, UnknownNameError
 from energylab.measuring import FunctionSubject
+from energylab.meters import Meter, Reading
 from energylab.meters.estimate import EstimateMeter
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
 from energylab.parameters import Parameters
@@ -209,3 +210,35 @@ def test_a_function_is_a_job_of_its_own():
     one, two = (energylab.measure(fn=fn, queries=[[1]], meter="estimate", **quick) for fn in (sum, len))
     assert (one.parameters["task"], one.parameters["model"]) == ("function", "sum")
     assert one.job_id != two.job_id
+
+
+class Plug(Meter):
+    """A meter in a file of somebody's own, with a fault in its reading."""
+
+    name, kind, device, source, watches = "plug", "measured", "wall", "a plug", ("cpu",)
+
+    def __init__(self, reading):
+        super().__init__()
+        self.reading = reading
+
+    def open(self):
+        """Touch nothing."""
+
+    def read(self):
+        """Return what the test says."""
+        return self.reading(self.clock.now())
+
+
+@pytest.mark.parametrize(
+    ("reading", "message"),
+    [
+        (lambda now_s: 40.0, r"read\(\) returned 40.0; it must return energylab.meters.Reading"),
+        (
+            lambda now_s: Reading(40.0, 1000 * (now_s + 100)),
+            r"time_s=\d.*its clock shows .* self.clock.now",
+        ),
+    ],
+)
+def test_a_reading_that_is_none_or_of_another_clock_is_refused(reading, message):
+    with pytest.raises(MeterError, match=message):
+        energylab.measure(fn=sorted, queries=[[2, 1]], meters=[Plug(reading)])

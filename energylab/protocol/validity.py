@@ -63,6 +63,22 @@ _ERRORS = {
 #: Time between two readings while waiting for a step of the counter.
 POLL_S = 0.001
 
+#: How far the time of a reading may lie outside the call that made it.
+SLACK_S = 1.0
+
+
+def _check_reading(meter: Meter, reading: Reading | MeterError, before_s: float) -> None:
+    """Refuse a meter, of a file of one's own perhaps, whose readings are none, or whose time is another clock's."""
+    if isinstance(reading, MeterError):  # the window says so
+        return
+    if not isinstance(reading, Reading):
+        raise MeterError(f"meter {meter.name!r}: read() returned {reading!r}; it must return energylab.meters.Reading")
+    if not before_s - SLACK_S <= reading.time_s <= meter.clock.now() + SLACK_S:
+        raise MeterError(
+            f"meter {meter.name!r}: read() returned time_s={reading.time_s!r}, but its clock shows {before_s:.3f} s; "
+            "take it from self.clock.now(), in seconds"
+        )
+
 
 class Watch:
     """What one meter and its device say of a stretch of time: two readings, or an error in place of one, and a state.
@@ -87,7 +103,8 @@ class Watch:
         """Read once: the first reading after a pause costs ten times the next one, and ends inside the window."""
         self._edges_w = [None if self.meter.kind == "estimated" else self.meter.edge_power_w()]
         self._stopped_s = self.meter.clock.stopped_s()
-        self._read(False)
+        before_s = self.meter.clock.now()
+        _check_reading(self.meter, self._read(False), before_s)
 
     def begin(self) -> None:
         """Take the first reading."""
