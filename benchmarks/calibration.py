@@ -1,6 +1,6 @@
 """Do star probabilities, orders and ranks mean what they say: of what is called with 80-99 %, how much is right?
 
-    python benchmarks/calibration.py                # full size, about 20 minutes of processor time
+    python benchmarks/calibration.py                # full size, about an hour of processor time
     python benchmarks/calibration.py --size 0.05    # a twentieth of them
 
 Every cohort is simulated anew from true energies, each model is measured in three sessions of a stated spread (nobody
@@ -54,15 +54,15 @@ def like_published(rng: np.random.Generator) -> np.ndarray:
 #: Name, world, spread between sessions, how much that differs between models (sd of its logarithm), cohorts at full
 #: size: enough for thousands of calls a row where bands are crowded.
 ROWS = (
-    ("12 at the top", crowded(1, 12), 0.05, 0.0, 2500),
-    ("12 at the bottom", crowded(12, 1), 0.05, 0.0, 2500),
-    ("12 at both ends", crowded(12, 12), 0.05, 0.0, 2500),
-    ("clear ends", crowded(1, 1), 0.05, 0.0, 2500),
+    ("12 at the top", crowded(1, 12), 0.05, 0.0, 10_000),
+    ("12 at the bottom", crowded(12, 1), 0.05, 0.0, 10_000),
+    ("12 at both ends", crowded(12, 12), 0.05, 0.0, 10_000),
+    ("clear ends", crowded(1, 1), 0.05, 0.0, 10_000),
     ("as published", like_published, 0.002, 0.0, 10_000),
     ("as published", like_published, 0.01, 0.0, 10_000),
-    ("as published", like_published, 0.02, 0.0, 6000),
-    ("as published", like_published, 0.05, 0.0, 3000),
-    ("as published, uneven", like_published, 0.02, 0.5, 5000),
+    ("as published", like_published, 0.02, 0.0, 10_000),
+    ("as published", like_published, 0.05, 0.0, 10_000),
+    ("as published, uneven", like_published, 0.02, 0.5, 10_000),
 )
 
 
