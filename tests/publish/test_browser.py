@@ -205,6 +205,18 @@ def test_five_rows_above_the_fold_and_three_clicks_to_a_label(open_page, watch, 
     assert tab.url.endswith(".svg")
 
 
+@pytest.mark.parametrize("width", [1280, 1000, 500])
+def test_bars_of_a_table_and_its_axis_share_one_scale(watch, sites, width):
+    tab = watch(sites.as_uri(), "/published/index.html", width=width)
+    ends = tab.evaluate(
+        "Array.from(document.querySelectorAll('section.cohort:not([hidden]) svg'), svg => svg.getBoundingClientRect())"
+        ".filter(box => box.width).map(box => [Math.round(box.left), Math.round(box.right)])"
+    )
+    assert len(ends) > 2
+    assert len(set(map(tuple, ends))) == 1
+    assert ends[0][1] - ends[0][0] > 60
+
+
 def test_everything_is_reached_by_keyboard(open_page):
     tab = open_page("published/index.html")
     tab.keyboard.press("Tab")
@@ -326,7 +338,7 @@ def test_a_strict_policy_holds(open_page, served):
     tab.locator("#unit").select_option("J")
     rows(tab).get_by_role("checkbox").nth(0).check()
     tab.get_by_role("link", name="org/model-3").click()
-    assert tab.locator(".label img").evaluate("image => image.naturalWidth") == 260
+    assert tab.locator(".label img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 260
 
 
 def test_many_models_are_drawn_when_asked_for(watch, tmp_path):
