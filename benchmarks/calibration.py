@@ -51,18 +51,20 @@ def like_published(rng: np.random.Generator) -> np.ndarray:
     return np.exp(rng.choice(logs, logs.size) + width * rng.standard_normal(logs.size))
 
 
-#: Name, world, spread between sessions, how much that differs between models (sd of its logarithm), cohorts at full
-#: size: enough for thousands of calls a row where bands are crowded.
+#: Cohorts of a row at full size: enough for thousands of calls where bands are crowded.
+COHORTS = 10_000
+
+#: Name, world, spread between sessions, how much that differs between models (sd of its logarithm).
 ROWS = (
-    ("12 at the top", crowded(1, 12), 0.05, 0.0, 10_000),
-    ("12 at the bottom", crowded(12, 1), 0.05, 0.0, 10_000),
-    ("12 at both ends", crowded(12, 12), 0.05, 0.0, 10_000),
-    ("clear ends", crowded(1, 1), 0.05, 0.0, 10_000),
-    ("as published", like_published, 0.002, 0.0, 10_000),
-    ("as published", like_published, 0.01, 0.0, 10_000),
-    ("as published", like_published, 0.02, 0.0, 10_000),
-    ("as published", like_published, 0.05, 0.0, 10_000),
-    ("as published, uneven", like_published, 0.02, 0.5, 10_000),
+    ("12 at the top", crowded(1, 12), 0.05, 0.0),
+    ("12 at the bottom", crowded(12, 1), 0.05, 0.0),
+    ("12 at both ends", crowded(12, 12), 0.05, 0.0),
+    ("clear ends", crowded(1, 1), 0.05, 0.0),
+    ("as published", like_published, 0.002, 0.0),
+    ("as published", like_published, 0.01, 0.0),
+    ("as published", like_published, 0.02, 0.0),
+    ("as published", like_published, 0.05, 0.0),
+    ("as published, uneven", like_published, 0.02, 0.5),
 )
 
 
@@ -80,7 +82,7 @@ def measured(rng: np.random.Generator, truths: list[np.ndarray], cv: float, unev
 
 def simulate(at: int, cohorts: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Return calls of stars and of orders, as rows of probability and whether right, and the share of ranks covered."""
-    _, world, cv, uneven, _ = ROWS[at]
+    _, world, cv, uneven = ROWS[at]
     rng = np.random.default_rng([SEED, at])
     stars, pairs, covered = [], [], []
     for start in range(0, cohorts, AT_ONCE):
@@ -107,8 +109,8 @@ def within(calls: np.ndarray, low: float, high: float) -> str:
 
 def row(at: int, size: float) -> bool:
     """Print one row; return whether its goals are met."""
-    name, _, cv, _, full = ROWS[at]
-    cohorts = max(1, round(full * size))
+    name, _, cv, _ = ROWS[at]
+    cohorts = max(1, round(COHORTS * size))
     stars, pairs, covered = simulate(at, cohorts)
     met = covered >= RANKS_GOAL
     for what, calls in (("stars", stars), ("orders", pairs)):

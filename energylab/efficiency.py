@@ -131,6 +131,11 @@ class EfficiencyParameters(NotebookParameters):
             found.append(Setting(f"{label}, batch {largest}", OPTIMISED, {**faster, "batch_size": largest}))
         return sorted(found, key=lambda one: one.track == SERVED)
 
+    @property
+    def inside(self) -> list[Setting]:
+        """The settings that need no server."""
+        return [one for one in self.settings if one.track != SERVED]
+
 
 def listed(text: str) -> list[str]:
     """Read a notebook's list: values separated by commas."""
@@ -147,14 +152,14 @@ def plan(name: str, base: Mapping[str, Any], tried: Sequence[Setting], repeats: 
 def check(namespace: Mapping[str, Any]) -> EfficiencyParameters:
     """Check the notebook's parameters and those of every session, before anything is measured."""
     asked = EfficiencyParameters.from_notebook(namespace)
-    plan(asked.name, asked.base, [one for one in asked.settings if one.track != SERVED], asked.repeats)
+    plan(asked.name, asked.base, asked.inside, asked.repeats)
     return asked
 
 
 def measure(asked: EfficiencyParameters) -> list[Setting]:
     """Measure every setting that has no record yet, the base first, and return them with their records."""
-    inside, loads = ([one for one in asked.settings if (one.track == SERVED) is served] for served in (False, True))
-    measured = _run(asked, asked.name, asked.base, inside)
+    loads = [one for one in asked.settings if one.track == SERVED]
+    measured = _run(asked, asked.name, asked.base, asked.inside)
     if not loads:
         return measured
     with _endpoint(asked) as (endpoint, name):

@@ -277,7 +277,7 @@ def _stored(submission_id: int, record: Record) -> StoredRecord:
         task=record.task.name,
         model_class=record.model.model_class,
         energy_kind=record.energy_kind,
-        energy_wh=None if joules is None else joules / energy.J_PER_WH * 1000,
+        energy_wh=None if joules is None else joules * energy.WH_PER_1000_QUERIES,
         device=f"{len(record.devices)} x {record.devices[0].name}"[:200],
         valid=record.valid,
         reasons=", ".join(record.reasons),

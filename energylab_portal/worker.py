@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy.exc import OperationalError
 
 from energylab.errors import EnergylabError, MeasurementError, PortalError, StudyError, unknown_name
-from energylab.files import write_whole
+from energylab.files import read_yaml, write_whole
 from energylab.record import Record
 from energylab.studies import commands as studies
 from energylab.studies import devices as device_names
@@ -81,8 +81,8 @@ def load_measuring(name: str) -> Measuring:
     if not path.is_file():
         raise unknown_name("way of measuring", name, [file.stem for file in ours.glob("*.yaml")], "or name a file")
     try:
-        measuring = Measuring.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ValidationError) as error:
+        measuring = Measuring.model_validate(read_yaml(path.read_text(encoding="utf-8"), path, PortalError))
+    except ValidationError as error:
         raise PortalError(f"{path} does not say how to measure: {error}") from error
     given = [key for key in measuring.parameters if key in _GIVEN]
     if given:

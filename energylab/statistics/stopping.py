@@ -213,17 +213,17 @@ def scale_of(rows: pd.DataFrame, board: str, probability: float, gain: float = G
     """
     one_board = set(rows["board"].dropna()) <= {board}
     gain = 0.0 if one_board else gain
-    energies = model_energies(rows, noise=SHARED_CV)
-    found, rated = energies.models, energies.models.dropna(subset="energy_wh")
+    shared = shared_of(rows)
+    found = model_energies(rows, noise=shared.cv).models
+    rated = found.dropna(subset="energy_wh")
     if len(rated) < LEAST_PEERS:
         raise StatisticsError(
             f"{len(rated)} peers have an energy; a scale needs at least {LEAST_PEERS} beside this model"
         )
     level = 1 - (1 - probability) / 2 / len(rated)
     of_boards = gain / np.sqrt(3 * rated["boards"])
-    shared, stated = shared_spread(energies), np.isinf(rated["session_df"])
-    se = rated["session_se"] * np.where(stated, shared.cv / SHARED_CV, 1.0)
-    half, _ = combined_half_width(se, np.where(stated, shared.df, rated["session_df"]), of_boards, level)
+    df = rated["session_df"].replace(np.inf, shared.df)
+    half, _ = combined_half_width(rated["session_se"], df, of_boards, level)
     energy_j = rated["energy_wh"].to_numpy() / WH_PER_1000_QUERIES
     low, high = np.maximum(energy_j * (1 - half), 0.0), energy_j * (1 + half)
     lost = sorted(found.loc[found["energy_wh"].isna(), "model"])

@@ -131,7 +131,7 @@ def test_from_the_form_to_the_label(open_page, portal, hub, tmp_path):
     page.goto(links["tiny"])
     assert page.locator("#state").get_attribute("data-state") == "published"
     label = page.get_by_role("img", name=re.compile("Energy label"))
-    assert label.evaluate("image => image.complete && image.naturalWidth") == 260
+    assert label.evaluate("image => image.decode().then(() => image.naturalWidth)") == 260
     answer = page.request.get(portal.url + label.get_attribute("src"))
     assert answer.headers["content-type"].startswith("image/svg+xml")
     assert "someone/tiny" in answer.text()
