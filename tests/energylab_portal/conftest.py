@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import secrets
 from contextlib import ExitStack, contextmanager
@@ -13,12 +14,12 @@ pytest.importorskip("fastapi", reason="the portal's libraries are not installed:
 
 from starlette.testclient import TestClient
 
-from energylab_portal import tables
+from energylab_portal import publication, review, tables
 from energylab_portal.database import Database
 from energylab_portal.leases import FREE, Leases
 from energylab_portal.sealed.statement import ATTESTATIONS
 from energylab_portal.settings import Limits, Settings, Vault
-from energylab_portal.submissions import OpenSubmission
+from energylab_portal.submissions import ClosedSubmission, OpenSubmission
 from energylab_portal.web import Portal, create
 
 ADDRESS = "http://127.0.0.1:8320"
@@ -94,11 +95,10 @@ def browser(browse):
 
 
 @pytest.fixture
-def operator(browse, portal):
+def operator(browse, portal, fields):
     """A browser whose user has entered the operator's token."""
     client = browse()
-    page = client.get("/operator/login").text
-    client.post("/operator/login", data={"csrf": hidden(page, "csrf"), "token": portal.token})
+    client.post("/operator/login", data={**fields(client, "/operator/login"), "token": portal.token})
     return client
 
 
@@ -106,18 +106,22 @@ def operator(browse, portal):
 def submit(portal):
     """Return a function that submits an open model and gives what was accepted."""
 
-    def submit(model="org/model", tasks=("text_generation",), key=None):
+    def submit(model="org/model", tasks=("text_generation",), key="", client="", by=portal):
         asked = OpenSubmission(model=model, tasks=tasks, contact="someone@example.org")
-        return portal.queue.take_open(asked, key or secrets.token_urlsafe(20))
+        return by.queue.take_open(asked, key or secrets.token_urlsafe(20), client)
 
     return submit
 
 
-def to_queue(database, name, states=("checked", "queued")):
-    """Bring a submission on its way."""
-    with database.writing() as session:
-        for state in states:
-            tables.move(session, tables.by_name(session, name), state, "test", "on its way")
+@pytest.fixture
+def send(portal):
+    """Return a function that submits the bundle of a closed model and gives what was accepted."""
+
+    def send(bundle=b"a bundle", key="", attested=tuple(ATTESTATIONS)):
+        asked = ClosedSubmission(contact="someone@example.org", attested=attested)
+        return portal.queue.take_closed(asked, key or secrets.token_urlsafe(20), io.BytesIO(bundle))
+
+    return send
 
 
 @pytest.fixture
@@ -126,10 +130,47 @@ def queued(submit, database):
 
     def queued(model="org/model"):
         name = submit(model).name
-        to_queue(database, name)
+        with database.writing() as session:
+            for state in ("checked", "queued"):
+                tables.move(session, tables.by_name(session, name), state, "test", "on its way")
         return name
 
     return queued
+
+
+@pytest.fixture
+def measured(submit, database):
+    """Return a function that submits a model and measures it twice, with records of a stated energy."""
+
+    def measured(model="org/model", energy_wh=10.0, **more):
+        accepted = submit(model)
+        with database.writing() as session:
+            one = tables.by_name(session, accepted.name)
+            for state in ("checked", "queued", "measuring"):
+                tables.move(session, one, state, "test", "on its way")
+            tables.attach(session, one.id, [record_of(model, energy_wh, number, **more) for number in range(2)])
+            tables.move(session, one, "measured", "test", "done", **FREE)
+        return accepted
+
+    return measured
+
+
+@pytest.fixture
+def reviewed(measured, database):
+    """Return a function that measures a model and approves it."""
+
+    def reviewed(*model, **more):
+        accepted = measured(*model, **more)
+        review.act(database, accepted.name, "review")
+        return accepted
+
+    return reviewed
+
+
+@pytest.fixture
+def publish(portal):
+    """Return a function that publishes what is reviewed."""
+    return lambda name="r", date="2026-03-05": publication.publish(portal.database, portal.settings, name, date)
 
 
 @pytest.fixture
@@ -145,38 +186,6 @@ def now(database):
 
 
 @pytest.fixture
-def measured(submit, database):
-    """Return a function that submits a model and measures it, with records of a stated energy."""
-
-    def measure(model="org/model", energy_wh=10.0, sessions=2, **more):
-        accepted = submit(model)
-        to_queue(database, accepted.name, ("checked", "queued", "measuring"))
-        with database.writing() as session:
-            one = tables.by_name(session, accepted.name)
-            records = [record_of(model, energy_wh, number, **more) for number in range(sessions)]
-            tables.attach(session, one.id, records)
-            tables.move(session, one, "measured", "test", "done", **FREE)
-        return accepted
-
-    return measure
-
-
-def hidden(page, name):
-    """Return the value of a hidden field of a page's first form that has it."""
-    return re.search(rf'name="{name}" value="([^"]*)"', page)[1]
-
-
-@pytest.fixture
 def fields():
     """Return a function that loads a form and gives its hidden fields: what a browser would send along."""
-
-    def read(client, path):
-        page = client.get(path).text
-        return {name: hidden(page, name) for name in ("csrf", "key") if f'name="{name}"' in page}
-
-    return read
-
-
-@pytest.fixture
-def all_attested():
-    return tuple(ATTESTATIONS)
+    return lambda client, path: dict(re.findall(r'name="(csrf|key)" value="([^"]*)"', client.get(path).text))

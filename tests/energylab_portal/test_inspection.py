@@ -12,9 +12,10 @@ from stand_in_hub import StandInHub
 
 pytest.importorskip("fastapi", reason="the portal's libraries are not installed: pip install energylab-portal")
 
+from energylab.errors import ModelError
 from energylab.tasks.architectures import find_architecture
 from energylab.tasks.tokenizers import local_tokenizer
-from energylab_portal.inspection import inspect_apart
+from energylab_portal.inspection import check_files, inspect_apart
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,14 @@ def hub(files):
     stand_in.close()
 
 
-ASKED = [(name, None) for name in ("missing", "gated", "picture", "huge", "own")] + [("fits", "v9")]
+REFUSALS = {
+    ("missing", None): "not on the hub",
+    ("fits", "v9"): "no revision 'v9'",
+    ("gated", None): "gated on the hub: open it",
+    ("picture", None): "cannot be loaded",
+    ("huge", None): "GB of weights in float16, more than the host's free memory",
+    ("own", None): "no weights as safetensors",
+}
 #: Looks at all of them in one process: importing the model libraries takes longer than looking.
 LOOK = """
 import json, sys
@@ -69,14 +77,14 @@ def told(hub, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(told):
-    """What is found about each of `ASKED`, and about the huge one for a device of another machine."""
-    questions = [question(*one) for one in ASKED] + [question("huge", elsewhere=True)]
+    """What is found about each model and revision of `REFUSALS`, and about the huge one on a device elsewhere."""
+    questions = [question(*one) for one in REFUSALS] + [question("huge", elsewhere=True)]
     done = subprocess.run(
         [sys.executable, "-c", LOOK], input=json.dumps(questions), env=environment(**told), text=True,
         stdout=subprocess.PIPE, check=True,
     )  # fmt: skip
     answers = json.loads(done.stdout.rpartition("ANSWER")[2])
-    return dict(zip([*ASKED, "elsewhere"], answers, strict=True))
+    return dict(zip([*REFUSALS, "elsewhere"], answers, strict=True))
 
 
 def test_size_class_and_commit_of_one_that_fits(hub, told):
@@ -84,21 +92,11 @@ def test_size_class_and_commit_of_one_that_fits(hub, told):
     assert found.refusal == ""
     assert found.commit == hub.repositories["model", "someone/fits"].branches["main"]
     assert any("122 k parameters, class A; fits 1 x" in words for words in found.words)
-    asked = [path for _, path, _ in hub.requests if path.endswith("model.safetensors")]
-    assert asked == []  # no weight was read
+    assert not any(path.endswith("model.safetensors") for _, path, _ in hub.requests)  # no weight was read
 
 
 def test_a_configuration_made_to_hurt_is_refused(told):
     assert "someone/nested" in inspect_apart(question("nested"), told).refusal
-
-
-REFUSALS = {
-    ("missing", None): "not on the hub",
-    ("fits", "v9"): "no revision 'v9'",
-    ("gated", None): "gated on the hub: open it",
-    ("picture", None): "cannot be loaded",
-    ("huge", None): "GB of weights in float16, more than the host's free memory",
-}
 
 
 @pytest.mark.parametrize("asked", REFUSALS)
@@ -112,6 +110,26 @@ def test_for_a_device_of_another_machine_only_the_size_is_said(found):
 
 
 def test_of_one_that_brings_code_nothing_is_run_and_neither_code_nor_pickle_is_fetched(found, hub):
-    assert "safetensors" in found["own", None]["refusal"]
     asked = {path.rpartition("/")[2] for _, path, _ in hub.requests if "someone/own" in path}
+    assert asked
     assert not {"own.py", "pytorch_model.bin"} & asked
+
+
+@pytest.mark.parametrize(
+    ("words", "files"),
+    [
+        ("no weights as safetensors", {"config.json": 10, "pytorch_model.bin": 10}),
+        ("no weights as safetensors", {"a_name_the_loader_would_not_read.safetensors": 10, "pytorch_model.bin": 10}),
+        ("2.0 GB of weights, more than the 1 GB", {"model.safetensors": 2_000_000_000}),
+        ("400 MB of configuration", {"model.safetensors": 5, "vocab.json": 400_000_000}),
+        (None, {"model.safetensors": 5, "pytorch_model.bin": 5}),
+        (None, {"model-00001-of-00002.safetensors": 5, "model-00002-of-00002.safetensors": 5}),
+        (None, {"model_index.json": 1, "unet/diffusion_pytorch_model.safetensors": 5}),
+    ],
+)
+def test_only_what_the_loaders_read_safely_passes(words, files):
+    if words is None:
+        assert "safetensors" in check_files("a/b", files, 1)[0]
+    else:
+        with pytest.raises(ModelError, match=words):
+            check_files("a/b", files, 1)

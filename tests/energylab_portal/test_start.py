@@ -8,34 +8,34 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from energylab.errors import EnergylabError, PortalError
-from energylab_portal import worker
-from energylab_portal.settings import Vault
+from energylab_portal import serve, worker
+from energylab_portal.settings import Settings, Vault
+
+WRONG = {
+    "no portal in the folder": ({"folder": "none"}, "start one with `energylab-portal serve --folder"),
+    "two devices": ({"devices": "0,1"}, "one worker serves one"),
+    "no such way of measuring": ({"measuring": "publishd"}, "did you mean 'published'"),
+    "no such executor": ({"executor": "slrm"}, "did you mean 'slurm'"),
+}
 
 
-def test_a_worker_without_a_portal_says_how_to_start_one(tmp_path):
-    with pytest.raises(PortalError, match="start one with `energylab-portal serve --folder"):
-        worker.start(tmp_path, devices="cpu", once=True)
+@pytest.mark.parametrize("situation", WRONG)
+def test_a_worker_says_why_it_does_not_start(make_portal, tmp_path, situation):
+    given, words = WRONG[situation]
+    asked = {"folder": make_portal().settings.folder.name, "devices": "cpu", "once": True, **given}
+    with pytest.raises(EnergylabError, match=words):
+        worker.start(**{**asked, "folder": tmp_path / asked["folder"]})
 
 
-def test_a_worker_serves_one_device(tmp_path):
-    with pytest.raises(PortalError, match="one worker serves one"):
-        worker.start(tmp_path, devices="0,1", once=True)
-
-
-@pytest.mark.parametrize("option", [{"measuring": "publishd"}, {"executor": "slrm"}])
-def test_unknown_names_are_refused_before_anything_starts(make_portal, option):
-    folder = make_portal().settings.folder
-    with pytest.raises(EnergylabError, match="published|slurm"):
-        worker.start(folder, **{"devices": "cpu", "once": True, **option})
-
-
-def test_a_taken_port_is_one_clear_error():
-    serve = pytest.importorskip("energylab_portal.serve")
+def test_a_taken_port_and_a_folder_that_is_a_file_are_one_clear_error(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(PortalError, match="choose another --port"):
             serve.listen("127.0.0.1", taken.getsockname()[1])
+    (tmp_path / "file").touch()
+    with pytest.raises(PortalError, match="name another --folder"):
+        serve.run(Settings(tmp_path / "file"), "127.0.0.1", 0, print)
 
 
 def test_those_that_start_at_once_share_one_secret_and_one_token(tmp_path):
@@ -45,3 +45,6 @@ def test_those_that_start_at_once_share_one_secret_and_one_token(tmp_path):
     assert vaults == {Vault.open(tmp_path)[0]}
     assert [vault.is_operator(token) for vault in vaults for token in tokens] == [True]
     assert {path.name for path in tmp_path.iterdir()} - {".opening"} == {"operator", "secret"}
+    (tmp_path / "secret").write_text("half of it")
+    with pytest.raises(PortalError, match="restore a copy"):
+        Vault.open(tmp_path)
