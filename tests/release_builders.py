@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from energylab import release, store
 from energylab.parameters import Parameters
 from energylab.record import (
     DataFacts,
@@ -130,3 +131,16 @@ def scored_record(joules, scores, session=0, per_block=4, metric="accuracy"):
     data = record.data.model_copy(update={"queries": len(joules)})
     changes = {"windows": windows, "quality": (quality,), "data": data, "phases": ("forward",)}
     return record.model_copy(update=changes)
+
+
+def write_all(records, folder):
+    """Write records into one folder, and return the folder."""
+    for number, record in enumerate(records):
+        store.write(record, folder / f"{number:04d}")
+    return folder
+
+
+def released(records, folder, **options):
+    """Write records into a folder and make their release."""
+    options = {"name": "r", "date": "2026-03-05", "draws": 0, **options}
+    return release.make([write_all(records, folder)], **options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -95,11 +94,6 @@ def test_a_run_in_two_files_is_one_session(tmp_path):
         assert sessions.to_dict() == {"org/a": 1, "org/b": 1, "org/c": 1}
 
 
-def test_a_decimal_comma_is_never_a_hundred_times_more(tmp_path):
-    with pytest.raises(FormatError, match="GPU_ENERGY_WH.txt is of no known format"):
-        imported(tmp_path, "decimal-comma-text/GPU_ENERGY_WH.txt", model="m")
-
-
 def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
     with pytest.raises(StudyError, match=r"study.yaml: the key 'sweeps' stands twice, again in line 9"):
         planning.load(CASES / "duplicate-key-yaml/study.yaml")
@@ -111,35 +105,6 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
         import_files([tabbed], tmp_path)
 
 
-def test_decimal_commas_never_shift_a_column():
-    with pytest.raises(DataError, match=r"mine\.csv, row 2: 6 cells where the header has 5; write decimals with a"):
-        energylab.read(CASES / "decimal-comma-row/mine.csv")
-
-
-def test_truth_in_another_language_is_refused():
-    with pytest.raises(DataError, match=r"row 2: valid='WAHR' is neither yes nor no; write true or false"):
-        energylab.read(CASES / "valid-in-german/mine.csv")
-
-
-def test_numbers_that_are_names_stay_names():
-    table = energylab.read(CASES / "numeric-names/mine.csv")
-    assert model_energies(table).models["model"].tolist() == ["3.1", "3.10", "4"]
-
-
-@pytest.mark.parametrize("name", ["cohort", "dtype"])
-def test_more_columns_are_read(name):
-    assert len(energylab.rate(energylab.read(CASES / "more-columns" / f"{name}.csv"))) == 2
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [("parameters", "parameters='7B' is not a number"), ("quality", "quality='30,1' is not a number: write 30.1")],
-)
-def test_more_columns_that_are_no_numbers_are_refused(name, message):
-    with pytest.raises(DataError, match=message):
-        energylab.read(CASES / "more-columns" / f"{name}.csv")
-
-
 @pytest.mark.parametrize("order", [("mine", "theirs"), ("theirs", "mine")])
 def test_kind_and_hardware_that_a_file_does_not_state_are_not_its_neighbours(order):
     table = energylab.read(*(CASES / "kind-not-stated" / f"{name}.csv" for name in order)).set_index("model")
@@ -149,12 +114,62 @@ def test_kind_and_hardware_that_a_file_does_not_state_are_not_its_neighbours(ord
         model_energies(table.reset_index())
 
 
-def test_names_that_begin_with_at_or_minus_come_back(tmp_path):
+HEADER = "task,model,energy_j,queries"
+
+
+@pytest.mark.parametrize(
+    ("text", "energies_wh"),
+    [
+        (f"{HEADER},session,valid\nt,small,3600,1000,a,TRUE\nt,small,12,1000,b,FALSE\n", {"small": 1}),
+        (f"{HEADER},session,valid\nt,small,3600,1000,a,yes\nt,small,12,1000,b,no\n", {"small": 1}),
+        (f"{HEADER},session,valid\nt,small,3600,1000,a,1\nt,small,12,1000,b,0\n", {"small": 1}),
+        ("\ufefftask;model;energy_j;queries\nt; small ;0,36;1\n\nt;large;0,72;1\n", {"small": 0.1, "large": 0.2}),
+        (f"{HEADER}\nt,3.1,3600,1000\nt,3.10,7200,1000\nt,4,10800,1000\n", {"3.1": 1, "3.10": 2, "4": 3}),
+        (f"{HEADER},cohort\nt,s,3600,1000,1\nt,l,7200,1000,2\n", {"s": 1, "l": 2}),
+        (f"{HEADER},dtype\nt,s,3600,1000,16\nt,l,7200,1000,16\n", {"s": 1, "l": 2}),
+    ],
+    ids=["TRUE", "yes", "1", "decimal commas", "numbers as names", "numbers as cohorts", "numbers as dtypes"],
+)  # fmt: skip
+def test_a_table_of_ones_own_is_read(text, energies_wh, tmp_path):
+    (tmp_path / "mine.csv").write_text(text, encoding="utf-8")
+    rated = energylab.rate(energylab.read(tmp_path / "mine.csv")).set_index("model")
+    assert rated.energy_wh.to_dict() == pytest.approx(energies_wh)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        (b"\xff\xfe\x00\x01,,\n\x00", "is not UTF-8 text"),
+        ("task,model\nt,m\n", "lacks .energy_j., .queries.; it needs task"),
+        (f"{HEADER}\na,b,1,2\na,b,1\n", "row 3: 3 cells where the header has 4; separate every cell by"),
+        (f"{HEADER}\na,b,1,2,\n", "row 2: 5 cells .* no comma after the last cell"),
+        (f"{HEADER}\na,b,1,2,5\n", "row 2: 5 cells where the header has 4; write decimals with a"),
+        (f"{HEADER},\na,b,1,2,\n", "row 1: has a column without a name"),
+        ("task,model,model,energy_j,queries\na,b,b,1,2\n", "row 1: names 'model' twice"),
+        (f'{HEADER}\na,"b,1,2\n', "cannot be read"),
+        (f"{HEADER}\na,b,1,2.5\n", "row 2: queries=2.5 is not a whole number"),
+        (f"{HEADER}\na,b,1,2\n,,,\n\na,b,inf,2\n", "row 5: energy_j='inf' is not a number"),
+        (f"{HEADER},parameters\na,b,1,2,7B\n", "parameters='7B' is not a number"),
+        (f'{HEADER},quality\na,b,1,2,"30,1"\n', "quality='30,1' is not a number: write 30.1"),
+        (f"{HEADER},valid\na,b,1,2,WAHR\n", "row 2: valid='WAHR' is neither yes nor no; write true or false"),
+    ],
+)
+def test_what_is_not_a_table_says_why_and_where(content, message, tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError, match=message) as error:
+        energylab.read(path)
+    assert "mine.csv" in str(error.value)
+
+
+def test_names_that_begin_like_a_formula_are_none_in_the_csv_and_come_back(tmp_path):
+    names = ["@cf/meta/llama-3.1-8b-instruct", "large", "-minus", "=SUM(A1)"]
     mine = tmp_path / "mine.csv"
-    shutil.copy(CASES / "names-with-at/mine.csv", mine)
-    mine.write_text(mine.read_text() + "translation,-minus,100,1000\n")
-    names = ["@cf/meta/llama-3.1-8b-instruct", "@cf/mistral/mistral-7b", "large", "-minus"]
-    for path in study_table.write([mine], tmp_path / "out")[:2]:
+    mine.write_text("\n".join([HEADER, *(f"translation,{name},100,1000" for name in names)]))
+    table, parquet, _ = study_table.write([mine], tmp_path / "out")
+    assert pd.read_csv(table)["model"].tolist() == [name if name == "large" else f"'{name}" for name in names]
+    for path in (table, parquet):
         assert energylab.read(path)["model"].tolist() == names
 
 

@@ -2,60 +2,50 @@
 
 from __future__ import annotations
 
-import builders
 import pytest
 from release_builders import record_of
 
-from energylab.table import cohort, cohort_key, difference, key_facts
+from energylab.table import cohort_key, difference, key_facts
 
 
-def with_settings(record, **settings):
-    """The same record, its task's settings overridden."""
-    task = record.task.model_copy(
-        update={"settings": {**record.task.settings, **settings}, "overridden": tuple(sorted(settings))}
-    )
-    return record.model_copy(update={"task": task})
+def key(attention=None, settings=None, **facts):
+    """The cohort of a record whose task's settings were overridden, and whose model took an attention."""
+    made, settings = record_of(**facts), settings or {}
+    all_settings = {**made.task.settings, "attention": None, **settings}
+    overridden = {"settings": all_settings, "overridden": tuple(sorted(settings))}
+    task, model = made.task.model_copy(update=overridden), made.model.model_copy(update={"attention": attention})
+    return cohort_key(made.model_copy(update={"task": task, "model": model}))
 
 
-def test_the_board_is_no_part_of_the_key_and_the_device_is():
-    assert cohort_key(record_of(board="GPU-0")) == cohort_key(record_of(board="GPU-1"))
-    assert cohort_key(record_of()) != cohort_key(record_of(device="NVIDIA H200"))
-    assert key_facts(cohort_key(record_of(device="NVIDIA H200")))["device"] == "1 x NVIDIA H200"
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ({"board": "GPU-0"}, {"board": "GPU-1"}, True),
+        ({}, {"device": "NVIDIA H200"}, False),
+        ({"attention": "sdpa"}, {"attention": "eager"}, True),
+        ({"attention": "eager"}, {"attention": "eager", "settings": {"attention": "eager"}}, False),
+        ({"settings": {"thinking": "1"}}, {"settings": {"thinking": "2"}}, False),
+        ({"settings": {"new_tokens": "1"}}, {"settings": {"new_tokens": "2"}}, False),
+    ],
+    ids=["boards", "devices", "attention the library chose", "attention asked for", "thinking", "new tokens"],
+)
+def test_what_tells_cohorts_apart(one, other, alike):
+    assert (key(**one) == key(**other)) is alike
 
 
-def test_a_difference_names_each_setting_once():
-    plain = cohort_key(record_of())
-    batched = cohort_key(with_settings(record_of(), batch_size=8, samples=16))
-    fewer = cohort_key(with_settings(record_of(), samples=16))
-    assert difference(batched, [plain, batched]) == "batch=8; samples=16"
-    assert difference(batched, [fewer]) == "batch=8"
-    assert difference(plain, [batched]) == "batch=1"
+def test_a_key_tells_its_facts():
+    facts = key_facts(key(device="NVIDIA H200", attention="sdpa"))
+    assert (facts["device"], facts["attention"]) == ("1 x NVIDIA H200", "default")
 
 
-def test_a_difference_is_never_empty_where_there_is_another_cohort():
-    assert difference(cohort_key(record_of()), [cohort_key(record_of())]) == ""
-    assert difference("mine", ["mine", "theirs"]) == "mine"
-    assert difference("", ["theirs"]) == "no cohort stated"
-
-
-def asked(attention=None, used="sdpa", overridden=(), **settings):
-    made = builders.record()
-    task = made.task.model_copy(
-        update={"settings": {"batch_size": 1, "attention": attention, **settings}, "overridden": overridden}
-    )
-    return made.model_copy(update={"task": task, "model": made.model.model_copy(update={"attention": used})})
-
-
-def test_models_for_which_the_library_chooses_another_attention_are_peers():
-    assert cohort_key(asked(used="sdpa")) == cohort_key(asked(used="eager"))
-    assert cohort(asked())["attention"] == "default"
-
-
-def test_an_attention_that_was_asked_for_is_a_cohort_of_its_own():
-    assert cohort_key(asked("eager", "eager", ("attention",))) != cohort_key(asked(used="eager"))
-
-
-@pytest.mark.parametrize("name", ["thinking", "new_tokens"])
-def test_a_setting_that_was_changed_is_part_of_the_cohort(name):
-    first, second = (cohort_key(asked(overridden=(name,), **{name: value})) for value in ("1", "2"))
-    assert first != second
+def test_a_difference_names_each_setting_once_and_is_never_empty_where_there_is_another_cohort():
+    plain, batched, fewer = (key(settings=some) for some in ({}, {"batch_size": 8, "samples": 16}, {"samples": 16}))
+    for mine, others, words in [
+        (batched, [plain, batched], "batch=8; samples=16"),
+        (batched, [fewer], "batch=8"),
+        (plain, [batched], "batch=1"),
+        (plain, [plain], ""),
+        ("mine", ["mine", "theirs"], "mine"),
+        ("", ["theirs"], "no cohort stated"),
+    ]:
+        assert difference(mine, others) == words

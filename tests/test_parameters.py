@@ -15,7 +15,7 @@ import papermill
 import pytest
 
 from energylab.errors import ParameterError
-from energylab.parameters import ADDED, NOT_IDENTITY, PROTOCOLS, Parameters
+from energylab.parameters import PROTOCOLS, Parameters
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "01-benchmark.ipynb"
 
@@ -44,10 +44,7 @@ def test_the_notebook_has_every_parameter_with_its_default_and_a_comment():
     [
         ({"smaples": 3}, "did you mean 'samples'"),
         ({"samples": "3"}, "parameter samples='3' (str)"),
-        (
-            {"samples": 0, "runs": 0},
-            "must be at least 1. Meaning: queries of one run; published: 1000\nparameter runs=0",
-        ),
+        ({"samples": 0, "runs": 0}, "at least 1. Meaning: queries of one run; published: 1000\nparameter runs=0"),
         ({"samples": True}, "parameter samples=True (bool)"),
         ({"revision": 5607e12}, "-r revision VALUE"),
         ({"model": 7}, "-r model VALUE"),
@@ -57,20 +54,19 @@ def test_the_notebook_has_every_parameter_with_its_default_and_a_comment():
         ({"dtype": "fp16"}, "did you mean 'float16'? Meaning"),
         ({"revision": "main"}, "needs model_source='hub'"),
         ({"warm_up_max_s": 0.1}, "below warm_up_min_s"),
-        (
-            {"protocol": "published-2025-02", "window_s": 10.0, "warm_up_max_s": 300.0},
-            "protocol='published-2025-02' does not use window_s=10.0, warm_up_max_s=300.0: take it out, or",
-        ),
+        ({"protocol": "published-2025-02", "window_s": 10.0, "warm_up_max_s": 300.0},
+         "protocol='published-2025-02' does not use window_s=10.0, warm_up_max_s=300.0: take it out, or"),
         ({"protocol": "published-2025-12", "precision_target": 0.1}, "does not use precision_target=0.1"),
         ({"model_source": "endpoint"}, "needs endpoint="),
         ({"concurrency": 2}, "concurrency=2 needs model_source='endpoint', not 'random'"),
         ({"endpoint": "http://127.0.0.1:1/v1"}, "needs model_source='endpoint'"),
-        (
-            {"model_source": "endpoint", "endpoint": "http://127.0.0.1:1/v1", "batch_size": 4},
-            "batch_size=4 cannot be set from outside a server",
-        ),
+        ({"model_source": "endpoint", "endpoint": "http://127.0.0.1:1/v1", "batch_size": 4},
+         "batch_size=4 cannot be set from outside a server"),
+        ({"star_probability": 0.95}, "star_probability needs peers="),
+        ({"peers": "results/x"}, "peers= is for star_probability or precision_target"),
+        ({"star_probability": 0.95, "peers": "results/x", "precision_target": 0.02}, "two reasons"),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_parameter_is_named_with_what_is_allowed(values, said):
     with pytest.raises(ParameterError, match=re.escape(said)):
         Parameters.check(values)
@@ -89,11 +85,8 @@ def test_only_papermills_names_and_misspelt_ones_are_judged_in_a_notebook():
     ]:
         with pytest.raises(ParameterError, match=re.escape(said)):
             Parameters.from_notebook({**ours, name: 4})
-
-
-def test_a_parameter_that_now_holds_something_else_is_no_silent_default():
     with pytest.raises(ParameterError, match=r"parameter model=<.*> \(object\): must be a valid string"):
-        Parameters.from_notebook({"In": CELLS, "model": object()})
+        Parameters.from_notebook({"In": CELLS, "model": object()})  # no silent default
 
 
 @pytest.mark.slow
@@ -109,39 +102,33 @@ def test_papermill_with_injected_paths_a_startup_file_and_a_wrong_name(tmp_path)
     command = [sys.executable, "-m", "papermill", str(notebook), str(tmp_path / "out.ipynb"), "--inject-paths"]
     environment = {**os.environ, "IPYTHONDIR": str(tmp_path / "ipython")}
     for given, said in (("samples", "7"), ("smaples", "(given to papermill); did you mean 'samples'?")):
-        done = subprocess.run(
-            [*command, "-p", given, "7"], env=environment, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([*command, "-p", given, "7"], env=environment, capture_output=True, text=True)
         printed = (tmp_path / "out.ipynb").read_text() + done.stderr
         assert said in printed
         assert (done.returncode == 0) is (given == "samples")
 
 
-def test_the_job_id_follows_what_is_measured_and_nothing_else():
-    base = Parameters.check({"model_source": "path", "model": "/home/a/tiny"})
-    same = {"output_folder": "elsewhere", "device": "cuda:1", "params": "p", "attempt": 2, "record": "r.json"}
-    assert {*same, "server_pid", "peers"} == set(NOT_IDENTITY)  # which need others: see below, and test_among.py
-    assert Parameters.check({**same, "model_source": "path", "model": "/mnt/b/tiny"}).job_id == base.job_id
-    changed = [{"repeat": 1}, {"samples": 17}, {"seed": 1}, {"task": "text_generation"}, {"dtype": "float16"}]
-    ids = {Parameters.check({"model_source": "path", "model": "tiny", **change}).job_id for change in changed}
-    assert len(ids | {base.job_id}) == len(changed) + 1
+STEADY = {"model_source": "path", "model": "/home/a/tiny"}
+SERVED = {"task": "text_generation", "model_source": "endpoint", "endpoint": "http://127.0.0.1:1/v1"}
+METERS = {"meter": "plug.py:Plug", "extra_meters": "a/b.py:B,estimate"}
+STAR = {"star_probability": 0.9, "peers": "a"}
 
 
-def test_a_served_models_job_id_follows_the_load_and_not_the_process():
-    base = {"task": "text_generation", "model_source": "endpoint", "endpoint": "http://127.0.0.1:1/v1"}
-    ids = {Parameters.check({**base, **change}).job_id for change in ({}, {"concurrency": 2}, {"endpoint_api": "chat"})}
-    assert len(ids) == 3
-    assert Parameters.check({**base, "server_pid": 7}).job_id == Parameters.check(base).job_id
-
-
-def test_parameters_added_later_leave_the_ids_of_earlier_jobs_alone():
-    assert Parameters().job_id == Parameters(protocol="steady").job_id == "40e8144f55f7634d"  # as before any of ADDED
-    assert not set(ADDED) & set(Parameters().identity)
-    changed = {Parameters(protocol=name).job_id for name in PROTOCOLS} | {Parameters(cache="static").job_id}
-    assert len(changed) == len(PROTOCOLS) + 1
-
-
-def test_a_meter_in_a_file_counts_by_the_files_name_wherever_it_lies():
-    here = Parameters(meter="plug.py:Plug", extra_meters="a/b.py:B,estimate")
-    there = Parameters(meter="/elsewhere/plug.py:Plug", extra_meters="b.py:B,estimate")
-    assert here.job_id == there.job_id != Parameters(meter="plug.py:Other", extra_meters="b.py:B,estimate").job_id
+@pytest.mark.parametrize(
+    ("base", "same", "others"),
+    [
+        (STEADY, {"model": "/mnt/b/tiny", "output_folder": "x", "device": "cuda:1", "params": "p", "attempt": 2,
+                  "record": "r.json"},
+         [{"repeat": 1}, {"samples": 17}, {"seed": 1}, {"task": "text_generation"}, {"dtype": "float16"},
+          {"cache": "static"}, *({"protocol": name} for name in PROTOCOLS if name != "steady")]),
+        (SERVED, {"server_pid": 7}, [{"concurrency": 2}, {"endpoint_api": "chat"}]),
+        (METERS, {"meter": "/elsewhere/plug.py:Plug", "extra_meters": "b.py:B,estimate"}, [{"meter": "plug.py:Other"}]),
+        (STAR, {"peers": "b"}, [{"star_probability": None, "peers": None}]),
+    ],
+    ids=["where it lies and runs", "the load, not the process", "a meter's file by its name", "where the peers lie"],
+)  # fmt: skip
+def test_the_job_id_follows_what_is_measured_and_nothing_else(base, same, others):
+    """That it stays from version to version is tested with the records of earlier ones: test_old_records.py."""
+    job_id, moved, *changed = (Parameters.check({**base, **change}).job_id for change in ({}, same, *others))
+    assert job_id == moved
+    assert len({job_id, *changed}) == 1 + len(others)

@@ -1,53 +1,33 @@
-"""Records: totals from windows, decode, what is official, and a schema that stands alone."""
+"""Records: totals from windows, decode, what is official, and a digest that stays."""
 
 from __future__ import annotations
 
-import ast
 import hashlib
-from pathlib import Path
 
 import builders
 import pytest
 from pydantic import ValidationError
 
-import energylab.record
 from energylab.energy import phase_totals
 from energylab.record import Record, canonical_json
 
 
-def test_the_schema_imports_nothing_of_ours():
-    tree = ast.parse(Path(energylab.record.__file__).read_text())
-    modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    assert not [module for module in modules if module and module.startswith("energylab")]
-
-
-def test_a_total_adds_blocks_and_divides_by_replications():
-    windows = (
-        builders.window(index=0, block=0, energy_j=6.0, replications=3, queries=(0, 1)),
-        builders.window(index=1, block=1, energy_j=5.0, replications=1, queries=(2,)),
-    )
-    (total,) = phase_totals(windows)
-    assert total.energy_j == pytest.approx(6.0 / 3 + 5.0)
-    assert total.queries == 3
-
-
-def test_a_block_that_was_measured_again_counts_once():
-    bad = builders.window(index=0, energy_j=None)
-    good = builders.window(index=1, attempt=1, energy_j=4.0)
-    (total,) = phase_totals((bad, good))
-    assert total.energy_j == 4.0
-    assert (total.windows, total.invalid_windows) == (2, 1)
-
-
-def test_a_block_never_measured_makes_the_total_unavailable_not_smaller():
-    windows = (
-        builders.window(index=0, block=0, energy_j=4.0, queries=(0, 1)),
-        builders.window(index=1, block=1, energy_j=None, queries=(2, 3)),
-    )
-    (total,) = phase_totals(windows)
-    assert total.energy_j is None
-    assert not total.valid
-    assert total.reasons == windows[1].reasons
+@pytest.mark.parametrize(
+    ("windows", "energy_j", "queries", "reasons"),
+    [
+        ([{"energy_j": 6.0, "replications": 3, "queries": (0, 1)}, {"block": 1, "energy_j": 5.0, "queries": (2,)}],
+         6.0 / 3 + 5.0, 3, ()),
+        ([{"energy_j": None}, {"attempt": 1, "energy_j": 4.0}], 4.0, 16, ()),
+        ([{"energy_j": 4.0}, {"block": 1, "energy_j": None}], None, 32, ("no_tick",)),
+    ],
+    ids=["blocks are added, replications divided out", "a block measured again counts once",
+         "a block never measured makes it unavailable, not smaller"],
+)  # fmt: skip
+def test_the_total_of_a_phase(windows, energy_j, queries, reasons):
+    (total,) = phase_totals([builders.window(index=n, **facts) for n, facts in enumerate(windows)])
+    assert (total.energy_j, total.queries, total.reasons) == (energy_j, queries, reasons)
+    assert total.valid == (not reasons)
+    assert (total.windows, total.invalid_windows) == (2, sum(facts["energy_j"] is None for facts in windows))
 
 
 @pytest.mark.parametrize(
@@ -65,21 +45,19 @@ def test_decode_is_generate_minus_prefill_and_never_negative(generate_j, generat
     assert decode.duration_s == pytest.approx(decode_s) or decode_j is None
 
 
-def test_a_window_cannot_be_valid_without_energy_or_invalid_without_reason():
-    with pytest.raises(ValidationError, match="valid windows have an energy"):
-        builders.window(valid=True, reasons=("counter_stuck",))
-    with pytest.raises(ValidationError, match="invalid without a reason"):
-        builders.window(valid=False, reasons=())
-
-
-def test_records_are_frozen_and_refuse_unknown_and_infinite_values():
-    record = builders.record()
-    with pytest.raises(ValidationError):
-        record.valid = False
-    with pytest.raises(ValidationError):
-        builders.window(energy_j=float("inf"))
-    with pytest.raises(ValidationError):
-        Record.model_validate({**record.model_dump(), "colour": "red"})
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda: builders.window(valid=True, reasons=("counter_stuck",)), "valid windows have an energy"),
+        (lambda: builders.window(valid=False, reasons=()), "invalid without a reason"),
+        (lambda: builders.window(energy_j=float("inf")), "finite"),
+        (lambda: setattr(builders.record(), "valid", False), "frozen"),
+        (lambda: Record.model_validate({**builders.record().model_dump(), "colour": "red"}), "colour"),
+    ],
+)
+def test_a_record_refuses_what_contradicts_itself(change, message):
+    with pytest.raises(ValidationError, match=message):
+        change()
 
 
 def published(**changes):
@@ -110,9 +88,8 @@ def test_a_deviation_from_the_published_work_is_not_official_and_a_protocol_is()
 
 
 def test_a_record_says_what_it_is_in_one_line():
-    made = builders.record()
     text = "<Record sentence_similarity, sentence-transformers/all-MiniLM-L6-v2: {}, 2 x 16 queries, steady; {}>"
-    assert repr(made) == text.format(f"{2.0 / 16 / 3.6:.4g} Wh per 1,000 queries (simulated)", "valid")
+    assert repr(builders.record()) == text.format(f"{2.0 / 16 / 3.6:.4g} Wh per 1,000 queries (simulated)", "valid")
     failed = repr(builders.record(energy_j=None))
     assert failed == text.format("no energy (simulated)", "invalid: run 0: forward has no total: no_tick")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 
 import builders
 import pandas as pd
@@ -11,28 +10,35 @@ import pytest
 
 import energylab
 from energylab import store
-from energylab.errors import DataError, RecordError, StudyError
+from energylab.errors import RecordError, StudyError
 from energylab.table import COLUMNS
 
 
-def test_a_record_is_read_back_from_file_and_folder(tmp_path):
-    record = builders.record()
-    path = store.write(record, tmp_path / "new" / "folder")
-    assert store.read_record(path) == store.read_record(path.parent) == record
-    assert [file.name for file in path.parent.iterdir()] == ["record.json"]
-
-
-def test_records_in_memory_are_read_like_their_files(tmp_path, monkeypatch):
-    records = [builders.record(), builders.record(energy_j=3.0)]
-    folders = [store.write(one, tmp_path / str(number)).parent for number, one in enumerate(records)]
-    table, of_files = energylab.read(records), energylab.read(*folders)
+def test_records_are_read_alike_from_files_folders_and_memory(tmp_path):
+    records = [builders.record(), builders.record(energy_j=None)]
+    paths = [store.write(one, tmp_path / "new" / str(number)) for number, one in enumerate(records)]
+    assert store.read_record(paths[0]) == store.read_record(paths[0].parent) == records[0]
+    assert [file.name for file in paths[0].parent.iterdir()] == ["record.json"]
+    table = energylab.read(records)
+    assert list(table.columns) == list(COLUMNS)
+    assert table.energy_j.dropna().tolist() == [2.0] * records[0].protocol.runs  # a row a run and phase
+    assert table.energy_j.isna().tolist() == (~table.valid).tolist()  # unavailable, never zero
+    of_files = energylab.read(*(path.parent for path in paths))
     pd.testing.assert_frame_equal(table.drop(columns="path"), of_files.drop(columns="path"))
-    with pytest.raises(RecordError, match=r"3 \(int\) cannot be read; give paths or records"):
-        energylab.read([3])
+    windows = store.read_windows(tmp_path)
+    assert windows.valid.tolist() == [window.valid for record in records for window in record.windows]
+
+
+def test_what_is_no_root_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    store.write(records[0], tmp_path / "results")
-    with pytest.raises(RecordError, match="the list of records is empty"):
-        energylab.read([])
+    store.write(builders.record(), tmp_path / "results")  # the default, which an empty list is not
+    for roots, message in [
+        ([[]], "the list of records is empty"),
+        ([[3]], r"3 \(int\) cannot be read; give paths or records"),
+        (["nowhere"], "nowhere does not exist"),
+    ]:
+        with pytest.raises(RecordError, match=message):
+            energylab.read(*roots)
 
 
 def test_a_failed_write_leaves_no_debris(tmp_path, monkeypatch):
@@ -41,7 +47,7 @@ def test_a_failed_write_leaves_no_debris(tmp_path, monkeypatch):
 
     monkeypatch.setattr(store.os, "fsync", full)
     with pytest.raises(StudyError, match="No space left on device"):
-        store.write(builders.record(energy_j=3.0), tmp_path)
+        store.write(builders.record(), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -56,70 +62,27 @@ def test_a_record_is_never_overwritten(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["record.json"]
 
 
-def broken(tmp_path, name, text):
-    folder = tmp_path / name
-    folder.mkdir()
-    (folder / "record.json").write_text(text)
-    return folder
-
-
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda text: text[: len(text) // 2], "truncated or not JSON"),
         (lambda text: "{}", "not an energylab record"),
         (lambda text: json.dumps({**json.loads(text), "schema_version": 99}), "newer than 3"),
         (lambda text: json.dumps({**json.loads(text), "windows": 5}), "windows"),
+        (None, "cannot read"),
     ],
+    ids=["cut short", "no record", "newer schema", "wrong type", "link to nowhere"],
 )
-def test_a_bad_file_is_named_and_skipped_in_a_table_and_raised_alone(tmp_path, change, said):
-    good = store.write(builders.record(), tmp_path / "good")
-    bad = broken(tmp_path, "bad", change(good.read_text()))
-    with pytest.raises(RecordError, match=said):
+def test_a_bad_file_is_named_and_skipped_in_a_table_and_raised_alone(tmp_path, change, message):
+    good, bad = store.write(builders.record(), tmp_path / "good"), tmp_path / "bad" / "record.json"
+    bad.parent.mkdir()
+    if change:
+        bad.write_text(change(good.read_text()))
+    else:
+        bad.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(RecordError, match=message):
         store.read_record(bad)
-    with pytest.raises(RecordError, match=said):
-        store.read(bad / "record.json")
-    with pytest.warns(UserWarning, match=said):
-        table = store.read(tmp_path)
-    assert set(table["path"]) == {str(good)}
-
-
-def test_the_tidy_table_has_one_row_a_run_and_phase(tmp_path):
-    store.write(builders.record(energy_j=2.0), tmp_path / "a")
-    store.write(builders.record(energy_j=None), tmp_path / "b")
-    table = store.read(tmp_path / "a", tmp_path / "b")
-    assert list(table.columns) == list(COLUMNS)
-    first, second = table[table.path.str.contains("/a/")], table[table.path.str.contains("/b/")]
-    assert first.energy_j.tolist() == [2.0] * len(first)
-    assert second.energy_j.map(math.isnan).all()  # unavailable, never zero
-    assert not second.valid.any()
-
-
-def test_a_csv_of_ones_own_needs_four_columns(tmp_path):
-    file = tmp_path / "mine.csv"
-    pd.DataFrame({"task": ["t"], "model": ["m"], "energy_j": [1.5], "queries": [10]}).to_csv(file, index=False)
-    assert store.read(file)[["model", "energy_j"]].values.tolist() == [["m", 1.5]]
-    pd.DataFrame({"task": ["t"], "model": ["m"]}).to_csv(file, index=False)
-    with pytest.raises(DataError, match="lacks .energy_j., .queries.; it needs task"):
-        store.read(file)
-
-
-def test_a_link_to_nowhere_is_named_and_skipped(tmp_path):
-    good = store.write(builders.record(), tmp_path / "good")
-    (tmp_path / "bad").mkdir()
-    (tmp_path / "bad" / "record.json").symlink_to(tmp_path / "nowhere")
-    with pytest.warns(UserWarning, match="cannot read"):
+    with pytest.raises(RecordError, match=message if change else "does not exist"):
+        store.read(bad)
+    with pytest.warns(UserWarning, match=message):
         assert set(store.read(tmp_path)["path"]) == {str(good)}
-
-
-def test_a_root_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(RecordError, match="does not exist"):
-        store.read(tmp_path / "nowhere")
-
-
-def test_windows_are_one_row_each_with_their_state(tmp_path):
-    record = builders.record()
-    store.write(record, tmp_path)
-    windows = store.read_windows(tmp_path)
-    assert len(windows) == len(record.windows)
-    assert windows.energy_j.tolist() == [window.energy_j for window in record.windows]

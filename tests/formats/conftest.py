@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from format_builders import energy, mean
 
-SAMPLES = Path(__file__).parent / "samples"
+from energylab.formats import Asked, import_files
 
 
 @pytest.fixture
 def samples():
     """The folder of genuine samples."""
-    return SAMPLES
+    return Path(__file__).parent / "samples"
 
 
 @pytest.fixture
@@ -24,11 +24,21 @@ def write(tmp_path):
     def write(name, content):
         path = tmp_path / "given" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = content if isinstance(content, str) else json.dumps(content)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
         return path
 
     return write
+
+
+@pytest.fixture
+def imported(samples, write, tmp_path):
+    """Import files into ``out``: genuine samples by their name, others as a name and a content."""
+
+    def imported(*files, **asked):
+        paths = [samples / file if isinstance(file, str) else write(*file) for file in files]
+        return import_files(paths, tmp_path / "out", Asked(**asked))
+
+    return imported
 
 
 @pytest.fixture
@@ -37,13 +47,10 @@ def repeated():
     prefill = [0.010 + 0.0001 * n for n in range(10)]
     generate = [0.0 if n in (3, 7) else 0.050 + 0.0002 * n for n in range(10)]
     decode = [g - p for g, p in zip(generate, prefill, strict=True)]
-    return {
-        "prefill_kwh": prefill,
-        "generate_kwh": generate,
-        "report": {
-            "load": energy(0.4),
-            "preprocess": energy(0.001),
-            "prefill": energy(mean(prefill), prefill),
-            "decode": energy(mean(decode), decode),
-        },
+    report = {
+        "load": energy(0.4),
+        "preprocess": energy(0.001),
+        "prefill": energy(mean(prefill), prefill),
+        "decode": energy(mean(decode), decode),
     }
+    return report, generate

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from release_builders import record_of
+from release_builders import record_of, write_all
 
 import energylab
-from energylab import release, store
-from energylab.energy import WH_PER_1000_QUERIES, session_energy_j, totals
+from energylab import release
+from energylab.energy import session_energy_j, totals
 from energylab.errors import FormatError
 from energylab.formats import Asked, import_files, study_table, submission
 from energylab.formats.model_card import model_card
@@ -28,9 +28,8 @@ HOSTILE = "a: [b]\n---\n<script>{{x}}\u202e#"
 @pytest.fixture
 def study(tmp_path):
     """A folder of three models' records, one of them with a hostile name."""
-    for n, name in enumerate(("org/a", "org/b", HOSTILE)):
-        store.write(record_of(name, 4.0 * 2**n), tmp_path / "study" / str(n))
-    return tmp_path / "study"
+    names = ("org/a", "org/b", HOSTILE)
+    return write_all([record_of(name, 4.0 * 2**n) for n, name in enumerate(names)], tmp_path / "study")
 
 
 @pytest.fixture
@@ -64,9 +63,8 @@ def test_card_of_a_hostile_name_is_one_block(made):
     name = made.cohorts[0].models[2].model
     text = card_of(made, name)
     assert text.count("\n---\n") == 1
-    assert yaml.safe_load(text.removeprefix("---\n").removesuffix("---\n"))["model-index"][0]["name"].startswith(
-        "a: [b]⟨U+000A⟩"
-    )
+    (index,) = yaml.safe_load(text.removeprefix("---\n").removesuffix("---\n"))["model-index"]
+    assert index["name"].startswith("a: [b]⟨U+000A⟩")
     assert "\u202e" not in text
 
 
@@ -84,39 +82,28 @@ def test_table_goes_out_and_comes_in_alike(study, tmp_path):
     assert [row["column"] for row in rows] == list(COLUMNS)
 
 
-def test_no_cell_of_the_csv_is_a_formula(tmp_path):
-    store.write(record_of('=HYPERLINK("http://example.org")', 4.0), tmp_path / "study")
-    path, *_ = study_table.write([tmp_path / "study"], tmp_path / "out")
-    assert pd.read_csv(path).model.str.startswith("'=").all()
-
-
-def test_table_errors(tmp_path):
-    (tmp_path / "empty").mkdir()
+def test_a_table_without_a_record_is_refused(tmp_path):
     with pytest.raises(FormatError, match="no record under"):
-        study_table.write([tmp_path / "empty"], tmp_path / "out")
+        study_table.write([tmp_path], tmp_path / "out")
 
 
 @pytest.mark.parametrize("energy_wh", [12.5, 4321.0])
 def test_submission_goes_out_and_comes_in_alike(energy_wh, tmp_path):
     record = record_of("org/a", energy_wh, runs=4, spread=0.05)
     path = submission.write(record, tmp_path / "s.zip")
+    names = ["benchmark_report.json", "GPU_ENERGY_SUMMARY.json", "GPU_ENERGY_WH.txt"]
     with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        report = json.loads(archive.read("benchmark_report.json"))
-        summary = json.loads(archive.read("GPU_ENERGY_SUMMARY.json"))
-        text = archive.read("GPU_ENERGY_WH.txt").decode()
-    assert names == ["benchmark_report.json", "GPU_ENERGY_SUMMARY.json", "GPU_ENERGY_WH.txt"]
+        assert archive.namelist() == names
+        report, summary, text = (json.loads(archive.read(name)) for name in names)
     assert list(summary) == ["units", "total", "format", "preprocess_wh", "prefill_wh", "decode_wh"]
     run_wh = session_energy_j(record) * record.queries / 3600
-    assert float(text) == summary["total"] == round(run_wh, 2)
+    assert text == summary["total"] == round(run_wh, 2)
     by_script = sum(1000 * report[phase]["energy"]["gpu"] for phase in ("preprocess", "prefill", "decode"))
     assert by_script == pytest.approx(run_wh, rel=1e-12)
     assert len(report["prefill"]["measures"]) == 4
     assert report["prefill"]["energy"]["cpu"] is None  # not metered is not zero
     [found] = import_files([path], tmp_path / "out")
-    assert session_energy_j(found.record) * WH_PER_1000_QUERIES == pytest.approx(
-        session_energy_j(record) * WH_PER_1000_QUERIES, rel=1e-12
-    )
+    assert session_energy_j(found.record) == pytest.approx(session_energy_j(record), rel=1e-12)
     for before, after in zip(totals(record), totals(found.record), strict=True):
         assert (after.run, after.phase) == (before.run, before.phase)
         assert after.energy_j == pytest.approx(before.energy_j, rel=1e-9)

@@ -7,9 +7,6 @@ import json
 import pytest
 
 import energylab
-from energylab.formats import import_files
-
-WH_PER_1000 = 1000 / 3600
 
 
 @pytest.mark.parametrize(
@@ -21,20 +18,16 @@ WH_PER_1000 = 1000 / 3600
         ("google__gemma-3-12b-it__image-chat", "energy_per_request_joules", "generate", "image_chat"),
     ],
 )
-def test_leaderboard_of_today(name, field, phase, task, samples, tmp_path):
-    path = samples / f"ml_energy/{name}.json"
-    found = import_files([path], tmp_path)
-    content = json.loads(path.read_text())
-    for each, row in zip(found, content["configurations"], strict=True):
+def test_leaderboard_of_today(name, field, phase, task, samples, imported, tmp_path):
+    content = json.loads((samples / f"ml_energy/{name}.json").read_text())
+    found = imported(f"ml_energy/{name}.json")
+    for each, row in zip(found, ({**content, **row} for row in content["configurations"]), strict=True):
         record = each.record
-        assert each.rated.with_wh == pytest.approx(row[field] * WH_PER_1000, rel=1e-12)
-        assert record.windows[0].phase == phase
-        assert record.task.name == task
-        assert record.model.name == row.get("model_id", content.get("model_id"))
+        assert each.rated.with_wh == pytest.approx(row[field] / 3.6, rel=1e-12)
+        assert (record.windows[0].phase, record.task.name, record.model.name) == (phase, task, row["model_id"])
         assert [device.name for device in record.devices] == [row["gpu_model"]] * row["num_gpus"]
-        assert record.model.parameters == round(
-            1e9 * row.get("total_params_billions", content.get("total_params_billions"))
-        )
+        assert record.model.parameters == round(1e9 * row["total_params_billions"])
         assert record.extra["import"]["unit_proof"] == f"field name {field}"
-    assert len(energylab.read(tmp_path)) == len(content["configurations"])
-    assert energylab.read(tmp_path).cohort.nunique() > 1  # another batch or board is another cohort
+    table = energylab.read(tmp_path / "out")
+    assert len(table) == len(found)
+    assert table.cohort.nunique() > 1  # another batch or board is another cohort

@@ -16,10 +16,9 @@ import energylab
 from energylab import release, show, store
 from energylab.clock import ManualClock
 from energylab.energy import J_PER_WH, model_energies, session_energy_j
-from energylab.errors import CohortError, ParameterError, StatisticsError
+from energylab.errors import CohortError, StatisticsError
 from energylab.formats import import_files, study_table, submission
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
-from energylab.parameters import Parameters
 from energylab.publish import leaderboard, model_page, text
 from energylab.statistics import stopping
 from energylab.statistics.stopping import LEAST_BLOCKS, OwnInterval, Scale, Shared, StopRule, block_intervals
@@ -277,21 +276,9 @@ def test_peers_that_make_no_scale_are_refused(rows, own, error, match):
         scale(rows, **own)
 
 
-def test_what_does_not_belong_together_is_refused(tmp_path):
-    with pytest.raises(ParameterError, match="star_probability needs peers="):
-        Parameters.check({"star_probability": 0.95})
-    with pytest.raises(ParameterError, match="peers= is for star_probability or precision_target"):
-        Parameters.check({"peers": "results/x"})
-    with pytest.raises(ParameterError, match="two reasons"):
-        Parameters.check({"star_probability": 0.95, "peers": "results/x", "precision_target": 0.02})
+def test_a_folder_without_peers_is_refused(tmp_path):
     with pytest.raises(CohortError, match="holds no records"):
         stopping.read_peers(tmp_path)
-
-
-def test_where_the_peers_lie_is_no_part_of_the_job():
-    ids = {Parameters.check({"star_probability": 0.9, "peers": where}).job_id for where in ("a", "b")}
-    assert len(ids) == 1
-    assert ids != {Parameters.check({}).job_id}
 
 
 def test_a_rule_that_was_never_asked_has_nothing_to_certify():
