@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from datetime import UTC, datetime
 
+import builders
 import numpy as np
 
 from energylab import release, store
+from energylab.energy import J_PER_WH
 from energylab.parameters import Parameters
 from energylab.record import (
     DataFacts,
@@ -19,22 +22,17 @@ from energylab.record import (
     ModelFacts,
     ProtocolFacts,
     Quality,
-    Record,
     TaskFacts,
     WarmUp,
-    Window,
 )
 
-JOULES_PER_WH = 3600.0
 QUERIES = 20
 DATA = {"hub": "EnergyStarAI/text_generation", "sample": "sample text_generation"}
-PHASES = {
-    "preprocess": 0.05,
-    "prefill": 0.4,
-    "generate": 0.95,
-}  # share of the scored energy; prefill is inside generate
+#: Of each phase its share of the scored energy (prefill is inside generate), and its power in W.
+PHASES = {"preprocess": (0.05, 90.0), "prefill": (0.4, 420.0), "generate": (0.95, 310.0)}
 
 
+@functools.cache
 def record_of(
     model="org/model",
     energy_wh=10.0,
@@ -54,21 +52,20 @@ def record_of(
 ):
     """Build a valid record whose rated energy is `energy_wh` per 1,000 queries: official unless told otherwise.
 
-    Sessions lie `spread` apart around their mean; with `broken` the first block was measured twice.
+    Sessions lie `spread` apart around their mean; with `broken` the first block was measured twice. Records are frozen:
+    the same one is returned for the same facts.
     """
-    windows = _windows(energy_wh, runs, spread, session, broken)
-    asked = Parameters(task=task, model=model, model_source=source if source in ("hub", "path", "random") else "hub",
-                       data_source=data, samples=QUERIES, runs=runs, repeat=session)  # fmt: skip
-    return Record(
+    asked = Parameters(task=task, model=model, model_source=source, data_source=data, samples=QUERIES, runs=runs,
+                       repeat=session)  # fmt: skip
+    return builders.record(
+        asked,
         record_id=f"{hashlib.sha256(f'{task} {model}'.encode()).hexdigest()[:8]}-{session}",
-        job_id=asked.job_id,
-        repeat=session,
         created_utc=datetime(2026, 3, 1 + session, 12, tzinfo=UTC),
         energylab_version="0.1.0",
         energy_kind=kind,
         task=TaskFacts(name=task, version="1", settings={"batch_size": 1, "dtype": "float16"}),
         model=ModelFacts(name=model, source=source, revision="main", commit="0" * 40, architecture="LlamaForCausalLM",
-                         parameters=parameters, model_class=model_class, dtype="float16"),  # fmt: skip
+                         parameters=parameters, model_class=model_class, dtype="float16"),
         data=DataFacts(name=DATA[data], source=data, digest="d" * 64, queries=QUERIES),
         protocol=ProtocolFacts(version="1", seed=0, runs=runs, settings={}),
         devices=(DeviceFacts(name=device, type="cuda", index=0, uuid=board, driver="570.1"),),
@@ -79,53 +76,48 @@ def record_of(
         phases=tuple(PHASES),
         idle=(IdleLevel(level="weights_resident", power_w=70.0, duration_s=10.0, energy_j=700.0),),
         warm_up=WarmUp(duration_s=3.0, energy_j=900.0, queries=10, steady=True, reason="steady"),
-        windows=windows,
+        windows=_windows(energy_wh, runs, spread, session, broken),
         quality=(Quality(metric="accuracy", value=quality, queries=QUERIES),) if quality is not None else (),
-        parameters=asked.model_dump(),
-        valid=True,
     )  # fmt: skip
 
 
 def _windows(energy_wh, runs, spread, session, broken):
     """Two blocks a run and phase; with `broken`, the first block of the session is measured twice."""
-    windows, start = [], 0.0
+    windows, start_s = [], 0.0
     for run in range(runs):
         factor = 1 + spread * (session - 1) + spread * (run - 0.5) / 3
-        for phase, share in PHASES.items():
+        for phase, (share, power_w) in PHASES.items():
             for block in range(2):
-                energy_j = energy_wh * JOULES_PER_WH * QUERIES / 1000 * share * factor / 2
+                energy_j = energy_wh * J_PER_WH * QUERIES / 1000 * share * factor / 2
                 attempts = (False, True) if broken and not windows else (True,)
                 for attempt, valid in enumerate(attempts):
-                    windows.append(_window(len(windows), run, phase, block, attempt, start, energy_j, valid))
-                    start += windows[-1].duration_s + 0.5
+                    value = energy_j if valid else None
+                    windows.append(
+                        builders.window(
+                            run, value, len(windows), phase=phase, block=block, attempt=attempt, start_s=start_s,
+                            queries=tuple(range(block * QUERIES // 2, (block + 1) * QUERIES // 2)),
+                            duration_s=energy_j / power_w, bound_j=energy_j * 0.01 if valid else None,
+                            meters=_nvml(value), input_tokens=3690, output_tokens=100 if phase == "generate" else None,
+                            reasons=() if valid else ("thermal_slowdown",),
+                        )
+                    )  # fmt: skip
+                    start_s += energy_j / power_w + 0.5
     return tuple(windows)
 
 
-def _window(index, run, phase, block, attempt, start_s, energy_j, valid):
-    seconds = energy_j / {"preprocess": 90.0, "prefill": 420.0, "generate": 310.0}[phase]
-    return Window(
-        index=index, run=run, phase=phase, block=block, attempt=attempt, replications=1,
-        queries=tuple(range(block * QUERIES // 2, (block + 1) * QUERIES // 2)),
-        start_s=start_s, duration_s=seconds, energy_j=energy_j if valid else None,
-        bound_j=energy_j * 0.01 if valid else None,
-        meters=(MeterReadings(meter="nvml", device="GPU-0", energy_j=energy_j if valid else None),),
-        input_tokens=3690, output_tokens=100 if phase == "generate" else None,
-        valid=valid, reasons=() if valid else ("thermal_slowdown",),
-    )  # fmt: skip
+def _nvml(energy_j):
+    return (MeterReadings(meter="nvml", device="GPU-0", energy_j=energy_j),)
 
 
 def scored_record(joules, scores, session=0, per_block=4, metric="accuracy"):
     """A session of one run whose queries need `joules` each and score `scores`; blocks of `per_block` queries."""
     joules, scores = np.asarray(joules, float), tuple(map(float, scores))
     blocks = [range(first, min(first + per_block, len(joules))) for first in range(0, len(joules), per_block)]
+    sums = [float(joules[block].sum()) for block in blocks]
     windows = tuple(
-        Window(
-            index=n, run=0, phase="forward", block=n, attempt=0, queries=tuple(block), replications=1, start_s=float(n),
-            duration_s=1.0, energy_j=float(joules[block].sum()), bound_j=0.0, valid=True,
-            meters=(MeterReadings(meter="nvml", device="GPU-0", energy_j=float(joules[block].sum())),),
-        )
-        for n, block in enumerate(blocks)
-    )  # fmt: skip
+        builders.window(0, energy_j, n, block=n, queries=tuple(block), bound_j=0.0, meters=_nvml(energy_j))
+        for n, (block, energy_j) in enumerate(zip(blocks, sums, strict=True))
+    )
     record = record_of("org/a", 1.0, session)
     quality = Quality(metric=metric, value=float(np.mean(scores)), queries=len(scores), scores=scores)
     data = record.data.model_copy(update={"queries": len(joules)})

@@ -42,20 +42,20 @@ def test_rows_that_do_not_grow_are_tasks_of_one_run(tmp_path):
     assert models.sessions.tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("format", [None, "codecarbon"])
-def test_a_sound_file_of_another_ending_is_read(format, tmp_path):
-    asked = Asked(**ASKED, model="small")
-    [found] = import_files([CASES / "codecarbon-other-ending/emissions.csv.bak"], tmp_path, asked, format)
-    assert found.new
-    assert (found.rated.with_wh, found.record.queries) == (pytest.approx(4.0), 1000)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "codecarbon-other-ending/emissions.csv.bak",
+        "codecarbon-semicolons/emissions.csv",
+        "codecarbon-padded/emissions.csv",
+    ],
+)
+def test_a_sound_file_is_read_whatever_its_ending_its_separators_and_its_blanks(name, tmp_path):
+    for format in (None, "codecarbon"):
+        [found] = import_files([CASES / name], tmp_path / str(format), Asked(**ASKED, model="small"), format)
+        assert (found.rated.with_wh, found.record.queries) == (pytest.approx(4.0), 1000)
     with pytest.raises(FormatError, match="is not of format ml-energy"):
-        import_files([CASES / "codecarbon-other-ending/emissions.csv.bak"], tmp_path, asked, "ml-energy")
-
-
-@pytest.mark.parametrize("name", ["codecarbon-semicolons", "codecarbon-padded"])
-def test_semicolons_decimal_commas_and_padded_cells_are_read(name, tmp_path):
-    [model] = model_energies(imported(tmp_path, f"{name}/emissions.csv", model="small")).models.itertuples()
-    assert model.energy_wh == pytest.approx(4.0)
+        import_files([CASES / name], tmp_path, Asked(**ASKED, model="small"), "ml-energy")
 
 
 def test_two_unlike_gpus_in_one_cell_are_no_invented_board(tmp_path):

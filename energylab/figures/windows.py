@@ -1,4 +1,4 @@
-"""The windows of one session over time: power, temperature and clock, invalid windows marked."""
+"""The windows of one session over time: their power, invalid windows marked."""
 
 from __future__ import annotations
 
@@ -64,29 +64,3 @@ def _draw_window(axes: Axes, window: Window, colour) -> None:
     if error is not None:
         middle = window.start_s + window.duration_s / 2
         axes.errorbar(middle, window.mean_power_w, yerr=error, color="0.2", linewidth=1, capsize=2)
-
-
-def device_over_time(record: Record) -> Figure | None:
-    """Draw temperature and clock of every device between the windows.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or None
-        None where no device tells either: a processor without sensors.
-    """
-    seen = [(window.start_s + window.duration_s, state) for window in record.windows for state in window.states]
-    quantities = [("temperature_c", "temperature (°C)"), ("sm_clock_mhz", "SM clock (MHz)")]
-    told = [(name, label) for name, label in quantities if any(getattr(state, name) is not None for _, state in seen)]
-    if not told:
-        return None
-    figure, rows = plt.subplots(
-        len(told), 1, figsize=(9, 2.2 * len(told)), sharex=True, squeeze=False, layout="constrained"
-    )
-    for axes, (name, label) in zip(rows[:, 0], told, strict=True):
-        for device in dict.fromkeys(state.device for _, state in seen):
-            points = [(time, getattr(state, name)) for time, state in seen if state.device == device]
-            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1, label=device)
-        axes.set(ylabel=label)
-    rows[-1, 0].set(xlabel="time in the session (s)")
-    rows[0, 0].legend(frameon=False, fontsize=8)
-    return finished(figure)

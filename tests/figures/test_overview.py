@@ -18,37 +18,21 @@ ENERGIES = {"one": [1, 2, 3, 4.01, 11], "two": [5, 7.5, 30]}  # 3 lies at a fift
 @pytest.fixture(scope="module")
 def rated():
     """Two tasks; in the first a model stands at an edge."""
-    table = pd.DataFrame(
-        [
-            {
-                "task": task,
-                "model": f"{task}-{number}",
-                "energy_j": 3.6 * joules,
-                "queries": 1,
-                "energy_kind": "simulated",
-            }
-            for task, energies in ENERGIES.items()
-            for number, joules in enumerate(energies)
-        ]
-    )
+    rows = [(task, f"{task}-{n}", 3.6 * wh) for task, energies in ENERGIES.items() for n, wh in enumerate(energies)]
+    table = pd.DataFrame(rows, columns=["task", "model", "energy_j"]).assign(queries=1, energy_kind="simulated")
     return energylab.rate(table, noise=0.02, draws=2000), stability.leave_one_out(table)
 
 
-@pytest.fixture(params=[LIGHT, DARK], ids=["light", "dark"])
-def figure(rated, request):
-    """Return the picture and its theme."""
-    made = overview(*rated, request.param)
+def scatters(figure, filled):
+    found = (each for each in figure.axes[0].collections if isinstance(each, PathCollection))
+    return [each for each in found if bool(each.get_facecolor().size) is filled]
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_every_model_has_a_dot_at_its_place(theme, rated):
+    made = overview(*rated, theme)
     assert plt.get_fignums() == []
-    return made, request.param
-
-
-def scatters(figure):
-    return [each for each in figure.axes[0].collections if isinstance(each, PathCollection)]
-
-
-def test_every_model_has_a_dot_at_its_place(figure, rated):
-    made, theme = figure
-    dots = [each for each in scatters(made) if each.get_facecolor().size]
+    dots = scatters(made, filled=True)
     for drawn, energies in zip(dots, ENERGIES.values(), strict=True):
         low, high = min(energies), max(energies)
         np.testing.assert_allclose(drawn.get_offsets()[:, 0], [(e - low) / (high - low) for e in energies])
@@ -56,24 +40,15 @@ def test_every_model_has_a_dot_at_its_place(figure, rated):
     assert [tuple(c) for c in dots[0].get_facecolor()] == [to_rgba(theme.stars[star]) for star in stars]
 
 
-def test_doubtful_stars_are_ringed_and_say_how_sure_they_are(figure, rated):
-    made, _ = figure
-    stars = rated[0]
-    shown = [row[f"p_star_{row['stars']}"] for _, row in stars.iterrows()]
+def test_doubtful_stars_are_ringed_and_the_model_that_holds_up_the_scale_is_named(rated):
+    made = overview(*rated)
+    shown = [row[f"p_star_{row['stars']}"] for _, row in rated[0].iterrows()]
     unsure = [p for p in shown if p < 0.95]
     assert unsure
-    rings = [each for each in scatters(made) if not each.get_facecolor().size]
-    assert sum(len(ring.get_offsets()) for ring in rings) == len(unsure)
-    texts = [text.get_text() for text in made.axes[0].texts]
-    assert all(f"{100 * p:.0f} %" in texts for p in unsure)
-
-
-def test_the_model_that_holds_up_the_scale_is_named(figure):
-    texts = [text.get_text() for text in figure[0].axes[0].texts]
-    assert "one-4" in texts
-    assert "two-2" in texts
+    assert sum(len(ring.get_offsets()) for ring in scatters(made, filled=False)) == len(unsure)
+    texts = {text.get_text() for text in made.axes[0].texts}
     # without 30, the range of two is 5 to 7.5: 7.5 falls from five stars to one
-    assert "without it, 1 of 2 change" in texts
+    assert {"one-4", "two-2", "without it, 1 of 2 change", *(f"{100 * p:.0f} %" for p in unsure)} <= texts
 
 
 def test_a_table_without_stars_is_refused(rated):

@@ -1,28 +1,18 @@
 """Figures of what moves a star: they draw on tables whose stars are all sure too."""
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-mpl.use("Agg")
-
-import energylab  # noqa: E402
-from energylab.errors import ParameterError  # noqa: E402
-from energylab.figures import stability  # noqa: E402
-from energylab.ratings import stability as ratings_stability  # noqa: E402
+import energylab
+from energylab.errors import ParameterError
+from energylab.figures import stability
+from energylab.ratings import stability as ratings_stability
 
 SURE = pd.DataFrame({"task": "t", "model": list("abcdefg"), "energy_j": [1, 2, 3, 5, 7, 9, 11.5], "queries": 1.0})
 
 
 def labels(figure):
     return [label.get_text().split(" ")[0] for label in figure.axes[0].get_yticklabels()]
-
-
-@pytest.fixture(autouse=True)
-def _close():
-    yield
-    plt.close("all")
 
 
 def test_where_all_stars_are_sure_the_least_sure_are_shown():
@@ -34,12 +24,9 @@ def test_where_all_stars_are_sure_the_least_sure_are_shown():
     assert shown == least.tolist()[:5]
 
 
-def test_unsure_stars_are_shown_alone():
+def test_unsure_stars_are_shown_alone_and_ones_without_a_probability_are_refused():
     stars = energylab.rate(SURE.assign(energy_j=[1, 3.1, 5, 7, 8, 9, 11.5]), noise=0.01, draws=500)
     assert labels(stability.unsure(stars)) == ["b"]
-
-
-def test_stars_without_a_probability_are_refused():
     with pytest.raises(ParameterError, match="no star has a probability"):
         stability.unsure(energylab.rate(SURE))
 

@@ -8,7 +8,7 @@ import pytest
 from format_builders import energy, runner_report
 
 from energylab.errors import FormatError, UnknownNameError
-from energylab.formats import import_files
+from energylab.formats import import_files, importing
 
 TEXT = {"task": "text_generation", "model": "org/m", "queries": 1000}
 IMAGES = {"task": "image_generation"}
@@ -76,7 +76,7 @@ def test_nothing_is_written_when_one_of_several_is_bad(imported, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_files_that_cannot_be_opened_and_formats_that_are_unknown(tmp_path):
+def test_files_that_cannot_be_opened_and_formats_that_are_unknown(tmp_path, monkeypatch):
     with pytest.raises(FormatError, match="cannot read .*nothing.json: No such file"):
         import_files([tmp_path / "nothing.json"], tmp_path / "out")
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
@@ -85,3 +85,10 @@ def test_files_that_cannot_be_opened_and_formats_that_are_unknown(tmp_path):
         import_files([tmp_path / "a.zip"], tmp_path / "out")
     with pytest.raises(UnknownNameError, match="did you mean 'codecarbon'"):
         import_files([tmp_path / "a.zip"], tmp_path / "out", format="codecarbn")
+    monkeypatch.setattr(importing, "MOST_BYTES", 0)
+    with pytest.raises(FormatError, match="unpacks to more than 0 MiB"):
+        import_files([tmp_path / "a.zip"], tmp_path / "out")
+    content = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(content.replace(b"PK\x01\x02", b"PK\x00\x00"))
+    with pytest.raises(FormatError, match="is a damaged archive"):
+        import_files([tmp_path / "a.zip"], tmp_path / "out")

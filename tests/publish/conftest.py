@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from release_builders import record_of
+from release_builders import record_of, released, write_all
 
-from energylab import release, store
+from energylab import release
 from energylab.publish import leaderboard
 
 #: Names that must come out as text wherever they are printed.
@@ -26,12 +26,6 @@ HOSTILE = {
 }
 
 
-def _write(records, root):
-    for number, record in enumerate(records):
-        store.write(record, root / f"{number:04d}")
-    return root
-
-
 @pytest.fixture(scope="session")
 def study(tmp_path_factory):
     """The folder of an official study: eight models, three sessions each; of one a window was measured again."""
@@ -41,7 +35,7 @@ def study(tmp_path_factory):
         for name, wh in energies.items()
         for session in range(3)
     ]
-    return _write(records, tmp_path_factory.mktemp("official"))
+    return write_all(records, tmp_path_factory.mktemp("official"))
 
 
 @pytest.fixture(scope="session")
@@ -58,21 +52,20 @@ def published():
 
 
 @pytest.fixture(scope="session")
-def hostile_records(tmp_path_factory):
-    """The folder of estimated records of random weights whose names are hostile."""
+def hostile_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("hostile")
+
+
+@pytest.fixture(scope="session")
+def hostile(hostile_folder):
+    """The release of estimated records of random weights whose names are hostile; so is that of their task."""
     unofficial = {"kind": "estimated", "source": "random", "data": "sample", "model_class": None, "task": "<b>qa</b>"}
     records = [
         record_of(name, 5.0 + n, session, **unofficial)
         for n, name in enumerate(HOSTILE.values())
         for session in range(2)
     ]
-    return _write(records, tmp_path_factory.mktemp("hostile"))
-
-
-@pytest.fixture(scope="session")
-def hostile(hostile_records):
-    """The release of hostile names; its task is hostile too."""
-    return release.make([hostile_records], name="hostile", date="2026-03-05", draws=200)
+    return released(records, hostile_folder, name="hostile", draws=200)
 
 
 @pytest.fixture(scope="session")
@@ -82,10 +75,10 @@ def hostile_names():
 
 
 @pytest.fixture(scope="session")
-def sites(published, official, study, hostile, hostile_records, tmp_path_factory):
+def sites(published, official, study, hostile, hostile_folder, tmp_path_factory):
     """The folders of three leaderboards, by release."""
     root = tmp_path_factory.mktemp("sites")
     leaderboard.build(published, root / "published")
     leaderboard.build(official, root / "official", records=[study])
-    leaderboard.build(hostile, root / "hostile", records=[hostile_records])
+    leaderboard.build(hostile, root / "hostile", records=[hostile_folder])
     return root

@@ -28,10 +28,11 @@ def test_says_everything(official):
     model = cohort.models[2]
     root = drawn(official, cohort, model)
     said = " | ".join(texts(root))
-    for part in ("org/model-2", "Text generation, class A", f"{model.stars} of 5 stars", "rank 3", "9.00",
-                 "Wh per 1,000 queries", "measured", "95 %", "NVIDIA H100 80GB HBM3", "March 2026",
-                 "official-2026-03", "At rest 70.0 W", "Scheme equal width",
-                 "Not included: host, cooling, PUE"):  # fmt: skip
+    for part in (
+        "org/model-2", "Text generation, class A", f"{model.stars} of 5 stars", "rank 3", "9.00", "95 %", "measured",
+        "Wh per 1,000 queries", "NVIDIA H100 80GB HBM3", "March 2026", "official-2026-03", "At rest 70.0 W",
+        "Scheme equal width", "Not included: host, cooling, PUE",
+    ):  # fmt: skip
         assert part in said
     assert "NOT FOR PUBLICATION" not in said
     assert root.find(f"{SVG}title").text == "Energy label of org/model-2"

@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 
 import pytest
 from bs4 import BeautifulSoup
-from release_builders import QUERIES, record_of
+from release_builders import QUERIES, record_of, released
 
-from energylab import release, store
+from energylab import release
 from energylab.figures import release as figures
 from energylab.publish import chromium, leaderboard, page, report, text
 from energylab.publish.report import Report, what_it_cost
@@ -85,13 +85,14 @@ def test_a_release_without_stars(tmp_path):
 
 
 def test_right_answers_have_a_column_stars_of_their_own_and_a_front(tmp_path):
-    for name, wh, right in (("cheap", 2.0, 5), ("good", 6.0, 18), ("worst", 9.0, 10), ("heavy", 30.0, 19)):
-        for session in range(3):
-            record = record_of(f"org/{name}", wh, session)
-            changes = {"value": right / QUERIES, "scores": (1.0,) * right + (0.0,) * (QUERIES - right)}
-            quality = record.quality[0].model_copy(update=changes)
-            store.write(record.model_copy(update={"quality": (quality,)}), tmp_path / "records" / f"{name}-{session}")
-    made = release.make([tmp_path / "records"], name="scored", date="2026-03-05", draws=200)
+    def record(name, wh, right, session):
+        made = record_of(f"org/{name}", wh, session)
+        scores = {"value": right / QUERIES, "scores": (1.0,) * right + (0.0,) * (QUERIES - right)}
+        return made.model_copy(update={"quality": (made.quality[0].model_copy(update=scores),)})
+
+    models = (("cheap", 2.0, 5), ("good", 6.0, 18), ("worst", 9.0, 10), ("heavy", 30.0, 19))
+    records = [record(*model, session) for model in models for session in range(3)]
+    made = released(records, tmp_path / "records", draws=200)
     _, good = page.find(made, "org/good")
     assert good.per_right.energy_wh == pytest.approx(good.energy_wh * 20 / 18, rel=1e-4)
     _, worst = page.find(made, "org/worst")

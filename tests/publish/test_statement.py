@@ -7,10 +7,10 @@ import re
 import pytest
 from bs4 import BeautifulSoup
 from markdown_it import MarkdownIt
-from release_builders import record_of
+from release_builders import record_of, released
 from typer.testing import CliRunner
 
-from energylab import release, store
+from energylab import release
 from energylab.cli import app
 from energylab.publish import chromium, page, statement, text
 from energylab.publish.emissions import Grid
@@ -29,20 +29,15 @@ def said(html):
     }
 
 
-def of(made, name, grid=GRID, **which):
-    return said(statement.html(made, *page.find(made, name, **which), grid))
-
-
-def made_from(folder, records, **options):
-    for number, record in enumerate(records):
-        store.write(record, folder / str(number))
-    return release.make([folder], name="r", date="2026-03-05", draws=200, **options)
+def of(made, name):
+    return said(statement.html(made, *page.find(made, name), GRID))
 
 
 def test_says_what_purchasing_asks_for(official):
     cohort, model = page.find(official, "org/model-3")
     found = of(official, "org/model-3")
     assert found["Energy"]["Per 1,000 queries"] == "13.5 Wh, measured by a hardware counter or sensor"
+    assert found["Energy"]["Repeatability"].endswith("Wh, from 3 sessions")
     span = f"{model.expanded.low_wh:.1f} – {model.expanded.high_wh:.1f} Wh"
     assert found["Energy"]["95 % interval"] == f"{span}, including the sensor’s error, taken as up to ±5 %"
     assert found["Energy"]["Metered by"] == "nvml: nvmlDeviceGetTotalEnergyConsumption (measured)"
@@ -70,18 +65,14 @@ def test_markdown_and_page_say_the_same(official, published):
         assert said(rendered) == of(made, name)
 
 
-def test_repeated_records_rest_on_their_sessions(official):
-    assert of(official, "org/model-3")["Energy"]["Repeatability"].endswith("Wh, from 3 sessions")
-
-
 def test_records_measured_once_claim_no_repeats(tmp_path):
-    made = made_from(tmp_path, [record_of(f"org/m{n}", 4.0 + n) for n in range(3)], noise=0.02)
-    found = of(made, "org/m1")
+    records = [record_of(f"org/m{n}", 4.0 + n) for n in range(3)]
+    found = of(released(records, tmp_path, draws=200, noise=0.02), "org/m1")
     assert "from 1 session" not in found["Energy"]["Repeatability"]
     assert "assuming a noise of 2 %" in found["Rating"]["Stars"]
     assert re.search("not repeated|not from repeats", found["Energy"]["Repeatability"])
-    bare = made_from(tmp_path / "bare", [record_of(f"org/m{n}", 4.0 + n) for n in range(3)])
-    assert "not from repeats of this model" in of(bare, "org/m1")["Energy"]["Repeatability"]
+    bare = of(released(records, tmp_path), "org/m1")
+    assert "not from repeats of this model" in bare["Energy"]["Repeatability"]
 
 
 def test_imported_figures_are_said_to_be_imported(published):
@@ -98,7 +89,7 @@ def test_imported_figures_are_said_to_be_imported(published):
 def test_an_estimate_has_no_sensor(tmp_path):
     records = [record_of(f"org/m{n}", 4.0 + n, s, kind="estimated", device="Example CPU", data="sample")
                for n in range(3) for s in range(3)]  # fmt: skip
-    found = of(made_from(tmp_path, records), "org/m1")
+    found = of(released(records, tmp_path), "org/m1")
     assert "in place of a sensor’s error; it does not cover" in found["Energy"]["95 % interval"]
     assert "factor of two" in found["Energy"]["95 % interval"]
     assert found["What ran"]["Data"] == "sample text_generation", "its kind once"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import typer
-from release_builders import record_of
+from release_builders import record_of, write_all
 from typer.testing import CliRunner
 
-from energylab import store
 from energylab.errors import ReleaseError
 from energylab.publish import report
 from energylab.publish.commands import mount
@@ -20,35 +19,35 @@ def quick_report(monkeypatch):
     monkeypatch.setattr(report, "render", lambda release: f"<title>{release.name}</title>")
 
 
-class TestStudy:
-    def records(self, folder):
-        for n, (model, source) in enumerate([("a", "random"), ("b", "random"), ("c", "random"), ("real", "path")]):
-            record = record_of(model, 3.0 + n, source=source, kind="estimated", task="qa", model_class=None)
-            store.write(record, folder / str(n))
-        return folder
+def records(folder, sources):
+    """Write one unofficial record a model."""
+    facts = {"kind": "estimated", "task": "qa", "model_class": None}
+    return write_all(
+        [record_of(name, 3.0 + n, source=s, **facts) for n, (name, s) in enumerate(sources.items())], folder
+    )
 
-    def test_release_leaderboard_and_report(self, tmp_path, quick_report):
-        done = publish_study(self.records(tmp_path / "my study"), tmp_path / "out")
-        assert done.release_file == tmp_path / "out" / "releases" / "my-study-2026-03-01.json"
-        assert done.leaderboard == tmp_path / "out" / "leaderboard" / "index.html"
+
+MODELS = {"a": "random", "b": "random", "c": "random", "real": "path"}
+
+
+class TestStudy:
+    def test_release_leaderboard_and_report_are_made_once_and_a_changed_study_is_numbered(self, tmp_path, quick_report):
+        folder, out = records(tmp_path / "my study", MODELS), tmp_path / "out"
+        done = publish_study(folder, out)
+        assert done.release_file == out / "releases" / "my-study-2026-03-01.json"
+        assert done.leaderboard == out / "leaderboard" / "index.html"
         assert done.report.read_text() == "<title>my-study-2026-03-01</title>"
         assert "Not for publication" in done.leaderboard.read_text()
         assert [left.model for left in done.release.left_out] == ["real"]
-        assert len(list((tmp_path / "out" / "leaderboard" / "records").iterdir())) == 3
-
-    def test_twice_is_once_and_a_changed_study_is_numbered(self, tmp_path, quick_report):
-        folder = self.records(tmp_path / "study")
-        first = publish_study(folder, tmp_path / "out")
-        assert publish_study(folder, tmp_path / "out") == first
-        store.write(record_of("d", 9.0, source="random", kind="estimated", task="qa", model_class=None), folder / "9")
-        second = publish_study(folder, tmp_path / "out")
-        assert second.release.name == "study-2026-03-01-2"
-        assert first.release_file.is_file()
+        assert len(list((out / "leaderboard" / "records").iterdir())) == 3
+        assert publish_study(folder, out) == done
+        records(folder / "more", {"d": "random"})
+        assert publish_study(folder, out).release.name == "my-study-2026-03-01-2"
+        assert done.release_file.is_file()
 
     def test_nothing_measured(self, tmp_path):
-        (tmp_path / "empty").mkdir()
         with pytest.raises(ReleaseError, match="run the study first"):
-            publish_study(tmp_path / "empty", tmp_path / "out")
+            publish_study(tmp_path, tmp_path / "out")
 
 
 class TestCommands:
@@ -81,7 +80,6 @@ class TestCommands:
         assert run("report", "first").strip() == "reports/first.html"
 
     def test_publish_names_what_it_left_out(self, run, tmp_path, quick_report):
-        records = TestStudy().records(tmp_path / "study")
-        told = " ".join(run("publish", records).split())
+        told = " ".join(run("publish", records(tmp_path / "study", MODELS)).split())
         assert "left out: 1 record of qa, of another cohort: model source=path" in told
         assert told.count("left out:") == 1

@@ -63,21 +63,16 @@ def test_markdown_shows_text_as_it_is(given):
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"),
-    [(0.0554, "0.0554"), (1.313333, "1.31"), (9.996, "10.00"), (10.0, "10.0"), (178.13, "178"), (1639.8, "1,640")],
-)
-def test_three_significant_digits(value, shown):
-    assert text.figure(value) == shown
-
-
-@pytest.mark.parametrize(("share", "shown"), [(1.0, "> 99 %"), (0.99, "99 %"), (0.5, "50 %"), (0.009, "< 1 %")])
-def test_no_probability_is_certain(share, shown):
-    assert text.percent(share).replace("\u00a0", " ") == shown
-
-
-@pytest.mark.parametrize(("number", "shown"), [(999, "999"), (22_713_216, "22.7 M"), (999_999_999, "1 B")])
-def test_parameter_counts(number, shown):
-    assert text.count(number) == shown
+    ("write", "shown"),
+    [
+        (text.figure, {0.0554: "0.0554", 1.313333: "1.31", 9.996: "10.00", 10.0: "10.0", 178: "178", 1639.8: "1,640"}),
+        (text.percent, {1.0: "> 99 %", 0.99: "99 %", 0.5: "50 %", 0.009: "< 1 %"}),
+        (text.count, {999: "999", 22_713_216: "22.7 M", 999_999_999: "1 B"}),
+    ],
+    ids=["three significant digits", "no probability is certain", "parameters"],
+)  # fmt: skip
+def test_numbers_as_people_read_them(write, shown):
+    assert {number: write(number).replace("\u00a0", " ") for number in shown} == shown
 
 
 @given(st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=320))

@@ -17,12 +17,9 @@ from energylab.ratings.equivalence import as_share, compare
 
 def table(energies, board="x", model="m"):
     """One row a session, each of 100 queries."""
-    rows = [
-        ("qa", model, 100 * joules, 100, f"{board}{n}-{joules}", board, "c", "measured")
-        for n, joules in enumerate(energies)
-    ]
+    facts = {"task": "qa", "model": model, "queries": 100, "board": board, "cohort": "c", "energy_kind": "measured"}
     return pd.DataFrame(
-        rows, columns=["task", "model", "energy_j", "queries", "session", "board", "cohort", "energy_kind"]
+        [{**facts, "energy_j": 100 * joules, "session": f"{board}{n}-{joules}"} for n, joules in enumerate(energies)]
     )
 
 
@@ -41,16 +38,21 @@ def test_interval_is_welch_with_the_pooled_spread_of_both():
 
 
 @pytest.mark.parametrize(
-    ("b", "verdict"),
+    ("b", "verdict", "status"),
     [
-        ((10.0, 9.9, 10.1, 10.05), "equivalent"),
-        ((9.0, 9.1, 9.05, 8.95), "better"),
-        ((11.0, 11.1, 11.05, 10.9), "worse"),
-        ((9.2, 11.3, 10.9, 8.8), "undecided"),
+        ((10.0, 9.9, 10.1, 10.05), "equivalent", 0),
+        ((9.0, 9.1, 9.05, 8.95), "better", 0),
+        ((11.0, 11.1, 11.05, 10.9), "worse", 1),
+        ((9.2, 11.3, 10.9, 8.8), "undecided", 3),
     ],
 )
-def test_verdicts(b, verdict):
+def test_a_verdict_is_a_status_for_ci(b, verdict, status, tmp_path):
     assert compare(table(A), table(b)).verdict == verdict
+    for name, energies in (("a", A), ("b", b)):
+        table(energies).to_csv(tmp_path / f"{name}.csv", index=False)
+    done = CliRunner().invoke(app, ["compare", str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), "--margin", "3%"])
+    assert done.exit_code == status, done.output
+    assert "energy is measured" in done.output
 
 
 def test_the_gain_of_a_shared_board_cancels_and_that_of_two_boards_does_not():
@@ -96,12 +98,3 @@ def test_margins():
         as_share("three")
     with pytest.raises(ParameterError, match="margin=3"):
         compare(table(A), table(A), margin=3)
-
-
-@pytest.mark.parametrize(("b", "status"), [(A, 0), ((11.0, 11.1, 11.05, 10.9), 1), ((9.2, 11.3, 10.9, 8.8), 3)])
-def test_command_ends_with_a_status_for_ci(tmp_path, b, status):
-    for name, energies in (("a", A), ("b", b)):
-        table(energies).to_csv(tmp_path / f"{name}.csv", index=False)
-    done = CliRunner().invoke(app, ["compare", str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), "--margin", "3%"])
-    assert done.exit_code == status, done.output
-    assert "energy is measured" in done.output

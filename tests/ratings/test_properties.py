@@ -27,7 +27,7 @@ def near_an_edge(rating_):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: scheme.name)
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(deadline=None, derandomize=True, max_examples=20)
 @given(energies=ENERGIES)
 def test_stars_never_rise_with_energy(scheme, energies):
     stars = rate(table(energies), scheme, draws=0)
@@ -36,7 +36,7 @@ def test_stars_never_rise_with_energy(scheme, energies):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: scheme.name)
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(deadline=None, derandomize=True, max_examples=20)
 @given(energies=ENERGIES, factor=st.floats(1e-3, 1e3))
 def test_a_common_factor_changes_no_star(scheme, energies, factor):
     before = rate_with_bands(table(energies), scheme, draws=0)
@@ -51,7 +51,7 @@ def test_a_common_factor_changes_no_star(scheme, energies, factor):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: scheme.name)
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(deadline=None, derandomize=True, max_examples=20)
 @given(energies=ENERGIES, data=st.data())
 def test_the_order_of_rows_shows_in_nothing(scheme, energies, data):
     df = pd.concat([table(energies), table([2 * energy for energy in energies])]).assign(run=0)
@@ -60,7 +60,7 @@ def test_the_order_of_rows_shows_in_nothing(scheme, energies, data):
     pd.testing.assert_frame_equal(rate(df, scheme, draws=50), rate(shuffled, scheme, draws=50), check_exact=True)
 
 
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(deadline=None, derandomize=True, max_examples=20)
 @given(energies=ENERGIES)
 def test_another_group_changes_nothing(energies):
     alone = rate(table(energies), EQUAL_WIDTH, noise=0.05, draws=50)
@@ -69,7 +69,7 @@ def test_another_group_changes_nothing(energies):
     pd.testing.assert_frame_equal(alone, part, check_exact=True)
 
 
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(deadline=None, derandomize=True, max_examples=20)
 @given(energies=ENERGIES, noise=st.floats(0.001, 0.2))
 def test_probabilities_sum_to_one(energies, noise):
     stars = rate(table(energies), EQUAL_WIDTH, noise=noise, draws=40)

@@ -28,9 +28,7 @@ def test_covariance_over_queries_narrows_what_grows_together():
     together, apart = 1.0 + 2.0 * scores, 1.0 + 2.0 * ~scores
     widths = []
     for joules in (together, apart):
-        found = per_right_answer(
-            [scored_record(joules, scores, session, per_block=1) for session in range(2)], gain=0.0
-        )
+        found = per_right_answer([scored_record(joules, scores, n, per_block=1) for n in range(2)], gain=0.0)
         widths.append((found.high - found.low) / found.wh)
     assert widths[0] < 0.5 * widths[1]
 
@@ -60,8 +58,8 @@ def test_covers_as_often_as_it_says():
     rng = np.random.default_rng(3)
     hits = 0
     for _ in range(200):
-        scores = rng.random(120) < 0.6
-        joules = (1.0 + scores) * (1 + 0.2 * rng.random(120))
+        scores = rng.random(60) < 0.6
+        joules = (1.0 + scores) * (1 + 0.2 * rng.random(60))
         gain = 1 + rng.uniform(-0.05, 0.05)
         sessions = [scored_record(joules * gain * (1 + 0.01 * rng.standard_normal()), scores, n, 2) for n in range(3)]
         found = per_right_answer(sessions)

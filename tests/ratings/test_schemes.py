@@ -1,6 +1,7 @@
 """Bands of every scheme, ties at an edge, and stars within given bands."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,22 +56,16 @@ def test_a_tie_at_an_edge_earns_the_higher_star():
     assert count_stars(energies, edges).tolist() == [5, 5, 4, 2, 1]
 
 
-def test_stars_within_given_bands_keep_unknown_energies_unknown():
+def test_stars_within_given_bands_keep_unknown_energies_unknown_and_refuse_what_is_none():
     bands = Bands("equal_width", "1", "summarization", "here", None, (2.0, 3.0, 4.0, 5.0))
-    found = stars_for([0.5, np.nan, 2.5, 99.0], bands)
-    assert found.isna().tolist() == [False, True, False, False]
-    assert found.dropna().tolist() == [5, 4, 1]
-    assert stars_for([1.0, 2.0], Bands("equal_width", "1", "summarization", "here", None, (), "not rated")).isna().all()
+    assert stars_for([0.5, np.nan, 2.5, 99.0], bands).fillna(0).tolist() == [5, 0, 4, 1]
+    assert stars_for([1.0, 2.0], replace(bands, edges_wh=(), reason="not rated")).isna().all()
+    for energy in (0.0, -1.0, np.inf):
+        with pytest.raises(DataError, match="zero or negative"):
+            stars_for([1.0, energy], bands)
 
 
-@pytest.mark.parametrize("energy", [0.0, -1.0, np.inf])
-def test_stars_within_bands_refuse_what_is_no_energy(energy):
-    bands = Bands("equal_width", "1", "summarization", "here", None, (2.0, 3.0, 4.0, 5.0))
-    with pytest.raises(DataError, match="zero or negative"):
-        stars_for([1.0, energy], bands)
-
-
-def test_the_file_is_what_the_published_table_gives():
+def test_reference_bands_are_those_of_the_published_table():
     file = Reference(FILE).file
     made = {(band.task, band.model_class): band.edges_wh for band in rate_with_bands(published.load(), draws=0).bands}
     assert {(band.task, band.model_class): pytest.approx(band.edges_wh, rel=1e-11) for band in file.bands} == made
@@ -99,29 +94,26 @@ def test_another_device_or_an_unknown_task_is_not_rated():
     assert "has no bands for reasoning" in notes["reasoning"]
 
 
+FACTS = "version: x\nsource: y\ndevice: z\nbands: "
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        (
-            "version: x\nsource: y\ndevice: z\nbands: [{task: t, edges_wh: [4, 3, 2, 1]}]",
-            "bands.0.edges_wh edges must be positive and ascend",
-        ),
-        ("version: x\nsource: y\ndevice: z\nbands: [{task: t, edges_wh: [1, 2, 3]}]", "bands.0.edges_wh"),
+        (f"{FACTS}[{{task: t, edges_wh: [4, 3, 2, 1]}}]", "bands.0.edges_wh edges must be positive and ascend"),
+        (f"{FACTS}[{{task: t, edges_wh: [1, 2, 3]}}]", "bands.0.edges_wh"),
         ("version: x\nsource: y\nbands: []", "device"),
         ("a: [", "not a file of reference bands"),
         ("- 1", "not a file of reference bands"),
+        (None, "nowhere.yaml"),
     ],
 )
 def test_a_faulty_file_is_named_with_its_fault(tmp_path, text, fault):
-    path = tmp_path / "bands.yaml"
-    path.write_text(text)
+    path = tmp_path / ("bands.yaml" if text else "nowhere.yaml")
+    if text:
+        path.write_text(text)
     with pytest.raises(ParameterError, match=fault):
-        Reference(path).refusal(np.ones(2), GROUP)
-
-
-def test_a_missing_file_is_named():
-    with pytest.raises(ParameterError, match="nowhere.yaml"):
-        rate(published.load(), Reference("nowhere.yaml"))
+        rate(published.load(), Reference(path))
 
 
 def test_a_scheme_of_ones_own_is_named_by_its_file(tmp_path):

@@ -21,7 +21,7 @@ from energylab.formats import import_files, study_table, submission
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
 from energylab.publish import leaderboard, model_page, text
 from energylab.statistics import stopping
-from energylab.statistics.stopping import LEAST_BLOCKS, OwnInterval, Scale, Shared, StopRule, block_intervals
+from energylab.statistics.stopping import LEAST_BLOCKS, OwnInterval, Scale, Shared, StopRule
 
 SETTINGS = {"window_s": 5.0, "runs": 4, "warm_up_max_s": 60.0}
 RUNS, BLOCKS = 10, 20
@@ -84,9 +84,8 @@ def test_a_few_blocks_promise_nothing(peers):
 def test_what_a_session_certified_is_what_record_table_and_rating_say(tmp_path, seed):
     rng = random.Random(seed)
     spread, queries = rng.uniform(0.1, 0.9), rng.randint(40, 90)
-    record = measure(
-        "new", 3.0, tmp_path, seed, queries, spread, precision_target=rng.choice([0.06, 0.1, 0.2]), runs=10
-    )
+    target = rng.choice([0.06, 0.1, 0.2])
+    record = measure("new", 3.0, tmp_path, seed, queries, spread, precision_target=target, runs=10)
     assert record.stop.reached
     whole = [window for window in record.windows if window.run == 0]
     assert record.windows[-1].run > 0 or len(whole) <= queries  # some end within a run
@@ -97,9 +96,8 @@ def test_what_a_session_certified_is_what_record_table_and_rating_say(tmp_path, 
     made = release.make([tmp_path], name="one", date="2026-01-01", draws=0)
     (rated,) = made.cohorts[0].models
     figures_wh += [rated.energy_wh, rated.sessions[0].energy_wh]
-    figures_wh.append(
-        pd.read_csv(io.BytesIO(leaderboard.to_csv(made)))["energy_wh_per_1000_queries"].iloc[0]
-    )  # the page's file
+    page = pd.read_csv(io.BytesIO(leaderboard.to_csv(made)))
+    figures_wh.append(page["energy_wh_per_1000_queries"].iloc[0])
     exported, *_ = study_table.write([tmp_path], tmp_path / "export")
     figures_wh.append(model_energies(store.read(exported)).models["energy_wh"].iloc[0])
     with zipfile.ZipFile(submission.write(record, tmp_path / "s.zip", unofficial=True)) as archive:
@@ -148,6 +146,7 @@ def drawn(sessions, seed, *, session=0.0, run=0.0, window=0.0, drift=0.0):
         {"session": 0.008, "run": 0.006, "window": 0.05},
         {"session": 0.005, "run": 0.004, "window": 0.008, "drift": 0.005},
     ],
+    ids=str,
 )
 def test_the_interval_holds_at_every_look_and_at_the_stop(effects):
     energy = drawn(2000, 7, **effects)
@@ -169,12 +168,7 @@ def test_whole_runs_owe_nothing_to_the_choice_of_queries():
     assert (np.abs(mean[:, -1] - truth) <= half[:, -1]).mean() > 0.97
 
 
-def test_without_a_shared_spread_windows_of_one_run_would_claim_too_much():
-    mean, half = block_intervals(drawn(500, 1, run=0.004, window=0.002), np.ones(RUNS * BLOCKS), 0.05)
-    assert (np.abs(mean - 1) <= half).all(axis=1).mean() < 0.5
-
-
-def test_the_rule_is_the_interval_block_by_block(peers):
+def test_the_rule_is_the_interval_block_by_block():
     record = measure("new", 3.0, precision_target=0.1, runs=10)
     blocks = [(window.energy_j / window.replications, len(window.queries)) for window in record.windows]
     mean, half = OwnInterval(0.05, Shared())(*zip(*blocks, strict=True), 60)
@@ -204,7 +198,7 @@ def scale(rows, board="X", **other) -> Scale:
 def test_the_star_is_right_as_often_as_it_says():
     rng = np.random.default_rng(1)
     right = []
-    for _ in range(150):
+    for _ in range(60):
         truth = np.exp(rng.uniform(1, 3, 7))
         rows = table(dict(zip("abcdef", truth[:6], strict=True)))
         rows["energy_j"] = rows["model"].map(dict(zip("abcdef", truth, strict=False)))

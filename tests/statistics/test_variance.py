@@ -42,11 +42,11 @@ def test_components_are_near_what_was_put_in():
 def test_intervals_of_components_hold():
     held = {level: 0 for level in ("board", "session", "run")}
     truth = {"board": 0.02, "session": 0.006, "run": np.hypot(0.004, 0.008 / np.sqrt(2))}
-    for seed in range(60):
+    for seed in range(30):
         table = components(simulate(seed, windows=2, queries=2).table).table.set_index("level")
         for level in held:
             held[level] += table.loc[level, "low"] <= truth[level] <= table.loc[level, "high"]
-    assert min(held.values()) >= 52
+    assert min(held.values()) >= 26
 
 
 def test_phases_of_a_run_are_added_before_anything_else():
@@ -59,15 +59,10 @@ def test_phases_of_a_run_are_added_before_anything_else():
 
 
 @pytest.mark.parametrize(
-    ("design", "level", "note"),
-    [
-        ({"boards": 1}, "board", "1 board"),
-        ({"sessions": 1}, "session", "one session a board"),
-        ({"runs": 1}, "run", "one run a session"),
-    ],
+    ("level", "note"), [("board", "1 board"), ("session", "one session a board"), ("run", "one run a session")]
 )
-def test_what_the_design_cannot_tell_is_said(design, level, note):
-    found = components(simulate(0, **design).table)
+def test_what_the_design_cannot_tell_is_said(level, note):
+    found = components(simulate(0, **{f"{level}s": 1}).table)
     with pytest.raises(StatisticsError, match=note):
         found.cv(level)
 
@@ -79,7 +74,7 @@ def test_difference_interval_is_exact_in_its_limits():
     assert (low, high) == pytest.approx((2 * 9 / 19.0228 - 1, 2 * 9 / 2.7004 - 1), rel=1e-3)
 
 
-def test_drift_is_found_and_steady_sessions_keep_every_window():
+def test_drift_is_found_steady_sessions_keep_every_window_and_those_that_share_a_run_are_worth_fewer():
     moving = drift(simulate(2, drift=0.05, window=0.002, run=0.0).windows)
     assert ((moving["low"] <= 0.05) & (moving["high"] >= 0.05)).mean() >= 0.75
     assert moving["slope"].mean() == pytest.approx(0.05, rel=0.1)
@@ -87,9 +82,6 @@ def test_drift_is_found_and_steady_sessions_keep_every_window():
     assert (still["windows"] == 80).all()
     assert ((still["low"] <= 0) & (still["high"] >= 0)).mean() >= 0.75
     assert still["effective"].median() > 60
-
-
-def test_windows_that_share_a_run_are_worth_fewer():
     found = drift(simulate(2, run=0.02, window=0.002, runs=8).windows)
     assert found["effective"].median() < 30
     assert found["lag_1"].median() > 0.5
