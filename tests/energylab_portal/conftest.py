@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import secrets
 from contextlib import ExitStack, contextmanager
 
 import pytest
 from release_builders import record_of
+from stand_in_hub import StandInHub
 
 pytest.importorskip("fastapi", reason="the portal's libraries are not installed: pip install energylab-portal")
 
 from starlette.testclient import TestClient
 
+from energylab.tasks.architectures import find_architecture
+from energylab.tasks.tokenizers import local_tokenizer
 from energylab_portal import publication, review, tables
 from energylab_portal.database import Database
 from energylab_portal.leases import FREE, Leases
@@ -189,3 +193,37 @@ def now(database):
 def fields():
     """Return a function that loads a form and gives its hidden fields: what a browser would send along."""
     return lambda client, path: dict(re.findall(r'name="(csrf|key)" value="([^"]*)"', client.get(path).text))
+
+
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory):
+    """A hub with a small language model, and with others that must not be measured."""
+    import torch
+    import transformers
+
+    folder, stand_in = tmp_path_factory.mktemp("model"), StandInHub()
+    torch.manual_seed(1)
+    config = find_architecture("tiny-gpt2").build_config()
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    local_tokenizer(config, "gpt").save_pretrained(folder)
+    files = {file.name: file.read_bytes() for file in folder.iterdir()}
+
+    def configured(**changes):
+        return {**files, "config.json": json.dumps(json.loads(files["config.json"]) | changes).encode()}
+
+    code = b"import pathlib\npathlib.Path('/tmp/energylab-was-here').touch()\nclass Config: pass\n"
+    own = {**configured(model_type="own", auto_map={"AutoConfig": "own.Config"}), "own.py": code}
+    pickled = {**own, "pytorch_model.bin": b"never read"}
+    del pickled["model.safetensors"]
+    for name, held in {
+        "tiny": files,
+        "own-code": own,
+        "own-code-pickled": pickled,
+        "picture": {"config.json": b'{"model_type": "vit"}', "model.safetensors": b""},
+        "nested": {**files, "config.json": b'{"model_type":' + b"[" * 50_000 + b"]" * 50_000 + b"}"},
+        "huge": configured(n_layer=96, n_embd=12288, n_head=96, n_inner=4 * 12288),
+    }.items():
+        stand_in.add("model", f"someone/{name}").commit(held)
+    stand_in.add("model", "someone/gated", gated=True).commit(files)
+    yield stand_in
+    stand_in.close()

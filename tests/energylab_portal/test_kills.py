@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import random
 import re
@@ -12,19 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
-
-pytest.importorskip("fastapi", reason="the portal's libraries are not installed: pip install energylab-portal")
-
 from portal_processes import ROOT, RunningPortal, end, environment, expire
 from sqlalchemy import select
 
-from energylab_portal import tables
 from energylab_portal.database import Database
 from energylab_portal.settings import Settings, digest_of
 from energylab_portal.tables import Event, Submission
@@ -32,21 +25,19 @@ from energylab_portal.tables import Event, Submission
 pytestmark = pytest.mark.timeout(1800)  # for hangs alone
 
 FREE = ("--submissions-per-minute", "1000000", "--requests-per-second", "1000000", "--waiting", "1000000")
+HTTP = httpx.Client(timeout=300, verify=False, trust_env=False)
 
 
 def send(url, key, model, stop):
     """Submit until it is accepted, as the command line does; return the private link."""
-    body = json.dumps({"model": model, "tasks": ["text_generation"], "contact": "someone@example.org"}).encode()
-    headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+    asked = {"model": model, "tasks": ["text_generation"], "contact": "someone@example.org"}
     while not stop.is_set():
-        request = urllib.request.Request(f"{url}/api/v1/submissions/open", body, headers)
         try:
-            with urllib.request.urlopen(request, timeout=300) as answer:
-                return json.loads(answer.read())["link"]
-        except urllib.error.HTTPError:  # it was refused, which no second try changes
-            raise
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError):
+            answer = HTTP.post(f"{url}/api/v1/submissions/open", json=asked, headers={"Idempotency-Key": key})
+        except httpx.TransportError:
             time.sleep(0.05)
+        else:
+            return answer.raise_for_status().json()["link"]  # a refusal no second try changes
     return None
 
 
@@ -115,44 +106,38 @@ def start_fake_worker(url, takes_s):
     return subprocess.Popen([sys.executable, "-c", WORKER, url, str(takes_s)], env=told, stderr=subprocess.DEVNULL)
 
 
-def test_workers_that_are_killed_again_and_again(portal, submit):
+def test_workers_that_are_killed_again_and_again(portal, submit, now):
     """One worker is killed while it measures, one of two others at work at any moment: each submission is measured
     once, and its log says so.
     """
     names = [submit(f"org/m{number}").name for number in range(8)]
-    url, database = portal.settings.database_url, Database(portal.settings.database_url).open()
+    url, crew = portal.settings.database_url, []
 
-    def wait_for(state, number, *workers):
-        while True:
-            with database.reading() as session:
-                if len(tables.in_states(session, [state])) >= number:
-                    return
-            assert [worker.poll() for worker in workers] == [None] * len(workers), "a worker ended by itself"
+    def wait_for(state, number):
+        while [now(name)[0].state for name in names].count(state) < number:
+            assert crew[-1].poll() is None, "a worker ended by itself"
             time.sleep(0.05)
 
     def kill(worker):
         end(worker)
-        return expire(database, worker.pid)
+        return expire(portal.database, worker.pid)
 
-    crew = [start_fake_worker(url, 3600)]
     try:
-        wait_for("measuring", 1, *crew)
+        crew.append(start_fake_worker(url, 3600))
+        wait_for("measuring", 1)
         taken_over = kill(crew[0])
         assert taken_over == 1
         crew += [start_fake_worker(url, 0.3) for _ in range(2)]
-        wait_for("measured", 2, *crew[1:])
+        wait_for("measured", 2)
         taken_over += kill(crew[1])
-        wait_for("measured", len(names), crew[2])
+        wait_for("measured", len(names))
     finally:
         for worker in crew:
             end(worker)
-    with database.reading() as session:
-        histories = [tables.history(session, tables.by_name(session, name).id) for name in names]
-    database.close()
+    histories = [now(name)[2] for name in names]
     for lines in histories:
         ways = [line.after for line in lines if line.after]
-        assert ways.count("measured") == 1, [line.words for line in lines]
-        assert ways[-1] == "measured"
+        assert (ways.count("measured"), ways[-1]) == (1, "measured"), [line.words for line in lines]
     words = [line.words for lines in histories for line in lines]
     assert sum("stopped answering; taken over" in one for one in words) == taken_over
 
@@ -163,16 +148,14 @@ def peak_mib(process):
     return int(re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)[1]) / 1024
 
 
-def upload(url, parts):
-    """Send a body of unstated length in parts, as long as the portal takes it; return the status."""
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=300)
-    kind = "multipart/form-data; boundary=edge"
+def upload(url, size):
+    """Send a body of unstated length, as long as the portal takes it; return the status."""
+    headers = {"Content-Type": "multipart/form-data; boundary=edge", "Idempotency-Key": secrets.token_hex(16)}
     try:
-        headers = {"Content-Type": kind, "Idempotency-Key": secrets.token_hex(16)}
-        connection.request("POST", "/api/v1/submissions/closed", parts, headers, encode_chunked=True)
-    except (BrokenPipeError, ConnectionResetError):  # it was told to stop while it sent
+        answer = HTTP.post(f"{url}/api/v1/submissions/closed", content=body(size), headers=headers)
+    except httpx.TransportError:  # it was told to stop while it sent
         return 413
-    return connection.getresponse().status
+    return answer.status_code
 
 
 def body(size):
@@ -195,10 +178,10 @@ def used(tmp_path_factory):
 
 def test_large_uploads_do_not_fill_the_memory(used):
     """Six bundles of 20 MiB at once are kept, two of 300 MiB cut off; the process grows by less than one of them."""
-    assert upload(used.url, body(1)) == 201
+    assert upload(used.url, 1) == 201
     before = peak_mib(used.process)
     with ThreadPoolExecutor(8) as pool:
-        statuses = list(pool.map(lambda size: upload(used.url, body(size)), [20] * 6 + [300] * 2))
+        statuses = list(pool.map(lambda size: upload(used.url, size), [20] * 6 + [300] * 2))
     grown = peak_mib(used.process) - before
     assert statuses == [201] * 6 + [413] * 2
     assert grown < 20
@@ -210,32 +193,17 @@ def test_no_secret_is_in_database_log_or_pages(used):
     """Tokens, links and keys of a portal that was used, also wrongly, are nowhere but where they belong."""
     token, key = used.token, secrets.token_urlsafe(20)
     link = send(used.url, key, "org/model", threading.Event())
-    pages = b""
-    for path, headers in [
-        (f"/s/{link}", {}), (f"/api/v1/submissions/{link}", {}), (f"/s/{link}x", {}), ("/", {}),
-        ("/operator", {"Authorization": f"Bearer {token}"}),
-        (f"/no-such/{token}", {}),
-    ]:  # fmt: skip
-        request = urllib.request.Request(used.url + path, headers=headers)
-        try:
-            with urllib.request.urlopen(request, timeout=300) as answer:
-                pages += answer.read()
-        except urllib.error.HTTPError as error:
-            pages += error.read()
+    paths = (f"/s/{link}", f"/api/v1/submissions/{link}", f"/s/{link}x", "/", "/operator", f"/no-such/{token}")
+    bearer = {"Authorization": f"Bearer {token}"}
+    pages = "".join(HTTP.get(used.url + path, headers=bearer, follow_redirects=True).text for path in paths)
     used.kill()
-    printed = used.log.read_text()
+    printed, secret = used.log.read_text(), (used.folder / "secret").read_text()
     kept = b"".join(path.read_bytes() for path in used.folder.rglob("*") if path.is_file())
     assert printed.count(token) == 1  # the one line that is for the operator
-    secret = (used.folder / "secret").read_text()
-    for one in (link, key, secret):
-        assert one not in printed
-    for one in (token, key, secret):
-        assert one.encode() not in pages
-    for one in (token, link, key):
-        assert one.encode() not in kept
-    assert "someone@example.org" not in printed
-    for name in ("secret", "operator"):
-        assert (used.folder / name).stat().st_mode & 0o077 == 0
-    assert used.folder.stat().st_mode & 0o077 == 0
+    assert [one for one in (link, key, secret, "someone@example.org") if one in printed] == []
+    assert [one for one in (token, key, secret) if one in pages] == []
+    assert [one for one in (token, link, key) if one.encode() in kept] == []
+    for path in (used.folder / "secret", used.folder / "operator", used.folder):
+        assert path.stat().st_mode & 0o077 == 0
     used.start()  # a second start prints no token
     assert used.log.read_text().count("operator    ") == 1

@@ -10,13 +10,13 @@ import subprocess
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.exc import DatabaseError
 
-pytest.importorskip("fastapi", reason="the portal's libraries are not installed: pip install energylab-portal")
 pytest.importorskip("psycopg", reason="psycopg is not installed: pip install energylab-portal")
 
 from energylab_portal import database as database_of_portal
@@ -25,15 +25,8 @@ from energylab_portal.database import Database
 from energylab_portal.leases import LeaseLost, Leases
 from energylab_portal.tables import Event
 
-
-def programs():
-    """Return the folder of initdb and postgres, or None."""
-    places = [Path(found).resolve().parent for found in [shutil.which("initdb")] if found]
-    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((place for place in places if (place / "initdb").exists() and (place / "postgres").exists()), None)
-
-
-if programs() is None:
+INITDB = shutil.which("initdb") or next(iter(sorted(Path("/").glob("usr/lib/postgresql/*/bin/initdb"))[::-1]), None)
+if INITDB is None:
     pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)", allow_module_level=True)
 
 
@@ -43,28 +36,23 @@ def server():
 
     The folder is not pytest's: each run of pytest closes the folder of all runs to everyone but its own user.
     """
-    as_root = os.geteuid() == 0
-    user = "postgres" if as_root else pwd.getpwuid(os.geteuid()).pw_name
+    user = "postgres" if os.geteuid() == 0 else None
+    if user and user not in {one.pw_name for one in pwd.getpwall()}:
+        pytest.skip("PostgreSQL does not run as root, and there is no user 'postgres'")
     place = Path(tempfile.mkdtemp(prefix="portal-pg-"))
-    if as_root:
-        try:
-            shutil.chown(place, user)
-        except LookupError:
-            place.rmdir()
-            pytest.skip("PostgreSQL does not run as root, and there is no user 'postgres'")
+    if user:
+        shutil.chown(place, user)
+    log, programs = place / "log", Path(INITDB).resolve().parent
 
-    def run(*command):
-        return subprocess.Popen(
-            [str(programs() / command[0]), *command[1:]], cwd="/", user=user if as_root else None,
-            stdout=subprocess.DEVNULL, stderr=(place / "log").open("ab"),
-        )  # fmt: skip
+    def run(name, *options):
+        command = [programs / name, "-D", place / "data", *options]
+        return subprocess.Popen(command, cwd="/", user=user, stdout=subprocess.DEVNULL, stderr=log.open("ab"))
 
-    made = run("initdb", "-D", f"{place}/data", "-A", "trust", "-U", "lab", "--no-sync")
-    assert made.wait() == 0, (place / "log").read_text()
-    running = run("postgres", "-D", f"{place}/data", "-k", str(place), "-c", "listen_addresses=", "-F")
-    while running.poll() is None and "ready to accept connections" not in (place / "log").read_text():
+    assert run("initdb", "-A", "trust", "-U", "lab", "--no-sync").wait() == 0, log.read_text()
+    running = run("postgres", "-k", place, "-c", "listen_addresses=", "-F")
+    while running.poll() is None and "ready to accept connections" not in log.read_text():
         time.sleep(0.1)
-    assert running.poll() is None, (place / "log").read_text()
+    assert running.poll() is None, log.read_text()
     yield f"postgresql://lab@/postgres?host={place}"
     running.terminate()
     running.wait()
@@ -81,16 +69,20 @@ def portal(make_portal, server):
     return make_portal(database=server)
 
 
-def test_taken_in_once_and_leased_once(submit, queued, server):
+@pytest.fixture
+def connect(server):
+    """Return a function that opens the portal's database as another process would."""
+    with ExitStack() as opened:
+        yield lambda: opened.enter_context(closing(Database(server).open()))
+
+
+def test_taken_in_once_and_leased_once(submit, queued, connect):
     key = secrets.token_urlsafe(20)
     with ThreadPoolExecutor(16) as pool:
         assert len(set(pool.map(lambda _: submit(key=key).link, range(32)))) == 1
         names = set(pool.map(lambda n: queued(f"org/m{n}"), range(12)))
-    crews = [Leases(Database(server).open(), lease_s=60) for _ in range(3)]
-    with ThreadPoolExecutor(15) as pool:
+        crews = [Leases(connect(), lease_s=60) for _ in range(3)]
         taken = [lease for lease in pool.map(lambda n: crews[n % 3].take_measurement(f"w{n}"), range(15)) if lease]
-    for crew in crews:
-        crew.database.close()
     assert sorted(lease.name for lease in taken) == sorted(names)
 
 
@@ -113,10 +105,9 @@ def test_the_log_stays(submit, database):
         session.execute(delete(Event))
 
 
-def test_a_writer_whose_machine_is_gone_stops_the_others_for_a_while_only(submit, portal, server, monkeypatch):
+def test_a_writer_whose_machine_is_gone_stops_the_others_for_a_while_only(submit, database, connect, monkeypatch):
     """Its connection stays open, in the middle of a change: the server lets the others on, and drops that change."""
-    gone = Database(server).open()
-    block = gone.writing()
+    block = connect().writing()
     session = block.__enter__()
     for bound in ("lock_timeout", "idle_in_transaction_session_timeout"):
         assert session.scalar(text(f"SHOW {bound}")) == "30s"
@@ -126,20 +117,17 @@ def test_a_writer_whose_machine_is_gone_stops_the_others_for_a_while_only(submit
     assert submit("org/next").name
     with pytest.raises(DatabaseError):
         block.__exit__(None, None, None)
-    gone.close()
-    with portal.database.reading() as session:
+    with database.reading() as session:
         assert session.scalar(select(func.count()).where(Event.actor == "gone")) == 0
 
 
-def test_what_is_read_after_the_lock_is_what_the_last_writer_left(submit, portal, server):
+def test_what_is_read_after_the_lock_is_what_the_last_writer_left(database, connect):
     """Also where the server's administrator has made snapshots the default."""
-    with portal.database.writing() as session:
+    with database.writing() as session:
         session.execute(text("ALTER ROLE lab SET default_transaction_isolation = 'repeatable read'"))
     try:
-        fresh = Database(server).open()
-        with fresh.writing() as session:
+        with connect().writing() as session:
             assert session.scalar(text("SHOW transaction_isolation")) == "read committed"
-        fresh.close()
     finally:
-        with portal.database.writing() as session:
+        with database.writing() as session:
             session.execute(text("ALTER ROLE lab RESET default_transaction_isolation"))
