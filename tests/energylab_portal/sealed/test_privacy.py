@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
 
 import closed_builders as builders
 import pytest
@@ -17,53 +16,47 @@ from energylab_portal.sealed import run as sealed
 NAME = "Tanager-Secret-8B"
 
 
-def _run(folder: Path, service=builders.SimulatedService, **config):
+def _run(folder, service=builders.SimulatedService, **config):
+    """Leave a sealed run of a model whose name is a secret; return the bundle's file."""
     asked, parts = builders.simulated(folder, service, name=NAME, config=config, runs=1)
-    return sealed.run(asked, **parts), asked.plan.model
+    return sealed.run(asked, **parts)
 
 
 @pytest.fixture(scope="module")
 def left(tmp_path_factory):
-    """Leave one sealed run of a model whose name, path, configuration and outputs are secrets."""
-    folder = tmp_path_factory.mktemp("owner")
-    return _run(folder, _name_or_path="tanager-labs/pre-release", codename="night heron")
+    """Files of a sealed run of a model whose name, path, configuration and outputs are secrets."""
+    made = _run(tmp_path_factory.mktemp("owner"), _name_or_path="tanager-labs/pre-release", codename="night heron")
+    return made.parent
 
 
-def _payload(left) -> bytes:
-    return bundle.read(left[0].read_bytes()).payload
-
-
-def test_planted_secrets_are_not_in_the_bundle(left) -> None:
-    text = _payload(left).decode().lower() + left[0].read_text().lower()
-    text += "".join((left[0].parent / name).read_text().lower() for name in ("official.json", "owner.pub"))
-    planted = [NAME, "tanager", str(left[1]), "SecretForCausalLM", "secretlm", "51237", "night heron", "pre-release",
+def test_planted_secrets_are_not_in_the_bundle(left):
+    text = bundle.read((left / "bundle.json").read_bytes()).payload.decode()
+    text += "".join((left / name).read_text() for name in ("bundle.json", "official.json", "owner.pub"))
+    path = left.parent / NAME
+    planted = [NAME, "tanager", str(path), "SecretForCausalLM", "secretlm", "51237", "night heron", "pre-release",
                "secret answer"]  # fmt: skip
     planted += [base64.b64encode(word.encode()).decode()[:-3] for word in (NAME, "SecretForCausalLM")]
-    private = json.loads((left[0].parent / "opening.json").read_text())
-    planted += list(private["weights"]["value"].values())
-    assert [word for word in planted if word.lower() in text] == []
+    planted += json.loads((left / "opening.json").read_text())["weights"]["value"].values()
+    planted += [Parameters.check({**builders.PARAMETERS, "runs": 1, "model": str(path)}).job_id]  # by a guessed name
+    assert path.is_dir()
+    assert [word for word in planted if word.lower() in text.lower()] == []
 
 
-def test_private_files_are_the_owners_alone(left) -> None:
-    folder = left[0].parent
-    assert (folder / "opening.json").stat().st_mode & 0o077 == 0
-    assert (folder / "private").stat().st_mode & 0o077 == 0
-    assert NAME in (folder / "private/record.json").read_text()
+def test_private_files_are_the_owners_alone(left):
+    for name in ("opening.json", "private"):
+        assert (left / name).stat().st_mode & 0o077 == 0
+    assert NAME in (left / "private/record.json").read_text()
 
 
-def test_nothing_public_is_a_hash_that_a_guessed_name_would_give(left) -> None:
-    run = builders.read(left[0])
-    guess = Parameters.check({**builders.PARAMETERS, "runs": 1, "model": str(left[1])})
-    assert guess.job_id not in _payload(left).decode()
-    assert keys.commitment("model", {"salt": "", "value": NAME}) not in run.commitments.values()
-
-
-def test_owner_opens_one_commitment_and_no_other(left) -> None:
-    opening = json.loads((left[0].parent / "opening.json").read_text())
-    commitments = builders.read(left[0]).commitments
+def test_owner_opens_one_commitment_and_no_other(left):
+    opening, commitments = (
+        json.loads((left / "opening.json").read_text()),
+        builders.read(left / "bundle.json").commitments,
+    )
     assert all(keys.check_opening(commitments, opening).values())
     assert opening["model"]["value"]["name"] == NAME
     assert len(opening["outputs"]["value"]) == 16
+    assert keys.commitment("model", {"salt": "", "value": NAME}) not in commitments.values()
     other = {"outputs": {**opening["outputs"], "value": {}}}
     assert keys.check_opening(commitments, other) == {"outputs": False}
     for bad in ({"absent": {}}, {"outputs": {"value": 1}}, {"outputs": {"salt": "zz", "value": 1}}, []):
@@ -79,10 +72,9 @@ class ShortAnswers(builders.SimulatedService):
         return {"answers": {query: ("10", "clock", "generate")[int(query) % 3] for query in found["answers"]}}
 
 
-def test_an_answer_that_equals_a_word_of_the_record_costs_no_run(tmp_path) -> None:
+def test_an_answer_that_equals_a_word_of_the_record_costs_no_run(tmp_path):
     """The answer 10 is also a number of runs, and a clock is also a name of a figure: nothing of it is a leak."""
-    made, _ = _run(tmp_path, ShortAnswers, vocab_size=16, hidden_act="generate")
-    assert made.is_file()
+    assert _run(tmp_path, ShortAnswers, vocab_size=16, hidden_act="generate").is_file()
 
 
 class Talkative(builders.SimulatedService):
@@ -97,32 +89,30 @@ class Talkative(builders.SimulatedService):
         return {"quality": [{"metric": NAME, "value": 1.0, "queries": 16, "details": {NAME: NAME}}], "extra": {NAME: 1}}
 
 
-def test_a_container_that_tells_the_name_leaves_no_bundle(tmp_path) -> None:
+def test_a_container_that_tells_the_name_leaves_no_bundle(tmp_path):
     with pytest.raises(BundleError, match="the model's name") as caught:
         _run(tmp_path, Talkative)
     assert NAME.lower() not in str(caught.value).lower()
-    assert not (tmp_path / "out/bundle.json").exists()
-    assert not (tmp_path / "out/opening.json").exists()
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["private"]
 
 
-PLANTS = {
-    "plain": lambda secret: f"made by {secret} today",
-    "other case": lambda secret: secret.upper(),
-    "other separators": lambda secret: secret.replace("-", " _ "),
-    "base64": lambda secret: base64.b64encode(f"x{secret}yz".encode()).decode(),
-    "base64, shifted": lambda secret: base64.b64encode(f"xy{secret}z".encode()).decode(),
-    "hex": lambda secret: secret.encode().hex(),
-    "URL": lambda secret: f"https://example.org/{secret}",
+FOUND = {
+    "plain": (f"made by {NAME} today", NAME),
+    "other case": (NAME.upper(), NAME),
+    "other separators": (NAME.replace("-", " _ "), NAME),
+    "base64": (base64.b64encode(f"x{NAME}yz".encode()).decode(), NAME),
+    "base64, shifted": (base64.b64encode(f"xy{NAME}z".encode()).decode(), NAME),
+    "hex": (NAME.encode().hex(), NAME),
+    "URL": (f"https://example.org/{NAME}", NAME),
+    "short, as a word": ("the gpt model", "gpt"),
 }
 
 
-@pytest.mark.parametrize("how", PLANTS)
-def test_a_name_is_found_however_it_is_written(how) -> None:
-    assert sealed.holds([PLANTS[how](NAME)], NAME)
-    assert not sealed.holds(["nothing"], NAME)
+@pytest.mark.parametrize("how", FOUND)
+def test_a_name_is_found_however_it_is_written(how):
+    assert sealed.holds([FOUND[how][0]], FOUND[how][1])
 
 
-def test_short_names_are_found_as_words_alone() -> None:
-    assert sealed.holds(["the gpt model"], "gpt")
-    assert not sealed.holds(["egpto"], "gpt")
-    assert not sealed.holds(["anything"], " ")
+@pytest.mark.parametrize(("text", "name"), [("nothing", NAME), ("egpto", "gpt"), ("anything", " ")])
+def test_a_name_that_is_not_there_is_not_found(text, name):
+    assert not sealed.holds([text], name)

@@ -12,6 +12,7 @@ from dataclasses import replace
 import closed_builders as builders
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from energylab.devices import cpu_facts
 from energylab.errors import BundleError, EnergylabError, MeterError, ParameterError
@@ -33,37 +34,51 @@ def model(tmp_path):
     return builders.write_model(tmp_path / "Secret-Model-8B")
 
 
-def _asked(tmp_path, model, **changes):
-    return builders.make_request(tmp_path / "out", builders.owner(), model, **changes)
+@pytest.fixture
+def refused(tmp_path, model):
+    """Return a function that asks for a run which is refused before its container is asked anything; the words."""
+
+    def refused(instruments=None, request=None, **parameters):
+        asked = builders.make_request(tmp_path / "out", builders.owner(), model, **parameters)
+        asked = replace(asked, **(request or {}))
+        with pytest.raises(EnergylabError) as error:
+            sealed.run(asked, container=builders.StandIn(Service()), instruments=instruments)
+        assert not (tmp_path / "out/private").exists()
+        return str(error.value)
+
+    return refused
 
 
-def test_bundle_is_never_overwritten(tmp_path, model) -> None:
-    request = _asked(tmp_path, model)
+@pytest.mark.parametrize(
+    ("parameters", "request_", "words"),
+    [
+        ({"precision_target": 0.05}, {}, "precision_target"),
+        ({"star_probability": 0.9, "peers": "results"}, {}, "star_probability"),
+        ({"max_relative_bound": 0.2}, {}, "max_relative_bound may be 0.1"),
+        ({"model_source": "hub"}, {}, "folder"),
+        ({"task": "./tasks/own.yaml"}, {}, "own tasks"),
+        ({"runs": 201}, {}, "at most 200"),
+        ({}, {"alias": "best of secret model 8b"}, "the model's name"),
+        ({}, {"alias": "the Tanager", "private_names": ("tanager",)}, "a private name"),
+        ({}, {"alias": "<b>"}, "3 to 60 letters"),
+    ],
+)
+def test_what_would_refuse_the_bundle_refuses_before_measuring(refused, parameters, request_, words):
+    assert words in refused(request=request_, **parameters)
+
+
+def test_a_bundle_is_never_overwritten(refused, tmp_path):
+    (tmp_path / "out").mkdir()
     (tmp_path / "out/bundle.json").write_text("mine")
-    with pytest.raises(BundleError, match="--output"):
-        sealed.run(request, container=builders.StandIn(Service()))
+    assert "--output" in refused()
     assert (tmp_path / "out/bundle.json").read_text() == "mine"
 
 
-def test_meter_that_watches_this_process_is_refused(tmp_path, model) -> None:
-    instruments = Instruments((cpu_facts(),), (CodecarbonMeter(),), (), "chosen")
-    with pytest.raises(MeterError, match="not the container"):
-        sealed.run(_asked(tmp_path, model), container=builders.StandIn(Service()), instruments=instruments)
+def test_a_meter_that_watches_this_process_is_refused(refused):
+    assert "not the container" in refused(Instruments((cpu_facts(),), (CodecarbonMeter(),), (), "chosen"))
 
 
-def test_early_stop_and_hub_models_are_refused(tmp_path, model) -> None:
-    with pytest.raises(ParameterError, match="precision_target"):
-        sealed.run(_asked(tmp_path, model, precision_target=0.05), container=builders.StandIn(Service()))
-    asked = _asked(tmp_path, model, star_probability=0.9, peers="results")
-    with pytest.raises(ParameterError, match="star_probability"):
-        sealed.run(asked, container=builders.StandIn(Service()))
-    with pytest.raises(ParameterError, match="folder"):
-        sealed.run(_asked(tmp_path, model, model_source="hub"), container=builders.StandIn(Service()))
-    with pytest.raises(ParameterError, match="own tasks"):
-        sealed.run(_asked(tmp_path, model, task="./tasks/own.yaml"), container=builders.StandIn(Service()))
-
-
-def test_weights_are_counted_by_the_host_without_loading_them(tmp_path, model) -> None:
+def test_weights_are_counted_by_the_host_without_loading_them(model):
     weights, hashes = survey(model)
     assert (weights.files, weights.elements, weights.expert_elements) == (1, {"F16": 500}, 0)
     assert weights.bytes == (model / "model.safetensors").stat().st_size
@@ -74,57 +89,69 @@ def test_weights_are_counted_by_the_host_without_loading_them(tmp_path, model) -
     assert survey(model)[0].experts == 0  # a word in a configuration is no expert
 
 
-def test_experts_and_packed_weights_are_told_from_the_headers(tmp_path) -> None:
-    from safetensors.numpy import save_file
+def test_experts_and_packed_weights_are_told_from_the_headers(tmp_path):
+    def surveyed(weights, **config):
+        save_file(weights, tmp_path / "model.safetensors")
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        return survey(tmp_path)[0]
 
-    parts = {
-        "layers.0.experts.0.w": np.zeros((8, 10), np.float16),
-        "layers.0.experts.1.w": np.zeros((8, 10), np.float16),
-    }
-    save_file({**parts, "head": np.zeros((4, 10), np.float16)}, tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps({"num_local_experts": 2, "num_experts_per_tok": 1}))
-    weights, _ = survey(tmp_path)
-    assert (weights.expert_elements, weights.experts, weights.experts_used) == (160, 2, 1)
-    (tmp_path / "config.json").write_text(json.dumps({"a_name_of_its_own": 2, "num_experts_per_tok": 1}))
-    assert (survey(tmp_path)[0].experts, survey(tmp_path)[0].experts_used) == (0, 0)  # all of them are taken to work
-    save_file({"q": np.zeros((10, 10), np.int32), "s": np.zeros(10, np.float16)}, tmp_path / "model.safetensors")
+    parts = {f"layers.0.experts.{number}.w": np.zeros((8, 10), np.float16) for number in range(2)}
+    parts["head"] = np.zeros((4, 10), np.float16)
+    found = surveyed(parts, num_local_experts=2, num_experts_per_tok=1)
+    assert (found.expert_elements, found.experts, found.experts_used) == (160, 2, 1)
+    found = surveyed(parts, a_name_of_its_own=2, num_experts_per_tok=1)
+    assert (found.experts, found.experts_used) == (0, 0)  # all of them are taken to work
+    packed = {"q": np.zeros((10, 10), np.int32), "s": np.zeros(10, np.float16)}
     with pytest.raises(BundleError, match="how many bits"):
-        weight_count(survey(tmp_path)[0])
-    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"bits": 4}}))
-    assert weight_count(survey(tmp_path)[0]) == 10 + 100 * 8
+        weight_count(surveyed(packed))
+    assert weight_count(surveyed(packed, quantization_config={"bits": 4})) == 10 + 100 * 8
+    assert weight_count(surveyed(packed, quantization_config={"load_in_8bit": True})) == 10 + 100 * 4
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"\xff" * 8, struct.pack("<Q", 2**40), struct.pack("<Q", 5) + b"{[}]x", struct.pack("<Q", 2) + b"[]"]
 )
-def test_broken_weights_are_refused(data, model) -> None:
+def test_broken_weights_are_refused(data, model):
     (model / "model.safetensors").write_bytes(data)
     with pytest.raises(BundleError, match="safetensors"):
         survey(model)
 
 
-def test_request_names_what_is_wrong(tmp_path, model) -> None:
-    plain = {
-        "model": model, "task": "text_generation", "alias": "Closed model A", "key": tmp_path / "absent.key",
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({}, "energylab-portal sealed key"),  # the key's file is not there
+        ({"model": "nowhere"}, "not a folder"),
+        ({"settings": ["sample=5"]}, "did you mean 'samples'"),
+        ({"settings": ["samples"]}, "must be NAME=VALUE"),
+        ({"settings": ["gpus=2"]}, "given by its own option"),
+        ({"settings": ["samples=["]}, "is no plain value"),
+        ({"gpus": 2}, "gpus=2"),
+    ],
+)
+def test_a_request_says_what_is_wrong_with_it(tmp_path, model, wrong, words):
+    asked = {
+        "model": model.name, "task": "text_generation", "alias": "Closed model A", "key": tmp_path / "absent.key",
         "out": tmp_path / "out", "image": "runner", "gpus": 1, "device": "cpu", "data": None, "settings": [],
-        "params": None, "memory_mb": 1000, "processes": 64, "limit_s": 10, "private": [],
-        "attested": "public,integrity,representative",
+        "params": None, "memory_mb": 1000, "limit_s": 10, "private": [], "attested": "public,integrity,representative",
     }  # fmt: skip
-    with pytest.raises(BundleError, match="energylab-portal sealed key"):
-        sealed.request(**plain)
-    with pytest.raises(ParameterError, match="not a folder"):
-        sealed.request(**{**plain, "model": tmp_path / "nowhere"})
-    with pytest.raises(ParameterError, match="did you mean 'samples'"):
-        sealed.request(**{**plain, "settings": ["sample=5"]})
-    with pytest.raises(ParameterError, match="gpus=2"):
-        sealed.request(**{**plain, "gpus": 2})
+    asked |= wrong
+    with pytest.raises(EnergylabError, match=words):
+        sealed.request(**{**asked, "model": tmp_path / asked["model"]})
 
 
-def test_prepared_data_is_linked_where_locks_can_be_written(tmp_path) -> None:
+def test_all_statements_are_attested():
+    with pytest.raises(ParameterError, match="missing: integrity"):
+        attest(["public", "representative"])
+    with pytest.raises(EnergylabError, match="did you mean 'public'"):
+        attest(["publik"])
+
+
+def test_prepared_data_is_linked_where_locks_can_be_written(tmp_path):
     prepared = tmp_path / "data/datasets/a/b"
     prepared.mkdir(parents=True)
-    (prepared / "rows.arrow").write_text("rows")
-    (prepared / "rows.lock").write_text("")
+    for name in ("rows.arrow", "rows.lock"):
+        (prepared / name).write_text("rows")
     mirror(tmp_path / "data/datasets", tmp_path / "tmp")
     assert (tmp_path / "tmp/a/b/rows.arrow").read_text() == "rows"
     assert not (tmp_path / "tmp/a/b/rows.lock").exists()
@@ -132,22 +159,7 @@ def test_prepared_data_is_linked_where_locks_can_be_written(tmp_path) -> None:
     assert not (tmp_path / "nothing").exists()
 
 
-def _fails_before_measuring(tmp_path, model, match, **changes):
-    asked = replace(_asked(tmp_path, model), **changes)
-    with pytest.raises(EnergylabError, match=match):
-        sealed.run(asked, container=builders.StandIn(Service()))  # which would fail at its first question
-    assert not (tmp_path / "out/private").exists()
-
-
-def test_what_would_refuse_the_bundle_refuses_before_measuring(tmp_path, model) -> None:
-    with pytest.raises(ParameterError, match="missing: integrity"):
-        attest(["public", "representative"])
-    _fails_before_measuring(tmp_path, model, "the model's name", alias="best of secret model 8b")
-    _fails_before_measuring(tmp_path, model, "a private name", private_names=("tanager",), alias="the Tanager")
-    _fails_before_measuring(tmp_path, model, "3 to 60 letters", alias="<b>")
-
-
-def test_a_meter_that_fails_once_is_sampled_on(tmp_path) -> None:
+def test_a_meter_that_fails_once_is_sampled_on(tmp_path):
     """One reading that fails is a hole of one sample, not the end of the timeline."""
     asked, parts = builders.simulated(tmp_path, runs=1)
     inner, calls = parts["instruments"].rated_meters[0], itertools.count()
@@ -163,7 +175,7 @@ def test_a_meter_that_fails_once_is_sampled_on(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("boards", [1, 8])
-def test_a_day_of_eight_boards_fits_a_bundle(boards, honest) -> None:
+def test_a_day_of_eight_boards_fits_a_bundle(boards, honest):
     """Sampling thins itself out: the size of a bundle is bounded however long the run is."""
     _, _, instruments = builders.simulated_h100()
     meter = WatchedMeter(instruments.rated_meters[0], 0.25, most=most_samples(boards))
@@ -178,23 +190,19 @@ def test_a_day_of_eight_boards_fits_a_bundle(boards, honest) -> None:
     assert len(data) < bundle.MAX_BYTES
 
 
-ALIASES = ["", "ab", "x" * 61, "a/b/c", "<script>", "name\nname", "\u202eabc"]
-
-
-@pytest.mark.parametrize("alias", ALIASES)
-def test_public_names_are_plain(alias) -> None:
+@pytest.mark.parametrize("alias", ["", "ab", "x" * 61, "a/b/c", "<script>", "name\nname", "\u202eabc"])
+def test_public_names_are_plain(alias):
     with pytest.raises(ParameterError, match="letters"):
         checked_alias(alias)
 
 
-def test_only_containers_of_dead_runs_are_swept(monkeypatch) -> None:
+def test_only_containers_of_dead_runs_are_swept(monkeypatch):
     """Not that of a process that lives, of another user's, nor what is named otherwise or by no process's id."""
     gone = subprocess.Popen(["true"])
     gone.wait()
     dead, *others = (f"{container.PREFIX}-{pid}-0123abcd" for pid in (gone.pid, os.getpid(), 1, 10**20))
-    listed = [*others, dead, f"{dead}-more", f"{container.PREFIX}-base"]
+    listed, taken = [*others, dead, f"{dead}-more", f"{container.PREFIX}-base"], []
     monkeypatch.setattr(container, "call", lambda arguments: "\n".join(listed))
-    taken = []
     monkeypatch.setattr(container, "_take_away", taken.append)
     container.sweep()
     assert taken == [dead]
