@@ -608,8 +608,8 @@ def _same_leaf(a: Any, b: Any) -> bool:
     x, y = np.asarray(a), np.asarray(b)
     if x.shape != y.shape or not np.issubdtype(x.dtype, np.number):
         return bool(x.shape == y.shape and (x == y).all())
-    scale = 255.0 if hasattr(a, "getpixel") else 1.0  # pictures in levels
-    return bool(np.allclose(x / scale, y / scale, rtol=TOLERANCE, atol=SMALLEST, equal_nan=True))
+    least = 1.0 if hasattr(a, "getpixel") else SMALLEST  # rounding may move a picture by one of its 256 levels
+    return bool(np.allclose(x.astype(float), y.astype(float), rtol=TOLERANCE, atol=least, equal_nan=True))
 
 
 def short(value: Any, width: int = 60) -> str:

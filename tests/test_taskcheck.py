@@ -2,9 +2,11 @@
 
 import json
 import re
+import shutil
 
 import broken
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from energylab import taskcheck
@@ -12,6 +14,7 @@ from energylab.cli import app
 from energylab.errors import EnergylabError, TaskError
 from energylab.taskcheck import Bench
 from energylab.tasks import task_names
+from energylab.tasks.architectures import merged
 
 
 def of_phases(*phases):
@@ -276,6 +279,57 @@ def test_every_task_of_this_package_and_the_example_pass(task):
     tried = {finding.model for finding in report.findings} - {""}
     assert tried  # else no check of a phase has run
     assert len({finding.check for finding in report.findings}) == 10
+
+
+SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+SMALL |= {"vocab_size": 2000, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+#: Decoder families that place and hide padding in different ways, shrunk: these values and those of `SMALL`.
+FAMILIES = {
+    "bloom": {"n_layer": 2, "n_head": 4},
+    "falcon": {},
+    "gemma2": {"num_key_value_heads": 2, "head_dim": 8},
+    "gpt_neox": {},
+    "gpt_oss": {"num_key_value_heads": 2, "head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2},
+}
+
+#: Task -> small models beside those its file names, each with something of its own.
+OTHERS = {
+    "image_captioning": "tiny-git tiny-pix2struct tiny-blip-2 tiny-blip-2-t5",
+    "image_classification": "tiny-convnext tiny-resnet tiny-swin",
+    "image_generation": "tiny-latent-consistency tiny-stable-diffusion-xl tiny-pixart",
+    "object_detection": "tiny-yolos",
+    "speech_recognition": "tiny-hubert tiny-speech-to-text",
+    "text_generation": "tiny-gpt2 tiny-mixtral tiny-qwen3 " + " ".join(f"small-{family}" for family in FAMILIES),
+}
+
+
+@pytest.fixture(scope="module")
+def params(tmp_path_factory):
+    """A folder laid out like params/, with a small model of further families."""
+    root = tmp_path_factory.mktemp("params")
+    for part in ("tasks", "samples", "architectures"):
+        shutil.copytree(broken.ROOT / "params" / part, root / part)
+    for family, changes in FAMILIES.items():
+        file = root / "architectures" / f"{family}.yaml"
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        row = next(row for row in values["models"] if row.get("tasks"))
+        config = merged(merged(values.get("config", {}), row.get("config", {})), {**SMALL, **changes})
+        values |= {"config": {}, "models": [{"model": f"small-{family}", "parameters": 1, "config": config}]}
+        file.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return str(root)
+
+
+@pytest.mark.parametrize(
+    ("task", "model"), [(task, model) for task, names in OTHERS.items() for model in names.split()]
+)
+def test_other_small_models_pass_what_depends_on_the_model(task, model, params):
+    """Batch 1 equals batch N though shorter texts are padded; exactly the stated tokens; nothing else in windows."""
+    bench = Bench(task, model, params)
+    for check in (taskcheck.window, taskcheck.batches, taskcheck.tokens):
+        finding = taskcheck._look(check, bench)
+        assert finding.status != "failed", finding.lines()
+    alone = [bench.ask([row])[0] for row in bench.rows]
+    assert task not in ("text_generation", "image_generation") or not taskcheck.same(alone[0], alone[1])
 
 
 # ---- what a newcomer sees

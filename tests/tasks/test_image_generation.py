@@ -1,4 +1,4 @@
-"""Image generation: pipelines with U-Net and transformer draw as documented, so many steps, in any batch."""
+"""Image generation: pipelines draw as documented, take the stated steps, and are scored by a CLIP model."""
 
 import json
 
@@ -6,32 +6,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from task_builders import answers, loaded
 
 from energylab.errors import ModelError, TaskError
 from energylab.parameters import Parameters
 from energylab.tasks import load_task
-from energylab.tasks.diffusion import clip_score
+from energylab.tasks.diffusion import clip_score, noise_seed
+from energylab.tasks.machine import Machine
 from energylab.tasks.tokenizers import local_tokenizer
 
-MODELS = ["tiny-stable-diffusion", "tiny-latent-consistency", "tiny-stable-diffusion-xl", "tiny-pixart"]
-
-
-def loaded(**values):
-    task = load_task(Parameters(task="image_generation", **{"diffusion_steps": 2, **values}))
-    rows, _ = task.load_rows()
-    facts = task.load("cpu")
-    return task, rows, facts
-
-
-def pixels(images):
-    return np.stack([np.asarray(image, dtype=int) for image in images])
+QUICK = {"samples": 2, "diffusion_steps": 2}
 
 
 @pytest.fixture(scope="module")
 def pipeline_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipeline")
-    task, _, _ = loaded(model="tiny-stable-diffusion", samples=1)
-    task.model.save_pretrained(folder)
+    loaded("image_generation", "tiny-stable-diffusion", **QUICK)[0].model.save_pretrained(folder)
     return folder
 
 
@@ -50,14 +40,11 @@ def clip_folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_the_stated_steps_are_taken_and_counted(model):
-    task, rows, facts = loaded(model=model, samples=2, diffusion_steps=3)
-    assert task.phases == ("call",)
-    assert facts.settings["diffusion_steps"] == 3
+def test_the_stated_steps_are_taken_and_counted():
+    task, rows = loaded("image_generation", "tiny-latent-consistency", samples=2, diffusion_steps=3)
+    assert (task.phases, task.facts.settings["diffusion_steps"]) == (("call",), 3)
     inputs = task.prepare(rows)
     drawn = task.run("call", inputs)
-    assert drawn.evaluations == len(task.model.scheduler.timesteps)
     task.count("call", inputs, drawn)
     with pytest.raises(TaskError, match=f"ran {drawn.evaluations - 1} times"):
         task.count("call", inputs, type(drawn)(drawn.images, drawn.evaluations - 1))
@@ -68,48 +55,29 @@ def test_the_stated_steps_are_taken_and_counted(model):
         task.count("call", inputs, drawn)
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_a_batch_draws_as_its_prompts_one_by_one(model):
-    task, rows, _ = loaded(model=model, samples=8, dtype="float32")
-    together = task.run("call", task.prepare(rows)).images
-    alone = [task.run("call", task.prepare([row])).images[0] for row in rows]
-    assert np.abs(pixels(together) - pixels(alone)).max() <= 1  # one level of 255, from the order of sums
-    assert len({image.tobytes() for image in alone}) == 8
-
-
 def test_a_stored_pipeline_draws_as_the_documented_call(pipeline_folder):
     from diffusers import DiffusionPipeline
 
-    task, rows, facts = loaded(model=str(pipeline_folder), model_source="path", samples=2)
-    assert facts.real_weights
-    assert facts.architecture == "StableDiffusionPipeline"
-    assert facts.dtype == "float32"
+    task, rows = loaded("image_generation", pipeline_folder, **QUICK)
+    assert (task.facts.real_weights, task.facts.architecture) == (True, "StableDiffusionPipeline")
+    assert task.facts.weights_bytes == 4 * task.facts.parameters  # float32
     inputs = task.prepare(rows)
-    reference = DiffusionPipeline.from_pretrained(pipeline_folder)
-    reference.set_progress_bar_config(disable=True)
-    from energylab.tasks.diffusion import noise_seed
-
     noise = [torch.Generator().manual_seed(noise_seed(prompt, 0)) for prompt in inputs]
-    expected = reference(inputs, num_inference_steps=2, generator=noise).images
-    assert np.array_equal(pixels(task.run("call", inputs).images), pixels(expected))
-    random, _, random_facts = loaded(model="tiny-stable-diffusion", samples=2)
-    assert facts.parameters == random_facts.parameters
-    assert facts.weights_bytes == 4 * facts.parameters
+    expected = DiffusionPipeline.from_pretrained(pipeline_folder)(inputs, num_inference_steps=2, generator=noise).images
+    for mine, other in zip(task.run("call", inputs).images, expected, strict=True):
+        assert np.array_equal(np.asarray(mine), np.asarray(other))
 
 
 def test_quality_is_stated_only_with_a_clip_model(pipeline_folder, clip_folder):
-    path = {"model": str(pipeline_folder), "model_source": "path", "samples": 2}
-    task, rows, _ = loaded(**path)
-    images = task.run("call", task.prepare(rows)).images
+    task, rows = loaded("image_generation", pipeline_folder, **QUICK)
+    images = answers(task, rows)
     unscored = task.score(images, rows)[0]
     assert unscored.value is None
     assert "quality_model" in unscored.meaningless
-    task, rows, _ = loaded(**path, quality_model=str(clip_folder))
+    task, rows = loaded("image_generation", pipeline_folder, **QUICK, quality_model=str(clip_folder))
     quality = task.score(images, rows)[0]
     assert quality.metric == "clip_score"
     assert quality.value == pytest.approx(clip_score(str(clip_folder), images, task.texts(rows)))
-    task, rows, _ = loaded(model="tiny-stable-diffusion", samples=2, quality_model=str(clip_folder))
-    assert "random weights" in task.score(images, rows)[0].meaningless
 
 
 def test_the_clip_score_is_the_mean_cosine(clip_folder):
@@ -126,22 +94,18 @@ def test_the_clip_score_is_the_mean_cosine(clip_folder):
 
 
 def test_a_folder_that_is_no_pipeline_is_refused(tmp_path, pipeline_folder):
-    parameters = Parameters(task="image_generation", model=str(tmp_path), model_source="path")
     with pytest.raises(ModelError, match=r"no model_index\.json"):
-        load_task(parameters).load("cpu")
+        loaded("image_generation", tmp_path)
     index = json.loads((pipeline_folder / "model_index.json").read_text())
     (tmp_path / "model_index.json").write_text(json.dumps(index | {"unet": ["diffusers", "NoSuchModel"]}))
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet" / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="NoSuchModel"):
-        load_task(parameters).load("cpu")
+        loaded("image_generation", tmp_path)
 
 
 def test_a_pipeline_too_large_for_the_machine_is_refused():
-    from energylab.tasks.machine import Machine
-
-    parameters = Parameters(task="image_generation", model="stabilityai/stable-diffusion-xl-base-1.0")
-    task = load_task(parameters)
+    task = load_task(Parameters(task="image_generation", model="stabilityai/stable-diffusion-xl-base-1.0"))
     small = Machine("cpu", (8 * 10**9,), None, frozenset(), True)
     with pytest.raises(ModelError, match=r"3\.47 B parameters: 13\.9 GB"):
         task.find(task.request("cpu"), small)
