@@ -31,12 +31,12 @@ def loaded(task: str, model: Any, **values: Any) -> tuple[Task, list[Row]]:
     return made, rows
 
 
-def stored(folder: Path, architecture: str, auto: str = "AutoModelForCausalLM", **changes: Any) -> Path:
+def stored(folder: Path, architecture: str, auto: str = "AutoModelForCausalLM", seed: int = 3, **changes: Any) -> Path:
     """Write a small model with random weights and its tokenizer, which energylab then takes for a real checkpoint."""
     row = find_architecture(architecture)
     config = row.build_config()
     config.update(changes)
-    torch.manual_seed(3)
+    torch.manual_seed(seed)
     getattr(transformers, auto).from_config(config).save_pretrained(folder)
     local_tokenizer(config, row.tokenizer).save_pretrained(folder)
     return folder

@@ -180,13 +180,6 @@ def test_meters_of_different_kinds_are_refused_before_anything_is_asked():
     assert asked == []
 
 
-def test_import_is_light():
-    heavy = "torch, transformers, diffusers, pandas, matplotlib, scipy"
-    code = f"import sys, energylab; print([m for m in '{heavy}'.split(', ') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
 @pytest.mark.parametrize(
     ("given", "first", "spins"),
     [

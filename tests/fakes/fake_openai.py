@@ -27,15 +27,18 @@ class Behaviour:
     tells_cached: bool = True  # whether usage says how much of the prompt came from the cache
 
 
+WELL = Behaviour()
+
+
 @dataclass
 class FakeServer:
-    """The server: `behave` says how request number n with this body is answered; `refuses` are fields it does not take.
+    """The server: `behave` says how request number n is answered; `refuses` are fields it does not take.
 
     With `caches` it keeps every prompt and computes a prompt that begins like an earlier one from there on, as vLLM
     does: `honours` are the fields that keep it from that. `energy_j` is what all of its work cost, by tokens.
     """
 
-    behave: Callable[[int, dict], Behaviour] = lambda number, body: Behaviour()
+    behave: Callable[[int], Behaviour]
     refuses: tuple[str, ...] = ()
     bodies: list[dict] = field(default_factory=list)
     load: list[tuple[float, int]] = field(default_factory=list)  # time, requests under way from then on
@@ -121,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._under_way = True
         self.fake.change(+1)
         try:
-            self._answer(body, self.fake.behave(number, body))
+            self._answer(body, self.fake.behave(number))
         except OSError:  # the client went away
             self.close_connection = True
         finally:

@@ -126,7 +126,11 @@ def test_a_meter_that_is_not_finished_is_told_what_it_lacks(monkeypatch):
         choose(Parameters(meter="bare"), CPU)
     with pytest.raises(MeterError, match="meter Bare lacks kind, source"):  # handed over, too
         energylab.measure(fn=len, queries=["a"], meters=[Bare()])
-    monkeypatch.setattr(Bare, "kind", "simulated", raising=False)
+    monkeypatch.setattr(Bare, "source", "a plug", raising=False)
+    monkeypatch.setattr(Bare, "kind", "guessed", raising=False)
+    with pytest.raises(MeterError, match="kind 'guessed'; it must be one of measured"):
+        energylab.measure(fn=len, queries=["a"], meters=[Bare()])
+    monkeypatch.delattr(Bare, "source")
     monkeypatch.delattr(Bare, "device")
     with pytest.raises(MeterError, match="meter Bare lacks device, source"):
         energylab.measure(fn=len, queries=["a"], meters=[Bare()])

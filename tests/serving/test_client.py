@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from fake_openai import Behaviour, FakeServer
+from fake_openai import WELL, Behaviour
 
 from energylab.errors import ServedError
 from energylab.serving.client import Client
 
 
 @pytest.fixture
-def ask():
-    """Ask a fake server with one behaviour, and return the reply."""
-    servers = []
+def ask(serve):
+    """Ask a server with one behaviour, and return the reply."""
 
-    def asked(behaviour=None, api="completions", new_tokens=5, **more):
-        server = FakeServer(lambda number, body: behaviour or Behaviour())
-        servers.append(server)
+    def asked(behaviour=WELL, api="completions", new_tokens=5, **more):
+        server = serve(behaviour)
         client = Client(server.endpoint, "tiny", api, new_tokens, **{"timeout_s": 60.0, **more})
 
         async def one():
@@ -27,9 +25,7 @@ def ask():
 
         return asyncio.run(one()), server
 
-    yield asked
-    for server in servers:
-        server.close()
+    return asked
 
 
 def test_a_reply_holds_text_counts_and_times(ask):

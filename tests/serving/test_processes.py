@@ -88,14 +88,15 @@ def test_a_process_can_be_named(server):
 
 
 def test_what_is_not_a_server_here_is_refused():
-    with pytest.raises(ModelError, match="nothing listens.*vllm serve"):
-        listeners("http://127.0.0.1:9/v1")
-    with pytest.raises(ParameterError, match="on another machine"):
-        listeners("http://192.0.2.1:8000/v1")
-    with pytest.raises(ParameterError, match="not known here"):
-        listeners("http://no-such-host.invalid/v1")
-    with pytest.raises(ParameterError, match="write it as http"):
-        address("127.0.0.1:8000")
+    for endpoint, error, message in (
+        ("http://127.0.0.1:9/v1", ModelError, "nothing listens.*vllm serve"),
+        ("http://192.0.2.1:8000/v1", ParameterError, "on another machine"),
+        ("http://no-such-host.invalid/v1", ParameterError, "not known here"),
+        ("127.0.0.1:8000", ParameterError, "write it as http"),
+        ("http://127.0.0.1:80000/v1", ParameterError, "out of range"),
+    ):
+        with pytest.raises(error, match=message):
+            listeners(endpoint)
     assert address("http://localhost/v1") == ("localhost", 80)
 
 

@@ -15,26 +15,25 @@ def answer(order: dict) -> dict:
         if order["what"] == "rows":
             rows, facts = task.load_rows()
             return {"rows": rows, "facts": facts.model_dump()}
-        facts = task.load("cpu")
-        if order["what"] == "answers":
-            return {"facts": facts.model_dump(), **answers(task)}
+        facts = task.load("cpu").model_dump()
+        return {"facts": facts, **(answers(task) if order["what"] == "answers" else generated(task))}
     except EnergylabError as error:
         return {"error": type(error).__name__, "message": str(error)}
-    weights = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in task.model.parameters())).hexdigest()
+
+
+def generated(task) -> dict:
     inputs = task.prepare([{"text": "A short text."}])
-    new = task.new_ids(inputs, task.run("generate", inputs)).tolist() if hasattr(task, "new_ids") else None
-    return {"facts": facts.model_dump(), "weights": weights, "new_ids": new}
+    weights = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in task.model.parameters())).hexdigest()
+    return {"weights": weights, "new_ids": task.new_ids(inputs, task.run("generate", inputs)).tolist()}
 
 
 def answers(task) -> dict:
     rows, facts = task.load_rows()
     inputs = task.prepare(rows)
-    outputs = task.run(task.phases[-1], inputs)
-    given = task.answers(inputs, outputs)
+    given = task.answers(inputs, task.run(task.phases[-1], inputs))
     quality = [one.model_dump() for one in task.score(given, rows)]
     return {"rows": len(rows), "data": facts.model_dump(), "answers": [str(one) for one in given], "quality": quality}
 
 
 for line in sys.stdin:
-    result = answer(json.loads(line))
-    print("ANSWER " + json.dumps(result), flush=True)  # noqa: T201
+    print("ANSWER " + json.dumps(answer(json.loads(line))), flush=True)

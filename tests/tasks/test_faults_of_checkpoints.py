@@ -5,69 +5,43 @@ import json
 import pytest
 import torch
 import transformers
+from task_builders import answers, loaded, stored
 
 from energylab.errors import ModelError
 from energylab.parameters import Parameters
 from energylab.tasks import load_task
-from energylab.tasks.architectures import find_architecture
 from energylab.tasks.text import longest_input
 from energylab.tasks.tokenizers import local_tokenizer
 
-LLAMA = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "vocab_size": 2000,
-}
-
-
-def stored(folder, config, kind="AutoModelForCausalLM", **names):
-    """Write a small model, its tokenizer's special tokens replaced."""
-    getattr(transformers, kind).from_config(config).save_pretrained(folder)
-    tokenizer = local_tokenizer(find_architecture("tiny-llama").build_config(), "llama")
-    for name, token in names.items():
-        setattr(tokenizer, name, token)
-    tokenizer.save_pretrained(folder)
-    return {"model": str(folder), "model_source": "path"}
-
-
-def loaded(task, **values):
-    made = load_task(Parameters(task=task, device="cpu", samples=3, **values))
-    rows, _ = made.load_rows()
-    made.load("cpu")
-    return made, rows
-
 
 def test_a_tokenizer_without_padding_or_end_is_asked_one_text_at_a_time(tmp_path):
-    config = transformers.LlamaConfig(**LLAMA, pad_token_id=None, eos_token_id=None)
-    given = stored(tmp_path, config, pad_token=None, eos_token=None, unk_token=None)
-    task, rows = loaded("text_generation", dtype="float32", **given)
+    stored(tmp_path, "tiny-llama", pad_token_id=None, eos_token_id=None)
+    tokenizer = local_tokenizer(transformers.LlamaConfig(vocab_size=2000), "llama")
+    tokenizer.pad_token = tokenizer.eos_token = tokenizer.unk_token = None
+    tokenizer.save_pretrained(tmp_path)
+    task, rows = loaded("text_generation", tmp_path, dtype="float32", samples=3)
     for row in rows:
         inputs = task.prepare([row])
         assert task.count("generate", inputs, task.run("generate", inputs)).output == 10
     with pytest.raises(ModelError, match="use batch_size=1"):
-        loaded("text_generation", dtype="float32", batch_size=2, **given)
+        loaded("text_generation", tmp_path, dtype="float32", batch_size=2)
 
 
 def with_padding(folder, pad):
     """Store a model whose files name a padding id."""
-    given = stored(folder, transformers.LlamaConfig(**LLAMA, pad_token_id=0))
+    stored(folder, "tiny-llama")
     for name in ("config.json", "generation_config.json"):
         values = json.loads((folder / name).read_text())
         (folder / name).write_text(json.dumps({**values, "pad_token_id": pad}))
-    return given
+    return folder
 
 
-def test_a_negative_padding_id_is_not_used(tmp_path):
-    task, rows = loaded("text_generation", dtype="float32", batch_size=3, **with_padding(tmp_path, -1))
+def test_a_padding_id_that_is_negative_is_not_used_and_one_beyond_the_vocabulary_is_one_clear_error(tmp_path):
+    task, rows = loaded("text_generation", with_padding(tmp_path, -1), dtype="float32", samples=3, batch_size=3)
     inputs = task.prepare(rows)
     assert task.count("generate", inputs, task.run("generate", inputs)).output == 30
-
-
-def test_a_padding_id_beyond_the_vocabulary_is_one_clear_error(tmp_path):
     with pytest.raises(ModelError, match=r"(?i)padding"):
-        loaded("text_generation", dtype="float32", **with_padding(tmp_path, 2000))
+        loaded("text_generation", with_padding(tmp_path, 2000), dtype="float32")
 
 
 @pytest.mark.parametrize(
@@ -88,45 +62,42 @@ def test_positions_that_begin_after_the_padding_are_not_used_up(kind):
             model(torch.full((1, longest + 1), 5))
 
 
-@pytest.mark.parametrize("task_name", ["text_generation", "text_classification", "sentence_similarity"])
-def test_outputs_that_are_not_finite_are_noticed(task_name, tmp_path):
-    model = {"text_generation": "tiny-gpt2"}.get(task_name, "tiny-bert")
-    task, rows = loaded(task_name, model=model, dtype="float32")
-    inputs = task.prepare(rows[:1])
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [("text_generation", "tiny-gpt2"), ("text_classification", "tiny-bert"), ("sentence_similarity", "tiny-bert")],
+)
+def test_outputs_that_are_not_finite_are_noticed(name, model):
+    task, rows = loaded(name, model, dtype="float32", samples=1)
+    inputs = task.prepare(rows)
     assert task.finite(inputs, task.run(task.phases[-1], inputs))
     for weight in task.model.parameters():
         weight.data.fill_(float("nan"))
     assert not task.finite(inputs, task.run(task.phases[-1], inputs))
 
 
-def test_outputs_of_a_window_are_small():
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [("text_classification", "tiny-gpt2"), ("summarization", "tiny-bart"), ("object_detection", "tiny-detr")],
+)
+def test_outputs_of_a_window_are_small(name, model):
     """No keys and values, no hidden states: what is kept of a pass is what scoring needs."""
-    for name, model in (
-        ("text_classification", "tiny-gpt2"),
-        ("summarization", "tiny-bart"),
-        ("object_detection", "tiny-detr"),
-    ):
-        task, rows = loaded(name, model=model)
-        kept = task.run("forward", task.prepare(rows[:1]))
-        parts = kept[0].values() if isinstance(kept, list) else [kept] if kept is not None else []
-        assert sum(part.numel() for part in parts) < 3_000
+    task, rows = loaded(name, model, samples=1)
+    kept = task.run("forward", task.prepare(rows))
+    parts = kept[0].values() if isinstance(kept, list) else [kept] if kept is not None else []
+    assert sum(part.numel() for part in parts) < 3_000
 
 
 def test_pegasus_is_given_the_shifted_text_and_says_so(tmp_path):
-    small = {
-        "d_model": 32,
-        "encoder_layers": 1,
-        "decoder_layers": 1,
-        "encoder_attention_heads": 4,
-        "decoder_attention_heads": 4,
-    }
-    config = transformers.PegasusConfig(**small, vocab_size=2000, encoder_ffn_dim=32, decoder_ffn_dim=32)
-    task, rows = loaded("summarization", **stored(tmp_path, config, "AutoModelForSeq2SeqLM"))
+    small = dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4)
+    small |= {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+    config = transformers.PegasusConfig(**small, vocab_size=2000)
+    transformers.AutoModelForSeq2SeqLM.from_config(config).save_pretrained(tmp_path)
+    local_tokenizer(config, "t5").save_pretrained(tmp_path)
+    task, rows = loaded("summarization", tmp_path, samples=1)
     assert task.phases == ("preprocess", "forward")
     seen = []
-    task.model.model.decoder.register_forward_pre_hook(lambda *_, **k: seen.append(k), with_kwargs=False)
-    inputs = task.prepare(rows[:1])
-    task.run("forward", inputs)
+    task.model.model.decoder.register_forward_pre_hook(lambda *_, **k: seen.append(k))
+    answers(task, rows)
     assert seen
     assert "shifted text" in task.deviations()[0]
 
@@ -135,24 +106,22 @@ def test_the_second_version_samples_and_takes_the_checkpoints_precision():
     task = load_task(Parameters(task="text_generation", model="tiny-llama", protocol="published-2025-12", device="cpu"))
     asked = task.generation("generate")
     assert (asked["do_sample"], asked["temperature"], asked["top_p"], asked["top_k"]) == (True, 0.7, 0.9, 50)
-    assert task.settings.dtype == "checkpoint"
-    assert task.settings.version == "2025-12"
-    assert (
-        load_task(Parameters(task="text_generation", model="tiny-llama")).generation("generate")["do_sample"] is False
-    )
+    assert (task.settings.dtype, task.settings.version) == ("checkpoint", "2025-12")
+    first = load_task(Parameters(task="text_generation", model="tiny-llama"))
+    assert first.generation("generate")["do_sample"] is False
     assert load_task(Parameters(task="reasoning", model="tiny-qwen3")).settings.new_tokens == 8192
 
 
-def test_the_published_protocol_pins_the_attention_of_its_time():
-    for name, model in (("text_classification", "tiny-t5"), ("object_detection", "tiny-detr")):
-        task = load_task(Parameters(task=name, model=model, protocol="published-2025-02", device="cpu"))
-        assert task.load("cpu").attention == "eager"
-        assert "attention" not in task.overridden()
+@pytest.mark.parametrize(("name", "model"), [("text_classification", "tiny-t5"), ("object_detection", "tiny-detr")])
+def test_the_published_protocol_pins_the_attention_of_its_time(name, model):
+    task, _ = loaded(name, model, samples=1, protocol="published-2025-02")
+    assert task.facts.attention == "eager"
+    assert "attention" not in task.overridden()
 
 
 def test_compiled_without_a_static_cache_the_longest_batch_is_run_before_the_windows():
     """Else the first window would hold the compiler, and every longer batch another compilation."""
-    task, rows = loaded("text_generation", model="tiny-llama", dtype="float32")
+    task, rows = loaded("text_generation", "tiny-llama", dtype="float32", samples=3)
     lengths, longest = [], max(task.covariates(rows)["input_tokens"])
     task.model.register_forward_pre_hook(
         lambda _, args, given: lengths.append(given["input_ids"].shape[1]), with_kwargs=True
@@ -163,3 +132,37 @@ def test_compiled_without_a_static_cache_the_longest_batch_is_run_before_the_win
     task.warm_up_longest(rows)
     assert lengths.count(longest) == 4  # prefill and generate, twice: the second call runs compiled code
     assert set(lengths) == {longest, 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "phase"),
+    [
+        ("text_generation", "tiny-llama", "prefill"),
+        ("text_classification", "tiny-bert", "forward"),
+        ("sentence_similarity", "tiny-bert", "forward"),
+    ],
+)
+def test_a_batch_stays_on_the_host_so_that_every_repetition_copies_it(name, model, phase):
+    """A batch that is moved for good would leave all repetitions but the first with less to do."""
+    tested, rows = loaded(name, model, samples=1)
+    asked_with = []
+
+    class Recorder(tuple):
+        dtype = torch.float32
+        logits = torch.empty(1, 2, device="meta")
+
+        def __call__(self, **batch):
+            asked_with.append({one.device.type for one in batch.values() if isinstance(one, torch.Tensor)})
+            return self
+
+        generate = __call__
+
+    tested.device, tested.model = (
+        "meta",
+        Recorder([torch.empty(2, 1, 4, device="meta")]),
+    )  # the one device beside the CPU
+    inputs = tested.prepare(rows)
+    for _ in range(2):
+        tested.run(phase, inputs)
+    assert asked_with == [{"meta"}, {"meta"}]
+    assert {tensor.device.type for tensor in inputs.values()} == {"cpu"}

@@ -67,6 +67,7 @@ def test_a_variant_is_its_sibling_with_a_few_values_replaced(tmp_path):
     ("values", "message"),
     [
         ({"sampels": 3}, "sampels"),
+        ({"include": "fil_mask"}, "did you mean 'fill_mask'"),
         ({"samples": "many"}, "samples = 'many'"),
         ({"family": "fill_mask"}, "names no class; write module:Class"),
         ({"family": "energylab.tasks.nothing:Nothing"}, "cannot be imported"),

@@ -97,6 +97,7 @@ def untouched(monkeypatch):
         ([gpu()], {"model": "microsoft/fi-2"}, "did you mean 'microsoft/phi-2'"),
         ([gpu()], {"model": "/not/there", "model_source": "path"}, "not a folder"),
         ([gpu()], {"model": "hustvl/yolos-tiny"}, "cannot be loaded"),
+        ([gpu()], {"model": "microsoft/phi-2", "quantisation": "int8"}, "needs stored weights"),
         ([gpu()], {"task": "image_generation", "model": "prompthero/openjourney", "gpus": 2}, "gpus=2"),
         ([gpu()], {"model": "microsoft/phi-2"}, None),
     ],

