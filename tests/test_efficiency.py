@@ -13,13 +13,13 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from plug import Plug
 
 import energylab
 from energylab import efficiency, published
 from energylab.efficiency import Cost, EfficiencyParameters, Limits, Setting, Shape, least_work, shape_of
 from energylab.errors import ModelError, ParameterError
 from energylab.figures.efficiency import energy_against_wait, paid_for
-from energylab.meters.base import Meter, Reading
 from energylab.parameters import Parameters
 from energylab.record import IdleLevel, ModelFacts, TaskFacts
 from energylab.table import cohort
@@ -249,28 +249,14 @@ def test_a_static_cache_answers_alike_in_a_cohort_of_its_own():
     assert answers[0] == answers[1]
 
 
-class Steady(Meter):
-    """10 W while idle and at work, without steps."""
-
-    name, kind, device, source = "steady", "simulated", "board-0", "10 W"
-
-    def open(self):
-        """Nothing to connect to."""
-
-    def read(self):
-        """Return 10 J a second."""
-        from energylab.clock import Clock
-
-        now = Clock().now()
-        return Reading(10.0 * now, now)
-
-
 def test_limits_are_energy_over_work_and_above_rest(monkeypatch):
     found = efficiency.cost(record(energies_j=(4.0, 6.0), seconds=0.5), amount=1000, rest_w=2.0)
     assert (found.per_s, found.j) == pytest.approx((4000, 2.5 / 1000))
     assert found.above_rest_j == pytest.approx((2.5 - 2.0 * 0.25) / 1000)
     monkeypatch.setitem(efficiency.SIZES, "cpu", (64, 1 << 20))
-    limits = efficiency.measure_limits(["float32"], device="cpu", meters=[Steady()], window_s=0.05)
+    limits = efficiency.measure_limits(
+        ["float32"], device="cpu", meters=[Plug(lambda now_s: 10.0 * now_s)], window_s=0.05
+    )
     assert limits.rest_w == pytest.approx(10.0, rel=0.01)
     for one in (limits.flop["float32"], limits.byte):
         assert one.j * one.per_s == pytest.approx(10.0, rel=0.05)  # watts

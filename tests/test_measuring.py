@@ -10,6 +10,7 @@ import sys
 import numpy
 import pytest
 import torch
+from plug import Plug
 
 import energylab
 from energylab import measuring, store
@@ -17,7 +18,7 @@ from energylab.clock import ManualClock
 from energylab.energy import totals
 from energylab.errors import EnergylabError, MeasurementError, MeterError, ParameterError, RecordError, UnknownNameError
 from energylab.measuring import FunctionSubject
-from energylab.meters import Meter, Reading
+from energylab.meters import Reading
 from energylab.meters.estimate import EstimateMeter
 from energylab.meters.replay import ReplayMeter, SimulatedBoard
 from energylab.parameters import Parameters
@@ -205,23 +206,6 @@ def test_a_function_is_a_job_of_its_own():
     assert one.job_id != two.job_id
 
 
-class Plug(Meter):
-    """A meter in a file of somebody's own, with a fault in its reading."""
-
-    name, kind, device, source, watches = "plug", "measured", "wall", "a plug", ("cpu",)
-
-    def __init__(self, reading):
-        super().__init__()
-        self.reading = reading
-
-    def open(self):
-        """Touch nothing."""
-
-    def read(self):
-        """Return what the test says."""
-        return self.reading(self.clock.now())
-
-
 @pytest.mark.parametrize(
     ("reading", "message"),
     [
@@ -234,4 +218,4 @@ class Plug(Meter):
 )
 def test_a_reading_that_is_none_or_of_another_clock_is_refused(reading, message):
     with pytest.raises(MeterError, match=message):
-        energylab.measure(fn=sorted, queries=[[2, 1]], meters=[Plug(reading)])
+        energylab.measure(fn=sorted, queries=[[2, 1]], meters=[Plug(reading=reading)])

@@ -26,12 +26,12 @@ class Repository:
     branches: dict[str, str] = field(default_factory=dict)
     gated: bool = False
 
-    def commit(self, files: dict[str, bytes], branch: str = "main") -> str:
-        """Add a commit on a branch and return its sha."""
+    def commit(self, files: dict[str, bytes]) -> str:
+        """Add a commit on the branch ``main`` and return its sha."""
         text = repr((len(self.commits), sorted(files))).encode() + b"".join(files.values())
         sha = hashlib.sha1(text).hexdigest()
         self.commits[sha] = dict(files)
-        self.branches[branch] = sha
+        self.branches["main"] = sha
         return sha
 
     def resolve(self, revision: str) -> str | None:
@@ -176,27 +176,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.close()
 
-    def _json(self, value) -> None:
+    def _json(self, value, status: int = 200, headers: dict[str, str] | None = None) -> None:
         data = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
+        self.send_response(status)
+        given = {**(headers or {}), "Content-Type": "application/json", "Content-Length": str(len(data))}
+        for name, text in given.items():
+            self.send_header(name, text)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(data)
 
     def _refuse(self, status: int, code: str, message: str, sha: str | None = None) -> None:
-        data = json.dumps({"error": message}).encode()
-        self.send_response(status)
-        self.send_header("X-Error-Code", code)
-        self.send_header("X-Error-Message", message)
-        if sha:
-            self.send_header("X-Repo-Commit", sha)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
+        headers = {"X-Error-Code": code, "X-Error-Message": message} | ({"X-Repo-Commit": sha} if sha else {})
+        self._json({"error": message}, status, headers)
 
 
 def _listing(files: dict[str, bytes], under: str, recursive: bool) -> list[dict]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from fake_openai import WELL, Behaviour
+from plug import Plug
 
 import energylab
 from energylab.energy import totals
 from energylab.errors import EnergylabError, ServedError
-from energylab.meters.base import Meter, Reading
 from energylab.parameters import Parameters
 from energylab.protocol.served import Stretch
 from energylab.serving.asking import cache_state
@@ -24,33 +24,6 @@ AT_ONCE = Behaviour(first_s=0.0, token_s=0.0)
 SILENT = Behaviour(first_s=0.0, token_s=0.0, tells_cached=False)
 
 
-class Steady(Meter):
-    """A counter without steps over a board that draws 100 W on the machine's own clock."""
-
-    name, kind, device, source, power_limit_w = "steady", "simulated", "board-0", "100 W", 1e9
-
-    def open(self):
-        """Nothing to connect to."""
-
-    def read(self):
-        """Return 100 J a second."""
-        now = self.clock.now()
-        return Reading(100.0 * now, now)
-
-
-class Work(Steady):
-    """A counter of what the stand-in server's work cost: it computes what its cache does not hold."""
-
-    def __init__(self, server):
-        super().__init__()
-        self._server = server
-
-    def read(self):
-        """Return the joules spent so far, and a trickle so that no stretch is without power."""
-        now = self.clock.now()
-        return Reading(self._server.energy_j + 1e-3 * now, now)
-
-
 def values(server, **more):
     asked = {"task": "text_generation", "model": "tiny", "model_source": "endpoint", "endpoint": server.endpoint}
     return {**asked, "new_tokens": NEW_TOKENS, "request_timeout_s": 60.0, **QUICK, **more}
@@ -60,7 +33,9 @@ def values(server, **more):
 def measure(serve):
     def measured(behave=WELL, refuses=(), **more):
         server = serve(behave, refuses=refuses)
-        return energylab.measure(meters=[Steady()], **values(server, **{"concurrency": 2, **more})), server
+        return energylab.measure(
+            meters=[Plug(lambda now_s: 100.0 * now_s)], **values(server, **{"concurrency": 2, **more})
+        ), server
 
     return measured
 
@@ -243,7 +218,9 @@ def test_a_served_task_can_be_asked_by_itself(serve):
 )
 def test_every_prompt_costs_its_prefill_whatever_the_server_caches(serve, behaviour, server, salt):
     started = serve(behaviour, **server)
-    record = energylab.measure(meters=[Work(started)], **values(started, runs=2))
+    # it computes what its cache does not hold; a trickle more, so that no stretch is without power
+    work = Plug(lambda now_s: started.energy_j + 1e-3 * now_s)
+    record = energylab.measure(meters=[work], **values(started, runs=2))
     assert record.valid, record.reasons
     parts = totals(record)
     found_j = sum(part.energy_j for part in parts) / sum(part.queries for part in parts)
