@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -94,25 +93,10 @@ def record(parameters: Parameters | None = None, energy_j: float | None = 2.0, *
     return Record(**{**facts, **changes})
 
 
-def parameters_cell() -> str:
-    """Write the source of a parameters cell with the names, annotations and defaults of `Parameters`."""
-    return "\n".join(
-        f"{name}: {_annotation(field.annotation)} = {field.default!r}"
-        for name, field in Parameters.model_fields.items()
-    )
-
-
-def _annotation(annotation: Any) -> str:
-    """Write an annotation as papermill can read it: one word, ``str`` for choices."""
-    words = {word for word in ("int", "float", "bool", "str") if re.search(rf"\b{word}\b", str(annotation))}
-    return words.pop() if words else "str"
-
-
 def write_notebook(path: Path, *cells: str) -> Path:
-    """Write a notebook: the parameters cell, then `cells`."""
-    notebook = nbformat.v4.new_notebook()
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook.cells = [nbformat.v4.new_code_cell(parameters_cell(), metadata={"tags": ["parameters"]})]
+    """Write a notebook: the parameters cell of notebook 01, then `cells`."""
+    notebook = nbformat.read(Path(__file__).parents[1] / "notebooks" / "01-benchmark.ipynb", as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     notebook.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, path)

@@ -9,7 +9,6 @@ import pytest
 
 from energylab.energy import J_PER_WH, energy_j_per_query, model_energies, phase_totals
 from energylab.errors import CohortError, DataError, ParameterError
-from energylab.statistics.uncertainty import mean_interval
 
 
 def table(energy_wh: np.ndarray, **columns) -> pd.DataFrame:
@@ -80,25 +79,6 @@ def test_two_sessions_of_two_per_cent_expand_by_the_gums_formula():
     assert model.repeatability_high - 1 == pytest.approx(12.706 * own, rel=1e-4)
 
 
-@pytest.mark.parametrize(("boards", "sessions"), [(1, 3), (1, 5), (3, 3)])
-def test_an_expanded_interval_of_sessions_that_scatter_much_is_the_wider_one_and_holds(boards, sessions):
-    rng = np.random.default_rng(4)
-    gain = rng.uniform(-0.05, 0.05, (4000, boards, 1))
-    models = model_energies(table((1 + gain) * (1 + 0.1 * rng.standard_normal((4000, boards, sessions))))).models
-    assert (models["expanded_low"] <= models["repeatability_low"]).all()
-    assert (models["expanded_high"] >= models["repeatability_high"]).all()
-    assert ((models["expanded_low"] <= 1) & (models["expanded_high"] >= 1)).mean() >= 0.94
-
-
-def test_one_board_gives_students_interval():
-    sessions = np.array([1.0, 1.02, 0.99, 1.05])
-    (model,) = model_energies(table(sessions.reshape(1, 1, 4)), gain=0).models.itertuples()
-    expected = mean_interval(sessions)
-    assert (model.repeatability_low, model.repeatability_high) == pytest.approx((expected.low, expected.high))
-    assert (model.expanded_low, model.expanded_high) == pytest.approx((expected.low, expected.high))
-    assert model.note == ""
-
-
 def test_a_model_without_repeats_takes_the_spread_of_the_others_and_says_so():
     energy_wh = np.array([[[1.0, 1.02, 0.98]], [[2.0, np.nan, np.nan]]])
     models = model_energies(table(energy_wh).dropna(), noise=0.3).models.set_index("model")
@@ -124,12 +104,6 @@ def test_what_tells_models_apart_leaves_the_boards_they_share_out():
     assert found.models["session_se"].to_numpy() == pytest.approx(np.full(30, 0.004 / np.sqrt(8)), rel=0.15)
     assert found.models["relative_se"].min() > 0.04
     assert found.boards.groupby("board")["share"].sum().tolist() == [15.0, 15.0]
-
-
-def test_order_of_rows_shows_in_nothing():
-    rows = table(np.random.default_rng(3).uniform(1, 2, (20, 2, 3)))
-    shuffled = rows.sample(frac=1, random_state=1)
-    pd.testing.assert_frame_equal(model_energies(rows).models, model_energies(shuffled).models)
 
 
 @pytest.mark.parametrize("kinds", [["measured", None], [None, "measured"]])

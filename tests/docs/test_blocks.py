@@ -34,8 +34,9 @@ def test_blocks_name_a_known_language_and_need():
 
 @pytest.mark.parametrize("block", MARKED, ids=lambda block: f"{block} {block.need}")
 def test_marked_block_names_what_exists(block):
-    for words in commands(block.code):
-        check(words)
+    for line in re.sub(r"\\\n\s*", " ", block.code).splitlines():
+        if words := shlex.split(line, comments=True):
+            check(words)
 
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=str)
@@ -45,12 +46,6 @@ def test_yaml_block_is_a_study(block):
         SlurmSettings.model_validate(content["slurm"])
     else:
         assert expand(StudyFile.model_validate(content))[0]
-
-
-def commands(code):
-    """Split shell text into the words of its commands, comments left out."""
-    lines = re.sub(r"\\\n\s*", " ", code).splitlines()
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
 def check(words):

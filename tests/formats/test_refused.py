@@ -50,6 +50,7 @@ def board(text):
         (("emissions.csv", f"{COLUMNS}r,1,0.1,0.1,0.1,0.5\n"), TEXT, "row 2: gpu_energy .* the row contradicts itself"),
         # damage
         (report(unit="kWh", gpu="much"), TEXT, "gpu='much' must be a number"),
+        (report(unit="kWh", gpu=True), TEXT, "gpu=True is not a number"),
         (report(unit="furlong", gpu=1.0), TEXT, "unknown unit 'furlong'"),
         (board("\na,1.0,2.0\n"), IMAGES, "row 2: 3 cells where the header has 2"),
         (board("\na,many\n"), IMAGES, "row 2: energy='many' must be a number"),

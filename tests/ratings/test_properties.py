@@ -56,6 +56,7 @@ def test_a_common_factor_changes_no_star(scheme, energies, factor):
 def test_the_order_of_rows_shows_in_nothing(scheme, energies, data):
     df = pd.concat([table(energies), table([2 * energy for energy in energies])]).assign(run=0)
     df["session"] = np.repeat(["s1", "s2"], len(energies))
+    df["board"] = np.resize(["here", "there", "there"], len(df))
     shuffled = df.iloc[data.draw(st.permutations(range(len(df))))]
     pd.testing.assert_frame_equal(rate(df, scheme, draws=50), rate(shuffled, scheme, draws=50), check_exact=True)
 

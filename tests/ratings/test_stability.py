@@ -63,8 +63,10 @@ def test_joining_is_rating_with_one_more():
 
 
 def test_the_flip_is_what_the_shown_star_lacks_and_grows_with_noise():
-    found = under_noise(table(), (0.001, 0.05), draws=500)
-    assert found.groupby("noise")["p_flip"].sum().is_monotonic_increasing
+    found = under_noise(table(), (0.0, 0.001, 0.05), draws=500)
+    flips = found.groupby("noise")["p_flip"].sum()
+    assert flips.is_monotonic_increasing
+    assert flips[0.0] == 0
     stars = rate(table(), noise=0.05, draws=500, gain=0.0)
     shown = [row[f"p_star_{row['stars']}"] for _, row in stars.iterrows()]
     assert found.loc[found["noise"] == 0.05, "p_flip"].to_numpy() == pytest.approx(1 - np.array(shown))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -53,16 +54,13 @@ def measured(study):
     return planned, folder
 
 
-def test_plan_shows_every_job_its_state_and_the_cost(measured):
+def test_plan_shows_every_job_its_state_the_cost_and_each_way_to_measure(measured, study):
     planned, _ = measured
     shown = study_command("plan", "fake.yaml").output
     assert all(job.id in shown for job in planned.jobs)
     assert "3 jobs to do: about 4 s" in shown  # three like the two measured: 1.5 s from first to last reading
     assert "3 jobs estimated from records of other models on the same task" in shown
     assert shown.count("2 x 16") == 5
-
-
-def test_plan_says_each_way_in_which_jobs_are_measured(study):
     ways = [{"window_s": 10.0, "runs": 10}, {"protocol": "published-2025-02"}]
     study(sweeps=[{"model": ["a", "b"], "settings": ways}])
     shown = study_command("plan", "fake.yaml").output
@@ -70,7 +68,7 @@ def test_plan_says_each_way_in_which_jobs_are_measured(study):
     assert "2 jobs measured so: protocol published-2025-02, windows and warm-up as" in shown
 
 
-def test_status_counts_and_gives_reasons(measured):
+def test_status_counts_and_gives_reasons(measured, study):
     planned, folder = measured
     shown = study_command("status", "fake").output
     assert "5 jobs: 2 done, 1 failed, 2 left; 0.00389 Wh simulated spent" in shown
@@ -79,12 +77,9 @@ def test_status_counts_and_gives_reasons(measured):
     assert "ValueError: as asked (cell 2)" in shown
     with folder.exclusive():
         assert "1 running" in study_command("status", "fake").output
-
-
-def test_one_job_that_is_left_is_one_job(study):
-    planned, folder = study(sweeps=[{"model": "a"}])
+    planned, folder = study("one", sweeps=[{"model": "a"}])
     folder.prepare(planned)
-    shown = study_command("status", "fake").output.splitlines()
+    shown = study_command("status", "one").output.splitlines()
     assert shown == ["1 job: 1 left", "1 job left; time unknown until one finishes"]
 
 
@@ -113,7 +108,8 @@ def test_run_prints_results_notebooks_and_what_is_missing(study, instant, monkey
     assert result.output.count("batch=8") + result.output.count("batch=1") == 3
 
 
-def test_what_a_study_plans_no_more_is_neither_rated_nor_published(study, instant, workplace):
+def test_what_a_study_plans_no_more_is_neither_rated_nor_published(study, instant, workplace, monkeypatch):
+    monkeypatch.setattr(report, "render", lambda made: f"<title>{made.name}</title>")  # the notebook has its own tests
     planned, folder = study(sweeps=[{"model": ["a", "b", "c"]}])
     run(planned, folder, instant())
     planned, folder = study(sweeps=[{"model": ["a", "b"]}])
@@ -129,14 +125,6 @@ def test_what_a_study_plans_no_more_is_neither_rated_nor_published(study, instan
     console = Console(file=io.StringIO(), width=300)
     commands._print_results(console, planned, folder)
     assert "does not plan them any more: 1 job in" in console.file.getvalue()
-
-
-def test_publish_rates_only_what_the_study_plans(study, instant, workplace, monkeypatch):
-    monkeypatch.setattr(report, "render", lambda made: f"<title>{made.name}</title>")  # the notebook has its own tests
-    planned, folder = study(sweeps=[{"model": ["a", "b", "c"]}])
-    run(planned, folder, instant())
-    planned, folder = study(sweeps=[{"model": ["a", "b"]}])
-    folder.prepare(planned)
     done = call.invoke(cli.app, ["publish", str(folder.path), "--output", "out"])
     assert done.exit_code == 0, done.output
     (path,) = Path("out/releases").glob("*.json")
@@ -179,13 +167,10 @@ def test_pack_writes_an_archive_that_opens_again(measured, workplace):
     assert again.read_bytes() == Path("fake.tar.gz").read_bytes(), "the same bytes, whoever packs it"
 
 
-def test_a_study_without_a_record_is_not_packed(study, tmp_path):
+def test_a_study_without_a_record_is_not_packed_and_versions_that_differ_are_all_named(study, tmp_path):
     planned, folder = study(sweeps=[{"model": "a"}])
     with pytest.raises(StudyError, match="no record yet; run it first"):
         pack.pack(planned, folder, folder.states(planned), tmp_path / "s.tar.gz")
-
-
-def test_versions_that_differ_are_all_named():
     hosts = [builders.record().host.model_copy(update={"packages": {"torch": v}}) for v in ("2.11", "2.12", "2.12")]
     assert pack.versions([builders.record(host=host) for host in hosts]) == "python==3\ntorch==2.11\ntorch==2.12\n"
 
@@ -204,9 +189,8 @@ def test_slurm_that_is_not_here_is_one_sentence(study, monkeypatch):
 def test_a_slurm_study_is_read_off_the_cluster(study, monkeypatch):
     planned, folder = study(sweeps=[{"model": ["a", "b"]}])
     folder.prepare(planned)
-    (folder.path / "slurm.json").write_text(
-        f'{{"12_0": {{"job": "{planned.jobs[0].id}", "name": "energylab-fake-1"}}}}'
-    )
+    noted = {"12_0": {"job": planned.jobs[0].id, "name": "energylab-fake-1"}}
+    (folder.path / "slurm.json").write_text(json.dumps(noted))
     monkeypatch.setenv("PATH", "/nowhere")
     shown = study_command("status", "fake").output
     assert "2 jobs: 2 left" in shown
@@ -215,7 +199,7 @@ def test_a_slurm_study_is_read_off_the_cluster(study, monkeypatch):
     assert planned.jobs[0].id in study_command("plan", "fake.yaml").output
     with pytest.raises(StudyError, match=r"1 job of this study handed to Slurm .* or delete .*slurm\.json"):
         study_command("run", "fake.yaml")
-    (folder.path / "slurm.json").write_text(f'{{"12_0": "{planned.jobs[0].id}"}}')  # as first versions wrote it
+    (folder.path / "slurm.json").write_text(json.dumps({"12_0": planned.jobs[0].id}))  # as first versions wrote it
     for command in ("status", "plan", "run"):
         with pytest.raises(StudyError, match=r"slurm\.json does not say which jobs Slurm has .*delete it"):
             study_command(command, *["fake" if command == "status" else "fake.yaml"])

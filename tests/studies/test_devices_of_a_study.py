@@ -22,21 +22,14 @@ def cuda_torch(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
-def test_every_board_is_named_by_its_uuid():
+def test_boards_are_handed_out_by_uuid_and_without_driver_or_cuda_the_cpu_is(monkeypatch):
     assert [name[:12] for name in devices._visible_gpus(boards(2))] == ["GPU-00000000", "GPU-00000001"]
-
-
-def test_without_a_driver_the_cpu_is_the_one_device(monkeypatch):
     library = FakeNvml()
     library.fail("nvmlInit", 12)
     assert devices._visible_gpus(Nvml(library)) == []
-    monkeypatch.setattr(devices, "_visible_gpus", lambda: [])
-    assert devices.available("auto") == ["cpu"]
-
-
-def test_boards_that_torch_cannot_use_are_not_handed_out(monkeypatch):
     monkeypatch.setattr(devices, "torch_has_cuda", lambda: False)
     assert devices._visible_gpus(boards(2)) == []
+    assert devices.available("auto") == ["cpu"]
 
 
 @pytest.mark.parametrize("spec", ["", ",", "0,0", "cpu,0"])

@@ -17,58 +17,53 @@ from energylab.studies.state import JobState
 SETTINGS = {"runs": 4, "window_s": 2.0, "idle_s": 3.0, "warm_up_min_s": 5.0, "samples": 10}
 
 
-def states(tmp_path, **content):
-    planned = planning.load(builders.write_study(tmp_path, parameters={"model_source": "hub", **SETTINGS}, **content))
-    return {job: JobState("left") for job in planned.jobs}
+REST_S = 5.0 + 3 * 3.0  # warm-up and idle levels
+LEAST_S = 4 * 2 * 2.0  # runs x (preprocess, forward) x window
 
 
-def test_without_a_figure_the_time_is_the_protocols_least(tmp_path):
-    jobs = states(tmp_path, sweeps=[{"task": "sentence_similarity", "model": "nobody/knows"}])
-    (cost,) = estimate.estimates(jobs, on_gpu=True).values()
-    assert (cost.basis, cost.energy_j) == ("floor", None)
-    assert cost.time_s == 5.0 + 3 * 3.0 + 4 * 2 * 2.0  # warm-up, idle levels, runs x (preprocess, forward) x window
+@pytest.fixture
+def states(tmp_path, monkeypatch):
+    """Jobs that are left, of a study where model ``a`` has a published figure."""
+
+    def states(published_j=3600.0, repeats=1, **row):
+        monkeypatch.setattr(estimate, "published_j_per_query", lambda: {("sentence_similarity", "a"): published_j})
+        parameters = {"task": "sentence_similarity", "model_source": "hub", **SETTINGS}
+        path = builders.write_study(tmp_path, parameters=parameters, repeats=repeats, sweeps=[{"model": "a", **row}])
+        return {job: JobState("left") for job in planning.load(path).jobs}
+
+    return states
 
 
-def test_a_published_figure_scales_with_queries_and_runs(tmp_path, monkeypatch):
-    published = {("sentence_similarity", "a"): 3600.0}
-    monkeypatch.setattr(estimate, "published_j_per_query", lambda: published)
-    (cost,) = estimate.estimates(
-        states(tmp_path, sweeps=[{"task": "sentence_similarity", "model": "a"}]), on_gpu=True
-    ).values()
+def test_a_published_figure_scales_with_queries_and_runs(states):
+    (cost,) = estimate.estimates(states(), on_gpu=True).values()
     assert (cost.basis, cost.energy_j) == ("published", 3600.0 * 10 * 4)
-    assert cost.time_s == pytest.approx(3600.0 * 10 * 4 / 250 + 5.0 + 3 * 3.0)  # at 250 W, after warm-up and idle
+    assert cost.time_s == pytest.approx(3600.0 * 10 * 4 / 250 + REST_S)  # at 250 W
 
 
-def test_short_query_sets_fill_their_windows_and_random_weights_cost_what_their_shape_costs(tmp_path, monkeypatch):
-    monkeypatch.setattr(estimate, "published_j_per_query", lambda: {("sentence_similarity", "a"): 0.001})
-    jobs = states(tmp_path, sweeps=[{"task": "sentence_similarity", "model": "a", "model_source": ["hub", "random"]}])
-    costs = list(estimate.estimates(jobs, on_gpu=True).values())
-    assert [cost.basis for cost in costs] == ["published", "published"]
-    assert [cost.energy_j for cost in costs] == [250 * 4 * 2 * 2.0] * 2  # runs x (preprocess, forward) x window
-    assert [cost.time_s for cost in costs] == [5.0 + 3 * 3.0 + 4 * 2 * 2.0] * 2
+def test_short_query_sets_fill_their_windows_and_random_weights_cost_what_their_shape_costs(states):
+    costs = estimate.estimates(states(published_j=0.001, model_source=["hub", "random"]), on_gpu=True).values()
+    found = [(cost.basis, cost.energy_j, cost.time_s) for cost in costs]
+    assert found == [("published", 250 * LEAST_S, REST_S + LEAST_S)] * 2
 
 
 @pytest.mark.parametrize(
-    ("on_gpu", "changes"), [(False, {}), (True, {"device": "cpu"}), (True, {"model_source": "path"})]
+    ("on_gpu", "row"),
+    [(True, {"model": "nobody/knows"}), (False, {}), (True, {"device": "cpu"}), (True, {"model_source": "path"})],
+    ids=["none is known", "no GPU", "on the processor", "weights in a folder"],
 )
-def test_on_a_processor_and_of_a_folder_no_published_figure_is_used(tmp_path, monkeypatch, on_gpu, changes):
-    monkeypatch.setattr(estimate, "published_j_per_query", lambda: {("sentence_similarity", "a"): 3600.0})
-    jobs = states(tmp_path, sweeps=[{"task": "sentence_similarity", "model": "a", **changes}])
-    assert [cost.basis for cost in estimate.estimates(jobs, on_gpu).values()] == ["floor"]
+def test_where_no_published_figure_is_of_use_the_time_is_the_protocols_least(states, on_gpu, row):
+    (cost,) = estimate.estimates(states(**row), on_gpu).values()
+    assert (cost.basis, cost.energy_j, cost.time_s) == ("floor", None, REST_S + LEAST_S)
 
 
-def test_records_of_other_repeats_are_believed_before_published_figures(tmp_path, monkeypatch):
-    monkeypatch.setattr(estimate, "published_j_per_query", lambda: {("sentence_similarity", "a"): 3600.0})
-    jobs = states(tmp_path, repeats=3, sweeps=[{"task": "sentence_similarity", "model": ["a", "b"]}])
+def test_records_of_other_repeats_are_believed_before_published_figures(states):
+    jobs = states(repeats=3, model=["a", "b"])
     measured = next(job for job in jobs if job.parameters.model == "a")
     record = builders.record(measured.parameters, energy_j=7.0)
     jobs[measured] = JobState("done", record=record)
     costs = estimate.estimates(jobs, on_gpu=True)
-    same = [cost for job, cost in costs.items() if job.parameters.model == "a"]
-    assert {cost.basis for cost in same} == {"records"}
-    assert {cost.energy_j for cost in same} == {7.0 * 4 + 1.0}  # windows and warm-up
-    others = [cost for job, cost in costs.items() if job.parameters.model == "b"]
-    assert {(cost.basis, cost.energy_j) for cost in others} == {("similar", 29.0)}
+    found = {(job.parameters.model, cost.basis, cost.energy_j) for job, cost in costs.items()}
+    assert found == {("a", "records", 7.0 * 4 + 1.0), ("b", "similar", 29.0)}  # windows and warm-up
 
 
 def test_a_total_adds_what_is_known_and_counts_what_is_not():

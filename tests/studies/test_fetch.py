@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 import builders
 import pytest
 import torch
+import transformers
 import yaml
 from stand_in_hub import StandInHub
 
@@ -20,9 +22,11 @@ from energylab.errors import StudyError
 from energylab.studies import pack
 from energylab.studies import plan as planning
 from energylab.studies.run import run
-from energylab.studies.state import JobState, StudyFolder
+from energylab.studies.state import JobState
+from energylab.tasks.architectures import find_architecture
+from energylab.tasks.tokenizers import local_tokenizer
 
-TESTS = Path(__file__).resolve().parents[1]
+DATA = "EnergyStarAI/text_generation"
 
 
 @pytest.fixture
@@ -31,20 +35,13 @@ def hub():
     stand_in = StandInHub()
     stand_in.add("model", "someone/small").commit(model_files())
     rows = "".join(json.dumps({"text": f"text number {n}"}) + "\n" for n in range(8)).encode()
-    stand_in.add("dataset", "EnergyStarAI/text_generation").commit({"train.jsonl": rows})
+    stand_in.add("dataset", DATA).commit({"train.jsonl": rows})
     yield stand_in
     stand_in.close()
 
 
 def model_files(seed: int = 0) -> dict[str, bytes]:
     """Return the files of a tiny language model."""
-    import tempfile
-
-    import transformers
-
-    from energylab.tasks.architectures import find_architecture
-    from energylab.tasks.tokenizers import local_tokenizer
-
     torch.manual_seed(seed)
     config = find_architecture("tiny-gpt2").build_config()
     with tempfile.TemporaryDirectory() as folder:
@@ -84,10 +81,7 @@ def write(workplace, **content):
 
 def test_what_was_fetched_is_measured_without_the_hub_even_when_it_has_moved_on(workplace, hub, energylab):
     write(workplace)
-    model, data = (
-        hub.repositories["model", "someone/small"],
-        hub.repositories["dataset", "EnergyStarAI/text_generation"],
-    )
+    model, data = hub.repositories["model", "someone/small"], hub.repositories["dataset", DATA]
     commits = model.branches["main"], data.branches["main"]
     fetched = energylab("fetch", "locked.yaml")
     assert fetched.returncode == 0, fetched.stderr
@@ -129,26 +123,25 @@ def test_freezing_a_revision_does_not_change_the_id_of_what_was_measured(study, 
     assert by_model["a"].values["revision"] == by_model["a"].parameters.revision == "f" * 40
 
 
-def test_a_model_that_was_added_after_the_fetch_is_refused(study):
-    planned, _ = study(sweeps=[{"model": ["a", "new"]}])
+def test_a_model_that_was_added_after_the_fetch_and_a_foreign_lock_are_refused(study):
+    planned, folder = study(sweeps=[{"model": ["a", "new"]}])
     with pytest.raises(StudyError, match=r"'new'.*fetch again"):
         planning.freeze(planned, frozen(a="f" * 40))
+    folder.prepare(planned)
+    folder.lock_file.write_text("models: 3")
+    with pytest.raises(StudyError, match="is not a lock"):
+        _ = folder.lock
 
 
 def test_records_on_other_data_than_frozen_are_named(study):
     planned, _ = study(sweeps=[{"model": "a"}])
-    data = builders.record().data.model_copy(update={"source": "hub", "commit": "e" * 40})
-    record = builders.record(planned.jobs[0].parameters, data=data)
-    (line,) = pack.strays(frozen(a="f" * 40), {planned.jobs[0]: JobState("done", record=record)})
+
+    def strays(commit):
+        data = builders.record().data.model_copy(update={"source": "hub", "commit": commit})
+        record = builders.record(planned.jobs[0].parameters, data=data)
+        return pack.strays(frozen(a="f" * 40), {planned.jobs[0]: JobState("done", record=record)})
+
+    (line,) = strays("e" * 40)
     assert "e" * 40 in line
     assert "c" * 40 in line
-    same = record.model_copy(update={"data": data.model_copy(update={"commit": "c" * 40})})
-    assert pack.strays(frozen(a="f" * 40), {planned.jobs[0]: JobState("done", record=same)}) == []
-
-
-def test_a_foreign_lock_is_refused(tmp_path):
-    folder = StudyFolder("s", tmp_path)
-    folder.path.mkdir()
-    folder.lock_file.write_text("models: 3")
-    with pytest.raises(StudyError, match="is not a lock"):
-        _ = folder.lock
+    assert strays("c" * 40) == []

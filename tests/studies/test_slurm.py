@@ -182,6 +182,7 @@ def test_ids_that_are_other_peoples_jobs_by_now_are_not_the_studys(study, queue)
 
 
 def test_more_jobs_than_an_array_may_have_are_several_arrays(study, queue, monkeypatch):
+    assert slurm.array_size() == 1001  # Slurm's own default
     planned, folder = study(sweeps=[{"model": ["a", "b", "c"]}])
     monkeypatch.setattr(slurm, "array_size", lambda: 2)
     summary = run(planned, folder, executor(detach=True, max_parallel=2))
@@ -189,7 +190,3 @@ def test_more_jobs_than_an_array_may_have_are_several_arrays(study, queue, monke
     assert len({slurm_id.split("_")[0] for slurm_id in slurm.living(folder)}) == 2
     states = run(planned, folder, executor()).states
     assert {state.status for state in states.values()} == {"done"}
-
-
-def test_the_size_of_an_array_is_slurms_own(queue):
-    assert slurm.array_size() == 1001
