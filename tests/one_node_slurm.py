@@ -7,6 +7,7 @@ Run it by itself to try things out: it prints the variable to export, and stops 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel", "sinfo")
@@ -76,6 +78,7 @@ class OneNode:
         self.folder = Path(tempfile.mkdtemp(prefix="one-node-"))
         self.folder.chmod(0o755)
         self.environment = {**os.environ, "SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": _PATH}
+        self._mark = f"SLURM_CONF={self.folder}/".encode()
         self._daemons: dict[str, subprocess.Popen] = {}
 
     def __enter__(self) -> OneNode:
@@ -127,10 +130,7 @@ class OneNode:
 
     def kill_node(self) -> None:
         """Let the node die as by a power cut: slurmd, every step's daemon, and the jobs."""
-        spared = {self._daemons[name].pid for name in ("munged", "slurmctld")}
-        victims = [pid for pid in _processes(str(self.folder)) if pid not in spared]
-        for pid in victims:
-            _kill(pid)
+        self._kill_all(spared={self._daemons[name].pid for name in ("munged", "slurmctld")})
         self._daemons.pop("slurmd").wait()
 
     def node_state(self) -> str:
@@ -153,9 +153,16 @@ class OneNode:
                 process.wait(timeout=10)
             except subprocess.TimeoutExpired:
                 process.kill()
-        for pid in _processes(str(self.folder)):
-            _kill(pid)
+        self._kill_all()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _kill_all(self, spared: Collection[int] = ()) -> None:
+        """Kill what belongs to the cluster: processes in whose environment its configuration's path stands."""
+        for environ in Path("/proc").glob("[0-9]*/environ"):
+            pid = int(environ.parent.name)
+            with contextlib.suppress(OSError):  # ended meanwhile
+                if pid not in {os.getpid(), *spared} and self._mark in environ.read_bytes():
+                    os.kill(pid, signal.SIGKILL)
 
     def _logs(self) -> str:
         files = sorted([*self.folder.glob("*.log"), *self.folder.glob("*.out")])
@@ -174,26 +181,6 @@ def _wait(condition, what: str, explain=lambda: "", timeout_s: float = 300) -> N
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what} did not get ready within {timeout_s:g} s\n{explain()}")
         time.sleep(0.1)
-
-
-def _processes(folder: str) -> list[int]:
-    """Return the processes that belong to the cluster in `folder`: they carry its configuration's path."""
-    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and int(path.name) != os.getpid()]
-    return [pid for pid in pids if f"SLURM_CONF={folder}/" in _environ(pid)]
-
-
-def _environ(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
 
 
 if __name__ == "__main__":

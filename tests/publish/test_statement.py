@@ -34,7 +34,7 @@ def of(made, name):
 
 
 def test_says_what_purchasing_asks_for(official):
-    cohort, model = page.find(official, "org/model-3")
+    _, model = page.find(official, "org/model-3")
     found = of(official, "org/model-3")
     assert found["Energy"]["Per 1,000 queries"] == "13.5 Wh, measured by a hardware counter or sensor"
     assert found["Energy"]["Repeatability"].endswith("Wh, from 3 sessions")
