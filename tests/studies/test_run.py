@@ -31,15 +31,9 @@ def by_model(states):
     return {job.parameters.model: state for job, state in states.items()}
 
 
-@pytest.fixture
-def ended(study, local, ledger):
-    """A study whose jobs end in every way, after its first run."""
+def test_one_failure_does_not_cancel_the_rest_and_nothing_is_measured_twice(study, local, ledger):
     planned, folder = study(sweeps=[{"model": ["a", "raise", "die-once", "invalid-once", "child"]}])
-    return planned, folder, by_model(run(planned, folder, local).states)
-
-
-def test_one_failure_does_not_cancel_the_rest_and_nothing_is_measured_twice(ended, local, ledger):
-    planned, folder, first = ended
+    first = by_model(run(planned, folder, local).states)
     assert {model: state.status for model, state in first.items()} == {
         "a": "done", "raise": "failed", "die-once": "failed", "invalid-once": "invalid", "child": "done",
     }  # fmt: skip

@@ -100,53 +100,44 @@ def test_cancelling_ends_the_jobs_and_leaves_them_to_do(study, queue, ledger):
     assert slurm.living(folder) == {}
 
 
-def test_a_preempted_job_is_requeued_by_slurm_and_measured_once(study, queue, ledger):
-    planned, folder = study(sweeps=[{"model": "hang-once"}])
-    place = executor(partition="main")
-
-    def preempt(event, job, state):
-        if event == "start":
-            wait_for(lambda: ledger("begin"))
-            queue.run("sbatch", "--partition=urgent", "--gres=gpu:2", "-o", "/dev/null", "--wrap", "sleep 3")
-
-    (state,) = run(planned, folder, place, on_event=preempt).states.values()
-    assert state.status == "done"
-    assert state.attempts == 2
-    outcomes = [attempt.outcome for attempt in folder.job(planned.jobs[0]).attempts()]
-    assert [outcome.end for outcome in outcomes] == ["infrastructure", "finished"]
-    assert "preempted, or its node was lost" in outcomes[0].reason
-    assert len(ledger("record")) == 1
+def preempt(queue, folder):
+    queue.run("sbatch", "--partition=urgent", "--gres=gpu:2", "-o", "/dev/null", "--wrap", "sleep 3")
 
 
-def test_a_warning_before_the_time_limit_requeues_the_job(study, queue, ledger):
-    planned, folder = study(sweeps=[{"model": "hang-once"}])
-
-    def warn(event, job, state):
-        if event == "start":
-            wait_for(lambda: ledger("begin"))
-            (slurm_id,) = slurm.living(folder)
-            for pid in marked(folder.path):  # Slurm warns every process of the job, in any order
-                os.kill(pid, signal.SIGUSR2)
-            queue.run("scancel", "--signal=USR2", slurm_id)
-
-    (state,) = run(planned, folder, executor(), on_event=warn).states.values()
-    assert state.status == "done"
-    reasons = [attempt.outcome.reason for attempt in folder.job(planned.jobs[0]).attempts()]
-    assert reasons == ["Slurm took the node: preemption or time limit", ""]
+def warn_of_the_time_limit(queue, folder):
+    (slurm_id,) = slurm.living(folder)
+    for pid in marked(folder.path):  # Slurm warns every process of the job, in any order
+        os.kill(pid, signal.SIGUSR2)
+    queue.run("scancel", "--signal=USR2", slurm_id)
 
 
-def test_a_node_that_dies_costs_one_attempt(study, queue, ledger):
+def pull_the_plug(queue, folder):
+    queue.kill_node()
+    wait_for(lambda: queue.node_state() == "down")
+    queue.start_node()
+
+
+@pytest.mark.parametrize(
+    ("disturb", "reason"),
+    [
+        (preempt, "preempted, or its node was lost"),
+        (warn_of_the_time_limit, "Slurm took the node: preemption or time limit"),
+        (pull_the_plug, "Slurm "),
+    ],
+)
+def test_a_job_that_slurm_takes_back_is_requeued_and_measured_once(disturb, reason, study, queue, ledger):
     planned, folder = study(sweeps=[{"model": "hang-once"}])
 
-    def pull_the_plug(event, job, state):
+    def disturbed(event, job, state):
         if event == "start":
             wait_for(lambda: ledger("begin"))
-            queue.kill_node()
-            wait_for(lambda: queue.node_state() == "down")
-            queue.start_node()
+            disturb(queue, folder)
 
-    (state,) = run(planned, folder, executor(), on_event=pull_the_plug).states.values()
+    (state,) = run(planned, folder, executor(partition="main"), on_event=disturbed).states.values()
     assert (state.status, state.attempts) == ("done", 2)
+    first, second = (attempt.outcome for attempt in folder.job(planned.jobs[0]).attempts())
+    assert (first.end, second.end) == ("infrastructure", "finished")
+    assert reason in first.reason
     assert len(ledger("record")) == 1
 
 
