@@ -21,6 +21,7 @@ from energylab.devices import PACKAGES, package_versions
 from energylab.errors import EnergylabError
 from energylab.parameters import Parameters
 from energylab.protocol.workload import TaskWorkload
+from energylab.tasks.base import Task
 from energylab_portal.sealed.lines import HELLO, Line
 
 SOCKET = Path("/run/energylab/host.sock")
@@ -30,7 +31,8 @@ MAX_OUTPUT = 20_000
 
 
 class Service:
-    def __init__(self) -> None:
+    def __init__(self, load_task: Callable[[Parameters], Task] = tasks.load_task) -> None:
+        self._load_task = load_task
         self._batches: dict[int, Any] = {}
         self._outputs: dict[int, Any] = {}
         self._answers: dict[int, Any] = {}
@@ -47,7 +49,7 @@ class Service:
             return {"number": number, **_failure(error, 2000 if isinstance(error, EnergylabError) else 500)}
 
     def do_load(self, parameters: dict[str, Any], device: str) -> dict[str, Any]:
-        self.task = tasks.load_task(Parameters.check(parameters))
+        self.task = self._load_task(Parameters.check(parameters))
         self.rows, data = self.task.load_rows()
         model = self.task.load(device)
         self.workload = TaskWorkload(self.task, self.rows)
@@ -133,10 +135,9 @@ def _hash(data: bytes) -> str:
 
 
 def _boards() -> list[str]:
-    """Return the UUIDs of the boards that torch sees here; empty on a CPU."""
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    """Return the UUIDs of the boards that torch sees here; empty on a CPU, and for work that needs no torch."""
+    torch = sys.modules.get("torch")
+    count = torch.cuda.device_count() if torch is not None and torch.cuda.is_available() else 0
     found = [getattr(torch.cuda.get_device_properties(index), "uuid", None) for index in range(count)]
     return [str(uuid) for uuid in found if uuid is not None]
 

@@ -7,6 +7,7 @@ import contextlib
 import copy
 import functools
 import json
+import operator
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +28,7 @@ def mutated_bytes(bundle: bytes, rng: random.Random) -> bytes:
     """Change a file in one to four places: bits, bytes, stretches left out, doubled or swapped, the end cut off."""
     data = bytearray(bundle)
     for _ in range(rng.randint(1, 4)):
-        at = rng.randrange(len(data))
+        at, other = rng.randrange(len(data)), rng.randrange(len(data))
         upto = min(len(data), at + rng.choice((1, 1, 1, 4, 64, 1000)))
         match rng.randrange(7):
             case 0:
@@ -43,10 +44,8 @@ def mutated_bytes(bundle: bytes, rng: random.Random) -> bytes:
             case 5:
                 del data[at + 1 :]
             case 6:
-                other = rng.randrange(len(data))
                 data[at], data[other] = data[other], data[at]
-        if not data:
-            data = bytearray(b"{")
+        data = data or bytearray(b"{")
     return bytes(data) if bytes(data) != bundle else bytes(data) + b" "
 
 
@@ -62,39 +61,24 @@ def mutated_and_signed(bundle: bytes, rng: random.Random, key: PrivateKey) -> by
 
 
 def _altered(bundle: bytes, rng: random.Random) -> bytes:
-    """Change one to three values of the run; state ids and digests anew where its schema still holds.
-
-    Every field is as likely as any other, however many values it has.
-    """
+    """Change one to three values of the run; state ids and digests anew where its schema still holds."""
     before = _payload(bundle)
     while True:
         content = json.loads(before)
         for _ in range(rng.choice((1, 1, 1, 2, 3))):
-            parent, name = _of_a_field(content["predicate"], _fields(before), rng)
-            _change(parent, name, rng)
+            _change(*_of_a_field(content["predicate"], _fields(before), rng), rng)
+        content["subject"] = statement._subject(content["predicate"])
         payload = canonical_json(content)
         with contextlib.suppress(BundleError):  # of another shape: signed as it is
-            payload = statement.write(statement.read(_with_subject(payload)))
+            payload = statement.write(statement.read(payload))
         if payload != before:
             return payload
 
 
-def _with_subject(payload: bytes) -> bytes:
-    content = json.loads(payload)
-    return canonical_json({**content, "subject": statement._subject(content["predicate"])})
-
-
 def changed_fields(bundle: bytes, other: bytes) -> set[str]:
     """Return the fields of the run in which two bundles differ: ``record.windows.[].energy_j``."""
-    before, after = (dict(_walk(json.loads(_payload(one))["predicate"])) for one in (bundle, other))
-    absent = object()
-    differing = [at for at in before.keys() | after.keys() if not _alike(before.get(at, absent), after.get(at, absent))]
-    inner = {at[:depth] for at in differing for depth in range(len(at))}
-    return {_named(at) for at in differing if at not in inner}
-
-
-def _alike(a: Any, b: Any) -> bool:
-    return type(a) is type(b) and a == b
+    before, after = ({at: repr(value) for at, value in _leaves(_payload(one))} for one in (bundle, other))
+    return {_named(at) for at in before.keys() | after.keys() if before.get(at) != after.get(at)}
 
 
 def _payload(bundle: bytes) -> bytes:
@@ -103,7 +87,7 @@ def _payload(bundle: bytes) -> bytes:
 
 @functools.lru_cache(maxsize=1)
 def _fields(payload: bytes) -> tuple[tuple[tuple, ...], ...]:
-    """Return the places of every field of the run, one tuple of places a field."""
+    """Return the places of every field of the run, one tuple a field: as likely, however many values it has."""
     places: dict[str, list[tuple]] = {}
     for at, _ in _walk(json.loads(payload)["predicate"]):
         places.setdefault(_named(at), []).append(at)
@@ -118,6 +102,12 @@ def _walk(value: Any, at: tuple = ()) -> Iterator[tuple[tuple, Any]]:
         yield from _walk(child, (*at, key))
 
 
+def _leaves(payload: bytes) -> Iterator[tuple[tuple, Any]]:
+    for at, value in _walk(json.loads(payload)["predicate"]):
+        if not (value and isinstance(value, dict | list)):
+            yield at, value
+
+
 def _named(at: tuple) -> str:
     return ".".join("[]" if isinstance(key, int) else key for key in at)
 
@@ -126,23 +116,19 @@ def _of_a_field(content: Any, fields: tuple, rng: random.Random) -> tuple[Any, A
     """Return what holds a value of a field, and its key there; another field's where an earlier change took it away."""
     while True:
         *above, key = rng.choice(rng.choice(fields))
-        parent = content
         with contextlib.suppress(KeyError, IndexError, TypeError):
-            for name in above:
-                parent = parent[name]
+            parent = functools.reduce(operator.getitem, above, content)
             parent[key]
             return parent, key
 
 
 def _change(parent: Any, key: Any, rng: random.Random) -> None:
-    match rng.randrange(4):
-        case 0:
-            parent[key] = copy.deepcopy(rng.choice(ODD))
-        case 1 if isinstance(parent, dict):
-            del parent[key]
-        case 2 if isinstance(parent[key], int | float) and not isinstance(parent[key], bool):
-            parent[key] = max(min(parent[key] * rng.choice((0, -1, 0.5, 0.9, 1.001, 1.1, 2, 1e6)), 1e308), -1e308)
-        case 3 if isinstance(parent, list):
-            parent.insert(0, copy.deepcopy(parent[key]))
-        case _:
-            parent[key] = copy.deepcopy(rng.choice(ODD))
+    kind, number = rng.randrange(4), isinstance(parent[key], int | float) and not isinstance(parent[key], bool)
+    if kind == 1 and isinstance(parent, dict):
+        del parent[key]
+    elif kind == 2 and number:
+        parent[key] = max(min(parent[key] * rng.choice((0, -1, 0.5, 0.9, 1.001, 1.1, 2, 1e6)), 1e308), -1e308)
+    elif kind == 3 and isinstance(parent, list):
+        parent.insert(0, copy.deepcopy(parent[key]))
+    else:
+        parent[key] = copy.deepcopy(rng.choice(ODD))

