@@ -15,6 +15,7 @@ from pathlib import Path
 
 import closed_builders as builders
 import pytest
+from portal_processes import ROOT
 from pydantic import ConfigDict
 
 from energylab.errors import SealError
@@ -23,7 +24,6 @@ from energylab_portal.sealed.container import NOBODY, Container, Plan
 from energylab_portal.sealed.lines import Answer
 from energylab_portal.sealed.verify import Official, read_list, verify
 
-ROOT = Path(__file__).resolve().parents[3]
 RUNNER, HOSTILE = "energylab-closed-test", "energylab-closed-hostile"
 
 DOCKER = subprocess.run(["docker", "info"], capture_output=True, check=False) if shutil.which("docker") else None
@@ -121,7 +121,6 @@ def test_image_that_is_not_the_runner_is_refused_before_it_starts(runner, model)
 
 KILLED = """
 import os, sys
-from pathlib import Path
 from energylab_portal.sealed.container import Container, Plan
 one = Container(Plan(sys.argv[1], Path(sys.argv[2])))
 one.start()
