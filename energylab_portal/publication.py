@@ -146,7 +146,7 @@ def _record(database: Database, made: dict[str, Release], rated: dict[str, Rated
     published, shown, models = [], [], 0
     with database.writing() as session:
         for board, one in made.items():
-            new, left = _settle(session, database, one, rated[board])
+            new, left = _settle(session, one, rated[board])
             left_out = [*left_out, *left]
             if not new:
                 continue
@@ -160,7 +160,7 @@ def _record(database: Database, made: dict[str, Release], rated: dict[str, Rated
     return Outcome(tuple(shown), models, tuple(published), tuple(left_out))
 
 
-def _settle(session: Session, database: Database, made: Release, rated: Rated) -> tuple[list[str], list[str]]:
+def _settle(session: Session, made: Release, rated: Rated) -> tuple[list[str], list[str]]:
     """Publish the reviewed submissions that a release rates; say of the others why not."""
     on_it = {one.record_id for _, model in made.rated() for one in model.sessions}
     why = {left.record_id: left.why for left in made.left_out}

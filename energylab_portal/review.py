@@ -25,10 +25,10 @@ def act(database: Database, name: str, action: str, reason: str = "") -> None:
     if action not in actions:
         raise unknown_name("action", action[:50], actions)
     with database.writing() as session:
-        actions[action](session, database, tables.by_name(session, name), reason)
+        actions[action](session, tables.by_name(session, name), reason)
 
 
-def _review(session: Session, database: Database, submission: Submission, reason: str) -> None:
+def _review(session: Session, submission: Submission, reason: str) -> None:
     unusable = [record for record in tables.records_of(session, submission.id) if not record.valid]
     if unusable:
         raise ConflictError(f"{len(unusable)} of its records are invalid: {unusable[0].reasons}; reject it")
@@ -42,14 +42,14 @@ def refuse_revoked(session: Session, submission: Submission) -> None:
         raise ConflictError(f"the key {str(submission.key_id)[:16]} that signed it was revoked: it counts no more")
 
 
-def _reject(session: Session, database: Database, submission: Submission, reason: str) -> None:
+def _reject(session: Session, submission: Submission, reason: str) -> None:
     reason = visible(reason.strip())[:2000]
     if len(reason) < LEAST_REASON:
         raise PortalError(f"write a reason that says what to do, at least {LEAST_REASON} characters")
     tables.move(session, submission, "rejected", ACTOR, reason, reason=reason, waits_for_key=False, **FREE)
 
 
-def _retry(session: Session, database: Database, submission: Submission, reason: str) -> None:
+def _retry(session: Session, submission: Submission, reason: str) -> None:
     """Take a rejected submission up again, from its check on."""
     if tables.records_of(session, submission.id):
         raise ConflictError("it has records already, and records are kept; submit it again to measure it again")
@@ -57,7 +57,7 @@ def _retry(session: Session, database: Database, submission: Submission, reason:
     tables.move(session, submission, "received", ACTOR, words, reason="", tries=0, **FREE)
 
 
-def _erase_contact(session: Session, database: Database, submission: Submission, reason: str) -> None:
+def _erase_contact(session: Session, submission: Submission, reason: str) -> None:
     tables.erase_contact(session, submission, ACTOR)
 
 

@@ -149,16 +149,17 @@ class Worker:
         _LOG.info("%s works", self.name)
         while True:
             try:
-                if self.step():
-                    continue
+                while self.step():
+                    pass
+                rest_s = LOOK_S
             except OperationalError as error:
                 if once:
                     raise
                 _LOG.warning("the database does not answer (%s); looking again", type(error.orig).__name__)
-                self.sleep(10 * LOOK_S)
+                rest_s = 10 * LOOK_S
             if once:
                 return
-            self.sleep(LOOK_S)
+            self.sleep(rest_s)
 
     def step(self) -> bool:
         """Check one model or measure one, in turns; return whether there was something to do.

@@ -173,9 +173,7 @@ def test_a_key_is_enrolled_once_and_revoked_for_good(enrol, database):
 
 HOSTILE = {
     "deep objects": lambda: b'{"a":' * 1_000_000,
-    "a long number": lambda: b'{"payload":' + b"9" * 5_000_000 + b"}",
     "many keys": lambda: b"{" + b",".join(b'"%d":0' % n for n in range(1_000_000)) + b"}",
-    "no text": lambda: bytes(range(256)) * 1000,
 }
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
 
 from energylab_portal.guards import Guards, client_of
 from energylab_portal.settings import Limits, Settings
@@ -16,13 +17,9 @@ class Greedy:
     read = 0
 
     async def __call__(self, scope, receive, send):
-        more = True
-        while more:
-            message = await receive()
-            self.read += len(message["body"])
-            more = message["more_body"]
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"done"})
+        async for part in Request(scope, receive).stream():
+            self.read += len(part)
+        await PlainTextResponse("done")(scope, receive, send)
 
 
 class Stubborn(Greedy):
@@ -32,61 +29,54 @@ class Stubborn(Greedy):
         try:
             await super().__call__(scope, receive, send)
         except Exception:  # noqa: BLE001 - as they do
-            await send({"type": "http.response.start", "status": 400, "headers": []})
-            await send({"type": "http.response.body", "body": b"bad body"})
+            await PlainTextResponse("bad body", 400)(scope, receive, send)
 
 
-def ask(app, method="GET", path="/", headers=(), chunks=(b"",), client="1.2.3.4", host=b"127.0.0.1:8320"):
-    """Send one request to an ASGI application in given chunks; return status, headers and body."""
-    left, sent = list(chunks), []
+@pytest.fixture
+def ask():
+    """Return a function that sends one request through the guards."""
 
-    async def receive():
-        body = left.pop(0) if left else b""
-        return {"type": "http.request", "body": body, "more_body": bool(left)}
+    def ask(method="GET", path="/", app=None, client="1.2.3.4", **more):
+        guards = app if isinstance(app, Guards) else guarded(app)
+        return TestClient(guards, base_url="http://127.0.0.1:8320", client=(client, 1)).request(method, path, **more)
 
-    async def send(message):
-        sent.append(message)
-
-    scope = {"type": "http", "method": method, "path": path, "headers": [(b"host", host), *headers],
-             "client": (client, 1), "query_string": b""}  # fmt: skip
-    asyncio.run(app(scope, receive, send))
-    return sent[0]["status"], dict(sent[0]["headers"]), b"".join(part.get("body", b"") for part in sent[1:])
+    return ask
 
 
-def guarded(app=None, **limits):
-    return Guards(app or Greedy(), Settings(limits=Limits(**limits)))
+def guarded(app=None, address="http://127.0.0.1:8320", **limits):
+    return Guards(app or Greedy(), Settings(address=address, limits=Limits(**limits)))
 
 
-def test_a_stated_length_is_refused_before_a_byte_is_read():
+def test_a_stated_length_is_refused_before_a_byte_is_read(ask):
     app = Greedy()
-    status, headers, _ = ask(guarded(app), "POST", headers=[(b"content-length", b"70000")], chunks=[b"x" * 70_000])
-    assert (status, app.read, headers[b"connection"]) == (413, 0, b"close")
-    for length in (b"-1", b"1e3", b"9" * 40, b"abc"):
-        assert ask(guarded(), "POST", headers=[(b"content-length", length)])[0] in (400, 413)
+    answer = ask("POST", app=app, content=b"x" * 70_000)
+    assert (answer.status_code, app.read, answer.headers["connection"]) == (413, 0, "close")
+    for length in ("-1", "1e3", "9" * 40, "abc"):
+        assert ask("POST", headers={"content-length": length}).status_code in (400, 413)
 
 
 @pytest.mark.parametrize("kind", [Greedy, Stubborn])
-def test_an_unstated_length_is_cut_off_while_it_arrives(kind):
+def test_an_unstated_length_is_cut_off(ask, kind):
+    """While it arrives, as `test_kills.py` shows by the memory of a portal."""
     app = kind()
-    status, _, body = ask(guarded(app), "POST", "/api/x", chunks=[b"x" * 10_000] * 1000)
-    assert (status, b"65,536 bytes" in body) == (413, True)
-    assert app.read <= 65_536 + 10_000
+    answer = ask("POST", "/api/x", app, content=iter([b"x" * 10_000] * 1000))
+    assert (answer.status_code, "65,536 bytes" in answer.text) == (413, True)
+    assert app.read <= 65_536
 
 
-def test_a_bundle_may_be_larger():
-    app = guarded()
-    assert ask(app, "POST", "/submit/closed", chunks=[b"x" * (1 << 20)] * 20)[0] == 200
-    assert ask(app, "POST", "/api/v1/submissions/closed", chunks=[b"x" * (1 << 20)] * 25)[0] == 413
+def test_a_bundle_may_be_larger(ask):
+    for path, megabytes, status in (("/submit/closed", 20, 200), ("/api/v1/submissions/closed", 25, 413)):
+        assert ask("POST", path, content=iter([b"x" * (1 << 20)] * megabytes)).status_code == status
 
 
-def test_each_address_has_its_own_rate_and_guessing_the_token_is_slow():
+def test_each_address_has_its_own_rate_and_guessing_the_token_is_slow(ask):
     app = guarded(submissions_per_minute=3, logins_per_minute=2)
-    answers = [ask(app, "POST", "/submit/open", client="1.1.1.1") for _ in range(5)]
-    assert [status for status, _, _ in answers] == [200, 200, 200, 429, 429]
-    assert int(answers[-1][1][b"retry-after"]) == 60
-    assert ask(app, "POST", "/submit/open", client="2.2.2.2")[0] == 200
-    assert ask(app, "GET", "/", client="1.1.1.1")[0] == 200  # reading goes on
-    assert [ask(app, "POST", "/operator/login")[0] for _ in range(3)] == [200, 200, 429]
+    answers = [ask("POST", "/submit/open", app, "1.1.1.1") for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+    assert int(answers[-1].headers["retry-after"]) == 60
+    assert ask("POST", "/submit/open", app, "2.2.2.2").status_code == 200
+    assert ask("GET", "/", app, "1.1.1.1").status_code == 200  # reading goes on
+    assert [ask("POST", "/operator/login", app).status_code for _ in range(3)] == [200, 200, 429]
 
 
 def test_of_ipv6_the_network_is_the_client():
@@ -97,10 +87,10 @@ def test_of_ipv6_the_network_is_the_client():
 @pytest.mark.parametrize(
     ("status", "hosts"),
     [
-        (200, (b"127.0.0.1:8320", b"localhost:1", b"LOCALHOST", b"[::1]:8320", b"[fd00::1]:8320")),
-        (421, (b"evil.example", b"", b"127.0.0.1.evil.example", b"[::2]")),
+        (200, ("127.0.0.1:8320", "localhost:1", "LOCALHOST", "[::1]:8320", "[fd00::1]:8320")),
+        (421, ("evil.example", "", "127.0.0.1.evil.example", "[::2]")),
     ],
 )
-def test_only_its_own_names_are_answered_ipv6_too(status, hosts):
-    app = Guards(Greedy(), Settings(address="http://[fd00::1]:8320"))
-    assert {ask(app, host=host)[0] for host in hosts} == {status}
+def test_only_its_own_names_are_answered_ipv6_too(ask, status, hosts):
+    app = guarded(address="http://[fd00::1]:8320")
+    assert {ask(app=app, headers={"host": host}).status_code for host in hosts} == {status}

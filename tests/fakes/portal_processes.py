@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import update
 
 from energylab_portal.tables import Submission
 
@@ -32,22 +32,30 @@ def free_port():
         return listener.getsockname()[1]
 
 
+def run(command, folder, *options, **told):
+    """Start a command of ``energylab-portal`` on a portal's folder; its output goes to a file beside that."""
+    typed = [sys.executable, "-m", "energylab_portal.cli", command, "--folder", str(folder), *options]
+    with folder.with_name(f"{command}.log").open("ab") as log:
+        return subprocess.Popen(typed, stdout=log, stderr=log, env=environment(**told), cwd=ROOT)
+
+
+def start_worker(folder, *options, **told):
+    """Start ``energylab-portal worker`` on the CPU."""
+    return run("worker", folder, "--devices", "cpu", *options, **told)
+
+
 class RunningPortal:
     """``energylab-portal serve`` on a port of its own."""
 
     def __init__(self, folder, *options):
         self.folder, self.port, self.options = Path(folder), free_port(), options
         self.url = f"http://127.0.0.1:{self.port}"
-        self.log = self.folder.with_name(f"{self.folder.name}.log")
+        self.log = self.folder.with_name("serve.log")
         self.start()
 
     def start(self):
         """Start it, and wait until it answers."""
-        command = [sys.executable, "-m", "energylab_portal.cli", "serve", "--folder", str(self.folder)]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, "--port", str(self.port), *self.options], stdout=log, stderr=log, env=environment(), cwd=ROOT
-            )
+        self.process = run("serve", self.folder, "--port", str(self.port), *self.options)
         while self.process.poll() is None:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
                 return
@@ -64,13 +72,6 @@ class RunningPortal:
         end(self.process)
 
 
-def start_worker(folder, *options, **told):
-    """Start ``energylab-portal worker`` on the CPU."""
-    command = [sys.executable, "-m", "energylab_portal.cli", "worker", "--folder", str(folder), "--devices", "cpu"]
-    with Path(folder).with_name("worker.log").open("ab") as log:
-        return subprocess.Popen([*command, *options], stdout=log, stderr=log, env=environment(**told), cwd=ROOT)
-
-
 def end(process):
     """Kill a process and wait for it."""
     process.kill()
@@ -79,8 +80,6 @@ def end(process):
 
 def expire(database, pid):
     """Let the leases of a dead worker run out now; return how many it held."""
+    held = Submission.worker.like(f"%/{pid} on %")
     with database.writing() as session:
-        held = list(session.scalars(select(Submission).where(Submission.worker.like(f"%/{pid} on %"))))
-        for submission in held:
-            submission.lease_until_s = 0.0
-    return len(held)
+        return session.execute(update(Submission).where(held).values(lease_until_s=0.0)).rowcount

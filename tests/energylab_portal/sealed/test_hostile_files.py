@@ -13,7 +13,6 @@ import zipfile
 import closed_builders as builders
 import pytest
 
-from energylab.errors import BundleError
 from energylab.record import canonical_json
 from energylab_portal.sealed import bundle, statement
 from energylab_portal.sealed.bundle import parse
@@ -48,6 +47,8 @@ HOSTILE = {
     "duplicate keys": lambda: _envelope(b'"","payload":""'),
     "huge integer": lambda: _envelope(b"9" * 1_000_000),
     "NaN": lambda: _envelope(b"NaN"),
+    "a number beyond all": lambda: _envelope(b"1e400"),
+    "a little too deep": lambda: _envelope(b"[" * 40 + b"]" * 40),
     "not UTF-8": lambda: _envelope(b'"\xff\xfe"'),
     "lone surrogate": lambda: _envelope(b'"\\ud800"'),
     "payload that is no base64": lambda: json.dumps(
@@ -112,9 +113,3 @@ def test_numbers_beyond_all_bounds_are_refused_however_they_are_written(value, h
     content = json.loads(statement.write(honest))
     content["predicate"]["timelines"][0]["energy_j"][3] = value
     assert [check.name for check in judge(_signed(canonical_json(content))).failed] == ["schema"]
-
-
-@pytest.mark.parametrize("text", [b'{"a":1,"a":1}', b"[NaN]", b"[1e400]", b"[" * 40 + b"]" * 40, b"1" * 30, b"\xff"])
-def test_strict_reading_refuses_what_has_no_single_meaning(text):
-    with pytest.raises(BundleError):
-        parse(text, "a text")
