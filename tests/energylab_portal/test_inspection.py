@@ -39,6 +39,7 @@ def question(model, revision=None, elsewhere=False):
 @pytest.fixture(scope="module")
 def told(hub, tmp_path_factory):
     """Variables that name the stand-in hub and no board."""
+    hub.requests.clear()  # what other tests asked of it
     cache = str(tmp_path_factory.mktemp("cache"))
     return {"HF_ENDPOINT": hub.url, "HF_HOME": cache, "NO_PROXY": "127.0.0.1", "CUDA_VISIBLE_DEVICES": ""}
 

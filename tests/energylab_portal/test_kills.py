@@ -177,14 +177,14 @@ def used(tmp_path_factory):
 
 
 def test_large_uploads_do_not_fill_the_memory(used):
-    """Six bundles of 20 MiB at once are kept, two of 300 MiB cut off; the process grows by less than one of them."""
+    """Six bundles of 20 MiB at once are kept, two of 300 MiB cut off; the process grows by less than two of them."""
     assert upload(used.url, 1) == 201
     before = peak_mib(used.process)
     with ThreadPoolExecutor(8) as pool:
         statuses = list(pool.map(lambda size: upload(used.url, size), [20] * 6 + [300] * 2))
     grown = peak_mib(used.process) - before
     assert statuses == [201] * 6 + [413] * 2
-    assert grown < 20
+    assert grown < 40
     assert len(list((used.folder / "bundles").glob("*.bundle"))) == 7
     assert list((used.folder / "bundles").glob(".upload-*")) == []
 

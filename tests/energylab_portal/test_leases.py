@@ -65,13 +65,6 @@ def test_after_a_failed_try_it_rests_longer_and_longer(queued, database, clock, 
     assert not any("stopped answering" in line.words for line in lines)
 
 
-def test_a_worker_that_is_told_to_stop_costs_no_try(queued, leases, now):
-    name = queued()
-    for _ in range(2 * MOST_TRIES):
-        leases.give_back(leases.take_measurement("w"), "stopped", count=False)
-    assert now(name)[0].state == "queued"
-
-
 def test_the_background_renews_and_tells_when_it_cannot(queued, portal, monkeypatch, now):
     """With the real clock: the lease is prolonged again and again, until another takes it."""
     monkeypatch.setattr("energylab_portal.leases.BEATS", 3000)  # every fifth of a second: no machine is late by a lease

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -20,23 +19,6 @@ from energylab_portal.worker import Measuring, Worker, load_measuring
 FOUND = Finding("c" * 40, ("exists", "text_generation: 1 B parameters, class A"))
 
 
-@dataclass
-class Bench:
-    """A bench that returns records, or raises what it is given."""
-
-    outcome: object = None
-    measuring: Measuring = Measuring(title="test")
-    params: str | None = None
-    work: Path = Path("/nowhere")
-    seen: list = field(default_factory=list)
-
-    def measure(self, submission):
-        self.seen.append((submission.model, submission.commit))
-        if isinstance(self.outcome, BaseException):
-            raise self.outcome
-        return self.outcome or [record_of(submission.model, 10.0, number) for number in range(2)]
-
-
 @pytest.fixture
 def worker(database, leases):
     """Return a function that makes a worker whose bench and whose look at a model end as told."""
@@ -48,8 +30,15 @@ def worker(database, leases):
                 raise found
             return found
 
-        working = Worker(database, Bench(outcome), "cpu", inspect=inspect, leases=leases, name="worker test")
-        working.asked = []
+        def measure(submission):
+            working.seen.append((submission.model, submission.commit))
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return outcome or [record_of(submission.model, 10.0, number) for number in range(2)]
+
+        bench = SimpleNamespace(measure=measure, measuring=Measuring(title="test"), params=None)
+        working = Worker(database, bench, "cpu", inspect=inspect, leases=leases, name="worker test")
+        working.asked, working.seen = [], []
         return working
 
     return make
@@ -70,7 +59,7 @@ def test_checked_queued_measured(submit, worker, now):
     assert (one.commit, one.lease, one.worker) == ("c" * 40, None, None)
     assert one.facts == "exists\ntext_generation: 1 B parameters, class A"
     assert [record.energy_wh for record in records] == pytest.approx([10.0, 10.0], rel=0.05)
-    assert working.bench.seen == [("org/model", "c" * 40)]  # measured at the commit that was checked
+    assert working.seen == [("org/model", "c" * 40)]  # measured at the commit that was checked
     question, environment = working.asked[0]
     assert environment["CUDA_VISIBLE_DEVICES"] == ""  # the check sees the worker's devices alone
     assert question["tasks"] == ("text_generation",)
@@ -94,7 +83,7 @@ def test_clients_take_turns(submit, worker):
     submit("one/model", client="2.2.2.2")
     for _ in range(4):
         working.step()
-    order = [model for model, _ in working.bench.seen]
+    order = [model for model, _ in working.seen]
     assert order.index("one/model") <= 4  # three were measured before it came
 
 

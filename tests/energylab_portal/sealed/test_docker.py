@@ -121,6 +121,7 @@ def test_image_that_is_not_the_runner_is_refused_before_it_starts(runner, model)
 
 KILLED = """
 import os, sys
+from pathlib import Path
 from energylab_portal.sealed.container import Container, Plan
 one = Container(Plan(sys.argv[1], Path(sys.argv[2])))
 one.start()
