@@ -24,6 +24,15 @@ def opened(clock: CountingClock) -> RaplMeter:
     return meter
 
 
+def one_package(root, power_w, energy_uj, limit_uw=None):
+    """Return the one package of a machine, its clock, and the meter, which has been read."""
+    path = zone(root, "intel-rapl:0", "package-0", energy_uj, limit_uw)
+    clock = CountingClock({path: power_w})
+    meter = opened(clock)
+    meter.read()
+    return path, clock, meter
+
+
 @pytest.fixture
 def two_packages(tmp_path):
     first = zone(tmp_path, "intel-rapl:0", "package-0", 1_000, limit_uw=225_000_000)
@@ -53,26 +62,22 @@ def test_energy_is_the_sum_of_the_packages_and_their_parts_are_not_counted(two_p
     assert "memory not included" in meter.facts(scored=True).source
 
 
-def test_dies_that_show_one_counter_are_counted_once(tmp_path):
-    """Two dies of an AMD package: 139 W at rest where 69.5 are true."""
-    dies = [zone(tmp_path, f"intel-rapl:{die}", f"package-0-die-{die}", 7_000_000) for die in range(2)]
-    clock = CountingClock(dict.fromkeys(dies, 69.5))
+@pytest.mark.parametrize(
+    ("power_w", "counters", "device", "true_w"),
+    [
+        (69.5, {"package-0-die-0": 7_000_000, "package-0-die-1": 7_000_000}, "package-0-die-0", 69.5),
+        (50.0, {"package-0": 0, "package-1": 5_000_000}, "package-0+package-1", 100.0),
+        (50.0, {"package-0": RANGE_UJ - 30_000_000}, "package-0", 50.0),
+    ],
+    ids=["two dies of AMD show one counter", "packages of the same power began apart", "the counter starts again"],
+)
+def test_every_counter_is_counted_once_and_goes_on_after_a_turn(tmp_path, power_w, counters, device, true_w):
+    paths = [zone(tmp_path, f"intel-rapl:{n}", name, uj) for n, (name, uj) in enumerate(counters.items())]
+    clock = CountingClock(dict.fromkeys(paths, power_w))
     meter = opened(clock)
-    assert spent_j(meter, clock, 4.0) / 4.0 == pytest.approx(69.5, rel=1e-3)
-    assert meter.device == "package-0-die-0"
-    assert "package-0-die-1 shows the counter of another zone" in meter.facts(scored=True).notes[0]
-
-
-def test_packages_of_the_same_power_that_began_apart_are_two(tmp_path):
-    both = [zone(tmp_path, f"intel-rapl:{i}", f"package-{i}", 5_000_000 * i) for i in range(2)]
-    clock = CountingClock(dict.fromkeys(both, 50.0))
-    assert spent_j(opened(clock), clock, 2.0) == pytest.approx(200.0, rel=1e-3)
-
-
-def test_a_counter_that_starts_again_goes_on_counting(tmp_path):
-    path = zone(tmp_path, "intel-rapl:0", "package-0", RANGE_UJ - 30_000_000)
-    clock = CountingClock({path: 50.0})
-    assert spent_j(opened(clock), clock, 3.0) == pytest.approx(150.0, rel=1e-3)
+    assert spent_j(meter, clock, 4.0) / 4.0 == pytest.approx(true_w, rel=1e-3)
+    assert meter.device == device
+    assert ("die-1 shows the counter of another zone" in str(meter.facts(scored=True).notes)) == ("die" in device)
 
 
 @pytest.mark.parametrize(
@@ -83,10 +88,7 @@ def test_a_counter_that_starts_again_goes_on_counting(tmp_path):
     ],
 )
 def test_a_step_that_no_package_can_make_is_no_energy(tmp_path, steps_j, says):
-    path = zone(tmp_path, "intel-rapl:0", "package-0", 9_500_000_000, limit_uw=225_000_000)
-    clock = CountingClock({path: 68.0})
-    meter = opened(clock)
-    meter.read()
+    path, clock, meter = one_package(tmp_path, 68.0, 9_500_000_000, limit_uw=225_000_000)
     for step_j in steps_j:
         clock.sleep(0.5)
         clock.add(path, step_j)
@@ -98,10 +100,7 @@ def test_a_step_that_no_package_can_make_is_no_energy(tmp_path, steps_j, says):
 
 def test_two_counters_in_turn_are_no_counter(tmp_path):
     """A file that shows now one package, now another: was 186 kW."""
-    path = zone(tmp_path, "intel-rapl:0", "package-0", 20_000_000_000)
-    clock = CountingClock({path: 60.0})
-    meter = opened(clock)
-    meter.read()
+    path, clock, meter = one_package(tmp_path, 60.0, 20_000_000_000)
     for step_j in (9_000.0, -9_000.0, 9_000.0, -9_000.0):
         clock.sleep(0.2)
         clock.add(path, step_j)
@@ -110,11 +109,8 @@ def test_two_counters_in_turn_are_no_counter(tmp_path):
 
 
 def test_where_no_limit_is_told_the_working_power_serves(tmp_path):
-    path = zone(tmp_path, "intel-rapl:0", "package-0", 1_000)
-    clock = CountingClock({path: 68.0})
-    meter = opened(clock)
+    path, clock, meter = one_package(tmp_path, 68.0, 1_000)
     meter.believed_w = 2 * 68.0  # the protocol sets it after the warm-up
-    meter.read()
     clock.sleep(1.0)
     clock.add(path, 696.0)
     with pytest.raises(CounterJumpError, match="more than 136 W can do"):

@@ -75,8 +75,11 @@ def test_a_served_model_is_measured_under_its_load(measure):
 
 def test_every_slot_is_full_for_the_whole_of_every_window(measure):
     """Answers of unlike length: asked three by three, the server would have two thirds of the load on average."""
-    lengths_s = (0.02, 0.06, 0.12)
-    record, server = measure(lambda n: Behaviour(first_s=0.12, token_s=lengths_s[n % 3]), concurrency=3, window_s=1.2)
+
+    def behave(number):
+        return AT_ONCE if number < AGREED else Behaviour(first_s=0.12, token_s=(0.02, 0.06, 0.12)[number % 3])
+
+    record, server = measure(behave, concurrency=3, window_s=1.2)
     assert record.valid, record.reasons
     assert max(count for _, count in server.load) == 3
     stop = max(at for at, count in server.load if count == 3)  # the last slot filled: the window is about to end
@@ -93,7 +96,7 @@ def test_every_slot_is_full_for_the_whole_of_every_window(measure):
 
 
 def test_more_requests_at_once_cost_less_each_and_are_another_cohort(measure):
-    one, four = (measure(SLOW, concurrency=slots)[0] for slots in (1, 4))
+    one, four = (measure(lambda n: AT_ONCE if n < AGREED else SLOW, concurrency=slots)[0] for slots in (1, 4))
     # the fake answers any number of requests in the same time, at the same power
     assert totals(four)[0].energy_j < 0.6 * totals(one)[0].energy_j
     first, second = cohort(one), cohort(four)
