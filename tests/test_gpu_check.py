@@ -93,7 +93,7 @@ def test_every_part_leaves_its_findings_or_a_reason(gpu_check, tmp_path, monkeyp
     quick["device"] = "cpu"
     monkeypatch.setitem(gpu_check.__dict__, "QUICK", {**gpu_check.QUICK, **quick})
     monkeypatch.setattr(gpu_check, "ONE", {"task": "text_generation", "model": "tiny-llama", "new_tokens": 2})
-    tiny = (("summarization", "tiny-t5"), ("text_generation", "no-such-model"))
+    tiny = (("image_classification", "tiny-vit"), ("text_generation", "no-such-model"))
     monkeypatch.setattr(gpu_check, "ARCHITECTURES", tiny)
     monkeypatch.setattr(gpu_check, "SWEEP", ({}, {"batch_size": 2}))
     monkeypatch.setattr(gpu_check, "busy", lambda *_: None)
@@ -112,7 +112,7 @@ def test_every_part_leaves_its_findings_or_a_reason(gpu_check, tmp_path, monkeyp
     assert {one["part"] for one in found} == {"board", "summary", *gpu_check.PARTS}
     named = {(one["part"], one["name"]): one for one in found}
     for protocol in ("steady", "published-2025-02"):
-        one = named["protocols", f"summarization, tiny-t5, {protocol}"]
+        one = named["protocols", f"image_classification, tiny-vit, {protocol}"]
         assert one["wh_per_1000_queries"] > 0, one
         assert (one["energy_kind"], one["published_wh"]) == ("measured", "not published")
         assert one["protocol"].startswith(protocol)

@@ -125,6 +125,13 @@ def test_a_server_that_fails_leaves_no_figure(measure, behaviour, message):
     assert [window.reasons for window in record.windows] == [("query_failed",)] * 2
 
 
+def test_a_load_that_is_never_steady_leaves_no_figure(measure, monkeypatch):
+    monkeypatch.setattr(Stretch, "balance", 0.5)
+    record, _ = measure(AT_ONCE, max_attempts=1)
+    assert not record.valid
+    assert [window.reasons for window in record.windows] == [("not_steady",)]
+
+
 def test_one_failure_costs_its_window_and_no_energy(measure):
     failed_once = []
 
