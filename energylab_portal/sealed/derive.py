@@ -35,7 +35,7 @@ from energylab.record import (
 )
 from energylab.tasks.base import Task
 from energylab.tasks.models import model_class
-from energylab_portal.sealed.statement import ClosedRun, Edges, Point, Score, SealedWindow, Weights
+from energylab_portal.sealed.statement import ALIAS, ClosedRun, Edges, Point, Score, SealedWindow, Weights
 
 #: Stands where a private text was.
 WITHHELD = "withheld"
@@ -297,6 +297,6 @@ def _model(run: ClosedRun, of: Known) -> ModelFacts:
 
 def checked_alias(name: str) -> str:
     """Return the name a closed model is shown under, or say what it may be."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{2,59}", name):
+    if not re.fullmatch(ALIAS, name):
         raise ParameterError(f"public name {name[:80]!r}: write 3 to 60 letters, digits, spaces, or any of ._-")
     return name

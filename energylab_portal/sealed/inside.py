@@ -22,6 +22,7 @@ from energylab.errors import EnergylabError
 from energylab.parameters import Parameters
 from energylab.protocol.workload import TaskWorkload
 from energylab.tasks.base import Task
+from energylab_portal.sealed.derive import task_facts
 from energylab_portal.sealed.lines import HELLO, Line
 
 SOCKET = Path("/run/energylab/host.sock")
@@ -61,7 +62,7 @@ class Service:
             "data": data.model_copy(update={"covariates": covariates}).model_dump(mode="json"),
             "phases": list(self.task.phases),
             "batch_size": self.task.batch_size,
-            "settings": {**self.task.resolved_settings(), "runs": self.task.parameters.runs},
+            "settings": task_facts(self.task).settings,
             "boards": _boards(),
             "packages": package_versions(PACKAGES),
             "python": platform.python_version(),

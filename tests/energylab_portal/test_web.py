@@ -15,6 +15,7 @@ from energylab.errors import ConflictError, EnergylabError
 from energylab.release import NEVER_INCLUDED
 from energylab_portal import pages, publication, tables
 from energylab_portal.guards import POLICY
+from energylab_portal.sealed import keys
 from energylab_portal.sealed.statement import ATTESTATIONS
 
 PUBLIC = ("/", "/submit/open", "/submit/closed", "/methodology", "/api", "/operator/login", "/leaderboard/", "/no")
@@ -191,6 +192,24 @@ class TestOperator:
         act(bad, "retry")
         assert now(bad.name)[0].state == "received"
         assert "did you mean &#39;review&#39;" in act(good, "reviw").text
+
+    def test_keys_and_addresses_are_the_operators_to_change(self, operator, fields, submit, measured, now):
+        one, key = submit("org/one"), {"public_key": "A" * 43 + "=", "owner": "Example Ltd"}
+        csrf = fields(operator, "/operator")
+
+        def told(path, **data):
+            answer = operator.post(f"/operator/{path}", data={**csrf, **data}, follow_redirects=True)
+            return soup(answer).get_text(" ", strip=True)
+
+        assert "name the owner of the key" in told("keys", **{**key, "owner": " "})
+        assert "is enrolled." in told("keys", **key)
+        identity = keys.key_id(key["public_key"])
+        assert f"Key {identity[:16]} is revoked." in told(f"keys/{identity}/revoke")
+        assert "Contact erased" in told(f"submissions/{one.name}/erase-contact")
+        assert now(one.name)[0].contact == ""
+        held = measured("org/held").name
+        told(f"submissions/{held}/reject", reason="Not what was submitted.")
+        assert "records are kept; submit it again" in told(f"submissions/{held}/retry")
 
     def test_publishing_shows_leaderboard_label_and_badge(self, operator, browser, fields, reviewed, measured, now):
         sent = [reviewed(f"org/model-{number}", 10.0 * 2**number) for number in range(3)]
