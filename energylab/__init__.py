@@ -1,4 +1,4 @@
-"""energylab: measure the energy of AI models, say how sure the figure is, rate it, and let others repeat it."""
+"""energylab: measure the energy of AI models with its uncertainty, rate models by stars, publish repeatable results."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 
 __version__ = "0.2.0"
 
-# Threads of torch on a processor wait for each other by spinning, 300,000 turns if nothing is said: beside other work,
-# most of the processor time of a small model. 20,000 bridge the time between two operations: figures of an idle machine
-# stay within 3 %. OpenMP reads this when torch is loaded; the record keeps what was in force.
+# Threads of torch on a processor wait for each other by spinning, by default for 300,000 turns, most of the processor
+# time of a small model on a busy machine. 20,000 are enough between two operations: figures of an idle machine change
+# by less than 3 %. OpenMP reads this when torch is loaded; the record stores the value in use.
 if "torch" not in sys.modules and not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
     os.environ["GOMP_SPINCOUNT"] = "20000"
 

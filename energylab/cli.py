@@ -1,4 +1,4 @@
-"""The command line: each command parses, calls one function, and prints."""
+"""The command line: each command parses its options, calls one function and prints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from energylab import __version__
 from energylab.errors import EnergylabError
 
-#: The commands, and the module whose ``mount`` adds each; a module is loaded when one of its commands is called.
+#: Commands and the modules whose ``mount`` adds them; a module is loaded when one of its commands is called.
 MODULES = {
     "study": "energylab.studies.commands",
     "release": "energylab.publish.commands",
@@ -32,7 +32,7 @@ MODULES = {
 
 
 class LazyGroup(TyperGroup):
-    """A group of commands that loads the module of the one that is called, and no other."""
+    """A group of commands that loads only the module of the called command."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Name all commands."""
@@ -62,7 +62,7 @@ def _mounted(module: str) -> dict[str, Any]:
 app = typer.Typer(
     name="energylab",
     cls=LazyGroup,
-    help="Measure the energy of AI models, say how sure the figure is, rate it, and let others repeat it.",
+    help="Measure the energy of AI models with its uncertainty, rate models by stars, and publish repeatable results.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -77,7 +77,7 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     pass
@@ -85,24 +85,24 @@ def _options(
 
 @app.command()
 def doctor() -> None:
-    """Show what this machine can measure, what it cannot, and the command that would change it."""
+    """Show devices and meters of this machine, and a command that fixes each problem."""
     from energylab import doctor as physician
 
     typer.echo(physician.render(physician.report()))
 
 
 def _one_line(message: Warning | str, *_: object) -> None:
-    """Print a warning as people read it: without the file and the line of code that gave it."""
+    """Print a warning without its file and line of code."""
     typer.echo(f"warning: {message}", err=True)
 
 
 def main() -> None:
-    """Run the command line; an error of energylab is one message, not a traceback."""
+    """Run the command line; errors of energylab are printed without a traceback."""
     run_app(app)
 
 
 def run_app(app: typer.Typer) -> None:
-    """Run a command line; an error of energylab is one message, not a traceback."""
+    """Run a command line; errors of energylab are printed without a traceback."""
     warnings.showwarning = _one_line
     try:
         app()

@@ -1,4 +1,4 @@
-"""Time as the protocol sees it: monotonic, replaceable by a clock that a test moves, and aware of being stopped."""
+"""Monotonic time, which tests can replace by a manual clock, and detection of a stopped process."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 
 from energylab.errors import MeterError
 
-#: Time between two beats of the watch over this process, and the shortest silence that counts as stopped, in seconds.
+#: Seconds between two beats of the watch over this process, and the shortest gap that counts as stopped.
 BEAT_S, STOPPED_S = 0.25, 2.0
 
 
 class Periodic:
-    """Calls a function every `period_s` seconds in a thread that sleeps in between: no spinning, no core in use.
+    """Calls a function every `period_s` seconds in a thread that sleeps in between, without using a core.
 
-    When the function raises a `MeterError` the thread ends: whoever reads next meets it again.
+    If the function raises a `MeterError`, the thread ends; the next reading meets the same error.
     """
 
     def __init__(self, function: Callable[[], object], period_s: float, name: str) -> None:
@@ -29,7 +29,7 @@ class Periodic:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread at once and wait for it; a thread that was never started is left alone."""
+        """End the thread and wait for it; does nothing if it was not started."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -43,7 +43,7 @@ class Periodic:
 
 
 class Clock:
-    """The machine's monotonic clock. Subclasses give simulated boards a clock of their own."""
+    """The machine's monotonic clock. Subclasses are clocks of simulated boards."""
 
     _heart: Heartbeat | None = None
 
@@ -56,12 +56,12 @@ class Clock:
         time.sleep(max(seconds, 0.0))
 
     def stopped_s(self) -> float:
-        """Return for how many seconds this process stood still since `watching` began; 0 outside of it."""
+        """Return the seconds for which this process was stopped since `watching` began; 0 outside of it."""
         return 0.0 if self._heart is None else self._heart.beat()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watch, for the length of a ``with`` block, whether this process is stopped."""
+        """Detect inside a ``with`` block whether this process is stopped."""
         self._heart = Heartbeat()
         thread = Periodic(self._heart.beat, BEAT_S, "energylab-heartbeat")
         thread.start()
@@ -73,14 +73,14 @@ class Clock:
 
 
 def _with_suspend() -> float:
-    """Return monotonic seconds that go on while the machine is suspended, where the system counts them."""
+    """Return monotonic seconds, including suspension of the machine if the system counts it."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Heartbeat:
-    """Adds up the time in which this process did not run: stopped, frozen, suspended, or given no processor.
+    """Adds up the time in which this process did not run: stopped, frozen, suspended, or not scheduled.
 
-    A silence counts less the processor time used in it: a long call that lets no other thread run is work. `now` gives
+    Processor time used in a gap is subtracted, since a long call that lets no other thread run is work. `now` returns
     the time and `used` the processor time of this process, in seconds.
     """
 
@@ -91,7 +91,7 @@ class Heartbeat:
         self.stopped_s = 0.0
 
     def beat(self) -> float:
-        """Take note of being alive now; return all seconds stopped so far."""
+        """Record a beat; return all seconds stopped so far."""
         with self._lock:
             now, used = self._now(), self._used()
             silent_s = now - self._last[0] - max(used - self._last[1], 0.0)
@@ -102,7 +102,7 @@ class Heartbeat:
 
 
 class ManualClock(Clock):
-    """A clock that moves only when told, for simulated boards and tests."""
+    """A clock that advances only by calls, for simulated boards and tests."""
 
     def __init__(self, start_s: float = 0.0) -> None:
         self._now = float(start_s)
@@ -113,32 +113,31 @@ class ManualClock(Clock):
         return self._now
 
     def sleep(self, seconds: float) -> None:
-        """Move on by `seconds`; negative steps are ignored, as by the real clock."""
+        """Advance by `seconds`; negative values are ignored, as by the real clock."""
         self._now += max(float(seconds), 0.0)
 
     def stop(self, seconds: float) -> None:
-        """Let time pass in which the process stands still."""
+        """Advance by `seconds` as if the process were stopped."""
         self.sleep(seconds)
         self._stopped_s += seconds
 
     def stopped_s(self) -> float:
-        """Return the seconds of all calls of `stop`."""
+        """Return the total seconds of all calls of `stop`."""
         return self._stopped_s
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Do nothing: a simulated process is stopped by hand."""
+        """Do nothing: a simulated process is stopped by `stop`."""
         yield
 
 
 def processor_s(pid: int) -> float | None:
-    """Return the processor time of a whole process in seconds, ended threads included; None if it has ended.
+    """Return the processor time of a process in seconds, including ended threads; None if the process has ended.
 
-    Linux numbers a process's clock after the process (``clock_getcpuclockid(3)``): nanoseconds, where ``/proc`` gives
-    hundredths of a second.
+    Read from the process's own clock (``clock_getcpuclockid(3)``) in nanoseconds; ``/proc`` has hundredths of a second.
     """
     scheduler_clock = 2
     try:
         return time.clock_gettime((~pid << 3) | scheduler_clock)
-    except OSError:  # no such process: the caller knows what that means for it
+    except OSError:  # no such process
         return None

@@ -1,4 +1,4 @@
-"""The one strict reader of delimited text: what is doubtful is refused, with file, row and what to do."""
+"""A strict reader of delimited text: errors name file, row and what to do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from energylab.errors import DataError
 
-#: How a cell may say yes and no.
+#: Cells that mean true or false.
 TRUTH = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
@@ -19,17 +19,17 @@ _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 @dataclass(frozen=True)
 class Sheet:
-    """The cells of one file, as text without blanks around it.
+    """The cells of one file, as text without surrounding blanks.
 
     Attributes
     ----------
     name : str
-        Of the file, as errors name it.
+        Name of the file in errors.
     columns : tuple of str
     cells : pandas.DataFrame
-        Text, by column; the index is the number of the row in the file, the header being row 1.
+        Text, by column; the index is the row number in the file, counting the header as row 1.
     delimiter : str
-        With semicolons and tabs a comma may stand in a number, as its decimal sign.
+        With semicolons and tabs, numbers may have a decimal comma.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Sheet:
     delimiter: str = ","
 
     def numbers(self, column: str) -> pd.Series:
-        """Return a column as floats, NaN where it is empty.
+        """Return a column as floats; empty cells are NaN.
 
         Raises
         ------
         DataError
-            If a cell is no number; names its row.
+            If a cell is not a number; names its row.
         """
         text = self.cells[column]
         plain = text.str.replace(",", ".") if self.delimiter != "," else text
@@ -56,7 +56,7 @@ class Sheet:
         return values.astype(float)
 
     def truths(self, column: str) -> pd.Series:
-        """Return a column of yes and no as objects: True, False, or NaN where it is empty."""
+        """Return a column of truth values as objects: True, False, or NaN for empty cells."""
         text = self.cells[column]
         bad = text[(text != "") & ~text.str.lower().isin(TRUTH)]
         if len(bad):
@@ -66,7 +66,7 @@ class Sheet:
         return text.str.lower().map(TRUTH)
 
     def texts(self, column: str) -> pd.Series:
-        """Return a column of text, NaN where it is empty; an apostrophe that hid a formula's sign is taken away."""
+        """Return a column of text, NaN for empty cells; an apostrophe before a formula sign is removed."""
         text = self.cells[column].str.replace(r"^'(?=\s*[=+\-@|%\uff1d\uff0b\uff0d\uff20])", "", regex=True)
         return text.where(text != "")
 
@@ -81,16 +81,16 @@ def read_sheet(path: Path, content: bytes | None = None, name: str = "") -> Shee
     Parameters
     ----------
     path : pathlib.Path
-        Read where `content` is not given.
+        The file, read if `content` is not given.
     content : bytes, optional
-        Of the file, where it was read already.
+        Content of the file.
     name : str, optional
-        How errors name the file; its path by default.
+        Name of the file in errors; its path by default.
 
     Raises
     ------
     DataError
-        If it cannot be read, is not UTF-8, has no header or a doubtful one, or a row has more or fewer cells.
+        If it cannot be read, is not UTF-8, has no valid header, or a row has more or fewer cells.
     """
     name = name or str(path)
     text = _text(path, content, name)
@@ -130,13 +130,11 @@ def _header(names: list[str], file: str) -> tuple[str, ...]:
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled or "" in names:
         what = f"names {doubled[0]!r} twice" if doubled and doubled[0] else "has a column without a name"
-        raise DataError(
-            f"{file}, row 1: {what}; give every column one name of its own, and no separator after the last"
-        )
+        raise DataError(f"{file}, row 1: {what}; give every column a different name, and no separator after the last")
     return tuple(names)
 
 
 def _many(row: list[str], header: tuple[str, ...], delimiter: str) -> str:
     if len(row) > len(header) and delimiter == ",":
-        return "write decimals with a point (0.5), text that holds a comma in quotes, and no comma after the last cell"
-    return f"separate every cell by {_DELIMITERS[delimiter]}, empty ones too"
+        return "write decimals with a point (0.5), text with a comma in quotes, and no comma after the last cell"
+    return f"separate all cells by {_DELIMITERS[delimiter]}, including empty ones"

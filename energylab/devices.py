@@ -1,7 +1,7 @@
-"""The devices a session runs on and the machine around them, as facts; probed when asked, never at import.
+"""Facts about the devices of a session and their machine; probed when needed, never at import.
 
-Resolving asks the driver's library (NVML), not CUDA, so that it creates no context on a board: the idle level
-"no context" can still be observed afterwards.
+Devices are resolved by the driver's library (NVML), not CUDA, so that no context is created on a board and the idle
+level "no context" can still be measured afterwards.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from energylab.record import DeviceFacts, HostFacts
 if TYPE_CHECKING:
     from energylab.serving.processes import ServerProcesses
 
-#: Packages whose version can change an energy, a query or a score.
+#: Packages whose version can influence energies, queries or scores.
 PACKAGES = (
     "energylab", "torch", "transformers", "diffusers", "accelerate", "tokenizers", "datasets", "timm", "bitsandbytes",
     "flash-attn", "triton", "numpy", "scikit-learn", "pillow", "nvidia-ml-py", "nvidia-cuda-runtime",
@@ -56,16 +56,16 @@ def list_boards(nvml: Nvml) -> tuple[Board, ...]:
         try:
             handle = nvml.call("nvmlDeviceGetHandleByIndex", index)
         except (MeterPermissionError, DeviceLostError):
-            continue  # hidden by a scheduler's control group, or off the bus: CUDA does not show it either
+            continue  # hidden by a scheduler's control group, or lost: CUDA does not show it either
         boards.append(Board(index, nvml.text("nvmlDeviceGetUUID", handle), nvml.text("nvmlDeviceGetName", handle)))
     return tuple(boards)
 
 
 def visible_boards(boards: Sequence[Board], environ: Mapping[str, str]) -> tuple[Board, ...]:
-    """Apply ``CUDA_VISIBLE_DEVICES`` to all boards: those CUDA will show, in the order torch numbers them.
+    """Apply ``CUDA_VISIBLE_DEVICES`` to all boards; return those that CUDA shows, in torch's order.
 
-    Indices, UUIDs and unique prefixes of UUIDs are understood (NVIDIA, *CUDA Programming Guide*). Refused are a board
-    named twice, a MIG slice, and indices among boards of different kinds, which CUDA, unlike NVML, numbers by speed.
+    Accepts indices, UUIDs and unique prefixes of UUIDs (NVIDIA, *CUDA Programming Guide*). Refuses a board named twice,
+    a MIG slice, and indices among boards of different kinds, which CUDA, unlike NVML, numbers by speed.
     """
     value = environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(len(boards)))))
     entries = [part.strip() for part in value.split(",")]
@@ -80,7 +80,7 @@ def visible_boards(boards: Sequence[Board], environ: Mapping[str, str]) -> tuple
         )
     chosen = tuple(_board(entry, boards) for entry in entries)
     if len(set(chosen)) != len(chosen):
-        raise ParameterError(f"CUDA_VISIBLE_DEVICES={value!r} names a board twice; CUDA would then show none")
+        raise ParameterError(f"CUDA_VISIBLE_DEVICES={value!r} names a board twice, so CUDA shows none; name it once")
     return chosen
 
 
@@ -92,9 +92,9 @@ def _board(entry: str, boards: Sequence[Board]) -> Board:
     matches = [board for board in boards if entry.startswith("GPU-") and board.uuid.lower().startswith(entry.lower())]
     if len(matches) == 1:
         return matches[0]
-    known = ", ".join(f"{position} = {board.uuid}" for position, board in enumerate(boards)) or "no board at all"
+    known = ", ".join(f"{position} = {board.uuid}" for position, board in enumerate(boards)) or "none"
     what = "several boards" if matches else "no board of this machine"
-    raise ParameterError(f"CUDA_VISIBLE_DEVICES entry {entry!r} names {what}; present: {known}")
+    raise ParameterError(f"CUDA_VISIBLE_DEVICES entry {entry!r} names {what}; boards here: {known}")
 
 
 def resolve_devices(
@@ -105,9 +105,9 @@ def resolve_devices(
     nvml: Any = None,
     cuda_count: Callable[[], int] | None = None,
 ) -> tuple[DeviceFacts, ...]:
-    """Resolve the ``device`` and ``gpus`` parameters to the devices of this session, in torch's order.
+    """Return the devices of a session for the parameters ``device`` and ``gpus``, in torch's order.
 
-    `auto` is a GPU that torch can use, else the CPU. `environ`, `nvml` and `cuda_count` stand in for this machine's.
+    `auto` is a GPU that torch can use, else the CPU. `environ`, `nvml` and `cuda_count` replace those of this machine.
     """
     kind, index = _wanted(device)
     environ = os.environ if environ is None else environ
@@ -123,8 +123,8 @@ def resolve_devices(
     chosen = range(gpus) if index is None else range(index, index + gpus)
     if chosen.stop > count:
         raise ParameterError(
-            f"device={device!r} with gpus={gpus} needs {chosen.stop} visible CUDA devices, but torch sees "
-            f"{count}; lower gpus, or show more boards through CUDA_VISIBLE_DEVICES"
+            f"device={device!r} with gpus={gpus} needs {chosen.stop} visible CUDA devices, but torch finds "
+            f"{count}; lower gpus, or add boards to CUDA_VISIBLE_DEVICES"
         )
     with Nvml(nvml).started() as library:
         visible = visible_boards(list_boards(library), environ)
@@ -137,7 +137,7 @@ def resolve_devices(
 
 
 def devices_of(parameters: Parameters) -> tuple[DeviceFacts, ...]:
-    """Return the devices a session runs on: those of its parameters, or those its server works on."""
+    """Return the devices of a session: those of its parameters, or those of its server."""
     server = server_of(parameters)
     if server is None:
         return resolve_devices(parameters.device, parameters.gpus)
@@ -147,10 +147,10 @@ def devices_of(parameters: Parameters) -> tuple[DeviceFacts, ...]:
 def server_devices(
     processes: ServerProcesses, device: str = "auto", gpus: int = 1, *, nvml: Any = None
 ) -> tuple[DeviceFacts, ...]:
-    """Return the devices a server works on.
+    """Return the devices of a server.
 
-    `device` is ``auto`` (the boards on which the server has a context, else the processor), ``cpu``, or ``cuda:N``:
-    `gpus` boards from number N on, as ``nvidia-smi`` numbers them, where the driver does not say who uses a board.
+    `device` is ``auto`` (the boards on which the server has a context, else the processor), ``cpu``, or ``cuda:N``
+    (`gpus` boards from number N of ``nvidia-smi``, needed if the driver does not list the processes of a board).
     """
     kind, first = _wanted(device)
     library = Nvml(nvml)
@@ -161,7 +161,7 @@ def server_devices(
     except MeterError:
         if kind == "cuda":
             raise
-        return _cpu_only(gpus)  # no driver of NVIDIA's: the server computes on the processor
+        return _cpu_only(gpus)  # without an NVIDIA driver the server uses the processor
     try:
         boards = list_boards(library)
         used = _boards_of(library, boards, processes) if first is None else boards[first : first + gpus]
@@ -169,7 +169,9 @@ def server_devices(
             return _cpu_only(gpus)
         if len(used) != gpus:
             names = ", ".join(f"{board.index} = {board.uuid}" for board in used) or "none"
-            raise ParameterError(f"the server works on {len(used)} board(s) ({names}), but gpus={gpus}: set the same")
+            raise ParameterError(
+                f"gpus={gpus}, but the server uses {len(used)} board(s) ({names}): set the same number"
+            )
         return tuple(board_facts(library, board, board.index) for board in used)
     finally:
         library.stop()
@@ -183,31 +185,31 @@ def _boards_of(library: Nvml, boards: Sequence[Board], processes: ServerProcesse
     used = [board for board, pids in users.items() if pids & own]
     if not used and any(users.values()) and not in_host_namespace():
         raise ParameterError(
-            "the driver names processes as the host numbers them, so it cannot be told which boards the server uses; "
-            "set device=cuda:N (as nvidia-smi numbers boards) and gpus, or device=cpu"
+            "the driver lists process ids of the host, unknown in this container, so the server's boards cannot be "
+            "found; set device=cuda:N (as nvidia-smi numbers boards) and gpus, or device=cpu"
         )
     return used
 
 
 def all_devices() -> tuple[DeviceFacts, ...]:
-    """Return every visible board that torch can use, or the processor where there is none."""
+    """Return every visible board that torch can use, or the processor if there is none."""
     return resolve_devices("auto", max(_torch_cuda_count(), 1))
 
 
 def torch_name(device: DeviceFacts) -> str:
-    """Return the name torch knows a device by: ``cpu`` or ``cuda:0``."""
+    """Return torch's name of a device: ``cpu`` or ``cuda:0``."""
     return f"cuda:{device.index}" if device.type == "cuda" else "cpu"
 
 
 def check_torch_agrees(devices: Sequence[DeviceFacts]) -> None:
-    """Check, once the model is loaded, that torch computes on the very boards the meter watches, by their UUIDs."""
+    """Check by UUID, once the model is loaded, that torch uses the boards that are measured."""
     import torch
 
     for device in (device for device in devices if device.type == "cuda" and device.uuid):
         seen = getattr(torch.cuda.get_device_properties(device.index), "uuid", None)
         if seen is not None and str(seen).lower() != device.uuid.lower().removeprefix("gpu-"):
             raise MeterError(
-                f"torch's {torch_name(device)} is board GPU-{seen}, but the meter watches {device.uuid}; "
+                f"torch's {torch_name(device)} is board GPU-{seen}, but the meter measures {device.uuid}; "
                 "set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name the board by UUID in CUDA_VISIBLE_DEVICES"
             )
 
@@ -245,32 +247,32 @@ def _torch_cuda_count() -> int:
 
 
 def _no_cuda(count: int) -> str | None:
-    """Say why torch's `count` CUDA devices are none that can be measured: torch calls an AMD board one, too."""
+    """Return why torch's `count` CUDA devices cannot be measured (torch also counts AMD boards); None if they can."""
     import torch
 
     if count and torch.version.hip:
         built = f"torch {torch.__version__} is built for AMD GPUs (ROCm {torch.version.hip})"
-        return f"{built}, and only NVIDIA's are read: run on a machine with one"
+        return f"{built}, and only NVIDIA GPUs can be measured: use a machine with one"
     if count:
         return None
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA: install its GPU build"
-    return "torch sees no CUDA device here: see `nvidia-smi` and CUDA_VISIBLE_DEVICES"
+    return "torch finds no CUDA device: see `nvidia-smi` and CUDA_VISIBLE_DEVICES"
 
 
 def _unused_boards(environ: Mapping[str, str], nvml: Any) -> str:
-    """Name the boards that torch does not use, though nobody chose to hide any."""
+    """Return the names of boards that torch does not use although none are hidden."""
     if "CUDA_VISIBLE_DEVICES" in environ:
         return ""
     try:
         with Nvml(nvml).started() as library:
             return ", ".join(board.name for board in list_boards(library))
-    except MeterError:  # no driver: nothing is being missed
+    except MeterError:  # no driver, hence no boards
         return ""
 
 
 def board_facts(nvml: Nvml, board: Board, torch_index: int) -> DeviceFacts:
-    """Describe one board, which must not be split into MIG slices; `nvml` must be started."""
+    """Describe one board, which must not be in MIG mode; `nvml` must be started."""
     handle = nvml.handle(board.index)
     memory = nvml.optional("nvmlDeviceGetMemoryInfo", handle)
     ecc = nvml.optional("nvmlDeviceGetEccMode", handle)
@@ -296,9 +298,9 @@ def board_facts(nvml: Nvml, board: Board, torch_index: int) -> DeviceFacts:
 
 
 def _clock_policy(nvml: Nvml, handle: Any) -> str | None:
-    """Tell whether the application clock is off its default; None where the board has none.
+    """Return whether the application clock has its default; None if the board has no application clock.
 
-    NVML has no getter for locked clocks (``nvidia-smi -lgc``): those show in the clocks of every window instead.
+    NVML cannot read locked clocks (``nvidia-smi -lgc``); they show in the clocks of every window.
     """
     sm = nvml.module.NVML_CLOCK_SM
     now = nvml.optional("nvmlDeviceGetApplicationsClock", handle, sm)
@@ -309,7 +311,7 @@ def _clock_policy(nvml: Nvml, handle: Any) -> str | None:
 
 
 def host_facts() -> HostFacts:
-    """Describe this machine and its software; facts that cannot be had (no git, no ``/proc``) are None."""
+    """Describe this machine and its software; unavailable facts (no git, no ``/proc``) are None."""
     import psutil
 
     commit, dirty = git_state(Path(__file__).resolve())
@@ -327,7 +329,7 @@ def host_facts() -> HostFacts:
 
 
 def processor_name(root: str | os.PathLike = "/") -> str:
-    """Return the processor's marketing name, or its architecture where the kernel tells none (some Arm)."""
+    """Return the processor's product name, or its architecture if the kernel reports no name (some Arm)."""
     cpuinfo = Path(root) / "proc/cpuinfo"
     told = cpuinfo.read_text(errors="replace") if cpuinfo.is_file() else ""
     named = re.search(r"^(?:model name|Hardware|cpu model|cpu)\s*:\s*(\S.*)$", told, re.MULTILINE)
@@ -335,18 +337,18 @@ def processor_name(root: str | os.PathLike = "/") -> str:
 
 
 def package_versions(names: Iterable[str]) -> dict[str, str]:
-    """Return the versions of those of `names` that are installed; an absent package has no entry."""
+    """Return the versions of the installed packages among `names`."""
     found = {}
     for name in names:
         try:
             found[name] = version(name)
-        except PackageNotFoundError:  # absent is an answer: the entry is left out
+        except PackageNotFoundError:  # not installed: no entry
             continue
     return found
 
 
 def in_container(root: str | os.PathLike = "/") -> bool | None:
-    """Tell by the marks that engines leave whether this process is in a container; None where there is no ``/proc``."""
+    """Whether this process runs in a container, by the traces of container engines; None without ``/proc``."""
     if any((Path(root) / mark).exists() for mark in CONTAINER_FILES) or any(map(os.environ.get, CONTAINER_VARIABLES)):
         return True
     group = Path(root) / "proc/1/cgroup"
@@ -354,9 +356,9 @@ def in_container(root: str | os.PathLike = "/") -> bool | None:
 
 
 def git_state(file: Path) -> tuple[str | None, bool | None]:
-    """Return the commit that a file of the program belongs to, and whether its repository has uncommitted changes.
+    """Return the commit of a file of the program, and whether its repository has uncommitted changes.
 
-    A file that git does not track (an installed copy inside somebody's repository) has no commit.
+    A file that git does not track (such as an installed copy inside another repository) has no commit.
     """
     if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
         return None, None
@@ -365,7 +367,7 @@ def git_state(file: Path) -> tuple[str | None, bool | None]:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    # A slow network file system must not hold a session up: no answer in time counts as no git.
+    # a slow network file system must not delay a session: a timeout counts as no git
     command = ["git", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)

@@ -1,4 +1,4 @@
-"""What this machine can measure and what it cannot: one screen, with the command that would change it."""
+"""What this machine can measure: devices and meters on one screen, with a command for each problem."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from energylab.meters.processor_load import quota_cores
 from energylab.parameters import Parameters
 from energylab.record import DeviceFacts, HostFacts, MeterFacts
 
-#: The order in which meters are shown; those of other packages follow.
+#: Order in which meters are shown; meters of other packages follow.
 ORDER = ("nvml", "rapl", "codecarbon", "estimate")
 
 #: Packages whose versions are shown.
 SHOWN = ("energylab", "torch", "transformers", "diffusers", "codecarbon", "nvidia-ml-py")
 
 DEVICE_COLUMNS = ("device", "name", "identity", "power limit", "clocks", "ECC", "driver")
-METER_COLUMNS = ("meter", "energy is", "steps every", "a read costs", "reads")
+METER_COLUMNS = ("meter", "energy is", "steps every", "reading takes", "source")
 
 
 @dataclass(frozen=True)
 class MeterFinding:
-    """One meter on this machine, opened and read; or why it cannot be used."""
+    """One meter on this machine after opening and reading it, or the reason why it cannot be used."""
 
     name: str
     facts: MeterFacts | None = None  # as in the record; None: it cannot be used
     counters: DeviceCounters = DeviceCounters()
     problem: str = ""  # why it cannot be used
-    denied: bool = False  # by a missing permission
+    denied: bool = False  # whether a permission is missing
 
 
 @dataclass(frozen=True)
 class Report:
     """Everything `energylab doctor` found."""
 
-    devices: tuple[DeviceFacts, ...]  # that a session would run on
-    meters: tuple[MeterFinding, ...]  # every kind, whether it works or not
+    devices: tuple[DeviceFacts, ...]  # devices that a session would use
+    meters: tuple[MeterFinding, ...]  # all kinds, usable or not
     host: HostFacts
-    problems: tuple[str, ...]  # what stands in the way, each with what to do about it
-    follows: tuple[str, ...]  # what it means for a measurement made here
+    problems: tuple[str, ...]  # each with what to do about it
+    follows: tuple[str, ...]  # consequences for measurements on this machine
 
 
 def report(devices: Sequence[DeviceFacts] | None = None, meters: Sequence[Meter] | None = None) -> Report:
-    """Look at the devices, open every meter, read it, and close it again; what does not work is a finding.
+    """Describe the devices, and open, read and close every meter; meters that fail are listed with the reason.
 
-    `devices` are the visible ones and `meters` all that see them, unless others are given.
+    By default `devices` are the visible ones and `meters` all that can measure them.
     """
     problems: list[str] = []
     if devices is None:
@@ -62,7 +62,7 @@ def report(devices: Sequence[DeviceFacts] | None = None, meters: Sequence[Meter]
 
 
 def _devices() -> tuple[tuple[DeviceFacts, ...], list[str]]:
-    """Return the visible devices, and what was wrong with them: an error, or a board that torch cannot use."""
+    """Return the visible devices, and problems with them: an error, or a board that torch cannot use."""
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:
@@ -73,7 +73,7 @@ def _devices() -> tuple[tuple[DeviceFacts, ...], list[str]]:
 
 
 def candidates() -> list[str]:
-    """Return the names of all meters that can be chosen; the simulated board is not this machine's."""
+    """Return the names of all meters that can be chosen, without the simulated board."""
     return [*ORDER, *sorted(set(METERS.names()) - {"replay", *ORDER})]
 
 
@@ -83,7 +83,7 @@ def _kind(name: str, devices: Sequence[DeviceFacts]) -> list[MeterFinding]:
         reason = kind.unavailable(devices)
         if reason is None:
             return [_try(meter) for meter in kind.for_devices(devices, Parameters())]
-    except EnergylabError as error:  # of another package, broken, or not to be chosen by name
+    except EnergylabError as error:  # a broken meter of another package, or one that cannot be chosen by name
         reason = str(error)
     return [MeterFinding(name, problem=reason, denied="grant it" in reason)]
 
@@ -103,20 +103,20 @@ def _follows(devices: Sequence[DeviceFacts], found: Sequence[MeterFinding]) -> l
     if first is None:
         return ["energy cannot be measured here: no meter works"]
     measured = first.kind == "measured"
-    then = "with hub weights and published settings it is official" if measured else "it cannot be official"
-    lines = [f"energy here will be {first.kind} ({first.name}); {then}"]
+    then = "official with hub weights and published settings" if measured else "so it cannot be official"
+    lines = [f"energy here will be {first.kind} ({first.name}), {then}"]
     if first.update_period_s:
         window_s = 2 * first.update_period_s / Parameters().max_relative_bound
-        lines.append(f"windows of {window_s:.2g} s or more keep the counter's steps below 5 % of the energy")
+        lines.append(f"with windows of {window_s:.2g} s or more the counter's steps add less than 5 % of error")
     for finding in found:
         if finding.counters.cotenants:
             where, pids = finding.facts.device, ", ".join(map(str, finding.counters.cotenants))
-            lines.append(f"other processes are on {where} ({pids}): windows would be invalid until they end")
+            lines.append(f"other processes run on {where} ({pids}): windows are invalid until they end")
     return lines
 
 
 def render(findings: Report, width: int = 100) -> str:
-    """Lay the report out as plain text on one screen of `width` columns."""
+    """Format the report as plain text of `width` columns."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -152,7 +152,7 @@ def _device_row(device: DeviceFacts) -> tuple[str, ...]:
 
 def _meter_row(finding: MeterFinding) -> tuple[str, ...]:
     if finding.facts is None:
-        return finding.name, "not here", "", "", finding.problem
+        return finding.name, "unavailable", "", "", finding.problem
     facts = finding.facts
     return finding.name, facts.kind, _time(facts.update_period_s, "no steps"), _time(facts.read_cost_s), facts.source
 

@@ -1,4 +1,4 @@
-"""What saves energy for one model on one device: a sweep, the device's own limits, the Pareto front, and advice."""
+"""What saves energy for one model on one device: a sweep, the device's limits, the Pareto front, and advice."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from energylab.studies.state import StudyFolder
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Tracks of settings: figures of one track may be compared without reserve.
+#: Tracks of settings; only figures of one track are strictly comparable.
 BASE, OPTIMISED, SERVED = "as loaded", "optimised", "served"
 
-#: Lists of the notebook: the parameter each varies, the kind of its values, and how a value is named.
+#: Lists of the notebook: the parameter that each varies, the type of its values, and the label of a value.
 KNOBS = {
     "batch_sizes": ("batch_size", int, "batch {}"),
     "dtypes": ("dtype", str, "{}"),
@@ -46,18 +46,19 @@ KNOBS = {
     "concurrencies": ("concurrency", int, "{} at once"),
 }
 
-#: Parts of a query's energy, and what to do when one is the largest.
+#: Parts of a query's energy, and what to do if one is the largest.
 PARTS = {
-    "static": "power at rest, for as long as the answer takes: keep the device busy (batch), or finish sooner",
-    "memory": "reading the weights, once a token and batch: read fewer bytes (narrower weights), or batch",
-    "arithmetic": "the model's own multiplications: use a narrower precision, fewer tokens, or a smaller model",
-    "rest": "launching small steps and waiting between: cut the overhead (static cache, torch.compile), or batch",
+    "static": "idle power for the duration of the answer: keep the device busy (batch), or finish sooner",
+    "memory": "reading the weights, once per token and batch: read fewer bytes (smaller weights), or batch",
+    "arithmetic": "the model's multiplications: use a lower precision, fewer tokens, or a smaller model",
+    "rest": "launching small steps and waiting between them: cut the overhead (static cache, torch.compile), or batch",
 }
 
-#: Metrics of quality of which less is better.
+#: Quality metrics for which lower is better.
 LESS_IS_BETTER = ("bits_per_byte",)
 
-#: Side of the square matrices and bytes of the copied block: large enough to fill the device, small enough to be quick.
+#: Side of the square matrices and bytes of the copied block: large enough to use the whole device, small enough to be
+#: quick.
 SIZES = {"cuda": (8192, 2 << 30), "cpu": (768, 128 << 20)}
 
 NAN = float("nan")
@@ -65,7 +66,7 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a sweep: what differs from the base, its sessions, and why some are missing."""
+    """One setting of a sweep: its differences from the base, its records, and reasons for missing ones."""
 
     label: str
     track: str  # BASE, OPTIMISED or SERVED
@@ -75,7 +76,7 @@ class Setting:
 
 
 class EfficiencyParameters(NotebookParameters):
-    """Parameters of notebook 07. Lists are text, their values separated by commas; an empty one is not tried."""
+    """Parameters of notebook 07. Lists are text with values separated by commas; empty lists are skipped."""
 
     model: str = Field("tiny-llama", description="architecture name, folder or hub id of a decoder")
     model_source: str = Field("random", description="random | path | hub; quantisation needs stored weights")
@@ -117,7 +118,7 @@ class EfficiencyParameters(NotebookParameters):
 
     @property
     def settings(self) -> list[Setting]:
-        """The base, every knob turned alone, the optimised track, and loads on a server."""
+        """The base, every change of a single parameter, the optimised track, and loads on a server."""
         found = [Setting("base", BASE, {})]
         for name, (knob, kind, words) in KNOBS.items():
             values = [kind(part) for part in listed(getattr(self, name))]
@@ -133,7 +134,7 @@ class EfficiencyParameters(NotebookParameters):
 
     @property
     def inside(self) -> list[Setting]:
-        """The settings that need no server."""
+        """The settings without a server."""
         return [one for one in self.settings if one.track != SERVED]
 
 
@@ -157,7 +158,7 @@ def check(namespace: Mapping[str, Any]) -> EfficiencyParameters:
 
 
 def measure(asked: EfficiencyParameters) -> list[Setting]:
-    """Measure every setting that has no record yet, the base first, and return them with their records."""
+    """Measure all settings without a record, the base first, and return all with their records."""
     loads = [one for one in asked.settings if one.track == SERVED]
     measured = _run(asked, asked.name, asked.base, asked.inside)
     if not loads:
@@ -185,7 +186,7 @@ def _run(asked: EfficiencyParameters, name: str, base: Mapping[str, Any], tried:
 
 @contextlib.contextmanager
 def _endpoint(asked: EfficiencyParameters) -> Iterator[tuple[str, str]]:
-    """Serve the model with ``transformers serve``, and yield the endpoint and the name it knows the model by."""
+    """Serve the model with ``transformers serve``, and yield the endpoint and the model's name there."""
     from energylab.serving.processes import transformers_serve
     from energylab.tasks.served import store_random
 
@@ -197,25 +198,25 @@ def _endpoint(asked: EfficiencyParameters) -> Iterator[tuple[str, str]]:
 
 
 class Cost(BaseModel, frozen=True, extra="forbid"):
-    """What one operation, or one byte, costs at full speed."""
+    """Energy of one operation, or one byte, at full speed."""
 
-    per_s: float  # operations or bytes a second
-    j: float  # joules of one, all power included
-    above_rest_j: float  # joules of one above what the device draws at rest
+    per_s: float  # operations or bytes per second
+    j: float  # joules of one, with idle power
+    above_rest_j: float  # joules of one, without idle power
 
 
 class Limits(BaseModel, frozen=True, extra="forbid"):
     """The measured limits of one device."""
 
     device: str  # its name
-    energy_kind: EnergyKind  # of all its energies
-    rest_w: float  # power at rest, with a context
-    flop: dict[str, Cost]  # of a floating-point operation, by precision
-    byte: Cost  # of a byte read or written
+    energy_kind: EnergyKind  # kind of all energies
+    rest_w: float  # idle power, with a context
+    flop: dict[str, Cost]  # per floating-point operation, by precision
+    byte: Cost  # per byte read or written
 
 
 def measure_limits(dtypes: Sequence[str], device: str = "auto", window_s: float = 0.5, meters: Any = None) -> Limits:
-    """Measure the limits of a device by a large product, a large copy and rest, as every other figure is measured."""
+    """Measure the limits of a device with a large matrix product, a large copy and at rest, by the usual protocol."""
     import torch
 
     import energylab
@@ -230,7 +231,7 @@ def measure_limits(dtypes: Sequence[str], device: str = "auto", window_s: float 
             warm_up_min_s=window_s / 2, warm_up_max_s=4 * window_s,
         )  # fmt: skip
         if not record.valid or record.idle_with_model_w is None:
-            why = "; ".join(record.reasons) or "its power at rest is unknown; lengthen calibration_s"
+            why = "; ".join(record.reasons) or "its idle power is unknown; lengthen calibration_s"
             raise MeasurementError(f"the limits of {record.devices[0].name} are unknown: {why}")
         return record
 
@@ -251,16 +252,16 @@ def measure_limits(dtypes: Sequence[str], device: str = "auto", window_s: float 
 
 
 def cost(record: Record, amount: float, rest_w: float) -> Cost:
-    """Return what each of `amount` operations or bytes of a record's one query cost."""
+    """Return the energy of each of `amount` operations or bytes in a record of a single query."""
     energy_j, seconds = session_energy_j(record), seconds_a_query(record)
-    above_j = max(energy_j - rest_w * seconds, 0.0)  # a device cannot give energy back: noise about an idle power
+    above_j = max(energy_j - rest_w * seconds, 0.0)  # a negative difference is noise
     return Cost(per_s=amount / seconds, j=energy_j / amount, above_rest_j=above_j / amount)
 
 
 def calibrate(asked: EfficiencyParameters) -> Limits:
-    """Measure the device's limits in every precision of the sweep, after the sweep, or read those measured before.
+    """Measure the device's limits for all precisions of the sweep, after the sweep, or read earlier results.
 
-    A process of its own does it, so that no notebook holds a context on the board while others measure.
+    This runs in a separate process, so that the notebook holds no context on the board.
     """
     file = results_root() / asked.name / "limits.json"
     dtypes = list(dict.fromkeys([asked.dtype, *listed(asked.dtypes)]))
@@ -274,7 +275,7 @@ def calibrate(asked: EfficiencyParameters) -> Limits:
             limits = process.submit(measure_limits, dtypes, target, asked.calibration_s).result()
         except (RuntimeError, MemoryError) as error:  # no memory for the products, or the process was killed
             what = f"the device's limits could not be measured: {type(error).__name__}: {error}"
-            raise MeasurementError(f"{what}; run this cell again when nothing else uses the device") from error
+            raise MeasurementError(f"{what}; run this cell again when no other program uses the device") from error
     write_whole(file, limits.model_dump_json(indent=1))
     return limits
 
@@ -285,17 +286,17 @@ def _show(environment: dict[str, str]) -> None:
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a decoder's shape its least work depends on."""
+    """Sizes of a decoder that determine its lower bound."""
 
-    body: int  # weights every token passes: all but the table of embeddings and the output layer
-    head: int  # weights of the output layer, needed once for each new token
-    parameters: int  # all of them
-    kv_values: int  # numbers kept of each token: keys and values of all layers
-    attention_flop: int  # operations for each pair of tokens in attention, all layers
+    body: int  # weights used by every token: all but the embedding table and the output layer
+    head: int  # weights of the output layer, used once per new token
+    parameters: int  # all weights
+    kv_values: int  # cached numbers per token: keys and values of all layers
+    attention_flop: int  # operations per pair of tokens in attention, all layers
 
 
 def shape_of(parameters: Parameters) -> Shape:
-    """Return the shape of a decoder, from its configuration alone; a mixture of experts has none."""
+    """Return the sizes of a decoder from its configuration; a ModelError for a mixture of experts."""
     from transformers import AutoModelForCausalLM
 
     from energylab.tasks import load_settings, models
@@ -306,7 +307,7 @@ def shape_of(parameters: Parameters) -> Shape:
     skeleton = models.build_skeleton(config, AutoModelForCausalLM, origin)
     text = config.get_text_config(decoder=True)
     if any(getattr(text, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")):
-        raise ModelError(f"model {origin.name!r} is a mixture of experts: how much of it works depends on the token")
+        raise ModelError(f"model {origin.name!r} is a mixture of experts, whose work depends on the token")
     ends = skeleton.get_input_embeddings(), skeleton.get_output_embeddings()
     table, head = (layer.weight.numel() for layer in ends)
     total = skeleton.num_parameters()
@@ -318,11 +319,11 @@ def shape_of(parameters: Parameters) -> Shape:
 
 
 def least_work(shape: Shape, record: Record) -> tuple[float, float] | None:
-    """Return the operations and the bytes read of one query at least; None where its tokens are not known.
+    """Return lower bounds of the operations and read bytes of one query; None if its tokens are unknown.
 
-    Two operations a weight and token (a multiplication and an addition) [1]_; the prompt passes the body at once, and
-    the output layer works for new tokens alone. The weights are read once for the prompt and once for every further
-    token, shared by the batch. Norms, activations, and writing are left out: it is a lower bound.
+    Two operations per weight and token (a multiplication and an addition) [1]_; the prompt passes the body at once, and
+    the output layer is used only for new tokens. The weights are read once for the prompt and once for every further
+    token, shared by the batch. Norms, activations and writing are omitted, so this is a lower bound.
 
     References
     ----------
@@ -343,7 +344,7 @@ def least_work(shape: Shape, record: Record) -> tuple[float, float] | None:
 
 
 def compare(asked: EfficiencyParameters, sweep: Sequence[Setting], limits: Limits) -> pd.DataFrame:
-    """Return the table of all settings with the Pareto front marked; see `table` and `front`."""
+    """Return the table of all settings with the Pareto front; see `table` and `front`."""
     from energylab.tasks.models import quiet_imports
 
     if not sweep[0].records:
@@ -352,21 +353,21 @@ def compare(asked: EfficiencyParameters, sweep: Sequence[Setting], limits: Limit
         with quiet_imports():
             shape = shape_of(Parameters.check(asked.base))
     except ModelError as error:
-        warnings.warn(f"how far figures are from the device's limits is not known: {error}", stacklevel=2)
+        warnings.warn(f"the lower bound is unknown: {error}", stacklevel=2)
         shape = None
     return front(table(sweep, limits, shape))
 
 
 def table(sweep: Sequence[Setting], limits: Limits, shape: Shape | None) -> pd.DataFrame:
-    """Return one row a setting that was measured, the mean over its sessions, all figures of one query.
+    """Return one row per measured setting, with means over its sessions, per query.
 
     Returns
     -------
     pandas.DataFrame
-        Indexed by label: ``track, sessions, new_tokens, energy_j``, ``half_width_j`` (95 %, between sessions, or the
-        runs of a single one), ``token_j``, ``latency_s`` (until the whole answer), ``tokens_per_s``, ``quality,
-        quality_metric``, ``least_j`` (the device's own limit for this work), ``times_least``, and ``static_j,
-        memory_j, arithmetic_j, rest_j``, which add up to ``energy_j``; NaN where unknown; ``energy_kind``.
+        Indexed by label: ``track, sessions, new_tokens, energy_j``, ``half_width_j`` (95 %, from sessions, or from the
+        runs of a single one), ``token_j``, ``latency_s`` (until the end of the answer), ``tokens_per_s``, ``quality,
+        quality_metric``, ``least_j`` (lower bound on this device), ``times_least``, and ``static_j, memory_j,
+        arithmetic_j, rest_j``, which add up to ``energy_j``; NaN if unknown; ``energy_kind``.
     """
     import pandas as pd
 
@@ -394,16 +395,16 @@ def _row(setting: Setting, limits: Limits, shape: Shape | None) -> dict[str, Any
 
 
 def _session(record: Record, limits: Limits, shape: Shape | None) -> dict[str, float]:
-    """Return one session's figures of a query.
+    """Return one session's figures per query.
 
-    Static is the power at rest times the time taken. Memory and arithmetic are the least work at the device's measured
-    cost above rest. What is left is paid for something else: launching, waiting while the clocks are up, work
-    beyond the least. The least adds reading and arithmetic at full speed, one after the other, all power included.
+    Static is idle power times duration. Memory and arithmetic are the least work at the device's measured energy above
+    idle. The rest is launches, waiting at high clocks, and other work. The lower bound is the sum of reading and
+    arithmetic at full speed, one after the other, with idle power.
     """
     energy_j, seconds = session_energy_j(record), seconds_a_query(record, "generate")
     made = [total for total in scored_totals(record) if total.phase == "generate"]
     new = sum(total.output_tokens for total in made) / sum(total.queries for total in made)
-    served = record.extra.get("serving")  # its users' wait; else a query waits for the batch it is in
+    served = record.extra.get("serving")  # latency of requests; otherwise a query waits for its batch
     batch = min(record.task.settings.get("batch_size") or 1, record.queries)
     latency_s = served["latency_s"]["mean"] if served else seconds * batch
     figures = {"new_tokens": new, "energy_j": energy_j, "tokens_per_s": new / seconds, "latency_s": latency_s}
@@ -421,10 +422,10 @@ def _session(record: Record, limits: Limits, shape: Shape | None) -> dict[str, f
 
 
 def front(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mark the Pareto front of a sweep's table in a column ``front``: what no other setting beats.
+    """Add a column ``front``: whether a setting is on the Pareto front, that is, no other setting beats it.
 
-    Settings compete with those that give as many new tokens: a shorter answer is other work. Quality counts where it is
-    known for both; answers of unknown quality compete on energy and wait alone.
+    Only settings with the same number of new tokens are compared. Quality counts if both are known; otherwise only
+    energy and latency count.
     """
     rows = frame.to_dict("records")
     return frame.assign(front=[not any(_beats(other, one) for other in rows) for one in rows])
@@ -441,7 +442,7 @@ def _beats(other: dict[str, Any], one: dict[str, Any]) -> bool:
 
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the table as people read it: few digits, units in the names, what is unknown left empty."""
+    """Return the table for display: few digits, units in the names, empty cells for unknown values."""
     import pandas as pd
 
     def digits(name: str, form: str = "{:.3g}") -> pd.Series:
@@ -454,13 +455,13 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
     half = digits("half_width_j", "{:.2g}").map(lambda width: f"\u00a0±\u00a0{width}" if width else "")
     columns = {
         "track": frame["track"],
-        "J a query": digits("energy_j") + half,  # kept on one line
-        "against its base": frame.apply(against_base, axis=1),
-        "J a token": digits("token_j"),
-        "wait, s": digits("latency_s"),
+        "J per query": digits("energy_j") + half,  # kept on one line
+        "change from base": frame.apply(against_base, axis=1),
+        "J per token": digits("token_j"),
+        "latency, s": digits("latency_s"),
         "tokens/s": digits("tokens_per_s"),
-        "quality": digits("quality").replace("", "not\u00a0known"),
-        "times the device's least": digits("times_least"),
+        "quality": digits("quality").replace("", "unknown"),
+        "times lower bound": digits("times_least"),
         **{name: (frame[f"{name}_j"] / frame["energy_j"]).map("{:.0%}".format).replace("nan%", "") for name in PARTS},
         "front": frame["front"].map({True: "yes", False: ""}),
         "kind": frame["energy_kind"],
@@ -469,18 +470,18 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def limits_table(limits: Limits) -> pd.DataFrame:
-    """Tabulate the device's limits in units people know: picojoules, and billions a second."""
+    """Tabulate the device's limits in picojoules and billions per second."""
     import pandas as pd
 
     costs = {f"one operation in {dtype}": cost for dtype, cost in limits.flop.items()} | {"one byte": limits.byte}
     frame = pd.DataFrame([one.model_dump() for one in costs.values()], index=pd.Index(costs, name=limits.device))
     frame = frame[["j", "above_rest_j", "per_s"]] * [1e12, 1e12, 1e-9]
-    frame = frame.set_axis(["pJ", "pJ above rest", "10⁹ a second"], axis=1).map("{:.4g}".format)
-    return frame.assign(**{"power at rest": f"{limits.rest_w:.4g} W", "kind": limits.energy_kind})
+    frame = frame.set_axis(["pJ", "pJ above idle", "10⁹ per second"], axis=1).map("{:.4g}".format)
+    return frame.assign(**{"idle power": f"{limits.rest_w:.4g} W", "kind": limits.energy_kind})
 
 
 def missing_table(sweep: Sequence[Setting]) -> pd.DataFrame | str:
-    """Tabulate what could not be measured, and why."""
+    """Tabulate the settings that could not be measured, with reasons."""
     import pandas as pd
 
     lost = {one.label: one.missing for one in sweep if one.missing}
@@ -488,35 +489,35 @@ def missing_table(sweep: Sequence[Setting]) -> pd.DataFrame | str:
 
 
 def advice(frame: pd.DataFrame) -> str:
-    """Say in one paragraph of Markdown what saves energy on this model and device; the first row is the base."""
+    """Return advice on saving energy for this model and device, as one paragraph; the first row is the base."""
     rows = frame.reset_index().to_dict("records")
     base = rows[0]
     sentences = [
-        f"As loaded, a query costs **{base['energy_j']:.3g} J** and its answer takes {base['latency_s']:.3g} s."
+        f"As loaded, a query needs **{base['energy_j']:.3g} J**, and its answer takes {base['latency_s']:.3g} s."
     ]
     if not math.isnan(base["times_least"]):
         largest = max(PARTS, key=lambda name: base[f"{name}_j"])
         share = base[f"{largest}_j"] / base["energy_j"]
         sentences.append(
-            f"That is **{base['times_least']:.3g} times** what this device needs to read each weight once a token and "
-            f"to do the arithmetic once. Most of it, {share:.0%}, is {PARTS[largest]}."
+            f"That is **{base['times_least']:.3g} times** the energy this device needs to read each weight once per "
+            f"token and to do the arithmetic once. The largest part, {share:.0%}, is {PARTS[largest]}."
         )
     alike = [row for row in rows if row["track"] != SERVED and row["new_tokens"] == base["new_tokens"]]
     quick = [row for row in alike if row["latency_s"] <= 1.05 * base["latency_s"]]
     best, now = (min(some, key=lambda row: row["energy_j"]) for some in (alike, quick))
-    cases = {f"answers may take {best['latency_s']:.2g} s": best, "they must come no later than now": now}
+    cases = {f"answers may take {best['latency_s']:.2g} s": best, "answers may not take longer than now": now}
     saving = [
-        f"where {case}, run with **{row['setting']}** and save {1 - row['energy_j'] / base['energy_j']:.0%}"
+        f"if {case}, use **{row['setting']}** and save {1 - row['energy_j'] / base['energy_j']:.0%}"
         for case, row in cases.items()
         if differs(base, row) and (row is now or best is not now)
     ]
-    nothing = "Of all that was tried, nothing saves energy for certain: keep the model as it is loaded."
-    sentences.append(f"**Do this:** {'; '.join(saving)}." if saving else nothing)
+    nothing = "None of the settings clearly saves energy: keep the model as loaded."
+    sentences.append(f"**Recommendation:** {'; '.join(saving)}." if saving else nothing)
     return " ".join([*sentences, *_cautions(frame)])
 
 
 def differs(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two energies differ by more than their 95 % half-widths, added in squares; unknown ones count as 5 %."""
+    """Whether two energies differ by more than their 95 % half-widths, added in quadrature; an unknown one is 5 %."""
     widths = [row["half_width_j"] for row in (one, other)]
     known = [
         0.05 * row["energy_j"] if math.isnan(width) else width for row, width in zip((one, other), widths, strict=True)
@@ -527,8 +528,8 @@ def differs(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def _cautions(frame: pd.DataFrame) -> Iterator[str]:
     kinds = sorted(set(frame["energy_kind"]))
     if frame["sessions"].min() < 2:
-        yield "**These are single sessions**, which drift with the machine: set repeats=3 before acting on them."
+        yield "**These are single sessions**, and sessions differ: set repeats=3 before acting on them."
     if kinds != ["measured"]:
-        yield f"Energy here is **{' and '.join(kinds)}**: compare it on this machine only."
+        yield f"Energy here is **{' and '.join(kinds)}**: compare it only on this machine."
     if frame["quality"].isna().all():
-        yield "Quality is unknown here (random weights, or a server's): check it before using a narrower precision."
+        yield "Quality is unknown here (random weights, or a server): check it before using a lower precision."

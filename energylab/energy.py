@@ -1,8 +1,8 @@
 """Energies from windows: totals of runs, energy per query of sessions, energy of models with intervals.
 
-A window's energy is the sum of its meters, which `energylab.protocol` adds. From there on, rated energies come from
-here alone: windows add up to the total of a run and phase, totals to a session's energy per query, and sessions are
-averaged to the energy of a model. Tables, ratings, releases, pages, exports and stopping rules take these figures.
+A window's energy is the sum of its meters, computed in `energylab.protocol`. All further sums are in this module:
+windows add up to the total of a run and phase, totals to a session's energy per query, and sessions are averaged to
+the energy of a model. Tables, ratings, releases, pages, exports and stopping rules use these figures.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ WH_PER_1000_QUERIES = 1000.0 / J_PER_WH
 
 MODEL_CLASSES = ("A", "B", "C")
 
-#: The least that a table of one's own must have.
+#: Columns that every table must have.
 REQUIRED = ("task", "model", "energy_j", "queries")
 
-#: What must agree among models that are rated together, where the table says it; a cohort key covers more.
+#: Columns that must agree among models rated together, if the table has them; a cohort key covers more.
 MUST_AGREE = ("energy_kind", "device", "gpus", "task_version", "model_source", "data_source", "batch_size", "dtype")
 
-#: Degrees of freedom that the sessions of other models must give before a single session takes their spread: one pair
-#: of repeats says nearly nothing (Student's factor is 12.7).
+#: Fewest degrees of freedom of other models' sessions from which a single session takes its spread: with one degree of
+#: freedom Student's factor is 12.7.
 LEAST_POOLED_DF = 2
 
-#: In place of a fact that a file does not state.
+#: Value of a fact that a file does not state.
 UNSTATED = "not stated"
 
 
 @dataclass(frozen=True)
 class PhaseTotal:
-    """Energy of one phase in one run, over all its queries once; None where a block of it has no valid window."""
+    """Energy of one phase in one run, over each query once; None if one of its blocks has no valid window."""
 
     run: int
     phase: str  # decode is generate minus prefill
@@ -70,26 +70,26 @@ class PhaseTotal:
 
 
 def totals(record: Record) -> tuple[PhaseTotal, ...]:
-    """Sum a record's windows: one total per run and phase, decode derived as generate minus prefill.
+    """Sum a record's windows to one total per run and phase; decode is generate minus prefill.
 
     Returns
     -------
     tuple of PhaseTotal
-        In run order, then phase order. A total whose block has no valid window is unavailable
-        (``energy_j is None``): never a mean of the survivors.
+        In order of run and phase. A total with a block without a valid window is unavailable (``energy_j is None``); it
+        is never replaced by a mean of the others.
     """
     return phase_totals(record.windows)
 
 
 def scored_totals(record: Record) -> list[PhaseTotal]:
-    """Return the totals of the phases whose energy is rated."""
+    """Return the totals of scored phases."""
     return [total for total in totals(record) if total.phase in SCORED_PHASES]
 
 
 def energy_j_per_query(parts: Iterable[PhaseTotal]) -> float | None:
     """Return a session's energy per query in joules: ``Σ_phases (Σ_runs energy / Σ_runs queries)``.
 
-    A run that ended early weighs by its queries. None where a total is unavailable.
+    A run that ended early is weighted by its queries. None if a total is unavailable.
     """
     pooled: dict[str, list[PhaseTotal]] = defaultdict(list)
     for total in parts:
@@ -100,12 +100,12 @@ def energy_j_per_query(parts: Iterable[PhaseTotal]) -> float | None:
 
 
 def session_energy_j(record: Record) -> float | None:
-    """Return a session's energy per query in joules, summed over scored phases; None where it is unavailable."""
+    """Return a session's energy per query in joules, summed over scored phases; None if unavailable."""
     return energy_j_per_query(scored_totals(record))
 
 
 def run_energies_j(record: Record) -> list[float]:
-    """Return the energy per query in joules of every run that was measured whole, summed over scored phases."""
+    """Return the energy per query in joules of every complete run, summed over scored phases."""
     runs: dict[int, list[PhaseTotal]] = defaultdict(list)
     for total in scored_totals(record):
         runs[total.run].append(total)
@@ -114,9 +114,9 @@ def run_energies_j(record: Record) -> list[float]:
 
 
 def static_share(record: Record) -> float | None:
-    """Part of the scored energy the device would have used at rest with the weights resident: idle power x duration.
+    """Return the share of the scored energy that the idle device would have used: idle power x duration.
 
-    None when the resting power or a total is unknown.
+    Idle power is that with the weights loaded. None if it or a total is unknown.
     """
     idle_w = record.idle_with_model_w
     parts = scored_totals(record)
@@ -127,7 +127,7 @@ def static_share(record: Record) -> float | None:
 
 
 def phase_totals(windows: tuple[Window, ...]) -> tuple[PhaseTotal, ...]:
-    """Sum windows to one total per run and phase; see `totals`."""
+    """Sum windows to one total per run and phase, as `totals` does."""
     grouped: dict[tuple[int, str], dict[int, list[Window]]] = defaultdict(lambda: defaultdict(list))
     for window in windows:
         grouped[window.run, window.phase][window.block].append(window)
@@ -139,7 +139,7 @@ def phase_totals(windows: tuple[Window, ...]) -> tuple[PhaseTotal, ...]:
 
 
 def _phase_total(run: int, phase: str, blocks: dict[int, list[Window]]) -> PhaseTotal:
-    """Sum the last valid window of every block; a block without one leaves every sum unknown."""
+    """Sum the last valid window of every block; a block without one makes all sums None."""
     chosen = [next((w for w in reversed(block) if w.valid), None) for block in blocks.values()]
     attempts = [window for block in blocks.values() for window in block]
     lacking = [block for block, window in zip(blocks.values(), chosen, strict=True) if window is None]
@@ -166,7 +166,7 @@ def _phase_total(run: int, phase: str, blocks: dict[int, list[Window]]) -> Phase
 
 
 def _decode(prefill: PhaseTotal, generate: PhaseTotal) -> PhaseTotal:
-    """Derive decode as generate minus prefill; a negative difference is marked, never shown as energy or time."""
+    """Return decode as generate minus prefill; a negative difference gives None and the reason ``negative_decode``."""
 
     def known(field: str) -> tuple[float, float] | None:
         pair = getattr(generate, field), getattr(prefill, field)
@@ -189,9 +189,9 @@ def _decode(prefill: PhaseTotal, generate: PhaseTotal) -> PhaseTotal:
 
 @dataclass(frozen=True)
 class Group:
-    """Models that may be compared: one cohort, task and model class.
+    """Models that may be compared: one cohort, task and size class (`model_class`, None in tasks without classes).
 
-    A fact that the table does not state is "not stated"; a task without classes has the class None.
+    Facts that the table does not state are "not stated".
     """
 
     task: str
@@ -202,33 +202,33 @@ class Group:
 
     @property
     def title(self) -> str:
-        """Task and class as people read them."""
+        """Task and class in words."""
         return self.task.replace("_", " ") + (f", class {self.model_class}" if self.model_class else "")
 
 
 @dataclass(frozen=True)
 class ModelEnergies:
-    """One energy a model, group by group, with its intervals.
+    """One energy per model with its intervals, by group.
 
     Attributes
     ----------
     groups : tuple of Group
         Sorted by cohort, task and model class.
     models : pandas.DataFrame
-        One row a model, sorted by group, energy and name:
+        One row per model, sorted by group, energy and name:
 
-        - ``group`` (index into `groups`), ``model``; ``classed`` is False without a class among models that have one;
-        - ``energy_wh``: Wh per 1,000 queries, mean over boards of the mean over sessions; NaN where unavailable;
-        - ``sessions`` (complete ones), ``lost`` (those without a total), ``runs``, ``boards``: their numbers;
-        - ``repeatability_low, repeatability_high, expanded_low, expanded_high``: Wh; NaN where no spread is known;
-        - ``relative_se, df``: of the repeatability interval; ``spread``: what it rests on (``sessions``, ``boards``,
-          ``pooled`` sessions of other models, ``stated``, ``runs`` of one session, or empty); ``note`` says so;
-        - ``session_se, session_df``: relative standard error of the energy on *these boards*, its variance shrunk
-          towards that of the group, without sensor gain: for comparing models that share boards.
+        - ``group`` (index into `groups`), ``model``; ``classed``: False if only this model of its task lacks a class;
+        - ``energy_wh``: Wh per 1,000 queries, mean over boards of the mean over sessions; NaN if unavailable;
+        - ``sessions`` (complete ones), ``lost`` (those without a total), ``runs``, ``boards``: numbers of each;
+        - ``repeatability_low, repeatability_high, expanded_low, expanded_high``: Wh; NaN if the spread is unknown;
+        - ``relative_se, df``: of the repeatability interval; ``spread``: its source (``sessions``, ``boards``,
+          ``pooled`` sessions of other models, ``stated``, ``runs`` of one session, or empty); ``note`` explains it;
+        - ``session_se, session_df``: relative standard error of the energy on *these boards*, with a variance shrunk
+          towards that of the group and without sensor gain, for comparing models that share boards.
     boards : pandas.DataFrame
-        ``row`` (into `models`), ``board``, ``share`` of the model's energy; empty when the table names no boards.
+        ``row`` (into `models`), ``board``, ``share`` of the model's energy; empty if the table names no boards.
     sessions : pandas.DataFrame
-        ``row, board, energy_wh, runs``, and ``run_se``: the relative standard error that its runs give its energy.
+        ``row, board, energy_wh, runs``, and ``run_se``: relative standard error from the spread between its runs.
     """
 
     groups: tuple[Group, ...]
@@ -240,25 +240,25 @@ class ModelEnergies:
 def model_energies(
     table: pd.DataFrame, *, noise: float | None = None, gain: float = GAIN_ERROR, level: float = 0.95
 ) -> ModelEnergies:
-    """Bring a tidy table down to one energy a model, with its intervals.
+    """Compute one energy per model, with its intervals, from a tidy table.
 
-    A session's energy per query is ``Σ_phases (Σ_runs energy / Σ_runs queries)``; a session that lacks the energy of a
-    scored phase is unavailable. A model's energy is the mean over boards of the mean over a board's sessions. The
+    A session's energy per query is ``Σ_phases (Σ_runs energy / Σ_runs queries)``; a session without the energy of a
+    scored phase is unavailable. A model's energy is the mean over boards of the mean over each board's sessions. The
     result does not depend on the order of the rows.
 
-    With several boards the repeatability interval is that of the mean over boards in general, from the spread between
-    them, and never narrower than that of these boards; with one board it is from the spread between its sessions. A
-    model with a single session takes the spread between sessions of the others of its group, else the stated `noise`,
-    else the spread between its runs. The expanded interval adds the sensors' gain.
+    With several boards, the repeatability interval is that of the mean over boards in general, from the spread between
+    them, but at least as wide as the interval for these boards; with one board it comes from the spread between its
+    sessions. For a model with a single session the spread is that between sessions of other models in its group, else
+    the stated `noise`, else the spread between its runs. The expanded interval adds the sensors' gain error.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Tidy table; needs ``task, model, energy_j, queries`` alone. A row counts when ``scored`` is true; if that is not
-        stated, when its phase is a scored one or none is named. A row with neither run nor phase is a run of its own.
-        Rows without ``session`` share one session a model.
+        Tidy table; only ``task, model, energy_j, queries`` are required. Rows with ``scored`` true are used; without
+        that column, rows with a scored phase or without a phase. A row with neither run nor phase is a separate run.
+        Rows without ``session`` belong to one session per model.
     noise : float, optional
-        Relative standard error of a session, to assume where no model of a group was repeated.
+        Relative standard error of a session, assumed if no model of a group was repeated.
     gain : float, default 0.05
         Largest relative gain error of a board's sensor, in either direction.
     level : float, default 0.95
@@ -272,7 +272,7 @@ def model_energies(
     UnknownNameError
         If a model class is not A, B, C or missing.
     CohortError
-        If a group mixes what may not be compared, phases that were summed included; names the difference.
+        If a group mixes rows that may not be compared, or runs with different phases; names the difference.
     ParameterError
         If an option is out of its range.
     """
@@ -302,7 +302,7 @@ def model_energies(
 
 
 def run_energies(table: pd.DataFrame) -> pd.DataFrame:
-    """Return Wh per 1,000 queries of every run of a tidy table, over all scored phases; NaN where unavailable."""
+    """Return Wh per 1,000 queries of every run of a tidy table, over all scored phases; NaN if unavailable."""
     columns = ["task", "model", "board", "session", "run", "energy_kind"]
     rows = _usable_rows(table).reindex(columns=[*columns, "energy_j", "queries"])
     code, first = _combination_codes(rows, np.zeros(len(rows), dtype=np.int64), "task", "model", "session", "run")
@@ -324,7 +324,7 @@ def check_options(*, noise: float | None = None, gain: float = 0.0, draws: int =
 
 
 def _usable_rows(df: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that count towards an energy, checked, with every column that adding them up needs."""
+    """Return the checked scored rows, with all columns that the sums need."""
     require_columns(df)
     phase = df["phase"] if "phase" in df else pd.Series(None, index=df.index, dtype=object)
     scored = _flags(df, "scored", (phase.isna() | phase.isin(SCORED_PHASES)).to_numpy())
@@ -335,7 +335,7 @@ def _usable_rows(df: pd.DataFrame) -> pd.DataFrame:
     rows = pd.DataFrame({name: df[name].array for name in names if name in df.columns}, copy=False)
     for name in ("task", "model"):
         if (nameless := rows[name].isna() | (rows[name] == "")).any():
-            raise DataError(f"{int(nameless.sum())} rows have no {name}; name it, or drop them")
+            raise DataError(f"{int(nameless.sum())} rows have no {name}; add it, or drop these rows")
     for name in ("energy_kind", "device"):
         rows[name] = rows[name].fillna(UNSTATED) if name in rows else UNSTATED
     if "model_class" in df.columns:
@@ -348,23 +348,23 @@ def _usable_rows(df: pd.DataFrame) -> pd.DataFrame:
         if len(bad):
             raise DataError(
                 f"{name}={bad[name].iloc[0]:g} of model {bad['model'].iloc[0]!r} ({len(bad)} such rows): must be a "
-                "finite number above 0; leave an unavailable energy empty (a zero is a meter that failed)"
+                "finite number above 0; leave an unavailable energy empty (a zero means that the meter failed)"
             )
     return rows
 
 
 def require_columns(df: pd.DataFrame, name: str = "the table") -> None:
-    """Refuse a table without the columns of `REQUIRED`."""
+    """Raise a DataError if a column of `REQUIRED` is missing."""
     if missing := [column for column in REQUIRED if column not in df.columns]:
         near = [(column, nearest(column, map(str, df.columns))) for column in missing]
         raise DataError(
             f"{name} lacks {', '.join(f'{c!r}' + (f' (is it {match!r}?)' if match else '') for c, match in near)}; it "
-            f"needs {', '.join(REQUIRED)}, with energy_j the joules of `queries` queries"
+            f"needs {', '.join(REQUIRED)}, where energy_j is the energy of `queries` queries in joules"
         )
 
 
 def _runs(rows: pd.DataFrame) -> np.ndarray:
-    """Number the runs that are named from 0 up, and the rows that name neither run nor phase from -2 down."""
+    """Number named runs from 0 upwards, and rows with neither run nor phase from -2 downwards."""
     alone = -2 - np.arange(len(rows))
     if "run" not in rows and "phase" not in rows:
         return alone
@@ -374,7 +374,7 @@ def _runs(rows: pd.DataFrame) -> np.ndarray:
 
 
 def _flags(df: pd.DataFrame, name: str, otherwise: np.ndarray | bool) -> np.ndarray:
-    """Return a column of truth values; where it is missing, `otherwise`."""
+    """Return a column of truth values; `otherwise` if it is missing."""
     if name not in df.columns or df[name].dtype == bool:
         return df[name].to_numpy() if name in df.columns else np.broadcast_to(otherwise, len(df))
     text = df[name].astype("string").str.strip()
@@ -400,10 +400,10 @@ def _floats(df: pd.DataFrame, name: str) -> np.ndarray:
 
 
 def _combination_codes(rows: pd.DataFrame, within: np.ndarray, *names: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return a code for each row's combination of `within` and some columns, and the first row with each code.
+    """Return a code for each row's combination of `within` and some columns, and the first row of each code.
 
-    Codes count from 0. A missing value is a value, a missing column all equal. Like ``groupby(…).ngroup()``, at a
-    fraction of its time.
+    Codes count from 0. A missing value counts as a value, a missing column as equal. Like ``groupby(…).ngroup()``, but
+    much faster.
     """
     codes, size = within, int(within.max(initial=-1)) + 1
     for name in (name for name in names if name in rows and size < len(rows)):
@@ -418,7 +418,7 @@ def _combination_codes(rows: pd.DataFrame, within: np.ndarray, *names: str) -> t
 
 
 def _sorted_groups(firsts: pd.DataFrame) -> tuple[tuple[Group, ...], np.ndarray]:
-    """Return groups in canonical order, and the new number of each old one."""
+    """Return the groups in canonical order, and the new number of each."""
     fields = ("cohort", "task", "model_class", "energy_kind", "device")
     stated = firsts.reindex(columns=list(fields)).astype(object)
     found = [
@@ -430,7 +430,7 @@ def _sorted_groups(firsts: pd.DataFrame) -> tuple[tuple[Group, ...], np.ndarray]
 
 
 def _unclassed(groups: tuple[Group, ...]) -> np.ndarray:
-    """Say which groups are the classless rest of a task whose other models have a class."""
+    """Return for each group whether it has no class although other models of its task have one."""
     classed = {(group.cohort, group.task) for group in groups if group.model_class}
     return np.array([group.model_class is None and (group.cohort, group.task) in classed for group in groups])
 
@@ -444,15 +444,15 @@ def _refuse_mixtures(rows: pd.DataFrame, groups: tuple[Group, ...]) -> None:
 
 def _mixture(group: Group, what: str, apart: str) -> CohortError:
     return CohortError(
-        f"{group.title} of cohort {group.cohort!r} mixes {what}; these may not be compared. Rate them apart, {apart}, "
-        "or give them different values of `cohort`"
+        f"{group.title} of cohort {group.cohort!r} mixes {what}, which may not be compared; rate them separately, "
+        f"{apart}, or give them different values of `cohort`"
     )
 
 
 def _refuse_uneven_phases(
     rows: pd.DataFrame, run: np.ndarray, run_first: np.ndarray, groups: tuple[Group, ...]
 ) -> None:
-    """Refuse a phase that a run holds twice, and runs of one group that hold different phases."""
+    """Refuse a run with the same phase twice, and runs of one group with different phases."""
     if len(run_first) == len(run) and "phase" not in rows:
         return
     phase, names = pd.factorize(rows["phase"]) if "phase" in rows else (np.full(len(rows), -1), ())
@@ -461,20 +461,20 @@ def _refuse_uneven_phases(
         row = rows.iloc[int(doubled[0])]
         raise DataError(
             f"model {row['model']!r} of task {row['task']!r} has the same session ({row.get('session')!r}), run and "
-            f"phase ({row.get('phase')!r}) twice; drop the copy, or give each record its `session`, each run its `run`"
+            f"phase ({row.get('phase')!r}) twice; drop the copy, or add columns `session` and `run` to distinguish them"
         )
-    # The set of a run's phases as a bit mask: bit 0 for a row without a phase, bit i + 1 for phase i, each once.
+    # the set of a run's phases as a bit mask: bit 0 for a row without a phase, bit i + 1 for phase i
     phase_mask = np.bincount(run, weights=2.0 ** (phase + 1))
     of_run = pd.Series(phase_mask).groupby(rows["group"].to_numpy()[run_first])
     low, high = of_run.min(), of_run.max()
     for at in low.index[low != high]:
         sets = [[name for i, name in enumerate(names) if int(mask[at]) >> (i + 1) & 1] for mask in (low, high)]
         first, second = (", ".join(held) or "no phase named" for held in sets)
-        raise _mixture(groups[at], f"phases: some runs sum {first}, others {second}", "by the phases they hold")
+        raise _mixture(groups[at], f"phases: some runs have {first}, others {second}", "by their phases")
 
 
 def _sessions(rows: pd.DataFrame, groups: tuple[Group, ...]) -> pd.DataFrame:
-    """Return each session's pooled energy, and the relative standard error that its runs give it."""
+    """Return each session's pooled energy, and its relative standard error from the spread between its runs."""
     code, first = _combination_codes(rows, rows["of_model"].to_numpy(), "session")
     run, run_first = _combination_codes(rows, code, "run")
     _refuse_uneven_phases(rows, run, run_first, groups)
@@ -500,7 +500,7 @@ def _sessions(rows: pd.DataFrame, groups: tuple[Group, ...]) -> pd.DataFrame:
 
 
 def _board_means(complete: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """Average the complete sessions of each model and board; return the boards' names beside."""
+    """Average the complete sessions of each model and board; also return the boards' names."""
     code, first = _combination_codes(complete, pd.factorize(complete["of_model"].to_numpy())[0], "board")
     energy = complete["energy_wh"].to_numpy()
     count = np.bincount(code, minlength=len(first))
@@ -512,7 +512,7 @@ def _board_means(complete: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def _model_means(boards: pd.DataFrame, complete: pd.DataFrame, size: int) -> pd.DataFrame:
-    """Average the boards of each model; keep what the spread between and within them is made of."""
+    """Average the boards of each model, with the spread between and within boards."""
     of_model, mean, count = (boards[name].to_numpy() for name in ("of_model", "mean", "count"))
     number_of = np.bincount(of_model, minlength=size)
     sessions = np.bincount(of_model, weights=count, minlength=size).astype(np.int64)
@@ -539,7 +539,7 @@ def _model_means(boards: pd.DataFrame, complete: pd.DataFrame, size: int) -> pd.
 
 
 def _with_intervals(models: pd.DataFrame, groups: int, noise: float | None, gain: float, level: float) -> pd.DataFrame:
-    """Add standard errors, intervals and notes; `ModelEnergies` says which spread each interval rests on."""
+    """Add standard errors, intervals and notes; see `ModelEnergies` for the source of each interval's spread."""
     group, boards, sessions = (models[name].to_numpy() for name in ("group", "boards", "sessions"))
     between, within, share = (models[name].to_numpy() for name in ("between", "within", "share"))
     runs, run_se = (models[name].to_numpy() for name in ("runs", "run_se"))
@@ -570,8 +570,8 @@ def _with_intervals(models: pd.DataFrame, groups: int, noise: float | None, gain
 def _add_ends(models: pd.DataFrame, half_on_these_boards: np.ndarray, gain: float, level: float) -> None:
     """Add the ends of both intervals.
 
-    A few boards may agree by chance. With several boards the interval is therefore at least as wide as that from the
-    sessions on these boards, and the expanded one at least as wide as that from these sessions and the sensors' gain.
+    A few boards may agree by chance. With several boards, the interval is therefore at least as wide as that from the
+    sessions on these boards, and the expanded interval at least as wide as that from these sessions and the gain error.
     From `WIDENED_DF` degrees of freedom on, the expanded interval is at least as wide as the repeatability interval.
     """
     names = ("energy_wh", "boards", "relative_se", "df", "session_se", "session_df")
@@ -590,7 +590,7 @@ def _add_ends(models: pd.DataFrame, half_on_these_boards: np.ndarray, gain: floa
 def _shrunken_errors(
     models: pd.DataFrame, within_df: np.ndarray, groups: int, noise: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return relative standard errors on the models' own boards and their df, variances shrunk within each group."""
+    """Return relative standard errors on the models' boards with degrees of freedom; variances are shrunk by group."""
     names = ("within", "between", "run_se", "share", "boards", "runs")
     within, between, run_se, share, boards, runs = (models[name].to_numpy() for name in names)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -615,7 +615,7 @@ def _shrunken_errors(
 def _notes(
     models: pd.DataFrame, spread: np.ndarray, within_df: np.ndarray, noise: float | None
 ) -> pd.api.extensions.ExtensionArray:
-    """Say of each model what its interval rests on, and which sessions it lacks."""
+    """Return a note for each model: the source of its interval, and unavailable sessions."""
     group, sessions, boards, lost = (models[name].to_numpy() for name in ("group", "sessions", "boards", "lost"))
     repeated = np.bincount(group, weights=within_df > 0).astype(int)
     counts = np.select([spread == 1, spread == 2, spread == 3], [boards, sessions, repeated[group]], 0)
@@ -629,19 +629,19 @@ def _notes(
 
 
 def _note(spread: int, count: int, noise: float | None) -> str:
-    few = f"; at least {SESSIONS_WANTED} are wanted" if count < SESSIONS_WANTED else ""
+    few = f"; at least {SESSIONS_WANTED} are recommended" if count < SESSIONS_WANTED else ""
     return (
-        "no repeat: no interval",
-        f"{count} boards: the interval is of boards in general{few}",
+        "not repeated: no interval",
+        f"{count} boards: the interval is for boards of this model in general{few}",
         f"{count} sessions{few}" if few else "",
         f"one session: the spread between sessions is that of {count} repeated models of the group",
         f"one session: a spread of {100 * (noise or 0):.3g} % between sessions is assumed",
-        "within-session interval: one session says nothing of the next",
+        "within-session interval: the spread between sessions is unknown",
     )[spread]
 
 
 def _sums(codes: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
-    """Sum `values` by code; smallest first, so that the order of rows does not show in the last digit."""
+    """Sum `values` by code, smallest first, so that the result does not depend on the order of rows."""
     if np.bincount(codes, minlength=1).max() > 1:
         order = np.argsort(values, kind="stable")
         codes, values = codes[order], values[order]
@@ -649,13 +649,13 @@ def _sums(codes: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
 
 
 def _order(models: pd.DataFrame) -> np.ndarray:
-    """Order by group, energy (unavailable last) and, where energies tie, name."""
+    """Order by group, energy (unavailable last) and, for equal energies, name."""
     energy = models["energy_wh"].fillna(np.inf).to_numpy()
     group = models["group"].to_numpy()
     order = np.lexsort((energy, group))
     same = (energy[order][1:] == energy[order][:-1]) & (group[order][1:] == group[order][:-1])
     tied = np.append(same, False) | np.insert(same, 0, False)
-    if tied.any():  # sorting names is slow, so only those that need it
+    if tied.any():  # sorting names is slow, so only tied rows are sorted
         part = order[tied]
         names = models["model"].iloc[part].astype(str).to_numpy(dtype=object)
         order[tied] = part[np.lexsort((names, energy[part], group[part]))]

@@ -1,4 +1,4 @@
-"""Every error energylab raises on purpose, and how an unknown name is reported."""
+"""All errors that energylab raises, and the message for an unknown name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class UnknownNameError(ParameterError):
 
 
 class TaskError(EnergylabError):
-    """A task cannot be run: its data, its model or its outputs are not what it asks for."""
+    """A task cannot be run: its settings, its class or its model's outputs are wrong."""
 
 
 class ModelError(EnergylabError):
@@ -28,10 +28,10 @@ class ModelError(EnergylabError):
 
 
 class ServedError(EnergylabError):
-    """A server did not answer a query as asked.
+    """A server did not answer a query correctly.
 
-    `status` is that of its answer, where it was a refusal; `usage` is False when it answered but did not count the
-    tokens; `silent` is True when it gave no sign of life for as long as it was allowed to.
+    `status` is the HTTP status of a refusal; `usage` is False if the answer lacks token counts; `silent` is True if
+    the server sent nothing for the allowed time.
     """
 
     def __init__(self, message: str, status: int | None = None, usage: bool = True, silent: bool = False) -> None:
@@ -48,39 +48,39 @@ class MeterError(EnergylabError):
 
 
 class MeterPermissionError(MeterError):
-    """The counter exists but this user may not read it; the message names the command that grants it."""
+    """This user may not read the counter; the message names the command that grants access."""
 
 
 class DeviceLostError(MeterError):
-    """The device stopped answering while it was being measured."""
+    """The device stopped answering during the measurement."""
 
 
 class CounterStuckError(MeterError):
-    """The counter did not step while it was waited for."""
+    """The counter did not step within the time it was watched."""
 
 
 class CounterJumpError(MeterError):
-    """The counter stepped further, or backward, than the device can have made it."""
+    """The counter moved backwards, or by more energy than the device can have used."""
 
 
 class MeasurementError(EnergylabError):
-    """A measurement ended without a usable figure."""
+    """A measurement ended without a usable result."""
 
 
 class FormatError(EnergylabError):
-    """Another program's file cannot be read or written: its format, unit or a fact it does not state."""
+    """A file of another program cannot be read or written: wrong format, unknown unit, or missing facts."""
 
 
 class RecordError(EnergylabError):
-    """A record file is truncated, foreign or of a newer version."""
+    """A record file is truncated, of another program or of a newer version."""
 
 
 class StudyError(EnergylabError):
-    """A study cannot be planned, run or packed as asked."""
+    """A study cannot be planned, run or packed."""
 
 
 class CohortError(EnergylabError):
-    """Records that may not be compared were about to be compared."""
+    """Records of different cohorts cannot be compared."""
 
 
 class ReleaseError(EnergylabError):
@@ -88,46 +88,46 @@ class ReleaseError(EnergylabError):
 
 
 class PortalError(EnergylabError):
-    """Something asked of the portal is not allowed, not there, or not possible now; the message says what to do."""
+    """A request to the portal is not allowed, not found, or not possible now; the message says what to do."""
 
 
 class NotThereError(PortalError):
-    """No submission, key or release is known by that name or link."""
+    """No submission, key or release has this name or link."""
 
 
 class ConflictError(PortalError):
-    """What is asked does not go with what is there: a state has moved on, a name is taken, a bundle was used."""
+    """A request conflicts with the current state: a state has changed, a name is taken, a bundle was used."""
 
 
 class BundleError(EnergylabError):
-    """A bundle, a key or an opening cannot be made or read, or would give a secret away."""
+    """A bundle, key or opening cannot be made or read, or would disclose a secret."""
 
 
 class SealError(EnergylabError):
-    """A sealed run cannot be started, or what runs in the container broke the rules."""
+    """A sealed run cannot be started, or the container violated its rules."""
 
 
 class StatisticsError(EnergylabError):
-    """An estimate or interval was asked of data that cannot carry it (too few values, a NaN, no variation)."""
+    """The data do not allow the estimate or interval (too few values, a NaN, no variation)."""
 
 
 class MissingExtraError(EnergylabError):
-    """An optional library is not installed; the message names the extra that brings it."""
+    """An optional library is not installed; the message names the extra that installs it."""
 
 
-#: Most names that an error lists; of more, the nearest.
+#: An error lists at most this many names; of more, the nearest.
 MOST_LISTED = 60
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
-    """Return the allowed name closest to `name`, or None when nothing is near."""
+    """Return the allowed name closest to `name`, or None if none is similar."""
     return next(iter(difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.5)), None)
 
 
 def unknown_name(what: str, name: object, allowed: Iterable[str], hint: str = "") -> UnknownNameError:
-    """Build the one error for an unknown name: the bad value, the nearest match, all allowed values, what to do next.
+    """Return the error for an unknown name: bad value, nearest match, allowed values, and `hint` (what to do next).
 
-    `what` is the kind of thing named, for example ``"task"``.
+    `what` is the kind of name, for example ``"task"``.
     """
     known = sorted(allowed)
     shown = known if len(known) <= MOST_LISTED else difflib.get_close_matches(str(name), known, n=8, cutoff=0.0)
@@ -138,7 +138,7 @@ def unknown_name(what: str, name: object, allowed: Iterable[str], hint: str = ""
     return UnknownNameError("; ".join(part for part in parts if part))
 
 
-#: Pydantic's words to plainer ones.
+#: Phrases of pydantic and their plainer forms.
 _PLAINER = {
     "Value error, ": "",
     "Input should be": "must be",
@@ -152,7 +152,7 @@ _PLAINER = {
 
 
 def problem_text(problem: Mapping[str, Any]) -> str:
-    """Say in plain words what a pydantic validator found, of one entry of ``ValidationError.errors()``."""
+    """Return the message of one entry of ``ValidationError.errors()`` of pydantic in plain words."""
     text = {"missing": "is missing", "extra_forbidden": "is not a known name"}.get(problem["type"], problem["msg"])
     for theirs, ours in _PLAINER.items():
         text = text.replace(theirs, ours)

@@ -1,4 +1,4 @@
-"""Small files: read strictly, and written so that they are whole or not there."""
+"""Small files: strict reading and atomic writing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from energylab.errors import EnergylabError, StudyError
 
 
 def write_whole(path: Path, text: str) -> Path:
-    """Write `text` under a temporary name, flush it to the disk, then rename it to `path`; leave nothing half done."""
+    """Write `text` atomically: to a temporary file that is flushed to disk and then renamed to `path`."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,49 +34,49 @@ def write_whole(path: Path, text: str) -> Path:
 
 
 def cannot_write(path: Path, error: OSError) -> StudyError:
-    """Build the one error for a results folder that is full, read-only or gone."""
+    """Return the error for a results folder that is full, read-only or missing."""
     return StudyError(
         f"cannot write {path}: {error.strerror}; free space or choose another folder (`output_folder`, or --results)"
     )
 
 
 class _DuplicateKey(ValueError):
-    """A mapping states one key twice: the second would win silently."""
+    """A mapping has the same key twice, so that one value would silently replace the other."""
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, except that a key may stand once in a mapping."""
+    """PyYAML's safe loader, which also refuses repeated keys in a mapping."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
             if key.value in seen and isinstance(key, yaml.ScalarNode):
-                raise _DuplicateKey(f"the key {key.value!r} stands twice, again in line {key.start_mark.line + 1}")
+                raise _DuplicateKey(f"the key {key.value!r} is repeated in line {key.start_mark.line + 1}")
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
 def read_yaml(text: str, source: str | Path, error: type[EnergylabError] = StudyError) -> Any:
-    """Read a YAML text; a key that stands twice in one mapping is refused with its line. `error` names `source`."""
+    """Read a YAML text; a repeated key in a mapping is an error with its line. `error` names `source`."""
     try:
         return yaml.load(text, _StrictLoader)
     except _DuplicateKey as fault:
-        raise error(f"{source}: {fault}; put both under one") from None
+        raise error(f"{source}: {fault}; merge both entries") from None
     except yaml.YAMLError as fault:
         raise error(f"{source}: not YAML: {fault}") from fault
 
 
 def read_json(text: str, source: str | Path, error: type[EnergylabError]) -> Any:
-    """Read a JSON text; a key that stands twice in one object is refused with its line. `error` names `source`."""
+    """Read a JSON text; a repeated key in an object is an error with its line. `error` names `source`."""
     try:
         return json.loads(text, object_pairs_hook=_unique)
     except _DuplicateKey as fault:
         try:
-            yaml.load(text, _StrictLoader)  # almost every JSON text is YAML, whose reader tells the line
+            yaml.load(text, _StrictLoader)  # almost every JSON text is YAML, whose reader knows the line
         except (_DuplicateKey, yaml.YAMLError) as found:
             fault = found if isinstance(found, _DuplicateKey) else fault
-        raise error(f"{source}: {fault}; put both under one, or get the file again") from None
+        raise error(f"{source}: {fault}; merge both entries, or get the file again") from None
     except ValueError as fault:
         raise error(f"{source} is truncated or not JSON ({fault}); get it again") from None
 
@@ -84,5 +84,5 @@ def read_json(text: str, source: str | Path, error: type[EnergylabError]) -> Any
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise _DuplicateKey(f"the key {Counter(name for name, _ in pairs).most_common(1)[0][0]!r} stands twice")
+        raise _DuplicateKey(f"the key {Counter(name for name, _ in pairs).most_common(1)[0][0]!r} is repeated")
     return found

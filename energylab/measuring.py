@@ -1,6 +1,6 @@
 """From parameters to a record: load, measure by the protocol, score, describe.
 
-Not called `measure`, which would hide the function `energylab.measure`.
+The module is not called `measure` because that would hide the function `energylab.measure`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def measure(
     clock: Clock | None = None,
     **more: Any,
 ) -> Record:
-    """Measure a model on a task, or any function on queries of one's own.
+    """Measure a model on a task, or any function on given queries.
 
     Parameters
     ----------
@@ -60,13 +60,13 @@ def measure(
     fn : callable, optional
         Measure ``fn(query)`` instead of a model; needs `queries`.
     queries : sequence, optional
-        What `fn` is called with.
+        Arguments of `fn`, one per call.
     parameters : Parameters, optional
         All parameters at once; exclusive with `task`, `model` and `more`.
     output_folder : path, optional
         Write ``record.json`` there. Nothing is written by default.
     meters : sequence of Meter, optional
-        Meters whose energy is rated, in place of those the parameters choose.
+        Meters whose energy is rated, instead of those chosen by the parameters.
     clock : Clock, optional
         The meters' clock.
     **more
@@ -75,14 +75,14 @@ def measure(
     Returns
     -------
     Record
-        Check ``record.valid``: a session that could not measure every query has no total, and says why.
+        Check ``record.valid``: a session that could not measure every query has no total, but reasons.
 
     Raises
     ------
     ParameterError
         If a parameter is unknown or not allowed.
     EnergylabError
-        If data, model or meter cannot be had.
+        If data, model or meter are not available.
 
     Examples
     --------
@@ -91,22 +91,22 @@ def measure(
     """
     given = {name: value for name, value in {"task": task, "model": model, **more}.items() if value is not None}
     if parameters is not None and given:
-        raise ParameterError(f"give either parameters or single values, not both: {', '.join(given)}")
+        raise ParameterError(f"parameters and {', '.join(given)} exclude each other; give either of them")
     if (fn is None) != (queries is None):
-        raise ParameterError("fn and queries come together: fn is called with each of queries")
+        raise ParameterError("fn and queries must be given together: fn is called with each of queries")
     if task is not None and model is None and fn is None and task != Parameters().task:
         raise ParameterError(
-            f"task={task!r} without a model; name one, for example a row of params/architectures/ (random weights)"
+            f"task={task!r} needs a model; name one, for example from params/architectures/ (random weights)"
         )
     parameters = parameters or Parameters.check({**given, **more})
     if fn is not None:
         if task is not None or model is not None:
-            raise ParameterError("fn measures a function: leave task and model out, or leave fn out")
+            raise ParameterError("fn and task or model exclude each other; leave task and model out, or leave fn out")
         parameters = FunctionSubject.parameters_of(fn, parameters)
     if output_folder is not None:
         from energylab import store
 
-        store.check_folder(output_folder)  # or hours of measuring would end in an error
+        store.check_folder(output_folder)  # fail before hours of measuring
     subject = TaskSubject(parameters) if fn is None else FunctionSubject(parameters, fn, queries)
     record, _ = measure_subject(subject, parameters, choose_instruments(parameters, meters), clock)
     if output_folder is not None:
@@ -141,7 +141,7 @@ def check(namespace: Mapping[str, Any]) -> Parameters:
 
 
 def run(parameters: Parameters) -> Record:
-    """Do what the benchmark notebook does: measure and write the record, or show the one that is named."""
+    """Measure and write the record, as the benchmark notebook does; or read the record that is named."""
     if parameters.record is not None:
         from energylab import store
 
@@ -151,12 +151,12 @@ def run(parameters: Parameters) -> Record:
 
 
 def output_folder(parameters: Parameters) -> Path:
-    """Return the folder the benchmark notebook writes its record to: a folder a job, unless one is named."""
+    """Return the folder to which the benchmark notebook writes its record: named, or one per job."""
     return Path(parameters.output_folder or results_root(parameters.params) / "notebook" / parameters.job_id)
 
 
 def choose_instruments(parameters: Parameters, given: Sequence[Meter] | None = None) -> Instruments:
-    """Find the devices and choose the meters that the parameters name, or describe the meters that are given."""
+    """Find devices and meters by the parameters, or use the given meters."""
     if given is None:
         return machine_meters.choose(parameters, machine_devices.devices_of(parameters))
     if all(getattr(meter, "kind", None) == "simulated" for meter in given):
@@ -168,9 +168,9 @@ def choose_instruments(parameters: Parameters, given: Sequence[Meter] | None = N
 
 
 class Subject:
-    """What is measured: a model on a task or a function, in this process or in a sealed container."""
+    """The measured object: a model on a task, or a function, in this process or in a sealed container."""
 
-    model: ModelFacts  # these three are complete once it is loaded
+    model: ModelFacts  # this and the next two are complete after `load`
     data: DataFacts
     phases: tuple[str, ...]
 
@@ -187,7 +187,7 @@ class Subject:
         return ()
 
     def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
-        """Return the record's ``extra``: what the answers tell beside their quality."""
+        """Return facts about the answers for the record's ``extra``."""
         return {}
 
 
@@ -270,18 +270,18 @@ def _stop_rule(subject: Subject, parameters: Parameters, instruments: Instrument
 
 
 def _score_answers(subject: Subject, session: Session) -> tuple[tuple[Quality, ...], dict[str, Any]]:
-    """Score the answers. What goes wrong here is kept in the record: it costs no measurement."""
+    """Score the answers. An error here is recorded and does not invalidate the energy."""
     why = session.unread
     if why is None:
         try:
             quality, extra = subject.score(session.answers), subject.extra(session.answers)
-            to_json([extra, *(one.details for one in quality)])  # what cannot be written would cost the record
-        except SealError:  # broken rules end the session
+            to_json([extra, *(one.details for one in quality)])  # check that the record can be written
+        except SealError:  # a violation of the sealed run's rules ends the session
             raise
-        except Exception as error:  # noqa: BLE001 - the energy is measured, whatever a score may raise
+        except Exception as error:  # noqa: BLE001 - the energy is valid whatever scoring raises
             why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
     if why is not None:
-        warnings.warn(f"the energy is measured, the quality is not known: {why}", stacklevel=2)
+        warnings.warn(f"the energy is measured, but the quality is unknown: {why}", stacklevel=2)
         answered = len(session.answers)
         return (Quality(metric="quality", value=None, queries=answered, meaningless=why),), {"unscored": why}
     if any("not_finite" in window.marks for window in session.windows):  # no answer was computed
@@ -302,7 +302,7 @@ class TaskSubject(Subject):
 
     def load(self, devices: Sequence[DeviceFacts]) -> Workload:
         self.workload = self._workload(devices)
-        self.phases = self.workload.phases  # some tasks settle them by what kind of model was loaded
+        self.phases = self.workload.phases  # in some tasks they depend on the kind of model
         return self.workload
 
     def _workload(self, devices: Sequence[DeviceFacts]) -> Workload:
@@ -351,17 +351,17 @@ class TaskSubject(Subject):
 
 
 class FunctionSubject(Subject):
-    """Any function on queries of one's own: one phase, no quality."""
+    """Any function on given queries: one phase, no quality."""
 
     phases = FunctionWorkload.phases
 
     @staticmethod
     def parameters_of(fn: Callable[[Any], Any], parameters: Parameters) -> Parameters:
-        """Name the job after the function: it has no task, and each function is a job of its own."""
+        """Name the job after the function, so that each function is a separate job."""
         if not callable(fn):
-            raise ParameterError(f"fn={fn!r} cannot be called; give a function of one query")
+            raise ParameterError(f"fn={fn!r} is not callable; give a function of one query")
         if parameters.protocol != "steady":
-            raise ParameterError(f"protocol={parameters.protocol} measures a task's model; use protocol=steady")
+            raise ParameterError(f"protocol={parameters.protocol!r} cannot measure a function; use protocol='steady'")
         name = getattr(fn, "__qualname__", type(fn).__name__)
         return parameters.model_copy(update={"task": "function", "model": name})
 

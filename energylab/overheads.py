@@ -1,4 +1,4 @@
-"""What a rating itself cost, and what a model costs while it waits."""
+"""The energy and time that a rating itself took, and the energy of a model on standby."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from statistics import fmean
 from energylab.energy import J_PER_WH, WH_PER_1000_QUERIES, scored_totals, session_energy_j
 from energylab.record import Record
 
-#: Runs of the published protocol, the measure of what a rating costs.
+#: Runs of the published protocol, with which the cost of a rating is compared.
 PUBLISHED_RUNS = 10
 
-#: Shares of the time that a device works, at which the energy of a query is shown.
+#: Utilisations of the device for which the energy of a query is shown.
 LOADS = (0.01, 0.1, 1.0)
 
 
 @dataclass(frozen=True)
 class Spent:
-    """What measuring took."""
+    """Energy and time that measuring took."""
 
-    wh: float  # energy of everything that was metered: warm-up, idle levels, valid and invalid windows
-    minutes: float  # time of the same
+    wh: float  # energy of all metered parts: warm-up, idle levels, valid and invalid windows
+    minutes: float  # duration of these parts
     unmetered: int  # parts without an energy, which are not in the sum
-    published_wh: float | None  # of ten full runs of as many queries, a session; None where one has no energy
+    published_wh: float | None  # energy of ten full runs of the same queries; None if a session has no energy
 
 
 def spent(records: Iterable[Record]) -> Spent:
-    """Return what the sessions behind a figure took, beside one session of ten full runs."""
+    """Return energy and time that the sessions of a figure took, and the energy of one session of ten full runs."""
     records = list(records)
     parts = [part for record in records for part in (*record.idle, record.warm_up, *record.windows) if part]
     energies = [session_energy_j(record) for record in records]
@@ -42,17 +42,17 @@ def spent(records: Iterable[Record]) -> Spent:
 
 @dataclass(frozen=True)
 class Standby:
-    """A model at rest: power with the weights resident, and Wh per 1,000 queries at each of `LOADS`."""
+    """A model on standby: idle power with the weights loaded, and Wh per 1,000 queries at each of `LOADS`."""
 
     power_w: float
     wh_at_load: tuple[float, ...]
 
 
 def standby(records: Iterable[Record], energy_wh: float) -> Standby | None:
-    """Return what a model of `energy_wh` needs at rest; None where no record knows its resting power and time a query.
+    """Return the standby of a model that needs `energy_wh`; None if no record has idle power and time per query.
 
-    A device that works a share u of the time rests ``(1 - u) / u`` of a query's time for every query:
-    ``E(u) = E + P_rest x t x (1 - u) / u``, with E as rated.
+    A device that works a share u of the time idles ``(1 - u) / u`` of a query's time t for every query:
+    ``E(u) = E + P_rest x t x (1 - u) / u``, with the rated energy E.
     """
     known = [(record.idle_with_model_w, seconds_a_query(record)) for record in records]
     known = [pair for pair in known if None not in pair]
@@ -64,7 +64,7 @@ def standby(records: Iterable[Record], energy_wh: float) -> Standby | None:
 
 
 def seconds_a_query(record: Record, phase: str | None = None) -> float | None:
-    """Return the seconds a query takes in one phase, or in all that are scored; None where they are not known."""
+    """Return the seconds per query in one phase, or in all scored phases; None if unknown."""
     totals = [total for total in scored_totals(record) if phase in (None, total.phase)]
     if any(total.duration_s is None for total in totals):
         return None

@@ -1,4 +1,4 @@
-"""Where parameter files are found: one rule for notebooks, commands and tests."""
+"""Where parameter files are found, with the same rule for notebooks, commands and tests."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ _PACKAGED = _PACKAGE / "_params"
 def params_root(explicit: str | os.PathLike | None = None, start: str | os.PathLike | None = None) -> Path:
     """Return the folder that holds ``tasks/``, ``studies/`` and ``architectures/``.
 
-    It is `explicit` (``--params``), which must be such a folder; else the first of: ``params/`` in `start` (the working
-    folder) or any folder above it (papermill runs in the shell's folder, nbval in the notebook's), the repository this
-    package is imported from, and the copy inside the installed package.
+    It is `explicit` (``--params``), which must be such a folder; else the first of: ``params/`` in `start` (by default
+    the working folder) or any folder above it, the repository of this package, the copy in the installed package.
     """
     if explicit is not None:
         folder = Path(explicit)
         if not (folder / "tasks").is_dir():
             raise ParameterError(
-                f"params folder {str(folder)!r} has no tasks/ folder; name a folder laid out like params/"
+                f"params folder {str(folder)!r} has no tasks/ folder; name a folder with the layout of params/"
             )
         return folder
     here = Path(start if start is not None else Path.cwd()).resolve()
@@ -31,29 +30,29 @@ def params_root(explicit: str | os.PathLike | None = None, start: str | os.PathL
     for folder in candidates:
         if (folder / "tasks").is_dir():
             return folder
-    raise ParameterError(f"no params/ folder at {here} or above it; run inside the project or pass --params FOLDER")
+    raise ParameterError(f"no params/ folder in {here} or above it; run inside the project or give --params FOLDER")
 
 
 def shipped(name: str) -> Path:
-    """Return where a file that comes with this package lies: in its repository, else in the installed package.
+    """Return the path of a file of this package: in its repository, else in the installed package.
 
-    ``notebooks/…`` and ``params/…`` are packed as ``_notebooks/…`` and ``_params/…``.
+    The installed package holds ``notebooks/…`` and ``params/…`` as ``_notebooks/…`` and ``_params/…``.
     """
     in_repository = _PACKAGE.parent / name
     return in_repository if in_repository.is_file() else _PACKAGE / f"_{name}"
 
 
 def results_root(params: str | os.PathLike | None = None) -> Path:
-    """Return the folder of results: beside the project's ``params/``, or in the working folder outside a project."""
+    """Return the folder of results: in the folder of ``params/``, or in the working folder outside a project."""
     root = params_root(params)
     return (Path.cwd() if root == _PACKAGED else root.parent) / "results"
 
 
 def named_file(name: str | os.PathLike, what: str, error: type[EnergylabError] = ParameterError) -> Path:
-    """Return an existing file that a user named by its path: absolute, or relative to the working folder or one above.
+    """Return an existing file, given by a path that is absolute or relative to the working folder or one above.
 
-    As for `params_root`, the repository this package is imported from comes last: a notebook finds ``examples/…``
-    wherever it is executed. `what` the file holds stands in the `error` that is raised where there is none.
+    The repository of this package comes last, so that notebooks find ``examples/…`` from any folder. If there is no
+    such file, `error` is raised and names `what` the file should hold.
     """
     path = Path(name).expanduser()
     here = Path.cwd()
@@ -61,4 +60,4 @@ def named_file(name: str | os.PathLike, what: str, error: type[EnergylabError] =
         if (folder / path).is_file():
             return (folder / path).resolve()
     above = "" if path.is_absolute() else f" in {here} or a folder above it"
-    raise error(f"{what} {str(name)!r}: there is no such file{above}; name an existing one")
+    raise error(f"{what} {str(name)!r}: no such file{above}; name an existing one")

@@ -1,7 +1,7 @@
-"""The schema of a record: everything one session leaves, enough to judge it and to repeat it.
+"""The schema of a record: all facts of one session that are needed to judge and to repeat it.
 
-Imports nothing of energylab, so that any program can read a record with this file alone. Do not rename, remove or give
-another meaning to a field: a new one has a default, moves `SCHEMA_VERSION`, and leaves digests of older records alone.
+Imports nothing of energylab, so that any program can read a record with this file alone. Never rename, remove or
+redefine a field; give a new one a default, increase `SCHEMA_VERSION`, and keep the digests of older records.
 """
 
 from __future__ import annotations
@@ -15,143 +15,143 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-#: 2: facts that another program's file does not state may be missing (None, listed in `Record.missing`).
-#: 3: protocols have names; windows carry marks; truncation, deviations and the stopping rule are fields of their own.
+#: 2: facts missing in an imported file are None and listed in `Record.missing`.
+#: 3: names of protocols, warnings of windows (`marks`), truncation, deviations, the stopping rule.
 SCHEMA_VERSION = 3
 
 EnergyKind = Literal["measured", "estimated", "simulated", "imported"]
 ModelSource = Literal["hub", "path", "random", "endpoint", "function"]
 DataSource = Literal["hub", "sample", "synthetic", "given"]
 
-#: Every phase that is measured, in the order of the work; ``decode`` is derived.
+#: All measured phases, in order; ``decode`` is derived.
 PHASES = ("preprocess", "forward", "prefill", "generate", "call")
 
-#: Phases whose energy is rated, as published: prefill is part of generate and is measured apart, for decode.
-#: ``total`` is all of them in one figure: what other people's files often hold.
+#: Phases whose energy is rated; prefill is part of generate and is measured separately, to derive decode.
+#: ``total`` is their sum, often the only figure of imported files.
 SCORED_PHASES = ("preprocess", "forward", "generate", "call", "total")
 
 NonNegative = Annotated[float, Field(ge=0)]
 
 
 class _Frozen(BaseModel):
-    """Base of every part of a record: frozen, finite numbers only, no unknown field."""
+    """Base of all parts of a record: frozen, only finite numbers, no unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TaskFacts(_Frozen):
-    """What was asked: the task, its version, and every setting that took part."""
+    """The task, its version, and all settings used."""
 
-    name: str  # of the task
-    version: str | None  # of its published settings; None: not stated by an imported file
+    name: str  # name of the task
+    version: str | None  # version of its published settings; None: not stated by an imported file
     settings: dict[str, Any]  # the resolved settings, as used
     overridden: tuple[str, ...] = ()  # settings that differ from the published ones
-    files: dict[str, str] = {}  # sha256 of the files of a task from elsewhere; empty for the tasks of this package
-    deviations: tuple[str, ...] = ()  # what cannot be asked as the published runner asks it, from the task's YAML
+    files: dict[str, str] = {}  # sha256 of the files of a task of another package; empty for those of energylab
+    deviations: tuple[str, ...] = ()  # differences from the published runner, from the task's YAML
 
 
 class ModelFacts(_Frozen):
-    """Which model answered, and in what shape it was loaded."""
+    """The model, and how it was loaded."""
 
     name: str  # hub id, folder or architecture
-    source: ModelSource | None  # where the weights came from; None: not stated by an imported file
-    revision: str | None = None  # as asked for
+    source: ModelSource | None  # source of the weights; None: not stated by an imported file
+    revision: str | None = None  # as requested
     commit: str | None = None  # as resolved by the hub
     architecture: str | None = None  # class name, for example BertModel
-    parameters: int | None = None  # their number
-    model_class: Literal["A", "B", "C"] | None = None  # size class, in tasks that have classes
+    parameters: int | None = None  # number of parameters
+    model_class: Literal["A", "B", "C"] | None = None  # size class, for tasks with classes
     dtype: str | None = None  # precision of the weights
     quantisation: str | None = None  # None: as the checkpoint
-    attention: str | None = None  # implementation in use; what was asked for is in the task's settings
-    compiled: bool = False  # by torch.compile
-    trust_remote_code: bool = False  # whether code that comes with the model was run
-    weights_bytes: int | None = None  # memory the weights take, in bytes
+    attention: str | None = None  # implementation in use; the requested one is in the task's settings
+    compiled: bool = False  # with torch.compile
+    trust_remote_code: bool = False  # whether code of the model's repository was run
+    weights_bytes: int | None = None  # memory of the weights, in bytes
     real_weights: bool = True  # False for source "random": quality is then meaningless
-    settings: dict[str, Any] = {}  # loading settings beyond these (device map, thinking switch …)
+    settings: dict[str, Any] = {}  # other loading settings (device map, thinking switch …)
 
 
 class DataFacts(_Frozen):
-    """Which queries were asked."""
+    """The queries."""
 
-    name: str | None  # these three are None where an imported file does not state them
-    source: DataSource | None  # where the queries came from
-    revision: str | None = None  # as asked for
+    name: str | None  # name, source and digest are None if an imported file does not state them
+    source: DataSource | None  # source of the queries
+    revision: str | None = None  # as requested
     commit: str | None = None  # as resolved by the hub
     digest: str | None  # sha256 over the rows used, in order
     queries: int  # queries of one run
     licence: str | None = None  # of the data
-    covariates: dict[str, tuple[float, ...]] = {}  # known for every query beforehand, e.g. {"input_tokens": (12, …)}
+    covariates: dict[str, tuple[float, ...]] = {}  # known for every query in advance, e.g. {"input_tokens": (12, …)}
     truncated_queries: int | None = None  # queries whose input was cut to the model's limit; None: not stated
-    truncated_tokens: int | None = None  # tokens that were cut, over all queries of one run
+    truncated_tokens: int | None = None  # tokens cut, over all queries of one run
 
 
 class DeviceFacts(_Frozen):
-    """One device the model ran on."""
+    """One device that the model ran on."""
 
     name: str | None  # "NVIDIA H100 80GB HBM3", or the processor's name; None: not stated by an imported file
-    type: Literal["cuda", "cpu", "simulated", "other", "not stated"]  # what kind of device it is
-    index: int | None = None  # as torch counts
+    type: Literal["cuda", "cpu", "simulated", "other", "not stated"]  # type of device
+    index: int | None = None  # torch's index
     uuid: str | None = None  # identity of the board
     memory_bytes: int | None = None  # its memory, in bytes
-    power_limit_w: float | None = None  # in force, in watts
-    power_limit_default_w: float | None = None  # as delivered, in watts
+    power_limit_w: float | None = None  # current limit, in watts
+    power_limit_default_w: float | None = None  # default limit, in watts
     clock_policy: str | None = None  # "default" or "locked 1410 MHz"
     ecc: bool | None = None  # whether memory errors are corrected
-    driver: str | None = None  # its version
+    driver: str | None = None  # version of the driver
     settings: dict[str, Any] = {}  # threads of a CPU, compute capability, …
 
 
 class MeterFacts(_Frozen):
-    """One meter that watched the windows; `scored` meters give the record's energy."""
+    """One meter of the session; `scored` meters give the record's energy."""
 
     name: str  # nvml, rapl, codecarbon, zeus, estimate, replay
-    source: str  # what is actually read: "nvmlDeviceGetTotalEnergyConsumption", "CPU time x 7.5 W" …
-    kind: EnergyKind  # of its actual source
+    source: str  # the quantity read: "nvmlDeviceGetTotalEnergyConsumption", "CPU time x 7.5 W" …
+    kind: EnergyKind  # kind of its source
     device: str  # uuid, "cpu", "package-0" …
     scored: bool  # whether it gives the record's energy
     update_period_s: float | None = None  # measured when opened; None for a counter without steps
-    read_cost_s: float | None = None  # time one reading takes
-    latency_s: float = 0.0  # how late a change of power can appear
+    read_cost_s: float | None = None  # duration of one reading
+    latency_s: float = 0.0  # largest delay between a change of power and the counter
     quantum_j: float = 0.0  # the counter's resolution
-    gain_error: float | None = None  # relative sensor gain error, fixed per board; kept out of window bounds
-    notes: tuple[str, ...] = ()  # what a reader must know
+    gain_error: float | None = None  # relative gain error of the sensor, constant per board; not part of window bounds
+    notes: tuple[str, ...] = ()  # remarks for the reader
 
 
 class HostFacts(_Frozen):
-    """The machine around the device, and the software that ran; None where an imported file does not say."""
+    """The machine and its software; None if not stated by an imported file."""
 
     processor: str | None  # its name
-    cores: int | None  # usable ones
+    cores: int | None  # usable cores
     memory_bytes: int | None  # main memory, in bytes
     system: str | None  # operating system and kernel
     python: str | None  # version
     packages: dict[str, str]  # name to version
-    container: bool | None = None  # whether it ran in one
-    git_commit: str | None = None  # of the project
+    container: bool | None = None  # whether it ran in a container
+    git_commit: str | None = None  # commit of the project
     git_dirty: bool | None = None  # whether the project had uncommitted changes
 
 
 class ProtocolFacts(_Frozen):
-    """The protocol and all of its settings, so that the session can be repeated."""
+    """The protocol and all its settings, so that the session can be repeated."""
 
     name: str = "steady"  # steady, published-2025-02, published-2025-12; records before schema 3 are steady
-    version: str  # of the measuring protocol
-    seed: int | None  # order of queries, dithered starts; None: not stated by an imported file
-    runs: int  # asked for
-    settings: dict[str, Any]  # every setting of the protocol
+    version: str  # version of the protocol
+    seed: int | None  # for the order of queries and random delays; None: not stated by an imported file
+    runs: int  # requested number
+    settings: dict[str, Any]  # all settings of the protocol
 
 
 class IdleLevel(_Frozen):
-    """Mean power of the scored meters while nothing runs.
+    """Mean power of the scored meters while idle.
 
-    ``no_context``: before the process touched the device; ``weights_resident``: model loaded, at rest;
+    ``no_context``: before the process touched the device; ``weights_resident``: model loaded, idle;
     ``after_load``: right after the last window, clocks still high.
     """
 
-    level: Literal["no_context", "weights_resident", "after_load"]  # when it was observed
-    power_w: float | None  # None where the meter saw no step: unknown, not zero
-    duration_s: float  # how long, in seconds
-    energy_j: float | None  # in that time
+    level: Literal["no_context", "weights_resident", "after_load"]  # time of the observation
+    power_w: float | None  # None if the counter did not move: unknown, not zero
+    duration_s: float  # duration of the observation, in seconds
+    energy_j: float | None  # energy in this time
     reasons: tuple[str, ...] = ()  # why the power is unknown
 
 
@@ -159,36 +159,36 @@ class WarmUp(_Frozen):
     """The work done before the first window, until power and temperature were steady."""
 
     duration_s: float  # in seconds
-    energy_j: float | None  # in that time; not part of the figure
-    queries: int  # asked meanwhile
-    steady: bool  # whether power and temperature had settled
+    energy_j: float | None  # energy in this time; not part of the rated energy
+    queries: int  # number of queries in this time
+    steady: bool  # whether power and temperature were steady at its end
     reason: str  # why it ended
 
 
 class MeterReadings(_Frozen):
-    """What one meter says of one window."""
+    """Result of one meter for one window."""
 
-    meter: str  # its name
-    device: str  # what it watches
-    energy_j: float | None  # None when the meter failed; never 0 in its place
-    bound_j: float | None = None  # largest modelled error of energy_j
-    ticks: int | None = None  # counter steps seen, where the counter steps
-    max_power_w: float | None = None  # largest power seen around the edges
+    meter: str  # name of the meter
+    device: str  # measured device
+    energy_j: float | None  # None if the meter failed (never 0 instead)
+    bound_j: float | None = None  # error bound of energy_j
+    ticks: int | None = None  # number of counter steps, if the counter has steps
+    max_power_w: float | None = None  # largest power observed at the edges
 
 
 class DeviceState(_Frozen):
-    """One device between or across windows, as far as it tells."""
+    """State of one device after or during a window, as far as it reports it."""
 
-    device: str  # which one
+    device: str  # name of the device
     temperature_c: float | None = None  # after the window
     sm_clock_mhz: float | None = None  # after the window
     memory_clock_mhz: float | None = None  # after the window
-    power_cap_fraction: float | None = None  # share of the window under the software power cap: normal near the limit
+    power_cap_fraction: float | None = None  # share of the window under the software power cap: normal at the limit
     thermal_fraction: float | None = None  # share of the window slowed by temperature
     power_brake_fraction: float | None = None  # share of the window slowed by an external power brake
-    hardware_slowdown_fraction: float | None = None  # share of the window slowed by the hardware itself
-    others_fraction: float | None = None  # share of a processor's busy time that other processes had
-    cotenants: tuple[int, ...] = ()  # process ids of others on the device
+    hardware_slowdown_fraction: float | None = None  # share of the window slowed by the hardware
+    others_fraction: float | None = None  # share of a processor's busy time used by other processes
+    cotenants: tuple[int, ...] = ()  # ids of other processes on the device
 
 
 class QueryFailure(_Frozen):
@@ -200,32 +200,32 @@ class QueryFailure(_Frozen):
 
 
 class Window(_Frozen):
-    """A contiguous stretch of one phase over whole queries: the smallest thing with an energy.
+    """A contiguous measurement of one phase over whole queries: the smallest unit with an energy.
 
     A window is planned as a `block` of queries of one run and phase; a block whose window is invalid is measured
     again as the next `attempt`. Short blocks are repeated `replications` times, so that the window is long enough;
-    ``energy_j / replications`` is the energy of the block's queries once.
+    ``energy_j / replications`` is the energy of one repetition.
     """
 
     index: int  # position in the session
     run: int  # number of the run, from 0
-    phase: str  # what was done
+    phase: str  # name of the phase
     block: int  # number of the planned block in its run and phase
-    attempt: int  # number of the try at this block, from 0
+    attempt: int  # attempt at this block, from 0
     queries: tuple[int, ...]  # indices into the data, each once
-    replications: int  # times the queries were repeated to make it long enough
+    replications: int  # repetitions of the queries to reach the minimal duration
     start_s: float | None  # since the session's first reading, monotonic; None: not stated by an imported file
     duration_s: float | None  # between the two readings
-    meters: tuple[MeterReadings, ...]  # what every meter says of it
-    energy_j: float | None  # sum of the scored meters over all devices; None when one of them failed
-    bound_j: float | None  # largest modelled error of energy_j; None for estimates
-    input_tokens: int | None = None  # of one replication
-    output_tokens: int | None = None  # of one replication
-    states: tuple[DeviceState, ...] = ()  # of every device, across the window
-    failures: tuple[QueryFailure, ...] = ()  # queries that raised
-    valid: bool  # whether it can be believed
-    reasons: tuple[str, ...] = ()  # why not
-    marks: tuple[str, ...] = ()  # valid, and shown wherever the figure is: busy_host, not_finite …
+    meters: tuple[MeterReadings, ...]  # results of all meters
+    energy_j: float | None  # sum of the scored meters over all devices; None if one of them failed
+    bound_j: float | None  # error bound of energy_j; None for estimates
+    input_tokens: int | None = None  # per repetition
+    output_tokens: int | None = None  # per repetition
+    states: tuple[DeviceState, ...] = ()  # state of every device
+    failures: tuple[QueryFailure, ...] = ()  # failed queries
+    valid: bool  # whether its energy may be used
+    reasons: tuple[str, ...] = ()  # reasons for being invalid
+    marks: tuple[str, ...] = ()  # warnings on a valid window, shown with every result: busy_host, not_finite …
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -244,61 +244,61 @@ class Window(_Frozen):
 
 
 class Quality(_Frozen):
-    """How good the answers were; `value` is None when it would be meaningless (random weights)."""
+    """Quality of the answers; `value` is None if it is meaningless (random weights)."""
 
-    metric: str  # its name
-    value: float | None  # None where meaningless
-    queries: int  # answers that were scored
-    meaningless: str | None = None  # why there is no value
+    metric: str  # name of the metric
+    value: float | None  # None if meaningless
+    queries: int  # number of scored answers
+    meaningless: str | None = None  # reason for a missing value
     scores: tuple[float, ...] | None = None  # of every query, in the order of the data; None: the metric has none
-    details: dict[str, Any] = {}  # what else the metric gives
+    details: dict[str, Any] = {}  # further results of the metric
 
 
 class StopFacts(_Frozen):
-    """What a rule that may end a session early was asked for, and the figure it certified."""
+    """A rule that may end a session early: its target, and its result."""
 
-    rule: Literal["precision", "star"]  # a relative half-width, or one star among peers
-    target: float  # relative half-width of the interval, or the probability that the star is right
+    rule: Literal["precision", "star"]  # precision: a relative half-width; star: one star among peers
+    target: float  # relative half-width of the interval, or probability that the star is correct
     reached: bool  # whether the rule ended the session
     reason: str  # why the session ended
-    energy_j_per_query: float | None  # certified figure: the record's energy, tables and pages carry this number
-    low_j: float | None  # interval of the mean energy per query, valid whenever the session stopped
-    high_j: float | None  # its upper end
-    level: float = 0.95  # of the interval
-    units: int = 0  # independent units that the interval rests on
-    spent_j: float | None = None  # everything measured: warm-up, idle levels and invalid windows too
-    details: dict[str, Any] = {}  # of the rule: peers, stars left, session component taken …
+    energy_j_per_query: float | None  # energy of the record, as shown in tables and pages
+    low_j: float | None  # lower end of the interval of the mean energy per query, valid at any stopping time
+    high_j: float | None  # upper end
+    level: float = 0.95  # confidence level of the interval
+    units: int = 0  # number of independent units of the interval
+    spent_j: float | None = None  # all energy used, with warm-up, idle time and invalid windows
+    details: dict[str, Any] = {}  # facts of the rule: peers, possible stars, session component …
 
 
 class Record(_Frozen):
-    """What one session leaves. `valid` is False when a scored phase has no total in some run."""
+    """The result of one session. `valid` is False if a scored phase has no total in some run."""
 
-    schema_version: Literal[1, 2, 3] = SCHEMA_VERSION  # of this file
+    schema_version: Literal[1, 2, 3] = SCHEMA_VERSION  # version of the schema
     record_id: str  # identity of the session
-    job_id: str  # hash of what was measured
+    job_id: str  # hash of the settings
     repeat: int = 0  # number among sessions of one setting, from 0
-    attempt: int = 0  # number of the try of this job, from 0
+    attempt: int = 0  # attempt at this job, from 0
     created_utc: datetime  # ISO 8601
-    energylab_version: str  # that measured
-    energy_kind: EnergyKind  # of the scored meters
-    task: TaskFacts  # what was asked
-    model: ModelFacts  # which model answered
-    data: DataFacts  # which queries were asked
-    protocol: ProtocolFacts  # how it was measured
-    devices: tuple[DeviceFacts, ...]  # the model ran on
-    meters: tuple[MeterFacts, ...]  # that watched the windows
-    host: HostFacts  # the machine around the device
-    phases: tuple[str, ...]  # measured ones, in order
-    idle: tuple[IdleLevel, ...]  # power at rest, at three times
+    energylab_version: str  # version of energylab that measured
+    energy_kind: EnergyKind  # kind of the scored meters' energy
+    task: TaskFacts  # the task and its settings
+    model: ModelFacts  # the model, and how it was loaded
+    data: DataFacts  # the queries
+    protocol: ProtocolFacts  # the protocol and its settings
+    devices: tuple[DeviceFacts, ...]  # devices that the model ran on
+    meters: tuple[MeterFacts, ...]  # meters of the session
+    host: HostFacts  # the machine and its software
+    phases: tuple[str, ...]  # measured phases, in order
+    idle: tuple[IdleLevel, ...]  # idle power, at three times
     warm_up: WarmUp | None  # before the first window; None: not stated by an imported file
-    windows: tuple[Window, ...]  # all of them, invalid ones included
-    stop: StopFacts | None = None  # the rule that might end the session early; None: all runs were asked for
-    quality: tuple[Quality, ...] = ()  # how good the answers were
-    parameters: dict[str, Any] = {}  # the notebook's parameters, to run it again
-    extra: dict[str, Any] = {}  # what a later stage adds (thinking tokens, importer's notes)
+    windows: tuple[Window, ...]  # all windows, including invalid ones
+    stop: StopFacts | None = None  # rule that may end the session early; None: all runs were requested
+    quality: tuple[Quality, ...] = ()  # quality of the answers
+    parameters: dict[str, Any] = {}  # the parameters, to repeat the session
+    extra: dict[str, Any] = {}  # further facts (thinking tokens, notes of an import)
     valid: bool  # whether every scored phase has a total in every run
-    reasons: tuple[str, ...] = ()  # why not
-    missing: tuple[str, ...] = ()  # facts that an imported file does not state, by their place: "devices.name"
+    reasons: tuple[str, ...] = ()  # reasons for being invalid
+    missing: tuple[str, ...] = ()  # paths of facts that an imported file does not state: "devices.name"
 
     @property
     def queries(self) -> int:
@@ -307,17 +307,17 @@ class Record(_Frozen):
 
     @property
     def board(self) -> str:
-        """Identity of the board or boards: a random effect, not part of the cohort."""
+        """Identity of the board or boards; not part of the cohort."""
         return board_name(self.devices)
 
     @property
     def idle_with_model_w(self) -> float | None:
-        """Power in watts with the model loaded and nothing running; None where it is unknown."""
+        """Idle power in watts with the model loaded; None if unknown."""
         return next((level.power_w for level in self.idle if level.level == "weights_resident"), None)
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """What is shown beside a valid figure: a busy host, outputs that are not finite, truncated input."""
+        """Warnings on a valid result: a busy host, outputs that are not finite, truncated input."""
         marks = {mark for window in self.windows if window.valid for mark in window.marks}
         return tuple(sorted(marks | ({"truncated"} if self.data.truncated_queries else set())))
 
@@ -329,10 +329,10 @@ class Record(_Frozen):
     __str__ = __repr__
 
     def _energy(self) -> str:
-        """Return the rated energy with its kind in words; energies are added up by another module, where it is here."""
+        """Return the rated energy with its kind as text, if the module that computes it is available."""
         try:
             energy = importlib.import_module("energylab.energy")
-        except ImportError:  # this file alone, in another program
+        except ImportError:  # another program has only this file
             return self.energy_kind
         energy_j = energy.session_energy_j(self)
         if energy_j is None:
@@ -340,10 +340,10 @@ class Record(_Frozen):
         return f"{energy_j * energy.WH_PER_1000_QUERIES:.4g} Wh per 1,000 queries ({self.energy_kind})"
 
     def not_official(self) -> tuple[str, ...]:
-        """Why this record is not official; empty when it is.
+        """Why this record is not official; empty if it is.
 
-        Official means measured, hub weights, published data, published work and settings, all runs, and valid; under
-        either kind of protocol, which is named beside it.
+        Official means measured, hub weights, published data, queries and settings, all runs, and valid, with a
+        published protocol or `steady`.
         """
         model, data, task = self.model.source or "not stated", self.data, self.task
         cut = data.truncated_queries and self.protocol.name == "published-2025-12"
@@ -362,7 +362,7 @@ class Record(_Frozen):
         return tuple(words for words, holds in why.items() if holds)
 
     def _whole(self) -> bool:
-        """Whether every run that was asked for holds every query, in every scored phase."""
+        """Whether every requested run has every query in every scored phase."""
         asked: Counter[tuple[int, str]] = Counter()
         for window in self.windows:
             if window.phase in SCORED_PHASES and window.attempt == 0:
@@ -393,7 +393,7 @@ class Record(_Frozen):
 
 
 def board_name(devices: tuple[DeviceFacts, ...]) -> str:
-    """Return the identity of the board or boards that devices are."""
+    """Return the identity of the board or boards of devices."""
     return "+".join(device.uuid or device.name or "not stated" for device in devices)
 
 

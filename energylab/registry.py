@@ -1,4 +1,4 @@
-"""Names to lazily imported objects: from this package, from entry points of others, by dotted path or by file."""
+"""Names of lazily imported objects: of this package, of entry points of other packages, by module or by file."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from energylab.paths import named_file
 
 
 class Registry:
-    """Names of one kind of thing (meters, rating schemes), each an object behind ``module:object``.
+    """Names of one kind of object (meters, rating schemes), each given as ``module:object``.
 
-    `what` is the kind of thing, as it appears in errors. `group` is the entry point group in which other packages
-    register theirs; a name of this package stays its own.
+    `what` is the kind of object, used in errors. `group` is the entry point group in which other packages register
+    theirs; they cannot replace names of this package.
     """
 
     def __init__(self, what: str, builtin: dict[str, str], group: str = "") -> None:
@@ -30,10 +30,10 @@ class Registry:
         return sorted(self._all())
 
     def get(self, name: str) -> Any:
-        """Return the object called `name`; a name with a colon is itself a ``module:object`` or ``file.py:object``."""
+        """Return the object with this name; a name with a colon is a ``module:object`` or ``file.py:object``."""
         target = name if ":" in name else self._all().get(name)
         if target is None and name.endswith(".py"):
-            raise EnergylabError(f"{self.what} {name!r} names a file alone; add what it defines: {name}:NAME")
+            raise EnergylabError(f"{self.what} {name!r} is only a file; add the name of the class in it: {name}:NAME")
         if target is None:
             raise unknown_name(self.what, name, self._all())
         return import_object(target, f"{self.what} {name!r}")
@@ -43,13 +43,13 @@ class Registry:
 
 
 def import_object(target: str, what: str) -> Any:
-    """Import ``module:object`` or ``file.py:object``; `what` names it in the error."""
+    """Import ``module:object`` or ``file.py:object``; `what` is its description in errors."""
     module, _, attribute = target.rpartition(":")
     try:
         return getattr(import_file(module) if module.endswith(".py") else importlib.import_module(module), attribute)
     except EnergylabError:
         raise
-    except Exception as error:  # noqa: BLE001 - somebody's own file may raise anything while it is imported
+    except Exception as error:  # noqa: BLE001 - a user's file may raise anything while it is imported
         reason = f"{type(error).__name__}: {error}"
         raise EnergylabError(f"{what} points to {target!r}, which cannot be imported: {reason}") from error
 

@@ -1,4 +1,4 @@
-"""A record in tables and words, as notebook 01 shows it: what was measured, how sure it is, how far to trust it."""
+"""Tables and sentences of notebook 01 on a record: results, uncertainty and conditions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from energylab.energy import (
     static_share,
     totals,
 )
-from energylab.protocol.validity import MARKS
+from energylab.protocol.validity import WARNINGS
 from energylab.record import SCORED_PHASES, Record
 from energylab.statistics.uncertainty import Interval, expanded, mean_interval
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def whole_words() -> None:
-    """Let the tables of a notebook show their sentences whole: pandas cuts texts after 50 characters."""
+    """Show complete texts in a notebook's tables; by default pandas cuts them after 50 characters."""
     import pandas as pd
 
     pd.set_option("display.max_colwidth", None)
@@ -43,24 +43,24 @@ def _number(value: float | None, digits: str = ".4g", unknown: str = "unknown") 
 
 
 def run_energies(record: Record) -> list[float]:
-    """Return the rated energy of every run that was measured whole, in Wh per 1,000 queries."""
+    """Return the rated energy of every complete run, in Wh per 1,000 queries."""
     return [energy_j * WH_PER_1000_QUERIES for energy_j in run_energies_j(record)]
 
 
 def energy_interval(record: Record) -> Interval | None:
-    """Return the 95 % interval within the session, in Wh per 1,000 queries; a stopping rule has its own."""
+    """Return the 95 % within-session interval in Wh per 1,000 queries; None with a stopping rule, which has its own."""
     whole = record.stop is None and session_energy_j(record) is not None
     return _interval(run_energies(record)) if whole else None
 
 
 def _interval(runs: Sequence[float]) -> Interval | None:
-    """Return the interval of a mean over runs; no energy is below zero. None with a single run."""
+    """Return the interval of a mean over runs; its lower end is at least zero. None with a single run."""
     found = mean_interval(runs) if len(runs) > 1 else None
     return found and replace(found, low=max(found.low, 0.0))
 
 
 def energy_table(record: Record) -> pd.DataFrame:
-    """Tabulate energy by phase and in all with its within-session interval; an unavailable total has its reason."""
+    """Tabulate energy by phase and in total with within-session intervals, and reasons for unavailable totals."""
     found, rows = totals(record), []
     phases = list(dict.fromkeys(total.phase for total in found))
     for phase in phases:
@@ -84,7 +84,7 @@ def _energy_row(name: str, energy_j: float | None, whole: Sequence[float], runs:
         "phase": name,
         "Wh per 1,000 queries": _number(wh, unknown="unavailable"),
         "95 % within session": f"{interval.low:.4g} to {interval.high:.4g}" if interval else "",
-        "runs": f"{runs}" if len(whole) == runs else f"{len(whole)} of {runs} whole",
+        "runs": f"{runs}" if len(whole) == runs else f"{len(whole)} of {runs} complete",
         "windows": "",
         "invalid": "",
         "reason": "",
@@ -92,14 +92,14 @@ def _energy_row(name: str, energy_j: float | None, whole: Sequence[float], runs:
 
 
 def conditions_table(record: Record) -> pd.DataFrame:
-    """Tabulate what must be known beside the figure: protocol, kind of energy, marks, truncation, deviations."""
+    """Tabulate the conditions of the result: protocol, kind of energy, warnings, truncation, deviations."""
     data, task = record.data, record.task
-    counts = {mark: sum(mark in window.marks for window in record.windows) for mark in record.marks if mark in MARKS}
-    marked = [f"{mark} in {n} of {len(record.windows)} windows: {MARKS[mark]}" for mark, n in counts.items() if n]
+    counts = {mark: sum(mark in window.marks for window in record.windows) for mark in record.marks if mark in WARNINGS}
+    marked = [f"{mark} in {n} of {len(record.windows)} windows: {WARNINGS[mark]}" for mark, n in counts.items() if n]
     rows = {
         "protocol": f"{record.protocol.name}, version {record.protocol.version}",
         "energy": record.energy_kind,
-        "marks": "; ".join(marked),
+        "warnings": "; ".join(marked),
         "truncated input": _truncated(record),
         "deviations from the published work": "; ".join(task.deviations),
         "settings that differ from published": ", ".join(task.overridden),
@@ -119,7 +119,7 @@ def _truncated(record: Record) -> str:
 
 
 def meters_table(record: Record) -> pd.DataFrame:
-    """Tabulate what watched this session: each meter with kind, source, step and cost of one reading."""
+    """Tabulate the meters of the session: kind, source, update period and duration of a reading."""
     rows = [
         {
             "meter": meter.name,
@@ -127,7 +127,7 @@ def meters_table(record: Record) -> pd.DataFrame:
             "scored": "yes" if meter.scored else "no",
             "device": meter.device,
             "source": meter.source,
-            "step": "none" if meter.update_period_s is None else f"{meter.update_period_s * 1e3:.3g} ms",
+            "update period": "none" if meter.update_period_s is None else f"{meter.update_period_s * 1e3:.3g} ms",
             "one reading": "" if meter.read_cost_s is None else f"{meter.read_cost_s * 1e6:.3g} µs",
             "notes": " ".join(meter.notes),
         }
@@ -137,7 +137,7 @@ def meters_table(record: Record) -> pd.DataFrame:
 
 
 def invalid_windows(record: Record) -> pd.DataFrame | str:
-    """Tabulate every invalid window with its reasons; say so where all are valid."""
+    """Tabulate every invalid window with its reasons; a sentence if all are valid."""
     rows = [
         {
             "window": window.index,
@@ -157,13 +157,13 @@ def invalid_windows(record: Record) -> pd.DataFrame | str:
 
 
 def device_states(record: Record) -> pd.DataFrame | str:
-    """Tabulate temperature, clocks and slowdown of every device across the windows; say so where none is told."""
+    """Tabulate temperature, clocks and slowdown of every device over the windows; a sentence if unknown."""
     import pandas as pd
 
     states = [state.model_dump(exclude={"cotenants"}) for window in record.windows for state in window.states]
     told = pd.DataFrame(states).dropna(axis="columns", how="all")
     if set(told.columns) <= {"device"}:
-        return "This device tells neither temperature nor clocks nor slowdown: nothing of the kind could be checked."
+        return "This device reports no temperature, clocks or slowdown, so they could not be checked."
     return told.groupby("device").agg(["min", "max"]).T
 
 
@@ -171,22 +171,22 @@ def idle_table(record: Record) -> pd.DataFrame:
     """Tabulate the three idle levels and the static share of the rated energy."""
     meaning = {
         "no_context": "before the process touched the device",
-        "weights_resident": "model loaded, at rest",
+        "weights_resident": "model loaded, idle",
         "after_load": "right after the last window",
-        "static share": "power at rest (weights resident) x time, as a share of the rated energy",
+        "static share": "idle power (weights resident) x time, as a share of the rated energy",
     }
     found = [
         (one.level, _number(one.power_w, unknown=f"unknown: {', '.join(one.reasons)}"), f"{one.duration_s:.2f} s")
         for one in record.idle
     ]
     found.append(("static share", _number(static_share(record), ".0%"), ""))
-    columns = ("level", "power in W", "watched for", "meaning")
+    columns = ("level", "power in W", "observed for", "meaning")
     rows = [dict(zip(columns, (*one, meaning[one[0]]), strict=True)) for one in found]
     return _frame(rows, "level", record.energy_kind)
 
 
 def speed_table(record: Record) -> pd.DataFrame:
-    """Tabulate time a query and tokens a second by phase, from the valid windows."""
+    """Tabulate time per query and tokens per second by phase, from the valid windows."""
     valid = [window for window in record.windows if window.valid and window.duration_s is not None]
     rows = []
     for phase in dict.fromkeys(window.phase for window in valid):
@@ -197,9 +197,9 @@ def speed_table(record: Record) -> pd.DataFrame:
         rows.append(
             {
                 "phase": phase,
-                "ms a query (mean)": f"{sum(ms) / len(ms):.4g}",
+                "ms per query (mean)": f"{sum(ms) / len(ms):.4g}",
                 "range over windows": f"{min(ms):.4g} to {max(ms):.4g}",
-                "tokens a second": _number(rate, unknown=""),
+                "tokens per second": _number(rate, unknown=""),
                 "tokens counted": "" if rate is None else "new" if made else "input",
                 "windows": len(windows),
             }
@@ -208,14 +208,14 @@ def speed_table(record: Record) -> pd.DataFrame:
 
 
 def quality_table(record: Record) -> pd.DataFrame:
-    """Tabulate how good the answers were; meaningless where the weights are random."""
+    """Tabulate the quality of the answers, which is meaningless with random weights."""
     unknown = "not scored" if record.model.real_weights else "meaningless"
     rows = [
         {
             "metric": quality.metric,
             "value": _number(quality.value, ".4f", unknown),
             "queries": quality.queries,
-            "why": quality.meaningless or "",
+            "reason": quality.meaningless or "",
         }
         for quality in record.quality
     ]
@@ -223,9 +223,9 @@ def quality_table(record: Record) -> pd.DataFrame:
 
 
 def served_table(record: Record) -> pd.DataFrame | str:
-    """Tabulate what a load of requests at once cost and how fast it was (queueing included); say so if not served."""
+    """Tabulate energy and speed of a served model under load (with queueing); a sentence if not served."""
     if record.model.source != "endpoint":
-        return "The model was loaded here, not served."
+        return "The model was not served, but loaded in this process."
     facts, settings = record.extra.get("serving") or {}, record.model.settings
     made = [total for total in scored_totals(record) if total.output_tokens]
     tokens = sum(total.output_tokens for total in made) / max(sum(total.queries for total in made), 1)
@@ -235,18 +235,18 @@ def served_table(record: Record) -> pd.DataFrame | str:
         return "unavailable" if energy_j is None or not parts else f"{energy_j / parts:.4g} J, {record.energy_kind}"
 
     rows = {
-        "requests at once": facts.get("concurrency", record.task.settings.get("concurrency")),
-        "energy of a query": joules(1),
-        "energy of a new token": joules(tokens),
-        "new tokens a second": _number(facts.get("output_tokens_per_s")),
+        "concurrent requests": facts.get("concurrency", record.task.settings.get("concurrency")),
+        "energy per query": joules(1),
+        "energy per new token": joules(tokens),
+        "new tokens per second": _number(facts.get("output_tokens_per_s")),
         "time to first token": _wait(facts.get("first_token_s")),
-        "time to the whole answer": _wait(facts.get("latency_s")),
-        "cores that the client used": _number(facts.get("client_cores"), ".2g"),
-        "work done over work credited": _number(facts.get("balance"), ".3f"),
+        "time to the complete answer": _wait(facts.get("latency_s")),
+        "processor cores used by the client": _number(facts.get("client_cores"), ".2g"),
+        "ratio of work done to work counted": _number(facts.get("balance"), ".3f"),
         "server": settings.get("server"),
-        "fixed length by": settings.get("fixed_length"),
-        "prompts from a cache": settings.get("prompt_cache", "unknown"),
-        "known by": settings.get("prompt_cache_known_by", "unknown"),
+        "length fixed by": settings.get("fixed_length"),
+        "prompt cache": settings.get("prompt_cache", "unknown"),
+        "prompt cache known from": settings.get("prompt_cache_known_by", "unknown"),
     }
     return _frame([{"served": name, "value": str(value)} for name, value in rows.items()], "served")
 
@@ -258,7 +258,7 @@ def _wait(spread: dict[str, float] | None) -> str:
 
 
 def trust(record: Record) -> str:
-    """Say in one paragraph of Markdown how far the figure can be trusted."""
+    """Return one paragraph of Markdown on the reliability of the result."""
     why, under = record.not_official(), f"protocol {record.protocol.name}"
     official = f"It is not official ({under}): {'; '.join(why)}." if why else f"It is official under {under}."
     sentences = [_figure(record), _how_sure(record), *_marked(record), _windows(record), _warm_up(record), official]
@@ -270,7 +270,7 @@ def _figure(record: Record) -> str:
     name = f"**{record.model.name}** on {record.task.name.replace('_', ' ')}"
     if not record.valid or energy_j is None:
         kept = sum(window.valid for window in record.windows)
-        kept = f" What was measured before is kept: {kept} valid windows." if kept else ""
+        kept = f" The {kept} valid windows are kept." if kept else ""
         return f"{name} has **no figure**: {'; '.join(record.reasons) or 'a run has no total'}.{kept}"
     kind = {"estimated": "**estimated, not measured**", "simulated": "**simulated**"}
     figure = f"**{energy_j * WH_PER_1000_QUERIES:.4g} Wh per 1,000 queries**"
@@ -280,17 +280,17 @@ def _figure(record: Record) -> str:
 def _how_sure(record: Record) -> str:
     text = _of_stop(record) if record.stop else _between_runs(record)
     if record.energy_kind == "estimated" and text:
-        text += " The power model behind an estimate can be wrong by a factor of two; compare such figures only here."
+        text += " The power model of an estimate can be wrong by a factor of two; only compare figures of one machine."
     return text
 
 
 def _between_runs(record: Record) -> str:
     interval = energy_interval(record)
     if interval is None:
-        return "With a single run there is no interval at all." if record.valid else ""
+        return "A single run gives no interval." if record.valid else ""
     text = (
         f"Between the {interval.n} runs of this one session the 95 % interval is ±{interval.relative_half_width:.1%}; "
-        "it says nothing of other sessions, which usually differ more: repeat the session at least three times "
+        "other sessions usually differ more: repeat the session at least three times "
         "(`repeat=0, 1, 2`) for a repeatability interval."
     )
     if record.energy_kind == "measured":
@@ -299,22 +299,22 @@ def _between_runs(record: Record) -> str:
 
 
 def _of_stop(record: Record) -> str:
-    """Say why the session ended, how sure its figure is by the rule's own interval, and which stars are left."""
+    """Return why the session ended, the interval of the stopping rule, and the possible stars."""
     stop, details = record.stop, record.stop.details
     text = f"The session {'ended early' if stop.reached else 'ran to its end'} ({stop.reason})"
     if stop.low_j is None or not stop.energy_j_per_query:
-        return f"{text}; its rule found no interval."
+        return f"{text}; the stopping rule found no interval."
     if stop.spent_j is not None:
-        text += f"; all it took, warm-up and rest included, was {stop.spent_j / J_PER_WH:.3g} Wh"
+        text += f"; in total, with warm-up and idle time, it used {stop.spent_j / J_PER_WH:.3g} Wh"
     if details.get("unmetered_parts"):
         text += f" and {details['unmetered_parts']} parts whose energy is unknown"
     half = (stop.high_j - stop.low_j) / 2 / stop.energy_j_per_query
-    whose = "of the mean over sessions" if details.get("shared_cv") else "of this session's mean alone"
-    text += f". Its {100 * stop.level:.3g} % interval {whose}, which holds however often one looked, is ±{half:.1%}."
+    whose = "of the mean over sessions" if details.get("shared_cv") else "of the mean of this session alone"
+    text += f". Its {100 * stop.level:.3g} % interval {whose}, valid at any stopping time, is ±{half:.1%}."
     if not details.get("stars"):
         return text
     stars, notes = " or ".join(map(str, details["stars"])), "; ".join(details.get("notes", ()))
-    peers = f"Among {details['peers']} peers it has **{stars} stars**, right with {stop.target:.0%}"
+    peers = f"Among {details['peers']} peers it has **{stars} stars**, correct with probability {stop.target:.0%}"
     return f"{text} {peers}{f' ({notes})' if notes else ''}."
 
 
@@ -322,8 +322,8 @@ def _marked(record: Record) -> Iterable[str]:
     for mark in record.marks:
         if mark == "truncated":
             yield f"**Truncated**: {_truncated(record)}."
-        elif mark in MARKS:
-            yield f"**{mark}**: {MARKS[mark]}."
+        elif mark in WARNINGS:
+            yield f"**{mark}**: {WARNINGS[mark]}."
 
 
 def _windows(record: Record) -> str:
@@ -340,9 +340,9 @@ def _windows(record: Record) -> str:
 def _warm_up(record: Record) -> str:
     warm_up = record.warm_up
     if warm_up is None:
-        return "How the device was warmed up is not stated."
+        return "The warm-up is not stated."
     if record.protocol.name != "steady":
-        return f"The device was warmed up as this protocol says: {warm_up.reason}."
+        return f"The device was warmed up according to the protocol: {warm_up.reason}."
     if warm_up.steady:
         return f"The device was steady after {warm_up.duration_s:.1f} s of warm-up."
-    return f"**The warm-up did not end steady** ({warm_up.reason}): the figure may drift."
+    return f"**The device was not steady after the warm-up** ({warm_up.reason}): the figure may drift."

@@ -1,8 +1,8 @@
 """Records on disk, and the tidy table of all of them.
 
-A folder of many records keeps a Parquet copy of its table in ``ROOT/.energylab/``, beside an index of every folder and
-record file with its time of change and size. A refresh asks the file system for those again and reads only records that
-are new or differ, whoever wrote them. A folder named ``attempt-N`` holds one record and nothing below it is searched.
+A folder of many records keeps a Parquet copy of its table in ``ROOT/.energylab/``, with an index of the modification
+time and size of every folder and record file. A refresh compares the index with the file system and reads only new and
+changed records. A folder named ``attempt-N`` holds one record; folders below it are not searched.
 """
 
 # ruff: noqa: PTH116, PTH118, PTH120 - plain strings: a tree has hundreds of thousands of paths
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 
 FILE_NAME = "record.json"
 
-#: Endings of tables of one's own.
+#: File name extensions of tables.
 TABLES = (".csv", ".tsv", ".parquet")
 
 
 def write(record: Record, folder: str | os.PathLike) -> Path:
-    """Write a record so that the file is either whole or not there, and return its path, ``folder/record.json``.
+    """Write a record atomically to ``folder/record.json``, and return that path.
 
     Raises
     ------
     RecordError
-        If the folder holds another record already.
+        If the folder already holds another record.
     StudyError
-        If it cannot be written to; nothing is left behind.
+        If the folder is not writable; no partial file is left.
     """
     target = Path(folder) / FILE_NAME
     if target.exists() and read_record(target) == record:
@@ -55,13 +55,13 @@ def write(record: Record, folder: str | os.PathLike) -> Path:
 def _check_free(target: Path) -> None:
     if target.exists():
         raise RecordError(
-            f"{target} exists, and a record is never overwritten: set another `repeat` (a further session of the same "
-            f"setting) or another `output_folder`; to show what is there, set record={str(target)!r}"
+            f"{target} exists, and records are never overwritten: set another `repeat` (a further session of the same "
+            f"setting) or another `output_folder`; to show the existing record, set record={str(target)!r}"
         )
 
 
 def check_folder(folder: str | os.PathLike) -> None:
-    """Make a folder, and see that a record can be written there: a RecordError says that it cannot, or holds one."""
+    """Create a folder and check that a record can be written to it; else raise a RecordError."""
     _check_free(Path(folder) / FILE_NAME)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def check_folder(folder: str | os.PathLike) -> None:
             return
     except OSError as error:
         raise RecordError(
-            f"no record can be written to {folder}: {error.strerror}; choose another output_folder"
+            f"cannot write a record to {folder}: {error.strerror}; choose another output_folder"
         ) from error
 
 
@@ -79,14 +79,14 @@ def read_record(path: str | os.PathLike) -> Record:
     Raises
     ------
     RecordError
-        If it is missing, truncated, not a record, or of a newer schema; says which.
+        If it is missing, truncated, not a record, or of a newer schema.
     """
     path = Path(path)
     path = path / FILE_NAME if path.is_dir() else path
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise RecordError(f"cannot read {path}: {error.strerror}") from error
+        raise RecordError(f"cannot read {path}: {error.strerror}; name an existing record") from error
     try:
         return Record.model_validate_json(text)
     except ValidationError as error:
@@ -102,13 +102,13 @@ def _what_is_wrong(text: bytes, error: ValidationError) -> str:
     if not isinstance(version, int):
         return "is not an energylab record: it has no schema_version"
     if version > SCHEMA_VERSION:
-        return f"has schema version {version}, newer than {SCHEMA_VERSION} known here; update energylab"
+        return f"has schema version {version}; this energylab reads up to {SCHEMA_VERSION}: update energylab"
     first = error.errors()[0]
     return f"is not a valid record: {'.'.join(map(str, first['loc'])) or 'record'}: {problem_text(first)}"
 
 
 def find(roots: Iterable[str | os.PathLike]) -> Iterator[Path]:
-    """Yield every record file under the roots, sorted within each root; a RecordError says that one does not exist."""
+    """Yield every record file under the roots, sorted within each root; a RecordError if a root does not exist."""
     for root in map(Path, roots):
         if not root.exists():
             raise _missing(root)
@@ -120,7 +120,7 @@ def _missing(root: Path) -> RecordError:
 
 
 def read_records(*roots: str | os.PathLike) -> Iterator[tuple[Path, Record]]:
-    """Yield every readable record under the roots; name and skip the others with a warning."""
+    """Yield every readable record under the roots; skip others with a warning that names them."""
     return _readable(find(roots))
 
 
@@ -133,33 +133,33 @@ def _readable(paths: Iterable[Path]) -> Iterator[tuple[Path, Record]]:
 
 
 def read(*roots: str | os.PathLike | Record) -> pd.DataFrame:
-    """Read records, folders of records and tables of one's own into one tidy table.
+    """Read records, folders of records and tables into one tidy table.
 
     Parameters
     ----------
     *roots : path or Record
         Record files, folders (searched for ``record.json``), or CSV, TSV or Parquet files with at least ``task, model,
-        energy_j, queries``; ``results/`` by default. A list stands for what is in it.
+        energy_j, queries``, or lists of these; ``results/`` by default.
 
     Returns
     -------
     pandas.DataFrame
-        Columns `energylab.table.COLUMNS`, one row a record, run and phase. ``energy_j`` is the energy of ``queries``
-        queries in that run and phase, NaN where it is unavailable. Records in a folder that cannot be read are named in
-        a warning and skipped.
+        Columns `energylab.table.COLUMNS`, one row per record, run and phase. ``energy_j`` is the energy of ``queries``
+        queries in that run and phase, NaN if unavailable. Records in a folder that cannot be read are skipped with a
+        warning that names them.
 
     Raises
     ------
     RecordError
-        If a root does not exist, or a record file named by itself cannot be read.
+        If a root does not exist, or a named record file cannot be read.
     DataError
-        If a table is doubtful; names the file, the row and what to do.
+        If a table has an error; names the file, the row and what to do.
     """
     import pandas as pd
 
     given = [one for root in roots for one in (root if isinstance(root, list | tuple) else [root])]
     if roots and not given:
-        raise RecordError("the list of records is empty: nothing was measured, or none was found")
+        raise RecordError("the list of records is empty; give at least one record, or no argument for results/")
     frames = [_read_root(root) for root in given or ["results"]]
     frames = [frame for frame in frames if len(frame)] or frames[:1]
     return pd.concat(frames, ignore_index=True)
@@ -171,7 +171,7 @@ def _read_root(root: str | os.PathLike | Record) -> pd.DataFrame:
     if isinstance(root, Record):
         return tidy_frame(record_rows(root))
     if not isinstance(root, str | os.PathLike):
-        raise RecordError(f"{root!r} ({type(root).__name__}) cannot be read; give paths or records")
+        raise RecordError(f"{root!r} ({type(root).__name__}) is neither a path nor a record; give paths or records")
     root = Path(root)
     if not root.exists():
         raise _missing(root)
@@ -181,13 +181,13 @@ def _read_root(root: str | os.PathLike | Record) -> pd.DataFrame:
 
 
 def read_windows(*roots: str | os.PathLike) -> pd.DataFrame:
-    """Read every window of every record under the roots into one table, invalid windows included.
+    """Read all windows of all records under the roots, including invalid ones, into one table.
 
     Returns
     -------
     pandas.DataFrame
-        One row a window; ``energy_j`` is the whole window's (divide by ``replications`` for its queries once), NaN
-        where a meter failed; ``query_ids`` is a tuple; ``temperature_c`` the warmest device's.
+        One row per window; ``energy_j`` is that of the whole window (divide by ``replications`` for its queries once),
+        NaN if a meter failed; ``query_ids`` is a tuple; ``temperature_c`` is that of the warmest device.
     """
     from energylab.table import window_frame
 
@@ -196,17 +196,17 @@ def read_windows(*roots: str | os.PathLike) -> pd.DataFrame:
 
 FOLDER = ".energylab"
 
-#: A change that is younger than this when looked at may be followed by one with the same time: it is looked at again.
+#: A file changed less than this time ago may change again with the same time stamp, so it is read again.
 RACY_NS = 2_000_000_000
 
-#: Fewer records than this are read faster than a cache is kept, and their folder stays clean.
+#: Folders with fewer records have no cache, since reading them is faster.
 LEAST_RECORDS = 100
 
 _ATTEMPT = re.compile(r"attempt-\d+")
-_UNSURE = -1  # in place of a time: look again
+_UNSURE = -1  # instead of a time: read again
 _FOLDER_SIZE = -1
 
-#: Time of change in ns and size in bytes (of a folder -1) of every searched folder and record file, by its path below
+#: Modification time in ns and size in bytes (-1 for a folder) of every searched folder and record file, by path below
 #: the root.
 Listing = dict[str, tuple[int, int]]
 
@@ -230,9 +230,9 @@ def _look(root: Path, known: Listing | None) -> Listing:
 
 
 def _look_again(root: Path, known: Listing) -> Listing:
-    """Ask for the time and size of every known entry that is still there."""
+    """Return time and size of every known entry that still exists."""
     found = {}
-    descriptor = os.open(root, os.O_RDONLY)  # names relative to it are resolved faster than whole paths
+    descriptor = os.open(root, os.O_RDONLY)  # relative names are resolved faster than full paths
     try:
         for name, (_, size) in known.items():
             try:
@@ -246,7 +246,7 @@ def _look_again(root: Path, known: Listing) -> Listing:
 
 
 def _search(root: Path, name: str, found: Listing) -> list[str]:
-    """Note in `found` what is in a folder; return the folders in it that are not known yet."""
+    """Add the content of a folder to `found`; return its subfolders that are not known yet."""
     path = root / name
     try:
         time_ns, entries = path.stat().st_mtime_ns, list(os.scandir(path))
@@ -258,10 +258,10 @@ def _search(root: Path, name: str, found: Listing) -> list[str]:
         try:
             stat = record.stat()
             found[os.path.join(name, FILE_NAME)] = (stat.st_mtime_ns, stat.st_size)
-        except FileNotFoundError:  # gone again, or a link to nowhere
+        except FileNotFoundError:  # removed meanwhile, or a broken link
             found[os.path.join(name, FILE_NAME)] = (_UNSURE, 0)
     if record and is_attempt:
-        found.pop(name, None)  # its record is looked at, and nothing else can come into it
+        found.pop(name, None)  # its record is in the index, and it gets no other content
         return []
     found[name] = (time_ns, _FOLDER_SIZE)
     below = [e for e in entries if e.name != FOLDER and not is_attempt and e.is_dir(follow_symlinks=False)]
@@ -269,7 +269,7 @@ def _search(root: Path, name: str, found: Listing) -> list[str]:
 
 
 def _read_cached(root: Path) -> pd.DataFrame:
-    """Return the tidy table of all records under `root`, sorted by path, from the cache as far as it is still true."""
+    """Return the tidy table of all records under `root`, sorted by path, from the cache as far as it is up to date."""
     import pandas as pd
 
     from energylab.table import record_rows, tidy_frame
@@ -294,7 +294,7 @@ def _read_cached(root: Path) -> pd.DataFrame:
 
 @functools.cache
 def _version() -> str:
-    """Return a digest of the code that turns records into rows: other code may give other rows."""
+    """Return a digest of the code that turns records into rows; a cache of other code is not used."""
     from energylab import energy, record, table
 
     text = b"".join(Path(module.__file__).read_bytes() for module in (record, energy, table))
@@ -302,14 +302,14 @@ def _version() -> str:
 
 
 def _load(root: Path) -> tuple[Listing, pd.DataFrame] | tuple[None, None]:
-    """Return the listing and the table that the cache holds; nothing when there is none that this version wrote."""
+    """Return listing and table of the cache; None if this version wrote none."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     names = ("index.parquet", "table.parquet")
     try:
         index, table = (pq.read_table(root / FOLDER / name, page_checksum_verification=True) for name in names)
-    except (OSError, pa.ArrowException):  # none yet, cut short or damaged: it is made anew
+    except (OSError, pa.ArrowException):  # missing, truncated or damaged: it is made again
         return None, None
     schemas = [one.schema.metadata or {} for one in (index, table)]
     stamps = {(one.get(b"stamp"), one.get(b"version")) for one in schemas}
@@ -320,7 +320,7 @@ def _load(root: Path) -> tuple[Listing, pd.DataFrame] | tuple[None, None]:
 
 
 def _save(root: Path, listing: Listing, table: pd.DataFrame) -> None:
-    """Write both files under one stamp; a folder that may not be written to simply has no cache."""
+    """Write both files with the same stamp; a read-only folder has no cache."""
     import pyarrow as pa
 
     times, sizes = zip(*listing.values(), strict=True)

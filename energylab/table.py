@@ -1,4 +1,4 @@
-"""The tidy tables: what their columns mean, which records may be compared, and how a record becomes rows."""
+"""The tidy tables: meaning of the columns, the cohort of a record, and the rows of a record."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from energylab.energy import UNSTATED, require_columns, totals
 from energylab.errors import DataError
 from energylab.record import SCORED_PHASES, Record
 
-#: Parts of the software stack whose major version belongs to the cohort.
+#: Packages whose major version is part of the cohort.
 STACK = ("torch", "transformers", "diffusers")
 
 
 class Column(NamedTuple):
-    """One column of a table; `kind` is its pandas dtype, the unit empty where there is none."""
+    """One column of a table; `kind` is its pandas dtype, `unit` is empty if it has none."""
 
     name: str
     kind: str
@@ -59,30 +59,29 @@ TIDY = (
     Column("energy_kind", "str", "", "How the energy is known: measured (a counter or sensor), estimated (a power "
            "model), simulated or imported (not measured here)."),
     Column("device", "str", "", "Name of the device the model ran on."),
-    Column("board", "str", "", "Identity of the board or boards: UUIDs joined by +, or the device's name. A random "
-           "effect, not part of the cohort."),
-    Column("gpus", "Int64", "", "Number of devices whose energy is summed; empty where a file does not state it."),
-    Column("protocol", "str", "", "Name of the protocol: steady, published-2025-02 or published-2025-12; empty where "
+    Column("board", "str", "", "Identity of the board or boards: UUIDs joined by +, or the device's name. Not part of "
+           "the cohort: boards are a random effect."),
+    Column("gpus", "Int64", "", "Number of devices whose energy is summed; empty if a file does not state it."),
+    Column("protocol", "str", "", "Name of the protocol: steady, published-2025-02 or published-2025-12; empty if "
            "a file does not state it."),
     Column("official", "bool", "", "Whether the figure is official: measured, hub weights, published data, work and "
            "settings, all runs, valid."),
     Column("session", "str", "", "Id of the record: one process start on one machine."),
-    Column("job_id", "str", "", "Id of what was asked: a hash of task, resolved parameters, protocol version and "
-           "repeat."),
-    Column("repeat", "int64", "", "Number of the session among those of one setting, from 0, as the study planned it."),
+    Column("job_id", "str", "", "Id of the job: a hash of task, resolved parameters, protocol version and repeat."),
+    Column("repeat", "int64", "", "Number of the session among those of one setting, from 0."),
     Column("dtype", "str", "", "Precision in which the weights were loaded."),
-    Column("batch_size", "Int64", "queries", "Queries answered at a time; empty where a file does not state it."),
+    Column("batch_size", "Int64", "queries", "Queries answered at a time; empty if a file does not state it."),
     Column("parameters", "float64", "", "Number of parameters of the model."),
     Column("quality_metric", "str", "", "Name of the task's first quality metric."),
-    Column("quality", "float64", "", "Its value; empty where it would be meaningless, as with random weights."),
+    Column("quality", "float64", "", "Its value; empty if it is meaningless, for example with random weights."),
     Column("valid", "bool", "", "Whether every query of the phase was measured and the record is valid."),
     Column("reasons", "str", "", "Why windows or the record are invalid, separated by commas."),
-    Column("marks", "str", "", "Shown beside a valid figure, separated by commas: busy_host, not_finite, "
+    Column("marks", "str", "", "Warnings on a valid figure, separated by commas: busy_host, not_finite, "
            "truncated."),
-    Column("cohort", "str", "", "The facts that records must share to be compared, as field=value; equal text may be "
-           "compared."),
-    Column("created_utc", "str", "", "When the session was measured, ISO 8601; of an imported file without a time, "
-           "when imported."),
+    Column("cohort", "str", "", "The facts that must agree for records to be compared, as field=value; records with "
+           "equal text may be compared."),
+    Column("created_utc", "str", "", "When the session was measured, ISO 8601; for an imported file without a time, "
+           "when it was imported."),
     Column("path", "str", "", "File the row was read from."),
 )  # fmt: skip
 
@@ -106,9 +105,9 @@ WINDOWS = (
     Column("temperature_c", "float64", "°C", "Of the warmest device, after the window."),
     Column("input_tokens", "float64", "tokens", "Tokens read in one replication."),
     Column("output_tokens", "float64", "tokens", "Tokens written in one replication."),
-    Column("valid", "bool", "", "Whether the window can be believed."),
-    Column("reasons", "str", "", "Why not, separated by commas; see `energylab.protocol.validity.REASONS`."),
-    Column("marks", "str", "", "Shown beside a valid window, separated by commas."),
+    Column("valid", "bool", "", "Whether the window is valid."),
+    Column("reasons", "str", "", "Why it is invalid, separated by commas; see `energylab.protocol.validity.REASONS`."),
+    Column("marks", "str", "", "Warnings on a valid window, separated by commas."),
     _SHARED["energy_kind"],
 )  # fmt: skip
 
@@ -124,9 +123,9 @@ _OF_WINDOW = (
 
 
 def tidy_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Return the tidy table of `rows`, with the same column types however many rows there are.
+    """Return the tidy table of `rows`, with the same column types for any number of rows.
 
-    Numbers that a record may lack are floats, NaN where it does; text it may lack is NaN too.
+    Missing numbers and texts are NaN; columns of numbers that may be missing are floats.
     """
     return _typed_frame(TIDY, rows)
 
@@ -142,7 +141,7 @@ def _typed_frame(columns: tuple[Column, ...], rows: Iterable[dict[str, Any]]) ->
 
 
 def record_rows(record: Record, path: str | os.PathLike = "") -> list[dict[str, Any]]:
-    """Return a record's rows of the tidy table: one a run and phase."""
+    """Return a record's rows of the tidy table, one per run and phase."""
     shared = _shared(record, path)
     return [
         {
@@ -210,14 +209,14 @@ def _window_rows(record: Record) -> Iterator[dict[str, Any]]:
 
 
 def cohort(record: Record) -> dict[str, str]:
-    """Return the facts that two records must share to be compared, field to value, in a fixed order.
+    """Return the facts that must agree for two records to be compared, by field, in a fixed order.
 
-    The board's identity is not among them: it is a random effect, part of the uncertainty.
+    The board is not one of them: it is a random effect, part of the uncertainty.
     """
     settings, model, first = record.task.settings, record.model, record.devices[0]
     packages = record.host.packages
     imported = record.energy_kind == "imported"
-    shown = sorted(settings) if imported else record.task.overridden  # which ones are published is not known there
+    shown = sorted(settings) if imported else record.task.overridden  # of imports, published settings are unknown
     limits = {f"{device.power_limit_w:g} W" for device in record.devices if device.power_limit_w is not None}
     served = {
         "server": f"{model.settings.get('server')} {_engine_major(model.settings.get('server_version'))}".strip(),
@@ -247,29 +246,28 @@ def cohort(record: Record) -> dict[str, str]:
 
 
 def cohort_key(record: Record) -> str:
-    """Return the cohort as one line of text, ``field=value; …``: equal lines may be compared."""
+    """Return the cohort as one line of text, ``field=value; …``; records with equal lines may be compared."""
     return "; ".join(f"{field}={value.replace(';', ',')}" for field, value in cohort(record).items())
 
 
 def _attention(record: Record) -> str | None:
-    """Return the implementation that was asked for, which is None for the library's choice.
+    """Return the requested attention implementation; None for the library's choice.
 
-    What the library then chose follows from the model, not from a setting: it has one kind for a ConvNet and another
-    for a ViT, and both are peers.
+    The library's choice depends on the model (a ConvNet has none, a ViT has one), so such models may be compared.
     """
     asked = record.task.settings
     return asked["attention"] if "attention" in asked and record.energy_kind != "imported" else record.model.attention
 
 
 def key_facts(key: str) -> dict[str, str]:
-    """Return the facts that a cohort's key states, by field; a key that is only a name states none."""
+    """Return the facts of a cohort's key, by field; empty for a key that is only a name."""
     return dict(part.split("=", 1) for part in key.split("; ") if "=" in part)
 
 
 def difference(key: str, others: Iterable[str]) -> str:
-    """Say in which facts a cohort's key differs from some of the others, ``field=value; …``, each setting by its name.
+    """Return the facts and settings in which a cohort's key differs from any of the others, ``field=value; …``.
 
-    The whole key where no fact tells them apart; empty where there is no other.
+    The whole key if no fact differs; empty if there is no other.
     """
     rest = [_single_facts(other) for other in others if other != key]
     if not rest:
@@ -279,14 +277,14 @@ def difference(key: str, others: Iterable[str]) -> str:
 
 
 def _single_facts(key: str) -> dict[str, str]:
-    """Return a key's facts with every setting a fact of its own, but those that stand as fields already."""
+    """Return a key's facts with every setting as a separate fact, except settings that are already fields."""
     facts = key_facts(key)
     settings = dict(part.split("=", 1) for part in re.split(r", (?=\w+=)", facts.pop("settings", "")) if "=" in part)
     return facts | {name: value for name, value in settings.items() if name not in ("batch_size", "dtype")}
 
 
 def _engine_major(version: str | None) -> str:
-    """Return the part of an engine's version in which results may differ: ``1`` of 1.2.3, ``0.11`` of 0.11.2."""
+    """Return the major part of an engine's version: ``1`` of 1.2.3, ``0.11`` of 0.11.2."""
     parts = re.match(r"(\d+)\.(\d+)", version or "")
     if parts is None:
         return ""
@@ -294,10 +292,10 @@ def _engine_major(version: str | None) -> str:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table of one's own, CSV or Parquet: the columns it has, checked and typed as `TIDY` says.
+    """Read a CSV or Parquet table; its columns are checked and typed as in `TIDY`.
 
-    ``task, model, energy_j, queries`` must be there; an energy kind that is not stated is "not stated";
-    columns that `TIDY` does not know are kept as text.
+    Needs ``task, model, energy_j, queries``; a missing energy kind becomes "not stated"; columns that are not in `TIDY`
+    are kept as text.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""The gate for a new task: ten checks of what it measures, each with its answer.
+"""Ten checks of a new task before it is measured.
 
-Each check is one function, `file` to `session`: it looks at the task through a `Bench` and yields every problem with
-its fix; its docstring is what the report prints. The same checks hold the tasks of this package.
+Each check is one function, `file` to `session`: it examines the task through a `Bench` and yields every issue with a
+fix; its docstring is printed in the report. The tasks of this package pass the same checks.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from energylab.record import SCORED_PHASES, Record
 from energylab.tasks import find_file, load_settings, task_names, unused
 from energylab.tasks.base import Row, Task, TaskSettings
 
-QUERIES = 6  # of a check: enough for texts of different lengths in one batch
+QUERIES = 6  # queries of a check: enough for texts of different lengths in one batch
 NEW_TOKENS = 5
-TOLERANCE = 1e-4  # of numbers, relative: sums in another order differ in the last digits of float32
-SMALLEST = 1e-5  # absolute, for numbers around zero
+TOLERANCE = 1e-4  # relative tolerance of numbers: sums in another order differ in the last digits of float32
+SMALLEST = 1e-5  # absolute tolerance of numbers around zero
 
-#: Seconds: a session that is over at once, by the meter that every machine has. Its energies are not looked at.
+#: Seconds of a very short session, whose energies are not checked.
 SHORT = {"window_s": 0.05, "idle_s": 0.05, "warm_up_min_s": 0.05, "warm_up_max_s": 0.3}
 
-#: Functions of the interpreter that are no model's work, by qualified name.
+#: Functions of the interpreter that are not the model's work, by qualified name.
 FOREIGN = {
     "open": "opens a file", "open_code": "opens a file", "print": "prints", "TextIOWrapper.write": "prints",
     "sleep": "sleeps", "collect": "collects garbage", "fork_exec": "starts a process", "system": "starts a process",
     "socket.connect": "uses the network", "warn": "warns",
 }  # fmt: skip
 
-#: What is wrong, and how to fix it; without a fix: what could not be tried.
+#: An issue and its fix; without a fix, it is the reason why something could not be checked.
 Problem = tuple[str, str | None]
 
 WAITS: tuple[Problem, ...] = (("an earlier check must pass first", None),)
@@ -53,11 +53,11 @@ WAITS: tuple[Problem, ...] = (("an earlier check must pass first", None),)
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer of one check for one model."""
+    """The result of one check for one model."""
 
     check: str  # its name
-    model: str  # the architecture it was tried on; empty for checks that need none
-    asks: str  # the question it answers
+    model: str  # the architecture it was run on; empty for checks without one
+    asks: str  # what it checks
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -67,7 +67,7 @@ class Finding:
         return "failed" if any(fix is not None for _, fix in self.problems) else "not tried"
 
     def lines(self) -> list[str]:
-        """Return the finding as lines of text: what was asked, what is wrong, how to fix it."""
+        """Return the finding as lines of text: the check, its issues and fixes."""
         mark = {"passed": "✓", "failed": "✗", "not tried": "·"}[self.status]
         text = [f"{mark} {self.check}{f' [{self.model}]' if self.model else ''}: {self.asks}"]
         for message, fix in self.problems:
@@ -77,7 +77,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """Every finding on one task; `passed` says whether it may be measured."""
+    """All findings on one task; `passed`: whether it may be measured."""
 
     task: str
     file: str
@@ -92,12 +92,12 @@ class Report:
         return not self.failed
 
     def verdict(self) -> str:
-        """Say in one sentence whether the task may be measured."""
+        """Return in one sentence whether the task may be measured."""
         if self.passed:
             return f"{self.task}: {len(self.findings)} checks passed"
         issues = sum(fix is not None for finding in self.findings for _, fix in finding.problems)
         waiting = sum(finding.problems == WAITS for finding in self.findings)
-        later = f"; {waiting} checks wait for the fix" if waiting else ""
+        later = f"; {waiting} checks were not run, since an earlier one failed" if waiting else ""
         return f"{self.task}: {issues} issue{'s' * (issues != 1)} found{later}"
 
     def text(self) -> str:
@@ -107,14 +107,14 @@ class Report:
 
 
 class Bench:
-    """One task and one small architecture (empty: none), made, loaded and run as the protocol does."""
+    """One task and one small architecture (empty: none), created, loaded and run as in a session."""
 
     def __init__(self, name: str, model: str, params: str | Path | None = None) -> None:
         self.name, self.model, self.params = name, model, None if params is None else str(params)
         self.family, self.settings = load_settings(name, params)
 
     def parameters(self, **changes: Any) -> Parameters:
-        """Return parameters of a check: few queries, few tokens, float32, the sample data where there is some."""
+        """Return parameters of a check: few queries, few tokens, float32, sample data if there are any."""
         sample = self.settings.sample is not None and (self.settings.sample / "rows.jsonl").is_file()
         values = {"task": self.name, "model": self.model or "none", "params": self.params, "samples": QUERIES}
         values |= {"dtype": "float32", "device": "cpu", "data_source": "sample" if sample else "synthetic"}
@@ -126,7 +126,7 @@ class Bench:
 
     @cached_property
     def loaded(self) -> tuple[Task, list[Row]]:
-        """The task with its model, and its queries: loaded once for all checks."""
+        """The task with its model, and its queries, loaded once for all checks."""
         task = self.make()
         rows = task.load_rows()[0]
         task.load("cpu")
@@ -137,12 +137,12 @@ class Bench:
     last = property(lambda self: self.task.phases[-1])  # the phase whose outputs are the answers
 
     def ask(self, rows: Sequence[Row]) -> list[Any]:
-        """Preprocess, run the last phase and read the answers: one batch from rows to answers."""
+        """Preprocess one batch, run the last phase and read the answers."""
         inputs = self.task.prepare(rows)
         return self.task.answers(inputs, self.task.run(self.last, inputs))
 
     def describe(self, error: Exception) -> str:
-        """Say what was raised, and at which line of the task's own files; errors of energylab speak for themselves."""
+        """Return the message of an error; for errors not of energylab, also the line in the task's own files."""
         message = " ".join(str(error).split()) or "no message"
         if isinstance(error, EnergylabError):
             return message
@@ -152,13 +152,13 @@ class Bench:
 
     @cached_property
     def files(self) -> set[str]:
-        """The files of the task's class: its module's, and those of its bases that are not energylab's."""
+        """The files of the task's class and of its base classes outside energylab."""
         names = {kind.__module__ for kind in self.family.__mro__}
         names = {name for name in names if not name.startswith(("energylab.", "builtins"))} | {self.family.__module__}
         return {sys.modules[name].__file__ for name in names if getattr(sys.modules.get(name), "__file__", None)}
 
     def codes(self, *names: str) -> dict[CodeType, str]:
-        """Return the code of the task's methods of these names, each with the words for its call."""
+        """Return the code of the task's methods with these names, each with a text for its call."""
         methods = [(name, kind.__dict__.get(name)) for kind in self.family.__mro__ for name in names]
         return {method.__code__: f"calls {name}()" for name, method in methods if hasattr(method, "__code__")}
 
@@ -167,55 +167,55 @@ class Bench:
 
 
 def file(bench: Bench) -> Iterator[Problem]:
-    """the YAML file is whole and fits the class"""
+    """the YAML file is complete and fits the class"""
     from energylab.tasks.architectures import find_architecture
 
     settings, columns, references = bench.settings, getattr(bench.family, "columns", ()), bench.family.references
     if not columns or columns[len(columns) - len(references) :] != references:
         message = f"references {references} are not the last of columns {columns}"
-        yield message, "name the columns every row has in columns, those that only scoring needs last"
+        yield message, "list all columns of a row in columns, with those used only by scoring at the end"
     if settings.dataset is None:
-        yield "the file names no published data set: the task can be measured, but no record is ever official", None
+        yield "the file names no published data set: the task can be measured, but its records are never official", None
     elif missing := [one for one in columns if one not in (*settings.dataset.columns, *references)]:
-        yield f"dataset.columns lacks {', '.join(missing)}", "add them: the task's column, then the data set's"
+        yield f"dataset.columns lacks {', '.join(missing)}", "add them as `column of the task: column of the data set`"
     if not settings.check_models:
-        fix = "name a small architecture of params/architectures/ that can do the task: check_models: [tiny-bert]"
-        yield "check_models is empty: no model can be tried, and no check of the phases can run", fix
+        fix = "name a small architecture of params/architectures/ for the task, such as check_models: [tiny-bert]"
+        yield "check_models is empty, so the phases cannot be checked", fix
     for name in settings.check_models:
         try:
             find_architecture(name, bench.params, settings.architectures)
         except EnergylabError as error:
-            fix = "choose one that exists, or add a row to a FAMILY.yaml in the folder that `architectures:` names"
+            fix = "choose an existing one, or add a row to a FAMILY.yaml in the folder named by `architectures:`"
             yield f"check_models: {error}", fix
 
 
 def sample(bench: Bench) -> Iterator[Problem]:
-    """sample data is there, licensed and usable, and a corrupt row is refused before anything is measured"""
+    """sample data exist, are licensed and usable, and corrupt rows are refused before anything is measured"""
     from energylab.tasks.data import json_lines
 
     folder, least = bench.settings.sample, Parameters.model_fields["samples"].default
     if folder is None:
-        fix = f"write {least} rows or more to rows.jsonl, say so with `sample: sample`, and name their licence"
-        yield "the file names no sample data: nobody can try the task without the published data set", fix
+        fix = f"write at least {least} rows to sample/rows.jsonl and their licence to about.yaml; set `sample: sample`"
+        yield "the file names no sample data, so the task cannot be tried without the published data set", fix
         return
     bench.make(samples=1, data_source="sample").load_rows()  # folder, licence, the first row
     rows = json_lines(folder / "rows.jsonl")
     if len(rows) < least:
         yield f"{folder.name}/rows.jsonl has {len(rows)} rows", f"write at least {least}, of different lengths"
     if len({json.dumps(row, sort_keys=True) for row in rows}) < len(rows):
-        yield "some rows are there twice", "keep each row once: a repeated query is no further evidence"
+        yield "some rows are repeated", "keep each row once: a repeated query adds no evidence"
     for column in bench.family.columns:
         absent = [number for number, row in enumerate(rows) if row.get(column) is None]
         if absent:
-            yield f"{len(absent)} row(s) lack {column!r}, the first is row {absent[0]}", f"give each a {column}"
+            yield f"{len(absent)} row(s) lack {column!r}, the first is row {absent[0]}", f"add {column!r} to each"
     bench.make(samples=len(rows), data_source="sample").load_rows()
     for what, corrupt in _corrupted(bench, folder, rows[:3]):
         yield from _refused(bench, folder, corrupt, what)
 
 
 def _corrupted(bench: Bench, folder: Path, rows: list[Row]) -> Iterator[tuple[str, list[Row]]]:
-    """Corrupt the second row in every way, one at a time; and leave all but the first out."""
-    yield "fewer rows than were asked for", rows[:1]
+    """Yield rows with one corruption of the second row at a time, and too few rows, each with a description."""
+    yield "fewer rows than `samples`", rows[:1]
     names = {file.name for file in folder.iterdir()}
     for column in (column for column in bench.family.columns if column not in bench.family.references):
         bad: dict[str, Any] = {"is null": None, "is a list": [1, 2]}
@@ -223,14 +223,14 @@ def _corrupted(bench: Bench, folder: Path, rows: list[Row]) -> Iterator[tuple[st
         if isinstance(value, str):
             bad |= {"is a number": 7, "is empty": ""}
         if value in names:
-            bad |= {"names a file that is not there": f"no-{value}", "names a broken file": "broken.bin"}
+            bad |= {"names a missing file": f"no-{value}", "names a broken file": "broken.bin"}
         yield f"a row without {column!r}", [rows[0], {k: v for k, v in rows[1].items() if k != column}, rows[2]]
         for what, instead in bad.items():
             yield f"a row whose {column!r} {what}", [rows[0], {**rows[1], column: instead}, rows[2]]
 
 
 def _refused(bench: Bench, folder: Path, rows: list[Row], what: str) -> Iterator[Problem]:
-    fix = "let check_row return what is wrong with a row, and None when nothing is"
+    fix = "let check_row return what is wrong with a row, or None"
     with tempfile.TemporaryDirectory() as place:
         copy = Path(place) / folder.name
         shutil.copytree(folder, copy)
@@ -242,7 +242,7 @@ def _refused(bench: Bench, folder: Path, rows: list[Row], what: str) -> Iterator
         except EnergylabError:
             return
         except Exception as error:  # noqa: BLE001 - the task may raise anything, and each is a finding
-            yield f"{what} raises {bench.describe(error)}, not one clear error", fix
+            yield f"{what} raises {bench.describe(error)} instead of a DataError", fix
         else:
             yield f"{what} is accepted", fix
 
@@ -251,7 +251,7 @@ def _refused(bench: Bench, folder: Path, rows: list[Row], what: str) -> Iterator
 
 
 def loading(bench: Bench) -> Iterator[Problem]:
-    """creating the task does no work, its queries and its model load, and an unknown model is refused by name"""
+    """creating the task does no work, its queries and its model can be loaded, and an unknown model is refused"""
     from energylab.devices import resolve_devices
     from energylab.protocol.workload import checked_phases
 
@@ -259,52 +259,52 @@ def loading(bench: Bench) -> Iterator[Problem]:
     with watched(bench, {}) as seen:
         bench.make()
     for what in seen:
-        yield f"creating the task {what}", "move this work to load_rows, load or ready: they run once, outside windows"
+        yield f"creating the task {what}", "move this work to load_rows, load or ready, which run once outside windows"
     checked_phases(bench.task)
     for name, values in bench.task.covariates(bench.rows).items():
         if len(values) != QUERIES:
             message = f"covariates[{name!r}] has {len(values)} values for {QUERIES} queries"
-            yield message, "return exactly one number a row, in the order of the rows"
+            yield message, "return exactly one number per row, in the order of the rows"
     try:
         bench.make(model="no-such-architecture").check("cpu", resolve_devices("cpu", 1))
     except EnergylabError:
         return
-    yield "check() accepts a model that does not exist", "let check() find the model, so that a wrong name ends early"
+    yield "check() accepts a model that does not exist", "let check() find the model, so that a wrong name fails early"
 
 
 def phases(bench: Bench) -> Iterator[Problem]:
-    """phases do what they say: preprocess prepares the rows, the others run the model anew each time"""
+    """phases do their work: preprocess prepares the rows, the others run the model at every call"""
     named, inputs = bench.task.phases, bench.task.prepare(bench.rows[:2])
     if not set(named) & (set(SCORED_PHASES) - {"preprocess", "total"}):
-        yield f"no phase of {named} is rated but preprocess", "measure the model in forward, generate or call"
+        yield f"no phase of {named} except preprocess is rated", "measure the model in forward, generate or call"
     if "prefill" in named and "generate" not in named:
-        yield "there is a prefill and no generate", "prefill is a part of generate, measured apart: add generate"
+        yield "there is a prefill but no generate", "add generate: prefill is a part of it that is measured separately"
     if "preprocess" in named:
         passes, once = _passes(lambda: bench.task.prepare(bench.rows[:1]))
         if passes:
             yield f"preprocess runs a network {passes} time(s)", "move what runs a network to the next phase"
         if bench.task.prepare(bench.rows[:1]) is once:
-            yield "preprocess returns the same object again: its work was done before", "make the inputs anew each time"
+            yield "preprocess returns a stored object instead of working", "prepare the inputs at every call"
         if same(once, bench.task.prepare(bench.rows[1:2])):
-            yield "two different queries give the same inputs", "make the inputs from the rows that are given"
+            yield "two different queries give the same inputs", "prepare the inputs from the given rows"
     made = {}
     for phase in (one for one in named if one != "preprocess"):
         made[phase], again = (_passes(lambda phase=phase: bench.task.run(phase, inputs))[0] for _ in range(2))
         if made[phase] == 0:
             yield f"{phase} never runs a torch module", f"let run({phase!r}, inputs) call the model"
         elif again < made[phase]:
-            message = f"{phase} ran the model {made[phase]} time(s), and {again} when called again"
-            yield message, "compute outputs anew each time"
+            message = f"{phase} ran the model {made[phase]} time(s), but only {again} at the next call"
+            yield message, "compute the outputs at every call"
     generated = made.get("generate", NEW_TOKENS)
     if generated < NEW_TOKENS:
         message = f"generate ran the model {generated} time(s) for {NEW_TOKENS} new tokens"
-        yield message, "generate exactly new_tokens tokens, one pass each"
+        yield message, "generate exactly new_tokens tokens, with one pass per token"
     if made.get("prefill", 0) >= generated:
-        yield "prefill runs the model as often as generate", "let prefill give the first token alone"
+        yield "prefill runs the model as often as generate", "let prefill generate only the first token"
 
 
 def _passes(call: Callable[[], Any]) -> tuple[int, Any]:
-    """Return how often a call ran a whole model, and what it returned."""
+    """Return how often a call ran a whole model, and its result."""
     from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
     depth = passes = 0
@@ -328,7 +328,7 @@ def _passes(call: Callable[[], Any]) -> tuple[int, Any]:
 
 
 def window(bench: Bench) -> Iterator[Problem]:
-    """nothing inside a window but the model's work: no file, no print, no log, no scoring, no gradients"""
+    """only the model's work runs inside a window: no files, printing, logging, scoring or gradients"""
     from transformers import PreTrainedTokenizerBase as Tokenizer
 
     outside = bench.codes("answers", "score", "count", "covariates", "load_rows", "load", "extra")
@@ -342,34 +342,34 @@ def window(bench: Bench) -> Iterator[Problem]:
         for what in seen:
             yield f"{phase} {what}", "prepare inputs before the windows, read and score answers after them"
         if any(getattr(one, "requires_grad", False) for _, one in leaves(outputs)):
-            yield f"{phase} records gradients, as for training", "call the model under `with torch.inference_mode():`"
+            yield f"{phase} records gradients", "call the model under `with torch.inference_mode():`"
 
 
 def batches(bench: Bench) -> Iterator[Problem]:
-    """batch 1 equals batch N: the same answers, the same tokens"""
+    """answers and token counts do not depend on the batch"""
     rows = bench.rows
     if getattr(bench.settings, "sampling", None) is not None:
-        yield "answers are drawn at random, so those of a batch cannot be compared with single ones", None
+        yield "answers are sampled at random, so those of a batch cannot be compared with single ones", None
         return
     alone, together = [bench.ask([row]) for row in rows], bench.ask(rows)
     if [len(answers) for answers in alone] != [1] * len(rows) or len(together) != len(rows):
         message = f"{len(rows)} queries gave {sum(map(len, alone))} answers one by one and {len(together)} together"
-        yield message, "let answers() return exactly one answer a query, in the order of the rows"
+        yield message, "let answers() return exactly one answer per query, in the order of the rows"
         return
-    fix = "pass the attention mask to the model, normalise nothing over the batch, keep the order of the rows"
+    fix = "pass the attention mask to the model, do not normalise over the batch, keep the order of the rows"
     differ = [number for number, one in enumerate(alone) if not same(one[0], together[number])]
     if differ:
         before, after = short(alone[differ[0]][0]), short(together[differ[0]])
         message = f"{len(differ)} of {len(rows)} answers change when the query is in a batch"
         yield f"{message}; query {differ[0]}: {before} alone, {after} together", fix
     elif _numbers_differ(bench):
-        yield f"the numbers that {bench.last} returns for a query change when it is in a batch", fix
+        yield f"the outputs of {bench.last} for a query change when it is in a batch", fix
     counted, whole = [_counted(bench, [row]) for row in rows], _counted(bench, rows)
     for name in ("input", "output"):
         parts, total = [getattr(one, name) for one in counted], getattr(whole, name)
         if None not in (*parts, total) and sum(parts) != total:
             message = f"count() finds {sum(parts)} {name} tokens one by one and {total} together"
-            yield message, "count what is not padding: inputs['attention_mask'].sum()"
+            yield message, "count tokens without padding: inputs['attention_mask'].sum()"
 
 
 def _counted(bench: Bench, rows: Sequence[Row]) -> Any:
@@ -378,7 +378,7 @@ def _counted(bench: Bench, rows: Sequence[Row]) -> Any:
 
 
 def _numbers_differ(bench: Bench) -> bool:
-    """Compare raw outputs, finer than answers, where those of a batch can be laid beside those of single queries."""
+    """Compare the raw outputs of a batch with those of single queries, where their shapes allow it."""
     inputs = bench.task.prepare(bench.rows)
     mask = inputs["attention_mask"].bool() if isinstance(inputs, Mapping) and "attention_mask" in inputs else None
     whole = [one for one in _tensors(bench, inputs) if one.shape[:1] == (len(bench.rows),)]
@@ -396,14 +396,14 @@ def _tensors(bench: Bench, inputs: Any) -> list[Any]:
 
 
 def tokens(bench: Bench) -> Iterator[Problem]:
-    """token counts are exact: those given, and where it generates those asked for, no more and no fewer"""
+    """token counts are exact, and the requested number of tokens is generated"""
     task, inputs = bench.task, bench.task.prepare(bench.rows)
     known = task.covariates(bench.rows).get("input_tokens")
     if known is not None and "preprocess" in task.phases:
         counted = bench.task.count("preprocess", inputs, inputs).input
         if sum(known) != counted:
-            message = f"covariates() says {sum(known):g} input tokens, count() finds {counted}"
-            yield message, "count special tokens in both, padding in neither"
+            message = f"covariates() returns {sum(known):g} input tokens, count() {counted}"
+            yield message, "count special tokens in both, padding in none"
     for phase, each in (("prefill", 1), ("generate", NEW_TOKENS)):
         if phase in task.phases:
             yield from _generated(bench, phase, each * len(bench.rows), inputs)
@@ -413,22 +413,22 @@ def _generated(bench: Bench, phase: str, asked: int, inputs: Any) -> Iterator[Pr
     outputs = bench.task.run(phase, inputs)
     found = bench.task.count(phase, inputs, outputs).output
     if found != asked:
-        message = f"{phase}: count() finds {found} output tokens, {asked} were asked for"
-        yield message, "generate new_tokens, the parameter's, and count what was generated"
+        message = f"{phase}: count() returns {found} output tokens instead of {asked}"
+        yield message, "generate as many tokens as the parameter new_tokens, and count the generated tokens"
         return
     parts = outputs if isinstance(outputs, list) else [outputs]
     if getattr(bench.task, "open_ended", False):
-        yield f"{phase} may take more passes than one, so its number of tokens is open", None
+        yield f"{phase} may take several passes, so its number of tokens is not fixed", None
     elif not all(len(getattr(one, "shape", ())) == 2 for one in parts):
-        yield f"{phase} returns no tensor of ids, so that a missing token could not be tried", None
+        yield f"{phase} returns no tensor of token ids, so a missing token could not be tested", None
     else:
         shorter = [one[:, :-1] for one in parts]
         try:
             bench.task.count(phase, inputs, shorter if isinstance(outputs, list) else shorter[0])
         except EnergylabError:
             return
-        fix = "raise TaskError in count() when the model generated another number than new_tokens"
-        yield f"{phase}: outputs with one token too few are counted as if nothing were wrong", fix
+        fix = "raise TaskError in count() if the number of generated tokens is not new_tokens"
+        yield f"{phase}: outputs with one token too few are accepted by count()", fix
 
 
 def determinism(bench: Bench) -> Iterator[Problem]:
@@ -436,31 +436,31 @@ def determinism(bench: Bench) -> Iterator[Problem]:
     first, again = bench.ask(bench.rows), bench.ask(bench.rows)
     anew = Bench(bench.name, bench.model, bench.params)
     if not same(first, again):
-        fix = "put the model in evaluation mode, decode greedily, and leave the inputs as they are"
+        fix = "put the model in evaluation mode, decode greedily, and do not change the inputs"
         yield f"the same inputs give other answers the second time: {short(first)}, then {short(again)}", fix
     elif not same(first, again := anew.ask(anew.rows)):
-        message = f"loaded again with the same seed it answers differently: {short(first)}, then {short(again)}"
-        yield message, "draw random weights and anything else from parameters.seed"
+        message = f"loaded again with the same seed, the answers differ: {short(first)}, then {short(again)}"
+        yield message, "draw random weights and all other random values from parameters.seed"
     tasks = [bench.make(data_source="synthetic", seed=seed) for seed in (0, 0, 1)]
     once, twice, other = (task.load_rows()[1].digest for task in tasks)
     if once != twice:
-        yield "synthetic queries of the same seed differ", "draw from numpy.random.default_rng(seed) alone"
+        yield "synthetic queries of the same seed differ", "draw only from numpy.random.default_rng(seed)"
     if once == other:
         yield "synthetic queries of two seeds are equal", "draw from numpy.random.default_rng(seed)"
 
 
 def quality(bench: Bench) -> Iterator[Problem]:
-    """quality is scored: right answers score otherwise than wrong ones, and random weights score nothing"""
+    """quality is scored: right and wrong answers have different scores, and random weights have none"""
     answers, task, facts = bench.ask(bench.rows), bench.task, bench.task.facts
     found = bench.task.score(answers, bench.rows)
     if not found:
-        fix = "return a Quality a metric; with value=None and the reason in meaningless where it means nothing"
-        yield "score() returns nothing: energy without quality rewards the worst model", fix
+        fix = "return one Quality per metric, with value=None and a reason in `meaningless` if it is meaningless"
+        yield "score() returns nothing, so models with poor answers would be rated best", fix
         return
     fix = "begin score() with `meaningless = self.no_quality(metric, rows)` and return it if it is not None"
     for one in (one for one in found if one.value is not None and not facts.real_weights):
         yield f"{one.metric} is {one.value:g} for a model with random weights", fix
-    task.facts = facts.model_copy(update={"real_weights": True})  # let it take its weights for real ones
+    task.facts = facts.model_copy(update={"real_weights": True})  # as if the weights were real
     try:
         bare = [
             {name: value for name, value in row.items() if name not in bench.family.references} for row in bench.rows
@@ -470,8 +470,8 @@ def quality(bench: Bench) -> Iterator[Problem]:
                 yield f"{one.metric} is {one.value:g} for rows without a reference", fix
         for one in (*found, *bench.task.score(answers, bench.rows), *bench.task.score(answers[:1], bench.rows[:1])):
             if not (one.meaningless if one.value is None else math.isfinite(one.value)):
-                message = f"{one.metric} is {one.value} and no reason is given"
-                yield message, "give a finite value, or None with the reason in meaningless"
+                message = f"{one.metric} is {one.value} without a reason"
+                yield message, "return a finite value, or None with a reason in `meaningless`"
         yield from _right_and_wrong(bench)
     finally:
         task.facts = facts
@@ -480,22 +480,22 @@ def quality(bench: Bench) -> Iterator[Problem]:
 def _right_and_wrong(bench: Bench) -> Iterator[Problem]:
     right = bench.task.right_answers(bench.rows)
     if right is None:
-        fix = "write right_answers(rows): what answers() would give for a model that is always right"
-        message = "right_answers() returns None, so that right answers could not be scored"
+        fix = "write right_answers(rows): the result of answers() for a model that is always right"
+        message = "right_answers() returns None, so the score of right answers could not be checked"
         yield message, fix if bench.family.references else None
         return
     best = [one.value for one in bench.task.score(right, bench.rows)]
     shifted = ([*right[by:], *right[:by]] for by in range(1, len(right)))
     wrong = [answers for answers in shifted if not same(answers, right)]
     if None in best or not wrong:
-        yield "right answers have no score here, or all are the same: wrong ones could not be told from them", None
+        yield "right answers have no score, or are all equal, so they cannot be compared with wrong ones", None
     elif all([one.value for one in bench.task.score(answers, bench.rows)] == best for answers in wrong):
         fix = "compare each answer with its own row's reference in score()"
         yield f"right answers and other rows' answers both score {best[0]:g}", fix
 
 
 def session(bench: Bench) -> Iterator[Problem]:
-    """a short session leaves a record: every phase measured, every query answered, and it reads back as it was"""
+    """a short session writes a record with all phases and answers, which can be read again unchanged"""
     from energylab import measuring
     from energylab.energy import scored_totals
 
@@ -504,8 +504,8 @@ def session(bench: Bench) -> Iterator[Problem]:
     record = measuring.measure(parameters=parameters)
     failed = {failure.message for window in record.windows for failure in window.failures}
     for message in sorted(failed):
-        yield f"a query failed inside a window: {message}", "let check_row refuse such a row beforehand"
-    plain = "let answers(), score(), extra() and resolved_settings() give plain numbers, texts, lists and mappings"
+        yield f"a query failed inside a window: {message}", "let check_row refuse such rows before measuring"
+    plain = "let answers(), score(), extra() and resolved_settings() return plain numbers, texts, lists and mappings"
     if "unscored" in record.extra:
         yield f"the answers of a session were not scored: {record.extra['unscored']}", plain
     rated = {total.phase for total in scored_totals(record) if total.valid}
@@ -514,7 +514,7 @@ def session(bench: Bench) -> Iterator[Problem]:
         fix = None if not record.valid else "name every phase once in phases"
         yield f"{lost} has no total: {'; '.join(record.reasons) or 'not measured'}", fix
     if Record.model_validate_json(record.model_dump_json()).digest() != record.digest():
-        yield "the record does not read back as it was", plain
+        yield "the record changes when it is written and read again", plain
 
 
 Check = Callable[[Bench], Iterator[Problem]]
@@ -523,10 +523,10 @@ AFTER: tuple[Check, ...] = (loading, phases, window, batches, tokens, determinis
 
 
 def check(task: str, models: Iterable[str] = (), params: str | Path | None = None) -> Report:
-    """Hold a task, by name or by the path of its file, against the contract.
+    """Run all checks on a task, given by its name or the path of its file.
 
-    `models` are architectures to try it on, by default those the task's file names (``check_models``); `params` is a
-    folder laid out like ``params/``. The report has one finding a check, and a model where it needs one.
+    `models` are architectures, by default those in the task's file (``check_models``); `params` is a folder with the
+    layout of ``params/``. The report has one finding per check or, for checks that need a model, per check and model.
     """
     from energylab.tasks.models import quiet_imports
 
@@ -535,7 +535,7 @@ def check(task: str, models: Iterable[str] = (), params: str | Path | None = Non
         findings = [_look(function, first) for function in BEFORE]
         for model in tuple(models) or first.settings.check_models:
             bench, of_model = Bench(task, model, params), []
-            for function in AFTER:  # when it does not load the rest waits, and the session for all others
+            for function in AFTER:  # without loading no other check runs; the session needs all others
                 needed = of_model if function is session else of_model[:1]
                 waits = any(finding.status == "failed" for finding in needed)
                 of_model.append(_look(function, bench, waits))
@@ -548,7 +548,7 @@ def _look(function: Check, bench: Bench, waits: bool = False) -> Finding:
     try:
         found.extend(() if waits else function(bench))  # what was found before an error stays found
     except Exception as error:  # noqa: BLE001 - the task may raise anything, and each is a finding
-        found.append((bench.describe(error), "correct this first: the rest of this check could not be run"))
+        found.append((bench.describe(error), "correct this first; the rest of this check could not run"))
     return Finding(function.__name__, bench.model, str(function.__doc__), tuple(found))
 
 
@@ -557,7 +557,7 @@ def _look(function: Check, bench: Bench, waits: bool = False) -> Finding:
 
 @contextmanager
 def watched(bench: Bench, methods: dict[CodeType, str]) -> Iterator[dict[str, None]]:
-    """Collect work that is not a model's, with the line that asked for it; `methods` are functions to report."""
+    """Collect work that is not the model's, with its line in the task's files; calls of `methods` are reported too."""
     seen: dict[str, None] = {}
     python = {logging.Logger.handle.__code__: "writes a log", **methods}
 
@@ -579,7 +579,7 @@ def watched(bench: Bench, methods: dict[CodeType, str]) -> Iterator[dict[str, No
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every tensor, picture, number and text inside a value, with where it stands."""
+    """Yield every tensor, picture, number and text inside a value, with its path."""
     if is_dataclass(value) and not isinstance(value, type):
         value = {one.name: getattr(value, one.name) for one in fields(value)}
     if not hasattr(value, "shape") and isinstance(getattr(value, "data", None), Mapping):
@@ -592,7 +592,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Tell whether two values are equal in form and content, numbers within `TOLERANCE` or `SMALLEST`."""
+    """Whether two values are equal in structure and content; numbers within `TOLERANCE` or `SMALLEST`."""
     left, right = list(leaves(a)), list(leaves(b))
     return [path for path, _ in left] == [path for path, _ in right] and all(
         _same_leaf(x, y) for (_, x), (_, y) in zip(left, right, strict=True)
@@ -613,7 +613,7 @@ def _same_leaf(a: Any, b: Any) -> bool:
 
 
 def short(value: Any, width: int = 60) -> str:
-    """Write a value in one short line."""
+    """Return a value as one short line of text."""
     text = " ".join(repr(value).split())
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
@@ -622,7 +622,7 @@ def short(value: Any, width: int = 60) -> str:
 
 
 def source(name: str | Path, lines: int | None = None) -> str:
-    """Return a file of a task as a block of Markdown for a notebook: all of it, or its first `lines`."""
+    """Return a file of a task, or its first `lines`, as a block of Markdown for a notebook."""
     file = named_file(name, "file", TaskError)
     text = file.read_text(encoding="utf-8").rstrip().splitlines()
     shown = text if lines is None else [*text[:lines], *[f"… {len(text) - lines} more lines"] * (len(text) > lines)]
@@ -630,8 +630,8 @@ def source(name: str | Path, lines: int | None = None) -> str:
     return "\n".join([f"```{language}", *shown, "```"])
 
 
-commands = typer.Typer(help="List tasks, and check one that is new.", no_args_is_help=True)
-Params = Annotated[Path | None, typer.Option(help="A folder laid out like params/; by default ./params, upward.")]
+commands = typer.Typer(help="List tasks, and check a new one.", no_args_is_help=True)
+Params = Annotated[Path | None, typer.Option(help="Folder with the layout of params/; default: ./params or above.")]
 
 
 def mount(app: typer.Typer) -> None:
@@ -641,7 +641,7 @@ def mount(app: typer.Typer) -> None:
 
 @commands.command("list")
 def task_list(params: Params = None) -> None:
-    """List every task by name: those in params/tasks/ and those that installed packages bring."""
+    """List all tasks: those in params/tasks/ and those of installed packages."""
     for name in (names := task_names(params)):
         start = f"{name:<{max(map(len, names))}}  "
         try:
@@ -657,11 +657,11 @@ def task_list(params: Params = None) -> None:
 def task_check(
     name: Annotated[str, typer.Argument(metavar="TASK", help="A task's name, or the path of its YAML file.")],
     model: Annotated[
-        list[str] | None, typer.Option(help="Architecture to try it on; by default check_models of the file.")
+        list[str] | None, typer.Option(help="Architecture to use; default: check_models of the file.")
     ] = None,
     params: Params = None,
 ) -> None:
-    """Hold a task against the contract, and say what is wrong and how to fix it; ends with 1 if anything is."""
+    """Check a task and print every issue with a fix; exit status 1 if there is one."""
     from energylab.tasks.models import quiet
 
     with quiet():

@@ -1,5 +1,5 @@
-"""The portal: people submit models, workers measure them, an operator reviews and publishes what came out.
+"""The portal: people submit models, workers measure them, an operator reviews and publishes the results.
 
-One database holds every submission, every change of its state and every record. Nothing else remembers anything:
-portal, bundle checker and workers may be killed at any time and started again.
+One database stores all submissions, changes of state and records, so portal, bundle checker and workers may be killed
+and restarted at any time.
 """

@@ -1,4 +1,4 @@
-"""For programs that submit: JSON, described by OpenAPI."""
+"""The portal's interface for programs: JSON, described by OpenAPI."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from energylab_portal.web import link_facts, portal_of
 router = APIRouter(prefix="/api/v1")
 
 Key = Annotated[
-    str, Header(alias="Idempotency-Key", min_length=LEAST_KEY, max_length=200, description="random, one a submission")
+    str, Header(alias="Idempotency-Key", min_length=LEAST_KEY, max_length=200, description="random; one per submission")
 ]
 
 
 class _Answer(BaseModel):
-    """Built from what the database holds, by the names of its columns."""
+    """Built from a row of the database, by the names of its columns."""
 
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
 
 class Receipt(_Answer):
-    """A submission that is on the disk."""
+    """An accepted submission."""
 
-    submission: str = Field(description="what the operator calls it")
-    link: str = Field(description="token of its private link; whoever has it can see the submission")
+    submission: str = Field(description="name of the submission, as the operator sees it")
+    link: str = Field(description="token of its private link; anyone with it can see the submission")
     page: str = Field(description="address of its private page")
-    again: bool = Field(description="whether the same request had been accepted before")
+    again: bool = Field(description="whether the same request was accepted before")
 
 
 class Figure(_Answer):
-    """One session's energy, with its kind."""
+    """Energy of one session, with its kind."""
 
     record_id: str
     task: str
     model_class: str | None
     energy_wh_per_1000_queries: float | None = Field(
-        validation_alias="energy_wh", description="null: unavailable, never 0 in its place"
+        validation_alias="energy_wh", description="null: unavailable (never 0 instead)"
     )
     energy_kind: str = Field(description="measured, estimated, simulated or imported")
     device: str
@@ -61,22 +61,22 @@ class Step(_Answer):
 
 
 class Status(_Answer):
-    """What is known of a submission."""
+    """Status of a submission."""
 
     submission: str
     kind: str
     state: State
-    words: str = Field(description="what the state means")
+    words: str = Field(description="meaning of the state")
     model: str
     revision: str | None
     commit: str | None
     tasks: tuple[str, ...]
     waits_for_key: bool
-    reason: str = Field(description="why it was rejected, and what to do; empty otherwise")
+    reason: str = Field(description="if rejected: the reason, and what to do")
     release: str | None
-    facts: tuple[str, ...] = Field(description="what the check found")
+    facts: tuple[str, ...] = Field(description="results of the check")
     figures: tuple[Figure, ...]
-    labels: tuple[dict[str, str], ...] = Field(description="addresses of label, badge and page, once published")
+    labels: tuple[dict[str, str], ...] = Field(description="if published: addresses of label, badge and page")
     history: tuple[Step, ...]
 
 
@@ -88,7 +88,7 @@ def take_open(request: Request, asked: OpenSubmission, key: Key) -> Receipt:
 @router.post("/submissions/closed", status_code=201, summary="Submit the bundle of a closed model")
 def take_closed(
     request: Request,
-    bundle: Annotated[UploadFile, File(description="as `energylab-portal sealed run` wrote it")],
+    bundle: Annotated[UploadFile, File(description="file written by `energylab-portal sealed run`")],
     contact: Annotated[str, Form(max_length=254)],
     attested: Annotated[tuple[str, ...], Form(description=f"all of: {', '.join(ATTESTATIONS)}")],
     key: Key,
@@ -103,7 +103,7 @@ def _receipt(request: Request, accepted: Accepted) -> Receipt:
     return Receipt(submission=accepted.name, link=accepted.link, page=page, again=accepted.again)
 
 
-@router.get("/submissions/{link}", summary="Follow a submission by its private link")
+@router.get("/submissions/{link}", summary="Status of a submission, by its private link")
 def status(request: Request, link: str) -> Status:
     facts = link_facts(portal_of(request), link)
     known = facts["submission"]

@@ -1,4 +1,4 @@
-"""The bundle checker: verifies bundles of closed models, each in its own process, and says in words what it saw."""
+"""The bundle checker: verifies bundles of closed models, each in its own process, and reports the results."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _LOG = logging.getLogger("energylab_portal")
 
 ACTOR = "bundle checker"
 
-#: A bundle is at most 24 MiB; verifying one takes a second and a fraction of this.
+#: Limits of one verification, far above its need: a bundle has at most 24 MiB and takes about one second.
 BOUNDS = child.Bounds(memory_bytes=4 << 30, cpu_s=120, wall_s=240.0, file_bytes=64 << 20)
 
-#: How often the checker looks, how long a dead one's bundle waits for the next, and how often files are swept, in s.
+#: Period of looking for bundles, lease of a bundle, and period of removing old files, in seconds.
 LOOK_S, LEASE_S, SWEEP_S = 0.5, 30.0, 3600.0
 
 #: Takes a bundle's path and the enrolled keys.
@@ -48,11 +48,11 @@ class BundleChecker:
         self.leases = Leases(database, lease_s=LEASE_S)
 
     def check_one(self) -> bool:
-        """Check the next bundle that waits; return whether there was one."""
+        """Check the next waiting bundle; return whether there was one."""
         lease = self.leases.take_check("closed", ACTOR)
         if lease is None:
             return False
-        # whatever breaks here is the operator's to correct: the bundle waits, and is tried again
+        # all errors are the operator's to correct: the bundle waits and is tried again
         self.leases.work(lease, self._check, ours=Exception, on_lost=lambda: None)
         return True
 
@@ -68,7 +68,7 @@ class BundleChecker:
             self._accept(lease, verdict)
 
     def _accept(self, lease: Submission, verdict: Verdict) -> None:
-        looked_up = "replay: passed: no result of the same readings was submitted here before"
+        looked_up = "replay: passed: no result with the same readings was submitted before"
         facts = {
             "facts": f"{_words(verdict)}\n{looked_up}", "key_id": verdict.key_id, "tasks": verdict.record.task.name,
             "model": one_line(verdict.record.model.name)[:200],
@@ -76,27 +76,27 @@ class BundleChecker:
         with self.database.writing() as session:
             held = self.leases.held(session, lease)
             _refuse_anothers_name(session, facts["model"], verdict.key_id)
-            tables.move(session, held, "checked", ACTOR, "the bundle passed every check", **facts)
+            tables.move(session, held, "checked", ACTOR, "the bundle passed all checks", **facts)
             review.refuse_revoked(session, held)
             tables.attach(session, held.id, [verdict.record])
             words = "measured in the sealed runner on its owner's machine"
             tables.move(session, held, "measured", ACTOR, words, **FREE)
 
     def _wait_for_key(self, lease: Submission, verdict: Verdict) -> None:
-        """Let a bundle wait whose key nobody here knows; unless that changed while it was looked at."""
+        """Let a bundle with an unknown key wait, unless the key was enrolled or revoked in the meantime."""
         with self.database.writing() as session:
             held = self.leases.held(session, lease)
             known = verdict.key_id in review.enrolled(session)
             if not known and session.get(EnrolledKey, verdict.key_id) is not None:
-                words = f"the key {verdict.key_id[:16]} that signed it was revoked: it counts no more"
+                words = f"the key {verdict.key_id[:16]} that signed the bundle was revoked; ask the operator"
                 raise Refused(words, key_id=verdict.key_id)
             facts = {"key_id": verdict.key_id, "waits_for_key": not known, "facts": _words(verdict), "tries": 0}
             tables.change(held, **facts, **FREE)
-            words = f"its key {verdict.key_id[:16]} is not enrolled: it waits until the operator enrols it"
+            words = f"key {verdict.key_id[:16]} is not enrolled: the bundle waits until the operator enrols it"
             tables.note(session, held.id, ACTOR, words)
 
     def run(self, stop: threading.Event, queue: SubmissionQueue) -> None:
-        """Check what comes, and sweep files that nobody needs, until told to stop."""
+        """Check bundles and remove old files until `stop` is set."""
         looks = 0
         while not stop.is_set():
             try:
@@ -105,7 +105,7 @@ class BundleChecker:
                 if self.check_one():
                     continue
             except (SQLAlchemyError, OSError):
-                _LOG.exception("the bundle checker could not look")
+                _LOG.exception("the bundle checker failed; it tries again")
             looks += 1
             stop.wait(LOOK_S)
 
@@ -113,12 +113,12 @@ class BundleChecker:
 def verify_apart(
     bundle: Path, enrolled: Mapping[str, str], settings: Settings, bounds: child.Bounds = BOUNDS
 ) -> Verdict:
-    """Verify a bundle in a bounded process, against the operator's own list."""
+    """Verify a bundle in a process with limits, against the operator's list of images."""
     if not settings.official.is_file():
-        raise BundleError("the operator has listed no image yet (energylab-portal sealed official)")
+        raise BundleError("the operator has no list of images; create it with `energylab-portal sealed official`")
     try:
         listed = read_list(settings.official, keys.read_public(str(settings.operator_key)))
-    except BundleError as error:  # which names a folder of the operator's
+    except BundleError as error:  # its text contains a path of the operator
         raise BundleError("the operator's list of images cannot be read") from error
     question = {
         "bundle": str(bundle.resolve()), "keys": dict(enrolled), "official": listed.model_dump(mode="json"),
@@ -135,14 +135,14 @@ def verdict(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_anothers_name(session: Session, name: str, key_id: str) -> None:
-    """Refuse a public name that stands for another's model: records of one name would be rated as one model."""
+    """Refuse a public name of another owner's model: records of one name would be rated as one model."""
     taken = select(Submission.id).where(
         func.lower(Submission.model) == name.lower(),
         or_(Submission.key_id.is_(None), Submission.key_id != key_id),
         Submission.state.not_in(("received", "rejected")),
     )
     if session.scalar(taken.limit(1)) is not None:
-        raise ConflictError(f"the public name {name!r} is another's here; measure again with another --name")
+        raise ConflictError(f"the public name {name!r} belongs to another owner; measure again with another --name")
 
 
 def _words(verdict: Verdict) -> str:
@@ -153,7 +153,7 @@ def _words(verdict: Verdict) -> str:
 def _refusal(verdict: Verdict) -> str:
     failed = "; ".join(one_line(f"{check.name}: {check.words}") for check in verdict.failed)[:1500]
     return (
-        f"the bundle failed {len(verdict.failed)} checks. {failed}. Send a bundle as the sealed runner wrote it, or "
+        f"the bundle failed {len(verdict.failed)} checks. {failed}. Send the unchanged file of the sealed runner, or "
         "measure again."
     )
 

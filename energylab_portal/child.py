@@ -1,4 +1,4 @@
-"""Work on what strangers sent, in a process of its own: bounded in memory and time, and nobody's loss when it dies."""
+"""Work on uploaded files in a separate process with limited memory and time, which may crash safely."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 from energylab.errors import EnergylabError
 from energylab.studies import job as processes
 
-#: Before the one line that is the answer; everything else a child prints is noise of libraries.
+#: Prefix of the line with the answer; other output of a child is ignored.
 _ANSWER = "ANSWER "
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What one child may use: address space, processor, clock, and the largest file it may write."""
+    """Limits of one child: address space, processor time, duration, and file size."""
 
     memory_bytes: int
     cpu_s: int
@@ -29,13 +29,13 @@ class Bounds:
 
 
 class ChildDied(EnergylabError):
-    """The child did not answer: it used more than it may, or crashed."""
+    """The child did not answer: it exceeded its limits, or crashed."""
 
 
 def ask(module: str, question: Mapping[str, Any], bounds: Bounds, environment: Mapping[str, str] | None = None) -> Any:
     """Run ``python -P -m module`` with a question on its standard input, and return its answer.
 
-    ``-P``: nothing that lies in the working folder is ever imported.
+    ``-P``: no file of the working folder is imported.
     """
     told = {**question, "bounds": vars(bounds), "parent": os.getpid()}
     try:
@@ -54,7 +54,7 @@ def ask(module: str, question: Mapping[str, Any], bounds: Bounds, environment: M
 
 
 def answer(work: Callable[[dict[str, Any]], Any]) -> None:
-    """In the child: read the question, take on the bounds, and print what `work` returns."""
+    """In the child: read the question, apply the limits, and print the result of `work`."""
     question = json.loads(sys.stdin.read())
     processes.die_with_parent(question.pop("parent"))
     bounds = Bounds(**question.pop("bounds"))

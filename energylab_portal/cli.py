@@ -1,4 +1,4 @@
-"""The portal's command line: each command parses, calls one function, and prints."""
+"""The portal's command line: each command parses its options, calls one function, and prints the result."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from energylab.cli import run_app
 
 app = typer.Typer(
     name="energylab-portal",
-    help="Serve submissions of open models, and measure closed ones in a sealed container.",
+    help="Run a portal for submissions, and measure closed models in a sealed container.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-submit = typer.Typer(help="Submit a model to a portal, and follow it.", no_args_is_help=True)
+submit = typer.Typer(help="Submit a model to a portal, and show its status.", no_args_is_help=True)
 closed = typer.Typer(
-    help="Measure a closed model in a sealed container, and check what others measured so.", no_args_is_help=True
+    help="Measure a closed model in a sealed container, and verify such measurements.", no_args_is_help=True
 )
 app.add_typer(submit, name="submit")
 app.add_typer(closed, name="sealed")
 
 Folder = Annotated[Path, typer.Option(help="The portal's folder: database, bundles, releases, pages.")]
 DatabaseUrl = Annotated[
-    str, typer.Option(help="PostgreSQL by URL; SQLite in the folder when left out.", envvar="ENERGYLAB_DATABASE")
+    str, typer.Option(help="URL of a PostgreSQL database; default: SQLite in the folder.", envvar="ENERGYLAB_DATABASE")
 ]
-Params = Annotated[Path | None, typer.Option(help="A folder laid out like params/.")]
+Params = Annotated[Path | None, typer.Option(help="Folder with the layout of params/.")]
 Address = Annotated[str, typer.Option("--portal", help="Address of the portal.", envvar="ENERGYLAB_PORTAL")]
-Contact = Annotated[str, typer.Option(help="Address for mail; the operator alone sees it.")]
-KeyFile = Annotated[Path, typer.Option(help="The private key's file.")]
-PublicKeys = Annotated[list[str], typer.Option(help="A public key in base64, or the file that holds it; repeatable.")]
+Contact = Annotated[str, typer.Option(help="Mail address; only the operator sees it.")]
+KeyFile = Annotated[Path, typer.Option(help="File of the private key.")]
+PublicKeys = Annotated[list[str], typer.Option(help="Public key in base64, or its file; repeatable.")]
 
 _HERE, _FOLDER = "http://127.0.0.1:8320", Path("results/portal")
 
@@ -42,17 +42,17 @@ def serve(
     folder: Folder = _FOLDER,
     database: DatabaseUrl = "",
     host: Annotated[
-        str, typer.Option(help="Address to listen on; a proxy with TLS belongs before another.")
+        str, typer.Option(help="Address to listen on; if not the default, put a proxy with TLS in front.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")] = 8320,
-    address: Annotated[str, typer.Option(help="Web address by which people reach it; https behind a proxy here.")] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free port.")] = 8320,
+    address: Annotated[str, typer.Option(help="Public URL; https if a proxy on this machine adds TLS.")] = "",
     new_token: Annotated[bool, typer.Option(help="Replace the operator's token, and print the new one once.")] = False,
-    submissions_per_minute: Annotated[int, typer.Option(min=1, help="From one address.")] = 30,
-    requests_per_second: Annotated[int, typer.Option(min=1, help="From one address.")] = 50,
-    waiting: Annotated[int, typer.Option(min=1, help="Submissions of one address that may wait at once.")] = 20,
+    submissions_per_minute: Annotated[int, typer.Option(min=1, help="Limit per client address.")] = 30,
+    requests_per_second: Annotated[int, typer.Option(min=1, help="Limit per client address.")] = 50,
+    waiting: Annotated[int, typer.Option(min=1, help="Waiting submissions per client address.")] = 20,
     params: Params = None,
 ) -> None:
-    """Serve the portal: submit, follow, review, publish, label. Prints its address and, once, the operator's token."""
+    """Run the portal's web server. Prints its address and, once, the operator's token."""
     from energylab_portal import serve as server
     from energylab_portal.settings import Limits, Settings
 
@@ -70,13 +70,11 @@ def worker(
     database: DatabaseUrl = "",
     measuring: Annotated[str, typer.Option(help="How models are measured: published, trial, or a file.")] = "published",
     executor: Annotated[str, typer.Option(help="Where jobs run: local or slurm.")] = "local",
-    devices: Annotated[
-        str, typer.Option(help="cpu, or the index or UUID of one GPU; auto where there is one.")
-    ] = "auto",
-    once: Annotated[bool, typer.Option(help="End when nothing is left to do.")] = False,
+    devices: Annotated[str, typer.Option(help="cpu, or the index or UUID of one GPU; auto: the only one.")] = "auto",
+    once: Annotated[bool, typer.Option(help="End when no submission is left.")] = False,
     params: Params = None,
 ) -> None:
-    """Check and measure the open models that were submitted, one at a time on one device."""
+    """Check and measure submitted open models on one device, one at a time."""
     from energylab_portal import worker as workers
 
     _log()
@@ -99,12 +97,12 @@ def submit_open(
 
 @submit.command("closed")
 def submit_closed(
-    bundle: Annotated[Path, typer.Argument(help="As `energylab-portal sealed run` wrote it.")],
+    bundle: Annotated[Path, typer.Argument(help="File written by `energylab-portal sealed run`.")],
     contact: Contact,
-    attest: Annotated[str, typer.Option(help="What you state: public,integrity,representative.")],
+    attest: Annotated[str, typer.Option(help="Your statements: public,integrity,representative.")],
     portal: Address = _HERE,
 ) -> None:
-    """Submit the bundle of a closed model, with the three statements you make."""
+    """Submit the bundle of a closed model, with the three required statements."""
     from energylab_portal.client import Client
 
     _print_receipt(Client(portal).submit_closed(bundle, attest.split(","), contact))
@@ -114,7 +112,7 @@ def submit_closed(
 def submit_status(
     link: Annotated[str, typer.Argument(help="The private link, or its last part.")], portal: Address = _HERE
 ) -> None:
-    """Show where a submission is."""
+    """Show the status of a submission."""
     from energylab_portal.client import Client, describe
 
     parts = urlsplit(link)
@@ -123,39 +121,39 @@ def submit_status(
 
 
 def _print_receipt(receipt: dict) -> None:
-    typer.echo(f"submission  {receipt['submission']}\nlink        {receipt['page']}\n            private: keep it")
+    typer.echo(f"submission  {receipt['submission']}\nlink        {receipt['page']}\n            private; save it")
 
 
 @closed.command("key")
 def key(
-    output: Annotated[Path, typer.Option(help="File to write; it stays with you.")] = Path("energylab.key"),
+    output: Annotated[Path, typer.Option(help="File for the private key.")] = Path("energylab.key"),
 ) -> None:
-    """Make an Ed25519 key pair; print the public half, which the operator enrols."""
+    """Make an Ed25519 key pair; print the public key, which the operator enrols."""
     from energylab_portal.sealed import keys
 
     made = keys.make(output)
-    typer.echo(f"key id      {made.key_id}\npublic key  {made.public}\nprivate key {output} (show it to nobody)")
+    typer.echo(f"key id      {made.key_id}\npublic key  {made.public}\nprivate key {output} (keep it secret)")
 
 
 @closed.command("run")
 def run(
-    model: Annotated[Path, typer.Option(help="The model's folder, as Transformers or Diffusers save it.")],
-    task: Annotated[str, typer.Option(help="One of energylab's tasks.")],
-    name: Annotated[str, typer.Option(help="The name the model is shown under; not its own.")],
+    model: Annotated[Path, typer.Option(help="Model folder in the format of Transformers or Diffusers.")],
+    task: Annotated[str, typer.Option(help="A task of energylab.")],
+    name: Annotated[str, typer.Option(help="Public name of the model; not its real name.")],
     key: KeyFile,
-    output: Annotated[Path, typer.Option(help="Folder for the bundle and for what stays with you.")],
-    image: Annotated[str, typer.Option(help="The runner's image; docker/setup.sh builds it.")] = "energylab-closed",
-    gpus: Annotated[int, typer.Option(min=1, help="Boards the model is spread over.")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
-    data: Annotated[Path | None, typer.Option(help="A hub cache with the published data, mounted read-only.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder for the bundle and the private files.")],
+    image: Annotated[str, typer.Option(help="Image of the runner, built by docker/setup.sh.")] = "energylab-closed",
+    gpus: Annotated[int, typer.Option(min=1, help="Number of boards for the model.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    data: Annotated[Path | None, typer.Option(help="Hub cache with the published data, mounted read-only.")] = None,
     set: Annotated[list[str] | None, typer.Option(help="Any parameter, NAME=VALUE; repeatable.")] = None,
     params: Params = None,
-    memory_mb: Annotated[int, typer.Option(min=256, help="Memory the work may use.")] = 8192,
-    limit_s: Annotated[float, typer.Option(min=1, help="Longest time for one step, in seconds.")] = 3600,
-    private: Annotated[list[str] | None, typer.Option(help="A further name that must not appear; repeatable.")] = None,
-    attest: Annotated[str, typer.Option(help="What you attest: public,integrity,representative.")] = "",
+    memory_mb: Annotated[int, typer.Option(min=256, help="Memory limit of the container.")] = 8192,
+    limit_s: Annotated[float, typer.Option(min=1, help="Time limit of one step, in seconds.")] = 3600,
+    private: Annotated[list[str] | None, typer.Option(help="Another name that must not appear; repeatable.")] = None,
+    attest: Annotated[str, typer.Option(help="Your statements: public,integrity,representative.")] = "",
 ) -> None:
-    """Measure a closed model in a sealed container and sign what may be shown of it."""
+    """Measure a closed model in a sealed container and sign the public results."""
     from energylab_portal.sealed import run as sealed
 
     asked = sealed.request(
@@ -166,19 +164,19 @@ def run(
     bundle = sealed.run(asked)
     typer.echo(
         f"bundle  {bundle}\npublic  {output / sealed.PUBLIC}, {output / sealed.OFFICIAL}\n"
-        f"yours   {output / sealed.OPENING}, {output / sealed.RECORD}\naccepted here; others check it the same way"
+        f"yours   {output / sealed.OPENING}, {output / sealed.RECORD}\naccepted by the checks that others will make"
     )
 
 
 @closed.command("verify")
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="The bundle's file.")],
+    bundle: Annotated[Path, typer.Argument(help="File of the bundle.")],
     key: PublicKeys,
-    official: Annotated[Path, typer.Option(help="A signed list of images and data that count.")],
-    lister: Annotated[str, typer.Option(help="Public key that must have signed the list; --key's by default.")] = "",
+    official: Annotated[Path, typer.Option(help="Signed list of trusted images and data.")],
+    lister: Annotated[str, typer.Option(help="Public key that must have signed the list; default: --key.")] = "",
     params: Params = None,
 ) -> None:
-    """Check a bundle: signature, image, physics; one line a check. Nothing of the sender's is run or loaded."""
+    """Verify a bundle: signature, image, physics; one line per check. No code of the sender is run or loaded."""
     from energylab_portal.sealed import keys
     from energylab_portal.sealed.verify import read_list
     from energylab_portal.sealed.verify import verify as check
@@ -190,34 +188,34 @@ def verify(
     for made in verdict.checks:
         typer.echo(f"{marks[made.passed]:8}{made.name:14}{made.words}")
     if listed.key_id == verdict.key_id:
-        typer.echo("note    the image is listed by the model's owner alone; an operator's list would vouch for it")
+        typer.echo("note    the image is listed only by the model's owner, not by an operator")
     typer.echo("accepted" if verdict.accepted else "not accepted")
     raise typer.Exit(0 if verdict.accepted else 1)
 
 
 @closed.command("open")
 def open_commitments(
-    bundle: Annotated[Path, typer.Argument(help="The bundle's file.")],
-    opening: Annotated[Path, typer.Argument(help="An opening, or a part of one.")],
+    bundle: Annotated[Path, typer.Argument(help="File of the bundle.")],
+    opening: Annotated[Path, typer.Argument(help="An opening, or part of one.")],
     key: PublicKeys,
 ) -> None:
-    """Check that what an owner shows is what was committed to."""
+    """Check that values shown by an owner match the commitments of the bundle."""
     from energylab_portal.sealed.verify import check_opening
 
     found = check_opening(bundle, opening, key)
     for name, holds in found.items():
-        typer.echo(f"{'ok' if holds else 'ANOTHER':8}{name}")
+        typer.echo(f"{'ok' if holds else 'DIFFERS':8}{name}")
     raise typer.Exit(0 if all(found.values()) else 1)
 
 
 @closed.command("official")
 def official(
-    images: Annotated[list[str], typer.Argument(help="Images on this machine, and lists to take over (*.json).")],
+    images: Annotated[list[str], typer.Argument(help="Images on this machine, and other lists to include (*.json).")],
     key: KeyFile,
-    output: Annotated[Path, typer.Option(help="The signed list; operator.pub is written beside it.")],
+    output: Annotated[Path, typer.Option(help="File of the signed list; operator.pub is written next to it.")],
     data: Annotated[list[str] | None, typer.Option(help="TASK=SAMPLES=DIGEST of published rows; repeatable.")] = None,
 ) -> None:
-    """List images and data that count, and sign the list: what you built or checked, and vouch for."""
+    """Sign a list of images and data that you built or checked, and vouch for."""
     from energylab_portal.sealed.run import list_official
 
     listed = list_official(images, data or [], key, output)

@@ -1,4 +1,4 @@
-"""Submit from a program: the portal's JSON interface, with retries that double nothing."""
+"""Client of the portal's JSON interface; its retries create no second submission."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import httpx
 
 from energylab.errors import PortalError
 
-#: Answers after which the same request may be sent again, and how often it is.
+#: Status codes after which the same request is sent again, and the maximal number of attempts.
 _AGAIN, _TRIES = (429, 500, 502, 503, 504), 6
 
 
 @dataclass(frozen=True)
 class Client:
-    """A portal as a program sees it."""
+    """Client of one portal."""
 
     address: str  # ``https://…``, without a path
-    sleep: Callable[[float], None] = time.sleep  # waits so many seconds between two tries
+    sleep: Callable[[float], None] = time.sleep  # waits between two attempts, in seconds
 
     def submit_open(
         self, model: str, tasks: Sequence[str], contact: str, revision: str | None = None
@@ -43,16 +43,16 @@ class Client:
         )
 
     def status(self, link: str) -> dict[str, Any]:
-        """Return what is known of a submission, by its private link or the link's token."""
+        """Return the status of a submission, by its private link or the link's token."""
         return self._ask("GET", link.rstrip("/").rpartition("/")[2])
 
     def _send(self, kind: str, **body: Any) -> dict[str, Any]:
-        """Send a submission. All tries carry one key: whichever arrives first is the submission."""
+        """Send a submission. All attempts have the same key, so only one of them counts."""
         return self._ask("POST", kind, headers={"Idempotency-Key": secrets.token_urlsafe(24)}, **body)
 
     def _ask(self, method: str, path: str, **more: Any) -> dict[str, Any]:
         if urlsplit(self.address).scheme not in ("http", "https"):
-            raise PortalError(f"portal address {self.address!r}: write https://NAME, or http://127.0.0.1:PORT")
+            raise PortalError(f"portal address {self.address!r} is no URL: write https://NAME or http://127.0.0.1:PORT")
         url, reason = f"{self.address.rstrip('/')}/api/v1/submissions/{path}", ""
         for attempt in range(_TRIES):
             wait_s = float(2**attempt)
@@ -65,11 +65,11 @@ class Client:
                     return answer.json()
                 reason = _words(answer)
                 if answer.status_code not in _AGAIN:
-                    raise PortalError(f"the portal refused it: {reason}")
+                    raise PortalError(f"the portal refused the request: {reason}")
                 wait_s = float(answer.headers.get("Retry-After", wait_s))
             if attempt < _TRIES - 1:
                 self.sleep(min(wait_s, 60.0))
-        raise PortalError(f"{self.address} does not answer ({reason}); nothing is lost: run the same command again")
+        raise PortalError(f"{self.address} does not answer ({reason}); run the same command again")
 
 
 def _words(answer: httpx.Response) -> str:
@@ -81,7 +81,7 @@ def _words(answer: httpx.Response) -> str:
 
 def describe(status: Mapping[str, Any]) -> str:
     lines = [f"{status['submission']}  {status['words']}"]
-    lines += [f"why, and what to do: {status['reason']}"] if status["reason"] else []
+    lines += [f"reason and what to do: {status['reason']}"] if status["reason"] else []
     for figure in status["figures"]:
         wh = figure["energy_wh_per_1000_queries"]
         told = "unavailable" if wh is None else f"{wh:.3g} Wh per 1,000 queries"

@@ -1,4 +1,4 @@
-"""The one place that remembers: SQLite with a write-ahead log by default, PostgreSQL by URL."""
+"""The portal's database: SQLite with a write-ahead log by default, PostgreSQL by URL."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from sqlalchemy.orm import Session
 from energylab.errors import PortalError
 from energylab_portal.tables import Base
 
-#: How long a writer waits for another process to finish its transaction, in seconds.
+#: Longest wait of a writer for another process's transaction, in seconds.
 _PATIENCE_S = 30.0
-#: PostgreSQL has no lock for one writer a database, as SQLite has: every writer takes this advisory lock instead.
+#: SQLite allows one writer per database; on PostgreSQL every writer takes this advisory lock instead.
 _ONE_WRITER = text("SELECT pg_advisory_xact_lock(8320001)")
-#: Nobody waits for ever for one whose machine is gone, or that was stopped while it wrote: it loses its transaction.
+#: Timeouts, so that a writer that stopped or lost its machine loses its transaction and does not block the others.
 _BOUNDED = text("SELECT set_config('lock_timeout', :ms, true), "
                  "set_config('idle_in_transaction_session_timeout', :ms, true)")  # fmt: skip
 
 
 class Database:
-    """The portal's tables. Creating one opens nothing."""
+    """The portal's tables. Creating this object opens no connection."""
 
     def __init__(self, url: str, clock: Callable[[], float] | None = None) -> None:
         try:
             self._url = make_url(url)
         except ArgumentError:
-            raise PortalError("write the database as sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME") from None
+            raise PortalError("invalid database URL; write sqlite:///FILE or postgresql://USER@HOST/NAME") from None
         if self._url.drivername in ("postgresql", "postgres"):
             self._url = self._url.set(drivername="postgresql+psycopg")
         self._clock = clock
         self._engine: Engine | None = None
-        # one writer a process: others queue here, not in SQLite's sleep and retry
+        # one writer per process: others wait here, not in SQLite's sleep and retry
         self._writer = threading.Lock() if self.is_sqlite else nullcontext()
 
     @property
@@ -45,7 +45,7 @@ class Database:
         return self._url.get_backend_name() == "sqlite"
 
     def open(self) -> Database:
-        """Connect, and make the tables that are not there yet."""
+        """Connect, and create missing tables."""
         try:
             self._engine = self._make_engine()
             with self._engine.begin() as connection:
@@ -54,7 +54,7 @@ class Database:
                 Base.metadata.create_all(connection)
         except SQLAlchemyError as error:
             shown = self._url.render_as_string(hide_password=True)
-            raise PortalError(f"cannot use {shown} ({type(error).__name__}): check that it is there") from error
+            raise PortalError(f"cannot open {shown} ({type(error).__name__}): check the URL and the server") from error
         return self
 
     def close(self) -> None:
@@ -63,10 +63,10 @@ class Database:
             self._engine = None
 
     def _make_engine(self) -> Engine:
-        # Parameters of statements are people's addresses and keys: errors must not print them.
+        # errors must not print the parameters of statements, which include mail addresses and keys
         shared: dict[str, Any] = {"hide_parameters": True, "pool_size": 50, "max_overflow": 10}
         if not self.is_sqlite:
-            # what is read after the lock was waited for must be what the last writer left, not a snapshot from before
+            # after waiting for the lock, a transaction must see the last writer's changes
             return create_engine(self._url, pool_pre_ping=True, isolation_level="READ COMMITTED", **shared)
         engine = create_engine(self._url, connect_args={"timeout": _PATIENCE_S}, **shared)
         event.listen(engine, "connect", _prepare_sqlite)
@@ -75,15 +75,15 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """Give a session that only reads: it waits for nobody, and sees one state of everything."""
+        """Yield a read-only session, which waits for no writer and sees one consistent state."""
         with Session(self._ready(), expire_on_commit=False, info={"clock": self._now}) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """Give a session whose changes are on the disk when the block ends, all of them or none.
+        """Yield a session whose changes are stored when the block ends, all of them or none.
 
-        One block runs at a time, over all processes: what was read in it is still so when it is written.
+        Only one such block runs at a time, over all processes, so its reads stay valid until its writes.
         """
         engine = self._ready().execution_options(writes=True)
         told = {"expire_on_commit": False, "info": {"clock": self._now}}
@@ -95,7 +95,7 @@ class Database:
 
     def _ready(self) -> Engine:
         if self._engine is None:
-            raise PortalError("the database is not open")
+            raise PortalError("the database is not open; call open() first")
         return self._engine
 
     def _now(self, session: Session) -> float:
@@ -107,7 +107,7 @@ class Database:
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
-    """Set one connection up: transactions are begun by us, readers and the writer do not wait for each other."""
+    """Configure a connection: explicit transactions; readers and the writer do not wait for each other."""
     connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_PATIENCE_S * 1000:.0f}"):
         connection.execute(f"PRAGMA {pragma}").close()

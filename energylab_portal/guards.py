@@ -1,6 +1,6 @@
-"""What stands before every request: size, rate, origin, host, and the headers that keep a page to itself.
+"""Checks of every request (size, rate, origin, host), and the security headers of every response.
 
-Plain ASGI, so that a body is counted while it arrives and is never held as a whole.
+Plain ASGI: a body is counted while it arrives and is never held as a whole.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from energylab_portal.settings import Settings
 
-#: Nothing from elsewhere, nothing inline, no frame around us, forms to ourselves.
+#: Only content, forms and frames of the portal; no inline scripts and styles.
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-#: A picture that is opened by itself may style itself and do nothing else.
+#: For a picture opened on its own: only inline styles.
 PICTURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 
 _HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",  # a private link must not travel with a click to elsewhere
+    "Referrer-Policy": "same-origin",  # other sites must not see private links
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
@@ -39,7 +39,7 @@ _HEADERS = {
 
 
 class TooLarge(Exception):  # noqa: N818 - it never leaves this module
-    """A body passed its limit while it arrived."""
+    """A body exceeded its limit while it arrived."""
 
 
 class Guards:
@@ -86,7 +86,7 @@ class Guards:
 
         async def unless_too_large(message: Message) -> None:
             nonlocal begun
-            if read <= limit or begun:  # what the parser makes of a body that was cut off is no answer
+            if read <= limit or begun:  # the answer to a body that was cut off is dropped
                 begun = True
                 await send(message)
 
@@ -100,19 +100,19 @@ class Guards:
         return limits.bundle_bytes + limits.body_bytes if path.endswith("/closed") else limits.body_bytes
 
     def _refuse(self, scope: Scope) -> tuple[int, str, dict[str, str]] | None:
-        """Return status, words and headers of a refusal; None when the request may pass."""
+        """Return status, words and headers of a refusal; None if the request is allowed."""
         headers, limit = Headers(scope=scope), self._limit(scope["path"])
         if not all(self._rates.hit(rate, name, client_of(scope)) for name, rate in self._rates_of(scope)):
             return 429, "too many requests; try again in a minute", {"Retry-After": "60"}
         if urlsplit(f"//{headers.get('host', '')}").hostname not in self._hosts:
-            return 421, "this portal does not answer to that name; the operator sets it with --address", {}
+            return 421, "this portal has another host name; the operator sets it with --address", {}
         length = headers.get("content-length", "0")
         if not length.isdecimal() or len(length) > 15:
             return 400, "the length of the body is not a number", {"Connection": "close"}
         if int(length) > limit:
             return 413, f"the body is larger than {limit:,} bytes", {"Connection": "close"}
         if scope["method"] not in ("GET", "HEAD") and not self._same_origin(headers):
-            return 403, "the request comes from another site; open the portal itself and send the form there", {}
+            return 403, "the request comes from another site; open the portal and send its form", {}
         return None
 
     def _rates_of(self, scope: Scope) -> list[tuple[str, RateLimitItem]]:
@@ -125,7 +125,7 @@ class Guards:
         return rates
 
     def _same_origin(self, headers: Headers) -> bool:
-        """Tell whether a browser sent this from one of our own pages; programs send no origin and pass."""
+        """Whether a browser sent this from a page of the portal; programs send no origin and are allowed."""
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return False
         origin = headers.get("origin")
@@ -133,7 +133,7 @@ class Guards:
 
 
 def client_of(scope: Scope) -> str:
-    """Return the address a request came from; of IPv6 the network, since one client has many addresses in it."""
+    """Return the address of a request; for IPv6 its network, since a client has many addresses in it."""
     host = (scope.get("client") or ("-", 0))[0]
     try:
         address = ipaddress.ip_address(host)
@@ -143,12 +143,12 @@ def client_of(scope: Scope) -> str:
 
 
 async def _say(scope: Scope, receive: Receive, send: Send, status: int, words: str, headers: dict[str, str]) -> None:
-    """Answer in a few words: JSON to programs, a page to people."""
+    """Answer with a short text: JSON for programs, a page for people."""
     from energylab_portal.web import page
 
     if scope["path"].startswith("/api/"):
         answer: Response = JSONResponse({"error": words}, status, headers)
     else:
-        shown = page("error.html.j2", heading="That was refused", words=f"{words}.", back="/", here="")
+        shown = page("error.html.j2", heading="Request refused", words=f"{words}.", back="/", here="")
         answer = HTMLResponse(shown, status, headers)
     await answer(scope, receive, send)

@@ -1,4 +1,4 @@
-"""What is asked of an open model before it is queued: it exists, it fits, and it brings no code and no pickles."""
+"""Checks of an open model before it is queued: it exists, it fits, and it needs no code or pickles of its own."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from energylab_portal import child
 #: Reading the configuration of the largest models takes a few GB of address space (torch alone takes two).
 BOUNDS = child.Bounds(memory_bytes=24 << 30, cpu_s=900, wall_s=1800.0, file_bytes=1 << 30)
 
-#: More than this of configuration and tokenizer is no model.
+#: Largest total size of configuration and tokenizer.
 SMALL_LIMIT_BYTES = 300_000_000
 MOST_FILES = 5_000
 
-#: Where transformers and diffusers look for weights; formats that can carry code are refused.
+#: Weights of transformers and diffusers; formats that can contain code are refused.
 _SAFE = ("model.safetensors", "model-*.safetensors")
 _SAFE_PIPELINE = "*/*.safetensors"
 
 
 @dataclass(frozen=True)
 class Finding:
-    commit: str | None  # what the revision means now
-    words: Sequence[str]  # one line a fact, for people
-    refusal: str = ""  # why it cannot be measured, and what to do; empty when it can
-    again: bool = False  # whether the refusal may pass by itself: the hub did not answer
+    commit: str | None  # current commit of the revision
+    words: Sequence[str]  # results for people, one per line
+    refusal: str = ""  # why it cannot be measured, and what to do; empty if it can
+    again: bool = False  # whether a retry may succeed, since the hub did not answer
 
 
 def inspect_apart(question: Mapping[str, Any], environment: Mapping[str, str]) -> Finding:
-    """Look at a model in a bounded process that sees only one worker's devices; see `inspect`."""
+    """Check a model in a process with limits that sees only one worker's devices; see `inspect`."""
     return Finding(**child.ask("energylab_portal.inspection", question, BOUNDS, environment))
 
 
 def inspect(question: Mapping[str, Any]) -> Finding:
-    """Look at a model without reading a weight or running a line of its code."""
+    """Check a model without reading its weights or running its code."""
     words: list[str] = []
     commit = None
     try:
@@ -55,7 +55,7 @@ def inspect(question: Mapping[str, Any]) -> Finding:
 
 
 def is_passing(text: str) -> bool:
-    """Say whether a refusal is the network's, see `energylab.tasks.hub.explained`: it may pass by itself."""
+    """Whether a refusal is a network error, see `energylab.tasks.hub.explained`, so that a retry may succeed."""
     return "could not be fetched from the hub" in text
 
 
@@ -70,7 +70,7 @@ def list_files(model: str, commit: str) -> dict[str, int]:
             if isinstance(entry, RepoFile):
                 found[entry.path] = entry.size
             if len(found) > MOST_FILES:
-                raise ModelError(f"more than {MOST_FILES:,} files; submit a repository that holds a model alone")
+                raise ModelError(f"more than {MOST_FILES:,} files; submit a repository with only one model")
     return found
 
 
@@ -79,16 +79,16 @@ def check_files(model: str, files: Mapping[str, int], largest_gb: float) -> list
     safe = [name for name in files if _is_safe(name, pipeline)]
     if not safe:
         raise ModelError(
-            f"{model} has no weights as safetensors; other formats can carry code, and are not loaded here. "
+            f"{model} has no weights as safetensors; other formats can contain code and are not loaded. "
             "Convert them (save_pretrained writes safetensors), push, and submit again"
         )
     small = sum(size for name, size in files.items() if any(fnmatch.fnmatch(name, p) for p in SMALL_FILES))
     if small > SMALL_LIMIT_BYTES:
-        raise ModelError(f"{small / 1e6:.0f} MB of configuration and text, more than {SMALL_LIMIT_BYTES / 1e6:.0f}")
+        raise ModelError(f"{small / 1e6:.0f} MB of configuration and text; at most {SMALL_LIMIT_BYTES / 1e6:.0f} MB")
     weights = sum(files[name] for name in safe)
     if weights > largest_gb * 1e9:
-        raise ModelError(f"{weights / 1e9:.1f} GB of weights, more than the {largest_gb:g} GB measured here")
-    return [f"weights as safetensors, {weights / 1e6:,.3g} MB", "none of its code is run"]
+        raise ModelError(f"{weights / 1e9:.1f} GB of weights; this portal measures at most {largest_gb:g} GB")
+    return [f"weights as safetensors, {weights / 1e6:,.3g} MB", "no code from the repository is run"]
 
 
 def _is_safe(name: str, pipeline: bool) -> bool:
@@ -98,7 +98,7 @@ def _is_safe(name: str, pipeline: bool) -> bool:
 
 
 def fits(question: Mapping[str, Any], task: str, commit: str) -> str:
-    """Return in words that a model fits a task and this process's devices, with its size and class."""
+    """Check that a model fits a task and this process's devices; return its size and class as text."""
     from energylab import devices, tasks
     from energylab.tasks.models import model_class
 
@@ -106,7 +106,7 @@ def fits(question: Mapping[str, Any], task: str, commit: str) -> str:
     parameters = Parameters.check({**values, "revision": commit, "params": question["params"]})
     asked = tasks.load_task(parameters)
     if question["elsewhere"]:
-        count, where = _count(asked), "whether it fits, the device it is handed to will tell"
+        count, where = _count(asked), "its fit on the device is checked when it is measured"
     else:
         found = devices.resolve_devices(parameters.device, parameters.gpus)
         count = asked.check(devices.torch_name(found[0]), found)
@@ -119,10 +119,10 @@ def fits(question: Mapping[str, Any], task: str, commit: str) -> str:
 
 
 def _count(task: Any) -> int | None:
-    """Count a model's parameters for a device that is not here: only a machine without limits cannot refuse it."""
+    """Count a model's parameters for a device of another machine, assuming unlimited memory."""
     from energylab.tasks.machine import WEIGHT_BYTES, Machine
 
-    if not hasattr(task, "find"):  # a task that loads in its own way has no model to look at
+    if not hasattr(task, "find"):  # a task with its own loading
         return None
     everything = frozenset(WEIGHT_BYTES) | {"torchao", "bitsandbytes", "flash_attn", "flash_attn_interface"}
     machine = Machine("cuda:0", (2**62,) * max(1, task.parameters.gpus), (99, 0), everything, compiler=True)
@@ -130,11 +130,11 @@ def _count(task: Any) -> int | None:
 
 
 def in_the_portal(text: str) -> str:
-    """Say a task's refusal in words that help a submitter, who has no command line here."""
+    """Return a task's error message for a submitter, who has no command line here."""
     if "trust_remote_code" in text:
         return (
-            "the model brings code of its own, and no code of strangers is run here. Submit one whose architecture is "
-            "part of transformers or diffusers, or measure it yourself in the sealed container as a closed model"
+            "the model has its own code, which is not run here. Submit a model whose architecture is part of "
+            "transformers or diffusers, or measure it yourself in the sealed container as a closed model"
         )
     if "is gated" in text:
         return "the model is gated on the hub: open it, or grant the operator's account access, and submit again"

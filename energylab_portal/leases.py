@@ -1,9 +1,9 @@
-"""Who works on what: a lease with a heartbeat. Two never hold the same one; a dead worker's work comes back.
+"""Leases of submissions, with a heartbeat: one worker per submission, and another one if the worker dies.
 
-A lease is the submission as it was taken: whoever does not know its random token can change nothing.
+A lease is a copy of the submission with a random token; changes need this token.
 
-Clients take turns: whose submission was taken longest ago comes next, so that one who sends many delays another by no
-more than one job.
+Clients take turns: the client served longest ago comes next, so a client with many submissions delays another by at
+most one job.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from energylab_portal.tables import State, Submission
 
 _LOG = logging.getLogger("energylab_portal")
 
-#: Life of a lease without a heartbeat, in seconds, and heartbeats in it: several may be lost before it is.
+#: Life of a lease without a heartbeat, in seconds, and the number of heartbeats in this time.
 LEASE_S, BEATS = 60.0, 5
-#: Rest of a submission after a try that failed, in seconds; twice as long after each further one, to a limit.
+#: Pause of a submission after a failed attempt, in seconds; it doubles after each further one, up to the limit.
 PAUSE_S, LONGEST_PAUSE_S = 30.0, 3600.0
-#: How often a submission is taken before its troubles are held to be its own.
+#: Failed attempts after which a submission is rejected.
 MOST_TRIES = 3
 
 #: Open models that wait to be measured, or whose worker has died.
@@ -41,7 +41,7 @@ FREE: dict[str, Any] = {"worker": None, "lease": None, "lease_until_s": None}
 
 
 class Refused(ConflictError):
-    """The submission's own fault: it is rejected with these words, and with what was found of it."""
+    """The submission is rejected with this reason, and with the facts found about it."""
 
     def __init__(self, reason: str, **facts: Any) -> None:
         super().__init__(visible(reason))
@@ -49,11 +49,11 @@ class Refused(ConflictError):
 
 
 class Interrupted(MeasurementError):
-    """The work was stopped from outside before its end: nothing is wrong with the submission."""
+    """The work was stopped from outside; nothing is wrong with the submission."""
 
 
 class LeaseLost(ConflictError):
-    """The lease ran out and the work is another's now; whatever was done under it does not count."""
+    """The lease expired, and another worker may have the submission; results of this one are dropped."""
 
 
 class Leases:
@@ -67,19 +67,19 @@ class Leases:
         return self._take(and_(*waits), worker)
 
     def take_measurement(self, worker: str) -> Submission | None:
-        """Take a submission that waits to be measured, or whose worker has died; None when there is none."""
+        """Take a submission that waits to be measured, or whose worker has died; None if there is none."""
         return self._take(TO_MEASURE, worker)
 
     def _take(self, wanted: ColumnElement[bool], worker: str) -> Submission | None:
-        with self.database.reading() as session:  # nobody is kept from writing by a worker that only looks
+        with self.database.reading() as session:  # without blocking writers
             if self._next(session, wanted) is None:
                 return None
         with self.database.writing() as session:
             while (found := self._next(session, wanted)) is not None:
                 if found.lease is None or found.tries < MOST_TRIES:
                     return self._hand_out(session, found, worker)
-                # what has outlived several workers would outlive the next as well
-                reason = f"given up: {found.tries} workers stopped answering over it. The operator can try it again."
+                # the next worker would stop as well
+                reason = f"rejected after {found.tries} workers stopped answering. The operator can reopen it."
                 tables.move(session, found, "rejected", worker, reason, reason=reason, **FREE)
         return None
 
@@ -95,9 +95,9 @@ class Leases:
         held = {"worker": worker, "lease": token, "lease_until_s": now + self.lease_s, "taken_s": now}
         held["tries"] = found.tries + 1
         if found.lease is not None:
-            tables.note(session, found.id, worker, "the worker before stopped answering; taken over")
+            tables.note(session, found.id, worker, "the previous worker stopped answering; this one continues")
         if found.state == "queued":
-            tables.move(session, found, "measuring", worker, "a worker began", **held)
+            tables.move(session, found, "measuring", worker, "measurement started", **held)
         else:
             tables.change(found, **held)
         return found
@@ -107,11 +107,11 @@ class Leases:
             self.held(session, lease).lease_until_s = tables.now(session) + self.lease_s
 
     def held(self, session: Session, lease: Submission) -> Submission:
-        """Return the submission as it is now, for a change under a lease."""
+        """Return the current submission, to change it with a lease."""
         query = select(Submission).where(Submission.id == lease.id, Submission.lease == lease.lease)
         found = session.scalar(query)
         if found is None:
-            raise LeaseLost(f"the lease of {lease.name} ran out; another worker has it, this work is dropped")
+            raise LeaseLost(f"the lease of {lease.name} expired; this work is dropped, and another worker continues")
         return found
 
     def finish(self, lease: Submission, after: State, words: str, **facts: Any) -> None:
@@ -125,9 +125,9 @@ class Leases:
         ours: tuple[type[Exception], ...],
         on_lost: Callable[[], None],
     ) -> None:
-        """Do a piece of work under a heartbeat: its troubles are the submission's or this try's, never the worker's.
+        """Do a piece of work with a heartbeat; its errors end this attempt or reject the submission.
 
-        Errors of the kind `ours` are no fault of the submission. A worker that was told to stop does so afterwards.
+        Errors of the types `ours` are no fault of the submission. An interrupt also ends the worker.
         """
         heartbeat = Heartbeat(self, lease, on_lost)
         try:
@@ -144,17 +144,17 @@ class Leases:
                 finally:
                     if not heartbeat.lost:
                         raise KeyboardInterrupt from error
-            except Exception as error:  # noqa: BLE001 - the next submission must not suffer for this one
-                _LOG.warning("%s: could not be finished", lease.name, exc_info=error)
+            except Exception as error:  # noqa: BLE001 - the worker continues with the next submission
+                _LOG.warning("%s: failed", lease.name, exc_info=error)
                 self.give_back(lease, _in_words(error, isinstance(error, ours)), ours=isinstance(error, ours))
         except LeaseLost as lost:
             _LOG.warning("%s", lost)
 
     def give_back(self, lease: Submission, words: str, count: bool = True, ours: bool = False) -> None:
-        """Let go of the submission, so that it is taken again after a rest; after `MOST_TRIES` it is rejected.
+        """Release the submission to be taken again after a pause; after `MOST_TRIES` attempts it is rejected.
 
-        A try does not `count` where the worker was asked to stop. Where the fault is `ours` it rests longer each time,
-        and is never rejected for it.
+        An attempt does not `count` if the worker was asked to stop. If the fault is `ours`, the pause grows and the
+        submission is never rejected.
         """
         with self.database.writing() as session:
             found = self.held(session, lease)
@@ -162,7 +162,7 @@ class Leases:
             rest_s = min(self.pause_s * 2 ** min(tries - 1, 20), LONGEST_PAUSE_S) if count else 0.0
             free = {**FREE, "lease_until_s": tables.now(session) + rest_s if rest_s else None, "tries": tries}
             if tries >= MOST_TRIES and not ours:
-                reason = f"given up after {tries} tries; the last: {words} The operator can try it again."
+                reason = f"rejected after {tries} attempts; last error: {words} The operator can reopen it."
                 tables.move(session, found, "rejected", lease.worker, reason, reason=reason, **FREE)
             elif found.state == "measuring":
                 tables.move(session, found, "queued", lease.worker, words, **free)
@@ -172,11 +172,11 @@ class Leases:
 
 
 def _in_words(error: Exception, ours: bool) -> str:
-    """Tell a submitter what went wrong; of a fault of ours the kind alone, since its words may hold a path."""
+    """Return an error for a submitter; for internal errors only the type, since the text may contain a path."""
     words, kind = visible(str(error))[:500], type(error).__name__
     if not isinstance(error, EnergylabError):
         words = kind if ours else f"{kind}: {words}"
-    return f"not done yet, through no fault of its own: {words}." if ours else f"{words}."
+    return f"not finished because of an error of the portal: {words}." if ours else f"{words}."
 
 
 class Heartbeat:
@@ -204,7 +204,7 @@ class Heartbeat:
             self._renewed_s = began_s
         except LeaseLost:
             self.lost = True
-        except SQLAlchemyError:  # the database may be back before the lease is out
+        except SQLAlchemyError:  # the database may answer again before the lease expires
             self.lost = time.monotonic() - self._renewed_s > self._leases.lease_s * (1 - 1 / BEATS)
         if self.lost:
             self._on_lost()

@@ -1,4 +1,4 @@
-"""The pages: what everyone may open, a closed result's evidence, and the operator's own."""
+"""The pages: the public ones, the files to verify closed results, and those of the operator."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from energylab_portal.web import (
 router = APIRouter(include_in_schema=False)
 operators = APIRouter(prefix="/operator", include_in_schema=False, dependencies=[Depends(require_operator)])
 
-#: Of every form: it came from a page of our own.
+#: Dependency of every form: it was sent from a page of the portal.
 FORM = [Depends(check_form)]
 
 Text = Annotated[str, Form()]
@@ -130,7 +130,7 @@ def take_closed(
 
 
 def _taken(take: Callable[[], Accepted], form: Callable[[str], Response]) -> Response:
-    """Go to the private page of what was taken in, or show the form again with what is wrong."""
+    """Redirect to the private page of an accepted submission, or show the form again with the error."""
     try:
         return RedirectResponse(f"/s/{take().link}", status_code=303)
     except ValidationError as error:
@@ -188,7 +188,7 @@ def evidence_file(request: Request, name: str, file: str) -> Response:
         "operator.pub": settings.operator_key,
     }  # fmt: skip
     if file not in files or not files[file].is_file():
-        raise NotThereError("there is no such file")
+        raise NotThereError("there is no such file; open the page above")
     return FileResponse(files[file], filename=file)
 
 
@@ -214,7 +214,7 @@ async def leaderboard(request: Request, path: str) -> Response:
     if current is None:
         return show(
             request, "error.html.j2", 404, heading="Nothing is published yet", back="/submit/open",
-            words="The leaderboard comes with the first release. Submit a model, and be in it.",
+            words="The leaderboard appears with the first release. Submit a model to be included.",
         )  # fmt: skip
     return await _file(request, current, path)
 
@@ -269,7 +269,7 @@ def ask_token(request: Request) -> Response:
 @router.post("/operator/login", dependencies=FORM)
 def take_token(request: Request, token: Text = "") -> Response:
     if not portal_of(request).vault.is_operator(token.strip()):
-        return show(request, "login.html.j2", 403, error="That is not the operator's token.")
+        return show(request, "login.html.j2", 403, error="This is not the operator's token.")
     request.session.clear()
     request.session["operator_until"] = time.time() + STAY_S
     return RedirectResponse("/operator", 303)
@@ -339,15 +339,15 @@ def publish(request: Request, name: Text = "", date: Text = "") -> Response:
 
     def do() -> str:
         made = publication.publish(portal.database, portal.settings, name, date)
-        left = f" Left out: {'; '.join(made.left_out)}" if made.left_out else ""
+        left = f" Not included: {'; '.join(made.left_out)}" if made.left_out else ""
         models, new = text_of.plural(made.models, "model"), text_of.plural(len(made.published), "submission")
-        return f"{' and '.join(made.releases)}: on show now, {models}, {new} new.{left}"
+        return f"{' and '.join(made.releases)}: now published, {models}, {new} new.{left}"
 
     return _doing(request, do)
 
 
 def _doing(request: Request, do: Callable[[], str]) -> Response:
-    """Do something and say so on the overview, or say there why not."""
+    """Do something, and show the result or the error on the overview."""
     try:
         message = do()
     except EnergylabError as error:

@@ -1,7 +1,6 @@
-"""From reviewed submissions to releases and their leaderboards, so that a crash in between publishes nothing by half.
+"""Releases and leaderboards from reviewed submissions; a crash never publishes a part of them.
 
-There are two boards. What was measured here and what its owners measured rest on different grounds, and are never
-rated against each other.
+There are two leaderboards: models measured here, and closed models measured by their owners. They are never compared.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from energylab_portal.tables import PublishedRelease, StoredRecord, Submission
 
 ACTOR = "operator"
 
-#: Kind of the submissions of a board to where its leaderboard is.
+#: Path of the leaderboard for each kind of submission.
 BOARDS = {"open": "leaderboard", "closed": "closed"}
 
 Rated = list[tuple[Submission, list[StoredRecord]]]
@@ -41,17 +40,17 @@ Rated = list[tuple[Submission, list[StoredRecord]]]
 
 @dataclass(frozen=True)
 class Outcome:
-    releases: tuple[str, ...]  # names of the releases: one a board that has something new
+    releases: tuple[str, ...]  # names of the new releases, at most one per board
     models: int  # rated models in them
-    published: tuple[str, ...]  # submissions that are on the leaderboard from now on
-    left_out: tuple[str, ...]  # submissions that were reviewed and are not, with the reason, one line each
+    published: tuple[str, ...]  # newly published submissions
+    left_out: tuple[str, ...]  # reviewed submissions that were not published, with the reason
 
 
 def publish(database: Database, settings: Settings, name: str, date: str) -> Outcome:
-    """Rate everything that is published or reviewed, as new releases on show: one a board with something new.
+    """Rate all published and reviewed submissions, and publish a release for each board with new ones.
 
-    The files are made first; one transaction then puts the releases on show and makes their submissions published.
-    Files of a release that no transaction knows are a crash's, and are made again.
+    The files are written first; one transaction then makes the releases current and their submissions published.
+    Files of a release without a transaction remain from a crash, and are written again.
     """
     with _alone(settings):
         with database.reading() as session:
@@ -63,13 +62,13 @@ def publish(database: Database, settings: Settings, name: str, date: str) -> Out
                 _check_name(session, wanted)
         if not fresh:
             reasons = f" ({'; '.join(left_out)})" if left_out else ""
-            raise PortalError(f"no submission is reviewed; review one that is measured, then publish{reasons}")
+            raise PortalError(f"no submission is reviewed; review a measured one, then publish{reasons}")
         made = {board: _make(settings, board, names[board], date, rated[board], before[board]) for board in fresh}
         return _record(database, made, rated, left_out)
 
 
 def current(session: Session, board: str = "open") -> PublishedRelease | None:
-    """Return a board's release on show: its newest."""
+    """Return a board's current release: its newest."""
     of_board = select(PublishedRelease).where(PublishedRelease.board == board)
     return session.scalar(of_board.order_by(PublishedRelease.id.desc()).limit(1))
 
@@ -80,11 +79,11 @@ def read_release(settings: Settings, name: str) -> Release:
 
 def _check_name(session: Session, name: str) -> None:
     if session.scalar(select(PublishedRelease).where(PublishedRelease.name == name)) is not None:
-        raise ConflictError(f"there is a release {name[:100]!r}, and a release is never changed; choose another name")
+        raise ConflictError(f"release {name[:100]!r} exists, and releases are never changed; choose another name")
 
 
 def _with_records(session: Session) -> tuple[dict[str, Rated], list[str]]:
-    """Return what may be in a release, with its records, by board; and what may not be any more, with the reason."""
+    """Return the submissions of a release with their records, by board; and the refused ones, with the reason."""
     rated: dict[str, Rated] = {board: [] for board in BOARDS}
     left_out = []
     for one in tables.in_states(session, ("reviewed", "published"), limit=1_000_000):
@@ -98,12 +97,12 @@ def _with_records(session: Session) -> tuple[dict[str, Rated], list[str]]:
 
 
 def site(settings: Settings, database: Database, name: str) -> Path:
-    """Return the folder of a release's leaderboard, made from release and records where it is missing."""
+    """Return the folder of a release's leaderboard; if missing, build it from release and records."""
     folder = settings.sites / name
     if (folder / "index.html").is_file():
         return folder
     with _alone(settings):
-        with database.reading() as session:  # also of keys that were revoked since: what was published stays so
+        with database.reading() as session:  # includes keys revoked since: published results stay published
             ever = tables.in_states(session, ("published",), limit=1_000_000)
             roots = [_write_records(settings, one, tables.records_of(session, one.id)) for one in ever]
         return _build(settings, read_release(settings, name), roots)
@@ -123,12 +122,12 @@ def _make(
     try:
         dt.date.fromisoformat(date)
     except ValueError:
-        raise PortalError(f"date {date[:20]!r}: write YYYY-MM-DD") from None
+        raise PortalError(f"date {date[:20]!r} is not valid: write YYYY-MM-DD") from None
     roots = [_write_records(settings, submission, records) for submission, records in rated]
     previous = None if before is None else read_release(settings, before.name)
     address = f"{settings.address}/{BOARDS[board]}"
     made = release.make(roots, name=name, date=date, cohort=LARGEST, address=address, previous=previous)
-    (settings.releases / f"{made.name}.json").unlink(missing_ok=True)  # of a publication that did not come to its end
+    (settings.releases / f"{made.name}.json").unlink(missing_ok=True)  # remains of an interrupted publication
     release.write(made, settings.releases)
     _build(settings, made, roots)
     return made
@@ -142,7 +141,7 @@ def _write_records(settings: Settings, submission: Submission, records: Sequence
 
 
 def _record(database: Database, made: dict[str, Release], rated: dict[str, Rated], left_out: list[str]) -> Outcome:
-    """Put releases on show and their submissions into their last state, in one transaction."""
+    """Make releases current and their submissions published, in one transaction."""
     published, shown, models = [], [], 0
     with database.writing() as session:
         for board, one in made.items():
@@ -156,12 +155,12 @@ def _record(database: Database, made: dict[str, Release], rated: dict[str, Rated
             tables.note(session, None, ACTOR, f"release {one.name} published: {text_of.plural(count, 'model')}")
             published, shown, models = published + new, [*shown, one.name], models + count
         if not published:
-            raise PortalError(f"nothing new could be rated: {'; '.join(left_out)}")
+            raise PortalError(f"no new submission could be rated: {'; '.join(left_out)}")
     return Outcome(tuple(shown), models, tuple(published), tuple(left_out))
 
 
 def _settle(session: Session, made: Release, rated: Rated) -> tuple[list[str], list[str]]:
-    """Publish the reviewed submissions that a release rates; say of the others why not."""
+    """Publish the reviewed submissions rated in a release; return them, and the others with the reason."""
     on_it = {one.record_id for _, model in made.rated() for one in model.sessions}
     why = {left.record_id: left.why for left in made.left_out}
     published, left_out = [], []
@@ -183,12 +182,12 @@ def _settle(session: Session, made: Release, rated: Rated) -> tuple[list[str], l
 
 @contextmanager
 def _alone(settings: Settings) -> Iterator[None]:
-    """Let one publication run at a time; the operating system lets go however it ends."""
+    """Let one publication run at a time; the operating system frees the lock, also after a crash."""
     try:
         with FileLock(settings.folder / ".publishing", timeout=0):
             yield
     except Timeout:
-        raise ConflictError("a release is being made right now; wait for it") from None
+        raise ConflictError("another release is being made; try again when it is finished") from None
 
 
 # ---- badges by address, for model cards
@@ -206,12 +205,12 @@ def badge(made: Release, cohort: RatedCohort, rated: RatedModel) -> str:
 
 
 def unrated() -> str:
-    """Draw the badge of a model that is not in the release: a picture in a model card is never broken."""
-    return _draw("not rated", "This model is not rated on this leaderboard, or is rated in several tasks: name one.")
+    """Draw a badge for a model that is not in the release, so that model cards show no broken picture."""
+    return _draw("not rated", "This model is not rated on this leaderboard, or is rated in several tasks: choose one.")
 
 
 def _draw(words: str, title: str, colour: str = _UNRATED) -> str:
-    """Draw a badge of one line: an SVG file that refers to nothing outside it."""
+    """Draw a badge with one line of text as an SVG file without external references."""
     from energylab_portal.web import page
 
     left, pad, size = "energy", 14, 11  # pixels: on both sides of a text together, and of a letter

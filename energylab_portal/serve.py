@@ -1,4 +1,4 @@
-"""Start the portal: one process that answers, and checks bundles in children of its own."""
+"""Start the portal: one process that answers requests, and checks bundles in child processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from energylab_portal.database import Database
 from energylab_portal.settings import Settings, Vault
 from energylab_portal.web import Portal, create
 
-#: Connections at once; more are told to come back.
+#: Maximal number of simultaneous connections; further ones get status 503.
 _CONNECTIONS = 512
 
 
@@ -32,14 +32,14 @@ def run(settings: Settings, host: str, port: int, say: Callable[[str], None], ne
     say(f"portal      {settings.address}" + (f", listening on {served}" if settings.address != served else ""))
     say(f"folder      {settings.folder.resolve()}")
     if token is not None:
-        say(f"operator    {token}\n            shown once and kept nowhere; enter it at {settings.address}/operator")
+        say(f"operator    {token}\n            shown only once and not stored; log in at {settings.address}/operator")
     portal, stop = Portal(settings, database, vault), threading.Event()
     checking = (stop, portal.queue)
     checker = threading.Thread(target=BundleChecker(database, settings).run, args=checking, name="checker", daemon=True)
     checker.start()
     config = uvicorn.Config(
         create(portal),
-        access_log=False,  # paths hold private links
+        access_log=False,  # paths contain private links
         log_level="warning",
         server_header=False,
         proxy_headers=settings.secure,

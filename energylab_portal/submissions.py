@@ -1,4 +1,4 @@
-"""What may be submitted, and taking it in: once accepted, never lost; sent again, never doubled."""
+"""Submissions: their fields, and accepting them so that none is lost or stored twice."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from energylab_portal.sealed.statement import ATTESTATIONS, attest
 from energylab_portal.settings import Settings, Vault, digest_of
 from energylab_portal.tables import Submission
 
-#: Shorter keys could be guessed, and with them another's private link.
+#: Minimal length of an idempotency key; a shorter one, and the private link derived from it, could be guessed.
 LEAST_KEY = 16
 #: States in which a submission waits for the portal.
 WAITING = ("received", "checked", "queued", "measuring")
-#: Bundles that nobody needs any more are kept this long, in seconds: of a rejected submission, or of none.
+#: Time in seconds before the bundle of a rejected submission, or of none, is deleted.
 KEEP_REJECTED_S, KEEP_ORPHAN_S = 30 * 86_400.0, 3600.0
-#: Bytes of a bundle that are in memory at once: many are sent at the same time.
+#: Bytes of a bundle that are in memory at once, since many may arrive at the same time.
 _PIECE = 1 << 20
 
 
@@ -40,14 +40,14 @@ def _model(value: str) -> str:
     value = value.strip()
     name = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
     if not re.fullmatch(rf"({name}/)?{name}", value) or ".." in value or "--" in value:
-        raise ValueError("write a hub id: organisation/name, of letters, digits, '.', '_' and '-'")
+        raise ValueError("no hub id; write organisation/name, with letters, digits, '.', '_' and '-'")
     return value
 
 
 def _revision(value: str | None) -> str | None:
     value = (value or "").strip()
     if value and (not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}", value) or ".." in value):
-        raise ValueError("write a branch, a tag or a commit; leave it empty for the main branch")
+        raise ValueError("no valid revision; write a branch, tag or commit, or leave it empty for the main branch")
     return value or None
 
 
@@ -57,12 +57,12 @@ def _contact(value: str) -> str:
         not re.fullmatch(r"[^\s@<>\"',;:()\[\]\\]+@[^\s@<>\"',;:()\[\]\\]+\.[^\s@.<>]+", value)
         or one_line(value) != value
     ):
-        raise ValueError("write an address for mail: name@example.org; only the operator sees it")
+        raise ValueError("no mail address; write name@example.org (only the operator sees it)")
     return value
 
 
 Contact = Annotated[
-    str, Field(max_length=254, description="mail address; the operator alone sees it"), AfterValidator(_contact)
+    str, Field(max_length=254, description="mail address; only the operator sees it"), AfterValidator(_contact)
 ]
 
 
@@ -73,7 +73,7 @@ class OpenSubmission(BaseModel):
 
     model: Annotated[str, Field(max_length=200, description="hub id, organisation/name"), AfterValidator(_model)]
     revision: Annotated[
-        str | None, Field(max_length=200, description="branch, tag or commit; main when left out"),
+        str | None, Field(max_length=200, description="branch, tag or commit; default: main"),
         AfterValidator(_revision),
     ] = None  # fmt: skip
     tasks: Annotated[tuple[str, ...], Field(min_length=1, max_length=20, description="names of tasks")]
@@ -81,24 +81,24 @@ class OpenSubmission(BaseModel):
 
 
 class ClosedSubmission(BaseModel):
-    """What comes with the bundle of a closed model."""
+    """The fields sent with the bundle of a closed model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     contact: Contact
     attested: Annotated[
         tuple[str, ...],
-        Field(max_length=10, description=f"the statements made; all are needed: {', '.join(ATTESTATIONS)}"),
+        Field(max_length=10, description=f"the owner's statements; all are required: {', '.join(ATTESTATIONS)}"),
     ]
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """A submission that is on the disk."""
+    """A submission that is stored on disk."""
 
-    name: str  # what operators call it
+    name: str  # as operators and logs show it
     link: str  # the token of its private link
-    again: bool  # whether it was there already: the same request, sent again
+    again: bool  # whether the same request was accepted before
 
 
 class SubmissionQueue:
@@ -109,7 +109,7 @@ class SubmissionQueue:
 
     @cached_property
     def task_names(self) -> tuple[str, ...]:
-        """Every task that can be asked for, as the portal found them; a new one is offered after a restart."""
+        """The tasks that can be chosen; new ones appear after a restart of the portal."""
         return tuple(tasks.task_names(self.settings.params))
 
     def take_open(self, asked: OpenSubmission, key: str, client: str = "") -> Accepted:
@@ -121,11 +121,11 @@ class SubmissionQueue:
         return self._take("open", key, client, facts, f"submitted for {', '.join(names)}")
 
     def take_closed(self, asked: ClosedSubmission, key: str, bundle: BinaryIO, client: str = "") -> Accepted:
-        """Take in the bundle of a closed model; nothing in it is understood here."""
+        """Accept the bundle of a closed model without reading its content."""
         version = attest(asked.attested).version
         most, size = self.settings.limits.bundle_bytes, bundle.seek(0, os.SEEK_END)
         if not 0 < size <= most:
-            raise PortalError(f"the bundle is empty or larger than {most:,} bytes; send it as `sealed run` wrote it")
+            raise PortalError(f"the bundle is empty or larger than {most:,} bytes; send the file of `sealed run`")
         bundle.seek(0)
         digest = hashlib.file_digest(bundle, "sha256").hexdigest()
         facts = {"bundle": digest, "bundle_bytes": size, "attestation": version, "contact": asked.contact}
@@ -136,7 +136,7 @@ class SubmissionQueue:
         self, kind: str, key: str, client: str, facts: dict[str, Any], words: str, bundle: BinaryIO | None = None
     ) -> Accepted:
         if not LEAST_KEY <= len(key) <= 200:
-            raise PortalError(f"the idempotency key needs {LEAST_KEY} to 200 characters, random: {len(key)} given")
+            raise PortalError(f"the idempotency key has {len(key)} characters; send {LEAST_KEY} to 200 random ones")
         request, client = digest_of(key), self.vault.derive("client", client)
         content = hashlib.sha256(canonical_json({"kind": kind, **facts})).hexdigest()
         link = self.vault.derive("link", request)
@@ -152,32 +152,32 @@ class SubmissionQueue:
                 session.add(made)
                 session.flush()
                 tables.note(session, made.id, "submitter", words, None, "received")
-                if bundle is not None:  # before the commit: what is accepted is whole, what is not is swept away
+                if bundle is not None:  # before the commit, so that every accepted submission has its bundle
                     self._store(facts["bundle"], bundle)
                 return Accepted(name, link, again=False)
         if known.content_hash != content:
             raise ConflictError(
-                "this idempotency key was used for another submission, or for one whose mail address was erased since; "
-                "follow that by its link, or make a new key"
+                "this idempotency key belongs to another submission, or to one whose mail address was erased; "
+                "use a new key, or see that submission by its link"
             )
         return Accepted(known.name, link, again=True)
 
     def _refuse(self, session: Session, client: str, facts: dict[str, Any]) -> None:
-        """Refuse a bundle that was here, what waits already, and more than one client may have waiting."""
+        """Raise ConflictError for a known bundle, a waiting model, or too many waiting submissions of a client."""
         waits = select(func.count()).where(Submission.state.in_(WAITING))
         if int(session.scalar(waits.where(Submission.client == client)) or 0) >= self.settings.limits.waiting:
-            raise ConflictError(f"{self.settings.limits.waiting} submissions of yours wait; send the next later")
+            raise ConflictError(f"{self.settings.limits.waiting} of your submissions are waiting; submit again later")
         if facts.get("bundle") and session.scalar(select(Submission.id).where(Submission.bundle == facts["bundle"])):
-            raise ConflictError("this bundle was submitted before; a result counts once")
+            raise ConflictError("this bundle was submitted before; each result is accepted once")
         if facts.get("model"):
             same = [func.lower(Submission.model) == facts["model"].lower(), Submission.tasks == facts["tasks"]]
             revision = facts["revision"]
             same.append(Submission.revision.is_(None) if revision is None else Submission.revision == revision)
             if session.scalar(waits.where(Submission.kind == "open", *same)):
-                raise ConflictError("this model waits to be measured already, for these tasks and at this revision")
+                raise ConflictError("this model, with these tasks and this revision, is already waiting")
 
     def _store(self, digest: str, bundle: BinaryIO) -> None:
-        """Copy a bundle under its digest, so that it is whole or not there."""
+        """Copy a bundle to a file named by its digest, completely or not at all."""
         bundle.seek(0)
         folder = self.settings.bundles
         temporary = folder / f".upload-{secrets.token_hex(8)}"
@@ -191,7 +191,7 @@ class SubmissionQueue:
         os.close(descriptor)
 
     def clean(self) -> int:
-        """Remove the files of bundles that no submission needs: never accepted, or rejected long ago."""
+        """Remove bundles that were never accepted, or rejected long ago; return their number."""
         with self.database.reading() as session:
             rows = session.execute(select(Submission.bundle, Submission.state, Submission.changed_s))
             known = {bundle: (state, changed_s) for bundle, state, changed_s in rows if bundle}
@@ -208,7 +208,7 @@ class SubmissionQueue:
     def by_link(self, session: Session, link: str) -> Submission:
         found = session.scalar(select(Submission).where(Submission.link_hash == digest_of(link[:200])))
         if found is None:
-            raise NotThereError("no submission has this link; check that it is whole")
+            raise NotThereError("no submission has this link; check that it is complete")
         return found
 
     def erase_contact(self, link: str) -> None:

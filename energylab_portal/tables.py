@@ -1,4 +1,4 @@
-"""The tables, the states of a submission, and every change of it, written down. Nothing is ever deleted."""
+"""The database tables, the states of a submission, and its logged changes. Nothing is ever deleted."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from energylab import energy
 from energylab.errors import ConflictError, NotThereError
 from energylab.record import Record
 
-#: States, names and actors go to the program's log; never a link, a contact or a text of a submitter.
+#: The program's log contains states, names and actors, but no links, contacts or texts of submitters.
 _LOG = logging.getLogger("energylab_portal")
 
 State = Literal["received", "checked", "queued", "measuring", "measured", "reviewed", "published", "rejected"]
 
 STATES: tuple[State, ...] = get_args(State)
 
-#: The states of a submission that goes well; a closed result is measured already and skips two.
+#: The states of a successful submission; a closed result is already measured and skips two.
 WAY: dict[str, tuple[State, ...]] = {
     "open": STATES[:-1],
     "closed": ("received", "checked", "measured", "reviewed", "published"),
 }
 
-#: What may follow. A published result is not taken back: a later release may leave it out and say so.
+#: Allowed next states. Published results are final; a later release may exclude them and state this.
 NEXT: dict[State, tuple[State, ...]] = {
     "received": ("checked", "rejected"),
     "checked": ("queued", "measured", "rejected"),
@@ -39,17 +39,17 @@ NEXT: dict[State, tuple[State, ...]] = {
 }
 
 WORDS: dict[State, str] = {
-    "received": "Received: it waits to be checked.",
-    "checked": "Checked: it may go on.",
-    "queued": "Queued: it waits for a free device.",
-    "measuring": "Measuring: a worker runs it now.",
-    "measured": "Measured: the operator will look at the result.",
-    "reviewed": "Reviewed: it will be in the next release.",
-    "published": "Published: it is on the leaderboard.",
-    "rejected": "Rejected: the reason below says what to do.",
+    "received": "Received: waits for its check.",
+    "checked": "Checked: accepted for the next step.",
+    "queued": "Queued: waits for a free device.",
+    "measuring": "Measuring: a worker is measuring it.",
+    "measured": "Measured: waits for the operator's review.",
+    "reviewed": "Reviewed: part of the next release.",
+    "published": "Published: on the leaderboard.",
+    "rejected": "Rejected: see the reason below.",
 }
 
-#: SQLite numbers rows by INTEGER only; elsewhere a big number.
+#: SQLite needs INTEGER for row numbers; other databases use BIGINT.
 _Key = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -63,36 +63,36 @@ class Submission(Base):
     __tablename__ = "submissions"
 
     id: Mapped[int] = mapped_column(_Key, primary_key=True)
-    name: Mapped[str] = mapped_column(String(16), unique=True)  # random; what operators and logs call it
+    name: Mapped[str] = mapped_column(String(16), unique=True)  # random; shown to operators and in logs
     link_hash: Mapped[str] = mapped_column(String(64), unique=True)  # sha256 of the private link's token
     request_hash: Mapped[str] = mapped_column(String(64), unique=True)  # sha256 of the client's idempotency key
-    content_hash: Mapped[str] = mapped_column(String(64))  # sha256 of what was submitted under that key
+    content_hash: Mapped[str] = mapped_column(String(64))  # sha256 of the submission's content
     client: Mapped[str] = mapped_column(String(64))  # keyed hash of the client's address
     kind: Mapped[str] = mapped_column(String(8))  # open, closed
     state: Mapped[str] = mapped_column(String(12))
     received_s: Mapped[float]
     changed_s: Mapped[float]
-    contact: Mapped[str] = mapped_column(String(254))  # empty once it was erased
-    reason: Mapped[str] = mapped_column(Text, default="")  # why it was rejected, and what to do
+    contact: Mapped[str] = mapped_column(String(254))  # empty if erased
+    reason: Mapped[str] = mapped_column(Text, default="")  # if rejected: the reason, and what to do
 
-    model: Mapped[str] = mapped_column(String(200), default="")  # hub id; of a closed one what its record says
+    model: Mapped[str] = mapped_column(String(200), default="")  # hub id; for a closed model its public name
     revision: Mapped[str | None] = mapped_column(String(200))
     tasks: Mapped[str] = mapped_column(Text, default="")  # names, separated by spaces
-    commit: Mapped[str | None] = mapped_column(String(64))  # what the revision meant when it was checked
-    facts: Mapped[str] = mapped_column(Text, default="")  # what the check found, in words, one a line
+    commit: Mapped[str | None] = mapped_column(String(64))  # commit of the revision at the check
+    facts: Mapped[str] = mapped_column(Text, default="")  # results of the check, one per line
 
     bundle: Mapped[str | None] = mapped_column(String(64), unique=True)  # sha256 of the file
     bundle_bytes: Mapped[int | None]
-    attestation: Mapped[str | None] = mapped_column(String(32))  # version of the three statements that were made
-    key_id: Mapped[str | None] = mapped_column(String(64))  # that signed the bundle
+    attestation: Mapped[str | None] = mapped_column(String(32))  # version of the submitter's three statements
+    key_id: Mapped[str | None] = mapped_column(String(64))  # of the bundle's signature
     waits_for_key: Mapped[bool] = mapped_column(default=False)
 
     worker: Mapped[str | None] = mapped_column(String(200))
-    lease: Mapped[str | None] = mapped_column(String(32))  # random; changes with every worker that takes it
+    lease: Mapped[str | None] = mapped_column(String(32))  # random token, new for every worker
     lease_until_s: Mapped[float | None]
-    taken_s: Mapped[float | None]  # when a worker took it last
+    taken_s: Mapped[float | None]  # time when a worker last took it
     tries: Mapped[int] = mapped_column(default=0)
-    release: Mapped[str | None] = mapped_column(String(100))  # the first that it is in
+    release: Mapped[str | None] = mapped_column(String(100))  # the first one that contains it
 
     __table_args__ = (Index("submissions_by_state", "state", "id"), Index("submissions_by_client", "client", "taken_s"))
 
@@ -106,7 +106,7 @@ class Submission(Base):
 
 
 class Event(Base):
-    """One line of the log: what changed, when, and by whom."""
+    """One line of the log: the change, its time and its author."""
 
     __tablename__ = "events"
 
@@ -120,7 +120,7 @@ class Event(Base):
 
 
 class StoredRecord(Base):
-    """One record of a submission, with the figures a page shows."""
+    """One record of a submission, with the figures shown on pages."""
 
     __tablename__ = "records"
 
@@ -131,7 +131,7 @@ class StoredRecord(Base):
     task: Mapped[str] = mapped_column(String(200))
     model_class: Mapped[str | None] = mapped_column(String(1))
     energy_kind: Mapped[str] = mapped_column(String(12))
-    energy_wh: Mapped[float | None]  # per 1,000 queries; None: unavailable, never 0 in its place
+    energy_wh: Mapped[float | None]  # per 1,000 queries; None: unavailable (never 0 instead)
     device: Mapped[str] = mapped_column(String(200))
     valid: Mapped[bool]
     reasons: Mapped[str] = mapped_column(Text, default="")
@@ -139,7 +139,7 @@ class StoredRecord(Base):
 
 
 class EnrolledKey(Base):
-    """A public key whose owner the operator knows."""
+    """A public key of an owner known to the operator."""
 
     __tablename__ = "keys"
 
@@ -151,7 +151,7 @@ class EnrolledKey(Base):
 
 
 class PublishedRelease(Base):
-    """A release that was made here. The newest of a board is the one on show."""
+    """A release of this portal. The newest of a board is its current one."""
 
     __tablename__ = "releases"
 
@@ -165,8 +165,8 @@ class PublishedRelease(Base):
 
 
 def _forbid(table: Table, verb: str) -> None:
-    """Let the database itself refuse to delete, or to rewrite, what is kept for ever."""
-    said, name = f"rows of {table.name} are kept as they are", f"{table.name}_no_{verb}"
+    """Add a trigger, so that the database refuses to delete or change the rows of a table."""
+    said, name = f"rows of {table.name} cannot be changed or deleted", f"{table.name}_no_{verb}"
     for_sqlite = (
         f"CREATE TRIGGER IF NOT EXISTS {name} BEFORE {verb} ON {table.name} BEGIN SELECT RAISE(ABORT, '{said}'); END"
     )
@@ -186,18 +186,18 @@ for _name in ("events", "records", "releases"):
     _forbid(Base.metadata.tables[_name], "update")
 
 
-# ---- changes: allowed or refused, written down, all in one transaction
+# ---- changes: checked and logged in one transaction
 
 
 def move(session: Session, submission: Submission, after: State, actor: str, words: str, **facts: Any) -> None:
-    """Bring a submission into another state, with columns that change with it, and write that down.
+    """Move a submission to another state, change other columns with it, and log the change.
 
-    `session` is `Database.writing`'s, and `submission` was read in it: nobody else has changed it since.
+    `session` is that of `Database.writing`, and `submission` was read in it, so no other process has changed it.
     """
     before = submission.state
     if after not in NEXT[before]:
         allowed = ", ".join(state for state in STATES if after in NEXT[state]) or "none"
-        raise ConflictError(f"submission {submission.name} is {before}; {after} may follow only: {allowed}")
+        raise ConflictError(f"submission {submission.name} is {before}; {after} is only possible after: {allowed}")
     change(submission, state=after, changed_s=now(session), **facts)
     note(session, submission.id, actor, words, before, after)
     _LOG.info("%s: %s -> %s by %s", submission.name, before, after, actor)
@@ -217,21 +217,21 @@ def note(
 
 
 def now(session: Session) -> float:
-    """Return the time in seconds since 1970, by the clock that all processes of this portal share."""
+    """Return the time in seconds since 1970, by the clock shared by all processes of this portal."""
     return session.info["clock"](session)
 
 
 def erase_contact(session: Session, submission: Submission, actor: str) -> None:
-    """Erase a mail address, and the digest by which a guessed one could be confirmed."""
+    """Erase a mail address, and the digest that could confirm a guessed one."""
     submission.contact = submission.content_hash = ""
     note(session, submission.id, actor, "the mail address was erased")
 
 
 def by_name(session: Session, name: str) -> Submission:
-    """Return the submission an operator means."""
+    """Return a submission by its name."""
     found = session.scalar(select(Submission).where(Submission.name == name))
     if found is None:
-        raise NotThereError("there is no such submission")
+        raise NotThereError("no submission has this name")
     return found
 
 
@@ -263,7 +263,7 @@ def attach(session: Session, submission_id: int, records: Sequence[Record]) -> N
     ids = [record.record_id for record in records]
     known = session.scalars(select(StoredRecord.record_id).where(StoredRecord.record_id.in_(ids))).all()
     if known or len(set(ids)) != len(ids):
-        raise ConflictError(f"the record {(known or ids)[0][:60]} was submitted before; a result counts once")
+        raise ConflictError(f"the record {(known or ids)[0][:60]} was submitted before; each result is accepted once")
     session.add_all(_stored(submission_id, record) for record in records)
     session.flush()
 

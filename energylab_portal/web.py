@@ -1,4 +1,4 @@
-"""The application: the portal itself, who is asking, pages and errors in words, and the guards around all of it."""
+"""The web application: the portal's state, pages and error messages, and access checks."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ from energylab_portal.settings import Settings, Vault
 from energylab_portal.submissions import SubmissionQueue
 from energylab_portal.tables import WAY, WORDS, Event, StoredRecord, Submission
 
-#: How long an operator stays in without showing the token again, in seconds.
+#: Duration of an operator's login, in seconds.
 STAY_S = 12 * 3600
 
 
 class NotOperatorError(EnergylabError):
-    """The page is the operator's, and the token was not shown."""
+    """The page needs the operator's token."""
 
 
 class ForeignFormError(EnergylabError):
-    """A form was sent that did not come from our own page."""
+    """A form was not sent from a page of the portal."""
 
 
 _STATUS = {NotThereError: 404, ConflictError: 409, ForeignFormError: 403}
 
 _HEADINGS = {
-    403: "Not from here", 404: "Nothing here", 405: "Not in this way",
-    409: "That does not go together", 413: "Too large", 429: "Too many at once", 500: "Something broke",
+    403: "Not allowed", 404: "Not found", 405: "Method not allowed",
+    409: "Conflict", 413: "Too large", 429: "Too many requests", 500: "Internal error",
 }  # fmt: skip
 
 
 @dataclass
 class Portal:
-    """One portal: its database, its secret, and the release on show."""
+    """One portal: its database, its secret, and the current releases."""
 
     settings: Settings
     database: Database
@@ -67,7 +67,7 @@ class Portal:
         self.queue = SubmissionQueue(self.database, self.vault, self.settings)
 
     def boards(self) -> dict[str, Release]:
-        """Return the releases on show, by board, each read once; empty before the first."""
+        """Return the current releases, by board, each read once; empty before the first."""
         with self.database.reading() as session:
             newest = {board: publication.current(session, board) for board in publication.BOARDS}
         names = {board: current.name for board, current in newest.items() if current is not None}
@@ -79,7 +79,7 @@ class Portal:
     def rating(
         self, model: str, task: str | None, size_class: str | None
     ) -> tuple[Release, RatedCohort, RatedModel] | None:
-        """Return the one rating that a model's name, task and class mean; what was measured here comes first."""
+        """Return the rating of a model by name, task and class; models measured here come first."""
         for made in self.boards().values():
             with suppress(EnergylabError):  # it is not on this board, or several times
                 return made, *pages.find(made, model, task, size_class)
@@ -93,7 +93,7 @@ class Portal:
         }  # fmt: skip
 
     def labels(self, submission: Submission, records: list[StoredRecord]) -> list[dict[str, str]]:
-        """Return where label, badge and page of a published submission are; nothing before it is published."""
+        """Return the addresses of label, badge and page of a submission; empty if it is not published."""
         made = self.boards().get(submission.kind) if submission.state == "published" else None
         if made is None:
             return []
@@ -127,9 +127,9 @@ def create(portal: Portal) -> Guards:
     app = FastAPI(
         title="energylab portal",
         version=__version__,
-        description="Submit AI models, open and closed; follow how their energy is measured, reviewed and published.",
+        description="Submit open and closed AI models, and follow their measurement, review and publication.",
         openapi_url="/api/openapi.json",
-        docs_url=None,  # its page loads scripts from elsewhere; /api lists the same
+        docs_url=None,  # its page loads scripts from other sites; /api has the same list
         redoc_url=None,
     )
     app.state.portal = portal
@@ -155,7 +155,7 @@ def _refused(request: Request, error: EnergylabError) -> Response:
 
 
 def _malformed(request: Request, error: RequestValidationError | ValidationError) -> Response:
-    """Say which part of a request is wrong; what was sent is not repeated."""
+    """Name the wrong parts of a request, without repeating their values."""
     return _say(request, 422, explain(error))
 
 
@@ -169,19 +169,19 @@ def explain(error: RequestValidationError | ValidationError) -> str:
 
 
 def _http(request: Request, error: HTTPException) -> Response:
-    words = {404: "There is no such page.", 405: "This address is not asked that way."}
+    words = {404: "There is no such page.", 405: "This address does not accept this method."}
     return _say(request, error.status_code, words.get(error.status_code, str(error.detail)))
 
 
 def _broken(request: Request, error: Exception) -> Response:
-    """Admit a fault of ours; its trace goes to the program's log, not to the page."""
-    return _say(request, 500, "A fault of the portal, not yours. Nothing that was accepted is lost; try again.")
+    """Report an internal error; its traceback goes to the program's log, not to the page."""
+    return _say(request, 500, "The portal has an internal error. Accepted submissions are not lost; try again.")
 
 
 def _say(request: Request, status: int, words: str) -> Response:
     if _is_api(request):
         return JSONResponse({"error": words}, status)
-    heading = _HEADINGS.get(status, "That did not work")
+    heading = _HEADINGS.get(status, "The request failed")
     return show(request, "error.html.j2", status, heading=heading, words=words, back="/")
 
 
@@ -198,7 +198,7 @@ def portal_of(request: Request) -> Portal:
 
 @cache
 def environment() -> Environment:
-    """Return the leaderboard's engine, which escapes everything, reading the portal's templates."""
+    """Return the leaderboard's template engine, which escapes all values, with the portal's templates."""
     engine = pages.environment().overlay(loader=PackageLoader("energylab_portal", "templates"))
     engine.filters = {**pages.environment().filters, "moment": moment, "size": size}
     engine.globals = {
@@ -218,13 +218,13 @@ def page(template: str, **values: Any) -> str:
 
 @cache
 def style() -> str:
-    """Return the leaderboard's style sheet, followed by what only the portal needs."""
+    """Return the leaderboard's style sheet, followed by that of the portal."""
     engine = environment()
     return pages.source("leaderboard/style.css") + engine.loader.get_source(engine, "portal.css")[0]
 
 
 def moment(seconds: float | None) -> str:
-    """Return a time as people read it, UTC: 2026-03-05 14:07."""
+    """Return a time in UTC as text: 2026-03-05 14:07."""
     return "–" if seconds is None else f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%d %H:%M}"
 
 
@@ -236,7 +236,7 @@ def size(count: int | None) -> str:
 
 
 def show(request: Request, template: str, status: int = 200, **values: Any) -> Response:
-    """Answer with a page; its forms carry a token of the visitor's session, which no other site can read or make."""
+    """Return a page; its forms contain a token of the visitor's session, which other sites cannot know."""
     csrf = ""
     if "session" in request.scope:
         csrf = request.session.setdefault("csrf", secrets.token_urlsafe(24))
@@ -245,23 +245,23 @@ def show(request: Request, template: str, status: int = 200, **values: Any) -> R
 
 
 def check_form(request: Request, csrf: Annotated[str, Form()] = "") -> None:
-    """Refuse a form that did not come from our own page."""
+    """Raise ForeignFormError if a form was not sent from a page of the portal."""
     kept = request.session.get("csrf", "")
     if not kept or not secrets.compare_digest(csrf.encode("utf-8", "replace"), kept.encode()):
-        raise ForeignFormError("the form is too old or came from elsewhere, and nothing was done; load it again")
+        raise ForeignFormError("the form is too old or from another site, and was ignored; load it again")
 
 
 # ---- who is asking
 
 
 def is_operator(request: Request) -> bool:
-    """Tell whether the request comes from a session in which the operator's token was entered."""
+    """Whether the request belongs to a session in which the operator's token was entered."""
     return request.session.get("operator_until", 0) > time.time()
 
 
 def require_operator(request: Request) -> None:
     if not is_operator(request):
-        raise NotOperatorError("this is the operator's; enter the token")
+        raise NotOperatorError("only the operator may open this page; enter the token")
 
 
 def submission_facts(portal: Portal, name: str) -> dict[str, Any]:
@@ -271,11 +271,11 @@ def submission_facts(portal: Portal, name: str) -> dict[str, Any]:
 
 
 def link_facts(portal: Portal, link: str) -> dict[str, Any]:
-    """Return what the page behind a private link shows: who acted, without names of machines and processes."""
+    """Return the values shown on the page of a private link, without names of machines and processes."""
     with portal.database.reading() as session:
         one = portal.queue.by_link(session, link)
         events, records = tables.history(session, one.id), tables.records_of(session, one.id)
-        session.expunge_all()  # what is changed below is what is shown, not what is kept
+        session.expunge_all()  # the changes below are only shown, not stored
         for event in events:
             event.actor = "worker" if event.actor.startswith("worker ") else event.actor
     return portal.facts(one, events, records)

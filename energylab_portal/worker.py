@@ -1,4 +1,4 @@
-"""A worker: checks open models, measures those that are queued one at a time on its device, attaches the result."""
+"""A worker: checks open models, measures queued ones on its device, one at a time, and stores the results."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ _LOG = logging.getLogger("energylab_portal")
 
 #: How often an idle worker looks for work, in seconds.
 LOOK_S = 1.0
-#: Parameters that come from the submission itself, or that no submission may change.
+#: Parameters set by the portal.
 _GIVEN = (*GIVEN_BY_STUDY, "task", "model", "model_source", "revision", "trust_remote_code", "device", "protocol")
-#: What is said of a model that was checked, and then queued.
-_WORDS = ("it exists, and fits task and device", "waits for a free device")
+#: Log texts for a model that was checked, and then queued.
+_WORDS = ("the model exists, and fits task and device", "waits for a free device")
 
 Inspect = Callable[[Mapping[str, Any], Mapping[str, str]], Finding]
 #: Makes the executor that runs a study.
@@ -54,14 +54,14 @@ class Measuring(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str
-    repeats: int = Field(3, ge=1, description="sessions of each model; 3 give an interval between sessions")
+    repeats: int = Field(3, ge=1, description="sessions per model; 3 give an interval between sessions")
     parameters: dict[str, Any] = {}
     largest_gb: float = Field(400.0, gt=0, description="largest download of one model")
-    time_limit_s: float = Field(24 * 3600.0, gt=0, description="of one session")
+    time_limit_s: float = Field(24 * 3600.0, gt=0, description="time limit of one session")
     slurm: SlurmSettings = SlurmSettings()
 
     def study(self, name: str, model: str, commit: str | None, tasks: tuple[str, ...]) -> dict[str, Any]:
-        """Return the study that measures a submission, at the commit that was checked; no code of its own is run."""
+        """Return the study that measures a submission at the checked commit, without code from its repository."""
         named = {"model": model, "model_source": "hub", "revision": commit, "trust_remote_code": False}
         return {
             "title": f"Submission {name}: {model}",
@@ -74,33 +74,33 @@ class Measuring(BaseModel):
 
 
 def load_measuring(name: str) -> Measuring:
-    """Read how models are measured: a file, or the name of one that comes with the portal."""
+    """Read the measuring settings: a file, or the name of one that is part of the portal."""
     path, ours = Path(name), Path(__file__).parent / "measuring"
     if not path.is_file():
         path = ours / f"{name.removesuffix('.yaml')}.yaml"
     if not path.is_file():
-        raise unknown_name("way of measuring", name, [file.stem for file in ours.glob("*.yaml")], "or name a file")
+        raise unknown_name("measuring file", name, [file.stem for file in ours.glob("*.yaml")], "or name a file")
     try:
         measuring = Measuring.model_validate(read_yaml(path.read_text(encoding="utf-8"), path, PortalError))
     except ValidationError as error:
-        raise PortalError(f"{path} does not say how to measure: {error}") from error
+        raise PortalError(f"{path} is not a valid measuring file: {error}") from error
     given = [key for key in measuring.parameters if key in _GIVEN]
     if given:
-        raise PortalError(f"{path}: parameter {given[0]!r} is given by the portal; remove it")
+        raise PortalError(f"{path}: parameter {given[0]!r} is set by the portal; remove it")
     return measuring
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where a worker measures, and how."""
+    """Folder, settings and executor of a worker's measurements."""
 
-    work: Path  # folder of all studies, one a submission
+    work: Path  # folder of all studies, one per submission
     measuring: Measuring
     executor: MakeExecutor
-    params: str | None = None  # folder laid out like ``params/``
+    params: str | None = None  # folder with the layout of ``params/``
 
     def measure(self, submission: Submission) -> list[Record]:
-        """Measure a submission; what an earlier worker left whole is not measured again."""
+        """Measure a submission; complete records of an earlier worker are kept."""
         one, folder = submission, StudyFolder(submission.name, self.work)
         study = self.measuring.study(one.name, one.model, one.commit, one.task_names)
         text = yaml.safe_dump(study, sort_keys=False, allow_unicode=True)
@@ -120,19 +120,19 @@ def _valid(label: str, state: JobState, refused: str) -> Record:
 
 
 class Unreachable(EnergylabError):
-    """The hub did not answer: nothing is wrong with the model."""
+    """The hub did not answer; nothing is wrong with the model."""
 
 
 @dataclass
 class Worker:
-    """One worker; `elsewhere` says that jobs run on another machine, whose devices cannot be looked at from here."""
+    """One worker; `elsewhere`: jobs run on another machine, whose devices cannot be checked from here."""
 
     database: Database
-    bench: Bench  # where and how it measures
-    device: str  # as `energylab.studies.devices.available` names it, or the executor's name
+    bench: Bench  # folder, settings and executor
+    device: str  # its name in `energylab.studies.devices.available`, or the executor's name
     inspect: Inspect = inspect_apart
     leases: Leases = field(default=None)  # type: ignore[assignment]
-    name: str = ""  # as the log calls it
+    name: str = ""  # name in the log
     elsewhere: bool = False
     sleep: Callable[[float], None] = time.sleep
     _measured_last: bool = field(default=True, init=False)
@@ -142,11 +142,11 @@ class Worker:
         self.name = self.name or f"worker {socket.gethostname()}/{os.getpid()} on {self.device}"[:200]
 
     def run(self, once: bool = False) -> None:
-        """Work until interrupted; with `once`, until nothing is left to do.
+        """Work until interrupted; with `once`, until no submission is left.
 
-        A database that is away for a while is waited for: a lease runs out meanwhile, and another worker goes on.
+        If the database does not answer, the worker waits; a lease may expire, and another worker then continues.
         """
-        _LOG.info("%s works", self.name)
+        _LOG.info("%s started", self.name)
         while True:
             try:
                 while self.step():
@@ -155,16 +155,16 @@ class Worker:
             except OperationalError as error:
                 if once:
                     raise
-                _LOG.warning("the database does not answer (%s); looking again", type(error.orig).__name__)
+                _LOG.warning("the database does not answer (%s); trying again", type(error.orig).__name__)
                 rest_s = 10 * LOOK_S
             if once:
                 return
             self.sleep(rest_s)
 
     def step(self) -> bool:
-        """Check one model or measure one, in turns; return whether there was something to do.
+        """Check or measure one model, in turns; return whether there was one.
 
-        Neither can keep the other waiting for longer than one of them takes.
+        Checks thus wait for at most one measurement, and measurements for at most one check.
         """
         kinds = [(lambda: self.leases.take_check("open", self.name), self._check),
                  (lambda: self.leases.take_measurement(self.name), self._measure)]  # fmt: skip
@@ -173,7 +173,7 @@ class Worker:
             if lease is not None:
                 self._measured_last = do == self._measure
                 _LOG.info("%s: %s", lease.name, do.__name__.strip("_"))
-                # a check that died is ours: memory, a library, a signal; nothing was learnt of the model
+                # a check that died is no fault of the model: memory, a library, a signal
                 self.leases.work(lease, do, ours=child.ChildDied, on_lost=_thread.interrupt_main)
                 return True
         return False
@@ -200,7 +200,7 @@ class Worker:
         try:
             records = self.bench.measure(lease)
         except (Interrupted, StudyError):
-            raise  # the machine's, not the model's: it is tried again
+            raise  # no fault of the model: it is tried again
         except EnergylabError as error:
             if is_passing(str(error)):
                 raise Unreachable(in_the_portal(str(error))) from error
@@ -220,15 +220,15 @@ def start(
     folder: Path, database: str = "", measuring: str = "published", executor: str = "local", devices: str = "auto",
     once: bool = False, params: str | None = None,
 ) -> None:  # fmt: skip
-    """Work until interrupted, or with `once` until nothing is left. One process serves one device."""
+    """Work until interrupted, or with `once` until no submission is left. One process per device."""
     local = executor == "local"
     names = device_names.available(devices) if local else [executor]
     if len(names) > 1:
-        raise PortalError(f"{len(names)} devices, and one worker serves one: start one each, --devices {names[0]} …")
+        raise PortalError(f"{len(names)} devices, but a worker uses one: start one per device, --devices {names[0]} …")
     if not database and not (folder / "portal.db").is_file():
-        raise PortalError(f"{folder} holds no portal; start one with `energylab-portal serve --folder {folder}`")
+        raise PortalError(f"{folder} has no portal; start one with `energylab-portal serve --folder {folder}`")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    # a request to end is an interrupt: a study is cancelled, and its submission goes back at once
+    # treat SIGTERM as an interrupt: the study is cancelled, and its submission returns to the queue
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if executor not in studies.EXECUTORS:
         raise unknown_name("executor", executor, studies.EXECUTORS)

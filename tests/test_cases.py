@@ -54,7 +54,7 @@ def test_a_sound_file_is_read_whatever_its_ending_its_separators_and_its_blanks(
     for format in (None, "codecarbon"):
         [found] = import_files([CASES / name], tmp_path / str(format), Asked(**ASKED, model="small"), format)
         assert (found.rated.with_wh, found.record.queries) == (pytest.approx(4.0), 1000)
-    with pytest.raises(FormatError, match="is not of format ml-energy"):
+    with pytest.raises(FormatError, match="does not have the format ml-energy"):
         import_files([CASES / name], tmp_path, Asked(**ASKED, model="small"), "ml-energy")
 
 
@@ -95,13 +95,13 @@ def test_a_run_in_two_files_is_one_session(tmp_path):
 
 
 def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
-    with pytest.raises(StudyError, match=r"study.yaml: the key 'sweeps' stands twice, again in line 9"):
+    with pytest.raises(StudyError, match=r"study.yaml: the key 'sweeps' is repeated in line 9"):
         planning.load(CASES / "duplicate-key-yaml/study.yaml")
-    with pytest.raises(FormatError, match=r"benchmark_report.json: the key 'forward' stands twice, again in line 2"):
+    with pytest.raises(FormatError, match=r"benchmark_report.json: the key 'forward' is repeated in line 2"):
         imported(tmp_path, "duplicate-key-json/benchmark_report.json", model="m")
     tabbed = tmp_path / "tabbed.json"
     tabbed.write_text('{\n\t"forward": 1,\n\t"forward": 2\n}')  # which YAML's reader cannot place
-    with pytest.raises(FormatError, match=r"tabbed.json: the key 'forward' stands twice"):
+    with pytest.raises(FormatError, match=r"tabbed.json: the key 'forward' is repeated"):
         import_files([tabbed], tmp_path)
 
 
@@ -142,7 +142,7 @@ def test_a_table_of_ones_own_is_read(text, energies_wh, tmp_path):
         ("", "is empty"),
         (b"\xff\xfe\x00\x01,,\n\x00", "is not UTF-8 text"),
         ("task,model\nt,m\n", "lacks .energy_j., .queries.; it needs task"),
-        (f"{HEADER}\na,b,1,2\na,b,1\n", "row 3: 3 cells where the header has 4; separate every cell by"),
+        (f"{HEADER}\na,b,1,2\na,b,1\n", "row 3: 3 cells where the header has 4; separate all cells by"),
         (f"{HEADER}\na,b,1,2,\n", "row 2: 5 cells .* no comma after the last cell"),
         (f"{HEADER}\na,b,1,2,5\n", "row 2: 5 cells where the header has 4; write decimals with a"),
         (f"{HEADER},\na,b,1,2,\n", "row 1: has a column without a name"),

@@ -61,7 +61,7 @@ def test_visible_devices_by_index_and_by_uuid(value, indices):
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ("7", "'7' names no board of this machine; present: 0 = GPU-aaaaaaaa-0000"),
+        ("7", "'7' names no board of this machine; boards here: 0 = GPU-aaaaaaaa-0000"),
         ("GPU-", "'GPU-' names several boards"),
         ("GPU-eeee", "names no board"),
         ("1,GPU-bbbb", "names a board twice"),
@@ -159,7 +159,7 @@ def test_a_board_that_torch_cannot_use_is_not_passed_over_in_silence():
         ("auto", 2, 0, 0, "gpus=2 needs CUDA devices"),
         ("gpu", 1, 0, 0, "did you mean 'cpu'"),
         ("cuda:x", 1, 0, 0, "unknown device 'cuda:x'; did you mean"),
-        ("cuda", 3, 2, 2, "gpus=3 needs 3 visible CUDA devices, but torch sees 2"),
+        ("cuda", 3, 2, 2, "gpus=3 needs 3 visible CUDA devices, but torch finds 2"),
         ("cuda:2", 1, 2, 2, "needs 3 visible"),
         ("cuda:1", 1, 1, 2, "torch counts more CUDA devices than the driver shows"),
     ],
@@ -177,7 +177,7 @@ def test_torch_must_compute_on_the_board_the_meter_watches(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid="AAAA-1111"))
     check_torch_agrees([device])
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid="bbbb-2222"))
-    with pytest.raises(MeterError, match="cuda:0 is board GPU-bbbb-2222, but the meter watches GPU-aaaa-1111"):
+    with pytest.raises(MeterError, match="cuda:0 is board GPU-bbbb-2222, but the meter measures GPU-aaaa-1111"):
         check_torch_agrees([device])
 
 
@@ -198,7 +198,7 @@ def test_a_served_model_is_measured_on_the_boards_its_server_uses():
     assert server_devices(OneServer(), nvml=nvml) == (found,)
     nvml.boards[2].compute_pids = [4001, 77]
     assert [board.index for board in server_devices(OneServer(), gpus=2, nvml=nvml)] == [1, 2]
-    with pytest.raises(ParameterError, match=r"works on 2 board\(s\)"):
+    with pytest.raises(ParameterError, match=r"the server uses 2 board\(s\)"):
         server_devices(OneServer(), nvml=nvml)
 
 

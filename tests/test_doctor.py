@@ -52,7 +52,7 @@ def test_a_missing_permission_is_a_problem_with_its_command(monkeypatch, only):
     found = doctor.report([cpu_facts()])
     assert found.problems == (f"rapl: {reason}",)
     assert [(finding.name, finding.facts is None) for finding in found.meters] == [("rapl", True), ("estimate", False)]
-    assert found.follows == ("energy here will be estimated (estimate); it cannot be official",)
+    assert found.follows == ("energy here will be estimated (estimate), so it cannot be official",)
 
 
 def test_devices_that_cannot_be_resolved_or_used_are_a_finding(monkeypatch, only):
@@ -76,8 +76,8 @@ def test_one_screen_says_it_all(monkeypatch):
     nvml, devices, meters = scripted()
     nvml.boards[0].compute_pids = [4_000_001, 4_000_002]
     screen = doctor.render(doctor.report(devices, [*meters, RaplMeter("/absent")]))
-    shown = ("NVIDIA H200", devices[0].uuid, "700 W", "580.159.03", "measured", "100 ms", "not here", "torch")
-    told = ("4000001, 4000002): windows would be invalid", "the container's quota: 1.5")
+    shown = ("NVIDIA H200", devices[0].uuid, "700 W", "580.159.03", "measured", "100 ms", "unavailable", "torch")
+    told = ("4000001, 4000002): windows are invalid", "the container's quota: 1.5")
     assert [words for words in (*shown, *told) if words not in " ".join(screen.split())] == []
     assert len(screen.splitlines()) < 40
     assert max(map(len, screen.splitlines())) <= 100

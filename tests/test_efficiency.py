@@ -121,8 +121,8 @@ def test_what_is_not_known_is_not_shown_as_a_figure():
     made = efficiency.front(efficiency.table([Setting("base", "as loaded", {}, (record(),))], LIMITS, None))
     assert math.isnan(made.loc["base", "times_least"])
     shown = efficiency.shown(made)
-    assert shown.loc["base", "times the device's least"] == ""
-    assert shown.loc["base", "quality"] == "not\u00a0known"
+    assert shown.loc["base", "times lower bound"] == ""
+    assert shown.loc["base", "quality"] == "unknown"
     assert shown.loc["base", "kind"] == "simulated"
     assert efficiency.limits_table(LIMITS).loc["one byte", "pJ"] == f"{5e8:.4g}"
     lost = [Setting("int8", "as loaded", {"quantisation": "int8"}, missing="needs stored weights")]
@@ -213,22 +213,22 @@ def test_advice_and_figures_follow_from_the_table():
     )  # fmt: skip
     text = efficiency.advice(made)
     for said in (
-        "**10 times** what this device needs",
-        "Most of it, 60%, is power at rest",
-        "where answers may take 2 s, run with **batch 8** and save 75%",
-        "no later than now, run with **static cache** and save 40%",
+        "**10 times** the energy this device needs",
+        "The largest part, 60%, is idle power",
+        "if answers may take 2 s, use **batch 8** and save 75%",
+        "answers may not take longer than now, use **static cache** and save 40%",
     ):
         assert said in text
-    large = efficiency.shown(frame(row("base", 12345.6, half_width_j=123.4), row("batch 8", 250.0)))["J a query"]
+    large = efficiency.shown(frame(row("base", 12345.6, half_width_j=123.4), row("batch 8", 250.0)))["J per query"]
     assert (large["base"], large["batch 8"]) == ("12,346\u00a0±\u00a0123", "250\u00a0±\u00a02.5")
-    changes = efficiency.shown(made)["against its base"]
+    changes = efficiency.shown(made)["change from base"]
     assert (changes["batch 8"], changes["eager attention"], changes["8 at once"]) == ("-75%", "no clear change", "-75%")
     legend = [text.get_text() for text in energy_against_wait(made).axes[0].get_legend().get_texts()]
     assert legend[:2] == ["1  base", "2  batch 8"]
     assert "measured" in paid_for(made).axes[0].get_xlabel()
     assert paid_for(made.assign(least_j=float("nan"))) is None
     single = frame(row("base", 1.0, sessions=1, energy_kind="estimated"), row("batch 8", 1.3))
-    assert "keep the model as it is loaded" in efficiency.advice(single)
+    assert "keep the model as loaded" in efficiency.advice(single)
     assert "**estimated and measured**" in efficiency.advice(single)
 
 

@@ -92,7 +92,7 @@ def test_without_any_repeat_the_stated_noise_is_assumed_or_nothing_is_known():
     assert model_energies(one, noise=0.02).models["note"].str.contains("2 % between sessions is assumed").all()
     unknown = model_energies(one).models
     assert unknown["expanded_low"].isna().all()
-    assert (unknown["note"] == "no repeat: no interval").all()
+    assert (unknown["note"] == "not repeated: no interval").all()
 
 
 def test_what_tells_models_apart_leaves_the_boards_they_share_out():

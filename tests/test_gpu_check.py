@@ -35,11 +35,11 @@ class MisreadBoard(FakeBoard):
 
 def test_without_a_board_it_says_so_and_is_content(gpu_check, monkeypatch, capsys):
     def refuse(*arguments):
-        raise ParameterError("torch sees no CUDA device here")
+        raise ParameterError("torch finds no CUDA device")
 
     monkeypatch.setattr(gpu_check, "resolve_devices", refuse)
     assert gpu_check.main([]) == 0
-    assert "no NVIDIA board to check: torch sees no CUDA device here" in capsys.readouterr().out
+    assert "no NVIDIA board to check: torch finds no CUDA device" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("kind", "difference"), [(FakeBoard, 0.0), (MisreadBoard, 0.02)])

@@ -116,7 +116,7 @@ def fail(self, *_):
 def test_a_fault_in_scoring_costs_no_measurement(tmp_path, monkeypatch, methods, said):
     for name, method in methods.items():
         monkeypatch.setattr(SentenceSimilarity, name, method)
-    with pytest.warns(UserWarning, match="quality is not known"):
+    with pytest.warns(UserWarning, match="quality is unknown"):
         energylab.measure(**TINY, device="cpu", output_folder=tmp_path)
     record = measuring.run(Parameters.check({"record": str(tmp_path)}))  # an existing one is shown, nothing measured
     assert record.valid
@@ -153,8 +153,8 @@ def test_queries_that_differ_have_other_digests():
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [
-        ({"fn": len}, ParameterError, "fn and queries come together"),
-        ({"fn": 3, "queries": [1]}, ParameterError, "fn=3 cannot be called"),
+        ({"fn": len}, ParameterError, "fn and queries must be given together"),
+        ({"fn": 3, "queries": [1]}, ParameterError, "fn=3 is not callable"),
         ({"fn": len, "queries": []}, MeasurementError, "queries is empty"),
         ({"fn": len, "queries": ["a"], "task": "text_generation"}, ParameterError, "leave task and model out"),
         ({"fn": len, "queries": ["a"], "meters": []}, MeasurementError, "at least one rated meter"),
@@ -164,8 +164,8 @@ def test_queries_that_differ_have_other_digests():
             "gpus=2",
         ),
         ({"fn": len, "queries": ["a"], "output_folder": "/dev/null/out"}, RecordError, "choose another output_folder"),
-        ({"parameters": Parameters(), "samples": 3}, ParameterError, "either parameters or single values"),
-        ({"task": "text_generation"}, ParameterError, "task='text_generation' without a model"),
+        ({"parameters": Parameters(), "samples": 3}, ParameterError, "parameters and samples exclude each other"),
+        ({"task": "text_generation"}, ParameterError, "task='text_generation' needs a model"),
     ],
 )
 def test_a_call_that_makes_no_sense_is_refused(given, error, said):

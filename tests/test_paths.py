@@ -25,7 +25,7 @@ def test_a_named_file_is_found_upward_and_at_last_in_the_repository(tmp_path, mo
     deep = tmp_path / "a" / "b"
     deep.mkdir(parents=True)
     monkeypatch.chdir(deep)
-    with pytest.raises(TaskError, match=rf"task 'mine.yaml': there is no such file in {deep} or a folder above"):
+    with pytest.raises(TaskError, match=rf"task 'mine.yaml': no such file in {deep} or a folder above"):
         named_file("mine.yaml", "task", TaskError)
     (tmp_path / "mine.yaml").write_text("")
     assert named_file("mine.yaml", "task") == named_file(tmp_path / "mine.yaml", "task") == tmp_path / "mine.yaml"

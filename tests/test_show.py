@@ -36,7 +36,7 @@ def test_rest_is_shown_as_power_and_as_a_share_of_the_rated_energy():
     made = builders.record(windows=(builders.window(energy_j=400.0, duration_s=2.0),), idle=(resting, unknown))
     table = show.idle_table(made)
     assert table["power in W"].tolist() == ["50", "unknown: no_tick", "25%"]
-    assert table["watched for"].tolist() == ["1.00 s", "0.50 s", ""]
+    assert table["observed for"].tolist() == ["1.00 s", "0.50 s", ""]
 
 
 def test_an_unavailable_total_is_said_and_what_was_measured_before_is_kept():
@@ -44,7 +44,7 @@ def test_an_unavailable_total_is_said_and_what_was_measured_before_is_kept():
     record = builders.record(energy_j=None, windows=windows)
     table = show.energy_table(record)
     assert set(table["Wh per 1,000 queries"]) == {"unavailable"}
-    assert set(table["runs"]) == {"1 of 2 whole"}
+    assert set(table["runs"]) == {"1 of 2 complete"}
     assert "no figure" in show.trust(record)
     assert "1 valid windows" in show.trust(record)
     assert show.energy_interval(record) is None
@@ -65,7 +65,7 @@ def test_the_figure_of_a_session_that_stopped_is_the_one_its_rule_certified():
     assert figure in show.energy_table(record).iloc[-1]["Wh per 1,000 queries"]
     words = show.trust(record)
     assert f"**{figure} Wh per 1,000 queries**" in words
-    assert "ended early (precise enough); all it took, warm-up and rest included, was 1 Wh" in words
+    assert "ended early (precise enough); in total, with warm-up and idle time, it used 1 Wh" in words
     assert "not official" in words
 
 

@@ -34,7 +34,7 @@ def test_what_is_no_root_is_refused(tmp_path, monkeypatch):
     store.write(builders.record(), tmp_path / "results")  # the default, which an empty list is not
     for roots, message in [
         ([[]], "the list of records is empty"),
-        ([[3]], r"3 \(int\) cannot be read; give paths or records"),
+        ([[3]], r"3 \(int\) is neither a path nor a record; give paths or records"),
         (["nowhere"], "nowhere does not exist"),
     ]:
         with pytest.raises(RecordError, match=message):
@@ -67,7 +67,7 @@ def test_a_record_is_never_overwritten(tmp_path):
     [
         (lambda text: text[: len(text) // 2], "truncated or not JSON"),
         (lambda text: "{}", "not an energylab record"),
-        (lambda text: json.dumps({**json.loads(text), "schema_version": 99}), "newer than 3"),
+        (lambda text: json.dumps({**json.loads(text), "schema_version": 99}), "reads up to 3: update energylab"),
         (lambda text: json.dumps({**json.loads(text), "windows": 5}), "windows"),
         (None, "cannot read"),
     ],

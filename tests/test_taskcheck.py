@@ -51,7 +51,7 @@ FILL_MASK = {
         "    if key not in kept:\n"
         "        kept[key] = super().call(phase, inputs)\n"
         "    return kept[key]",
-        "forward ran the model 1 time.*and 0 when called again",
+        "forward ran the model 1 time.*but only 0 at the next call",
     ),
     "network in preprocess": (
         "phases",
@@ -66,15 +66,15 @@ FILL_MASK = {
             "        kept[str(rows)] = super().prepare(rows)\n"
             "    return kept[str(rows)]"
         ),
-        "returns the same object",
+        "returns a stored object",
     ),
     "one input for all": (
         "phases",
         "def texts(self, rows):\n    return ['a ' + self.processor.mask_token for row in rows]",
         "two different queries give the same inputs",
     ),
-    "nothing rated": ("phases", of_phases("preprocess"), "no phase of .* is rated but preprocess"),
-    "prefill alone": ("phases", of_phases("prefill", "forward"), "a prefill and no generate"),
+    "nothing rated": ("phases", of_phases("preprocess"), "no phase of .* except preprocess is rated"),
+    "prefill alone": ("phases", of_phases("prefill", "forward"), "a prefill but no generate"),
     "opens": ("window", before_call("open(__file__).close()"), "forward opens a file at broken.py line 15"),
     "reads its answers": (
         "window", before_call("self.answers(inputs, super().call(phase, inputs))"), r"forward calls answers\(\)",
@@ -106,7 +106,7 @@ FILL_MASK = {
         "tokens",
         "def covariates(self, rows):\n"
         "    return {'input_tokens': tuple(n + 1 for n in super().covariates(rows)['input_tokens'])}",
-        r"covariates\(\) says \d+ input tokens, count\(\) finds \d+",
+        r"covariates\(\) returns \d+ input tokens, count\(\) \d+",
     ),
     "training mode": (
         "determinism",
@@ -129,7 +129,7 @@ FILL_MASK = {
         "    for tensor in self.model.parameters():\n"
         "        torch.nn.init.normal_(tensor, std=0.1)\n"
         "    return super().ready()",
-        "loaded again with the same seed it answers differently",
+        "loaded again with the same seed, the answers differ",
     ),
     "constant score": (
         "quality",
@@ -148,7 +148,7 @@ FILL_MASK = {
     "score without a reason": (
         "quality",
         "def score(self, answers, rows):\n    return (Quality(metric='accuracy', value=None, queries=len(rows)),)",
-        "is None and no reason is given",
+        "is None without a reason",
     ),
     "no plain record": (
         "session",
@@ -186,11 +186,11 @@ GENERATION = {
         "    return made[:, :-4] if phase == 'prefill' else made",
         "prefill runs the model as often",
     ),
-    "more than asked": ("tokens", "new_tokens = 7", "count.* finds 42 output tokens, 30 were asked for"),
+    "more than asked": ("tokens", "new_tokens = 7", "count.* returns 42 output tokens instead of 30"),
     "not counted": (
         "tokens",
         "def check_new_tokens(self, phase, found):\n    pass",
-        "one token too few are counted as if nothing were wrong",
+        "one token too few are accepted by count",
     ),
 }  # fmt: skip
 
@@ -238,7 +238,7 @@ def test_references_stand_last(tmp_path):
     ("change", "message"),
     [
         (lambda rows: rows[:5], "has 5 rows"),
-        (lambda rows: [*rows, rows[0]], "there twice"),
+        (lambda rows: [*rows, rows[0]], "are repeated"),
         (lambda rows: [*rows, {"text": "A ___."}], "lack 'word', the first is row 18"),
         (lambda rows: [*rows, {"text": "no blank", "word": "x"}], "0 blanks"),
         (lambda rows: [*rows, "text"], "line 19 is not a JSON object"),
@@ -255,7 +255,7 @@ def test_when_the_model_does_not_load_the_rest_waits(tmp_path):
     report = taskcheck.check(broken.write(tmp_path, "head_class = 'AutoModelForNothing'"))
     waiting = [finding.check for finding in report.findings if finding.problems == taskcheck.WAITS]
     assert waiting == ["phases", "window", "batches", "tokens", "determinism", "quality", "session"]
-    assert report.verdict() == "broken: 1 issue found; 7 checks wait for the fix"
+    assert report.verdict() == "broken: 1 issue found; 7 checks were not run, since an earlier one failed"
 
 
 def test_the_first_draft_fails_where_its_comments_say():
@@ -358,7 +358,7 @@ def test_a_task_that_passes_ends_well_and_another_says_what_to_fix(tmp_path):
     result = call("check", broken.write(tmp_path, "def score(self, answers, rows):\n    return ()"))
     assert result.exit_code == 1
     assert "issue: score() returns nothing" in result.stdout
-    assert "fix:   return a Quality" in result.stdout
+    assert "fix:   return one Quality per metric" in result.stdout
     assert "broken: 1 issue found" in result.stdout
 
 

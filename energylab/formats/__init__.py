@@ -1,4 +1,4 @@
-"""Other people's files, in and out: one module a format.
+"""Import and export of other programs' files: one module per format.
 
 In: `import_files` turns reports, summaries and tables of other programs into records of energy kind `imported`, in
 cohorts of their own. Out: a model card's metadata, records as a table with its data dictionary, and the archive that

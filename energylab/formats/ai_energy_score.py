@@ -56,12 +56,12 @@ class Energies(Part):
     error: Any = None
 
     def wh(self, part: str, where: str) -> float | None:
-        """Return a component's energy in Wh; refuses two figures that are not the same energy."""
+        """Return a component's energy in Wh; raise FormatError if its two values differ."""
         in_wh, in_kwh = getattr(self, f"{part}_energy_wh"), getattr(self, f"{part}_energy_kwh")
         if None not in (in_wh, in_kwh) and abs(in_wh - 1000 * in_kwh) > common.CLOSE * abs(in_wh):
             raise FormatError(
-                f"{where}: {part}_energy_wh={in_wh:g} and {part}_energy_kwh={in_kwh:g} are not the same energy; "
-                "the file contradicts itself"
+                f"{where}: {part}_energy_wh={in_wh:g} and {part}_energy_kwh={in_kwh:g} are different energies; "
+                "correct the file"
             )
         return in_wh if in_wh is not None or in_kwh is None else 1000 * in_kwh
 
@@ -84,7 +84,7 @@ class Summary(Part):
 
 
 def read_report(source: Source, asked: Asked) -> list[Session]:
-    """Return the one session of a report."""
+    """Return the session of a report."""
     found = parse(Report, source.json, source.name)
     config, prompts, energy, component = found.config, found.summary, found.energy, asked.component or "gpu"
     measure = Measure(
@@ -113,14 +113,14 @@ def read_report(source: Source, asked: Asked) -> list[Session]:
 
 
 def _devices(ids: Any, stats: dict[str, Any]) -> tuple[DeviceFacts, ...]:
-    """Return one nameless device for each id; the report names none."""
+    """Return one device without a name for each id, since the report has no names."""
     numbers = [int(each) for each in re.findall(r"\d{1,6}", str(ids))]
     kinds = ["cuda" if stats.get(f"gpu_{number}") else "not stated" for number in numbers]
     return tuple(DeviceFacts(name=None, type=kind, index=n) for n, kind in zip(numbers, kinds, strict=True))
 
 
 def read_summary(source: Source, asked: Asked) -> list[Session]:
-    """Return the one session of a summary; model, task and queries are asked for.
+    """Return the session of a summary; the user must state model, task and queries.
 
     Zeros of a task that has neither prefill nor decode are no measures. A total that is preprocessing alone means that
     the phase after it read zero. Generate is prefill plus decode.

@@ -1,4 +1,4 @@
-"""CodeCarbon's ``emissions.csv``: one row a tracked run, energies in kWh, without model, task or number of queries.
+"""CodeCarbon's ``emissions.csv``: one row per tracked run, energies in kWh, without model, task or number of queries.
 
 ``flush()`` writes a row of the same ``run_id`` again and again, each the sum so far: the last one is the run. Tasks of
 one tracker share a ``run_id`` too, and their energies do not grow: each is a part of the work, a cohort of its own.
@@ -21,10 +21,10 @@ from energylab.record import DeviceFacts, HostFacts
 #: Columns of the energies, by component.
 ENERGIES = {"gpu": "gpu_energy", "cpu": "cpu_energy", "ram": "ram_energy", "total": "energy_consumed"}
 
-#: How far the parts may be from their sum.
+#: Largest relative difference of the parts and their sum.
 _SUM_AGREES = 1e-3
 
-#: Columns that are kept as they are.
+#: Columns copied unchanged.
 _KEPT = ("project_name", "run_id", "emissions", "country_iso_code", "region", "cloud_provider", "cloud_region", "pue")
 
 _NOTE = "everything between the tracker's start and stop is in the energy, loading included if it was tracked"
@@ -54,13 +54,13 @@ class Row(Part):
         return {component: getattr(self, column) for component, column in ENERGIES.items()}
 
     def grown_from(self, before: Row) -> bool:
-        """Say whether the row is the same tracker's sum some time on, not another task of it."""
+        """Whether the row is a later sum of the same tracker, not another task."""
         old, new = [before.duration, *before.energies().values()], [self.duration, *self.energies().values()]
         return before.task_name == self.task_name and all((a or 0) <= (b or 0) for a, b in zip(old, new, strict=True))
 
 
 def read(source: Source, asked: Asked) -> list[Session]:
-    """Return one session a run, or a task of one; model, task and queries are asked for."""
+    """Return one session per run or task; the user must state model, task and queries."""
     source.check_column(asked.model_column)
     runs: dict[str, list[tuple[str, dict[str, str], Row]]] = {}
     for place, cells in source.rows:
@@ -81,7 +81,7 @@ def _check_sum(row: Row, where: str) -> None:
     if None not in (*parts, total) and abs(sum(parts) - total) > _SUM_AGREES * abs(total):
         raise FormatError(
             f"{where}: gpu_energy + cpu_energy + ram_energy is {sum(parts):g}, and energy_consumed {total:g}; "
-            "the row contradicts itself"
+            "correct the row"
         )
 
 
@@ -114,7 +114,7 @@ def _session(place: str, cells: dict[str, str], row: Row, part: str, asked: Aske
 
 
 def _devices(row: Row, component: str) -> tuple[tuple[DeviceFacts, ...], str]:
-    """Return the devices, and what to note of them.
+    """Return the devices, and a note on them.
 
     CodeCarbon writes several equal GPUs as ``2 x NAME``, and unlike ones with nothing between them: where one ends
     cannot be told, so their names are not stated.

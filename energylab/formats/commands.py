@@ -1,4 +1,4 @@
-"""Commands for other people's files: each parses, calls one function, and prints."""
+"""Commands for other programs' files: each parses its options, calls one function, and prints."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def import_(
     format: Annotated[str | None, typer.Option(help="Name of the format; by default the file shows it.")] = None,
     output: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("results/imported"),
 ) -> None:
-    """Read other programs' reports and tables into records of their own cohort, energy kind `imported`."""
+    """Import other programs' reports and tables as records with energy kind `imported`, rated separately."""
     from energylab import formats
 
     asked = formats.Asked(unit, task, model, model_class, queries, component, model_column, leave_out_invalid)
@@ -51,13 +51,13 @@ def import_(
 
 
 def report(found: Sequence[Imported]) -> Iterable[str]:
-    """Yield what was imported: by file its format, unit and figures, then what is missing."""
+    """Yield the imported files with format, unit and energies, then the missing facts."""
     from energylab.publish.text import plural
 
     for source in dict.fromkeys(each.source for each in found):
         yield from _file(source, [each for each in found if each.source == source])
     new = sum(each.new for each in found)
-    yield plural(new, "new record") + (f", {len(found) - new} there already" if new < len(found) else "")
+    yield plural(new, "new record") + (f", {len(found) - new} already present" if new < len(found) else "")
 
 
 def _file(source: str, sessions: list[Imported]) -> Iterable[str]:
@@ -70,7 +70,7 @@ def _file(source: str, sessions: list[Imported]) -> Iterable[str]:
         yield from _session(each)
     lacking = Counter(name for each in sessions for name in each.record.missing)
     everywhere = [name for name, count in lacking.items() if count == len(sessions)]
-    yield f"  not stated, and left open: {', '.join(everywhere)}"
+    yield f"  not stated: {', '.join(everywhere)}"
     for note in dict.fromkeys(note for each in sessions for note in each.record.extra["import"]["notes"]):
         yield f"  note: {one_line(note)}"
 
@@ -86,13 +86,13 @@ def _session(each: Imported) -> Iterable[str]:
     if rated.invalid:
         shift = "" if rated.shift is None else f" ({100 * rated.shift:+.1f} % from the invalid ones)"
         yield (
-            f"    {rated.invalid} of {plural(rated.runs, 'run')} have a measure that is zero, negative or otherwise "
+            f"    {rated.invalid} of {plural(rated.runs, 'run')} have an energy that is zero, negative or otherwise "
             f"invalid; with them {_wh(rated.with_wh)}, without them {_wh(rated.without_wh)}{shift}"
         )
     if rated.invalid and not record.valid:
         yield "    the record is invalid and is not rated; --leave-out-invalid keeps the other runs and lists these"
     if left_out:
-        yield f"    {plural(len(left_out), 'run')} left out, as asked"
+        yield f"    {plural(len(left_out), 'run')} excluded on request"
 
 
 def _wh(value: float | None) -> str:
@@ -125,7 +125,7 @@ def export_table(
     output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("tables"),
     name: Annotated[str, typer.Option(help="Name of the files.")] = "table",
 ) -> None:
-    """Write all records of a study as one tidy table, CSV and Parquet, with a data dictionary of every column."""
+    """Write all records of a study as one table (CSV and Parquet), with a description of every column."""
     from energylab.formats import study_table
 
     for path in study_table.write(roots, output, name):
@@ -138,7 +138,7 @@ def export_submission(
     output: Annotated[Path, typer.Option(help="The archive to write.")] = Path("submission.zip"),
     unofficial: Annotated[bool, typer.Option(help="Write one that is not official too; the report says why.")] = False,
 ) -> None:
-    """Write the zip archive that the AI Energy Score portal takes, of one session."""
+    """Write a session as a zip archive for the AI Energy Score portal."""
     from energylab import store
     from energylab.formats import submission
 
@@ -153,7 +153,7 @@ def export_boamps(
     country: Country = None,
     output: Output = None,
 ) -> None:
-    """Write a session as a BoAmps report (JSON), valid by the schemas of BoAmps."""
+    """Write a session as a BoAmps report (JSON), valid against its schemas."""
     from energylab import store
     from energylab.formats import disclosure
     from energylab.publish import emissions
@@ -164,7 +164,7 @@ def export_boamps(
 
 @export.command("annex-xi")
 def export_annex_xi(record: RecordFile, output: Output = None) -> None:
-    """Write the energy part of the EU AI Act's Annex XI documentation, as Markdown; training stays not stated."""
+    """Write the energy part of the EU AI Act's Annex XI documentation, as Markdown, without training."""
     from energylab import store
     from energylab.formats import disclosure
 

@@ -1,4 +1,4 @@
-"""What every foreign format shares: facts that are stated or asked for, units that are proved, and no guesses."""
+"""Common parts of all imported formats: stated facts, and units that the file proves or the user states."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ NO_HOST = HostFacts(processor=None, cores=None, memory_bytes=None, system=None, 
 NO_DEVICES = (DeviceFacts(name=None, type="not stated"),)
 COMPONENTS = ("gpu", "cpu", "ram", "total")
 
-#: More than any run has; a larger number is damage.
+#: Maximal number of queries; a larger one means a damaged file.
 MOST_QUERIES, MOST_DEVICES = 10_000_000, 100_000
 _MOST = 1e30  # of any figure
 
-#: How far two figures that should be equal may be apart.
+#: Largest relative difference of two equal figures.
 CLOSE = 1e-6
 
-#: A sum of prefill and decode so small against them is a difference that began as zero.
+#: A sum of prefill and decode below this share of them is zero with rounding errors.
 _ROUNDING = 1e-9
 
 #: Joules in one of each unit.
@@ -34,7 +34,7 @@ JOULES = {
     "mWh": J_PER_WH / 1000, "cWh": J_PER_WH / 100, "Wh": J_PER_WH, "kWh": 1000 * J_PER_WH, "MWh": 1e6 * J_PER_WH,
 }  # fmt: skip
 
-#: Names of the hub's tasks, by the names they have here.
+#: Names of the hub's tasks, by energylab's names.
 HUB_TASKS = {
     "text-generation": "text_generation",
     "text2text-generation": "summarization",
@@ -57,7 +57,7 @@ _TASK = re.compile(r"[a-z0-9][a-z0-9_.]{0,63}")
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user states because a file does not, or in place of what it says."""
+    """Facts stated by the user, which are missing or replaced in a file."""
 
     unit: str | None = None  # of energies whose unit nothing in the file proves
     task: str | None = None
@@ -69,13 +69,13 @@ class Asked:
     leave_out_invalid: bool = False  # leave runs with an invalid measure out of the record, which lists them
 
     def stated(self) -> dict[str, Any]:
-        """Return what differs from the defaults, for the record."""
+        """Return the values that differ from the defaults, for the record."""
         return {name: value for name, value in vars(self).items() if value not in (None, False)}
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit, one of `JOULES`, and what shows that it is the right one, in words."""
+    """A unit, one of `JOULES`, and its proof as text."""
 
     name: str
     how: str
@@ -83,7 +83,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Measure:
-    """One phase of one run as the file has it, in the file's unit; zero and negative energies are kept."""
+    """One phase of one run in the file's unit; zero and negative energies are kept."""
 
     energies: Mapping[str, float | None]  # by component; None where the file has no value
     duration_s: float | None = None
@@ -94,13 +94,13 @@ class Measure:
 
     @classmethod
     def of_boards(cls, values: Iterable[float | None], duration_s: float | None) -> Measure:
-        """Return the sum over boards; one that read zero or less beside others would hide in it."""
+        """Return the sum over boards, or the invalid reading of one, which a sum would hide."""
         values = list(values)
         total = sum(values) if values and None not in values else None
         return cls({"gpu": total}, duration_s, reasons=tuple(dict.fromkeys(r for v in values if (r := failure(v)))))
 
     def then(self, decode: Measure, component: str) -> Measure:
-        """Return generate, which is prefill, this measure, plus decode; a failed generate shows as a sum of zero."""
+        """Return generate, the sum of prefill (this measure) and decode; a failed generate has the sum zero."""
         energies = {part: _sum(self.energies[part], decode.energies[part]) for part in self.energies}
         whole, rest = energies.get(component), decode.energies.get(component)
         negative = whole is not None and rest < 0 < whole
@@ -108,7 +108,7 @@ class Measure:
         return Measure(energies, seconds, bound, reasons=("negative_decode",) if negative else ())
 
     def checked(self, component: str, scale: float) -> Measure:
-        """Return the measure in joules, with the reason that its value gives."""
+        """Return the measure in joules, with the reason if it is invalid."""
         energies = {name: None if value is None else value * scale for name, value in self.energies.items()}
         found = failure(energies.setdefault(component, None))
         reasons = tuple(dict.fromkeys([*self.reasons, *([found] if found else [])]))
@@ -122,7 +122,7 @@ def _sum(one: float | None, other: float | None) -> float | None:
 
 
 def failure(energy: float | None) -> str:
-    """Return why an energy is none: a meter that failed reads nothing, zero or less. Empty where it is sound."""
+    """Return why an energy is invalid (missing, zero or negative means a failed meter); empty if it is valid."""
     if energy is None:
         return "no_value"
     return "zero_reading" if energy == 0 else "negative_energy" if energy < 0 else ""
@@ -130,7 +130,7 @@ def failure(energy: float | None) -> str:
 
 @dataclass(frozen=True)
 class Session:
-    """One session as a file states it. Model, task and queries may be missing until the user's are filled in."""
+    """One session of a file. Missing model, task and queries are added from the user's options."""
 
     runs: tuple[Mapping[str, Measure], ...]  # phases of each, by the names of `energylab.record`
     meter: tuple[str, str]  # its name, and where its energy stands in the file
@@ -159,7 +159,7 @@ class Session:
 
 
 def _number(value: Any) -> Any:
-    """Return a number, None where a cell is blank; true and false are none, nor are figures beyond any meter."""
+    """Return a number, None for a blank cell; booleans and implausibly large numbers are refused."""
     if isinstance(value, str) and not value.strip():
         return None
     if isinstance(value, bool) or (isinstance(value, (int, float)) and not abs(value) < _MOST):
@@ -168,7 +168,7 @@ def _number(value: Any) -> Any:
 
 
 def _time(value: Any) -> dt.datetime | None:
-    """Return a time, UTC where no zone is named; None where a spreadsheet wrote it otherwise: it is not stated then."""
+    """Return a time, by default in UTC; None for other formats, such as those of spreadsheets."""
     try:
         time = dt.datetime.fromisoformat(str(value).strip())
     except ValueError:
@@ -183,7 +183,7 @@ Time = Annotated[dt.datetime | None, BeforeValidator(_time)]
 
 
 class Part(BaseModel):
-    """A part of a foreign file: the fields that are read, None where it has none; others are not looked at."""
+    """A part of an imported file: the fields that are read, None if missing; others are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="allow", coerce_numbers_to_str=True, str_strip_whitespace=True)
 
@@ -199,7 +199,7 @@ P = TypeVar("P", bound=Part)
 
 
 def parse(kind: type[P], content: Any, where: str) -> P:
-    """Return a part of a file by its model."""
+    """Return a part of a file, validated by its model."""
     try:
         return kind.model_validate(content)
     except ValidationError as error:
@@ -221,7 +221,7 @@ def _settled(session: Session, component: str, asked: Asked, source: str) -> Ses
     where = f"{source}, {session.row}" if session.row else source
     model, unit = asked.model or session.model, _unit(session.unit, asked.unit, source)
     if not (model or "").strip():
-        raise FormatError(f"{where} does not name the model; name it with --model")
+        raise FormatError(f"{where} does not name the model; state it with --model")
     return replace(
         session,
         model=model,
@@ -238,26 +238,26 @@ def _settled(session: Session, component: str, asked: Asked, source: str) -> Ses
 def _task(session: Session, asked: Asked, where: str) -> str:
     name = asked.task or session.task
     if not (name or "").strip():
-        raise FormatError(f"{where} does not name the task; name it with --task, for example --task text_generation")
+        raise FormatError(f"{where} does not name the task; state it with --task, for example --task text_generation")
     known = HUB_TASKS.get(name, name.strip().lower().replace("-", "_").replace(" ", "_"))
     if not _TASK.fullmatch(known):
-        raise FormatError(f"{where}: task {name!r} is not a name of letters, digits, _ and .; name it with --task")
+        raise FormatError(f"{where}: task {name!r} is not valid (letters, digits, _ and .); state it with --task")
     return known
 
 
 def _queries(session: Session, asked: Asked, where: str) -> int:
     count = session.queries if session.queries is not None else asked.queries
     if count is None:
-        raise FormatError(f"{where} does not say how many queries its energy is of; state it with --queries")
+        raise FormatError(f"{where} does not state the number of queries of its energy; state it with --queries")
     if not 1 <= count <= MOST_QUERIES:
-        raise FormatError(f"{where}: queries={count!r}: must be a whole number from 1 to {MOST_QUERIES:,}")
+        raise FormatError(f"{where}: queries={count!r}: must be an integer from 1 to {MOST_QUERIES:,}")
     if asked.queries not in (None, count):
         raise FormatError(f"{where}: --queries {asked.queries} contradicts the file, which says {count}; leave it out")
     return count
 
 
 def _component(sessions: list[Session], asked: Asked, where: str) -> str:
-    """Return whose energy is rated; by default the GPU's, and a file that has none is refused."""
+    """Return the rated component, by default the GPU; raise FormatError if the file has no energy of it."""
     name = asked.component or "gpu"
     if name not in COMPONENTS:
         raise FormatError(f"component {name!r} is not known; allowed: {', '.join(COMPONENTS)}")
@@ -266,14 +266,14 @@ def _component(sessions: list[Session], asked: Asked, where: str) -> str:
     if asked.component or name in found:
         return name
     raise FormatError(
-        f"{where}: the {name} energy is zero or missing everywhere: there was no {name} meter, or it failed; "
-        + (f"to take another one, say --component {' or '.join(found)}; " if found else "")
+        f"{where}: all {name} energies are zero or missing: there was no {name} meter, or it failed; "
+        + (f"to use another component, state --component {' or '.join(found)}; " if found else "")
         + "to import it as invalid, say --component gpu"
     )
 
 
 def unit_named(name: str) -> str:
-    """Return the unit that a text means; capitals matter only where they tell units apart (``mJ``, ``MJ``)."""
+    """Return the unit of a text; case is only significant where units differ by it (``mJ``, ``MJ``)."""
     name = name.strip()
     matching = [name] if name in JOULES else [unit for unit in JOULES if unit.lower() == name.lower()]
     if len(matching) == 1:
@@ -282,7 +282,7 @@ def unit_named(name: str) -> str:
 
 
 def _unit(proved: Unit | None, asked: str | None, where: str) -> Unit:
-    """Return the unit that is proved, or the one that the user states where nothing proves any."""
+    """Return the proved unit or, without proof, the one stated by the user."""
     stated = unit_named(asked) if asked is not None else None
     if proved is not None and stated not in (None, proved.name):
         raise FormatError(

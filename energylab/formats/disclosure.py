@@ -21,7 +21,7 @@ NO_ADVICE = (
     "This form is filled in from one measurement. It is no legal advice, and does not by itself show compliance."
 )
 
-#: Kind of data that a task's queries and answers are, in the words of BoAmps.
+#: BoAmps types of a task's queries and answers.
 _DATA = {
     "image_captioning": ("image", "text"),
     "image_classification": ("image", "other"),
@@ -44,14 +44,14 @@ def energy_wh(record: Record) -> tuple[float, float | None, float | None]:
 def boamps(
     record: Record, publisher: str = "", infrastructure: str = "other", grid: Grid | None = None
 ) -> dict[str, Any]:
-    """Return a record as a BoAmps report, valid by its schemas; where it ran is not in a record.
+    """Return a record as a BoAmps report, valid against its schemas; the location is not part of a record.
 
     References
     ----------
     Boavizta, BoAmps, https://github.com/Boavizta/BoAmps (CC BY 4.0).
     """
     if infrastructure not in _INFRASTRUCTURE:
-        raise RecordError(f"infrastructure {infrastructure!r} is not known; choose one of {', '.join(_INFRASTRUCTURE)}")
+        raise RecordError(f"infrastructure {infrastructure!r} is unknown; choose one of {', '.join(_INFRASTRUCTURE)}")
     report = {
         "header": {
             "formatVersion": "0.1",
@@ -71,7 +71,7 @@ def boamps(
 
 
 def _work(record: Record) -> dict[str, Any]:
-    """Return what was asked, and what it took."""
+    """Return the task and its energy."""
     totals = scored_totals(record)
     queries = sum(total.queries for total in totals if total.phase == totals[0].phase)
     seconds = [total.duration_s for total in totals]
@@ -132,7 +132,7 @@ def _components(record: Record) -> list[dict[str, Any]]:
 
 
 def _known(value: Any) -> Any:
-    """Return a form without what is not known: BoAmps has no word for it but absence."""
+    """Return a form without unknown values, which BoAmps expresses by omission."""
     if isinstance(value, dict):
         return {name: _known(each) for name, each in value.items() if each is not None}
     return [_known(each) for each in value] if isinstance(value, list) else value
@@ -148,7 +148,7 @@ def _figure(record: Record) -> str:
 
 
 def _caveats(record: Record) -> tuple[str, ...]:
-    """Say what a reader of any form must know: digest, kind of energy, interval, what is not stated."""
+    """Return the remarks of every form: digest, kind of energy, interval, missing facts."""
     return (
         f"energylab record sha256 {record.digest()}",
         f"energy per 1,000 queries: {_figure(record)}; interval: {_interval(record)}",
@@ -182,7 +182,7 @@ def annex_xi(record: Record) -> str:
 
 
 def sci(record: Record, grid: Grid, embodied_g: float | None = None, unit_queries: int = 1000) -> dict[str, Any]:
-    """Return the consumer's score of Software Carbon Intensity for AI: grams of CO2e a functional unit.
+    """Return the consumer's score of Software Carbon Intensity for AI: grams of CO2e per functional unit.
 
     ``SCI = (E x I + M) per R``: energy, the grid's carbon intensity, embodied emissions, functional unit. Embodied
     emissions, in grams a functional unit, are not in the score where they are not stated.

@@ -1,4 +1,4 @@
-"""Import files: find each one's format, read its sessions, write their records; equal sessions count once."""
+"""Import files: detect the format, read the sessions, write their records; equal sessions count once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from energylab.formats.common import Asked, Session, parse, settled
 from energylab.formats.to_record import Total, to_record, total
 from energylab.record import Record
 
-#: More than any report is; an archive that unpacks to more is refused.
+#: Maximal unpacked size of an archive in bytes.
 MOST_BYTES = 256 * 2**20
 
 #: A report, the copy of it that optimum-benchmark writes with its configuration, and the summary of it.
@@ -31,7 +31,7 @@ REPORT, COPY, CONFIG, SUMMARY = (
 
 @dataclass(frozen=True)
 class Source:
-    """One file to import, and the configuration that optimum-benchmark may have left beside it."""
+    """One file to import, and the configuration of optimum-benchmark in the same folder, if any."""
 
     name: str
     content: bytes = field(repr=False)
@@ -39,7 +39,7 @@ class Source:
 
     @property
     def config(self) -> Any:
-        """The configuration beside the file; empty where there is none."""
+        """The configuration in the same folder; empty if there is none."""
         return {} if self.beside is None else Source(CONFIG, self.beside).json
 
     @property
@@ -57,18 +57,18 @@ class Source:
 
     @cached_property
     def json(self) -> Any:
-        """The content as JSON, whatever the file's ending; None where it is of another kind."""
+        """The content as JSON, independent of the file's extension; None if it is not JSON."""
         looks = self.text.lstrip()[:1] in ("{", "[") or self.file_name.lower().endswith(".json")
         return read_json(self.text, self.name, FormatError) if looks else None
 
     @property
     def keys(self) -> frozenset[str]:
-        """The names of a JSON object; empty where the file is of another kind."""
+        """The names of a JSON object; empty if the file has none."""
         return frozenset(self.json) if isinstance(self.json, dict) else frozenset()
 
     @cached_property
     def sheet(self) -> Sheet | None:
-        """The cells of a table, whatever the file's ending; None where it is of another kind."""
+        """The cells of a table, independent of the file's extension; None if it is no table."""
         if self.json is not None:
             return None
         try:
@@ -79,12 +79,12 @@ class Source:
 
     @property
     def columns(self) -> frozenset[str]:
-        """The column names of a table; empty where the file is of another kind."""
+        """The column names of a table; empty if the file is no table."""
         return frozenset(self.sheet.columns) if self.sheet else frozenset()
 
     @cached_property
     def rows(self) -> list[tuple[str, dict[str, str]]]:
-        """The rows of a table, each with its place as errors name it; decimal signs are points."""
+        """The rows of a table, each with its number for error messages; decimal commas become points."""
         comma = self.sheet.delimiter != ","
         return [
             (f"row {number}", {name: _point(cell) if comma else cell for name, cell in row.items()})
@@ -92,19 +92,19 @@ class Source:
         ]
 
     def check_column(self, name: str | None) -> None:
-        """Refuse a column that the table does not have."""
+        """Raise FormatError if the table lacks a column."""
         if name is not None and name not in self.columns:
             raise FormatError(f"{self.name} has no column {name!r}; it has {', '.join(sorted(self.columns))}")
 
 
 def _point(cell: str) -> str:
-    """Return a cell with a decimal comma as a number with a point; any other cell as it is."""
+    """Return a cell with a decimal point instead of a comma; other cells unchanged."""
     return cell.replace(",", ".") if re.match(r"[+-]?\d+,\d", cell) and cell.count(",") == 1 else cell
 
 
 @dataclass(frozen=True)
 class Format:
-    """A format: its name, a title for people, whether a file is of it, and what sessions a file holds."""
+    """A format: its name, its title, a test whether a file has it, and a reader of its sessions."""
 
     name: str
     title: str
@@ -113,7 +113,7 @@ class Format:
 
 
 def formats() -> dict[str, Format]:
-    """Return every format that can be read, by name."""
+    """Return all readable formats by name."""
     from energylab.formats import ai_energy_score, codecarbon, leaderboard_csv, ml_energy, optimum_benchmark, zeus
 
     modules = (optimum_benchmark, ai_energy_score, leaderboard_csv, codecarbon, zeus, ml_energy)
@@ -122,7 +122,7 @@ def formats() -> dict[str, Format]:
 
 @dataclass(frozen=True)
 class Imported:
-    """One session that was imported."""
+    """One imported session."""
 
     source: str  # the file
     format: str  # its name
@@ -139,7 +139,7 @@ def import_files(
     format: str | None = None,
     now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
 ) -> list[Imported]:
-    """Import files into records of energy kind `imported`; nothing is written unless all of them can be read.
+    """Import files into records of energy kind `imported`; nothing is written if one of them cannot be read.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def import_files(
 
 
 def _opened(path: Path, wanted: Sequence[Format]) -> list[Source]:
-    """Return the files of a path; of an archive only those that may be reports, at least one."""
+    """Return the files of a path; for an archive at least one, and only possible reports."""
     try:
         if not zipfile.is_zipfile(path):
             config = path.parent / CONFIG
@@ -203,7 +203,7 @@ def _opened(path: Path, wanted: Sequence[Format]) -> list[Source]:
     ]
     known = [source for source in found if _is_any(source, wanted)]
     if not known:
-        raise FormatError(f"{path} holds no file of a known format; it holds {', '.join(members)}")
+        raise FormatError(f"{path} has no file of a known format; its files: {', '.join(members)}")
     return known
 
 
@@ -215,11 +215,11 @@ def _members(path: Path) -> dict[str, bytes]:
                 raise FormatError(f"{path} unpacks to more than {MOST_BYTES // 2**20} MiB; name the report itself")
             return {info.filename: archive.read(info) for info in infos}
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-        raise FormatError(f"{path} is a damaged archive ({error}); get it again") from None
+        raise FormatError(f"{path} is a damaged archive ({error}); download it again") from None
 
 
 def _is_any(source: Source, wanted: Sequence[Format]) -> bool:
-    """Say whether a member of an archive is of a known format; what cannot be read at all is a log or a picture."""
+    """Whether a member of an archive has a known format; unreadable ones are logs or images."""
     try:
         return any(kind.recognises(source) for kind in wanted)
     except FormatError:
@@ -234,18 +234,18 @@ def _choose(source: Source, wanted: Sequence[Format], format: str | None) -> For
         return found[0]
     if found:
         names = ", ".join(kind.name for kind in found)
-        raise FormatError(f"{source.name} could be {names}; say which with --format")
+        raise FormatError(f"{source.name} could have the format {names}; choose one with --format")
     if format is not None:
-        raise FormatError(f"{source.name} is not of format {format}: {wanted[0].title}; leave --format out to see")
+        raise FormatError(f"{source.name} does not have the format {format}; leave out --format")
     titles = "\n".join(f"  {kind.name}: {kind.title}" for kind in wanted)
     raise FormatError(
-        f"{source.name} is of no known format; known are\n{titles}\nA table of your own, with the columns task, model, "
+        f"{source.name} has no known format; known formats:\n{titles}\nYour own table, with the columns task, model, "
         "energy_j (joules) and queries, needs no import: `energylab release make --from FILE`, or energylab.read(FILE)"
     )
 
 
 def _report_of(source: Source, sources: Sequence[Source]) -> Source | None:
-    """Return the report that a file repeats, where it is imported too."""
+    """Return the report that a file repeats, if it is imported too."""
     if source.file_name not in (SUMMARY, COPY):
         return None
     report = source.name.removesuffix(source.file_name) + REPORT
@@ -257,7 +257,7 @@ def _imported(source: Source, kind: Format, asked: Asked, folder: Path, now: dt.
         try:
             record = to_record(session, source.file_name, source.content, kind.name, asked, now)
         except ValueError as error:  # a text, a number or a time that no record can hold
-            raise FormatError(f"{source.name} {session.row}: a fact is not what a record can hold: {error}") from error
+            raise FormatError(f"{source.name} {session.row}: a value is not valid in a record: {error}") from error
         path = folder / record.record_id / store.FILE_NAME
         there = _readable(path)
         new = there is None or _later(record, there)
@@ -272,23 +272,23 @@ def _readable(path: Path) -> Record | None:
 
 
 def _later(record: Record, earlier: Record) -> bool:
-    """Say whether a record is of the same run as an earlier one, some time on: a tracker that writes sums so far."""
+    """Whether a record is a later sum of the run of an earlier one, by a tracker that writes cumulative sums."""
     ends = [sum(window.duration_s or 0.0 for window in each.windows) for each in (record, earlier)]
     return ends[0] > ends[1]
 
 
 def _check(source: Source, report: Source, made: Imported) -> None:
-    """Set a file that repeats a report beside it: a summary's total, a copy's every figure."""
+    """Compare a file with the report that it repeats: a summary's total, or all energies of a copy."""
     from energylab.formats.ai_energy_score import ROUNDING_WH, Summary
 
     if source.file_name == COPY:
         if source.json.get("report") != report.json:
-            raise FormatError(f"{source.name} and {report.name} are not of the same session; import them apart")
+            raise FormatError(f"{source.name} and {report.name} are not of the same session; import them separately")
         return
     total_wh, rated = parse(Summary, source.json, source.name).total, made.rated.with_wh
     rated_wh = rated and rated * made.record.queries / 1000
     if None in (rated_wh, total_wh) or abs(total_wh - rated_wh) > 3 * ROUNDING_WH:
         said, sums = ("nothing" if wh is None else f"{wh:.6g} Wh" for wh in (total_wh, rated_wh))
         raise FormatError(
-            f"{source.name} says {said}, and the report beside it adds up to {sums}; import the one you trust alone"
+            f"{source.name} has {said}, but the sum of its report is {sums}; import only the one that you trust"
         )

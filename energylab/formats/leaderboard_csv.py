@@ -1,4 +1,4 @@
-"""Leaderboards as CSV: one row a model, energy per 1,000 queries, often without a unit.
+"""Leaderboards as CSV: one row per model, energy per 1,000 queries, often without a unit.
 
 The AI Energy Score leaderboard's files are ``model,total_gpu_energy,energy_score[,class]`` and say no unit; copies of
 them label the same numbers in kWh, cWh and Wh. The unit is proved by models that stand, with the same energy, in the
@@ -21,13 +21,13 @@ from energylab.formats import common
 from energylab.formats.common import Asked, Measure, Number, Part, Session, Unit, Whole, parse
 from energylab.formats.importing import Format, Source
 
-#: Queries that a leaderboard's energy is of.
+#: Number of queries of a leaderboard's energy.
 QUERIES = 1000
 
-#: How near an energy must be to the published one to be the same, and how many models must be.
+#: Largest relative difference to the published energy, and minimal number of models that agree.
 _SAME, _ENOUGH = 1e-3, 3
 
-#: Column names that say their unit: ``gpu_wh_per_1000_queries``, ``energy_kwh_per_1000``.
+#: Column names with a unit: ``gpu_wh_per_1000_queries``, ``energy_kwh_per_1000``.
 _NAMED = re.compile(r"(?:^|_)(?P<unit>wh|kwh|j)_per_1000(?:_queries)?$")
 
 
@@ -39,7 +39,7 @@ class Row(Part):
 
 
 def read(source: Source, asked: Asked) -> list[Session]:
-    """Return one session a row; a model that is listed twice with two figures keeps both, under two names."""
+    """Return one session per row; a model with two different energies gets two names."""
     column, name = _column(source), asked.model_column or "model"
     source.check_column(name)
     rows = [(place, cells, _row(cells, column, f"{source.name}, {place}")) for place, cells in source.rows]
@@ -74,13 +74,13 @@ def _row(cells: dict[str, str], column: str, where: str) -> Row:
 
 
 def _column(source: Source) -> str | None:
-    """Return the column of energies; None where there is none, or more than one."""
+    """Return the column of energies; None if there is none, or more than one."""
     found = [name for name in sorted(source.columns) if name == "total_gpu_energy" or _NAMED.search(name)]
     return found[0] if len(found) == 1 else None
 
 
 def _unit(column: str, rows: list[tuple[float | None, str]]) -> Unit | None:
-    """Return the unit that the column names, or in which enough of the models have their published energies."""
+    """Return the unit in the column name, or the one in which enough models have their published energies."""
     if match := _NAMED.search(column):
         return Unit(common.unit_named(match["unit"]), f"column name {column}")
     known = published.load().groupby("model")["energy_j"].agg(set).to_dict()

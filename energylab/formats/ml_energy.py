@@ -1,4 +1,4 @@
-"""ML.ENERGY's leaderboard data: one mean energy a request, image or video for each configuration.
+"""ML.ENERGY's leaderboard data: one mean energy per request, image or video for each configuration.
 
 Field names state joules (``energy_per_request_joules``); a task's file and a model's file hold the same runs.
 
@@ -16,7 +16,7 @@ from energylab.formats.common import Asked, DeviceCount, Measure, Number, Part, 
 from energylab.formats.importing import Format, Source
 from energylab.record import DeviceFacts
 
-#: Fields of a configuration that say what ran, beside model, device and energy.
+#: Further fields of a configuration besides model, device and energy.
 _SETTINGS = (
     "max_num_seqs", "batch_size", "image_height", "image_width", "video_height", "video_width", "num_frames", "fps",
     "inference_steps", "tensor_parallel", "expert_parallel", "data_parallel", "ring_degree", "ulysses_degree",
@@ -37,7 +37,7 @@ class Configuration(Part):
 
 
 def read(source: Source, asked: Asked) -> list[Session]:
-    """Return one session a configuration."""
+    """Return one session per configuration."""
     shared = {name: value for name, value in source.json.items() if not isinstance(value, (list, dict))}
     field = _field(source.json["configurations"][0])
     return [_session(n, row, field, shared, source) for n, row in enumerate(source.json["configurations"])]
@@ -65,7 +65,7 @@ def _session(number: int, row: Any, field: str, shared: dict[str, Any], source: 
 
 
 def _field(row: Any) -> str | None:
-    """Return the name of the energy of one query, or None."""
+    """Return the field with the energy per query, or None."""
     found = [name for name in row if _PER_QUERY.fullmatch(name)] if isinstance(row, dict) else []
     return found[0] if len(found) == 1 else None
 

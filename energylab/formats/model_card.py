@@ -23,7 +23,7 @@ _UNSTATED = "not stated"
 
 
 def model_card(release: Release, cohort: RatedCohort, model: RatedModel, grid: Grid) -> str:
-    """Return the block that goes on top of a model's ``README.md``."""
+    """Return the metadata block for the top of a model's ``README.md``."""
     from huggingface_hub import EvalResult, ModelCardData
 
     shared = _shared(release, cohort)
@@ -33,7 +33,7 @@ def model_card(release: Release, cohort: RatedCohort, model: RatedModel, grid: G
 
 
 def _metrics(release: Release, cohort: RatedCohort, model: RatedModel, grid: Grid) -> list[dict[str, Any]]:
-    """Return energy, emissions, stars and quality; the grid that is assumed stands beside the emissions."""
+    """Return energy, emissions with the assumed grid, stars and quality."""
     energy = {
         "metric_type": "energy",
         "metric_name": f"Energy per 1,000 queries in Wh, {cohort.energy_kind}",
@@ -66,7 +66,7 @@ def _metrics(release: Release, cohort: RatedCohort, model: RatedModel, grid: Gri
 
 
 def _shared(release: Release, cohort: RatedCohort) -> dict[str, Any]:
-    """Return what all results share; the hub needs a data set, and one that is not stated says so."""
+    """Return the common part of all results; the hub requires a data set, so a missing one is 'not stated'."""
     hub_names = {name: hub for hub, name in reversed(HUB_TASKS.items())}
     data = key_facts(cohort.cohort).get("data", _UNSTATED)
     name = data.partition(" ")[2] if data.startswith(("hub ", "sample ", "synthetic ", "given ")) else data

@@ -1,4 +1,4 @@
-"""optimum-benchmark's reports: energies by phase, with or without repeats, as its scenarios write them.
+"""optimum-benchmark's reports: energies by phase, with or without repeats.
 
 A report holds one object a target (``preprocess``, ``prefill``, ``decode``, ``forward``, ``call``), each with an
 ``energy`` of ``{unit, cpu, ram, gpu, total}`` and, in the branch that made the published figures, one such object a
@@ -26,10 +26,10 @@ from energylab.record import DeviceFacts, HostFacts
 
 NAME = "optimum-benchmark"
 
-#: Where a report of this workbench's own holds its configuration, beside its phases.
+#: Key of the configuration in reports exported by energylab.
 OWN = "energylab"
 
-#: Targets of a report, by the phase they are here; ``total`` is in this workbench's own, of a figure without phases.
+#: Energylab's phases of the targets of a report; ``total`` is used in reports exported by energylab.
 PHASES = {
     "preprocess": "preprocess", "preprocess_dataset": "preprocess", "prefill": "prefill", "decode": "decode",
     "generate": "generate", "forward": "forward", "call": "call", "total": "total",
@@ -60,11 +60,11 @@ class Target(Part):
     measures: list[Energy] | None = None
 
     def repeats(self) -> list[Energy]:
-        """Return the energies of the repeats, beside the mean or inside it; the one energy where there are none."""
+        """Return the energies of the repeats, or the single energy if there are none."""
         return self.measures or self.energy.measures or [self.energy]
 
     def measure(self, run: int) -> Measure:
-        """Return a repeat; its duration where there are as many latencies as energies."""
+        """Return a repeat, with its duration if there are as many latencies as energies."""
         repeats, times = self.repeats(), self.latency.values if self.latency and self.latency.unit == "s" else None
         number = run if len(repeats) > 1 else 0
         seconds = times[number] if times and len(times) == len(repeats) else None
@@ -119,14 +119,14 @@ class Scenario(Part):
     reasoning_params: dict[str, Any] = {}
 
     def settings(self, dtype: str | None) -> dict[str, Any]:
-        """Return what the task was given."""
+        """Return the settings of the task."""
         found = {"batch_size": self.input_shapes.batch_size, "dtype": dtype, **self.generate_kwargs}
         found |= {**self.call_kwargs, **self.forward_kwargs, **self.reasoning_params}
         return {name: value for name, value in found.items() if value is not None}
 
 
 class Environment(Part):
-    """The machine it ran on; packages state their versions as ``transformers_version``."""
+    """The machine; versions of packages are fields such as ``transformers_version``."""
 
     cpu: str | None = None
     cpu_count: int | None = None
@@ -159,14 +159,14 @@ class Configuration(Part):
 
     @property
     def samples(self) -> int | None:
-        """The number of queries that an energy is of: a pass over the data, or one batch where there are none."""
+        """The number of queries of an energy: one pass over the data or, without data, one batch."""
         kind = (self.scenario.target or self.scenario.name or "").lower().replace("_", "")
         if "energystar" in kind:
             return None if self.scenario.num_samples == -1 else self.scenario.num_samples  # -1: all rows, however many
         return self.scenario.input_shapes.batch_size if "inference" in kind else None
 
     def devices(self, component: str) -> tuple[tuple[DeviceFacts, ...], bool]:
-        """Return the devices the energy is of, and whether their number is stated."""
+        """Return the measured devices, and whether their number is stated."""
         if component != "gpu":
             return (DeviceFacts(name=self.environment.cpu, type="cpu"),), True
         numbers = [int(each) for each in re.findall(r"\d{1,6}", str(self.backend.device_ids))]
@@ -178,7 +178,7 @@ class Configuration(Part):
 
 
 def read(source: Source, asked: Asked) -> list[Session]:
-    """Return the one session of a report."""
+    """Return the session of a report."""
     where, report = source.name, _report(source)
     targets = {PHASES[name]: parse(Target, report[name], f"{where}, {name}") for name in report if name in PHASES}
     targets = {phase: target for phase, target in targets.items() if target.energy is not None}
@@ -188,7 +188,7 @@ def read(source: Source, asked: Asked) -> list[Session]:
     backend, scenario, component = config.backend, config.scenario, asked.component or "gpu"
     if backend.device == "cpu" and asked.component is None:
         raise FormatError(
-            f"{where}: the model ran on a CPU, where no GPU is metered; say --component cpu, ram or total"
+            f"{where}: the model ran on a CPU, so there is no GPU energy; state --component cpu, ram or total"
         )
     devices, counted = config.devices(component)
     runs, once = _runs(targets, component, where)
@@ -214,13 +214,13 @@ def read(source: Source, asked: Asked) -> list[Session]:
 
 
 def _report(source: Source) -> dict[str, Any]:
-    """Return a file's targets, which ``benchmark.json`` holds beside the configuration."""
+    """Return a file's targets, which ``benchmark.json`` stores with the configuration."""
     content = source.json["report"] if source.keys >= {"report", "config"} else source.json
     return content if isinstance(content, dict) else {}
 
 
 def _unit(targets: dict[str, Target], where: str) -> Unit | None:
-    """Return the unit that every energy of the report states."""
+    """Return the common unit of all energies of the report."""
     units = {energy.unit for target in targets.values() for energy in (target.energy, *target.repeats())}
     if len(units) != 1:
         raise FormatError(f"{where} mixes units ({', '.join(sorted(map(str, units)))}); correct the file")
@@ -229,7 +229,7 @@ def _unit(targets: dict[str, Target], where: str) -> Unit | None:
 
 
 def _check_mean(target: Target, phase: str, where: str) -> None:
-    """Refuse a target whose repeats do not have the mean that it states."""
+    """Raise FormatError if the mean of the repeats is not the stated mean."""
     for name, mean in target.energy.parts().items():
         values = [getattr(energy, name) for energy in target.repeats()]
         if None not in (mean, *values) and abs(fmean(values) - mean) > CLOSE * max(*map(abs, values), abs(mean)):

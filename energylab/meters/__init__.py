@@ -1,4 +1,4 @@
-"""How joules are read: one module a source, and the choice among them."""
+"""How energy is read: one module per source, and the choice among them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from energylab.registry import Registry
 
 __all__ = ["METERS", "DeviceCounters", "Instruments", "Meter", "Reading", "auto_order", "choose", "wait_for_tick"]
 
-#: Modules of this folder that are no meter. Every other module NAME holds one, as class ``NameMeter``.
+#: Modules of this folder without a meter. Every other module NAME holds the class ``NameMeter``.
 HELPERS = ("base", "nvml_library", "processor_load", "sampler")
 
 _OURS = {
@@ -27,16 +27,16 @@ _OURS = {
 #: Every kind of meter by name. Other packages add theirs as entry points of the group ``energylab.meters``.
 METERS = Registry("meter", _OURS, group="energylab.meters")
 
-#: What ``meter=auto`` tries for each type of device, best first: only these are loaded.
+#: Meters that ``meter=auto`` tries for each type of device, best first; no others are loaded.
 AUTO = {"cuda": ("nvml",), "cpu": ("rapl", "estimate")}
 
 
 @dataclass(frozen=True)
 class Instruments:
-    """What a session is measured on and with: its devices, its meters, unopened, and why these.
+    """Devices and meters (unopened) of a session, and why these meters were chosen.
 
-    The energies of `rated_meters` add up to the record's energy: one meter a device, or one for all devices.
-    `extra_meters` are read over the same windows, for comparison. `why` is one sentence for the notebook's reader.
+    The energies of `rated_meters` add up to the record's energy: one meter per device, or one for all devices.
+    `extra_meters` are read over the same windows, for comparison. `why` is one sentence, shown in the notebook.
     """
 
     devices: tuple[DeviceFacts, ...]
@@ -45,12 +45,12 @@ class Instruments:
     why: str
 
     def __post_init__(self) -> None:
-        """Refuse a meter, of a file of one's own perhaps, without what every record needs of it."""
+        """Refuse a meter that lacks an attribute which records need."""
         for meter in (*self.rated_meters, *self.extra_meters):
             missing = [name for name in ("name", "kind", "device", "source", "clock") if not hasattr(meter, name)]
             if missing:
                 raise MeterError(
-                    f"meter {type(meter).__name__} lacks {', '.join(missing)}; set each on class or object"
+                    f"meter {type(meter).__name__} lacks {', '.join(missing)}; set each on the class or the object"
                 )
             if meter.kind not in get_args(EnergyKind):
                 allowed = ", ".join(get_args(EnergyKind))
@@ -60,13 +60,13 @@ class Instruments:
 def choose(parameters: Parameters, devices: Sequence[DeviceFacts]) -> Instruments:
     """Choose the meters of a session on devices of one type, from its parameters ``meter`` and ``extra_meters``.
 
-    ``auto`` takes the first of `AUTO` that works here: one that has a substitute is opened to see. A meter that was
-    asked for by name and cannot be used here is an error.
+    ``auto`` takes the first of `AUTO` that works here; all but the last are opened to check. A meter chosen by name
+    that cannot be used here is an error.
     """
     if parameters.meter == "auto":
         kind, why = _best(parameters, devices)
     else:
-        kind, why = METERS.get(parameters.meter), "asked for by name"
+        kind, why = METERS.get(parameters.meter), "chosen by name"
         if (reason := kind.unavailable(devices)) is not None:
             raise MeterError(f"meter {kind.name!r} cannot be used here: {reason}; use meter=auto, or {_others()}")
     names = dict.fromkeys(name.strip() for name in parameters.extra_meters.split(",") if name.strip())
@@ -88,15 +88,15 @@ def _best(parameters: Parameters, devices: Sequence[DeviceFacts]) -> tuple[type[
         reason = kind.unavailable(devices) or (_trial(kind, parameters, devices) if kind is not kinds[-1] else None)
         if reason is None:
             return kind, "; ".join(
-                ["the best left" if passed_over else "the best source for this device", *passed_over]
+                ["the best available" if passed_over else "the best source for this device", *passed_over]
             )
-        passed_over.append(f"{kind.name} not: {reason}")
+        passed_over.append(f"{kind.name} unavailable: {reason}")
     tried = "; ".join(passed_over) or "none is known"
-    raise MeterError(f"no meter sees the energy of a {devices[0].type} device here ({tried}); name {_others()}")
+    raise MeterError(f"no meter can measure a {devices[0].type} device here ({tried}); choose {_others()}")
 
 
 def _trial(kind: type[Meter], parameters: Parameters, devices: Sequence[DeviceFacts]) -> str | None:
-    """Open the meters once: counters may exist and stand still, or step too rarely."""
+    """Open the meters once, because a counter may exist and not move, or step too rarely; return the reason, if any."""
     try:
         for meter in kind.for_devices(devices, parameters):
             with meter:

@@ -1,4 +1,4 @@
-"""What every meter is: a counter of joules with a monotonic time beside it; and what such a counter is like."""
+"""The base class of meters: counters of joules, read together with a monotonic time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True)
 class DeviceCounters:
-    """What a device tells of itself beside energy, read between windows; None where it does not say.
+    """State of a device other than energy, read between windows; None where the device does not report it.
 
     Fields in ``_s`` are cumulative seconds since an arbitrary origin: a window's share is a difference.
     """
@@ -39,33 +39,33 @@ class DeviceCounters:
     power_brake_s: float | None = None
     hardware_slowdown_s: float | None = None
     own_s: float | None = None  # processor time of the session's processes, on a processor
-    others_s: float | None = None  # processor time of all others there
-    cotenants: tuple[int, ...] = ()  # processes of others on a board
-    marks: tuple[str, ...] = ()  # of the time since the last look, as `energylab.protocol.validity.MARKS` names them
+    others_s: float | None = None  # processor time of all other processes, on a processor
+    cotenants: tuple[int, ...] = ()  # ids of other processes on a board
+    warnings: tuple[str, ...] = ()  # since the last call: keys of `energylab.protocol.validity.WARNINGS`
 
 
 class Meter(ABC):
     """A source of energy. Every meter is a counter: a window is the difference of two readings.
 
-    Creating a meter touches nothing; `open` does. A meter that samples power integrates it in the background. A new
-    meter is one module ``energylab/meters/NAME.py`` with one class ``NameMeter``, or a class in a file of one's own.
+    Creating a meter opens nothing; `open` does. A meter that samples power integrates it in the background. A new
+    meter is a module ``energylab/meters/NAME.py`` with one class ``NameMeter``, or a class in your own file.
 
     Attributes
     ----------
     name : str
         Name of the source (``nvml``, ``rapl`` …).
     watches : tuple of str
-        Types of device whose energy it can give: it may rate models on these alone.
+        Types of device whose energy it measures; only models on these can be rated by it.
     kind : EnergyKind
-        Kind of the energy it gives; a meter that wraps another has the kind of its actual source.
+        Kind of its energy; a meter that wraps another has the kind of its actual source.
     device, source : str
-        What it watches (a board's UUID, ``cpu``, ``package-0``), and what is actually read.
+        What it measures (a board's UUID, ``cpu``, ``package-0``), and what it reads.
     update_period_s : float or None
         Time between two steps of the counter, measured by `open`; None for a counter without visible steps.
     latency_s, quantum_j : float
         How late a change of power can appear in the counter, in seconds; its resolution, in joules.
-    power_limit_w, believed_w : float or None
-        Largest power the device may draw, where it tells; where not, the largest that is believed after the warm-up.
+    power_limit_w, assumed_limit_w : float or None
+        Largest power the device may draw, if it reports one; otherwise a limit assumed from the power in the warm-up.
     gain_error : float or None
         Relative gain error of the sensor, fixed per board; not part of a window's bound.
     """
@@ -80,7 +80,7 @@ class Meter(ABC):
     latency_s: float = 0.0
     quantum_j: float = 0.0
     power_limit_w: float | None = None
-    believed_w: float | None = None
+    assumed_limit_w: float | None = None
     gain_error: float | None = None
     notes: tuple[str, ...] = ()
 
@@ -89,45 +89,45 @@ class Meter(ABC):
 
     @classmethod
     def for_devices(cls, devices: Sequence[DeviceFacts], parameters: Parameters) -> list[Meter]:
-        """Make the meters of these devices, unopened: one a device, or one for the whole machine."""
-        raise MeterError(f"meter {cls.name!r} cannot be chosen by name; create it and hand it over")
+        """Make the meters of these devices, unopened: one per device, or one for the whole machine."""
+        raise MeterError(f"meter {cls.name!r} cannot be chosen by name; create it and pass it by meters=")
 
     @classmethod
     def unavailable(cls, devices: Sequence[DeviceFacts]) -> str | None:
         """Return why this meter cannot be used on these devices here; None when it can. Cheap: opens nothing."""
-        blind = sorted({device.type for device in devices} - set(cls.watches))
-        sees = ", ".join(cls.watches) or "none"
-        return f"it does not see the energy of a {' or '.join(blind)} device (its watches: {sees})" if blind else None
+        missing = sorted({device.type for device in devices} - set(cls.watches))
+        known = ", ".join(cls.watches) or "none"
+        return f"it cannot measure a {' or '.join(missing)} device (its watches: {known})" if missing else None
 
     @abstractmethod
     def open(self) -> None:
-        """Connect to the source, see its counter move and measure its update period.
+        """Connect to the source, check that its counter moves, and measure its update period.
 
-        A source that is not there, or whose counter stands still, is a `MeterError`; one that may not be read is a
-        `MeterPermissionError` that names the command that grants it.
+        Raises a `MeterError` if the source is missing or its counter does not move, a `MeterPermissionError` if it may
+        not be read; the message names the command that grants access.
         """
 
     @abstractmethod
     def read(self) -> Reading:
-        """Return cumulative joules and the time they were read at.
+        """Return cumulative joules and the time of the reading.
 
-        A reading that failed or cannot be true is a `MeterError`: the window it would have ended is then invalid.
+        Raises a `MeterError` if reading fails or gives an impossible value; the window is then invalid.
         """
 
     def close(self) -> None:  # noqa: B027 - most meters hold nothing
         """Release what `open` took."""
 
     def counters(self) -> DeviceCounters:
-        """Return what the device says of itself beside energy."""
+        """Return the state of the device other than energy."""
         return DeviceCounters()
 
     def edge_power_w(self) -> float | None:
-        """Return the largest power seen just now, in watts; the power limit if the meter cannot see power."""
+        """Return the largest power since the last reading, in watts; the power limit if the meter cannot read power."""
         return self.power_limit_w
 
     @property
     def of_processor(self) -> bool:
-        """Whether it watches a processor, which other processes use too."""
+        """Whether it measures a processor, which other processes use too."""
         return bool(self.watches) and ("cuda" not in self.watches or self.device == "cpu")
 
     def facts(self, scored: bool) -> MeterFacts:
@@ -144,7 +144,7 @@ class Meter(ABC):
 
 
 def wait_for_tick(meter: Meter, timeout_s: float, poll_s: float = 0.001) -> Reading:
-    """Poll until the counter steps, and return the reading right after the step: exact to `poll_s`."""
+    """Poll until the counter steps, and return the reading right after the step, exact to `poll_s`."""
     for reading in steps(meter.read, meter.clock, timeout_s, poll_s):
         return reading
     raise CounterStuckError(f"{meter.name}: the counter of {meter.device} did not step within {timeout_s:g} s")
@@ -161,10 +161,10 @@ def read_cost(meter: Meter, reads: int = 20) -> float:
 
 
 def update_period(meter: Meter, count: int = 4, cap_s: float = 1.0, poll_s: float = 0.002) -> float:
-    """Watch a counter and return the mean time between two of its steps, in seconds.
+    """Return the mean time between two steps of a counter, in seconds.
 
-    A counter that steps faster than it is read gives the time between two reads: too long rather than too short. One
-    that steps fewer than twice within `cap_s` seconds is refused: it is distrusted until it has been seen to move.
+    If the counter steps faster than it is read, this is the time between two reads, which is too long rather than too
+    short. A counter that steps fewer than twice within `cap_s` seconds is a `CounterStuckError`.
     """
     edges = list(itertools.islice(steps(meter.read, meter.clock, cap_s, poll_s), count + 1))
     if len(edges) < 2:
@@ -174,7 +174,7 @@ def update_period(meter: Meter, count: int = 4, cap_s: float = 1.0, poll_s: floa
 
 
 def steps(look: Callable[[], Reading], clock: Clock, cap_s: float, poll_s: float = 0.002) -> Iterator[Reading]:
-    """Look every `poll_s` for `cap_s` seconds, and yield what is seen right after each change of the first value."""
+    """Call `look` every `poll_s` for `cap_s` seconds, and yield the first reading after each change of energy."""
     last = look()
     deadline_s = last[1] + cap_s
     while last[1] <= deadline_s:

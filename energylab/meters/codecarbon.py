@@ -1,6 +1,6 @@
-"""CodeCarbon as a counter: what the published figures were measured with, beside our own meters.
+"""CodeCarbon as a counter: the library that the published figures were measured with.
 
-On NVIDIA boards it reads the same counter as `nvml`. Watching one window with both shows what the wrapper itself adds.
+On NVIDIA boards it reads the same counter as `nvml`. Reading both over the same window shows what the wrapper adds.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from energylab.record import DeviceFacts
 
 J_PER_KWH = 3.6e6
 
-#: CodeCarbon's ways of watching a processor that read a counter; all others are power models.
+#: Modes in which CodeCarbon reads a processor's counter; all others are power models.
 HARDWARE_MODES = ("intel_rapl",)
 
-#: Everything in a user's CodeCarbon configuration that would change an energy, write a file or send something.
+#: Overrides everything in a user's CodeCarbon configuration that would change an energy, write a file or send data.
 PINNED = {
     "output_methods": [],
     "emissions_endpoint": None,
@@ -40,12 +40,12 @@ PINNED = {
 
 
 class CodecarbonMeter(Meter):
-    """Energy of the boards, or of the processor, as CodeCarbon's tracker gives it.
+    """Energy of the boards, or of the processor, from CodeCarbon's tracker.
 
-    A reading ends one of CodeCarbon's tasks and begins the next, the calls that optimum-benchmark makes around every
-    phase; they cost about 1.5 ms.
+    A reading ends one CodeCarbon task and begins the next, as optimum-benchmark does around every phase; this takes
+    about 1.5 ms.
 
-    `boards` are UUIDs whose energy is summed, none for the processor; `tracker` makes the tracker.
+    `boards` are the UUIDs whose energy is summed; if empty, the processor is measured. `tracker` makes the tracker.
 
     References
     ----------
@@ -62,7 +62,7 @@ class CodecarbonMeter(Meter):
         super().__init__(clock)
         self.boards = tuple(boards)
         self.device = "+".join(self.boards) or "cpu"
-        self.kind = "measured" if self.boards else "estimated"  # open() finds out for the processor
+        self.kind = "measured" if self.boards else "estimated"  # for the processor, open() decides
         self.source = "not opened"
         self._make = tracker or _offline_tracker
         self._other_load = OtherLoad()
@@ -71,20 +71,20 @@ class CodecarbonMeter(Meter):
 
     @classmethod
     def for_devices(cls, devices: Sequence[DeviceFacts], parameters: Parameters) -> list[Meter]:
-        """Return one meter: CodeCarbon sums the boards it is given. One without a UUID would be left out."""
+        """Return one meter, since CodeCarbon sums its boards; a board without UUID is an error."""
         boards = [device for device in devices if device.type == "cuda"]
         strange = [str(device.name) for device in boards if device.uuid is None]
         if strange:
-            raise MeterError(f"codecarbon: {', '.join(strange)} has no UUID to name it by")
+            raise MeterError(f"codecarbon: {', '.join(strange)} has no UUID; only NVIDIA boards can be measured")
         return [cls([device.uuid for device in boards])]
 
     def open(self) -> None:
-        """Start the tracker, find out what it reads, and see the counter of a board step."""
+        """Start the tracker, find out what it reads, and check that the counter of a board steps."""
         self._tracker, self._energy_j = self._make(gpu_ids=list(self.boards) or None, **PINNED), 0.0
         self._tracker.start_task()
         try:
             self._describe()
-            # On a board the counter behind it steps; a processor's power model has no steps.
+            # a board's counter steps, a processor's power model does not
             self.update_period_s = update_period(self, count=6, cap_s=1.5, poll_s=0.005) if self.boards else None
             self.read_cost_s = read_cost(self, reads=5)
         except MeterError:
@@ -92,7 +92,7 @@ class CodecarbonMeter(Meter):
             raise
 
     def read(self) -> Reading:
-        """Return the joules of all tasks so far, the present one included."""
+        """Return the joules of all tasks so far, including the current one."""
         if self._tracker is None:
             raise MeterError("the codecarbon meter is not open; call open() or use it in a with block")
         task = self._tracker.stop_task()
@@ -100,7 +100,7 @@ class CodecarbonMeter(Meter):
         self._tracker.start_task()
         kwh = None if task is None else (task.gpu_energy if self.boards else task.cpu_energy)
         if kwh is None:
-            raise MeterError("codecarbon gave no energy for its task; set its log_level to see why")
+            raise MeterError("codecarbon returned no energy for its task; run `codecarbon detect` to see why")
         self._energy_j += kwh * J_PER_KWH
         return Reading(self._energy_j, now_s)
 
@@ -114,13 +114,13 @@ class CodecarbonMeter(Meter):
         return DeviceCounters() if self.boards else self._other_load.counters()
 
     def _describe(self) -> None:
-        """State kind and source by what CodeCarbon found: it falls back from counters to models without a word."""
+        """Set kind and source by what CodeCarbon found, since it falls back from counters to models silently."""
         found = {type(hardware).__name__: hardware for hardware in self._tracker._hardware}
         boards = found["GPU"].gpu_ids if "GPU" in found else []
         if len(boards) < len(self.boards) or (not self.boards and "CPU" not in found):
             raise MeterError(
-                f"codecarbon does not see {self.device}: it found {', '.join(found) or 'nothing'}, of these boards "
-                f"{len(boards)} of {len(self.boards)}; see `codecarbon detect`"
+                f"codecarbon cannot measure {self.device}: it found {', '.join(found) or 'nothing'}, and "
+                f"{len(boards)} of {len(self.boards)} boards; run `codecarbon detect`"
             )
         if self.boards:
             self.source = "CodeCarbon, NVML"

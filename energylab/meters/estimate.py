@@ -1,4 +1,4 @@
-"""The last resort: no counter at all, so processor time times a stated power model. It says so loudly."""
+"""The last resort without any counter: processor time and a power model give an estimate."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class EstimateMeter(Meter):
-    """Processor time of this process and its children under a power model: an estimate, in place of a measurement.
+    """An estimate, not a measurement: processor time of this process and its children, turned to energy by a model.
 
-    Power is linear in load [2]_: ``cores x core_w x (static_share + (1 - static_share) x load)``, memory left out. A
-    busy core draws `core_w`: 12 W is what Green Algorithms takes for an unknown processor [1]_; for a known one its
-    thermal design power divided by its cores is usual. At rest it draws `static_share` of that: a fifth, as servers of
-    the 2010s [3]_. With a `server` the processor time is that of all its processes, and none of this one's. `cores`,
-    `cpu_time` (in seconds) and `other_load` stand in for what this machine tells.
+    Power is linear in load [2]_: ``cores x core_w x (static_share + (1 - static_share) x load)``, without memory. A
+    busy core draws `core_w`: 12 W is the value of Green Algorithms for an unknown processor [1]_; for a known one,
+    thermal design power divided by cores is usual. An idle core draws `static_share` of that: a fifth, as servers of
+    the 2010s [3]_. With a `server`, the processor time is that of its processes instead of this one's. `cores`,
+    `cpu_time` (in seconds) and `other_load` replace the values of this machine.
 
     References
     ----------
@@ -42,8 +42,8 @@ class EstimateMeter(Meter):
     device = "cpu"
     watches = ("cpu",)
     notes = (
-        "ESTIMATED, not measured: the figure is processor time times a power model, since no energy counter "
-        "is read. It can be wrong by a factor of two, and it cannot be official.",
+        "ESTIMATED, not measured: energy is computed from processor time by a power model, without an energy counter. "
+        "It can be wrong by a factor of two, and cannot be official.",
     )
 
     def __init__(
@@ -69,11 +69,11 @@ class EstimateMeter(Meter):
 
     @classmethod
     def for_devices(cls, devices: Sequence[DeviceFacts], parameters: Parameters) -> list[Meter]:
-        """Return one meter: the process, or the server, runs on the processor whatever the devices are."""
+        """Return one meter: this process, or the server, uses the processor with any device."""
         return [cls(parameters.cpu_core_w, server=server_of(parameters))]
 
     def open(self) -> None:
-        """Take the present as the origin. Processor time has no visible steps: no period to measure."""
+        """Start counting now. Processor time has no visible steps, so there is no update period."""
         if self._server is not None:
             self._server.refresh()
         self._cores = self._cores or usable_cores(None if self._server is None else self._server.cpus())
@@ -83,9 +83,9 @@ class EstimateMeter(Meter):
         self.read_cost_s = read_cost(self)
 
     def read(self) -> Reading:
-        """Return joules since `open` under the power model.
+        """Return joules since `open` by the power model.
 
-        Two threads of one core use twice the time and draw no more than one core: more than all cores is not counted.
+        Processor time is limited to that of all cores: two threads of one core use twice the time, but not the energy.
         """
         if self._last is None:
             raise MeterError("the estimate meter is not open; call open() or use it in a with block")
@@ -99,4 +99,4 @@ class EstimateMeter(Meter):
     def counters(self) -> DeviceCounters:
         found = self._other_load.counters()
         missed = self._other_load.missed and self._server is None
-        return replace(found, marks=(*found.marks, "children_missed")) if missed else found
+        return replace(found, warnings=(*found.warnings, "children_missed")) if missed else found

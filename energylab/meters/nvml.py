@@ -1,4 +1,4 @@
-"""NVIDIA boards: the energy counter of Volta and later; where a board has none, its power, integrated."""
+"""NVIDIA boards: the energy counter (Volta and later) or, if a board has none, its integrated power."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NS = 1e-9
 #: First driver that numbers the hardware slowdown counters as nvidia-ml-py 13.580.82 and later do.
 RENUMBERED = (580, 82)
 
-#: Cause to the counter whose number never moved, to the renumbered one, and to the bit of the present state.
+#: Counters of slowdowns by cause, those with renumbered ids, and the bits of the current state that replace these.
 _POLICIES = {"power_cap_s": "NVML_FI_DEV_PERF_POLICY_POWER", "thermal_s": "NVML_FI_DEV_PERF_POLICY_THERMAL"}
 _FIELD = "NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_{}_SLOWDOWN"
 _HARDWARE = {"power_brake_s": _FIELD.format("POWER_BRAKE"), "hardware_slowdown_s": _FIELD.format("THERM")}
@@ -45,14 +45,14 @@ _BITS = {
 
 
 class NvmlMeter(Meter):
-    """Energy of one NVIDIA board, everything on it included: chip, memory, voltage regulators, whoever uses it.
+    """Energy of one whole NVIDIA board: chip, memory and voltage regulators, used by any process.
 
-    The counter gives millijoules since the driver was loaded, and exists from Volta on. Without it, instantaneous power
-    (a field asked for by name, since ``nvmlDeviceGetPowerUsage`` is a one-second average on Ampere and later except
-    GA100) is integrated in the background; `source` says which.
+    The counter gives millijoules since the driver was loaded, on Volta and later. Without it, instantaneous power is
+    integrated in the background (read as a field, since ``nvmlDeviceGetPowerUsage`` is a one-second average on Ampere
+    and later except GA100); `source` says which is used.
 
-    `board` is its NVML index (PCI order, not torch's) or UUID; `served` returns the process ids of a server whose model
-    is measured, which are no co-tenants; `nvml` stands in for ``pynvml``.
+    `board` is its NVML index (PCI order, not torch's) or UUID; `served` returns the process ids of the measured server,
+    which do not count as other processes; `nvml` replaces ``pynvml``.
 
     References
     ----------
@@ -88,10 +88,10 @@ class NvmlMeter(Meter):
 
     @classmethod
     def for_devices(cls, devices: Sequence[DeviceFacts], parameters: Parameters) -> list[Meter]:
-        """Return one meter a board, by UUID: leaving one out would lose its energy."""
+        """Return one meter per board, by UUID."""
         strange = [str(device.name) for device in devices if device.uuid is None]
         if strange:
-            raise MeterError(f"nvml: {', '.join(strange)} has no UUID; only NVIDIA boards can be watched")
+            raise MeterError(f"nvml: {', '.join(strange)} has no UUID; only NVIDIA boards can be measured")
         server = server_of(parameters)
         return [cls(device.uuid, served=None if server is None else server.tree) for device in devices]
 
@@ -105,10 +105,10 @@ class NvmlMeter(Meter):
             self.power_limit_w = self._nvml.watts("nvmlDeviceGetEnforcedPowerLimit", self._handle)
             self._throttle = Throttle(self._nvml, self._handle, self.clock)
             if self._nvml.users(self._handle) is None:
-                self.notes = ("this driver does not list processes: co-tenants cannot be seen",)
+                self.notes = ("this driver does not list processes: other processes on the board are not detected",)
             self._choose_source()
             self.read_cost_s = read_cost(self)
-            self.counters()  # what cannot be asked now would make every window invalid later, without these words
+            self.counters()  # fail now, with the cause, if it would fail in every window
         except MeterError:
             self.close()
             raise
@@ -118,7 +118,7 @@ class NvmlMeter(Meter):
         handle = self._opened()
         if self._integrator is not None:
             now = self._integrator.read()
-            # A sampler that was kept from running knows less: the bound of the window widens by the gap.
+            # A gap between samples widens the bound of the window.
             self.latency_s = self._refresh_s + self._integrator.worst_gap_s
             return now
         before_s = self.clock.now()
@@ -135,7 +135,7 @@ class NvmlMeter(Meter):
             self._nvml.stop()
 
     def counters(self) -> DeviceCounters:
-        """Return temperature, clocks, power, slowdowns and co-tenants of the board."""
+        """Return temperature, clocks, power, slowdowns and other processes of the board."""
         nvml, handle, constants = self._nvml, self._opened(), self._nvml.module
         temperature_c = nvml.optional("nvmlDeviceGetTemperature", handle, constants.NVML_TEMPERATURE_GPU)
         if temperature_c is None:  # the first is deprecated, the second is missing from drivers before 575
@@ -151,29 +151,29 @@ class NvmlMeter(Meter):
 
     def _cotenants(self) -> tuple[int, ...]:
         present = self._nvml.users(self._handle) or set()
-        # looking for relatives walks through every process of the machine
+        # finding related processes lists every process of the machine, so it is done only when needed
         return cotenants(present, related() | self._served()) if present - {os.getpid()} else ()
 
     def edge_power_w(self) -> float | None:
-        """Return the instantaneous power in watts; the power limit where the board does not tell it."""
+        """Return the instantaneous power in watts, or the power limit if the board does not report it."""
         try:
             power_w = self.instant_power_w()
-        except MeterError:  # the read beside this one meets the same error, and reports it
+        except MeterError:  # the reading at this edge meets and reports the same error
             return self.power_limit_w
         if self._integrator is not None:
             return max(power_w or 0.0, self._integrator.largest_w)
         return self.power_limit_w if power_w is None else power_w
 
     def instant_power_w(self) -> float | None:
-        """Return the power of this instant in watts, not an average; None where the board does not tell it."""
+        """Return the instantaneous power in watts, not an average; None if the board does not report it."""
         milliwatts = self._nvml.fields(self._opened(), [INSTANT])[0]
         return None if milliwatts is None else milliwatts / 1000
 
     def known_power_w(self) -> float:
-        """Return the power of this instant in watts; a board that does not tell it is an error."""
+        """Return the instantaneous power in watts; an error if the board does not report it."""
         power_w = self.instant_power_w()
         if power_w is None:
-            raise MeterError(f"{self.device} does not tell its instantaneous power ({INSTANT})")
+            raise MeterError(f"{self.device} does not report its instantaneous power ({INSTANT})")
         return power_w
 
     def _opened(self) -> Any:
@@ -196,12 +196,12 @@ class NvmlMeter(Meter):
     def _integrate(self) -> None:
         if self.instant_power_w() is None:
             name = self._nvml.text("nvmlDeviceGetName", self._handle)
-            advice = f"{name} or its driver is too old. A newer driver may help; its energy cannot be measured as it is"
+            advice = f"{name} or its driver is too old; try a newer driver"
             if any(word in name for word in INTEGRATED):
                 advice = JETSON
             missing = f"{self.device} has neither an energy counter nor an instantaneous power field ({INSTANT})"
             raise MeterError(f"{missing}: {advice}")
-        # How old a reading of the sensor can be is seen by watching it.
+        # The age of a sensor reading is at most the time between two changes.
         seen = steps(lambda: Reading(self.instant_power_w(), self.clock.now()), self.clock, cap_s=1.0)
         edges = [reading.time_s for reading in itertools.islice(seen, 6)]
         between = [later - earlier for earlier, later in itertools.pairwise(edges)]
@@ -213,12 +213,12 @@ class NvmlMeter(Meter):
 
 
 class Throttle:
-    """Reads one board's slowdowns: cumulative seconds by cause. `nvml` must be started; `clock` times the stand-in.
+    """Reads the slowdowns of one board: cumulative seconds by cause. `nvml` must be started.
 
-    NVIDIA renumbered the counters of the hardware's own slowdowns, from 251 to 253 (up to driver 580.65) to 269 to 271
-    (from 580.82, where the old numbers mean settings of power smoothing; ``pynvml.py`` of both versions). They are
-    asked for only where the driver has the numbers of the installed library. Elsewhere the present state stands in: an
-    interval counts as slowed if the slowdown is in force at its end.
+    NVIDIA renumbered the counters of hardware slowdowns from 251-253 (up to driver 580.65) to 269-271 (from 580.82,
+    where the old numbers are settings of power smoothing; see ``pynvml.py`` of both versions). They are read only if
+    the driver uses the numbers of the installed library. Otherwise the current state replaces them: an interval on
+    `clock` counts as slowed if the slowdown is active at its end.
     """
 
     def __init__(self, nvml: Nvml, handle: Any, clock: Clock) -> None:
@@ -229,7 +229,7 @@ class Throttle:
         self._seen_s: float | None = None
 
     def seconds(self) -> dict[str, float | None]:
-        """Return cumulative seconds by cause, as `DeviceCounters` names them; None: the board does not say."""
+        """Return cumulative seconds by cause, named as in `DeviceCounters`; None where the board does not report it."""
         counted = self._nvml.fields(self._handle, self._counters.values())
         found = {cause: None if ns is None else ns * NS for cause, ns in zip(self._counters, counted, strict=True)}
         return found if all(found.get(cause) is not None for cause in _HARDWARE) else found | self._held()
@@ -247,11 +247,11 @@ class Throttle:
 
 
 def cotenants(present: Set[int], own: Set[int]) -> tuple[int, ...]:
-    """Return those process ids, sorted, that belong to others; `own` are this process and its relatives.
+    """Return the sorted ids of processes that belong to others; `own` are this process and related ones.
 
-    In a container whose process ids the driver does not translate (before about 550:
-    https://github.com/NVIDIA/nvidia-docker/issues/1483), this process appears under a number it cannot know. One
-    unknown process is then taken to be this one; if there are more, they are all named.
+    In a container, drivers before about 550 do not translate process ids
+    (https://github.com/NVIDIA/nvidia-docker/issues/1483), so this process has an unknown id there. One unknown process
+    is then assumed to be this one; if there are several, all are returned.
     """
     others = tuple(sorted(present - own))
     return others if len(others) > 1 or present & own or in_host_namespace() else ()

@@ -1,7 +1,7 @@
-"""NVML behind one door: starting it, calling it, and its error codes in the words of this package.
+"""Access to NVML: start it, call it, and translate its error codes to errors of this package.
 
-Nothing else in energylab imports ``pynvml``, so that the mapping of error codes exists once and a test can
-put a scripted module in the library's place.
+Nothing else in energylab imports ``pynvml``, so that error codes are mapped in one place and a test can replace the
+library.
 
 References
 ----------
@@ -20,30 +20,25 @@ from energylab.errors import DeviceLostError, MeterError, MeterPermissionError
 
 
 class NotSupportedError(MeterError):
-    """This board or this driver does not have what was asked for."""
+    """This board or driver does not support the function."""
 
 
-#: What a Jetson needs: its library, where it has one, tells neither energy nor power.
 JETSON = (
-    "a Jetson's power is not told by the NVIDIA library; read its own sensors (INA3221, as `tegrastats` does) by a "
-    "meter of your own: see docs/extend.md"
+    "the NVIDIA library reports no power on a Jetson; write a meter that reads its sensors (INA3221, as `tegrastats` "
+    "does): see docs/extend.md"
 )
-AMD = (
-    "the GPU here is AMD's (ROCm), whose energy no meter of this package reads; write one of your own "
-    "(see docs/extend.md) or use device=cpu"
-)
+AMD = "no meter of this package reads the energy of an AMD GPU (ROCm); write one (see docs/extend.md) or use device=cpu"
 MIG_REFUSED = (
-    "a MIG slice cannot be measured: the energy counter and the power sensor belong to the whole board, "
-    "which cannot tell whose joules they were. Use a whole board: ask for one without MIG, or as its "
-    "administrator run `sudo nvidia-smi -i INDEX -mig 0`"
+    "a MIG slice cannot be measured: energy counter and power sensor belong to the whole board. Use a board without "
+    "MIG, or as its administrator run `sudo nvidia-smi -i INDEX -mig 0`"
 )
-#: Files that tell why there is no NVIDIA library: another maker's driver, or a Jetson.
+#: Files that show why there is no NVIDIA library: an AMD driver, or a Jetson.
 INSTEAD = {Path("/dev/kfd"): AMD, Path("/etc/nv_tegra_release"): JETSON}
 
 _LOST = (DeviceLostError, "the board stopped answering: see `dmesg | grep -i xid`, then reset it or reboot")
 _ABSENT = (NotSupportedError, "this board or driver does not have it")
 
-#: Error codes, by the library's own names, to the error of this package and what to do next.
+#: Error codes (by the library's names) to the error of this package and what to do next.
 _ERRORS: dict[str, tuple[type[MeterError], str]] = {
     "GPU_IS_LOST": _LOST,
     "RESET_REQUIRED": _LOST,
@@ -79,7 +74,7 @@ _HOST_NAMESPACE = "pid:[4026531836]"
 
 
 class Nvml:
-    """The library, started and stopped in pairs: ``pynvml``, imported when first needed, or what stands in for it."""
+    """The library ``pynvml``, imported when first needed, or `module` in its place. Starts and stops come in pairs."""
 
     def __init__(self, module: Any = None) -> None:
         self._given = module
@@ -94,7 +89,7 @@ class Nvml:
         return self._given
 
     def start(self) -> None:
-        """Start the library; the driver counts starts, so nested starts are fine."""
+        """Start the library; nested starts are allowed."""
         self.call("nvmlInit")
 
     def stop(self) -> None:
@@ -111,39 +106,39 @@ class Nvml:
             self.stop()
 
     def call(self, function: str, *arguments: Any) -> Any:
-        """Call a function of the library; its error codes become errors of this package."""
+        """Call a function of the library; translate its error codes to errors of this package."""
         try:
             return getattr(self.module, function)(*arguments)
         except self.module.NVMLError as error:
             raise self._translated(error.value, function) from error
-        except self.module.NVMLLibraryMismatchError as error:  # its word for "this driver lacks the newest version"
+        except self.module.NVMLLibraryMismatchError as error:  # this driver lacks the newest version of a function
             raise NotSupportedError(f"NVML {function}: {error}") from error
 
     def optional(self, function: str, *arguments: Any) -> Any:
-        """Call a function that not every board has; None where it is absent. Other errors are raised."""
+        """Call a function that some boards lack; None if it is missing. Other errors are raised."""
         try:
             return self.call(function, *arguments)
         except NotSupportedError:
             return None
 
     def text(self, function: str, *arguments: Any) -> str:
-        """Call a function that gives a string: older versions of the library give bytes."""
+        """Call a function that returns a string; older versions of the library return bytes."""
         value = self.call(function, *arguments)
         return value.decode() if isinstance(value, bytes) else value
 
     def watts(self, function: str, handle: Any) -> float | None:
-        """Call a function that gives milliwatts, and return watts; None where it is absent."""
+        """Call a function that returns milliwatts; return watts, or None if it is missing."""
         milliwatts = self.optional(function, handle)
         return None if milliwatts is None else milliwatts / 1000
 
     def fields(self, handle: Any, names: Iterable[str]) -> list[int | None]:
-        """Read several field values in one call, by name; None where the board or the driver does not have one."""
+        """Read several field values by name in one call; None where the board or the driver lacks one."""
         names = list(names)
         answers = self.call("nvmlDeviceGetFieldValues", handle, [getattr(self.module, name) for name in names])
         return [self._field(answer, name) for answer, name in zip(answers, names, strict=True)]
 
     def _field(self, answer: Any, name: str) -> int | None:
-        if answer.nvmlReturn == self.module.NVML_ERROR_INVALID_ARGUMENT:  # an old driver has not heard of it
+        if answer.nvmlReturn == self.module.NVML_ERROR_INVALID_ARGUMENT:  # an old driver does not know it
             return None
         if answer.nvmlReturn != self.module.NVML_SUCCESS:
             error = self._translated(answer.nvmlReturn, name)
@@ -153,10 +148,10 @@ class Nvml:
         for kind, member in _UNION.items():
             if getattr(self.module, kind) == answer.valueType:
                 return getattr(answer.value, member)
-        raise MeterError(f"NVML gave {name} the value type {answer.valueType}, which this program does not know")
+        raise MeterError(f"NVML gave {name} the unknown value type {answer.valueType}; update nvidia-ml-py")
 
     def _translated(self, code: int, what: str) -> MeterError:
-        """Turn an error code into the error this package raises: the one place where the codes are known."""
+        """Return the error of this package for an error code of the library."""
         prefix = "NVML_ERROR_"
         names = (name for name in dir(self.module) if name.startswith(prefix) and getattr(self.module, name) == code)
         name = next(names, "UNKNOWN").removeprefix(prefix)
@@ -166,7 +161,7 @@ class Nvml:
         return kind(f"NVML {what}: {name} (code {code}); {advice}")
 
     def handle(self, board: int | str) -> Any:
-        """Return the handle of a board, by NVML's index (PCI order, not torch's) or UUID; refuse one in slices."""
+        """Return the handle of a board by NVML's index (PCI order, not torch's) or UUID; refuse one in MIG mode."""
         by_uuid = isinstance(board, str)
         handle = self.call("nvmlDeviceGetHandleByUUID" if by_uuid else "nvmlDeviceGetHandleByIndex", board)
         mode = self.optional("nvmlDeviceGetMigMode", handle)
@@ -175,14 +170,14 @@ class Nvml:
         return handle
 
     def users(self, handle: Any) -> set[int] | None:
-        """Return the processes on a board, of MPS too, as the driver numbers them; None where it lists none."""
+        """Return the ids of processes on a board as the driver lists them, with MPS; None if it cannot list them."""
         compute = self.optional("nvmlDeviceGetComputeRunningProcesses", handle)
         shared = self.optional("nvmlDeviceGetMPSComputeRunningProcesses", handle)
         return None if compute is None else {process.pid for process in (*compute, *(shared or ()))}
 
 
 def in_host_namespace() -> bool:
-    """Tell whether process ids here are the host's, so that the driver's can be compared with them."""
+    """Whether process ids here are the host's, so that they can be compared with the driver's."""
     try:
         return str(Path("/proc/self/ns/pid").readlink()) == _HOST_NAMESPACE
     except OSError:  # no /proc, or a sandbox that hides it: not comparable

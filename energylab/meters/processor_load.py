@@ -1,4 +1,4 @@
-"""The processor a session runs on: cores it may use, processor time of its processes, and that of everybody else."""
+"""The processor a session runs on: cores it may use, processor time of its processes and of all others."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from energylab.parameters import Parameters
 if TYPE_CHECKING:
     from energylab.serving.processes import ServerProcesses
 
-#: Involuntary switches of this process in a second of its own processor time that show a lack of processors.
+#: Involuntary context switches per second of processor time above which this process lacks processors.
 CROWDED_PER_S = 100.0
 
 
 def usable_cores(cpus: Iterable[int] | None = None, root: str | os.PathLike = "/") -> float:
     """Return how many physical cores this process may use: by affinity and by its container's quota.
 
-    `cpus` are numbers of hardware threads, by default those it may run on: two threads of one core are one core. `root`
-    is that of the file system that ``proc`` and ``sys`` are read from.
+    `cpus` are numbers of hardware threads, by default those it may run on; two threads of one core count as one.
+    ``proc`` and ``sys`` are read below `root`.
     """
     if cpus is None:
         cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
@@ -34,7 +34,7 @@ def usable_cores(cpus: Iterable[int] | None = None, root: str | os.PathLike = "/
 
 
 def quota_cores() -> float | None:
-    """Return how many cores' worth of time this process's container may use; None without a quota."""
+    """Return the processor quota of this process's container, in cores; None without a quota."""
     return min(_quotas(Path("/")), default=None)
 
 
@@ -63,7 +63,7 @@ def _text(file: Path) -> str:
 class ProcessTime:
     """Processor time of this process, its ended children and its living descendants, in seconds.
 
-    Looking for new descendants takes milliseconds: `look` does it, outside of the windows.
+    Looking for new descendants takes milliseconds, so `look` does it outside of windows.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class ProcessTime:
         self._ended_s = self._lost_s = 0.0
 
     def look(self) -> bool:
-        """Look for new descendants; return whether one was found that had worked before it was seen."""
+        """Look for new descendants; return whether one of them had already used processor time."""
         import psutil
 
         born = {child.pid for child in psutil.Process().children(recursive=True)} - self._living.keys()
@@ -79,12 +79,12 @@ class ProcessTime:
         return any(self._living[pid] > 0.01 for pid in born)
 
     def __call__(self) -> float:
-        """Return the seconds of all of them."""
+        """Return the total processor time in seconds."""
         own_s, children = time.process_time(), resource.getrusage(resource.RUSAGE_CHILDREN)
         now = {pid: processor_s(pid) for pid in self._living}
         gone_s = sum(seconds for pid, seconds in self._living.items() if now[pid] is None)
         ended_s = children.ru_utime + children.ru_stime
-        if ended_s - self._ended_s < gone_s:  # nobody waited for them: the kernel does not count them as ended
+        if ended_s - self._ended_s < gone_s:  # no parent waited for them, so the kernel does not count their time
             self._lost_s += gone_s
         self._ended_s = ended_s
         self._living = {pid: seconds for pid, seconds in now.items() if seconds is not None}
@@ -92,7 +92,7 @@ class ProcessTime:
 
 
 def involuntary_switches() -> int:
-    """Return how often this process had to give way so far."""
+    """Return how often the kernel has preempted this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
@@ -103,26 +103,26 @@ class OtherLoad:
         self.ours, self._server = ProcessTime(), server
         self._own_s = own_s or (lambda: self.ours() + (server.cpu_s() if server else 0.0))
         self._last: tuple[int, float] | None = None
-        self.missed = False  # whether a child process had worked before it was seen by the last look
+        self.missed = False  # whether the last look found a child that had already used processor time
 
     def counters(self) -> DeviceCounters:
-        """Return own and others' processor time, and the mark of a process that often had to give way."""
+        """Return own and others' processor time, with a warning if this process was often preempted."""
         import psutil
 
         self.missed = self.ours.look()
         if self._server is not None:
             self._server.refresh()
-        own_s, switches, marks = self._own_s(), involuntary_switches(), ()
+        own_s, switches, warnings = self._own_s(), involuntary_switches(), ()
         if self._last is not None and switches - self._last[0] > CROWDED_PER_S * max(own_s - self._last[1], 0.5):
-            marks = ("busy_host",)
+            warnings = ("busy_host",)
         self._last = switches, own_s
         times = psutil.cpu_times()._asdict()  # steal is what a hypervisor took
         busy_s = sum(times.get(name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
-        return DeviceCounters(own_s=own_s, others_s=busy_s - own_s if busy_s else None, marks=marks)  # 0: hidden
+        return DeviceCounters(own_s=own_s, others_s=busy_s - own_s if busy_s else None, warnings=warnings)  # 0: hidden
 
 
 def server_of(parameters: Parameters) -> ServerProcesses | None:
-    """Return the server a session's parameters name, unsought; None where the model runs in this process."""
+    """Return the server that the parameters name, not yet searched for; None if the model runs in this process."""
     if parameters.model_source != "endpoint":
         return None
     from energylab.serving.processes import ServerProcesses

@@ -1,4 +1,4 @@
-"""Running average power limit (RAPL): the processor's own energy counters, as Linux shows them."""
+"""Running average power limit (RAPL): the processor's own energy counters, read through Linux powercap."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
 
 POWERCAP = Path("/sys/class/powercap")
 
-#: Since CVE-2020-8694 (PLATYPUS) the counters are readable by root alone, until someone grants more.
+#: Since CVE-2020-8694 (PLATYPUS) only root may read the counters; this command grants it to everybody.
 GRANT = "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"
 
-#: Time between two reads by the background thread, in seconds: it misses no wrap-around, and
-#: no jump of more than a second's energy.
+#: Time between two reads by the background thread, in seconds: short enough to miss no wrap-around and no jump of more
+#: than a second's energy.
 REFRESH_S = 1.0
 
-#: A counter without a step for longer than this is stuck, in seconds: it steps about every millisecond.
+#: A counter without a step for this many seconds is stuck; a working one steps about every millisecond.
 STUCK_AFTER_S = 0.25
 
 #: Time between two comparisons of zones that may show the same counter, in seconds, and their number.
 MIRROR_CHECK_S, MIRROR_CHECKS = 0.025, 10
 
-#: Largest power of one package that is believed where nothing tells a limit, in watts.
+#: Assumed power limit of one package if none is known, in watts.
 MOST_W = 1500.0
 
-#: Energy a counter may be ahead of the time of a read, in seconds at its limit: a late step, short bursts.
+#: How far a counter may be ahead of the time of a read (late steps, short bursts): seconds at its power limit.
 SLACK_S = 0.02
 
 
 @dataclass
 class _Zone:
-    """One package's counter, unwrapped: it runs from 0 to `range_uj` and starts again."""
+    """Unwraps the counter of one package, which runs from 0 to `range_uj` and starts again."""
 
     name: str
     file: Path
@@ -55,33 +55,31 @@ class _Zone:
     moved_s: float  # of the last step
     offset_uj: int = 0  # added to the counter's value: energy counted before it last started again from 0
 
-    def joules(self, now_s: float, believed_w: float | None) -> float:
-        """Return the energy so far; refuse a step that the time since the last read cannot have produced."""
+    def joules(self, now_s: float, assumed_limit_w: float | None) -> float:
+        """Return the energy so far; refuse a step that is too large for the time since the last read."""
         now_uj = _read_int(self.file)
         grown_uj = now_uj - self.last_uj
         backward = grown_uj < 0
-        if backward:  # it wrapped around, if the power is then a possible one
+        if backward:  # a wrap-around, unless the resulting power is impossible
             grown_uj += self.range_uj
         elapsed_s, last_uj = now_s - self.seen_s, self.last_uj
         self.seen_s, self.last_uj = now_s, now_uj
         if grown_uj:
             self.moved_s = now_s
-        most_w = self.limit_w or believed_w or MOST_W
+        most_w = self.limit_w or assumed_limit_w or MOST_W
         if grown_uj / 1e6 > most_w * 1.1 * (elapsed_s + SLACK_S):
             raise CounterJumpError(
                 f"rapl: the counter of {self.name} {'went back' if backward else 'jumped'} from {last_uj / 1e6:.2f} to "
-                f"{now_uj / 1e6:.2f} J within {elapsed_s:.3g} s, more than {most_w:g} W can do: it is no count of this "
-                "package's energy"
+                f"{now_uj / 1e6:.2f} J within {elapsed_s:.3g} s, more than {most_w:g} W allow; it does not count this "
+                "package's energy: use meter=estimate"
             )
         if now_s - self.moved_s > STUCK_AFTER_S:
-            raise CounterStuckError(
-                f"rapl: the counter of {self.name} has stood still for {now_s - self.moved_s:.3g} s"
-            )
+            raise CounterStuckError(f"rapl: the counter of {self.name} has not moved for {now_s - self.moved_s:.3g} s")
         self.offset_uj += self.range_uj if backward else 0
         return (self.offset_uj + now_uj) / 1e6
 
     def rebase(self, now_s: float) -> None:
-        """Count on from the present value: what lies before it is not believed, and the sum goes on where it was."""
+        """Continue the sum from the current value; drop the energy since the last read."""
         before_uj, self.last_uj = self.last_uj, _read_int(self.file)
         self.offset_uj += before_uj - self.last_uj
         self.seen_s = self.moved_s = now_s
@@ -90,12 +88,12 @@ class _Zone:
 class RaplMeter(Meter):
     """Energy of the processor packages, summed: cores, caches and memory controller, not the memory itself.
 
-    The counter covers everything that runs on the processor, not this process alone. It ticks about every millisecond,
-    in steps of some ten microjoules, and starts again from zero after minutes to hours. Zones that show one counter
-    twice are counted once. A step that the elapsed time cannot have produced makes the window around it invalid.
+    The counter includes all processes on the processor, not only this one. It ticks about every millisecond, in steps
+    of some ten microjoules, and starts again from zero after minutes to hours. Two zones that show the same counter
+    are counted once. A step too large for the elapsed time makes its window invalid.
 
     `root` is the folder of the powercap zones; the processes of a `server` count as this session's own; `other_load`
-    gives the load by other processes, in place of this machine's.
+    replaces the measured load by other processes.
 
     References
     ----------
@@ -124,7 +122,7 @@ class RaplMeter(Meter):
         self._zones: tuple[_Zone, ...] = ()
         self._lock = threading.Lock()
         self._refresh: Periodic | None = None
-        self._fault: MeterError | None = None  # seen by the thread: the next read raises it
+        self._fault: MeterError | None = None  # found by the thread; raised by the next read
 
     @classmethod
     def for_devices(cls, devices: Sequence[DeviceFacts], parameters: Parameters) -> list[Meter]:
@@ -142,7 +140,7 @@ class RaplMeter(Meter):
         return None if files else f"{root} shows no processor energy counter (a virtual machine, or no RAPL)"
 
     def open(self) -> None:
-        """Find the packages, see every counter move, drop those that mirror another, and measure the update period."""
+        """Find the packages, check that every counter moves, drop duplicates, and measure the update period."""
         zones = [self._zone(folder) for folder in packages(self.root)]
         if not zones:
             raise MeterError(f"rapl: {self.root} shows no processor energy counter (a virtual machine, or no RAPL)")
@@ -150,7 +148,7 @@ class RaplMeter(Meter):
         still = [zone.name for zone in zones if _read_int(zone.file) == zone.last_uj]
         if still:
             raise CounterStuckError(
-                f"rapl: the counter of {', '.join(still)} does not move; a virtual machine may show dead ones"
+                f"rapl: the counter of {', '.join(still)} does not move (usual in virtual machines): use meter=estimate"
             )
         self._zones = tuple(zone for zone in zones if zone.name not in mirrored)
         self._describe(mirrored)
@@ -168,7 +166,7 @@ class RaplMeter(Meter):
         self._zones = ()
 
     def read(self) -> Reading:
-        """Return the sum of the packages, unwrapped; what no package can have done since the last read is an error."""
+        """Return the unwrapped sum of the packages; an impossible step since the last read is an error."""
         if not self._zones:
             raise MeterError("the rapl meter is not open; call open() or use it in a with block")
         with self._lock:
@@ -177,7 +175,7 @@ class RaplMeter(Meter):
                 self._rebase()
                 raise fault
             before_s = self.clock.now()
-            energy_j = sum(zone.joules(before_s, self.believed_w) for zone in self._zones)
+            energy_j = sum(zone.joules(before_s, self.assumed_limit_w) for zone in self._zones)
             return Reading(energy_j, (before_s + self.clock.now()) / 2)
 
     def counters(self) -> DeviceCounters:
@@ -186,7 +184,7 @@ class RaplMeter(Meter):
 
     def _zone(self, folder: Path) -> _Zone:
         now_s, energy = self.clock.now(), folder / "energy_uj"
-        # Of the limits of a package the short-term one is the largest: bursts exceed the long-term one.
+        # The largest limit of a package is the short-term one; bursts exceed the long-term one.
         limits_uw = [_read_int(file) for file in folder.glob("constraint_*_power_limit_uw")]
         limit_w = max(limits_uw, default=0) / 1e6 or None
         range_uj = _read_int(folder / "max_energy_range_uj")
@@ -195,10 +193,10 @@ class RaplMeter(Meter):
     def _mirrored(self, zones: Sequence[_Zone]) -> list[str]:
         """Return the names of zones that show the counter of an earlier zone.
 
-        The earlier zone is read right before and right after the other: a mirrored value never leaves that range.
+        The earlier zone is read right before and right after the other: a duplicate is always between the two values.
         """
         pairs = set(itertools.combinations(range(len(zones)), 2))
-        alike = set(pairs)  # until a reading shows the contrary
+        alike = set(pairs)  # until a reading differs
         for _ in range(MIRROR_CHECKS):
             self.clock.sleep(MIRROR_CHECK_S)
             for one, other in pairs:
@@ -220,7 +218,7 @@ class RaplMeter(Meter):
             zone.rebase(self.clock.now())
 
     def _look(self) -> None:
-        """Read in the background; keep what is wrong for the next read of the session."""
+        """Read in the background; keep an error for the next read of the session."""
         try:
             self.read()
         except MeterError as error:
@@ -228,9 +226,9 @@ class RaplMeter(Meter):
 
 
 def packages(root: Path) -> list[Path]:
-    """Return the package zones of powercap, in order; not their parts (core, dram), which they or the board hold.
+    """Return the package zones of powercap, in order, without their parts (core, dram).
 
-    The same package can be shown twice, by ``intel-rapl`` and ``intel-rapl-mmio``: the first one counts.
+    If ``intel-rapl`` and ``intel-rapl-mmio`` both show a package, the first is used.
     """
     found: dict[str, Path] = {}
     for zone in sorted(root.glob("*rapl*:*"), key=lambda zone: ("mmio" in zone.name, zone.name)):

@@ -1,6 +1,6 @@
-"""A simulated board: a known power trace, a quantised counter and a clock of its own.
+"""A simulated board with a known power trace, a quantised counter and its own clock.
 
-It serves tests, teaching and the proof of the protocol: the true energy of every interval is known exactly.
+Used in tests and teaching, and to validate the protocol: the true energy of every interval is known exactly.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from energylab.meters.base import DeviceCounters, Meter, Reading
 
 
 class SimulatedBoard:
-    """A board whose power follows the work done on it: constant pieces, `idle_w` in between. `work` moves the clock.
+    """A board with a constant power during each piece of `work`, and `idle_w` in between. `work` advances the clock.
 
     A recorded power trace is replayed by ``for seconds, power_w in trace: board.work(seconds, power_w)``.
     """
@@ -28,7 +28,7 @@ class SimulatedBoard:
         self._energy_j = [0.0]  # energy at the start of each piece
 
     def work(self, seconds: float, power_w: float) -> None:
-        """Draw `power_w` for `seconds` from now on, and move the clock to the end of it."""
+        """Draw `power_w` for `seconds` from now on, and advance the clock to the end."""
         self._piece(self.clock.now(), float(power_w))
         self.clock.sleep(seconds)
         self._piece(self.clock.now(), self.idle_w)
@@ -62,9 +62,9 @@ class ReplayMeter(Meter):
     """A counter over a `SimulatedBoard`, quantised in time and in energy.
 
     It steps every `tick_s` seconds from `phase_s` on (0.1 s as on data-centre boards), in multiples of `quantum_j`.
-    With `sampled_s` the sensor sees that part of each tick alone: 0.025 of 0.1 s shows the aliasing that Yang et al.
-    (SC24, https://arxiv.org/abs/2312.02741) report. `fault` turns a reading into a faulty counter's,
-    or raises a `MeterError`; `counters` tells temperature, clocks, throttling and co-tenants.
+    With `sampled_s` the sensor sees only that part of each tick: 0.025 of 0.1 s shows the aliasing that Yang et al.
+    (SC24, https://arxiv.org/abs/2312.02741) report. `fault` replaces a reading by that of a faulty counter, or raises a
+    `MeterError`; `counters` returns temperature, clocks, slowdowns and other processes.
     """
 
     name = "replay"
@@ -86,7 +86,7 @@ class ReplayMeter(Meter):
     ) -> None:
         super().__init__(clock)
         if not 0 < (sampled_s or tick_s) <= tick_s:
-            raise MeterError(f"tick_s={tick_s:g} must be positive, and sampled_s={sampled_s} in (0, tick_s]")
+            raise MeterError(f"tick_s={tick_s:g}, sampled_s={sampled_s}: give tick_s above 0, sampled_s in (0, tick_s]")
         self.board, self.device, self.quantum_j, self.power_limit_w = board, device, quantum_j, power_limit_w
         self.source = "simulated counter" + ("" if sampled_s is None else f", sees {sampled_s:g} of {tick_s:g} s")
         self.update_period_s = float(tick_s)
@@ -101,7 +101,7 @@ class ReplayMeter(Meter):
     def read(self) -> Reading:
         """Return the counter as of the last tick, rounded down to the quantum."""
         if self._tick is None:
-            raise MeterError(f"replay meter {self.device} is read before it was opened")
+            raise MeterError(f"the replay meter of {self.device} is not open; call open() or use it in a with block")
         energy_j = self._sampled_j() if self._sampled_s else self.board.energy_j(self._tick_time(self._tick_number()))
         reading = Reading(math.floor(energy_j / self.quantum_j) * self.quantum_j, self.clock.now())
         return self._fault(reading) if self._fault else reading
@@ -110,7 +110,7 @@ class ReplayMeter(Meter):
         return self._counters() if self._counters else DeviceCounters()
 
     def edge_power_w(self) -> float | None:
-        """Return the largest power of the last and present tick (exact: the trace is known)."""
+        """Return the exact largest power during the last tick's length, in watts."""
         now = self.clock.now()
         return self.board.largest_power_w(now - self.update_period_s, now)
 

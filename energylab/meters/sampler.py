@@ -1,4 +1,4 @@
-"""Power turned into a counter: samples in the background, trapezoids between them, one more sample at every read."""
+"""Integrates power to a counter: samples in the background, trapezoids between them, and a sample at every read."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from energylab.meters.base import Reading
 class PowerIntegrator:
     """Integrates a power sensor by the trapezoidal rule.
 
-    `power_w` returns the present power in watts. A thread takes a sample every `period_s` seconds. A read takes one of
-    its own: the last trapezoid ends exactly at the edge of the window. Samples that repeat the last value count like
-    any other: a sensor that has not moved is a reading. `worst_gap_s` and `largest_w` are the longest time between two
-    samples and the largest power between the last two reads.
+    `power_w` returns the current power in watts. A thread takes a sample every `period_s` seconds. Every read takes
+    another one, so that the last trapezoid ends exactly at the edge of the window. Samples that repeat the last value
+    count like any other. `worst_gap_s` and `largest_w` are the longest time between two samples and the largest power
+    between the last two reads.
     """
 
     def __init__(self, power_w: Callable[[], float], clock: Clock, period_s: float = 0.05) -> None:
@@ -39,7 +39,7 @@ class PowerIntegrator:
         self._thread.stop()
 
     def sample(self) -> Reading:
-        """Take one sample now and add its trapezoid. An error stays: an integral with a hole in it is no counter."""
+        """Take one sample now and add its trapezoid. After an error every sample fails: the integral has a gap."""
         with self._lock:
             if self._error is not None:
                 raise self._error

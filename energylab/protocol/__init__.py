@@ -1,5 +1,5 @@
 """How one session is measured: idle levels, warm-up, windows, and the checks of each window.
 
-A setting is a field in ``settings.py`` (one of the user's also in ``energylab/parameters.py``), a reason for invalidity
-a line in ``validity.py``. What changes a figure's meaning moves the version in `energylab.parameters.PROTOCOLS`.
+Settings are fields in ``settings.py``; defaults of those a user may choose are in ``energylab/parameters.py``, reasons
+for invalidity in ``validity.py``. A change of what figures mean moves a version in `energylab.parameters.PROTOCOLS`.
 """

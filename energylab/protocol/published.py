@@ -1,11 +1,11 @@
-"""The published protocols: what the AI Energy Score's runners do, in their order, with our meters around it.
+"""The published protocols: the same steps in the same order as the AI Energy Score's runners, with energylab's meters.
 
 ``published-2025-02`` (optimum-benchmark's ``energy_star``): preprocess the whole set by a filter and one batched map,
-all runs, before the model is loaded; warm up by one full call and ten short ones; then, phase by phase, fetch and
+for all runs, before the model is loaded; warm up by one full call and ten short ones; then, phase by phase, fetch and
 convert each row, copy it to the device and call the model, batch size 1, in the order of the data, outputs dropped.
 ``published-2025-12`` (ai_energy_benchmarks): no warm-up; tokenise, generate and decode each row, as one phase.
 
-Each phase of a run is one window. It is not lengthened, and one too short for the counter is marked.
+Each phase of a run is one window of whatever length; a window too short for the counter gets a warning.
 
 References
 ----------
@@ -20,7 +20,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from energylab.protocol.warm_up import believe, sample, spent
+from energylab.protocol.warm_up import assume_limits, sample, spent
 from energylab.protocol.window import Session
 from energylab.protocol.workload import Batch, TaskWorkload
 from energylab.record import WarmUp
@@ -28,10 +28,10 @@ from energylab.tasks.base import SHORT_CALLS, Row, Task, Tokens
 
 
 class PublishedWorkload(TaskWorkload):
-    """An opened task over its rows; `load` puts its model on the device, after the set was preprocessed.
+    """A task over its rows; `load` puts its model on the device, after the set was preprocessed.
 
     With `single_phase` (published-2025-12), tokenising, generating and decoding a query are one phase, ``total``,
-    without a warm-up; otherwise (published-2025-02) every phase of the task is measured apart.
+    without a warm-up; otherwise (published-2025-02) the phases of the task are measured separately.
     """
 
     def __init__(self, task: Task, rows: Sequence[Row], load: Callable[[], object], single_phase: bool = False) -> None:
@@ -45,9 +45,9 @@ class PublishedWorkload(TaskWorkload):
         return [tuple(queries)] if phase == "preprocess" else super().cut(queries)
 
     def prepare(self, phase: str, queries: tuple[int, ...]) -> Batch:
-        """Name the queries of a batch: their inputs are made inside the window."""
+        """Return the batch without inputs: these are made inside the window."""
         if phase == "preprocess":
-            importlib.import_module("datasets")  # seconds that are no part of preprocessing
+            importlib.import_module("datasets")  # the import takes seconds, and is not part of preprocessing
         return Batch(queries, queries)
 
     def run(self, phase: str) -> Callable[[tuple[int, ...]], Any]:
@@ -85,13 +85,13 @@ class PublishedWorkload(TaskWorkload):
         return inputs, outputs
 
     def _seen(self, batch: Batch, outputs: Any) -> tuple[Batch, Any]:
-        """Return what the model saw and gave; inputs are fetched again, outside the window."""
+        """Return inputs and outputs of the model; inputs are fetched again, outside the window."""
         inputs, outputs = outputs if self.single_phase else (self._fetch(batch.queries), outputs)
         return Batch(batch.queries, inputs), outputs
 
 
 def warm_up(session: Session) -> WarmUp:
-    """Make one full call and ten short ones on the first batch; none where all work is a single phase."""
+    """Make one full call and ten short ones on the first batch, or none if all work is a single phase."""
     workload, begun = session.workload, sample(session)
     if workload.single_phase:
         return spent(session, begun, 0, "the protocol has no warm-up")
@@ -101,10 +101,10 @@ def warm_up(session: Session) -> WarmUp:
         for _ in range(SHORT_CALLS):
             workload.short_call(first)
         workload.synchronize()
-    except Exception as error:  # noqa: BLE001 - the windows meet the same query, and record what it says
+    except Exception as error:  # noqa: BLE001 - the windows run the same query, and record its error
         return spent(session, begun, 0, f"query {first[0]} failed: {type(error).__name__}: {error}"[:300])
     done = spent(session, begun, (1 + SHORT_CALLS) * len(first), "one full call and ten short ones")
     if done.energy_j and done.duration_s > 3 * session.step_s:
         power_w = 2.5 * done.energy_j / done.duration_s  # first calls and short ones use less than the loop
-        believe(session, {phase: power_w for phase in workload.phases if phase != "preprocess"})
+        assume_limits(session, {phase: power_w for phase in workload.phases if phase != "preprocess"})
     return done

@@ -1,4 +1,4 @@
-"""A served model as a workload: windows over a steady load, with every slot full from before the first reading on."""
+"""A served model as a workload: windows over a steady load, in which all slots are busy before the first reading."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ class Stretch:
     """The replies of one window."""
 
     replies: tuple[Reply, ...]  # finished inside the window
-    duration_s: float  # from the window's start to the last of them
-    slots: int  # requests under way all the time
-    client_s: float = 0.0  # processor time of the client meanwhile: not the model's, and seen by a processor's meter
+    duration_s: float  # from the window's start to the last reply
+    slots: int  # concurrent requests
+    client_s: float = 0.0  # processor time of the client: not the model's, but included by a meter of the processor
 
     @property
     def balance(self) -> float:
-        """Slot time of the window over the latencies of the requests it is credited with.
+        """Slot time of the window divided by the sum of latencies of the requests counted in it.
 
-        In a steady state both are equal (Little's law, https://doi.org/10.1287/opre.9.3.383): what was begun before the
-        window weighs as much as what is left unfinished. Above 1, more work was done than is credited.
+        In a steady state it is 1 (Little's law, https://doi.org/10.1287/opre.9.3.383): work begun before the window
+        equals work left unfinished at its end. Above 1, more work was done than is counted.
         """
         latencies_s = sum(reply.latency_s for reply in self.replies)
         return self.slots * self.duration_s / latencies_s if latencies_s > 0 else float("inf")
 
     def figures(self) -> dict[str, Any]:
-        """Return what the window tells of the server's speed."""
+        """Return throughput and latencies of the server in this window."""
         made = sum(reply.output_tokens for reply in self.replies)
         return {
             "answered": len(self.replies),
@@ -57,13 +57,13 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 class ServedWorkload(TaskWorkload):
     """Queries to a served model, `concurrency` at a time without a break.
 
-    A window begins when every slot has answered at least one query on average, and ends with an answer, after whole
-    repetitions of its block, once it is long enough and balanced to `tolerance`. Requests under way at its two edges
-    belong to it in part; see `Stretch.balance` for why that adds up.
+    A window begins when each slot has answered one query on average. It ends with an answer, after whole repetitions of
+    its block, once it is long enough and balanced to `tolerance`. Requests in progress at its two edges belong to it
+    only in part; `Stretch.balance` says why this cancels.
     """
 
     continuous = True
-    least_batches = 4  # the slots' worth of requests at the edges must not be most of a window
+    least_batches = 4  # so that requests cut by the edges (one per slot) are a small part of a window
 
     def __init__(self, task: ServedTask, rows: Sequence[Row], tolerance: float) -> None:
         super().__init__(task, rows)
@@ -90,7 +90,7 @@ class ServedWorkload(TaskWorkload):
         return tally.replies
 
     def synchronize(self) -> None:
-        """Wait for nothing: an answer is there when it is read."""
+        """Do nothing: an answer has been received when it is read."""
 
     def begin(self, phase: str, batches: Sequence[Batch]) -> None:
         self._loop.start([query for batch in batches for query in batch.queries])
@@ -99,7 +99,7 @@ class ServedWorkload(TaskWorkload):
     def work_through(
         self, phase: str, batches: Sequence[Batch], clock: Clock, window_s: float, keep: bool = True
     ) -> Work:
-        """Let the load run over whole repetitions of the block, at least `window_s` long, until they are balanced."""
+        """Keep up the load for whole repetitions of the block, for at least `window_s` and until it is balanced."""
         queries = [query for batch in batches for query in batch.queries]
         start_s, client_s, before = clock.now(), time.process_time(), len(self._loop.wait(0).replies)
         work = Work()
@@ -118,7 +118,7 @@ class ServedWorkload(TaskWorkload):
             if now_s - start_s >= window_s and balanced and self._replies.keys() >= set(queries):
                 break
             if now_s - start_s >= window_s and len(inside) >= 2 * self._loop.slots / self._tolerance:
-                work.reasons.append("not_steady")  # so many answers dwarf the edges: the load itself is not steady
+                work.reasons.append("not_steady")  # the edges are negligible by now, so the load itself is not steady
                 break
         work.outputs = [[self._replies[query] for query in batch.queries] for batch in batches]
         if not work.reasons:
@@ -126,7 +126,7 @@ class ServedWorkload(TaskWorkload):
         return work
 
     def end(self) -> None:
-        """Ask nothing more, and wait for what is under way."""
+        """Send no more requests, and wait for those in progress."""
         self._loop.stop()
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ class ServedWorkload(TaskWorkload):
         self._task.close()
 
     def figures(self) -> dict[str, Any]:
-        """Return the speed of the server over all windows that were steady, and in each."""
+        """Return throughput and latencies of the server over all steady windows together, and in each."""
         if not self._stretches:
             return {}
         replies = [reply for stretch in self._stretches for reply in stretch.replies]

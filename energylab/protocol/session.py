@@ -1,4 +1,4 @@
-"""One session: idle, load, warm up, windows, checks, and what they leave."""
+"""One session: idle levels, load, warm-up, windows and their checks."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from energylab.clock import Clock
 from energylab.errors import MeasurementError, SealError
 from energylab.meters.base import Meter
 from energylab.protocol.settings import Settings
-from energylab.protocol.validity import HOPELESS, Watch
+from energylab.protocol.validity import UNRECOVERABLE, Watch
 from energylab.protocol.warm_up import warm_up
 from energylab.protocol.window import Block, Session, measure_window, observe, reasons_of
 from energylab.protocol.workload import Batch, Workload
 from energylab.record import SCORED_PHASES, IdleLevel, Window
 
-#: So many blocks that stay invalid end the session with what it has.
+#: After this many blocks that stayed invalid, the session ends and keeps what was measured.
 FAILED_BLOCKS = 3
 
-#: Most memory that the prepared inputs of one block may take, in bytes: a block of large pictures is cut smaller, and
-#: its window repeats it more often.
+#: Largest memory for the prepared inputs of one block, in bytes. A block of large images has fewer queries, and its
+#: window repeats them more often.
 BLOCK_BYTES = 2 * 2**30
 
-#: Asked after every block with its windows, one a phase → None to go on, or why the session may stop.
+#: Stopping rule: called after every block with its windows by phase; returns None to go on, or the reason to stop.
 Stop = Callable[[Mapping[str, Window]], "str | None"]
 
 
@@ -40,13 +40,13 @@ def run_session(
     stop: Stop | None = None,
     resident: bool = False,
 ) -> Session:
-    """Measure one workload from the first idle level to the last, also where a block fails at every attempt.
+    """Measure one workload from the first idle level to the last, even if a block fails at every attempt.
 
     `load` loads model and data and returns the workload, after the first idle level; a `PublishedWorkload` loads its
-    model when the set is preprocessed. The energies of `rated_meters` add up to the energy that is rated: one meter a
-    device, or one for all; `extra_meters` are read over the same windows, for comparison. `stop` may end the session
-    early; blocks then run through all phases in turn. `resident` says that a server has the model on the device
-    already: there is no idle level without it.
+    model later, after preprocessing. The energies of `rated_meters` add up to the rated energy: one meter per device,
+    or one for all; `extra_meters` are read over the same windows, for comparison. `stop` may end the session early;
+    each block then runs through all phases before the next block. `resident` means that a server has already loaded
+    the model, so that no idle level without it can be measured.
     """
     clock = clock or (rated_meters[0].clock if rated_meters else Clock())
     session = Session(rated_meters, extra_meters, settings, clock)
@@ -56,7 +56,7 @@ def run_session(
             stack.enter_context(meter)
         kinds = sorted({meter.kind for meter in rated_meters})
         if len(kinds) != 1:
-            many = f"the rated meters are of different kinds ({', '.join(kinds)}); choose one"
+            many = f"the rated meters give different kinds of energy ({', '.join(kinds)}); choose meters of one kind"
             raise MeasurementError(
                 many if kinds else "a session needs at least one rated meter; see `energylab doctor`"
             )
@@ -70,7 +70,7 @@ def run_session(
         session.workload = load()
         stack.callback(session.workload.close)
         if session.workload.queries < 1:
-            raise MeasurementError("there is no query to measure; give at least one")
+            raise MeasurementError("the workload has no queries; give at least one")
         session.origin_s = session.clock.now()
         _measure_loaded(session, stop, resident)
         session.meters = tuple(meter.facts(scored=meter in rated_meters) for meter in [*rated_meters, *extra_meters])
@@ -78,7 +78,7 @@ def run_session(
 
 
 def _measure_loaded(session: Session, stop: Stop | None, resident: bool) -> None:
-    """Do everything from the first query to the last idle level."""
+    """Measure everything after loading: warm-up, windows and the other idle levels."""
     phases, run_warm_up = session.workload.phases, warm_up
     if not session.steady:  # the set is preprocessed before the model is loaded
         from energylab.protocol import published
@@ -88,7 +88,7 @@ def _measure_loaded(session: Session, stop: Stop | None, resident: bool) -> None
         phases = [phase for phase in phases if phase != "preprocess"]
     session.workload.load()
     session.idle_with_model_w = _idle_level(session, "weights_resident")
-    if resident:  # a server keeps its model loaded: there was no level without it
+    if resident:  # a server keeps its model loaded: no level without it was measured
         session.idle_without_model_w = session.idle_with_model_w
     session.warm_up = run_warm_up(session)
     _measure(session, phases, stop)
@@ -96,9 +96,9 @@ def _measure_loaded(session: Session, stop: Stop | None, resident: bool) -> None
 
 
 def _idle_level(session: Session, level: str) -> dict[str, float]:
-    """Read the rated meters over ``settings.idle_s`` while nothing runs; return the power of each device.
+    """Measure the idle power of each device over ``settings.idle_s``; return those that are valid.
 
-    The readings pass the checks of a window. The level is the sum over the devices, or None with the reasons.
+    The readings pass the same checks as a window. The recorded level is the sum over the devices, or None with reasons.
     """
     idle_s = session.settings.idle_s
     watches = [Watch(meter, on_tick=True) for meter in session.rated_meters]
@@ -120,9 +120,9 @@ def _idle_level(session: Session, level: str) -> dict[str, float]:
 
 @contextmanager
 def quiet_collector() -> Iterator[None]:
-    """Set aside what the process already holds, so that collecting between windows takes microseconds.
+    """Freeze all existing objects (`gc.freeze`), so that garbage collection between windows takes microseconds.
 
-    A caller of many sessions may hold it around all of them: what a caller set aside stays so.
+    If a caller of several sessions has frozen them already, they stay frozen.
     """
     if gc.get_freeze_count():
         yield
@@ -136,11 +136,11 @@ def quiet_collector() -> Iterator[None]:
 
 
 def plan_blocks(session: Session, run: int, phases: Sequence[str]) -> list[tuple[int, ...]]:
-    """Cut the queries of one run into blocks: random order, each block about one window long.
+    """Cut the queries of one run into blocks, in random order, each block about one window long.
 
-    Whole batches stay together. The number of blocks follows from the pace of the slowest of `phases` in the warm-up,
-    and from the memory that inputs take; queries that take less than a window together are a single block, which its
-    window repeats. A published protocol asks all queries in their order.
+    Batches are not split. The number of blocks follows from the duration of the slowest of `phases` in the warm-up, and
+    from the memory of the inputs; if all queries together take less than a window, they are one block, which the window
+    repeats. Under a published protocol all queries are one block, in the order of the data.
     """
     workload, settings = session.workload, session.settings
     order = list(range(workload.queries))
@@ -148,9 +148,8 @@ def plan_blocks(session: Session, run: int, phases: Sequence[str]) -> list[tuple
         return [tuple(order)]
     random.Random(f"{settings.seed}/{run}").shuffle(order)
     batches = workload.cut(order)
-    pass_s, pass_bytes = (
-        max(known.get(phase, 0.0) for phase in phases) * workload.queries for known in (session.pace_s, session.size_b)
-    )
+    costs = (session.seconds_per_query, session.bytes_per_query)
+    pass_s, pass_bytes = (max(cost.get(phase, 0.0) for phase in phases) * workload.queries for cost in costs)
     wanted = max(int(pass_s / settings.window_s), -(-int(pass_bytes) // BLOCK_BYTES))
     count = max(1, min(wanted, len(batches) // workload.least_batches))
     cuts = [len(batches) * i // count for i in range(count + 1)]
@@ -158,16 +157,16 @@ def plan_blocks(session: Session, run: int, phases: Sequence[str]) -> list[tuple
 
 
 def _block_groups(session: Session, phases: Sequence[str], together: bool) -> Iterator[list[Block]]:
-    """Yield all blocks in groups: phase after phase as published, or all phases of a block `together`.
+    """Yield all blocks in groups: one phase after the other, or with `together` all phases of each block.
 
-    Together, every run measures the same blocks in an order of its own; otherwise every run cuts the queries, freshly
-    shuffled, into blocks of its own.
+    With `together`, all runs measure the same blocks, each in another random order; otherwise each run shuffles the
+    queries and cuts them into blocks again.
     """
     last = session.workload.phases[-1]
     for run in range(session.settings.runs):
         for asked in [phases] if together else [[phase] for phase in phases]:
             blocks = list(enumerate(plan_blocks(session, 0 if together else run, asked)))
-            if together:  # a stop rule compares a block with itself
+            if together:  # a stopping rule compares a block with the same block of other runs
                 random.Random(f"{session.settings.seed}/order/{run}").shuffle(blocks)
             for number, queries in blocks:
                 yield [Block(run, phase, number, queries, run == 0 and phase == last) for phase in asked]
@@ -175,10 +174,10 @@ def _block_groups(session: Session, phases: Sequence[str], together: bool) -> It
 
 @quiet_collector()
 def _measure(session: Session, phases: Sequence[str], stop: Stop | None) -> None:
-    """Measure all blocks of phases. One that stays invalid costs its own total; the others are measured still."""
-    abandoned: set[tuple[int, str]] = set()  # (run, phase): one of its blocks was given up, the others are skipped
+    """Measure all blocks of phases. A block that stays invalid makes its total unavailable; others are measured."""
+    abandoned: set[tuple[int, str]] = set()  # (run, phase) with a block that stayed invalid: its others are skipped
     for blocks in _block_groups(session, phases, together=session.steady and stop is not None):
-        if session.stopped or session.hopeless or session.failed >= FAILED_BLOCKS:
+        if session.stopped or session.unrecoverable or session.failed >= FAILED_BLOCKS:
             return
         windows = _measure_group(session, blocks, abandoned)
         if stop and windows is not None:
@@ -186,7 +185,7 @@ def _measure(session: Session, phases: Sequence[str], stop: Stop | None) -> None
 
 
 def _measure_group(session: Session, blocks: list[Block], abandoned: set[tuple[int, str]]) -> dict[str, Window] | None:
-    """Measure blocks of several phases; return the valid windows by phase, None once a rated phase is given up."""
+    """Measure blocks of several phases; return the valid windows by phase, or None if a scored phase stayed invalid."""
     windows = {}
     for block in blocks:
         if (block.run, block.phase) in abandoned:
@@ -197,7 +196,7 @@ def _measure_group(session: Session, blocks: list[Block], abandoned: set[tuple[i
         elif block.phase in SCORED_PHASES:
             session.reasons.append(_gave_up(block, window))
             session.failed += 1
-            session.hopeless = any(reason in HOPELESS for reason in window.reasons)
+            session.unrecoverable = any(reason in UNRECOVERABLE for reason in window.reasons)
             return None
         else:
             abandoned.add((block.run, block.phase))
@@ -219,13 +218,13 @@ def _measure_block(session: Session, block: Block) -> Window:
 
 
 def _read_answers(session: Session, answered: Sequence[tuple[Batch, Any]]) -> None:
-    """Read the model's answers. An error here does not concern the window: its energy is valid, its quality unknown."""
+    """Read the model's answers. After an error here the window's energy is still valid, but quality is unknown."""
     try:
         for batch, outputs in answered:
             if not session.workload.finite(batch, outputs):
                 session.not_finite.update(batch.queries)
             session.answers.update(session.workload.answers(batch, outputs))
-    except SealError:  # broken rules end the session
+    except SealError:  # a violation of the sealed run's rules ends the session
         raise
     except Exception as error:  # noqa: BLE001 - kept for the record
         session.unread = f"answers cannot be read: {type(error).__name__}: {error}"[:500]

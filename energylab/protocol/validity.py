@@ -1,7 +1,7 @@
-"""Whether a window can be believed: every reason why not, and every mark of one that can, by name.
+"""Whether a window is valid: all reasons for invalidity, and all warnings on valid windows, by name.
 
-A new reason is one line in `REASONS` and one in the function below that sees it: `reading_reasons` (what a counter
-said), `state_reasons` (what a device said) or `failure_reasons` (what queries raised).
+A new reason is one line in `REASONS` and one in the function below that detects it: `reading_reasons` (from counter
+readings), `state_reasons` (from the device's state) or `failure_reasons` (from errors that queries raised).
 """
 
 from __future__ import annotations
@@ -14,44 +14,44 @@ from energylab.meters.base import DeviceCounters, Meter, Reading, wait_for_tick
 from energylab.protocol.settings import Settings
 from energylab.record import DeviceState, QueryFailure
 
-#: Every reason a window or an idle level can be invalid for, and what it means.
+#: Every reason that makes a window or an idle level invalid, and what it means.
 REASONS = {
     "counter_stuck": "the counter did not step during the window",
-    "counter_jumped": "the counter stepped further, or backward, than the device can have made it",
+    "counter_jumped": "the counter moved backwards, or by more energy than the device can have used",
     "negative_energy": "the counter went backwards",
     "counter_reset": "the counter started again from zero",
     "zero_reading": "the counter read exactly zero",
-    "above_power_limit": "the mean power is above the board's limit, or above all that was seen in the warm-up",
+    "above_power_limit": "the mean power is above the board's limit (if unknown: twice the warm-up's largest power)",
     "below_idle": "the mean power is below the idle power",
-    "too_few_ticks": "the error bound is too wide for the stated precision: lengthen window_s",
+    "too_few_ticks": "the error bound is wider than max_relative_bound: lengthen window_s",
     "device_lost": "the device stopped answering",
-    "permission_denied": "the counter may not be read",
+    "permission_denied": "no permission to read the counter",
     "meter_failed": "the meter failed",
-    "state_unknown": "the device could not be asked for heat, slowdowns and other processes",
+    "state_unknown": "temperature, slowdowns and other processes could not be read from the device",
     "co_tenant": "another process was on the device",
-    "process_stopped": "this process was stopped, or got no processor, for two seconds or longer",
+    "process_stopped": "this process was stopped, or not scheduled, for two seconds or longer",
     "thermal_slowdown": "the device slowed down because of heat",
     "power_brake": "the device slowed down because of an external power brake",
     "hardware_slowdown": "the device's hardware slowed it down",
     "query_failed": "a query raised an error",
-    "not_steady": "the load on the server did not settle: more or less work was done than is credited",
+    "not_steady": "the load on the server did not settle: the work done in the window is not the work counted for it",
     "out_of_memory": "a query ran out of memory",
-    "server_running": "a server had its model on the device before the session began",
+    "server_running": "the server had loaded its model before the session began",
 }
 
-#: What is shown of a valid window wherever its figure is.
-MARKS = {
-    "busy_host": "other work was on the processor: an estimate from processor time is then off",
-    "children_missed": "a child process began in the window and outlived it: its processor time is not counted",
+#: Warnings on valid windows, shown wherever the figure is shown. Records store their names in the field `marks`.
+WARNINGS = {
+    "busy_host": "other processes used the processor: an estimate from processor time is less accurate then",
+    "children_missed": "a child process started in the window and outlived it: its processor time is not counted",
     "few_ticks": "the error bound is wider than max_relative_bound: the protocol does not lengthen windows",
-    "not_finite": "the model's outputs were not finite (NaN or infinity): its answers mean nothing",
+    "not_finite": "the model's outputs were not finite (NaN or infinity): its answers are meaningless",
     "truncated": "input was cut to the model's limit",
 }
 
-#: Reasons that no further try can change: the session ends with what it has.
-HOPELESS = ("device_lost", "permission_denied", "counter_stuck")
+#: Reasons that another attempt cannot remove: the session ends and keeps what was measured.
+UNRECOVERABLE = ("device_lost", "permission_denied", "counter_stuck")
 
-#: What a meter's error is called, where it is none of its own.
+#: The reason for each kind of meter error; every other error is "meter_failed".
 _ERRORS = {
     errors.DeviceLostError: "device_lost",
     errors.MeterPermissionError: "permission_denied",
@@ -63,13 +63,13 @@ _ERRORS = {
 #: Time between two readings while waiting for a step of the counter.
 POLL_S = 0.001
 
-#: How far the time of a reading may lie outside the call that made it.
+#: How far the time of a reading may lie outside the call of `read`.
 SLACK_S = 1.0
 
 
 def _check_reading(meter: Meter, reading: Reading | MeterError, before_s: float) -> None:
-    """Refuse a meter, of a file of one's own perhaps, whose readings are none, or whose time is another clock's."""
-    if isinstance(reading, MeterError):  # the window says so
+    """Refuse a meter whose `read` returns no Reading, or takes the time from another clock."""
+    if isinstance(reading, MeterError):  # becomes a reason of the window
         return
     if not isinstance(reading, Reading):
         raise MeterError(f"meter {meter.name!r}: read() returned {reading!r}; it must return energylab.meters.Reading")
@@ -81,18 +81,18 @@ def _check_reading(meter: Meter, reading: Reading | MeterError, before_s: float)
 
 
 class Watch:
-    """What one meter and its device say of a stretch of time: two readings, or an error in place of one, and a state.
+    """One meter over one window: the readings at its two edges (or the errors raised there), and the device's state.
 
-    `on_tick` says whether the edges of all meters wait for a step of their counters, `waiting_w` what the device draws
-    while they wait, where that is known. The device's state is read at creation and at the end.
+    With `on_tick`, readings are taken right after a step of the counter; `waiting_w` is the power of the device during
+    that wait, if known. The device's state is read when the watch is created and at the end.
     """
 
     start: Reading | MeterError | None = None
     stop: Reading | MeterError | None = None
-    state: DeviceState | None = None  # None: the device could not be asked
-    marks: tuple[str, ...] = ()
-    stopped = False  # whether this process stood still meanwhile
-    _waiting_s = 0.0  # time in which no query ran
+    state: DeviceState | None = None  # None: it could not be read
+    warnings: tuple[str, ...] = ()
+    stopped = False  # whether this process was stopped during the window
+    _waiting_s = 0.0  # time without a running query
 
     def __init__(self, meter: Meter, on_tick: bool, waiting_w: float | None = None) -> None:
         self.meter, self._on_tick, self._waiting_w = meter, on_tick, waiting_w
@@ -100,7 +100,7 @@ class Watch:
         self._before = _counters(meter)
 
     def ready(self) -> None:
-        """Read once: the first reading after a pause costs ten times the next one, and ends inside the window."""
+        """Read once before the window: the first reading after a pause takes ten times as long as later ones."""
         self._edges_w = [None if self.meter.kind == "estimated" else self.meter.edge_power_w()]
         self._stopped_s = self.meter.clock.stopped_s()
         before_s = self.meter.clock.now()
@@ -115,17 +115,17 @@ class Watch:
         self.stop = self._read(self._on_tick)
 
     def ask(self, work_s: float) -> None:
-        """Ask the device, after all readings; `work_s` is the time in which queries ran."""
+        """Read the device's state, after all readings; `work_s` is the time during which queries ran."""
         after, self.stopped = _counters(self.meter), self.meter.clock.stopped_s() > self._stopped_s
         if not self.error:
             self._edges_w.append(self.meter.edge_power_w())
             self._waiting_s = max(self.duration_s - work_s, 0.0) if self._on_tick else 0.0
-        self.marks = after.marks if after else ()
+        self.warnings = after.warnings if after else ()
         if self._before and after:
             self.state = device_state(self.meter.device, self._before, after, self.duration_s or 0.0)
 
     def _read(self, on_tick: bool) -> Reading | MeterError:
-        """Read the meter; an error is kept as the reading, so that the window can say what happened."""
+        """Read the meter; an error is kept in place of the reading and becomes a reason of the window."""
         step_s = self.meter.update_period_s
         try:
             if on_tick and step_s:
@@ -136,7 +136,7 @@ class Watch:
 
     @property
     def edges(self) -> tuple[Reading | None, Reading | None]:
-        """The two readings; None in place of one that failed."""
+        """The two readings; None for a failed one."""
         return tuple(None if isinstance(edge, MeterError) else edge for edge in (self.start, self.stop))
 
     @property
@@ -153,15 +153,15 @@ class Watch:
 
     @property
     def power_w(self) -> float | None:
-        """Largest power seen around the edges, the mean between them included."""
+        """Largest power seen around the edges, or the window's mean power if that is larger."""
         mean_w = self.energy_j / self.duration_s if self.duration_s else None
         return max((power for power in (*self._edges_w, mean_w) if power is not None), default=None)
 
     @property
     def reading_bound_j(self) -> float | None:
-        """Largest modelled error of reading: at each edge one step (plus latency) at the largest power, and two quanta.
+        """Bound on the reading error: per edge, one step plus latency at the largest power, and one quantum.
 
-        None for estimates: their error is not that of reading a counter.
+        None for estimates, whose error is of another kind.
         """
         if self.error or self.power_w is None or self.meter.kind == "estimated":
             return None
@@ -171,7 +171,7 @@ class Watch:
 
     @property
     def bound_j(self) -> float | None:
-        """Largest modelled error of the queries' energy: that of reading, and what was drawn while no query ran."""
+        """Error bound of the window: the reading error, plus the energy used while no query ran."""
         if self.reading_bound_j is None:
             return None
         return self.reading_bound_j + self._waiting_s * (self.power_w if self._waiting_w is None else self._waiting_w)
@@ -185,17 +185,17 @@ def _counters(meter: Meter) -> DeviceCounters | None:
 
 
 def reading_reasons(
-    span: Watch, settings: Settings, idle_w: float | None = None, believed_w: float | None = None
+    span: Watch, settings: Settings, idle_w: float | None = None, assumed_limit_w: float | None = None
 ) -> list[str]:
-    """Return every reason not to believe the energy that one meter gave.
+    """Return every reason why the energy of one meter is invalid.
 
-    `idle_w` is the least power of the device under this phase, `believed_w` the largest where it tells no limit.
+    `idle_w` is the least power possible in this phase; `assumed_limit_w` replaces a power limit that is not known.
     """
     if span.error:
         return [next((name for kind, name in _ERRORS.items() if isinstance(span.error, kind)), "meter_failed")]
     if span.stop.energy_j == 0 and span.start.energy_j > 0:
         return ["zero_reading"]
-    limit_w = span.meter.power_limit_w or believed_w
+    limit_w = span.meter.power_limit_w or assumed_limit_w
     if span.energy_j < 0:
         # after a reset the counter holds at most what the device can have drawn since
         most_j = (limit_w or float("inf")) * span.duration_s
@@ -213,12 +213,12 @@ def reading_reasons(
 
 
 def loose(span: Watch, settings: Settings) -> bool:
-    """Whether the error of reading is too wide for the stated precision."""
+    """Whether the reading error exceeds max_relative_bound."""
     return bool(span.energy_j) and (span.reading_bound_j or 0.0) / span.energy_j > settings.max_relative_bound
 
 
 def device_state(device: str, before: DeviceCounters, after: DeviceCounters, duration_s: float) -> DeviceState:
-    """Turn what a device said before and after a window into its state across it."""
+    """Return the device's state over a window, from its counters before and after."""
 
     def grown(name: str) -> float | None:
         first, last = getattr(before, name), getattr(after, name)
@@ -245,9 +245,9 @@ def device_state(device: str, before: DeviceCounters, after: DeviceCounters, dur
 
 
 def state_reasons(state: DeviceState, settings: Settings, estimated: bool) -> list[str]:
-    """Return the reasons a device's state gives; the software power cap is not one: it is normal near the limit.
+    """Return the reasons from a device's state. The software power cap is no reason: it is normal near the limit.
 
-    What others do on a processor is in a measurement of it; an estimate counts this session alone, and is marked.
+    A processor's counter includes other processes, so their load makes it invalid; an estimate gets a warning instead.
     """
     slowed = {
         "thermal_slowdown": state.thermal_fraction,
@@ -259,10 +259,10 @@ def state_reasons(state: DeviceState, settings: Settings, estimated: bool) -> li
 
 
 def busy(state: DeviceState, settings: Settings) -> bool:
-    """Whether other processes used more of the processor's time than is tolerated."""
+    """Whether other processes used more processor time than `others_tolerance`."""
     return (state.others_fraction or 0.0) > settings.others_tolerance
 
 
 def failure_reasons(failures: Sequence[QueryFailure]) -> list[str]:
-    """Return the reasons failed queries give."""
+    """Return the reasons from failed queries."""
     return sorted({"out_of_memory" if failure.error == "OutOfMemoryError" else "query_failed" for failure in failures})

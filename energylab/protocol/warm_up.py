@@ -1,4 +1,4 @@
-"""Warm-up: work until power and temperature are steady, and what it teaches of pace and power."""
+"""Warm-up: run queries until power and temperature are steady, and measure their duration and power."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from energylab.protocol.window import Session
 from energylab.protocol.workload import size_of
 from energylab.record import WarmUp
 
-#: Where a device tells no limit, so many times the power seen in the warm-up is believed.
-BELIEVED = 2.0
+#: If a device states no power limit, the limit is assumed to be this many times the largest power of the warm-up.
+ASSUMED_LIMIT_FACTOR = 2.0
 
 STEADY = "power and temperature steady"
 
 
 class Sample(NamedTuple):
-    """A look at the rated meters: their sum and the hottest device; None where one cannot be read."""
+    """Sum of the rated meters and the highest temperature; None where one cannot be read."""
 
     time_s: float
     energy_j: float | None
@@ -29,7 +29,7 @@ class Sample(NamedTuple):
 
 
 def sample(session: Session) -> Sample:
-    """Look at the rated meters; the windows meet the same errors, and record them."""
+    """Read the rated meters; errors are dropped here because the windows meet and record them."""
     try:
         energy_j = sum(meter.read().energy_j for meter in session.rated_meters)
         temperatures = [meter.counters().temperature_c for meter in session.rated_meters]
@@ -39,11 +39,11 @@ def sample(session: Session) -> Sample:
 
 
 def warm_up(session: Session) -> WarmUp:
-    """Work through the phases until power and temperature are steady, and learn each phase's pace.
+    """Run all phases until power and temperature are steady, and measure the duration of a query in each phase.
 
-    Power is steady when the last third of the time spent differs from the third before by less than
-    ``steady_power``, or by less than their noise; temperature when it changes by less than
-    ``steady_temperature_c_per_s`` over the last third. Otherwise the reason says what came first.
+    Power is steady when the mean power of the last third of the warm-up differs from that of the middle third by less
+    than ``steady_power`` or their noise; temperature when it changes by less than ``steady_temperature_c_per_s`` over
+    the last third. `WarmUp.reason` says why the warm-up ended.
     """
     settings, clock, workload = session.settings, session.clock, session.workload
     slice_s = max(settings.warm_up_min_s / 12, 3 * session.step_s, 0.02)
@@ -55,7 +55,7 @@ def warm_up(session: Session) -> WarmUp:
             seconds[phase] += _ask(session, phase, queries)
             asked[phase] += len(queries)
             failed = 0
-        except Exception as error:  # noqa: BLE001 - the windows meet the same query, and record what it says
+        except Exception as error:  # noqa: BLE001 - the windows run the same query, and record its error
             failure = failure or f"query {queries[0]} failed: {type(error).__name__}: {error}"[:300]
             failed += 1
         if not failed and clock.now() - samples[-1].time_s >= slice_s:
@@ -75,7 +75,7 @@ def _known(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def spent(session: Session, begun: Sample, queries: int, reason: str) -> WarmUp:
-    """Describe a warm-up that ends now."""
+    """Return the record of a warm-up that ends now."""
     ended = sample(session)
     known = len(_known([begun, ended])) == 2 and ended.energy_j >= begun.energy_j
     return WarmUp(
@@ -88,10 +88,11 @@ def spent(session: Session, begun: Sample, queries: int, reason: str) -> WarmUp:
 
 
 def _ask(session: Session, phase: str, queries: tuple[int, ...]) -> float:
-    """Ask one batch; return the seconds it took."""
+    """Run one batch; return its duration in seconds."""
     batch = session.workload.prepare(phase, queries)
     if phase != "preprocess":  # rows lie in memory anyway
-        session.size_b[phase] = max(session.size_b.get(phase, 0.0), size_of(batch.inputs) / len(queries))
+        sizes = session.bytes_per_query
+        sizes[phase] = max(sizes.get(phase, 0.0), size_of(batch.inputs) / len(queries))
     started_s = session.clock.now()
     session.workload.run(phase)(batch.inputs)
     session.workload.synchronize()
@@ -99,43 +100,43 @@ def _ask(session: Session, phase: str, queries: tuple[int, ...]) -> float:
 
 
 def _learn(session: Session, samples: Sequence[Sample], asked: Counter, seconds: Counter) -> None:
-    """Keep the pace of each phase, the working power, and what power is believed where no limit is told.
+    """Store each phase's seconds per query, the working power, and an assumed power limit for each phase.
 
-    A phase that took a share of the time drew at most the mean power over that share.
+    A phase that took a share of the time can have drawn at most the mean power divided by that share.
     """
-    session.pace_s.update({phase: seconds[phase] / count for phase, count in asked.items()})
+    session.seconds_per_query.update({phase: seconds[phase] / count for phase, count in asked.items()})
     if len(samples) < 2:
         return
     session.work_w = _power_w(samples[-4:])
     largest_w = max(map(_power_w, itertools.pairwise(samples)))
     if largest_w > 0:
-        believe(
+        assume_limits(
             session, {phase: largest_w * seconds.total() / spent_s for phase, spent_s in seconds.items() if spent_s}
         )
 
 
-def believe(session: Session, power_w: dict[str, float]) -> None:
-    """Believe twice the power that was seen in each phase, where the device tells no limit."""
+def assume_limits(session: Session, power_w: dict[str, float]) -> None:
+    """Assume twice the power seen in each phase as its limit; used if the device states none."""
     if session.estimated:
         return
-    session.believed_w.update({phase: BELIEVED * watts for phase, watts in power_w.items()})
+    session.assumed_limit_w.update({phase: ASSUMED_LIMIT_FACTOR * watts for phase, watts in power_w.items()})
     for meter in session.rated_meters:
-        meter.believed_w = max(session.believed_w.values())
+        meter.assumed_limit_w = max(session.assumed_limit_w.values())
 
 
 def _steady(samples: Sequence[Sample], session: Session) -> bool:
-    """Whether the last third of the warm-up has the power of the third before it, and the temperature rests.
+    """Whether the last and the middle third of the warm-up have equal power, and the temperature is steady.
 
-    Thirds grow with the time spent, so that an exponential approach is seen whatever its time constant: when two
-    neighbouring thirds agree, what is still to come is far smaller than their difference. A fixed look-back would
-    call any slow approach steady. Nothing is called steady before the counter can resolve it.
+    Thirds grow with the warm-up, so that an exponential approach is detected whatever its time constant: when two
+    neighbouring thirds agree, the remaining change is far smaller than their difference. With a fixed look-back any
+    slow approach would look steady. Nothing is steady before the counter can resolve the difference.
     """
     settings, third = session.settings, (len(samples) - 1) // 3
     if third < 3:
         return False
     before, last = samples[-2 * third - 1 : -third], samples[-third - 1 :]
     power_w, last_s = _power_w(last), last[-1].time_s - last[0].time_s
-    # a span read between two steps at each end is off by two standard deviations of 0.82 steps
+    # twice the standard deviation of a duration whose two ends lie anywhere between two steps is 0.82 steps
     if power_w <= 0 or 0.82 * session.step_s / last_s > settings.steady_power:
         return False
     noise = 0.0 if session.step_s else math.hypot(_standard_error(before), _standard_error(last))

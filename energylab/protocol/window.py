@@ -1,4 +1,4 @@
-"""One window: lead in, read, run whole queries, read. Nothing but the model's work lies between the readings."""
+"""One window: lead-in, reading, whole queries, reading. Only the model's work runs between the two readings."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ from energylab.record import IdleLevel, MeterFacts, MeterReadings, WarmUp, Windo
 
 @dataclass
 class Session:
-    """One session: what it measures with, what it learns on the way, and what it leaves."""
+    """State of one session: its meters and settings, what the warm-up measured, and the results so far."""
 
-    rated_meters: Sequence[Meter]  # open; their sum is the energy that is rated: one a device, or one for all
+    rated_meters: Sequence[Meter]  # open; their sum is the energy that is rated: one per device, or one for all
     extra_meters: Sequence[Meter]  # open; read over the same windows, for comparison
     settings: Settings
     clock: Clock  # the meters' clock
     workload: Workload | None = None  # once it is loaded
-    origin_s: float = 0.0  # clock time the windows' start_s are counted from
+    origin_s: float = 0.0  # clock time at which the windows' start_s is 0
 
     idle_without_model_w: dict[str, float] = field(default_factory=dict)  # device -> power before the model is loaded
-    idle_with_model_w: dict[str, float] = field(default_factory=dict)  # device -> power once it is
-    pace_s: dict[str, float] = field(default_factory=dict)  # phase -> seconds a query, from the warm-up
-    size_b: dict[str, float] = field(default_factory=dict)  # phase -> bytes of a query's inputs in memory
-    believed_w: dict[str, float] = field(default_factory=dict)  # phase -> largest power where no limit is told
-    work_w: float | None = None  # mean power while working, from the warm-up
+    idle_with_model_w: dict[str, float] = field(default_factory=dict)  # device -> idle power with the model loaded
+    seconds_per_query: dict[str, float] = field(default_factory=dict)  # phase -> duration of a query in the warm-up
+    bytes_per_query: dict[str, float] = field(default_factory=dict)  # phase -> memory of a query's prepared inputs
+    assumed_limit_w: dict[str, float] = field(default_factory=dict)  # phase -> limit used if the device states none
+    work_w: float | None = None  # mean power under load, from the warm-up
     not_finite: set[int] = field(default_factory=set)  # queries whose outputs are not finite numbers
     failed: int = 0  # blocks that stayed invalid
-    hopeless: bool = False  # whether no further try can succeed, see `validity.HOPELESS`
+    unrecoverable: bool = False  # whether another attempt cannot succeed, see `validity.UNRECOVERABLE`
 
     meters: tuple[MeterFacts, ...] = ()  # as found when opened
     idle: list[IdleLevel] = field(default_factory=list)  # the three levels
     warm_up: WarmUp | None = None
-    windows: list[Window] = field(default_factory=list)  # every window, the invalid ones included, in order
+    windows: list[Window] = field(default_factory=list)  # all windows in order, invalid ones included
     edges: list[tuple[tuple[Reading | None, Reading | None], ...]] = field(
         default_factory=list
-    )  # of every window, the rated meters' readings
-    answers: dict[int, Any] = field(default_factory=dict)  # one a query, from the last phase of the first run
-    unread: str | None = None  # why answers could not be read from the model's outputs: there is no quality then
-    stopped: str | None = None  # why the session ended before its last run, where a stopping rule ended it
+    )  # the rated meters' readings at the edges of every window
+    answers: dict[int, Any] = field(default_factory=dict)  # one per query, from the last phase of the first run
+    unread: str | None = None  # why answers could not be read from the model's outputs; quality is then unknown
+    stopped: str | None = None  # why a stopping rule ended the session early; None if none did
     reasons: list[str] = field(default_factory=list)  # why a scored phase of a run has no total
 
     def __post_init__(self) -> None:
@@ -62,12 +62,12 @@ class Session:
 
     @property
     def steady(self) -> bool:
-        """Whether it measures by our own protocol."""
+        """Whether the protocol is `steady`."""
         return self.settings.protocol == "steady"
 
     @property
     def step_s(self) -> float:
-        """Longest time a change of power may stay unseen: step and latency of the slowest rated meter."""
+        """Longest time until a change of power shows in the counter: step plus latency of the slowest rated meter."""
         return max((meter.update_period_s or 0.0) + meter.latency_s for meter in self.rated_meters)
 
     @property
@@ -77,13 +77,13 @@ class Session:
 
     @property
     def estimated(self) -> bool:
-        """Whether the energy is that of a power model."""
+        """Whether the energy comes from a power model."""
         return all(meter.kind == "estimated" for meter in self.rated_meters)
 
 
 @dataclass(frozen=True)
 class Block:
-    """The queries of one planned window; `keep` whether its outputs are answers to be read."""
+    """The queries of one planned window; `keep`: whether answers are read from its outputs."""
 
     run: int
     phase: str
@@ -93,7 +93,7 @@ class Block:
 
 
 def observe(watches: Sequence[Watch], clock: Clock, work: Callable[[], Any]) -> Any:
-    """Do work between the readings of meters, the last of them closest to it."""
+    """Run `work` between two readings of every meter; the last meter is read closest to it."""
     for watch in watches:
         watch.ready()
     for watch in watches:
@@ -109,16 +109,16 @@ def observe(watches: Sequence[Watch], clock: Clock, work: Callable[[], Any]) -> 
 
 
 def reasons_of(session: Session, watch: Watch, phase: str | None) -> list[str]:
-    """Return the reasons not to believe a rated meter under a phase; None: at rest.
+    """Return the reasons why a rated meter's energy is invalid in a phase; phase None is an idle level.
 
-    Idle power is a floor under what works on a GPU: preprocessing works on the host, and what a processor draws at
-    rest is that of every other process, too, which may end before the first window.
+    Idle power is a lower limit only for phases on a GPU: preprocessing runs on the host, and a processor's idle power
+    includes other processes, which may end before the first window.
     """
     meter, settings = watch.meter, session.settings
     floor = phase not in (None, "preprocess", "total") and not meter.of_processor
     idle_w = session.idle_without_model_w.get(meter.device) if floor else None
-    believed_w = session.believed_w.get(phase) if phase else meter.believed_w
-    reasons = validity.reading_reasons(watch, settings, idle_w, believed_w)
+    assumed_limit_w = session.assumed_limit_w.get(phase) if phase else meter.assumed_limit_w
+    reasons = validity.reading_reasons(watch, settings, idle_w, assumed_limit_w)
     if watch.state:  # at rest a processor is always shared
         reasons += validity.state_reasons(watch.state, settings, session.estimated or phase is None)
     reasons += ["state_unknown"] if watch.state is None and not watch.error else []
@@ -126,7 +126,7 @@ def reasons_of(session: Session, watch: Watch, phase: str | None) -> list[str]:
 
 
 def measure_window(session: Session, block: Block, attempt: int = 0) -> tuple[Window, list[tuple[Batch, Any]]]:
-    """Measure one block of queries once: the window, and what the model returned where that is kept."""
+    """Measure one block of queries once; return the window and, where they are kept, the model's outputs."""
     batches, work = [], Work()
     for queries in session.workload.cut(block.queries, block.phase):
         try:
@@ -145,20 +145,20 @@ def measure_window(session: Session, block: Block, attempt: int = 0) -> tuple[Wi
         finally:
             gc.enable()
             session.workload.end()
-    watches = [watch for watch in watches if watch.stop]  # none where the work did not begin
+    watches = [watch for watch in watches if watch.stop]  # empty if the work did not begin
     session.edges.append(tuple(watch.edges for watch in watches[-len(session.rated_meters) :]))
     window = _window(session, block, attempt, watches, work, _count(session.workload, block.phase, batches, work))
     return window, list(zip(batches, work.outputs, strict=False)) if block.keep else []
 
 
 def _on_tick(session: Session, block: Block) -> bool:
-    """Whether this window begins and ends on a step of the counter.
+    """Whether the edges of this window are read right after a step of the counter.
 
-    Dithered edges are right on average, and off by up to one step at each edge. They are kept while that is within
-    the stated precision; otherwise, or where one batch is too long to be spent on a lead-in, edges wait for a step.
-    The device rests meanwhile: that energy is in the window and not of its queries, and the bound says so.
+    Dithered edges are right on average, and wrong by up to one step each. They are used while that error is within
+    `max_relative_bound`; otherwise, or if one batch is too long for a lead-in, edges wait for a step. Waiting adds idle
+    energy to the window; the bound includes it.
     """
-    settings, query_s = session.settings, session.pace_s.get(block.phase, 0.0)
+    settings, query_s = session.settings, session.seconds_per_query.get(block.phase, 0.0)
     if not session.stepped or settings.edges == "dithered" or session.workload.continuous:
         return False
     if settings.edges == "tick" or query_s * session.workload.batch_size > settings.window_s / 4:
@@ -170,10 +170,10 @@ def _on_tick(session: Session, block: Block) -> bool:
 
 
 def _lead_in(session: Session, phase: str, batches: Sequence[Batch], on_tick: bool) -> None:
-    """Bring the device to its working power before the first reading, at a random time of the counter's step.
+    """Run queries before the first reading, which is taken at working power and at a random time within a step.
 
-    A counter read between two steps lags by the energy since the last one. With the same power before the start as
-    before the end, the two lags cancel on average; a start on idle would make the window too small.
+    A counter read between two steps misses the energy since the last one. With the same power before both readings, the
+    two errors cancel on average; a start from idle would make the window's energy too small.
     """
     workload, clock = session.workload, session.clock
     if not session.stepped or on_tick or workload.continuous:
@@ -186,7 +186,7 @@ def _lead_in(session: Session, phase: str, batches: Sequence[Batch], on_tick: bo
             return
         try:
             call(batch.inputs)
-        except Exception:  # noqa: BLE001 - the window itself meets the same query, and records what it says
+        except Exception:  # noqa: BLE001 - the window runs the same query, and records its error
             return
         workload.synchronize()
 
@@ -195,9 +195,9 @@ def _between_readings(session: Session, block: Block, batches: Sequence[Batch], 
     workload, clock, window_s = session.workload, session.clock, session.settings.window_s
     try:
         workload.begin(block.phase, batches)
-    except SealError:  # broken rules end the session
+    except SealError:  # a violation of the sealed run's rules ends the session
         raise
-    except Exception as error:  # noqa: BLE001 - what was measured before is kept
+    except Exception as error:  # noqa: BLE001 - recorded with the queries; earlier windows are kept
         work = Work()
         work.fail(block.queries, error)
         return work
@@ -205,7 +205,7 @@ def _between_readings(session: Session, block: Block, batches: Sequence[Batch], 
 
 
 def _count(workload: Workload, phase: str, batches: Sequence[Batch], work: Work) -> dict[str, int | None]:
-    """Count tokens of the first replication; a wrong count is a failed query, and one unknown leaves no sum."""
+    """Count tokens of the first replication; a wrong count is a failed query, an unknown count makes the sum None."""
     counts = []
     for batch, outputs in zip(batches, work.outputs, strict=False):
         try:
@@ -221,23 +221,23 @@ def _sum(values: Sequence[float | None]) -> Any:
 
 
 def _judge(session: Session, phase: str, rated: Sequence[Watch], work: Work) -> tuple[list[str], list[str]]:
-    """Return the reasons not to believe a window, and its marks."""
+    """Return the reasons why a window is invalid, and its warnings."""
     reasons = [*validity.failure_reasons(work.failures), *work.reasons]
     reasons += [reason for watch in rated for reason in reasons_of(session, watch, phase)]
-    marks = [mark for watch in rated for mark in watch.marks]
+    warnings = [warning for watch in rated for warning in watch.warnings]
     if any(validity.loose(watch, session.settings) for watch in rated):
-        (reasons if session.steady else marks).append("too_few_ticks" if session.steady else "few_ticks")
+        (reasons if session.steady else warnings).append("too_few_ticks" if session.steady else "few_ticks")
     if session.estimated and any(watch.state and validity.busy(watch.state, session.settings) for watch in rated):
-        marks.append("busy_host")
-    return reasons, marks
+        warnings.append("busy_host")
+    return reasons, warnings
 
 
 def _window(
     session: Session, block: Block, attempt: int, watches: Sequence[Watch], work: Work, tokens: dict[str, Any]
 ) -> Window:
-    """Write the window down; one whose inputs could not be made, or whose work did not begin, has no reading."""
+    """Make the window's entry of the record; it has no readings if preparing or starting its queries failed."""
     rated = watches[-len(session.rated_meters) :]
-    reasons, marks = _judge(session, block.phase, rated, work)
+    reasons, warnings = _judge(session, block.phase, rated, work)
     begun_s = next((start.time_s for start, _ in session.edges[-1] if start), session.clock.now())
     return Window(
         index=len(session.windows),
@@ -257,7 +257,7 @@ def _window(
         failures=tuple(work.failures),
         valid=not reasons,
         reasons=tuple(dict.fromkeys(reasons)),
-        marks=tuple(dict.fromkeys(marks)),
+        marks=tuple(dict.fromkeys(warnings)),
     )
 
 

@@ -1,4 +1,4 @@
-"""What the protocol measures: phases over queries, prepared outside the windows, run inside them."""
+"""What a session measures: phases over queries, which are prepared outside the windows and run inside them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from energylab.errors import TaskError, unknown_name
 from energylab.record import PHASES, QueryFailure
 from energylab.tasks.base import Row, Task, Tokens
 
-#: Phases whose outputs are the token ids that are counted after the window; others are dropped unless answers are read.
+#: Phases whose outputs are token ids: kept to be counted after the window. Other outputs are kept only for answers.
 COUNTED = ("prefill", "generate", "total")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Queries that are asked together, by index, and what the phase is called with."""
+    """Queries that are run together, by index, and their prepared inputs."""
 
     queries: tuple[int, ...]
     inputs: Any
@@ -28,26 +28,26 @@ class Batch:
 
 @dataclass
 class Work:
-    """What running a block left, and what went wrong; `reasons` are of `energylab.protocol.validity.REASONS`."""
+    """Results of running a block; `reasons` are keys of `energylab.protocol.validity.REASONS`."""
 
-    replications: int = 0  # times the whole block was run
-    outputs: list[Any] = field(default_factory=list)  # of each batch in the first of them; None where not kept
+    replications: int = 0  # how often the whole block was run
+    outputs: list[Any] = field(default_factory=list)  # of each batch in the first replication; None if not kept
     failures: list[QueryFailure] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
 
     def fail(self, queries: Sequence[int], error: Exception) -> None:
-        """Keep what a batch raised: all of its queries failed with it."""
+        """Record the error of a batch for each of its queries."""
         kind = "OutOfMemoryError" if isinstance(error, MemoryError) else type(error).__name__
         self.failures += [QueryFailure(query=query, error=kind, message=str(error)[:500]) for query in queries]
 
 
 class Workload(ABC):
-    """Phases over a set of queries: `prepare` makes a batch outside the windows, `run` asks it inside them."""
+    """Phases over a set of queries: `prepare` makes a batch outside the windows, `run` runs it inside them."""
 
     phases: tuple[str, ...]  # in the order they are measured
     queries: int  # distinct queries of one run
     batch_size: int = 1
-    continuous: bool = False  # work goes on from `begin` to `end`, over both edges: no lead-in, no step to wait for
+    continuous: bool = False  # work runs from `begin` to `end`, across both edges: needs no lead-in or waiting
     least_batches: int = 1  # fewest batches of a block
 
     def cut(self, queries: Sequence[int], phase: str = "") -> list[tuple[int, ...]]:
@@ -66,9 +66,10 @@ class Workload(ABC):
         """Return the function that is called with each batch's inputs inside the window."""
 
     def run_all(self, phase: str, batches: Sequence[Batch], keep: bool = True) -> Iterator[Any]:
-        """Run batches in order inside the window, and yield the outputs of each; they need not be held unless kept.
+        """Run batches in order inside the window, and yield the outputs of each; they may be None unless `keep`.
 
-        What fails is the batch after the last that was yielded. A workload elsewhere starts all by one message.
+        If it raises, the failed batch is the one after the last that was yielded. A workload in another process starts
+        all batches by one message.
         """
         call = self.run(phase)
         for batch in batches:
@@ -78,19 +79,19 @@ class Workload(ABC):
         """Wait until the device has finished."""
 
     def begin(self, phase: str, batches: Sequence[Batch]) -> None:  # noqa: B027 - only for continuous work
-        """Begin continuous work on a block, and return once it is steady, or once a query has failed."""
+        """Begin continuous work on a block; return when it is steady or a query has failed."""
 
     def work_through(
         self, phase: str, batches: Sequence[Batch], clock: Clock, window_s: float, keep: bool = True
     ) -> Work:
-        """Run all batches, again and again until `window_s` has passed: whole repetitions only.
+        """Run all batches, and repeat them as a whole until `window_s` has passed.
 
-        Outputs are dropped as they come, so that they take no memory of the device; those of the first repetition are
-        kept where they are asked for, or are token ids.
+        Outputs are dropped at once, so that they take no memory on the device; those of the first repetition are kept
+        with `keep`, or if they are token ids.
         """
         work, start = Work(), clock.now()
         keep = keep or phase in COUNTED
-        done = 0  # batches of the present repetition
+        done = 0  # batches of the current repetition
         try:
             while True:
                 for outputs in self.run_all(phase, batches, keep=keep):
@@ -103,22 +104,22 @@ class Workload(ABC):
                 if clock.now() - start >= window_s:
                     return work
                 done, keep = 0, False
-        except Exception as error:  # noqa: BLE001 - whatever a query raises is kept, and makes the window invalid
+        except Exception as error:  # noqa: BLE001 - any error of a query is recorded, and makes the window invalid
             work.fail(batches[min(done, len(batches) - 1)].queries, error)
         return work
 
     def end(self) -> None:  # noqa: B027 - only for continuous work
-        """End what `begin` began, after the window's last reading."""
+        """End continuous work, after the window's last reading."""
 
     def close(self) -> None:  # noqa: B027 - most workloads hold nothing
-        """Let go of what the workload holds; called when the session ends."""
+        """Release resources; called when the session ends."""
 
     def count(self, phase: str, batch: Batch, outputs: Any) -> Tokens:
         """Count the tokens of one batch, after the window; `outputs` is None where they were not kept."""
         return Tokens()
 
     def answers(self, batch: Batch, outputs: Any) -> dict[int, Any]:
-        """Return one plain answer for each query of a batch of the last phase, after the window."""
+        """Return one answer for each query of a batch of the last phase, after the window."""
         return {}
 
     def finite(self, batch: Batch, outputs: Any) -> bool:
@@ -127,7 +128,7 @@ class Workload(ABC):
 
 
 class FunctionWorkload(Workload):
-    """Any function of one query, as the phase ``call``; `boards` are the CUDA devices to wait for, as torch counts."""
+    """Any function of one query, as the phase ``call``; `boards` are the torch indices of CUDA devices to wait for."""
 
     phases = ("call",)
 
@@ -142,7 +143,7 @@ class FunctionWorkload(Workload):
         return self._fn
 
     def synchronize(self) -> None:
-        torch = sys.modules.get("torch")  # unless the function imported it, it left nothing to wait for
+        torch = sys.modules.get("torch")  # if the function did not import it, no GPU work can be pending
         if torch is not None and torch.cuda.is_initialized():
             for index in self._boards:
                 torch.cuda.synchronize(index)
@@ -181,7 +182,7 @@ class TaskWorkload(Workload):
 
 
 def size_of(inputs: Any) -> int:
-    """Return the bytes that a batch's inputs take in memory, as far as arrays, tensors and texts tell."""
+    """Return the bytes of a batch's inputs in memory: arrays, tensors and texts; other objects count as 0."""
     if isinstance(inputs, Mapping):
         inputs = list(inputs.values())
     if isinstance(inputs, list | tuple):
@@ -190,9 +191,9 @@ def size_of(inputs: Any) -> int:
 
 
 def checked_phases(task: Task) -> tuple[str, ...]:
-    """Return the phases of a loaded task, each one that the protocol knows; a wrong one names the nearest."""
+    """Return the phases of a loaded task; an unknown one is an error."""
     if not task.phases:
-        raise TaskError(f"{type(task).__name__}.phases is empty; name what is measured, of: {', '.join(PHASES)}")
+        raise TaskError(f"{type(task).__name__}.phases is empty; name at least one of: {', '.join(PHASES)}")
     for phase in task.phases:
         if phase not in PHASES:
             raise unknown_name("phase", phase, PHASES, hint=f"correct {type(task).__name__}.phases")

@@ -12,19 +12,19 @@ from energylab.release import RatedCohort, RatedModel
 
 DAYS_A_YEAR = 365.25
 
-#: What a budget leaves out; shown wherever a budget is.
+#: Not included in a budget; shown with every budget.
 LEFT_OUT = (
-    "Left out: what the rating does not include (named on the model’s page), standby of idle boards, network and "
-    "clients, making and disposing of hardware, training. A rating is of the stated hardware and batch size; a service "
-    "that fills its boards otherwise needs another energy a query."
+    "Not included: what the rating excludes (named on the model’s page), standby of idle boards, network and "
+    "clients, production and disposal of hardware, training. A rating holds for its hardware and batch size; with "
+    "another load the energy per query differs."
 )
 
-#: A value and, where an interval is known, its two ends.
+#: A value and, if its interval is known, the two ends.
 Figure = tuple[float, ...]
 
 
 class Budget(NamedTuple):
-    """One model's year; cost is in the currency of the price."""
+    """Yearly figures of one model; cost is in the currency of the price."""
 
     kwh: Figure
     cost: Figure
@@ -45,7 +45,7 @@ def budget(model: RatedModel, queries_a_day: float, grid: Grid, pue: float = PUE
 
 
 def lines(cohort: RatedCohort, model: RatedModel, made: Budget) -> list[str]:
-    """Return a budget in words, for the terminal."""
+    """Return a budget as lines for the terminal."""
     title = f"{text.one_line(model.model)} ({text.cohort_title(cohort.task, cohort.model_class)})"
     figures = {"kWh a year": made.kwh, "cost a year": made.cost, "kg CO2e a year": made.kg_co2e}
     shown = [f"  {name:15} {_words(*values)}" for name, values in figures.items() if values[0] or name != "cost a year"]
@@ -53,7 +53,7 @@ def lines(cohort: RatedCohort, model: RatedModel, made: Budget) -> list[str]:
 
 
 def rated(cohort: RatedCohort, model: RatedModel) -> str:
-    """Return the rated energy behind a budget, its kind, and what its interval assumes."""
+    """Return the rated energy of a budget with its kind, and the assumption of its interval."""
     span = f" ({page.interval(model)}{page.assuming(cohort, model)})" if model.expanded else ", no interval"
     return f"{text.figure(model.energy_wh)} Wh per 1,000 queries{span}, {text.KIND_WORDS[cohort.energy_kind]}"
 

@@ -17,7 +17,7 @@ _SCALE = 4  # pixels of a PNG for one of the label's units
 
 
 def find() -> str | None:
-    """Return Chromium's path: ``ENERGYLAB_CHROMIUM``, or the first of its usual names; None where there is none."""
+    """Return Chromium's path: ``ENERGYLAB_CHROMIUM``, or the first of its usual names; None if there is none."""
     return os.environ.get("ENERGYLAB_CHROMIUM") or next(filter(None, map(shutil.which, _PROGRAMS)), None)
 
 
@@ -27,7 +27,7 @@ def print_pdf(page: Path, output: Path) -> Path:
 
 
 def label(svg: str, output: Path, width: int, height: int, pdf: bool) -> Path:
-    """Draw a label as PDF of its own size, or as PNG of four pixels to a unit."""
+    """Draw a label as PDF of its own size, or as PNG with four pixels per unit."""
     style = f"@page {{ size: {width}px {height}px; margin: 0 }} body {{ margin: 0 }} svg {{ display: block }}"
     with tempfile.TemporaryDirectory(prefix="energylab-label-") as folder:
         page = Path(folder) / "label.html"
@@ -44,8 +44,8 @@ def _run(page: Path, output: Path, *options: str) -> Path:
     program = find()
     if program is None:
         raise MissingExtraError(
-            "PNG and PDF are made by Chromium, which is not installed; install it (Debian: apt-get install chromium), "
-            "name it in ENERGYLAB_CHROMIUM, or ask for SVG or HTML"
+            "PNG and PDF need Chromium, which is not installed; install it (Debian: apt-get install chromium), "
+            "give its path in ENERGYLAB_CHROMIUM, or choose SVG or HTML"
         )
     root = ("--no-sandbox",) if os.geteuid() == 0 else ()  # Chromium's sandbox refuses to run as root
     output.parent.mkdir(parents=True, exist_ok=True)

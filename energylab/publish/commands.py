@@ -1,4 +1,4 @@
-"""Commands that publish: each parses, calls one function, and prints."""
+"""Commands that publish; each parses its options, calls one function and prints."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from energylab.release import Move, RatedCohort, RatedModel, Release
 
 releases = typer.Typer(help="Rate records into a release, and compare releases.", no_args_is_help=True)
-leaderboards = typer.Typer(help="Turn a release into pages.", no_args_is_help=True)
+leaderboards = typer.Typer(help="Write a release as web pages.", no_args_is_help=True)
 
 ReleaseName = Annotated[str, typer.Argument(metavar="RELEASE", help="A release's file, or a name in results/releases.")]
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="The model's name in the release.")]
-WhichTask = Annotated[str | None, typer.Option("--task", help="Where the model is rated for several tasks.")]
-WhichClass = Annotated[str | None, typer.Option("--model-class", help="Where it is rated in several classes.")]
-Country = Annotated[str | None, typer.Option("--country", help="Grid to assume, FRA or France; default: the world's.")]
+WhichTask = Annotated[str | None, typer.Option("--task", help="Task, if the model is rated for several.")]
+WhichClass = Annotated[str | None, typer.Option("--model-class", help="Size class, if it is rated in several.")]
+Country = Annotated[str | None, typer.Option("--country", help="Country of the grid, FRA or France; default: world.")]
 GridIntensity = Annotated[
-    float | None, typer.Option("--grid-intensity", help="Grams of CO2e a kWh, in place of a table's.")
+    float | None, typer.Option("--grid-intensity", help="Grams of CO2e per kWh, instead of a country's.")
 ]
 Address = Annotated[str | None, typer.Option(help="Web address of the leaderboard, for the QR codes.")]
 
@@ -54,16 +54,18 @@ def release_make(
     scheme: Annotated[
         str, typer.Option(help="equal_width, log_width, quantiles, reference, or file.py:Class.")
     ] = "equal_width",
-    cohort: Annotated[str | None, typer.Option(help="Number of a cohort where there are several, or: largest.")] = None,
+    cohort: Annotated[str | None, typer.Option(help="Cohort to rate if there are several: number or largest.")] = None,
     address: Address = None,
-    noise: Annotated[float | None, typer.Option(help="Noise assumed where nothing was repeated: 0.01 is 1 %.")] = None,
-    gain: Annotated[float, typer.Option(help="Largest relative error of a board's sensor.")] = 0.05,
+    noise: Annotated[
+        float | None, typer.Option(help="Relative standard error assumed without repeats: 0.01 is 1 %.")
+    ] = None,
+    gain: Annotated[float, typer.Option(help="Largest relative gain error of a board's sensor.")] = 0.05,
     draws: Annotated[int, typer.Option(help="Redraws for the probabilities of stars.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Seed of the redraws.")] = 0,
-    previous: Annotated[str | None, typer.Option(help="The release this one follows.")] = None,
+    previous: Annotated[str | None, typer.Option(help="Earlier release, to list what changed.")] = None,
     folder: Annotated[Path, typer.Option(help="Folder of all releases.")] = Path("results/releases"),
 ) -> None:
-    """Rate one cohort a task and model class, and write it as a dated release; it is never overwritten."""
+    """Rate one cohort per task and size class, and write a dated release; releases are never overwritten."""
     from energylab import release
     from energylab.studies.state import planned_roots
 
@@ -83,7 +85,7 @@ def release_make(
 
 @releases.command("compare")
 def release_compare(old: ReleaseName, new: ReleaseName) -> None:
-    """Show what moved between two releases: models that joined, left or changed stars, and why."""
+    """Show what changed between two releases: models that joined, left or have other stars, and why."""
     from energylab import release
 
     _print_moves(release.moves(release.read(old), release.read(new)))
@@ -97,28 +99,30 @@ def _print_moves(moves: tuple[Move, ...]) -> None:
         stars = f"{move.stars_before or '-'} to {move.stars_now or '-'} stars"
         typer.echo(f"{move.what}: {text.one_line(move.model)} ({where}), {stars}: {move.why}")
     if not moves:
-        typer.echo("nothing moved: the same models and stars")
+        typer.echo("no changes: the same models and stars")
 
 
 def _print_left_out(made: Release, path: Path, command: str) -> None:
-    """Print how many records were not rated, one line for each reason; the release names every record."""
+    """Print how many records were not rated, one line per reason."""
     from energylab.publish import text
 
     reasons = Counter((left.task, left.why) for left in made.left_out)
     for (task, why), count in reasons.most_common():
         typer.echo(f"left out: {text.plural(count, 'record')} of {text.one_line(task)}, {text.one_line(why)}")
     if reasons:
-        typer.echo(f"  each is named in {path} (left_out); rate another cohort with `energylab {command} --cohort`")
+        typer.echo(f"  all are listed in {path} (left_out); rate another cohort with `energylab {command} --cohort`")
 
 
 @leaderboards.command("build")
 def leaderboard_build(
     release: ReleaseName,
     output: Annotated[Path, typer.Option(help="Folder to write; an earlier leaderboard in it is replaced.")],
-    records: Annotated[list[Path] | None, typer.Option(help="Where the records to offer lie; repeatable.")] = None,
+    records: Annotated[
+        list[Path] | None, typer.Option(help="Folder of records to offer for download; repeatable.")
+    ] = None,
     labels: Annotated[bool, typer.Option(help="Draw a label for every model.")] = True,
 ) -> None:
-    """Write the leaderboard of a release: pages that open from a folder, with no server and no network."""
+    """Write the leaderboard of a release as pages that need no server or network."""
     from energylab import release as releases_
     from energylab.publish import leaderboard
 
@@ -128,7 +132,7 @@ def leaderboard_build(
 def _found(
     release: str, model: str, task: str | None, model_class: str | None
 ) -> tuple[Release, RatedCohort, RatedModel]:
-    """Return a release, and the one cohort and model in it that the options name."""
+    """Return a release, and the cohort and model in it that the options name."""
     from energylab import release as releases_
     from energylab.publish import page
 
@@ -159,7 +163,7 @@ def statement(
     grid_intensity: GridIntensity = None,
     output: Annotated[Path, typer.Option(help="Folder to write the two files to.")] = Path(),
 ) -> None:
-    """Write the one-page disclosure of a model, as HTML and Markdown, for policy and purchasing."""
+    """Write the one-page statement on a model for policy and purchasing, as HTML and Markdown."""
     from energylab.publish import emissions
     from energylab.publish import statement as statements
 
@@ -171,7 +175,7 @@ def statement(
 def report(
     release: ReleaseName,
     output: Annotated[Path | None, typer.Option(help="HTML file; by default reports/NAME.html.")] = None,
-    pdf: Annotated[bool, typer.Option(help="Print a PDF beside it, by Chromium.")] = False,
+    pdf: Annotated[bool, typer.Option(help="Also write a PDF, by Chromium.")] = False,
 ) -> None:
     """Render the report of a release as one self-contained page; nothing is measured again."""
     from energylab import release as releases_
@@ -183,11 +187,11 @@ def report(
 
 def publish(
     study: Annotated[Path, typer.Argument(help="A study's folder of records: results/NAME.")],
-    output: Annotated[Path | None, typer.Option(help="Folder to write; by default published/ in the study's.")] = None,
-    cohort: Annotated[str, typer.Option(help="Number of a cohort where there are several, or: largest.")] = "largest",
+    output: Annotated[Path | None, typer.Option(help="Folder to write; by default STUDY/published.")] = None,
+    cohort: Annotated[str, typer.Option(help="Cohort to rate if there are several: number or largest.")] = "largest",
     address: Address = None,
 ) -> None:
-    """Release what a study measured, with its leaderboard and its report."""
+    """Make a release of a study's records, with leaderboard and report."""
     from energylab.publish.report import what_it_cost
     from energylab.publish.study import publish_study
 
@@ -209,7 +213,7 @@ def budget(
     pue: Annotated[float, typer.Option(help="Power usage effectiveness of the building.")] = PUE,
     price: Annotated[float, typer.Option(help="Price of a kWh, in any currency.")] = 0.0,
 ) -> None:
-    """Show kWh, cost and CO2e of a year of queries, each with its interval, for one model or for two."""
+    """Show energy, cost and CO2e of a year of queries, each with its interval, for one or two models."""
     from energylab.publish import budget as budgets
     from energylab.publish import emissions
 
@@ -222,12 +226,12 @@ def budget(
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="Records to compare with: a folder, file or table.")],
-    b: Annotated[Path, typer.Argument(help="Records that changed.")],
-    margin: Annotated[str, typer.Option(help="Largest difference that counts as none: 3% or 0.03.")] = "3%",
+    a: Annotated[Path, typer.Argument(help="Reference records: a folder, file or table.")],
+    b: Annotated[Path, typer.Argument(help="New records.")],
+    margin: Annotated[str, typer.Option(help="Largest difference that counts as equivalent: 3% or 0.03.")] = "3%",
     alpha: Annotated[float, typer.Option(help="False-alarm rate of each one-sided test.")] = 0.05,
 ) -> None:
-    """Say whether B needs more energy than A: exit status 0 better or equivalent, 1 worse, 3 undecided."""
+    """Test whether B needs more energy than A: exit status 0 better or equivalent, 1 worse, 3 undecided."""
     from energylab import store
     from energylab.ratings import equivalence
 

@@ -1,4 +1,4 @@
-"""From energy to emissions: the carbon intensity of a grid is an assumption, stated with its source."""
+"""From energy to emissions, by an assumed carbon intensity of the grid, which is stated with its source."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from importlib.metadata import version
 
 from energylab.errors import ParameterError, unknown_name
 
-#: Power usage effectiveness of a building, where none is given; shown beside every sum.
+#: Default power usage effectiveness (PUE) of a building; shown with every budget.
 PUE = 1.2
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Carbon intensity of one electricity grid, in grams of CO2 equivalent a kilowatt-hour, and its source."""
+    """Carbon intensity of one electricity grid, in grams of CO2 equivalent per kilowatt-hour, and its source."""
 
-    code: str  # ISO 3166-1 alpha-3, WORLD, or empty for a value of one's own
+    code: str  # ISO 3166-1 alpha-3, WORLD, or empty for a given value
     name: str
     g_per_kwh: float
     source: str
@@ -43,14 +43,14 @@ def grids() -> tuple[Grid, ...]:
 
 
 def grid_of(country: str | None = None, g_per_kwh: float | None = None) -> Grid:
-    """Return the grid to assume: a value of one's own, else a country by name or code, else the world's average."""
+    """Return the grid: a given value, else a country by name or code, else the world's average."""
     if g_per_kwh is not None:
         if not (math.isfinite(g_per_kwh) and g_per_kwh >= 0):
-            raise ParameterError(f"grid intensity {g_per_kwh!r}: must be grams of CO2e a kWh, at least 0")
+            raise ParameterError(f"grid intensity {g_per_kwh!r}: give grams of CO2e per kWh, at least 0")
         return Grid("", country or "place not stated", float(g_per_kwh), "stated by the publisher of this page")
     asked = (country or "WORLD").casefold()
     found = next((grid for grid in grids() if asked in (grid.code.casefold(), grid.name.casefold())), None)
     if found is None:
         known = {name: None for grid in grids() for name in (grid.code, grid.name)}
-        raise unknown_name("country", country, known, "a name or three-letter code; or state --grid-intensity yourself")
+        raise unknown_name("country", country, known, "give a name or three-letter code, or --grid-intensity")
     return found

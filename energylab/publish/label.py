@@ -1,4 +1,4 @@
-"""Labels: one model's rating on a card of 260 by 364, drawn by one SVG template."""
+"""Labels: one model's rating on a card of 260 by 364, drawn by an SVG template."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from energylab.release import NEVER_INCLUDED, RatedCohort, RatedModel, Release
 
 WIDTH, HEIGHT, MARGIN = 260, 364, 16
 INNER = WIDTH - 2 * MARGIN
-_QR_SIDE = 80  # of the dark modules; the quiet zone around them lies in the margin
-_MASK = 4  # of the QR code: any is read alike, and trying all eight takes most of a label's time
+_QR_SIDE = 80  # side of the dark modules; the quiet zone around them lies in the margin
+_MASK = 4  # mask of the QR code: all are readable, and trying all eight would take most of a label's time
 _UNIT = "Wh per 1,000 queries"
 
 #: Short forms of `energylab.publish.page.not_included`, for one line.
 _SHORT = {
     NEVER_INCLUDED: "Not included: host, cooling, PUE",
     page.BESIDE_PROCESSOR: "Not included: rest of host, cooling, PUE",
-    page.UNKNOWN: "Not included: not known",
+    page.UNKNOWN: "Not included: unknown",
 }
 
 
 def svg(
     release: Release, cohort: RatedCohort, model: RatedModel, scale: Scale | None = None, digest: str | None = None
 ) -> str:
-    """Return a model's label as SVG: generic fonts, and no reference to anything outside it.
+    """Return a model's label as SVG with generic fonts and without references to other files.
 
-    Give the cohort's scale and the release's digest where many labels are drawn.
+    `scale` (of the cohort) and `digest` (of the release) save time when many labels are drawn.
     """
     band, scale = _band(cohort), scale or Scale(cohort)
     top = 60 if band else 38
@@ -93,7 +93,7 @@ def describe(release: Release, cohort: RatedCohort, model: RatedModel, ranked: i
 
 
 def qr_text(release: Release, model: RatedModel, digest: str | None = None) -> str:
-    """Return the text of the QR code: the address of the model's page, or the release and page behind the label."""
+    """Return the text of the QR code: the address of the model's page, or the release and the page in it."""
     name = f"models/{text.slug(model.model)}.html"
     if release.address:
         return f"{release.address.rstrip('/')}/{name}"
@@ -108,7 +108,7 @@ def _qr(content: str) -> str:
 
 
 def _band(cohort: RatedCohort) -> str | None:
-    """Return the words across an unofficial label; None for an official one."""
+    """Return the text across an unofficial label; None for an official one."""
     if cohort.official:
         return None
     if cohort.energy_kind == "imported":
@@ -130,10 +130,10 @@ def _rating(cohort: RatedCohort, model: RatedModel, ranked: int | None = None) -
 
 def _interval(cohort: RatedCohort, model: RatedModel) -> str:
     if model.expanded is None:
-        return f"{cohort.energy_kind}; no interval is known"
+        return f"{cohort.energy_kind}; interval unknown"
     what = f"{cohort.assumption} assumed" if page.assuming(cohort, model) else "expanded"
     if cohort.energy_kind == "estimated":  # no interval covers the power model
-        what = "power model aside" if what == "expanded" else f"{what}, power model aside"
+        what = "without model error" if what == "expanded" else f"{what}, without model error"
     return f"{cohort.energy_kind}, {page.interval(model)} Wh (95 %, {what})"
 
 
@@ -155,12 +155,12 @@ def _ruler(scale: Scale, model: RatedModel) -> dict[str, Any]:
 
 
 def _facts(release: Release, cohort: RatedCohort, model: RatedModel) -> list[tuple[float, str, float]]:
-    """Return the lines beside the QR code: baseline, text, font size."""
+    """Return the lines next to the QR code: baseline, text, font size."""
     texts = (
         text.one_line(cohort.device or "hardware not stated"),
         f"{text.month(release.date)}, release {release.name}",
         f"Scheme {release.scheme.replace('_', ' ')}, version {release.scheme_version}",
-        *([f"At rest {text.figure(model.standby.power_w)} W"] if model.standby else []),
+        *([f"Standby {text.figure(model.standby.power_w)} W"] if model.standby else []),
         _SHORT[page.not_included(release, cohort)],
     )
     lines, baseline = [], 275.0
@@ -173,7 +173,7 @@ def _facts(release: Release, cohort: RatedCohort, model: RatedModel) -> list[tup
 
 
 def _short(fact: str) -> Fitted:
-    """Fit a fact beside the QR code: on one line where it stays legible, else on two."""
+    """Fit a fact next to the QR code: on one line if it stays legible, else on two."""
     room = INNER - _QR_SIDE - 10
     one = fit(fact, room, 10.5, largest=9, smallest=7)
     return one if "…" not in "".join(one.lines) else fit(fact, room, 21, largest=9, smallest=6)

@@ -1,4 +1,4 @@
-"""A release as a folder of pages: tables with intervals, one page a model, labels, and the same as JSON and CSV."""
+"""The leaderboard of a release: a folder of pages with tables, one page per model, labels, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def build(
     with_labels: bool = True,
     home: str | None = None,
 ) -> Path:
-    """Write a release's leaderboard, pages that open from a folder without a server, and return its first page.
+    """Write a release's leaderboard, which needs no server, and return its first page.
 
-    An earlier leaderboard in `folder` is replaced. Records under `records` are offered for download where their digest
-    is the one that the release names. `home` is the address of the site that the leaderboard is part of.
+    An earlier leaderboard in `folder` is replaced. Records under `records` are offered for download if their digest is
+    named in the release. `home` is the address of the site that the leaderboard is part of.
     """
     files = {
         "index.html": index_html(release, home).encode(),
@@ -90,7 +90,7 @@ def _budget(release: Release) -> str:
 
 
 def _table(number: int, cohort: RatedCohort) -> dict[str, Any]:
-    """Return the content of a cohort's table, without the columns that no model fills."""
+    """Return the content of a cohort's table, without empty columns."""
     scale, models = Scale(cohort), cohort.models
     return {
         "cohort": cohort,
@@ -107,16 +107,17 @@ def _table(number: int, cohort: RatedCohort) -> dict[str, Any]:
 
 
 def _notes(cohort: RatedCohort) -> str:
-    """Return the notes that hold for a whole table."""
+    """Return the notes on a whole table."""
     if cohort.edges_wh is None:
         return f"No stars: {cohort.edges_reason}."
-    thin = f"Only {text.plural(len(cohort.models), 'model')}: a star means little here." if is_thin(cohort) else ""
+    few = text.plural(len(cohort.models), "model")
+    thin = f"Only {few}: one model more or less may change most stars." if is_thin(cohort) else ""
     assumed = f"Not repeated: intervals and probabilities assume a {cohort.assumption}." if cohort.assumption else ""
     return " ".join(filter(None, (thin, assumed)))
 
 
 def is_thin(cohort: RatedCohort) -> bool:
-    """Return whether a cohort is so small that its stars say little."""
+    """Whether a cohort is so small that one model more or less may change most stars."""
     return len(cohort.models) < THIN
 
 
@@ -135,7 +136,7 @@ def _row(model: RatedModel, scale: Scale) -> dict[str, Any]:
 
 
 def _facts(model: RatedModel) -> dict[str, Any]:
-    """Return one model's row of the CSV and JSON tables; None where there is no value."""
+    """Return one model's row of the CSV and JSON tables; None for missing values."""
     quality = next(iter(model.quality), None)
     return {
         "model": model.model,
@@ -168,7 +169,7 @@ def _facts(model: RatedModel) -> dict[str, Any]:
 
 
 def to_csv(release: Release) -> bytes:
-    """Return the leaderboard as CSV; text that a spreadsheet would take for a formula gets an apostrophe."""
+    """Return the leaderboard as CSV; text that looks like a formula gets an apostrophe."""
     shared = ("task", "model_class", "energy_kind", "official", "device")
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
@@ -187,7 +188,7 @@ def _cell(value: Any) -> Any:
 
 
 def to_json(release: Release) -> bytes:
-    """Return the leaderboard as JSON, figures to six significant digits: the release beside it holds them whole."""
+    """Return the leaderboard as JSON, with six significant digits; the release file has all digits."""
     facts = ("task", "model_class", "energy_kind", "device", "official", "not_official", "edges_wh")
     content = {
         "release": release.name,

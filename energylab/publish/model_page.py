@@ -1,4 +1,4 @@
-"""One page for each model: its figures, similar models, what would change its star, how to check and repeat them."""
+"""One page for each model: figures, similar models, what would change its star, how to check and repeat it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from energylab.publish import emissions, label, page, text
 from energylab.publish.scale import Scale
 from energylab.release import RatedCohort, RatedModel, Release, SessionFacts, WindowPoint, WithoutPeer
 
-_PEERS = 3  # shown on either side
-_WIDTH, _HEIGHT, _LEAST = 1000.0, 60.0, 1.5  # of the drawing of windows, and its narrowest bar
+_PEERS = 3  # similar models shown on either side
+_WIDTH, _HEIGHT, _LEAST = 1000.0, 60.0, 1.5  # size of the drawing of windows, and its narrowest bar
 _LEVELS = 5
 
 
 def record_files(release: Release, roots: Iterable[str | os.PathLike]) -> dict[str, bytes]:
-    """Return the records behind a release that lie under `roots` and have the right digest, by their file's name."""
+    """Return the records of a release found under `roots` with the right digest, by file name."""
     wanted = {session.record_id: session.digest for _, model in release.rated() for session in model.sessions}
     roots = list(roots)
     found = store.read_records(*roots) if roots else ()
@@ -33,7 +33,7 @@ def _record_file(record_id: str) -> str:
 
 
 def pages(release: Release, files: frozenset[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield every model page's name and content; only labels and records among `files` are linked."""
+    """Yield name and content of every model page; labels and records are linked if they are among `files`."""
     shared = {"release": release, "digest": release.digest(), "root": "../", "grid": emissions.grid_of()}
     parts: dict[str, list[dict[str, Any]]] = {}
     for cohort in release.cohorts:
@@ -69,13 +69,13 @@ def _part(release: Release, files: frozenset[str], scale: Scale, place: int, mod
 
 
 def _peers(models: tuple[RatedModel, ...], place: int) -> list[tuple[int, RatedModel]]:
-    """Return the models shown beside the one at `place`, with their numbers: the nearest, and both ends."""
+    """Return the models shown with the one at `place`, with their numbers: the nearest, the lowest and the highest."""
     near = range(max(0, place - _PEERS), min(len(models), place + _PEERS + 1))
     return [(at + 1, models[at]) for at in sorted({0, *near, len(models) - 1})]
 
 
 def what_would_change(cohort: RatedCohort, model: RatedModel) -> list[str]:
-    """Return one sentence for each change that would move a model's star; a missing star is explained."""
+    """Return one sentence for each change that would change a model's star, or the reason for no star."""
     if model.stars is None or cohort.edges_wh is None:
         return [f"Not rated: {model.note or cohort.edges_reason}."]
     sentences = []
@@ -83,38 +83,38 @@ def what_would_change(cohort: RatedCohort, model: RatedModel) -> list[str]:
         edge = cohort.edges_wh[_LEVELS - 1 - model.stars]
         sentences.append(
             f"With {100 * (1 - edge / model.energy_wh):.3g} % less energy, at most {text.figure(edge)} Wh per 1,000 "
-            f"queries, it would have {text.plural(model.stars + 1, 'star')}, the other models unchanged."
+            f"queries, it would have {text.plural(model.stars + 1, 'star')} if the other models do not change."
         )
     if model.stars > 1:
         edge = cohort.edges_wh[_LEVELS - model.stars]
         sentences.append(
-            f"With {100 * (edge / model.energy_wh - 1):.3g} % more, above {text.figure(edge)} Wh per 1,000 queries, it "
-            f"would fall to {text.plural(model.stars - 1, 'star')}."
+            f"With {100 * (edge / model.energy_wh - 1):.3g} % more energy, above {text.figure(edge)} Wh per 1,000 "
+            f"queries, it would have {text.plural(model.stars - 1, 'star')}."
         )
     return [*sentences, *_doubt(cohort, model), *(_without(model, peer) for peer in model.without)]
 
 
 def _doubt(cohort: RatedCohort, model: RatedModel) -> list[str]:
-    """Return how often the star would change: the sum over all other stars, so that it adds up with the star's own."""
+    """Return the probability that the star would change: the sum of the probabilities of all other stars."""
     if model.star_probability is None:
         return []
-    if model.star_probability > 0.99:  # `percent` shows no more digits either
+    if model.star_probability > 0.99:  # as shown by `percent`
         changes, which = "less than 1 of 100 cases", ""
     else:
         others = [(share, n) for n, share in enumerate(model.probabilities, start=1) if n != model.stars and share > 0]
         likely = "; ".join(f"{text.plural(n, 'star')}: {text.percent(p)}" for p, n in sorted(others, reverse=True))
         changes, which = f"{text.percent(1 - model.star_probability)} of cases", f" ({likely})"
-    return [f"Measuring the whole table again would change its star in {changes}{which}{page.assuming(cohort)}."]
+    return [f"A new measurement of the whole table would change its star in {changes}{which}{page.assuming(cohort)}."]
 
 
 def _without(model: RatedModel, absent: WithoutPeer) -> str:
-    outcome = f"it would have {text.plural(absent.stars, 'star')}" if absent.stars else "no star could be given"
-    outcome = "its star would stay" if absent.stars == model.stars else outcome
+    outcome = f"it would have {text.plural(absent.stars, 'star')}" if absent.stars else "it would not be rated"
+    outcome = "its star would not change" if absent.stars == model.stars else outcome
     return f"Without the {absent.role} model of the table, {absent.peer}, {outcome}."
 
 
 def _timed(session: SessionFacts) -> bool:
-    """Say whether the windows' times are known; imported files often do not state them."""
+    """Whether the times of all windows are known; imported files often do not state them."""
     return bool(session.windows) and all(None not in (w.start_s, w.duration_s) for w in session.windows)
 
 

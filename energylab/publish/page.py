@@ -19,28 +19,28 @@ from energylab.release import NEVER_INCLUDED, RatedCohort, RatedModel, Release
 
 #: Not included in a processor's energy.
 BESIDE_PROCESSOR = (
-    "memory, accelerators and the rest of the host (the energy is the processor’s own), "
+    "memory, accelerators and the rest of the host (only the processor is measured), "
     "cooling, fans and the building’s overhead (PUE)"
 )
-UNKNOWN = "not known, since the hardware behind the figures is not stated"
+UNKNOWN = "unknown, since the hardware of the figures is not stated"
 
-#: What no interval of an estimate covers.
-MODEL_ERROR = "the error of the power model behind the estimate, which may be wrong by a factor of two"
+#: Not covered by the interval of an estimate.
+MODEL_ERROR = "the error of the power model, which may be a factor of two"
 
 
 def _printed(value: Any) -> Any:
-    """Make every printed text visible; markup made by our own templates is left as it is."""
+    """Make hidden characters of a printed text visible; markup of our own templates is not changed."""
     return text.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _breakable(name: str) -> Markup:
-    """Return a name as text that a narrow cell breaks between its words, not within them."""
+    """Return a name as text that breaks between its words in a narrow cell."""
     return Markup(re.sub(r"(?<=[/_-])(?=\w)", "<wbr>", str(escape(text.one_line(name)))))  # noqa: S704 - escaped
 
 
 @cache
 def environment() -> Environment:
-    """Return the engine: strict about missing values, escaping everything, reading this package's templates."""
+    """Return the template engine of this package: missing values are errors, and all text is escaped."""
     engine = Environment(
         loader=PackageLoader("energylab.publish", "templates"), autoescape=True, undefined=StrictUndefined,
         finalize=_printed, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
@@ -61,7 +61,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def source(template: str) -> str:
-    """Return a template's text as it is: style sheets and scripts that go beside a page."""
+    """Return the unchanged text of a template, for style sheets and scripts of a page."""
     return environment().loader.get_source(environment(), template)[0]
 
 
@@ -71,7 +71,7 @@ def band(cohort: RatedCohort) -> str | None:
 
 
 def bands(cohorts: Iterable[RatedCohort]) -> list[str]:
-    """Return the bands of several cohorts: one for imported figures, one for what keeps the others from publication."""
+    """Return the bands of several cohorts: one for imported figures, one with the reasons why others are unofficial."""
     unofficial = [cohort for cohort in cohorts if not cohort.official]
     reasons: dict[str, set[str]] = {}
     for reason in (why for cohort in unofficial if cohort.energy_kind != "imported" for why in cohort.not_official):
@@ -83,7 +83,7 @@ def bands(cohorts: Iterable[RatedCohort]) -> list[str]:
 
 
 def not_included(release: Release, cohort: RatedCohort) -> str:
-    """Return what the energies of a cohort do not contain, to follow the words "not included:"."""
+    """Return what the energies of a cohort do not include, to be printed after "not included:"."""
     if cohort.device in (None, "", "not stated"):
         return UNKNOWN
     own = {number for number, machine in enumerate(release.machines) if machine.processor == cohort.device}
@@ -92,7 +92,7 @@ def not_included(release: Release, cohort: RatedCohort) -> str:
 
 
 def not_in_figures(release: Release) -> str:
-    """Return what is not in a release's figures, by hardware where that differs."""
+    """Return what a release's figures do not include, by hardware if it differs."""
     found: dict[str, dict[str, None]] = {}
     for cohort in release.cohorts:
         found.setdefault(not_included(release, cohort), {})[cohort.device or "hardware that is not stated"] = None
@@ -102,30 +102,30 @@ def not_in_figures(release: Release) -> str:
 
 
 def any_estimated(release: Release) -> bool:
-    """Return whether a release holds estimated energies, whose intervals leave out the model's error."""
+    """Whether a release holds estimated energies, whose intervals do not cover the error of the power model."""
     return any(cohort.energy_kind == "estimated" for cohort in release.cohorts)
 
 
 def interval(model: RatedModel) -> str:
-    """Return a model's expanded interval as text, or a dash where there is none."""
+    """Return a model's expanded interval as text, or a dash if there is none."""
     if model.expanded is None:
         return "–"
     return text.span(model.expanded.low_wh, model.expanded.high_wh, model.energy_wh)
 
 
 def repeated(model: RatedModel) -> bool:
-    """Return whether a model was measured in more than one valid session, so that its scatter is known."""
+    """Whether a model was measured in more than one valid session, so that its spread is known."""
     return sum(session.valid for session in model.sessions) > 1
 
 
 def assuming(cohort: RatedCohort, model: RatedModel | None = None) -> str:
-    """Return ", assuming a noise of 1 %" where a cohort, or this model of it, rests on that; else nothing."""
+    """Return ", assuming a noise of 1 %" if a cohort, or this model of it, assumes one; else an empty text."""
     known = not cohort.assumption or (model is not None and repeated(model))
     return "" if known else f", assuming a {cohort.assumption}"
 
 
 def stars(cohort: RatedCohort, model: RatedModel) -> str:
-    """Return a model's stars with their probability and what that assumes, or why it has none."""
+    """Return a model's stars with their probability and its assumption, or the reason for no stars."""
     if model.stars is None:
         return f"not rated: {model.note or cohort.edges_reason or 'this table gives no stars'}"
     if model.star_probability is None:
@@ -139,7 +139,7 @@ def ranked(cohort: RatedCohort) -> int:
 
 
 def ranks(cohort: RatedCohort, model: RatedModel, of: int | None = None) -> str | None:
-    """Return a model's rank as a range, "3–5 of 32"; give `ranked` where many are asked for. None where it has none."""
+    """Return a model's rank as a range, "3–5 of 32"; None if it has no rank. `of` saves counting the ranked models."""
     if model.rank_low is None:
         return None
     range_ = f"{model.rank_low}" if model.rank_low == model.rank_high else f"{model.rank_low}–{model.rank_high}"
@@ -156,23 +156,23 @@ def tied(cohort: RatedCohort, model: RatedModel) -> list[str]:
 
 
 def marks(model: RatedModel) -> str:
-    """Return the remarks that must stand beside a figure; empty where there are none."""
+    """Return the warnings that must be shown with a figure; empty if there are none."""
     return "; ".join(mark.replace("_", " ") for mark in model.marks or ())
 
 
 def precision(model: RatedModel) -> str:
-    """Return a model's precision, and its quantisation where it has one."""
+    """Return a model's precision and quantisation, if any."""
     return " ".join(part for part in (model.dtype, model.quantisation) if part)
 
 
 def repeat_command(model: RatedModel) -> str | None:
-    """Return the papermill command that repeats a model's first session; None where no session has parameters."""
+    """Return the papermill command that repeats a model's first session; None if no session has parameters."""
     parameters = next((session.parameters for session in model.sessions if session.parameters), None)
     if parameters is None:
         return None
     words = ["papermill", "notebooks/01-benchmark.ipynb", "repeated.ipynb"]
     for name, value in sorted(parameters.items()):
-        if value is not None:  # text is passed raw, so that a revision like 5607e12 stays text
+        if value is not None:  # -r keeps text as text, such as the revision 5607e12
             words += ["-r" if isinstance(value, str) else "-p", name, str(value)]
     return shlex.join(words)
 
@@ -180,7 +180,7 @@ def repeat_command(model: RatedModel) -> str | None:
 def find(
     release: Release, name: str, task: str | None = None, model_class: str | None = None
 ) -> tuple[RatedCohort, RatedModel]:
-    """Return the one cohort and model of a release with a given name; refuses one that is rated more than once."""
+    """Return the cohort and model of a release with a given name; an error if it is rated in several cohorts."""
     named = [(cohort, model) for cohort, model in release.rated() if model.model == name]
     if not named:
         raise unknown_name("model", name, {model.model for _, model in release.rated()})
@@ -202,9 +202,9 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 def replace_folder(folder: Path, files: Iterable[tuple[str, bytes]], marker: str) -> None:
-    """Write files to a new folder beside `folder`, then put it in its place: whole, or as it was.
+    """Replace `folder` by a new folder with these files, completely or not at all.
 
-    An existing folder is replaced only if it is empty or holds `marker`, by which an earlier one of the kind is known.
+    An existing folder is replaced only if it is empty or holds `marker`, which shows that it was written before.
     """
     if folder.exists() and not (folder / marker).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise ReleaseError(f"{folder} holds other files and no {marker}; choose an empty or new folder")

@@ -1,4 +1,4 @@
-"""The report of a release: words, tables and figures for notebook 05, and that notebook rendered as one page."""
+"""The report of a release: text, tables and figures of notebook 05, and that notebook rendered as one page."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 _SURE = 0.95
 
-#: Text stays text, in the reader's fonts.
+#: Text in drawings is kept as text, in the reader's fonts.
 _SVG = {"svg.hashsalt": "energylab", "svg.fonttype": "none", "text.parse_math": False, "font.size": 9.0}
 
 
 class Report:
-    """A release, its file or its name in ``results/releases``; each method shows a part of it in a notebook."""
+    """A release (or its file, or its name in ``results/releases``); each method shows a part of it in a notebook."""
 
     def __init__(self, release: Release | str | os.PathLike) -> None:
         self.release = release if isinstance(release, Release) else read(release)
@@ -52,8 +52,8 @@ class Report:
                 "Models": f"{len(cohort.models)}{' (thin)' if is_thin(cohort) else ''}",
                 "Energy is": cohort.energy_kind,
                 "Device": cohort.device or "not stated",
-                "Lightest": f"{cohort.models[0].model}, {text.figure(cohort.models[0].energy_wh)}",
-                "Heaviest": f"{cohort.models[-1].model}, {text.figure(cohort.models[-1].energy_wh)}",
+                "Lowest": f"{cohort.models[0].model}, {text.figure(cohort.models[0].energy_wh)}",
+                "Highest": f"{cohort.models[-1].model}, {text.figure(cohort.models[-1].energy_wh)}",
                 "Ratio": text.figure(cohort.models[-1].energy_wh / cohort.models[0].energy_wh),
                 "Stars below 95 %": len(_unsure(cohort.models)),
             }
@@ -62,11 +62,11 @@ class Report:
         return _table(rows, "Cohorts: the models that were compared with each other. Energies in Wh per 1,000 queries.")
 
     def star_counts(self) -> HTML:
-        """Draw how the stars of each cohort are distributed; says so where no star was given."""
+        """Draw the distribution of stars in each cohort, or state that no model has stars."""
         from energylab.figures import ratings as figures
 
         if not any(model.stars for _, model in self.release.rated()):
-            return HTML("<p>No model of this release has a star; each cohort below says why.</p>")
+            return HTML("<p>No model of this release has stars; the reason is given for each cohort below.</p>")
         caption = "The stars of each cohort: share of its rated models, with their number."
         return _figure(lambda: figures.distribution(to_rating(self.release).stars), caption)
 
@@ -75,15 +75,15 @@ class Report:
         return HTML("".join(map(_cohort, self.release.cohorts)))
 
     def moved(self) -> HTML:
-        """Show what moved since the previous release, and what was read and not rated."""
+        """Show what changed since the previous release, and which records were not rated."""
         previous, left_out = self.release.previous, self.release.left_out
         if previous is None:
-            moved = "<p>This release follows no other: there is nothing to compare it with.</p>"
+            moved = "<p>This release states no previous release to compare with.</p>"
         else:
             since = f"since {previous.name} ({text.day(previous.date)})."
-            moved = _table(map(_move, previous.moves), f"What moved {since}", f"Nothing moved {since}").data
+            moved = _table(map(_move, previous.moves), f"Changes {since}", f"No changes {since}").data
         rows = ({"Task": x.task, "Model": x.model, "Record": x.record_id or "–", "Why": x.why} for x in left_out)
-        return HTML(moved + (_table(rows, "Read, but not rated here.").data if left_out else ""))
+        return HTML(moved + (_table(rows, "Records that were read but not rated.").data if left_out else ""))
 
     def method(self) -> HTML:
         """Describe how figures, intervals and stars were computed, with this release's settings."""
@@ -91,7 +91,7 @@ class Report:
         return HTML(page.render("report-method.html.j2", release=self.release, assumptions=assumptions))
 
     def machines(self) -> HTML:
-        """Show the machines and the software that ran."""
+        """Show machines and software."""
         rows = (
             {
                 "Devices": ", ".join([*machine.devices, *machine.boards]),
@@ -105,7 +105,7 @@ class Report:
             }
             for machine in self.release.machines
         )
-        return _table(rows, "Machines, and the software that ran on them.", "No machine is on record.")
+        return _table(rows, "Machines and their software.", "No machine is recorded.")
 
     def sessions(self) -> HTML:
         """Show every session: record, machine, energy and digest."""
@@ -121,10 +121,10 @@ class Report:
             for cohort, model in self.release.rated()
             for session in model.sessions
         )
-        return _table(rows, "Every session, in Wh per 1,000 queries.", "No session is on record.")
+        return _table(rows, "All sessions, in Wh per 1,000 queries.", "No session is recorded.")
 
     def again(self) -> HTML:
-        """Show the commands that reproduce this report and its first measurement."""
+        """Show the commands that reproduce this report and repeat its first measurement."""
         first = next(filter(None, (page.repeat_command(model) for _, model in self.release.rated())), None)
         commands = filter(None, [f"energylab report results/releases/{self.release.name}.json", first])
         blocks = (Markup("<pre><code>{}</code></pre>").format(text.visible(command)) for command in commands)
@@ -132,7 +132,7 @@ class Report:
 
 
 def write(release: Release, output: str | os.PathLike, pdf: bool = False) -> Path:
-    """Execute the report's notebook on a release and write it as one HTML file, and as a PDF beside it if asked."""
+    """Execute the report's notebook on a release, and write it as one HTML file and optionally as a PDF."""
     written = page.write(Path(output), render(release))
     if pdf:
         chromium.print_pdf(written, written.with_suffix(".pdf"))
@@ -164,7 +164,7 @@ def render(release: Release) -> str:
 
 
 def _table(rows: Iterable[dict[str, Any]], caption: str, empty: str = "Nothing.") -> HTML:
-    """Return rows as a table without the columns that no row fills."""
+    """Return rows as a table without empty columns."""
     frame = pd.DataFrame(rows)
     if frame.empty:
         return HTML(f"<p>{escape(text.one_line(empty))}</p>")
@@ -176,7 +176,7 @@ def _table(rows: Iterable[dict[str, Any]], caption: str, empty: str = "Nothing."
 
 
 def _figure(draw: Callable[[], Figure], caption: str) -> HTML:
-    """Draw under fixed settings, and embed the drawing so that nothing in it can act on the page."""
+    """Draw with fixed settings, and embed the drawing as an image, which cannot run code in the page."""
     import matplotlib.pyplot as plt
 
     out = io.StringIO()
@@ -195,8 +195,8 @@ def _cohort(cohort: RatedCohort) -> str:
 
     title = text.cohort_title(cohort.task, cohort.model_class)
     caption = (
-        f"{title}: energy per 1,000 queries with its expanded 95 % interval, on a logarithmic scale; dashed, the "
-        "edges between star bands; right, the probability of each number of stars."
+        f"{title}: energy per 1,000 queries with its expanded 95 % interval, on a logarithmic scale. Dashed lines: "
+        "edges between star bands. Right: probability of each number of stars."
     )
     rows = (_row(cohort, number, model) for number, model in enumerate(cohort.models, start=1))
     parts = [
@@ -205,7 +205,7 @@ def _cohort(cohort: RatedCohort) -> str:
         _table(rows, f"{title}. Energy in Wh per 1,000 queries.").data,
     ]
     if drawn := figures.right_answers(cohort):
-        right = f"{title}: energy against quality; blue and named, the models that none beats in both."
+        right = f"{title}: energy against quality. Blue, with names: models that no other model beats in both."
         parts.append(_figure(lambda: drawn, right).data)
     return "".join(parts)
 
@@ -225,7 +225,7 @@ def _row(cohort: RatedCohort, number: int, model: RatedModel) -> dict[str, Any]:
         "Precision": page.precision(model),
         "Quality": f"{quality.metric} {quality.value:.3g}" if quality and quality.value is not None else "",
         "Wh per 1,000 right": f"{text.figure(right.energy_wh)}{span}" if right else "",
-        "Stars by that": (right and right.stars) or "–",
+        "Stars by right answers": (right and right.stars) or "–",
         "Notes": "; ".join(filter(None, [page.marks(model), model.note, *model.validity_notes])),
     }
 
@@ -249,13 +249,13 @@ def _summary(release: Release) -> list[str]:
     rated = [model for _, model in release.rated()]
     starred = [model for model in rated if model.stars is not None]
     known = [model for model in starred if model.star_probability is not None]
-    stars = "No star has a probability: nothing was repeated, and no noise was stated."
+    stars = "No star has a probability: no session was repeated, and no noise was stated."
     if known:
         least = min(known, key=lambda model: model.star_probability)
         assumed = next(filter(None, map(page.assuming, release.cohorts)), "")
         stars = (
-            f"{len(_unsure(known))} of {len(known)} stars have a probability below 95 %{assumed}; the least sure is "
-            f"that of {least.model}, with {text.percent(least.star_probability)}."
+            f"{len(_unsure(known))} of {len(known)} stars have a probability below 95 %{assumed}; the lowest is that "
+            f"of {least.model}, with {text.percent(least.star_probability)}."
         )
     sentences = [
         f"{text.plural(len(rated), 'model')} in {text.plural(len(release.cohorts), 'cohort')} are rated by the scheme "
@@ -268,7 +268,7 @@ def _summary(release: Release) -> list[str]:
     if _held_up(cohort):
         sentences.append(
             f"The scale depends on single models: in {text.cohort_title(cohort.task, cohort.model_class)}, leaving out "
-            f"{cohort.models[-1].model} alone would change the stars of {_held_up(cohort)} of the other "
+            f"only {cohort.models[-1].model} would change the stars of {_held_up(cohort)} of the other "
             f"{len(cohort.models) - 1} models."
         )
     return list(filter(None, sentences))
@@ -285,12 +285,12 @@ def what_it_cost(release: Release) -> str:
     beside = f"; ten full runs of each take {text.figure(sum(known))} Wh" if len(known) == len(spent) else ""
     return (
         f"Measuring it took {text.figure(wh)} Wh ({', '.join(kinds)}) and {text.figure(minutes)} minutes, "
-        f"{text.figure(wh / len(spent))} Wh a rated model{beside}."
+        f"{text.figure(wh / len(spent))} Wh per rated model{beside}."
     )
 
 
 def _held_up(cohort: RatedCohort) -> int:
-    """Return how many stars would change without the heaviest model."""
+    """Return how many stars would change without the model of highest energy."""
     return sum(
         peer.role == "heaviest" and peer.stars != model.stars for model in cohort.models for peer in model.without
     )

@@ -1,4 +1,4 @@
-"""The statement: one page about one model with the facts that purchasing needs, as Markdown and as HTML."""
+"""The statement: one page with the facts about a model that purchasing needs, as Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from energylab.table import key_facts
 
 
 def markdown(release: Release, cohort: RatedCohort, model: RatedModel, grid: Grid) -> str:
-    """Return the statement of one of a release's models as Markdown, with its emissions on a grid."""
+    """Return the statement of a model of a release as Markdown, with its emissions on a grid."""
     machines = [release.machines[session.machine] for session in model.sessions]
     return _engine().get_template("statement.md.j2").render(
         release=release, cohort=cohort, model=model, grid=grid, known=key_facts(cohort.cohort),
@@ -27,7 +27,7 @@ def markdown(release: Release, cohort: RatedCohort, model: RatedModel, grid: Gri
 
 
 def html(release: Release, cohort: RatedCohort, model: RatedModel, grid: Grid) -> str:
-    """Return the same as a page, self-contained and fit for one sheet of A4."""
+    """Return the statement as a self-contained page that fits one sheet of A4."""
     import mistune
 
     body = mistune.create_markdown(escape=True, plugins=["table"])(markdown(release, cohort, model, grid))
@@ -47,7 +47,7 @@ def write(
 
 
 def _engine() -> Environment:
-    """Return an engine whose printed values are plain text to Markdown, but for code."""
+    """Return an engine that prints values as plain text in Markdown, except code."""
 
     def plain(value: Any) -> Any:
         return text.markdown_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
@@ -58,13 +58,13 @@ def _engine() -> Environment:
 
 
 def _fenced(command: str) -> Markup:
-    """Return a command as a code block whose fence no text in it can close."""
+    """Return a command as a code block with a fence longer than any in its text."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
     return Markup(f"{fence}bash\n{text.visible(command)}\n{fence}")  # noqa: S704 - a block of code
 
 
 def _queries(model: RatedModel) -> str:
-    """Return how many sessions, runs and queries are behind a figure."""
+    """Return the numbers of sessions, runs and queries of a figure."""
     counts = sorted({(session.runs, session.queries) for session in model.sessions})
     each = " or ".join(f"{text.plural(runs, 'run')} of {text.plural(n, 'query', 'queries')}" for runs, n in counts)
     return f"{text.plural(len(model.sessions), 'session')} of {each}" if counts else ""

@@ -30,15 +30,15 @@ def publish_study(
     cohort: str = LARGEST,
     address: str | None = None,
 ) -> Published:
-    """Release what a study measured, and build its leaderboard and report in `out_folder`.
+    """Make a release of a study's records, and its leaderboard and report, in `out_folder`.
 
-    The release is named by the study and dated by its newest record, so that the same records give the same release.
+    The release has the name of the study and the date of its newest record, so that equal records give equal releases.
     """
     records_folder, out_folder = Path(records_folder), Path(out_folder)
     roots = planned_roots([records_folder])
     newest = max((record.created_utc for _, record in store.read_records(*roots)), default=None)
     if newest is None:
-        raise ReleaseError(f"{records_folder} holds no record; run the study first")
+        raise ReleaseError(f"{records_folder} holds no records; run the study first")
     study = re.sub(r"[^A-Za-z0-9._-]+", "-", records_folder.resolve().name).strip("-._") or "study"
     name = f"{study[:80]}-{newest.date()}"
     made = _named(release.make(roots, name=name, date=newest.date(), cohort=cohort, address=address), out_folder)
@@ -51,10 +51,10 @@ def publish_study(
 
 
 def _named(made: Release, out_folder: Path) -> Release:
-    """Return the release, its name numbered where another one of that day has it: none is overwritten."""
+    """Return the release, with a number in its name if another release of that day has the name."""
     names = (made.name if number == 1 else f"{made.name}-{number}" for number in count(1))
     for named in (made.model_copy(update={"name": name}) for name in names):
         path = out_folder / "releases" / f"{named.name}.json"
         if not path.is_file() or path.read_bytes() == named.to_bytes():
             return named
-    raise ReleaseError(f"{out_folder} has no free name for another release")
+    raise ReleaseError(f"{out_folder} has no free name for another release; choose another --output")

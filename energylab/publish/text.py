@@ -1,4 +1,4 @@
-"""Text of pages: untrusted names made safe to print, and figures rounded for reading."""
+"""Text of pages: make untrusted names safe to print, and round figures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KIND_WORDS = {
 
 
 def visible(text: str, kept: str = "\n\t") -> str:
-    """Return `text` with every character that hides, reorders or breaks text written out as ``⟨U+202E⟩``."""
+    """Return `text` with invisible, reordering and breaking characters written as ``⟨U+202E⟩``."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(f"⟨U+{ord(mark):04X}⟩" if mark not in kept and _hides(mark) else mark for mark in text)
@@ -40,7 +40,7 @@ def _hides(mark: str) -> bool:
 
 
 def one_line(text: str) -> str:
-    """Return `text` as `visible` does, newline and tab written out as well."""
+    """Return `text` like `visible`, also with newlines and tabs written out."""
     return visible(text, kept="")
 
 
@@ -52,23 +52,23 @@ def slug(name: str) -> str:
 
 
 def anchor(text: str) -> str:
-    """Return `text` as the id of an element: itself where it is plain, else its slug."""
+    """Return the id of an element for `text`: the text itself if it is plain, else its slug."""
     return text if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,59}", text) else slug(text)
 
 
 def data(fact: str) -> str:
-    """Return a cohort's data, its kind and its name, as one: names of samples begin with the kind."""
+    """Return kind and name of a cohort's data, without repeating a kind that begins the name."""
     return re.sub(r"^(\w+) (?=\1\b)", "", fact)
 
 
 def csv_text(text: str) -> str:
-    """Return `text` so that no spreadsheet takes it for a formula: a leading apostrophe where it would (OWASP)."""
+    """Return `text` with a leading apostrophe if a spreadsheet could read it as a formula (OWASP)."""
     safe = one_line(text)
     return f"'{safe}" if safe.lstrip().startswith(_FORMULA) else safe
 
 
 def markdown_text(text: str) -> str:
-    """Return `text` as one line that Markdown shows as it is: no markup, no HTML, no link."""
+    """Return `text` as one line that Markdown prints literally, without markup, HTML or links."""
     plain = re.sub(r"([\\`*_{}\[\]<>#|&~$@!^])", r"\\\1", one_line(text))
     return re.sub(r"(?i)(https?|ftp|www|mailto|xmpp)([:.])", r"\1\\\2", plain)
 
@@ -84,12 +84,12 @@ def day(date: dt.date) -> str:
 
 
 def decimals(value: float, digits: int = 3) -> int:
-    """Return how many decimals show `value` with `digits` significant digits."""
+    """Return the number of decimals that show `value` with `digits` significant digits."""
     return 0 if value <= 0 else max(0, digits - 1 - math.floor(math.log10(value) + 1e-12))
 
 
 def figure(value: float, like: float | None = None) -> str:
-    """Format an energy with three significant digits, or with the decimals of `like`, and thousands apart."""
+    """Format an energy with three significant digits, or with the decimals of `like`, and separated thousands."""
     return f"{value:,.{decimals(value if like is None else like)}f}"
 
 
@@ -99,7 +99,7 @@ def span(low: float, high: float, like: float) -> str:
 
 
 def percent(share: float) -> str:
-    """Format a probability or share; near 0 and 1 as a limit, since neither is certain."""
+    """Format a probability or share; near 0 and 1 as a limit, not as certain."""
     if share > 0.99:
         return ">\u00a099\u00a0%"
     if share < 0.01:

@@ -1,4 +1,4 @@
-"""Fit a name into a box without knowing the reader's font: widths are those of DejaVu Sans Bold, a wide one."""
+"""Fit a name into a box when the reader's font is unknown: widths are those of a wide font, DejaVu Sans Bold."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-_EM = 100  # font size that widths are taken at
+_EM = 100  # font size at which widths are measured
 _LINE = 1.16  # height of a line, in font sizes
 _STEP = 0.5
 _BREAK_AFTER = re.compile(r"(?<=[/\-_.:\s])")
@@ -29,7 +29,7 @@ class Fitted(NamedTuple):
 
 @cache
 def _font():
-    """Return the font that Matplotlib ships; it is the widest that systems take for sans-serif."""
+    """Return the font of Matplotlib, the widest of the usual sans-serif fonts."""
     import matplotlib
     from PIL import ImageFont
 
@@ -53,7 +53,7 @@ def width(text: str) -> float:
 
 
 def fit(text: str, box_width: float, box_height: float, largest: float, smallest: float) -> Fitted:
-    """Wrap and shrink `text` until it fits; text too long at the smallest size loses its middle."""
+    """Wrap and shrink `text` until it fits; if it is too long at the smallest size, its middle is cut out."""
     size, room = largest, 1
     while size >= smallest:
         room = max(int((box_height + 0.01) // (size * _LINE)), 1)
@@ -70,9 +70,9 @@ def fit(text: str, box_width: float, box_height: float, largest: float, smallest
 
 
 def wrap(text: str, room: float) -> list[str]:
-    """Break `text` into lines of at most `room` font sizes, after ``/ - _ . :`` and spaces where it can, else anywhere.
+    """Break `text` into lines of at most `room` font sizes, after ``/ - _ . :`` and spaces if possible, else anywhere.
 
-    A mark is never parted from its base.
+    A combining character is never separated from its base.
     """
     lines, used = [""], 0.0
     for piece in filter(None, _BREAK_AFTER.split(text)):

@@ -1,4 +1,4 @@
-"""Published tables as data, each with its source: what a measurement of one's own is set beside."""
+"""Published tables as data, each with its source, for comparison with your own measurements."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ if TYPE_CHECKING:
 
 _NAMES = ("2025-02", "2025-12")
 
-#: What `beside` has to say when there is nothing.
+#: Shown if `beside` has no rows.
 NOTHING_BESIDE = (
-    "No record of a published model here yet: `results/reference` holds none. Measure one "
-    "(`notebooks/01-benchmark.ipynb`, or the study `params/studies/published-2025-02.yaml`) and name its folder in "
-    "`results`."
+    "`results/reference` holds no record of a published model. Measure one (`notebooks/01-benchmark.ipynb`, or the "
+    "study `params/studies/published-2025-02.yaml`) and name its folder in `results`."
 )
 
 
 def names() -> list[str]:
-    """Return the dates of the published tables that are shipped, oldest first."""
+    """Return the dates of the published tables in this package, oldest first."""
     return list(_NAMES)
 
 
 def source(name: str = "2025-02") -> dict[str, Any]:
-    """Return where the published table of a date comes from and what its figures mean, as written beside it."""
+    """Return the source of the published table of a date and the meaning of its figures."""
     import yaml
 
     return yaml.safe_load(_resource(name, ".yaml").read_text(encoding="utf-8"))
@@ -49,15 +48,15 @@ def load(name: str = "2025-02") -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row per published entry, in published order, with the columns of `energylab.read` that the source
-        answers (``energy_j`` for ``queries`` = 1,000 queries) and four more: ``hub_id``, ``energy_wh`` (Wh
-        per 1,000 queries, as published), ``published_stars`` (Int64, missing where none was to be had) and
-        ``first_release``. A model that is listed twice keeps two entries, the later ones named ``MODEL (entry 2)``.
+        One row per published entry, in published order, with the columns of `energylab.read` that the source states
+        (``energy_j`` for ``queries`` = 1,000 queries) and four more: ``hub_id``, ``energy_wh`` (Wh per 1,000
+        queries, as published), ``published_stars`` (Int64, missing if not published) and ``first_release``. A model
+        that is listed twice has two entries, the second named ``MODEL (entry 2)``.
 
     Raises
     ------
     UnknownNameError
-        If no table of that date is shipped; see `names`.
+        If there is no table of that date; see `names`.
     """
     import pandas as pd
 
@@ -108,7 +107,7 @@ def _resource(name: str, suffix: str) -> Any:
 
 
 def deviations() -> pd.DataFrame:
-    """Return what cannot be asked as the published runner asked it, from the tasks' files: task, models, what, why."""
+    """Return the deviations from the published work, from the tasks' files: task, models, what, why."""
     import pandas as pd
     import yaml
 
@@ -124,14 +123,14 @@ def deviations() -> pd.DataFrame:
 
 
 def agreement(stars: pd.DataFrame, name: str = "2025-02") -> pd.DataFrame:
-    """Set re-derived stars, ``energylab.rate(published.load(name))``, beside the published ones.
+    """Compare derived stars, ``energylab.rate(published.load(name))``, with the published ones.
 
     Returns
     -------
     pandas.DataFrame
-        One row per task and model class, and a last one for all: ``task, model_class, models, published`` (models
-        with a published star), ``equal`` (of these, re-derived alike), ``first`` (models rated here for the first
-        time).
+        One row per task and size class, and a last row for all: ``task, model_class, models, published`` (models with
+        a published star), ``equal`` (number of these with the same derived star), ``first`` (models without a
+        published star).
     """
     import pandas as pd
 
@@ -147,15 +146,15 @@ def agreement(stars: pd.DataFrame, name: str = "2025-02") -> pd.DataFrame:
 
 
 def beside(stars: pd.DataFrame, name: str = "2025-02") -> pd.DataFrame:
-    """Set one's own figures, from `energylab.rate`, beside the published ones, where both exist.
+    """Compare your own figures, from `energylab.rate`, with the published ones of the same models.
 
     Returns
     -------
     pandas.DataFrame
         One row per own figure whose task and model are published: ``task, model, published_wh, own_wh,
-        expanded_low, expanded_high, ratio`` (own by published), ``energy_kind, cohort``. A model is the same
-        when its hub id is, or the part of it after the owner: a random-weights stand-in of an architecture is
-        named like that, and its cohort says that it is one. Empty when there is none.
+        expanded_low, expanded_high, ratio`` (own by published), ``energy_kind, cohort``; may be empty. Models are
+        matched by hub id, or by its part after the owner, which is the name of an architecture with random weights
+        (its cohort states that).
     """
     published = load(name).dropna(subset=["hub_id"])
     published = published.assign(key=_bare(published["hub_id"]), published_wh=published["energy_wh"])
@@ -173,7 +172,7 @@ def _bare(models: pd.Series) -> pd.Series:
 
 
 def own_records(results: str = "") -> pd.DataFrame:
-    """Return one's own table: of `results`, else of ``results/reference`` beside ``params/``; it may be empty."""
+    """Return the table of `results`, or by default of the project's ``results/reference``; it may be empty."""
     from energylab.paths import params_root
     from energylab.store import read
 

@@ -1,4 +1,4 @@
-"""Ratings: bands, stars, how sure a star is, and what moves it."""
+"""Ratings: bands, stars, their probabilities, and what changes a star."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""How sure a star and an order are: a whole group redrawn within its uncertainty; confidence ranges of ranks.
+"""Probabilities of stars and of the order of models, from redraws of a whole group; confidence ranges of ranks.
 
-The lowest and the highest energy make the bands, and they are selected: among a dozen models that need the same, the
-highest figure is the luckiest error. Redrawing around the figures would draw that luck twice. So a redraw comes from a
-posterior that knows neighbours: the sorted figures are cut into runs of models that are alike, every cut weighed by its
-evidence, and models of one run share a centre. A model that stands alone keeps its figure and its whole uncertainty.
-Before the figures are seen, models fall into runs as by a Dirichlet process: among many models two stand near each
-other by chance, so a close pair stays a pair of two, while a dozen at one place are taken for a crowd.
+The lowest and the highest figure set the bands, and they are extreme partly by chance: among a dozen equal models the
+highest figure has the largest error. Redraws around the figures would add this error again. They come instead from a
+posterior distribution in which similar models support each other: the sorted figures are cut into clusters of similar
+models, each cut weighted by its evidence, and models of one cluster share a centre. A model alone in its cluster keeps
+its figure and its whole uncertainty. The prior of the cuts is a Dirichlet process: two models among many may be close
+by chance and are rarely joined, while a dozen at one place form a cluster. The code calls a cluster a run.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from scipy import optimize, special, stats
 from energylab.energy import Group
 from energylab.ratings.schemes import STARS, Scheme, count_stars
 
-#: Larger groups are cut into runs at their two ends alone, of half as many models each: the ends make the bands.
+#: Of larger groups only the two ends, of half as many models each, are cut into runs, since they set the bands.
 _MOST = 256
-_CUTS = 2000  # ways to cut a group that are drawn; each is redrawn several times
-_BLOCK = 2_000_000  # energies held at once
-_CONCENTRATIONS = 10  # of the Dirichlet process: how many are weighed, from hardly two runs to all models apart
+_CUTS = 2000  # number of drawn cuts of a group; each is redrawn several times
+_BLOCK = 2_000_000  # energies in memory at a time
+_CONCENTRATIONS = 10  # number of tried concentrations of the Dirichlet process, from one run to all models separate
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Uncertainty:
     relative_se : ndarray, shape (models,)
         Relative standard error of each energy on its boards.
     df : ndarray, shape (models,)
-        Degrees of freedom it is known with; infinite where it is stated.
+        Degrees of freedom of that; infinite if it is stated.
     boards : ndarray, shape (models, boards)
         Share of each board in each model's energy; rows sum to 1.
     gain : float
@@ -50,7 +50,7 @@ class Uncertainty:
 
     @classmethod
     def stated(cls, models: int, noise: float, gain: float = 0.0, own_boards: bool = False) -> Uncertainty:
-        """Return the same relative standard error for all models, on one board, or on a board each."""
+        """Return the same relative standard error for all models, on one common board or on one board each."""
         boards = np.eye(models) if own_boards else np.ones((models, 1))
         return cls(np.full(models, float(noise)), np.full(models, np.inf), boards, gain)
 
@@ -61,10 +61,10 @@ def gain_variance(gain: float) -> float:
 
 
 def redraws(energies_wh: np.ndarray, uncertainty: Uncertainty, draws: int, rng: np.random.Generator) -> Iterator:
-    """Yield blocks of redrawn energies, `draws` rows in all, one column a model; `energies_wh` ascend.
+    """Yield blocks of redrawn energies, `draws` rows in total, one column per model; `energies_wh` are ascending.
 
-    A board's gain is redrawn once for all models on it: a gain that all models share moves no star of a relative
-    scheme. The gain of a board that one model alone ran on cannot be told from that model's noise, and is part of it.
+    A board's gain is redrawn once for all models on it: a gain that all models share changes no star of a relative
+    scheme. The gain of a board with a single model is part of that model's noise.
     """
     models = energies_wh.size
     boards, relative_se, df = _gain_as_noise(uncertainty)
@@ -74,7 +74,7 @@ def redraws(energies_wh: np.ndarray, uncertainty: Uncertainty, draws: int, rng: 
         rows = min(cuts, draws - first)
         drawn = shared[:rows] * np.take_along_axis(rng.standard_normal((rows, models)), start[:rows], axis=1)
         drawn += own[:rows] * _student(df, rows, rng)
-        # A few degrees of freedom have tails that overflow; a factor of e^50 is as good as infinity.
+        # with few degrees of freedom the tails could overflow; a factor of e^50 is practically infinite
         drawn = np.exp(centre[:rows] + np.clip(drawn, -50, 50, out=drawn), out=drawn)
         if uncertainty.gain and boards.shape[1]:
             drawn /= 1 + rng.uniform(-uncertainty.gain, uncertainty.gain, (rows, boards.shape[1])) @ boards.T
@@ -82,27 +82,28 @@ def redraws(energies_wh: np.ndarray, uncertainty: Uncertainty, draws: int, rng: 
 
 
 def _gain_as_noise(uncertainty: Uncertainty) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the shares of boards of several models, and the noise with the gains of boards of one model in it."""
+    """Return the shares of boards with several models, and the noise including the gains of boards with one model."""
     several = np.count_nonzero(uncertainty.boards, axis=0) > 1
     variance = uncertainty.relative_se**2
     own = gain_variance(uncertainty.gain) * (uncertainty.boards[:, ~several] ** 2).sum(axis=1)
-    some = variance > 0  # a stated gain has no degrees of freedom to lose (Welch and Satterthwaite)
+    some = variance > 0  # a stated gain has infinite degrees of freedom (Welch and Satterthwaite)
     df = np.where(some, uncertainty.df * (1 + own / np.where(some, variance, 1.0)) ** 2, np.inf)
     return uncertainty.boards[:, several], np.sqrt(variance + own), df
 
 
 def _student(df: np.ndarray, rows: int, rng: np.random.Generator) -> np.ndarray:
     t = rng.standard_normal((rows, df.size))
-    few = np.flatnonzero(df < 1000)  # beyond, Student and normal cannot be told apart
+    few = np.flatnonzero(df < 1000)  # for more, Student's distribution equals the normal one
     if few.size:
         t[:, few] /= np.sqrt(2 * rng.standard_gamma(df[few] / 2, (rows, few.size)) / df[few])
     return t
 
 
 def _posterior(x: np.ndarray, se: np.ndarray, rows: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Return what redraws of the logarithms `x` are made of, one row a way to cut them into runs.
+    """Return the parts of redraws of the logarithms `x`, one row per cut into runs.
 
-    A redraw is ``centre + shared * z[start] + own * t``: one z a run (`start` is its first model), one t a model.
+    A redraw is ``centre + shared * z[start] + own * t``, with one z per run (`start` is its first model) and one t per
+    model.
     """
     parts = [np.broadcast_to(part, (rows, x.size)) for part in (x, 0.0, se, np.arange(x.size))]
     if not (se > 0).all():
@@ -117,7 +118,7 @@ def _posterior(x: np.ndarray, se: np.ndarray, rows: int, rng: np.random.Generato
 
 
 def _cut(x: np.ndarray, se: np.ndarray, rows: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """Draw ways to cut sorted figures into runs, and the spread within each run; see `_posterior`."""
+    """Draw cuts of the sorted figures into runs, and the spread within each run; see `_posterior`."""
     spreads, evidence, mean, precision = _runs(x, se)
     total = np.logaddexp.reduce(evidence, axis=0)
     start, end = _draw_cuts(total, rows, rng)
@@ -131,10 +132,10 @@ def _cut(x: np.ndarray, se: np.ndarray, rows: int, rng: np.random.Generator) -> 
 
 
 def _runs(x: np.ndarray, se: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return, for every run from model a to b and spread within it, log evidence, and mean and precision of its centre.
+    """Return log evidence, and mean and precision of the centre, for every run from model a to b and every spread.
 
-    Figures of a run are normal about their centre; the centre may lie anywhere in the range of the group. The spread
-    within is nothing, or of any scale from half a standard error up to half that range.
+    Figures of a run are normal around its centre; the centre is uniform over the range of the group. The spread in a
+    run is zero, or of any scale from half a standard error to half that range.
     """
     typical = np.median(se)
     reach = x[-1] - x[0] + 4 * typical
@@ -150,15 +151,15 @@ def _runs(x: np.ndarray, se: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def _between(values: np.ndarray) -> np.ndarray:
-    """Return the sums from a to b of the last axis, both included; meaningless where a > b."""
+    """Return the sums from a to b of the last axis, both included; meaningless for a > b."""
     sums = np.cumsum(np.pad(values, ((0, 0), (1, 0))), axis=1)
     return sums[:, None, 1:] - sums[:, :-1, None]
 
 
 def _draw_cuts(evidence: np.ndarray, rows: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw ways to cut sorted models into runs: the first and the last model of each model's run, row by row.
+    """Draw cuts of the sorted models into runs: the first and the last model of each model's run, row by row.
 
-    In proportion to their probability by the product partition of a Dirichlet process whose concentration is unknown.
+    Cuts are drawn by their probability in the product partition of a Dirichlet process of unknown concentration.
 
     References
     ----------
@@ -187,7 +188,7 @@ def _draw_cuts(evidence: np.ndarray, rows: int, rng: np.random.Generator) -> tup
 def _draw_starts(
     upto: np.ndarray, weights: np.ndarray, begins: np.ndarray, rows: np.ndarray, rng: np.random.Generator
 ) -> None:
-    """Mark in `begins` where runs begin, from the last run back to the first, for many rows at once."""
+    """Set in `begins` where runs begin, from the last run back to the first, for many rows at once."""
     models = len(weights)
     shares = np.exp(upto[:-1, None] + weights - upto[1:])  # of a run from a among those that end with b
     table = np.cumsum(shares, axis=0).T
@@ -208,10 +209,10 @@ def chances(
     draws: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return how probable each number of stars of each model is, and that each uses less than the next.
+    """Return the probability of each number of stars of each model, and that each model uses less than the next.
 
-    The group is rated anew in each redraw. Column k of the first array holds the probability of k + 1 stars; the
-    second is NaN for the last model, and a draw of two equal energies counts half.
+    The group is rated in each redraw. Column k of the first array holds the probability of k + 1 stars; the second
+    array is NaN for the last model, and equal energies count half.
     """
     counts = np.zeros((energies_wh.size, STARS), dtype=np.int64)
     less = np.zeros(energies_wh.size)
@@ -226,11 +227,11 @@ def chances(
 
 
 def rank_sets(energies_wh: np.ndarray, uncertainty: Uncertainty, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return each model's rank as a range; all ranges of the group hold at once with probability `level`.
+    """Return each model's rank as a range; with probability `level` all ranges of the group are right.
 
-    A model's rank is at least one more than the models that surely use less, and at most that of one before the
-    models that surely use more, by simultaneous intervals for all pairs (Tukey and Kramer). Gains that two models
-    share cancel in their difference. Time grows with the square of the group where models differ in spread or board.
+    A rank runs from one more than the number of models that surely use less energy, to the number of models minus those
+    that surely use more, by simultaneous intervals for all pairs (Tukey and Kramer). Gains that two models share cancel
+    in their difference. Time grows with the square of the group if models differ in spread or board.
 
     References
     ----------

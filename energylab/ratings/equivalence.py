@@ -1,4 +1,4 @@
-"""Is one set of records better, worse or equivalent to another? Two one-sided tests with the boards' shared gain."""
+"""Test whether one set of records is better than, worse than or equivalent to another: two one-sided tests (TOST)."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from energylab.errors import DataError, ParameterError
 from energylab.ratings.chances import gain_variance
 from energylab.statistics.uncertainty import GAIN_ERROR
 
-#: Probability that the wanted number of sessions decides, where the two are truly equal.
+#: Power of the recommended number of sessions: the probability of showing two equal sets to be equivalent.
 WANTED_POWER = 0.9
 _MOST_SESSIONS = 10_000
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two sets of records say of each other: Wh per 1,000 queries, and sessions, as pairs of A and B.
+    """Result of a comparison; ``energy_wh`` (Wh per 1,000 queries) and ``sessions`` are pairs of A and B.
 
     Attributes
     ----------
     verdict : str
-        ``better`` (B surely needs less than A), ``worse`` (surely more), ``equivalent`` (surely within the margin of
-        A) or ``undecided``.
+        ``better`` (B needs significantly less energy than A), ``worse`` (significantly more), ``equivalent`` (within
+        the margin of A with significance) or ``undecided``.
     ratio, low, high : float
-        Energy of B by that of A, with the interval of both one-sided tests together (level ``1 - 2 alpha``).
+        Energy of B divided by that of A, with the interval of both one-sided tests (level ``1 - 2 alpha``).
     margin, alpha : float
-        The margin, relative, and the false-alarm rate of each test.
+        The relative margin, and the false-alarm rate of each test.
     power : float
-        Probability that as many sessions show two truly equal sets to be equivalent.
+        Probability that this number of sessions shows two truly equal sets to be equivalent.
     sessions_wanted : int or None
-        Sessions of each set with which that probability is at least 0.9; None where no number reaches it, since the
+        Sessions of each set with which that probability is at least 0.9; None if no number reaches it, because the
         sets ran on different boards.
     """
 
@@ -58,14 +58,14 @@ def compare(
     """Compare the energy of two sets of records of one task and cohort.
 
     The difference of the logarithms of the two mean energies is tested by two one-sided Welch tests against the margin.
-    The gain of a board that both sets ran on cancels; that of a board of one set alone is an error of the difference.
+    The gain of a board that both sets used cancels; the gain of any other board is an error of the difference.
 
     Parameters
     ----------
     a, b : pandas.DataFrame
         Tidy tables, each of one model; the names may differ.
     margin : float, default 0.03
-        Largest relative difference that counts as none.
+        Largest relative difference that counts as equivalent.
     alpha : float, default 0.05
         False-alarm rate of each one-sided test.
     gain : float, default 0.05
@@ -92,18 +92,18 @@ def compare(
     found = model_energies(pd.concat([_one_model(a, "A"), _one_model(b, "B")], ignore_index=True), gain=gain)
     models = found.models.set_index("model")
     if set(models.index) != {"A", "B"} or len(found.groups) > 1:
-        raise DataError("the two sets are of different cohorts, tasks or classes; compare records of one cohort")
+        raise DataError("the two sets have different cohorts, tasks or classes; compare records of one cohort")
     rows = models.loc[["A", "B"]]
     if rows["energy_wh"].isna().any():
         raise DataError("one of the sets has no complete session; measure it again")
     if not np.isfinite(rows["session_se"]).all():
-        raise DataError("neither set was repeated, so that no difference can be judged; measure each at least twice")
+        raise DataError("neither set was repeated, so the difference cannot be tested; measure each at least twice")
     unshared = gain_variance(gain) * _unshared(found.boards, found.models)
     return judge(rows, unshared, margin, alpha, found.groups[0].energy_kind)
 
 
 def judge(rows: pd.DataFrame, unshared: float, margin: float, alpha: float, energy_kind: str) -> Comparison:
-    """Compare two rows of `energy.ModelEnergies`; `unshared` is the variance of gains that they do not share."""
+    """Compare two rows of `energy.ModelEnergies`; `unshared` is the variance of the gains that do not cancel."""
     se, df, energies = (rows[name].to_numpy(float) for name in ("session_se", "session_df", "energy_wh"))
     difference, edge = math.log(energies[1] / energies[0]), math.log1p(margin)
     total = math.sqrt(float(np.sum(se**2)) + unshared)
@@ -126,7 +126,7 @@ def judge(rows: pd.DataFrame, unshared: float, margin: float, alpha: float, ener
 
 
 def _one_model(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return a set's rows under the name of the set; it must hold one model."""
+    """Return a set's rows with the name of the set as model; it must hold one model."""
     models = table["model"].dropna().unique()
     if len(models) != 1:
         raise DataError(f"set {name} holds {len(models)} models ({', '.join(map(str, models[:4]))}); choose one")
@@ -134,7 +134,7 @@ def _one_model(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _unshared(boards: pd.DataFrame, models: pd.DataFrame) -> float:
-    """Return the sum over boards of the squared difference of the two sets' shares: 0 where they share all boards."""
+    """Return the sum over boards of the squared difference of the two sets' shares; 0 if they share all boards."""
     if not len(boards):
         return 0.0
     name = models["model"].to_numpy()[boards["row"].to_numpy()]
@@ -151,13 +151,13 @@ def _verdict(low: float, high: float, edge: float) -> str:
 
 
 def _power(se: float, df: float, edge: float, alpha: float) -> float:
-    """Return the probability that two equal sets are shown to be equivalent."""
+    """Return the probability of showing two equal sets to be equivalent."""
     reach = edge / se - stats.t.ppf(1 - alpha, df) if se > 0 else math.inf
     return max(0.0, 2 * float(stats.t.cdf(reach, df)) - 1)
 
 
 def _wanted(se: np.ndarray, sessions: tuple[int, int], unshared: float, edge: float, alpha: float) -> int | None:
-    """Return the least number of sessions of each set that decides, from the spread between sessions seen so far."""
+    """Return the smallest number of sessions of each set with power `WANTED_POWER`, given the spread so far."""
     spread = float(np.sum(se**2 * np.array(sessions)))  # of one session of each
 
     def power(count: int) -> float:
@@ -169,7 +169,7 @@ def _wanted(se: np.ndarray, sessions: tuple[int, int], unshared: float, edge: fl
 
 
 def as_share(margin: str) -> float:
-    """Return a margin as a share: ``3%`` and ``0.03`` are the same."""
+    """Return a margin as a share: ``3%`` and ``0.03`` are equal."""
     number, percent, rest = margin.strip().partition("%")
     try:
         return float(number) / (100 if percent else 1) if not rest else float(margin)
@@ -180,14 +180,15 @@ def as_share(margin: str) -> float:
 
 
 def lines(found: Comparison) -> list[str]:
-    """Return a comparison in words, for the terminal."""
+    """Return a comparison as lines for the terminal."""
     a, b = found.energy_wh
     level = 100 * (1 - 2 * found.alpha)
     interval = f"{level:.3g} % interval {100 * (found.low - 1):+.2g} % to {100 * (found.high - 1):+.2g} %"
     wanted = (
-        f"{found.sessions_wanted} sessions of each would decide with probability {WANTED_POWER:.0%} if they were equal"
+        f"with {found.sessions_wanted} sessions each, equal sets would be shown to be equivalent with probability "
+        f"{WANTED_POWER:.0%}"
         if found.sessions_wanted
-        else "no number of sessions would decide: the sets ran on different boards, whose gains differ"
+        else "no number of sessions is enough: the sets ran on different boards, whose gains differ"
     )
     return [
         f"{found.verdict}: B needs {100 * (found.ratio - 1):+.2g} % energy compared with A ({interval})",

@@ -21,7 +21,7 @@ INTERVALS = ("repeatability_low", "repeatability_high", "expanded_low", "expande
 #: What a rating takes from `energylab.energy.ModelEnergies` of each model.
 FIGURES = ("sessions", "boards", "energy_wh", *INTERVALS, "df", "spread")
 
-#: A group with fewer models than this has fewer than two a star, and is said to be thin.
+#: A group with fewer models than this (two per number of stars) is called thin.
 THIN = 2 * STARS
 
 #: A star with at least this probability is called sure.
@@ -30,7 +30,7 @@ SURE = 0.95
 
 @dataclass(frozen=True)
 class Rating:
-    """What `rate_with_bands` returns: the table of `rate`, and each group's bands in the order of the table."""
+    """Result of `rate_with_bands`: the table of `rate`, and each group's bands in the order of the table."""
 
     stars: pd.DataFrame
     bands: tuple[Bands, ...]
@@ -38,22 +38,22 @@ class Rating:
 
 @dataclass(frozen=True)
 class RatedGroup:
-    """The models of a group that set its scale, by ascending energy: rows in the table of stars, names, energies."""
+    """The rated models of a group by ascending energy: rows in the table of stars, names, energies."""
 
     group: Group
     rows: np.ndarray
     names: np.ndarray
     energies_wh: np.ndarray
-    uncertainty: Uncertainty | None  # None when nothing was repeated and no noise is stated
+    uncertainty: Uncertainty | None  # None without repeats and stated noise
 
     def rng(self, seed: int) -> np.random.Generator:
-        """Return the group's own stream, so that other groups in the table change nothing."""
+        """Return the group's own random generator, so that results do not depend on other groups in the table."""
         key = repr((self.group.cohort, self.group.task, self.group.model_class))
         return np.random.default_rng([seed, zlib.crc32(key.encode())])
 
 
 def rate(df: pd.DataFrame, scheme: str | Scheme = "equal_width", **options) -> pd.DataFrame:
-    """Rate every model within its group, and say how sure each star is.
+    """Rate every model within its group, with probabilities of its stars.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def rate(df: pd.DataFrame, scheme: str | Scheme = "equal_width", **options) -> p
         Tidy table (`energylab.read`), or any table with ``task, model, energy_j, queries``.
     scheme : str or Scheme, default "equal_width"
         How bands are made: ``equal_width`` (as published), ``log_width``, ``quantiles``, ``reference`` (fixed
-        bands of a file), ``module:Class`` or ``file.py:Class`` of one's own, or a scheme object.
+        bands of a file), your own ``module:Class`` or ``file.py:Class``, or a scheme object.
     **options
         ``noise, gain, draws, seed, level``: see `rate_with_bands`.
 
@@ -70,36 +70,36 @@ def rate(df: pd.DataFrame, scheme: str | Scheme = "equal_width", **options) -> p
     pandas.DataFrame
         One row per cohort, task, model class and model, sorted by these and energy:
 
-        - ``task, model_class, model, cohort, energy_kind, sessions`` (complete ones), ``boards`` (they ran on);
-        - ``energy_wh``: Wh per 1,000 queries; NaN when unavailable;
+        - ``task, model_class, model, cohort, energy_kind, sessions`` (complete ones), ``boards`` (number of boards);
+        - ``energy_wh``: Wh per 1,000 queries; NaN if unavailable;
         - ``repeatability_low, repeatability_high, expanded_low, expanded_high``: the two intervals, in Wh, with ``df``,
-          the degrees of freedom of the first, and ``spread``, what it rests on (sessions, boards, other models of the
-          group, a stated noise, runs); NaN when nothing was repeated. See `energylab.energy.model_energies`;
-        - ``stars``: Int64, missing when not rated;
-        - ``p_star_1 … p_star_5, expected_stars``: NaN when nothing was repeated and no noise is stated;
-        - ``rank`` (1 uses least), ``rank_low, rank_high``: Int64; simultaneous confidence range of the ranks;
-        - ``p_next``: probability that the model truly uses less than the next;
-        - ``marks``: what was marked in its sessions (a busy host, truncated input, outputs that are not finite);
-        - ``note``: why there is no star, what the intervals lack, whether the group is thin.
+          the degrees of freedom of the first, and ``spread``, its source (sessions, boards, other models of the group,
+          a stated noise, runs); NaN without repeats. See `energylab.energy.model_energies`;
+        - ``stars``: Int64, missing if not rated;
+        - ``p_star_1 … p_star_5, expected_stars``: NaN without repeats and stated noise;
+        - ``rank`` (1: lowest energy), ``rank_low, rank_high``: Int64; simultaneous confidence range of the ranks;
+        - ``p_next``: probability that the model truly uses less energy than the next;
+        - ``marks``: warnings of its sessions (busy host, truncated input, outputs that are not finite);
+        - ``note``: why there is no star, what the intervals assume, whether the group is thin.
 
     Notes
     -----
-    What becomes of degenerate input:
+    Rules for degenerate input:
 
     ==================================  =======================================================================
     input                               rule
     ==================================  =======================================================================
     one model in a group                energy, no star (a fixed scheme rates it)
     all energies of a group equal       energies, no stars (a fixed scheme rates them)
-    NaN, or a row that is not valid     its session is unavailable; the model keeps its complete sessions
-    no complete session                 the model has no energy and no star, and is left out of the bands
-    interval reaches zero               energy, no star, and is left out of the bands
+    NaN, or a row that is not valid     its session is unavailable; other sessions of the model are used
+    no complete session                 the model has no energy and no star, and does not influence the bands
+    interval reaches zero               energy, no star, and does not influence the bands
     infinite, zero or negative energy   refused: `DataError`
     unknown model class                 refused: `UnknownNameError`
-    no class among classed models       energy, no star, and is left out of the bands
+    no class among classed models       energy, no star, and does not influence the bands
     two records of one model            two sessions: their mean is rated
     the same run and phase twice        refused: `DataError`
-    what may not be compared            refused: `CohortError`
+    rows that may not be compared       refused: `CohortError`
     energy within 1e-9 above an edge    counts as below it
     ==================================  =======================================================================
     """
@@ -116,15 +116,15 @@ def rate_with_bands(
     seed: int = 0,
     level: float = 0.95,
 ) -> Rating:
-    """Rate as `rate` does, and return the bands of each group beside the table.
+    """Rate as `rate` does, and also return the bands of each group.
 
     Parameters
     ----------
     df, scheme
         As in `rate`.
     noise : float, optional
-        Relative standard error to assume for figures without any repeat (published tables have none). None: their
-        intervals and probabilities stay unknown.
+        Relative standard error assumed for figures without repeats (such as published tables). None: their intervals
+        and probabilities are unknown.
     gain : float, default 0.05
         Largest relative gain error of a board's sensor, in either direction.
     draws : int, default 10,000
@@ -139,7 +139,7 @@ def rate_with_bands(
     DataError
         If the table lacks a column or holds an unusable row.
     CohortError
-        If a group mixes what may not be compared, or a fixed scheme does not hold for its device.
+        If a group mixes rows that may not be compared.
     UnknownNameError, ParameterError
         If the scheme or a model class is not known, or an option is out of its range.
     """
@@ -173,7 +173,7 @@ def rate_with_bands(
 
 
 def rated_groups(found: ModelEnergies, gain: float) -> Iterator[RatedGroup]:
-    """Yield the models of each group that have an energy above zero, and a class where the others have one."""
+    """Yield for each group the models that have an energy, an interval above zero and, if others have one, a class."""
     group, energy, names = (found.models[name].to_numpy() for name in ("group", "energy_wh", "model"))
     usable = ~np.isnan(energy) & found.models["classed"].to_numpy() & ~_reaches_zero(found.models)
     starts = np.searchsorted(group, np.arange(len(found.groups) + 1))
@@ -188,7 +188,7 @@ def _reaches_zero(models: pd.DataFrame) -> np.ndarray:
 
 
 def _uncertainty(found: ModelEnergies, rows: np.ndarray, gain: float) -> Uncertainty | None:
-    """Return the spread of the models of a group; None where it is unknown for one of them."""
+    """Return the uncertainty of the models of a group; None if it is unknown for one of them."""
     se, df = (found.models[name].to_numpy()[rows] for name in ("session_se", "session_df"))
     if not rows.size or np.isnan(se).any():
         return None
@@ -200,7 +200,7 @@ def _uncertainty(found: ModelEnergies, rows: np.ndarray, gain: float) -> Uncerta
 
 
 def _frame(found: ModelEnergies) -> pd.DataFrame:
-    """Return the table as far as the energies."""
+    """Return the columns of the table up to the energies."""
     of_row = found.models["group"].to_numpy()
     fields = {
         name: pd.array([getattr(group, name) for group in found.groups], dtype="string").take(of_row)
@@ -212,7 +212,7 @@ def _frame(found: ModelEnergies) -> pd.DataFrame:
 
 
 def _ranks(rated: RatedGroup, level: float) -> np.ndarray:
-    """Return rank and its range of each model; a range of 0 where the uncertainty is unknown."""
+    """Return the rank of each model and its range; a range of 0 if the uncertainty is unknown."""
     models = rated.rows.size
     ranks = np.zeros((models, len(RANKS)), dtype=np.int64)
     ranks[:, 0] = np.arange(1, models + 1)
@@ -222,12 +222,12 @@ def _ranks(rated: RatedGroup, level: float) -> np.ndarray:
 
 
 def _whole(counts: np.ndarray) -> pd.arrays.IntegerArray:
-    """Return whole numbers, missing where 0."""
+    """Return integers, with 0 as missing."""
     return pd.arrays.IntegerArray(np.maximum(counts, 1), counts == 0)
 
 
 def _marks(df: pd.DataFrame, table: pd.DataFrame) -> pd.arrays.StringArray:
-    """Return what was marked in the sessions of each model, each once."""
+    """Return the warnings of each model's sessions, each once."""
     marks = pd.array([""], dtype="string").take(np.zeros(len(table), dtype=np.int64))
     marked = df[df["marks"].astype("string").fillna("") != ""] if "marks" in df else df.iloc[:0]
     keys = ["task", "model", *(["cohort"] if "cohort" in df else [])]
@@ -245,14 +245,14 @@ def _group_note(rated: RatedGroup, bands: Bands, scheme: Scheme) -> str:
 
 
 def _notes(models: pd.DataFrame, group_notes: list[str]) -> pd.arrays.StringArray:
-    """Put each model's notes together: why it is not rated, what its figure lacks, its group's."""
+    """Join each model's notes: why it is not rated, what its intervals assume, notes on its group."""
     own, texts = pd.factorize(models["note"])
     every = [_join(group, text) for group in group_notes for text in texts]
     notes = pd.array(every, dtype="string").take(models["group"].to_numpy() * len(texts) + own)
     sessions, classed, zero = models["sessions"].to_numpy(), models["classed"].to_numpy(), _reaches_zero(models)
     for row in np.flatnonzero((sessions == 0) | ~classed | zero):
         missing = "" if classed[row] else "not rated: no size class given"
-        unsure = "not rated: its interval reaches zero; repeat it" if zero[row] else ""
+        unsure = "not rated: its interval reaches zero; measure more sessions" if zero[row] else ""
         gap = "" if sessions[row] else f"not rated: {models['note'].iloc[row]}"
         notes[row] = _join(gap, missing, unsure, models["note"].iloc[row] if sessions[row] else "")
     return notes

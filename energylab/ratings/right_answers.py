@@ -1,4 +1,4 @@
-"""Wh per right answer: the energy of a query by the share of answers that are right, with one joint interval."""
+"""Wh per right answer: energy per query divided by the share of right answers, with a joint interval."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from energylab.record import SCORED_PHASES, Quality, Record
 from energylab.statistics.uncertainty import GAIN_ERROR, combined_half_width
 from energylab.table import record_rows, tidy_frame
 
-#: Metrics whose score of a query is 1 for a right answer, 0 for a wrong one; of others, a point of quality is shared.
+#: Metrics with a score of 1 for a right answer and 0 for a wrong one; for others, energy is per point of quality.
 COUNTED = ("accuracy", "exact_match", "exact")
 
 
@@ -22,8 +22,8 @@ COUNTED = ("accuracy", "exact_match", "exact")
 class PerRight:
     """Wh per 1,000 right answers, or per 1,000 points of quality, with its joint 95 % interval.
 
-    The interval holds energy (sessions, sensor gain) and quality (queries); `share` is right answers, or points, a
-    query; `note` says what the interval takes for granted.
+    The interval includes energy (sessions, sensor gain) and quality (queries); `share` is the number of right answers,
+    or points, per query; `note` states the assumptions of the interval.
     """
 
     metric: str
@@ -36,18 +36,18 @@ class PerRight:
 
     @property
     def unit(self) -> str:
-        """What is counted, in words."""
+        """The counted unit in words."""
         return "right answers" if self.metric in COUNTED else f"points of {self.metric}"
 
 
 def per_right_answer(records: Sequence[Record], level: float = 0.95, gain: float = GAIN_ERROR) -> PerRight | None:
     """Return the energy of 1,000 right answers of one model, from its sessions.
 
-    The ratio of two means over the same queries: its variance over queries is that of ``e - R s`` (energy less ratio
-    times score), so that queries which cost much and are answered well or badly count as they covary. Energies are
-    known block by block, so blocks are its units; the spread between sessions and the sensor's gain are added.
+    It is a ratio R of two means over the same queries. Its variance over queries is that of ``e - R s`` (energy minus R
+    times score), which includes the covariance of energy and score. Energies are known per block, so blocks are the
+    units; the spread between sessions and the sensor's gain error are added.
 
-    None where no session has scores of single queries, or no answer is right.
+    None if no session has scores of single queries, or no answer is right.
 
     References
     ----------
@@ -57,7 +57,7 @@ def per_right_answer(records: Sequence[Record], level: float = 0.95, gain: float
     if not scored:
         return None
     if len({(record.model.name, record.task.name) for record in scored}) > 1:
-        raise DataError("sessions of several models or tasks were given; give those of one")
+        raise DataError("the sessions have several models or tasks; give those of one model and task")
     found = model_energies(tidy_frame([row for record in scored for row in record_rows(record)]))
     return of_energy(found.models.iloc[0], scored, level, gain)
 
@@ -65,7 +65,7 @@ def per_right_answer(records: Sequence[Record], level: float = 0.95, gain: float
 def of_energy(
     row: pd.Series, records: Sequence[Record], level: float = 0.95, gain: float = GAIN_ERROR
 ) -> PerRight | None:
-    """Return the energy of 1,000 right answers, given the sessions' row of `energy.ModelEnergies`."""
+    """Return the energy of 1,000 right answers from the sessions' row of `energy.ModelEnergies`."""
     scored = [(record, _scored(record)) for record in records]
     share = float(np.mean([np.mean(quality.scores) for _, quality in scored]))
     if not share > 0 or not np.isfinite(row["energy_wh"]):
@@ -86,19 +86,19 @@ def of_energy(
 
 
 def _scored(record: Record) -> Quality | None:
-    """Return the first metric that scored every query of the data."""
+    """Return the first metric with scores of all queries of the data."""
     whole = (one for one in record.quality if one.scores and len(one.scores) == record.queries)
     return next((one for one in whole if one.value is not None), None)
 
 
 def _query_variance(scored: Sequence[tuple[Record, Quality]], share: float) -> tuple[float, float, str]:
-    """Return the relative variance of the ratio over queries, its degrees of freedom, and what it takes for granted."""
+    """Return the relative variance of the ratio over queries, its degrees of freedom, and its assumption."""
     record, quality = scored[0]
     scores = np.asarray(quality.scores, float)
     energies, counts, right = _blocks(record, scores)
-    if len(counts) < 5:  # too few blocks to see how energy and score covary
+    if len(counts) < 5:  # too few blocks for the covariance of energy and score
         variance = float(scores.var(ddof=1)) / len(scores) / share**2 if len(scores) > 1 else 0.0
-        return variance, max(len(scores) - 1, 1), "every query is taken to need the same energy"
+        return variance, max(len(scores) - 1, 1), "all queries are assumed to need the same energy"
     mean_j = energies.sum() / counts.sum()
     residual, blocks = energies / mean_j - right / share, len(counts)  # relative energy less relative score
     return float(blocks / (blocks - 1) * (residual**2).sum() / counts.sum() ** 2), blocks - 1, ""

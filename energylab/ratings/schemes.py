@@ -1,4 +1,4 @@
-"""Schemes: how a cohort's energies become bands, and how a band becomes stars."""
+"""Rating schemes: from the energies of a group to bands, and from bands to stars."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from energylab.errors import DataError, ParameterError, problem_text
 from energylab.paths import params_root
 from energylab.registry import Registry
 
-#: Most stars there are; the lowest band earns them.
+#: Number of stars of the lowest band.
 STARS = 5
 _SHARES = np.arange(1, STARS) / STARS
 
 #: An energy within this relative distance above an edge still belongs to the lower band.
 TIE = 1e-9
 
-#: In place of edges where a group has nothing to rate.
+#: Reason for a group without edges if no model has an energy.
 NO_ENERGY = "not rated: no model of its group has an energy"
 
 
 class Scheme:
-    """A function from a group's energies to the edges between its bands; one of one's own need not inherit.
+    """A function from a group's energies to the edges between its bands; your own scheme need not inherit.
 
     Attributes
     ----------
     name, version : str
-        What a release calls it; a change of the rule is a new version.
+        Name and version in releases; a change of the rule needs a new version.
     relative : bool
-        Whether the edges come from the models themselves: then a common factor on all energies moves no star, and
-        a group of few models is thin.
+        Whether the edges depend on the models' energies: then a common factor on all energies changes no star, and a
+        group of few models is thin.
     """
 
     name: ClassVar[str]
@@ -45,7 +45,7 @@ class Scheme:
     relative: ClassVar[bool] = True
 
     def refusal(self, energies_wh: np.ndarray, group: Group) -> str:
-        """Say why a group earns no stars, empty when it does: one model, or equal ones, have no scale."""
+        """Return why a group earns no stars (a single model, or equal energies); empty if it earns stars."""
         if energies_wh.size < 2:
             return "not rated: the only model of its group"
         if energies_wh.min() == energies_wh.max():
@@ -58,16 +58,16 @@ class Scheme:
         Parameters
         ----------
         energies_wh : ndarray, shape (..., models)
-            Wh per 1,000 queries, finite and positive; each leading row is rated by itself.
+            Wh per 1,000 queries, finite and positive; each row along the leading dimensions is rated separately.
         group : Group
-            What the models share.
+            Cohort, task and class of the models.
 
         Returns
         -------
         ndarray, shape (..., STARS - 1)
             Ascending, Wh per 1,000 queries.
         """
-        raise NotImplementedError(f"scheme {type(self).__name__} returns no edges; give it a __call__")
+        raise NotImplementedError(f"scheme {type(self).__name__} has no __call__; write it to return the edges")
 
 
 class EqualWidth(Scheme):
@@ -87,7 +87,7 @@ class EqualWidth(Scheme):
 
 
 class LogWidth(EqualWidth):
-    """Five bands of equal ratio: one heavy model no longer decides everybody's stars."""
+    """Five bands of equal ratio, so that one model of high energy has less influence on all stars."""
 
     name = "log_width"
 
@@ -98,7 +98,7 @@ class LogWidth(EqualWidth):
 
 
 class Quantiles(Scheme):
-    """Every band holds a fifth of the models: the rule in words, "the most efficient 20 %"."""
+    """A fifth of the models in every band: "the most efficient 20 %" have five stars."""
 
     name = "quantiles"
 
@@ -109,7 +109,7 @@ class Quantiles(Scheme):
 
 def _ascending(edges_wh: tuple[float, ...]) -> tuple[float, ...]:
     if not (edges_wh[0] > 0 and all(np.diff(edges_wh) > 0)):
-        raise ValueError(f"edges must be positive and ascend, not {edges_wh}")
+        raise ValueError(f"edges must be positive and ascending, not {edges_wh}")
     return edges_wh
 
 
@@ -123,7 +123,7 @@ class FixedBands(BaseModel):
 
 
 class ReferenceFile(BaseModel):
-    """A file of fixed bands: what it holds for, where it comes from, and the edges."""
+    """A file of fixed bands with version, source and device."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     version: str
@@ -134,13 +134,13 @@ class ReferenceFile(BaseModel):
 
 @dataclass(frozen=True)
 class Reference(Scheme):
-    """Fixed reference bands: models that join or leave change no other star.
+    """Fixed reference bands: models that join or leave do not change other stars.
 
     Parameters
     ----------
     path : path, optional
-        A file like ``params/ratings/reference-2025-02.yaml``, which is the default: the edges that the published
-        energies of February 2025 gave by equal width. Opened when first asked, not before.
+        A file like ``params/ratings/reference-2025-02.yaml``, the default: equal-width edges of the published energies
+        of February 2025. Opened at first use.
     """
 
     path: str | os.PathLike | None = None
@@ -154,14 +154,14 @@ class Reference(Scheme):
 
     @cached_property
     def file(self) -> ReferenceFile:
-        """The checked content of the file; ParameterError if it is missing or not one of reference bands."""
+        """The checked content of the file; ParameterError if it is missing or wrong."""
         import yaml
 
         path = self.path or params_root() / "ratings" / "reference-2025-02.yaml"
         try:
             return ReferenceFile.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
         except OSError as error:
-            raise ParameterError(f"cannot read reference bands {path}: {error.strerror}") from error
+            raise ParameterError(f"cannot read reference bands {path}: {error.strerror}; name another file") from error
         except yaml.YAMLError as error:
             raise ParameterError(f"{path} is not a file of reference bands: {error}") from error
         except ValidationError as error:
@@ -170,13 +170,13 @@ class Reference(Scheme):
             raise ParameterError(f"{path} is not a file of reference bands: {where} {problem_text(first)}") from error
 
     def refusal(self, energies_wh: np.ndarray, group: Group) -> str:
-        """Say why a group earns no stars: another device, or a task the file does not know."""
+        """Return why a group earns no stars: another device, or a task without bands; empty if it earns stars."""
         if None not in (self.file.device, group.device) and group.device != self.file.device:
-            return f"not rated: bands of {self.version} hold for {self.file.device}, this cohort ran on {group.device}"
+            return f"not rated: bands of {self.version} are for {self.file.device}, this cohort ran on {group.device}"
         return "" if self._edges(group) else f"not rated: {self.version} has no bands for {group.title}"
 
     def __call__(self, energies_wh: np.ndarray, group: Group) -> np.ndarray:
-        """Return the file's edges for the group, whatever its energies; see `Scheme`."""
+        """Return the file's edges for the group, independent of its energies; see `Scheme`."""
         return np.broadcast_to(np.asarray(self._edges(group)), (*energies_wh.shape[:-1], STARS - 1))
 
     def _edges(self, group: Group) -> tuple[float, ...] | None:
@@ -189,7 +189,7 @@ _REGISTRY = Registry("rating scheme", _NAMED, group="energylab.schemes")
 
 
 def get_scheme(scheme: str | Scheme) -> Scheme:
-    """Return a scheme by its name, ``module:Class`` or ``file.py:Class``; a scheme is returned as it is."""
+    """Return a scheme by its name, ``module:Class`` or ``file.py:Class``; a scheme object is returned unchanged."""
     return _REGISTRY.get(scheme)() if isinstance(scheme, str) else scheme
 
 
@@ -200,14 +200,14 @@ class Bands:
     Attributes
     ----------
     scheme, version : str
-        Which rule made them.
+        The scheme.
     cohort, task, model_class
-        The group they hold for; see `Group`.
+        The group; see `Group`.
     edges_wh : tuple of float
-        The four ascending edges between 5|4, 4|3, 3|2 and 2|1 stars, in Wh per 1,000 queries. Empty when the
-        group earns no stars.
+        The four ascending edges between 5|4, 4|3, 3|2 and 2|1 stars, in Wh per 1,000 queries. Empty if the group
+        earns no stars.
     reason : str
-        Why there are no edges; empty when there are.
+        Why there are no edges; empty if there are.
     """
 
     scheme: str
@@ -220,16 +220,16 @@ class Bands:
 
 
 def make_bands(scheme: Scheme, group: Group, energies_wh: np.ndarray) -> Bands:
-    """Make the bands of a group; without edges, and with the reason, when it earns no stars."""
+    """Make the bands of a group; if it earns no stars, without edges but with the reason."""
     reason = scheme.refusal(energies_wh, group) if energies_wh.size else NO_ENERGY
     edges = () if reason else tuple(map(float, scheme(energies_wh, group)))
     return Bands(scheme.name, scheme.version, group.cohort, group.task, group.model_class, edges, reason)
 
 
 def count_stars(energies_wh: np.ndarray, edges_wh: np.ndarray) -> np.ndarray:
-    """Return STARS minus the number of edges that lie below each energy, ties included.
+    """Return STARS minus the number of edges below each energy.
 
-    `energies_wh` is finite, of shape (..., models); `edges_wh` holds the ascending edges of each leading row.
+    `energies_wh` is finite, of shape (..., models); `edges_wh` holds the ascending edges for the leading dimensions.
     """
     stars = np.full(energies_wh.shape, STARS, dtype=np.int8)
     for edge in np.moveaxis(np.asarray(edges_wh), -1, 0):
@@ -253,7 +253,7 @@ def stars_for(energy_wh: np.typing.ArrayLike, bands: Bands) -> pd.array:
     energies = np.atleast_1d(np.asarray(energy_wh, dtype=float))
     if ((energies <= 0) | np.isinf(energies)).any():
         raise DataError(
-            "an energy is infinite, zero or negative; use NaN where it is unavailable (a zero is a meter that failed)"
+            "an energy is infinite, zero or negative; use NaN for an unavailable energy (a zero means a failed meter)"
         )
     unknown = np.isnan(energies) | (not bands.edges_wh)
     stars = count_stars(np.where(unknown, 1.0, energies), np.asarray(bands.edges_wh))

@@ -1,4 +1,4 @@
-"""What moves a star: noise, boards, models that leave or join, another scheme, another way to count, a new release."""
+"""What changes a star: noise, boards, models that leave or join, another scheme or way of counting, a new release."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEYS = ["task", "model_class", "model"]
 
 
 def neat(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
-    """Return a table as a page shows it: tasks in words and in front, fixed decimals, empty where nothing is known."""
+    """Return a table for display: tasks in words as the first column, fixed decimals, empty for missing values."""
     shown = table.rename(columns={"model_class": "class"}).astype(object)
     for name in table.select_dtypes("float"):
         shown[name] = [f"{value:.{digits}f}" for value in table[name]]
@@ -28,28 +28,28 @@ def neat(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
 
 
 def shown_probability(stars: pd.DataFrame) -> np.ndarray:
-    """Probability of each model's shown star; NaN where it is unknown, or no star is shown."""
+    """Return the probability of each model's star; NaN if it is unknown or there is no star."""
     shown = stars["stars"].fillna(1).to_numpy(dtype=int) - 1
     return stars[list(PROBABILITIES)].to_numpy()[np.arange(len(stars)), shown]
 
 
 def with_probability(stars: pd.DataFrame) -> pd.DataFrame:
-    """Return the models whose star has a probability, with it as ``p_shown``; ParameterError if there are none."""
+    """Return the models whose star has a probability, in column ``p_shown``; a ParameterError if there are none."""
     shown = stars.dropna(subset=["stars", "p_star_1"])
     if shown.empty:
-        raise ParameterError("no star has a probability: repeat the sessions, or rate with noise=0.01 for 1 %")
+        raise ParameterError("no star has a probability; repeat the sessions, or rate with noise=0.01 for 1 %")
     return shown.assign(p_shown=shown_probability(shown))
 
 
 def sureness(stars: pd.DataFrame) -> pd.DataFrame:
-    """Count what is not sure in each group of `rate`, and in all: stars, and the order of neighbours.
+    """Count uncertain stars and uncertain orders of neighbours, in each group of `rate` and in total.
 
     Returns
     -------
     pandas.DataFrame
         ``task, model_class, models`` (with a star), ``unsure`` (shown star below a probability of `SURE`),
         ``expected_wrong`` (sum of the probabilities that the shown star is not the true one), ``least_sure, p_least``,
-        ``unsure_pairs`` (neighbours whose order is below `SURE`), ``widest_rank`` (ranks that the widest range holds).
+        ``unsure_pairs`` (neighbours whose order is below `SURE`), ``widest_rank`` (width of the widest range of ranks).
     """
     shown = with_probability(stars)
     rows = [_sureness_of(part) for _, part in shown.groupby(["cohort", *KEYS[:2]], dropna=False, sort=False)]
@@ -82,10 +82,10 @@ def under_noise(
     draws: int = 10_000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Ask what a stated relative standard error of every figure would do to each star, whatever the table knows.
+    """Compute the probabilities of stars for assumed relative standard errors of all figures.
 
-    With `own_boards` every model ran on a board of its own; otherwise all share one, and its gain moves no star of a
-    relative scheme. Other options as in `rate_with_bands`.
+    With `own_boards` every model has its own board; otherwise all share one, whose gain changes no star of a relative
+    scheme. Repeats in the table are ignored. Other options as in `rate_with_bands`.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def under_noise(
 
 
 def most_doubtful(swept: pd.DataFrame, most: int = 10) -> pd.DataFrame:
-    """Return the models whose stars noise moves most: ``p_flip`` of `under_noise`, one column a noise."""
+    """Return the models with the largest ``p_flip`` of `under_noise`, one column per noise."""
     keys = [*KEYS, "cohort", "stars"]
     wide = swept.assign(model_class=swept["model_class"].fillna("")).pivot(index=keys, columns="noise", values="p_flip")
     top = wide.loc[wide.sum(axis=1).sort_values(ascending=False, kind="stable").index[:most]].droplevel("cohort")
@@ -116,7 +116,7 @@ def most_doubtful(swept: pd.DataFrame, most: int = 10) -> pd.DataFrame:
 
 
 def doubtful_by_noise(one_board: pd.DataFrame, own_boards: pd.DataFrame) -> pd.DataFrame:
-    """Count, noise by noise, stars that are not sure and stars to expect wrong; both tables from `under_noise`."""
+    """Count for each noise the uncertain and the expected wrong stars; both tables come from `under_noise`."""
     flips = {"all on one board": one_board, "every model on its own board": own_boards}
     counted = {
         title: swept.groupby("noise")["p_flip"].agg(doubtful=lambda p: int((p > 1 - SURE).sum()), wrong="sum").round(1)
@@ -132,9 +132,9 @@ def leave_one_out(df: pd.DataFrame, scheme: str | Scheme = "equal_width") -> pd.
     Returns
     -------
     pandas.DataFrame
-        One row per model left out: ``task, model_class, model, cohort, energy_wh, stars, others`` (models that
-        remain), ``changed`` (of these, how many get another star), ``gained, lost`` (stars in all); missing where the
-        others alone earn no stars.
+        One row per model left out: ``task, model_class, model, cohort, energy_wh, stars, others`` (remaining models),
+        ``changed`` (number of these with another star), ``gained, lost`` (total stars); missing if the others alone
+        earn no stars.
     """
     scheme, parts = get_scheme(scheme), []
     for rated, stars in _rated(df, scheme):
@@ -155,7 +155,7 @@ def _without(rated: RatedGroup, scheme: Scheme, stars: np.ndarray, left: int) ->
 def joins(
     df: pd.DataFrame, factors: Sequence[float] = (0.5, 1.0, 1.5, 2.0, 5.0, 10.0), scheme: str | Scheme = "equal_width"
 ) -> pd.DataFrame:
-    """Let one more model join each group, and count whose stars change though nothing was measured anew.
+    """Add one model to each group, and count the stars of other models that change.
 
     Returns
     -------
@@ -181,7 +181,7 @@ def _rated(df: pd.DataFrame, scheme: Scheme) -> list[tuple[RatedGroup, np.ndarra
     nonempty = [rated for rated in rated_groups(model_energies(df), GAIN_ERROR) if rated.rows.size]
     starred = [rated for rated in nonempty if not scheme.refusal(rated.energies_wh, rated.group)]
     if not starred:
-        raise ParameterError(f"no group of this table earns stars by {scheme.name}; see the notes of `rate`")
+        raise ParameterError(f"no group of this table earns stars by {scheme.name}; see the column note of `rate`")
     return [
         (rated, count_stars(rated.energies_wh, scheme(rated.energies_wh, rated.group)).astype(np.int64))
         for rated in starred
@@ -197,13 +197,13 @@ def _keys(rated: RatedGroup) -> pd.DataFrame:
 def by_scheme(
     df: pd.DataFrame, schemes: Sequence[str | Scheme] = ("equal_width", "log_width", "quantiles", "reference")
 ) -> pd.DataFrame:
-    """Rate a table by several schemes; the first is what the others are compared with.
+    """Rate a table by several schemes; the others are compared with the first.
 
     Returns
     -------
     pandas.DataFrame
-        One row per model: ``task, model_class, model, cohort``, one column of stars a scheme (Int64, missing where it
-        gives none), and ``changed``: how many of the others give another number of stars than the first.
+        One row per model: ``task, model_class, model, cohort``, one column of stars per scheme (Int64, missing if not
+        rated), and ``changed``: how many other schemes give another number of stars than the first.
     """
     rated = {scheme if isinstance(scheme, str) else scheme.name: rate(df, scheme, draws=0) for scheme in schemes}
     keys = [*KEYS, "cohort"]
@@ -213,12 +213,12 @@ def by_scheme(
 
 
 def rated_by(table: pd.DataFrame) -> list[str]:
-    """Return the names of the schemes in a table of `by_scheme`, in their order."""
+    """Return the names of the schemes in a table of `by_scheme`, in order."""
     return [name for name in table.columns if name not in (*KEYS, "cohort", "changed")]
 
 
 def scheme_changes(table: pd.DataFrame) -> pd.DataFrame:
-    """Count models that both rate and stars that changed, for each scheme of `by_scheme` after the first."""
+    """Count commonly rated models and changed stars, for each scheme of `by_scheme` after the first."""
     first, *others = rated_by(table)
     both = {other: table.dropna(subset=[first, other]) for other in others}
     counts = {other: (len(part), int((part[first] != part[other]).sum())) for other, part in both.items()}
@@ -226,10 +226,10 @@ def scheme_changes(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def per_output_token(df: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with output tokens in place of queries: `rate` then gives Wh per 1,000 output tokens.
+    """Return the table with output tokens instead of queries, so that `rate` gives Wh per 1,000 output tokens.
 
-    The tokens of a run are those of its scored phases, and divide the energy of all of them. A row with neither run
-    nor phase is a run of its own. Only models that generate tokens are kept.
+    The energy of a run is divided by the tokens of its scored phases. A row with neither run nor phase is a separate
+    run. Only models that generate tokens are kept.
     """
     tokens = _column(df, "output_tokens", "rate records of a task that generates text")
     scored = df["scored"].astype(bool) if "scored" in df.columns else pd.Series(True, index=df.index)
@@ -242,9 +242,9 @@ def per_output_token(df: pd.DataFrame) -> pd.DataFrame:
 
 
 def without_idle(df: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with the resting device's share taken off: energy minus idle power times duration.
+    """Return the table without idle energy: energy minus idle power times duration.
 
-    NaN where nothing above 0 is left, since then it is within the meter's error.
+    NaN if the difference is not above 0, since it is then within the meter's error.
     """
     idle_w = _column(df, "idle_power_w", "rate records of sessions that measured their idle levels")
     duration_s = _column(df, "duration_s", "rate records, which hold durations")
@@ -265,7 +265,7 @@ def treatments(df: pd.DataFrame, scheme: str | Scheme = "equal_width") -> pd.Dat
     -------
     pandas.DataFrame
         One row per treatment: ``treatment, models`` (rated both ways), ``changed`` (stars that differ), ``reason``
-        (why nothing is known, empty otherwise).
+        (why it could not be computed, or empty).
     """
     rows = []
     for name, treat in (("energy per output token", per_output_token), ("idle energy taken off", without_idle)):
@@ -275,24 +275,24 @@ def treatments(df: pd.DataFrame, scheme: str | Scheme = "equal_width") -> pd.Dat
             rows.append({"treatment": name, "models": 0, "changed": 0, "reason": str(error)})
     sizes = sorted(df["batch_size"].dropna().unique()) if "batch_size" in df.columns else []
     if len(sizes) < 2:
-        reason = "all models were measured at one batch size; measure them at another too"
+        reason = "all models were measured at one batch size; also measure them at another"
         rows.append({"treatment": "batch size", "models": 0, "changed": 0, "reason": reason})
     for size in sizes[1:]:
         parts = (df[df["batch_size"] == each] for each in (sizes[0], size))
-        rows.append(_changed(f"batch size {size:g} in place of {sizes[0]:g}", *parts, scheme, KEYS))
+        rows.append(_changed(f"batch size {size:g} instead of {sizes[0]:g}", *parts, scheme, KEYS))
     return pd.DataFrame(rows)
 
 
 def _changed(
     name: str, before: pd.DataFrame, after: pd.DataFrame, scheme: str | Scheme, keys: list[str]
 ) -> dict[str, object]:
-    """Compare the stars of the models that have an energy both ways: one that drops out would move the scale."""
+    """Compare the stars of the models that have both energies, since others would change the scale."""
     known = [rate(part, scheme, draws=0).dropna(subset=["energy_wh"]) for part in (before, after)]
     if any(part.duplicated(keys).any() for part in known):
         raise ParameterError(f"{name}: a model occurs in several cohorts; compare one cohort at a time")
     common = known[0].merge(known[1], on=keys)[keys]
     if common.empty:
-        return {"treatment": name, "models": 0, "changed": 0, "reason": "no model has an energy both ways"}
+        return {"treatment": name, "models": 0, "changed": 0, "reason": "no model has both energies"}
     on = [key for key in keys if key in before]
     parts = [part.merge(common[on].drop_duplicates(), on=on) for part in (before, after)]
     first, second = (rate(part, scheme, draws=0).set_index(keys)["stars"] for part in parts)
@@ -306,10 +306,10 @@ def _changed(
 
 
 def drift(before: Rating, after: Rating) -> pd.DataFrame:
-    """Compare two ratings star by star; each has one cohort a task and model class (the device may differ).
+    """Compare two ratings star by star; each has one cohort per task and size class (devices may differ).
 
-    A changed star is traced: ``own energy`` if the new energy moves it within the old bands, ``scale`` if the new
-    bands move the old energy, ``both`` or ``either`` if both or neither do so alone.
+    The cause of a changed star is ``own energy`` if the new energy changes it within the old bands, ``scale`` if the
+    new bands change it at the old energy, ``both`` if each alone would do so, ``either`` if only together they do.
 
     Returns
     -------
@@ -356,7 +356,7 @@ def _why(row, before: dict[tuple, Bands], after: dict[tuple, Bands]) -> str:
 
 
 def drift_summary(moved: pd.DataFrame) -> pd.DataFrame:
-    """Count the moves of `drift` in each task and class, and of the changed stars those that the scale alone moved."""
+    """Count the moves of `drift` in each task and class, and the stars changed by the scale alone."""
     counts = moved.assign(by_scale=moved["why"] == "scale")
     kinds = ["joined", "left", "same", "up", "down"]
     for kind in kinds:
@@ -367,9 +367,10 @@ def drift_summary(moved: pd.DataFrame) -> pd.DataFrame:
 
 
 def joining(df: pd.DataFrame, model: str | None = None, scheme: str | Scheme = "equal_width") -> pd.DataFrame:
-    """Show the drift that one model causes, as if it had joined last; by default the heaviest of the largest group.
+    """Return the drift that one model causes, as if it had joined last; by default the one with the highest energy.
 
-    The table is that of `drift`, of the newcomer's own group; of several cohorts, the one with most models of its task.
+    That is the model of highest energy in the largest group. The table is that of `drift` for the model's group; of
+    several cohorts, the one with most models is used.
     """
     if model is not None and model not in set(df["model"]):
         raise unknown_name("model", model, df["model"].unique())
@@ -378,7 +379,7 @@ def joining(df: pd.DataFrame, model: str | None = None, scheme: str | Scheme = "
     own = rated if model is None else rated[rated["model"] == model]
     own = own[size.loc[own.index] == size.loc[own.index].max()]
     if own.empty:
-        raise ParameterError(f"{model or 'no model'} earns no star by this scheme; see the notes of `rate`")
+        raise ParameterError(f"{model or 'no model'} earns no star by this scheme; see the column note of `rate`")
     newest = own.loc[own["energy_wh"].idxmax()]
     df = df[df["cohort"] == newest["cohort"]] if "cohort" in df else df
     moved = drift(

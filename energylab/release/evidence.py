@@ -1,4 +1,4 @@
-"""What a release keeps of a record: enough to judge the figure and to measure it again."""
+"""Facts that a release keeps of its records: enough to judge a figure and to measure it again."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from energylab.release.schema import (
 if TYPE_CHECKING:
     import pandas as pd
 
-_DRAWN = 4  # significant digits of what is only drawn
+_DRAWN = 4  # significant digits of values that are only drawn
 
-#: A model among its peers: task, model class (empty for none), name.
+#: Key of a model: task, size class (empty for none), name.
 Key = tuple[str, str, str]
 
 
 @dataclass
 class Evidence:
-    """Records by model, oldest first, and the machines they ran on, each once."""
+    """Records by model, oldest first, and their machines, each once."""
 
     records: Mapping[Key, list[Record]]
     machines: list[Machine] = field(default_factory=list)
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> Evidence:
-        """Read again, whole, the records that a tidy table's rows came from."""
+        """Read the records of a tidy table's rows."""
         if "path" not in table or "session" not in table:
             return cls({})
         from_record = table["path"].astype("string").str.endswith(".json").fillna(False)
@@ -65,7 +65,7 @@ class Evidence:
         return tuple(sorted(found))
 
     def figures(self, key: Key, energy_wh: float) -> dict[str, Any]:
-        """Return what a model of `energy_wh` takes from its records, by field; nothing for figures from a table."""
+        """Return the fields of a model of `energy_wh` that come from its records; empty for figures from a table."""
         records = self.behind(key)
         if not records:
             return {}

@@ -1,4 +1,4 @@
-"""Make a release: choose one cohort a task and model class, rate it, and keep the evidence."""
+"""Make a release: choose one cohort per task and size class, rate it, and keep the evidence."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from energylab.release.moves import since
 from energylab.release.schema import Interval, LeftOut, RatedCohort, Release, WithoutPeer, significant
 from energylab.table import difference
 
-#: In place of a cohort's number: the one with most models.
+#: Instead of a cohort's number: the cohort with most models.
 LARGEST = "largest"
 
 _PUBLISHED = "published:"
 
-#: What a release takes from a table's columns, beside the energy.
+#: Columns of a table that a release keeps besides the energy.
 _FACTS = ("task_version", "device", "parameters", "dtype", "quality_metric", "quality")
 
 
@@ -46,23 +46,23 @@ def make(
     seed: int = 0,
     previous: Release | None = None,
 ) -> Release:
-    """Rate what lies under some roots, one cohort a task and model class.
+    """Rate the records and tables of some roots, one cohort per task and size class.
 
     Parameters
     ----------
     roots : sequence of path
-        As `energylab.read` takes them; ``published:2025-02`` is the published table of that date.
+        As in `energylab.read`; ``published:2025-02`` is the published table of that date.
     name, date
-        Of the release (and its file), ``YYYY-MM-DD``. Stated, never today's: equal input gives equal bytes.
+        Name of the release (and its file) and its date, ``YYYY-MM-DD``; stated, so that equal input gives equal bytes.
     cohort : str, optional
-        Which cohort to take where a task and class has several: the start of its number as the error lists it, or
-        ``largest``. Others are named in the release as left out.
+        The cohort to rate if a task and class has several: the start of its number as listed in the error, or
+        ``largest``. Others are listed in the release as left out.
     address : str, optional
         Web address at which the leaderboard will be served.
     scheme, noise, gain, draws, seed
         As in `energylab.ratings.rate_with_bands`.
     previous : Release, optional
-        The release this one follows; what moved since is kept in this one.
+        The previous release; changes since then are listed in the new one.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def make(
     found = Evidence.of(kept)
     cohorts, unrated = _cohorts(_with_facts(rated.stars, kept, noise), rated.bands, found, get_scheme(scheme))
     if not cohorts:
-        raise ReleaseError("no model has an energy: nothing can be rated; see `energylab.read(...)` for the reasons")
+        raise ReleaseError("no model has an energy, so none can be rated; see `energylab.read(...)` for the reasons")
     try:
         release = Release(
             name=name,
@@ -117,7 +117,7 @@ def number(key: str) -> str:
 
 
 def _choose(table: pd.DataFrame, wanted: str | None) -> tuple[pd.DataFrame, list[LeftOut]]:
-    """Keep one cohort of each task and model class; `wanted` as in `make`. Name what is left out."""
+    """Keep one cohort of each task and size class; `wanted` as in `make`. Also return what is left out."""
     if "cohort" not in table:
         return table, []
     keep, left_out = table["task"].notna() & False, []
@@ -166,7 +166,7 @@ def _text(table: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _with_facts(stars: pd.DataFrame, table: pd.DataFrame, noise: float | None) -> pd.DataFrame:
-    """Return the rating with what its table states of each model beside the energy: the first value of each column."""
+    """Return the rating with other facts about each model: the first value in each column of its table."""
     keys = [table["task"].astype("string"), _text(table, "model_class"), table["model"].astype(str)]
     known = table.reindex(columns=list(_FACTS)).astype(object)
     known["output_tokens"] = pd.to_numeric(_column(table, "output_tokens")).where(lambda tokens: tokens > 0)
@@ -221,12 +221,12 @@ def _cohort(bands: Bands, part: pd.DataFrame, found: Evidence, scheme: Scheme) -
 
 
 def _stars(scheme: Scheme, group: Group, energies_wh: Sequence[float]) -> list[int | None]:
-    """Rate some models by themselves."""
+    """Rate some models as a separate group."""
     return [_whole(star) for star in stars_for(energies_wh, make_bands(scheme, group, np.sort(energies_wh)))]
 
 
 def _rate_by_right_answers(fields: Sequence[dict[str, Any]], group: Group, scheme: Scheme) -> None:
-    """Give stars by the energy of right answers too, among the models that have one of the same metric."""
+    """Add stars by energy per right answer, among the models that have one with the same metric."""
     known = [each for each in fields if each.get("per_right")]
     for metric in {each["per_right"].metric for each in known}:
         peers = [each for each in known if each["per_right"].metric == metric]
@@ -236,7 +236,7 @@ def _rate_by_right_answers(fields: Sequence[dict[str, Any]], group: Group, schem
 
 
 def _shared(stated: pd.Series) -> str | None:
-    """Return what all models of a cohort state alike, as text; None where one of them does not."""
+    """Return the common value of all models of a cohort, as text; None if they differ or one is missing."""
     return str(stated.iloc[0]) if stated.notna().all() and stated.nunique() == 1 else None
 
 
@@ -250,7 +250,7 @@ def _not_official(kind: str, records: Sequence[Sequence[Record]]) -> tuple[str, 
 
 
 def _without_extremes(part: pd.DataFrame, group: Group, scheme: Scheme) -> dict[str, list[WithoutPeer]]:
-    """Return the stars every model would have without the lightest and without the heaviest other one."""
+    """Return the stars every model would have without the lowest and without the highest other model."""
     models, energies_wh = part["model"].tolist(), part["energy_wh"].tolist()
     found: dict[str, list[WithoutPeer]] = {model: [] for model in models}
     for role, left in (("lightest", 0), ("heaviest", len(models) - 1)) if len(models) > 2 else ():
@@ -262,7 +262,7 @@ def _without_extremes(part: pd.DataFrame, group: Group, scheme: Scheme) -> dict[
 
 
 def _fields(star: dict[str, Any]) -> dict[str, Any]:
-    """Return what a rated model takes from the rating, and from what its table states beside the energy."""
+    """Return the fields of a rated model from the rating and the other columns of its table."""
     shares = [star[name] for name in PROBABILITIES]
     metric = star["quality_metric"] or "quality"
     return {

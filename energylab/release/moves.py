@@ -22,7 +22,7 @@ def since(before: Release, now: Release) -> PreviousRelease:
 
 
 def moves(before: Release, now: Release) -> tuple[Move, ...]:
-    """Return one move a model that joined, left, changed star or needs another energy, by task and class."""
+    """Return one move per model that joined, left, or changed its star or energy, by task and class."""
     table = drift(to_rating(before), to_rating(now)).astype(object)
     rows = table.where(table.notna(), None).to_dict("records")
     found = [(row, _what_and_why(row, before, now)) for row in rows]
@@ -40,7 +40,7 @@ def moves(before: Release, now: Release) -> tuple[Move, ...]:
 
 
 def to_rating(release: Release) -> Rating:
-    """Return a release as the table of stars and the bands it was made of."""
+    """Return a release as its table of stars and its bands."""
     rows = [
         {
             "task": cohort.task,
@@ -62,7 +62,7 @@ def to_rating(release: Release) -> Rating:
 
 
 def _what_and_why(row: dict, before: Release, now: Release) -> tuple[str, str] | None:
-    """Return what became of one model of `drift`, and why; None where nothing did."""
+    """Return the change of one model of `drift`, and its reason; None if nothing changed."""
     key = (row["task"], row["model_class"])
     old, new = (
         next((cohort for cohort in release.cohorts if (cohort.task, cohort.model_class) == key), None)
@@ -81,9 +81,9 @@ def _what_and_why(row: dict, before: Release, now: Release) -> tuple[str, str] |
 
 
 def _differs(name: str, releases: tuple[Release, Release], cohorts: tuple[RatedCohort, RatedCohort]) -> bool:
-    """Say whether two energies of a model differ by more than a 95 % interval of their ratio.
+    """Whether two energies of a model differ by more than a 95 % interval of their ratio.
 
-    A gain that both share, of one board, cancels; else each has its own.
+    The gain cancels if both ran on the same boards; otherwise each has its own.
     """
     models = [next(model for model in cohort.models if model.model == name) for cohort in cohorts]
     if any(model.repeatability is None for model in models):
@@ -112,7 +112,7 @@ def _relative_variance(model: RatedModel) -> tuple[float, float]:
 
 
 def _why(row: dict, scale: str, old: RatedCohort, new: RatedCohort) -> str:
-    """Return why a star changed; `scale` says what moved the bands."""
+    """Return why a star changed; `scale` is the reason why the bands changed."""
     if None in (row["stars_before"], row["stars_after"]):
         return new.edges_reason or old.edges_reason or "the model earns stars in one of the two releases alone"
     return {
@@ -124,7 +124,7 @@ def _why(row: dict, scale: str, old: RatedCohort, new: RatedCohort) -> str:
 
 
 def _scale(before: Release, now: Release, old: RatedCohort, new: RatedCohort) -> str:
-    """Return what moved the bands: another scheme, or other models at the ends."""
+    """Return why the bands changed: another scheme, or other models at the ends."""
     was, then = (f"{release.scheme} {release.scheme_version}" for release in (before, now))
     if was != then:
         return f"the scheme changed from {was} to {then}"
@@ -138,7 +138,7 @@ def _scale(before: Release, now: Release, old: RatedCohort, new: RatedCohort) ->
 
 
 def _other_cohort(old: RatedCohort, new: RatedCohort) -> str:
-    """Say first that two cohorts are set side by side: energy of which kind, on what, or what else differs."""
+    """Return a remark that the two cohorts differ (in kind of energy, device or other facts); empty if they agree."""
     if old.cohort == new.cohort:
         return ""
     was, now = (f"{each.energy_kind} on {each.device or 'a device not stated'}" for each in (old, new))

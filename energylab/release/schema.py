@@ -1,4 +1,4 @@
-"""The schema of a release: a dated rating of cohorts, one a task and model class. The only input of every page."""
+"""The schema of a release: a dated rating of cohorts, one per task and size class. All pages are made from it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from energylab.record import EnergyKind, NonNegative
 
 RELEASE_SCHEMA_VERSION = 2
 
-#: What models have since version 2.
+#: Fields of models that exist since version 2.
 _SINCE_2 = {"df", "rank", "rank_low", "rank_high", "p_next", "marks", "per_right", "standby", "spent"}
 
-#: Version of how records become a rating and a page; the text is in the report's method section.
+#: Version of the method from records to ratings and pages; described in the report's method section.
 METHODOLOGY_VERSION = "2"
 
-#: What no figure contains; shown once on every page.
+#: Not included in any figure; shown on every page.
 NEVER_INCLUDED = "CPU and host (unless shown apart), cooling, fans and the building’s overhead (PUE)"
 
 Positive = Annotated[float, Field(gt=0)]
@@ -52,7 +52,7 @@ class PhaseFigure(_Frozen):
 
     phase: str
     scored: bool
-    energy_wh: NonNegative | None  # per 1,000 queries; None: unavailable in at least one run, never 0 in its place
+    energy_wh: NonNegative | None  # per 1,000 queries; None: unavailable in at least one run
     bound_wh: NonNegative | None  # largest modelled error of energy_wh
     mean_power_w: NonNegative | None
     windows: int
@@ -61,11 +61,11 @@ class PhaseFigure(_Frozen):
 
 
 class WindowPoint(_Frozen):
-    """One window, as drawn: when, how long, at what mean power, and whether it counts."""
+    """One window as drawn on pages: start, duration, mean power and validity."""
 
     run: int
     phase: str
-    start_s: float | None  # these two are None where an imported file does not state them
+    start_s: float | None  # this and the duration are None if an imported file does not state them
     duration_s: NonNegative | None
     mean_power_w: NonNegative | None
     valid: bool
@@ -73,14 +73,14 @@ class WindowPoint(_Frozen):
 
 
 class SessionFacts(_Frozen):
-    """One session behind a figure, named so that its record can be found, checked and measured again."""
+    """One session of a figure, with the facts to find, check and repeat it."""
 
     record_id: str
     digest: str  # sha256 of the record's canonical JSON
     job_id: str
     repeat: int
     created_utc: dt.datetime
-    energy_wh: NonNegative | None  # this session's mean, per 1,000 queries; None when it is invalid
+    energy_wh: NonNegative | None  # mean of this session, per 1,000 queries; None if invalid
     queries: int
     runs: int
     valid: bool
@@ -91,7 +91,7 @@ class SessionFacts(_Frozen):
 
 
 class QualityFigure(_Frozen):
-    """How good the answers were; `value` is None when it would be meaningless."""
+    """Quality of the answers; `value` is None if it is meaningless."""
 
     metric: str
     value: float | None
@@ -99,7 +99,7 @@ class QualityFigure(_Frozen):
 
 
 class WithoutPeer(_Frozen):
-    """The star count a model would have if one peer were not in the cohort."""
+    """The number of stars a model would have without one peer in the cohort."""
 
     peer: str
     role: Literal["lightest", "heaviest"]
@@ -114,19 +114,19 @@ class PerRightFigure(_Frozen):
     energy_wh: Positive
     low_wh: NonNegative
     high_wh: NonNegative
-    stars: Star | None = None  # among the models of the cohort by this figure; never mixed with those by energy
+    stars: Star | None = None  # by this figure, among the models of the cohort; separate from the stars by energy
     note: str = ""
 
 
 class StandbyFigure(_Frozen):
-    """The model at rest: power with its weights resident, and Wh per 1,000 queries at 1, 10 and 100 % load."""
+    """The model on standby: power with its weights loaded, and Wh per 1,000 queries at 1, 10 and 100 % load."""
 
     power_w: NonNegative
     wh_at_load: tuple[Positive, Positive, Positive]
 
 
 class SpentFigure(_Frozen):
-    """What measuring the model took: all that was metered, beside one session of ten full runs."""
+    """Energy and time that measuring the model took, and the energy of one session of ten full runs."""
 
     wh: NonNegative
     minutes: NonNegative
@@ -145,19 +145,19 @@ class RatedModel(_Frozen):
     dtype: str | None = None
     quantisation: str | None = None
     energy_wh: Positive  # per 1,000 queries, scored phases
-    repeatability: Interval | None  # this board, between sessions
-    expanded: Interval | None  # with the sensor's gain: what pages and labels show
+    repeatability: Interval | None  # spread between sessions and boards
+    expanded: Interval | None  # with the sensor's gain error; shown on pages and labels
     stars: Star | None
     probabilities: tuple[Probability, Probability, Probability, Probability, Probability] | None  # of 1 … 5 stars
     expected_stars: float | None
-    rank: Annotated[int, Field(ge=1)] | None = None  # 1 uses least; these six are None in releases of schema 1
+    rank: Annotated[int, Field(ge=1)] | None = None  # 1: lowest energy; this and the next five are None in schema 1
     rank_low: Annotated[int, Field(ge=1)] | None = None  # simultaneous 95 % confidence range of the ranks of a cohort
     rank_high: Annotated[int, Field(ge=1)] | None = None
     p_next: Probability | None = None  # probability that it truly uses less than the next model of the cohort
-    df: Positive | None = None  # degrees of freedom of the repeatability interval; None: nothing was repeated
-    marks: tuple[str, ...] | None = None  # what is shown beside the figure: busy host, truncated input …
+    df: Positive | None = None  # degrees of freedom of the repeatability interval; None: not repeated
+    marks: tuple[str, ...] | None = None  # warnings shown with the figure: busy host, truncated input …
     per_right: PerRightFigure | None = None  # None: no reference, or no record
-    standby: StandbyFigure | None = None  # None: no record knows its resting power
+    standby: StandbyFigure | None = None  # None: no record has idle power
     spent: SpentFigure | None = None  # None: no record
     note: str = ""
     without: tuple[WithoutPeer, ...] = ()
@@ -168,19 +168,19 @@ class RatedModel(_Frozen):
 
     @property
     def star_probability(self) -> float | None:
-        """Probability of the star count that was given."""
+        """Probability of the number of stars given."""
         return None if self.stars is None or self.probabilities is None else self.probabilities[self.stars - 1]
 
     @property
     def validity_notes(self) -> tuple[str, ...]:
-        """What was wrong with windows and sessions, each once."""
+        """Reasons of invalid windows and sessions, each once."""
         notes = [note for phase in self.phases for note in phase.reasons]
         notes += [note for session in self.sessions for note in session.reasons]
         return tuple(dict.fromkeys(notes))
 
 
 class RatedCohort(_Frozen):
-    """The models of one task and model class that may be compared, lightest first."""
+    """The models of one cohort, task and size class, by ascending energy."""
 
     task: str
     task_version: str | None
@@ -189,7 +189,7 @@ class RatedCohort(_Frozen):
     energy_kind: EnergyKind | Literal["not stated"]
     device: str | None
     not_official: tuple[str, ...]  # empty only when every record is official
-    assumption: str = ""  # what intervals and probabilities assume where nothing was repeated: "noise of 1 %"
+    assumption: str = ""  # assumed by intervals and probabilities without repeats: "noise of 1 %"
     edges_wh: tuple[Positive, Positive, Positive, Positive] | None  # between 5|4, 4|3, 3|2 and 2|1 stars
     edges_reason: str = ""  # why there are none
     models: tuple[RatedModel, ...]
@@ -211,18 +211,18 @@ class RatedCohort(_Frozen):
 
     @property
     def official(self) -> bool:
-        """Whether every record behind the cohort is official."""
+        """Whether every record of the cohort is official."""
         return not self.not_official
 
 
 class Machine(_Frozen):
-    """One machine that sessions ran on, with the software that ran."""
+    """One machine of the sessions, with its software."""
 
     devices: tuple[str, ...]
     boards: tuple[str, ...]
     driver: str | None
     meters: tuple[str, ...]
-    processor: str | None  # these five are None where an imported file does not state them
+    processor: str | None  # this and the next four are None if an imported file does not state them
     cores: int | None
     memory_bytes: int | None
     system: str | None
@@ -234,7 +234,7 @@ class Machine(_Frozen):
 
 
 class LeftOut(_Frozen):
-    """A model or session that was read and is not rated here, and why."""
+    """A model or session that was read but not rated, with the reason."""
 
     task: str
     model: str
@@ -243,7 +243,7 @@ class LeftOut(_Frozen):
 
 
 class Move(_Frozen):
-    """What became of one model between two releases."""
+    """The change of one model between two releases."""
 
     task: str
     model_class: Literal["A", "B", "C"] | None
@@ -257,7 +257,7 @@ class Move(_Frozen):
 
 
 class PreviousRelease(_Frozen):
-    """The release this one follows, and what moved since; models that kept star and energy are not listed."""
+    """The previous release and the changes since; models with the same star and energy are not listed."""
 
     name: str
     date: dt.date
@@ -268,8 +268,8 @@ class PreviousRelease(_Frozen):
 class Release(_Frozen):
     """A dated rating of a set of cohorts.
 
-    Equal records, names and options give equal bytes: nothing of the clock, the folder or the machine that made it
-    is in here.
+    Equal records, names and options give equal bytes: a release does not depend on the time, folder or machine of its
+    making.
     """
 
     schema_version: Literal[1, 2] = RELEASE_SCHEMA_VERSION
@@ -292,17 +292,17 @@ class Release(_Frozen):
     def _one_cohort_a_task_and_class(self):
         keys = [cohort.key for cohort in self.cohorts]
         if not keys or len(set(keys)) != len(keys):
-            raise ValueError(f"a release has one cohort a task and model class, and at least one; got {keys}")
+            raise ValueError(f"a release needs at least one cohort, and one per task and size class; got {keys}")
         return self
 
     def rated(self) -> Iterator[tuple[RatedCohort, RatedModel]]:
-        """Go through every model with its cohort, in the release's order."""
+        """Yield every model with its cohort, in the release's order."""
         for cohort in self.cohorts:
             for model in cohort.models:
                 yield cohort, model
 
     def to_bytes(self) -> bytes:
-        """Encode the release as its file holds it: one field a line, in the schema's order, UTF-8."""
+        """Encode the release as in its file: one field per line, in the schema's order, UTF-8."""
         later = {"cohorts": {"__all__": {"models": {"__all__": _SINCE_2}}}} if self.schema_version == 1 else None
         return (self.model_dump_json(indent=1, exclude=later) + "\n").encode()
 
@@ -314,7 +314,7 @@ class Release(_Frozen):
 def significant(value: float, digits: int = 12) -> float:
     """Round to significant digits.
 
-    Twelve are far finer than the rating's own tolerance at an edge (1e-9), and hide the last bits of a sum, in which
-    two machines may differ.
+    Twelve digits are finer than the rating's tolerance at an edge (1e-9), and drop the last bits of a sum, which may
+    differ between machines.
     """
     return value if value == 0 else round(value, digits - 1 - math.floor(math.log10(abs(value))))

@@ -1,1 +1,1 @@
-"""Models behind a server on this host: its processes, one request, and a load that keeps every slot full."""
+"""Models behind a server on this host: its processes, single requests, and a steady load of concurrent requests."""

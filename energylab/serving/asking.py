@@ -13,16 +13,16 @@ from typing import Any
 from energylab.errors import ModelError, ServedError
 from energylab.serving.client import Client, Reply
 
-PROBES = 3  # longest prompts that are asked twice, to see whether the second time is cheaper
-LARGEST_CACHED = 0.1  # share of the input that may come from a cache while it counts as off: a chat template's head
+PROBES = 3  # number of prompts sent twice, to see whether the second time is faster
+LARGEST_CACHED = 0.1  # up to this share of cached input (the start of a chat template), the cache counts as off
 
 
 def fixed_length(new_tokens: int) -> dict[str, dict[str, Any]]:
     """Return request fields that ask a server for an exact number of tokens, by name, best first.
 
-    vLLM, SGLang and llama.cpp take ``ignore_eos`` (vLLM and SGLang also ``min_tokens``); ``transformers serve`` refuses
-    both and takes a whole generation configuration. ``plain`` only limits the length: an answer that ends earlier is
-    then a failed query.
+    vLLM, SGLang and llama.cpp accept ``ignore_eos`` (vLLM and SGLang also ``min_tokens``); ``transformers serve``
+    refuses both and accepts a generation configuration. ``plain`` only limits the length: a shorter answer is then a
+    failed query.
 
     References
     ----------
@@ -38,7 +38,7 @@ def fixed_length(new_tokens: int) -> dict[str, dict[str, Any]]:
 
 
 def asked_together(client: Client, prompts: Sequence[str]) -> list[Reply]:
-    """Send prompts at the same time and return the replies; in a thread, since a notebook's own runs a loop already."""
+    """Send prompts at the same time and return the replies; in a thread, since a notebook already runs a loop."""
 
     async def ask() -> list[Reply]:
         async with client.connect(len(prompts)) as http:
@@ -51,8 +51,8 @@ def asked_together(client: Client, prompts: Sequence[str]) -> list[Reply]:
 def without_cache(client: Client, short: Client, prompts: Sequence[str]) -> tuple[str, Client, str]:
     """Find a client whose requests miss the server's prompt cache; return the cache's state, the client, the evidence.
 
-    The longest prompts are asked twice each, for one token, in every way of asking until one makes the second time as
-    expensive as a prompt the server has never seen. Without any salt only its own counts are proof of that.
+    The longest prompts are sent twice each, for one token, with one salt after the other until the second time takes as
+    long as a prompt that is new to the server. Requests without salt are tried only if the server counts cached tokens.
     """
     longest = sorted(prompts, key=len)[-PROBES:]
     asked_together(short, longest[-1:])  # a server's first request includes start-up work
@@ -68,7 +68,7 @@ def without_cache(client: Client, short: Client, prompts: Sequence[str]) -> tupl
         except ServedError as error:
             if error.status is None:
                 raise ModelError(f"{client.endpoint}: {error}") from None
-            continue  # it refuses fields it does not know
+            continue  # the server refuses unknown fields
         state, known_by = cache_state(cold, again)
         found.append((state, replace(client, salt=salt), known_by))
         if state == "off":
@@ -77,7 +77,7 @@ def without_cache(client: Client, short: Client, prompts: Sequence[str]) -> tupl
 
 
 def cache_state(cold: Sequence[Reply], again: Sequence[Reply]) -> tuple[str, str]:
-    """Return whether repeated prompts came from a cache, and how that is known: by its counts, else by times."""
+    """Return whether repeated prompts came from a cache, and the evidence: the server's counts, else times."""
     reported = [reply for reply in again if reply.cached_tokens is not None]
     if reported:
         share = sum(reply.cached_tokens for reply in reported) / max(sum(reply.input_tokens for reply in reported), 1)

@@ -1,4 +1,4 @@
-"""Client of an OpenAI-compatible server: one request and its stream, and a closed loop that keeps it busy."""
+"""Client of an OpenAI-compatible server: one request with its stream, and a closed loop of concurrent requests."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from energylab.errors import ServedError
 if TYPE_CHECKING:
     import httpx
 
-#: Where each interface is, below the endpoint.
+#: Path of each interface below the endpoint.
 PATHS = {"completions": "completions", "chat": "chat/completions"}
 
-#: Where a server names its version, and under which key: vLLM, llama.cpp, SGLang.
+#: Paths and keys of a server's version: vLLM, llama.cpp, SGLang.
 _VERSIONS = {"version": "version", "props": "build_info", "get_server_info": "version"}
 
 
 @dataclass(frozen=True)
 class Reply:
-    """The reply to one request; times are the clock's."""
+    """The reply to one request; times are those of the client's clock."""
 
     query: int  # index of the query
-    text: str  # the answer, without thinking that the server reports apart
-    input_tokens: int  # as the server's ``usage`` counts them
-    output_tokens: int  # likewise
-    thinking_tokens: int | None  # of the output, where the server reports it
-    pieces: int  # pieces of text the stream had
+    text: str  # the answer, without thinking that the server reports separately
+    input_tokens: int  # from the server's ``usage``
+    output_tokens: int  # from the server's ``usage``
+    thinking_tokens: int | None  # part of the output; None: not reported
+    pieces: int  # pieces of text in the stream
     sent_s: float  # request sent
     first_s: float  # first piece of text received
     done_s: float  # stream ended
@@ -53,24 +53,24 @@ class Reply:
 class Client:
     """Client of one model on one server.
 
-    Servers keep what they computed of a prompt and use it again where a later prompt begins alike. A measurement asks
-    the same prompts many times, so every request carries a salt, by one of two ways: ``fields`` sends ``cache_salt``
-    (vLLM, SGLang) and ``cache_prompt: false`` (llama.cpp), ``prompt`` puts a number in front of the prompt.
+    Servers cache prompts and reuse the work for later prompts with the same beginning. A measurement sends the same
+    prompts many times, so every request carries a salt, in one of two ways: ``fields`` sends ``cache_salt`` (vLLM,
+    SGLang) and ``cache_prompt: false`` (llama.cpp), ``prompt`` puts a random number in front of the prompt.
     """
 
     endpoint: str  # address up to ``/v1``
-    model: str  # name the server knows it by
+    model: str  # the model's name on the server
     api: str  # a key of `PATHS`
-    new_tokens: int  # most tokens of an answer
-    timeout_s: float  # longest silence of the server before a request has failed
+    new_tokens: int  # longest answer in tokens
+    timeout_s: float  # a request fails after this many seconds of silence
     more: Mapping[str, Any] = field(default_factory=dict)  # further fields: a fixed length, a thinking switch
     system: str | None = None  # system prompt of a chat
-    salt: Literal["none", "fields", "prompt"] = "none"  # where the salt is
+    salt: Literal["none", "fields", "prompt"] = "none"  # the way of sending a salt
     clock: Clock = field(default_factory=Clock)
 
     @property
     def _options(self) -> dict[str, Any]:
-        """Options of a connection: no proxy; the key of a server that asks for one, which is never recorded."""
+        """Options of a connection: no proxy; the API key of a server that needs one, which is never recorded."""
         key = os.environ.get("OPENAI_API_KEY")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         return {"headers": headers, "timeout": self.timeout_s, "trust_env": False}
@@ -83,17 +83,17 @@ class Client:
         return httpx.AsyncClient(limits=limits, **self._options)
 
     def models(self) -> dict[str, str]:
-        """Return the models the server names, each with its owner; empty where it names none.
+        """Return the models that the server lists, with their owners; empty if it lists none.
 
-        The list is a help in naming a model, no more: ``transformers serve`` lists its cache, not what it serves.
+        Used only in messages: ``transformers serve`` lists its cache, not the models it serves.
         """
         try:
             return {str(one["id"]): str(one.get("owned_by", "")) for one in self._get("models")["data"]}
-        except (ValueError, KeyError, TypeError, AttributeError):  # no list: the first request shows what works
+        except (ValueError, KeyError, TypeError, AttributeError):  # no list
             return {}
 
     def version(self) -> str | None:
-        """Return the version the server states of itself; None where it states none."""
+        """Return the server's version; None if it states none."""
         for path, name in _VERSIONS.items():
             try:
                 return str(self._get(f"../{path}")[name])
@@ -108,7 +108,7 @@ class Client:
         try:
             return httpx.get(address, **self._options).json()
         except httpx.HTTPError as error:
-            raise ServedError(f"{address} cannot be reached ({type(error).__name__}: {error})") from None
+            raise ServedError(f"{address} is unreachable ({type(error).__name__}: {error}); start the server") from None
 
     def body(self, prompt: str) -> dict[str, Any]:
         asked: dict[str, Any] = {"model": self.model, "max_tokens": self.new_tokens, "temperature": 0, "stream": True}
@@ -157,7 +157,7 @@ async def _events(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
         try:
             event = json.loads(data)
         except ValueError:
-            raise ServedError(f"the stream holds a line that is not JSON: {data[:200]}") from None
+            raise ServedError(f"the stream contains a line that is not JSON: {data[:200]}") from None
         if not isinstance(event, dict) or event.get("error"):
             problem = event.get("error") if isinstance(event, dict) else event
             raise ServedError(f"the server reports an error in its stream: {str(problem)[:300]}")
@@ -166,18 +166,18 @@ async def _events(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
 
 @dataclass
 class _Stream:
-    """State of one response stream so far. A chat's parser may cut one token's text in two; a completion's does not."""
+    """State of one response stream so far. In a chat, the text of one token may be split; in a completion it is not."""
 
     whole_pieces: bool
     text: list[str] = field(default_factory=list)
     pieces: int = 0
     usage: dict[str, Any] | None = None
-    cached: int | None = None  # as llama.cpp reports it beside the usage
+    cached: int | None = None  # cached tokens, which llama.cpp reports outside the usage
     finish: str | None = None
     first_s: float | None = None
 
     def take(self, event: dict[str, Any]) -> bool:
-        """Take in one event; return whether it held text."""
+        """Process one event; return whether it contained text."""
         self.usage = event.get("usage") or self.usage
         self.cached = (event.get("timings") or {}).get("cache_n", self.cached)
         held = False
@@ -194,11 +194,11 @@ class _Stream:
     def reply(self, query: int, sent_s: float, done_s: float) -> Reply:
         """Return the complete reply; a ServedError names what is missing."""
         if self.finish is None:
-            raise ServedError(f"the stream ended after {self.pieces} pieces without saying that it was finished")
+            raise ServedError(f"the stream ended after {self.pieces} pieces without a finish_reason")
         if self.usage is None:
             raise ServedError(
-                "the server does not count tokens in its stream (no usage, though stream_options.include_usage was "
-                "asked for), so energy per token would be a guess; use a version of it that does",
+                "the server does not count tokens in its stream (no usage despite stream_options.include_usage), so "
+                "energy per token is unknown; use a version of the server that counts them",
                 usage=False,
             )
         given, made = self._counted("prompt_tokens"), self._counted("completion_tokens")
@@ -212,7 +212,7 @@ class _Stream:
     def _counted(self, name: str) -> int:
         value = self.usage.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise ServedError(f"the server's usage has {name}={value!r}, which is no number of tokens", usage=False)
+            raise ServedError(f"the server's usage has {name}={value!r}; it must be a number of tokens", usage=False)
         return value
 
 
@@ -225,10 +225,10 @@ class Tally:
 
 
 class ClosedLoop:
-    """Keeps `slots` requests under way from `start` to `stop`, in a thread of its own.
+    """Keeps `slots` requests in progress from `start` to `stop`, in a separate thread.
 
-    Every slot sends its next query as soon as its last one is answered. The thread sleeps in the kernel between two
-    pieces of a stream: the client does not compete with the server for a core more than reading takes.
+    Every slot sends its next query as soon as its last one is answered. The thread sleeps between two pieces of a
+    stream, so that the client uses little of the server's processor time.
     """
 
     def __init__(self, ask: Callable[[Any, int], Any], connect: Callable[[int], Any], slots: int) -> None:
@@ -248,18 +248,18 @@ class ClosedLoop:
         self._fill(itertools.cycle(order))
 
     def once(self, order: Sequence[int]) -> Tally:
-        """Ask each query of `order` once, at most `slots` at a time, and wait for all."""
+        """Send each query of `order` once, at most `slots` at a time, and wait for all."""
         self._fill(iter(order))
         return self._joined()
 
     def wait(self, answered: int) -> Tally:
-        """Wait until so many queries have been answered since the start, or one has failed."""
+        """Wait until `answered` queries have been answered since the start, or one has failed."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._tally.replies) >= answered or self._tally.failures)
             return self._tally
 
     def stop(self) -> Tally:
-        """Ask no further query, and wait for those under way."""
+        """Send no further query, and wait for those in progress."""
         self._stopping = True
         return self._joined()
 
@@ -294,7 +294,7 @@ class ClosedLoop:
                 return
             try:
                 kept, result = self._tally.replies, await self._ask(self._http, query)
-            except Exception as error:  # noqa: BLE001 - kept with the query, or `wait` would never end
+            except Exception as error:  # noqa: BLE001 - recorded with the query, so that `wait` ends
                 kept, result = self._tally.failures, (query, error)
             with self._changed:
                 kept.append(result)

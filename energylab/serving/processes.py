@@ -1,4 +1,4 @@
-"""The processes of a server, found by its port, and their processor time; a server started for a while."""
+"""The processes of a server, found by its port, and their processor time; starting a server for a ``with`` block."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ import psutil
 from energylab.clock import processor_s
 from energylab.errors import DeviceLostError, MissingExtraError, ModelError, ParameterError
 
-#: Programs that listen for a server and forward requests to it: their processor time is not the model's.
+#: Programs that only forward requests to a server: their processor time is not the model's.
 PROXIES = ("docker-proxy", "rootlessport", "slirp4netns", "pasta", "pasta.avx2", "ssh", "sshd", "nginx", "haproxy")
 
-#: What ``transformers serve`` imports beside transformers.
+#: Packages that ``transformers serve`` needs besides transformers.
 NEEDED = ("fastapi", "uvicorn", "openai")
 
 
 class ServerProcesses:
-    """The processes of one server, and the processor time they have used. Creating it touches nothing.
+    """The processes of one server and their processor time. Creating the object does not look for them.
 
-    The server is whoever listens on the endpoint's port, or the process that is named, with all its descendants:
+    The server is the process that listens on the endpoint's port, or the given process, with all descendants, since
     servers compute in child processes.
     """
 
@@ -43,7 +43,7 @@ class ServerProcesses:
         self._gone: set[int] = set()
 
     def find(self) -> tuple[int, ...]:
-        """Return the ids of the server's first processes, looking for them once; see `listeners`."""
+        """Return the ids of the server's first processes; they are searched for once, see `listeners`."""
         if not self.roots:
             self.roots = listeners(self.endpoint)
         return self.roots
@@ -58,14 +58,14 @@ class ServerProcesses:
         return found
 
     def refresh(self) -> None:
-        """Look for processes the server has started since; their time counts from now on."""
+        """Find processes that the server has started; their time counts from now on."""
         for pid in self.tree() - self._first_s.keys():
             now_s = processor_s(pid)
             if now_s is not None:
                 self._first_s[pid], self._used_s[pid] = now_s, 0.0
 
     def cpu_s(self) -> float:
-        """Return the processor time of the server since it was first looked at, in seconds; it never falls."""
+        """Return the processor time of the server since the first call, in seconds; it never decreases."""
         if not self._first_s:
             self.refresh()
         for pid in self._first_s.keys() - self._gone:
@@ -79,14 +79,14 @@ class ServerProcesses:
         return sum(self._used_s.values())
 
     def cpus(self) -> set[int]:
-        """Return the hardware threads the server may run on: the union of what its first processes may use."""
+        """Return the hardware threads that the server's first processes may use."""
         try:
             return {cpu for root in self.find() for cpu in psutil.Process(root).cpu_affinity()}
         except psutil.NoSuchProcess:
             raise self._lost() from None
 
     def command(self) -> str:
-        """Return the first process's command line in lower case: it tells which program it is."""
+        """Return the first process's command line in lower case."""
         try:
             return " ".join(psutil.Process(self.find()[0]).cmdline()).lower()
         except (psutil.NoSuchProcess, psutil.AccessDenied):
@@ -94,15 +94,15 @@ class ServerProcesses:
 
     def _lost(self) -> DeviceLostError:
         return DeviceLostError(
-            f"the server behind {self.endpoint} has ended (process {', '.join(map(str, self.roots))})"
+            f"the server behind {self.endpoint} has ended (process {', '.join(map(str, self.roots))}); start it again"
         )
 
 
 def address(endpoint: str) -> tuple[str, int]:
-    """Return host and port of an endpoint; refuse what is no ``http`` address."""
+    """Return host and port of an endpoint, which must be an ``http`` address."""
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ParameterError(f"endpoint={endpoint!r} is no address of a server; write it as http://127.0.0.1:8000/v1")
+        raise ParameterError(f"endpoint={endpoint!r} is not an address; write it as http://127.0.0.1:8000/v1")
     try:
         return parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
     except ValueError as error:
@@ -110,26 +110,26 @@ def address(endpoint: str) -> tuple[str, int]:
 
 
 def listeners(endpoint: str) -> tuple[int, ...]:
-    """Return the first processes that listen on an endpoint's port; a ModelError where they only forward requests."""
+    """Return the first processes that listen on an endpoint's port; a ModelError if they only forward requests."""
     host, port = address(endpoint)
     wanted = {*_addresses_here(endpoint, host), "0.0.0.0", "::"}
     heard = [one for one in psutil.net_connections(kind="tcp") if _listens(one, port) and one.laddr.ip in wanted]
     if not heard:
         raise ModelError(
-            f"nothing listens at {endpoint}; start the server first (`vllm serve MODEL`, `llama-server -m FILE`, "
+            f"no server listens at {endpoint}; start it first (`vllm serve MODEL`, `llama-server -m FILE`, "
             "`transformers serve MODEL` …), or correct endpoint="
         )
     pids = sorted({_eldest(one.pid, port) for one in heard if one.pid is not None})
     if not pids:
         raise ModelError(
-            f"the process behind {endpoint} is not shown to this user, so its energy cannot be told from others'; "
-            "run as the user who started it, or give its process id as server_pid="
+            f"this user may not see the process behind {endpoint}, so its energy cannot be distinguished from others'; "
+            "run as the user who started the server, or give its process id as server_pid="
         )
     passing = [f"{name} ({pid})" for pid in pids if (name := psutil.Process(pid).name()) in PROXIES]
     if passing:
         raise ModelError(
-            f"{', '.join(passing)} listens at {endpoint} and only passes requests on; give the process id of the "
-            "server itself as server_pid= (in a container: `docker inspect -f '{{.State.Pid}}' NAME`)"
+            f"{', '.join(passing)} listens at {endpoint}, but only forwards requests; give the process id of the "
+            "server as server_pid= (in a container: `docker inspect -f '{{.State.Pid}}' NAME`)"
         )
     return tuple(pids)
 
@@ -139,7 +139,7 @@ def _listens(connection: Any, port: int) -> bool:
 
 
 def _eldest(pid: int, port: int) -> int:
-    """Return the first process that holds the listening socket: children inherit it, and any of them may be named."""
+    """Return the first process that holds the listening socket, since children inherit it."""
     process = psutil.Process(pid)
     with contextlib.suppress(psutil.AccessDenied, psutil.NoSuchProcess):  # another user's: not the server
         while (parent := process.parent()) is not None:
@@ -150,24 +150,24 @@ def _eldest(pid: int, port: int) -> int:
 
 
 def _addresses_here(endpoint: str, host: str) -> set[str]:
-    """Return the addresses a host name stands for, and refuse those of another machine."""
+    """Return the addresses of a host name; refuse those of another machine."""
     try:
         found = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
     except OSError as error:
-        raise ParameterError(f"endpoint={endpoint!r}: {host!r} is not known here: {error.strerror}") from None
+        raise ParameterError(f"endpoint={endpoint!r}: unknown host {host!r}: {error.strerror}") from None
     own = {one.address.partition("%")[0] for several in psutil.net_if_addrs().values() for one in several}
     foreign = sorted(ip for ip in found if ip not in own and not ipaddress.ip_address(ip).is_loopback)
     if foreign:
         raise ParameterError(
-            f"endpoint={endpoint!r} is on another machine ({', '.join(foreign)}); energy is measured on the devices of "
-            "this one: run energylab where the server runs"
+            f"endpoint={endpoint!r} is on another machine ({', '.join(foreign)}), whose energy cannot be measured "
+            "here; run energylab on the machine of the server"
         )
     return found
 
 
 @contextlib.contextmanager
 def transformers_serve(model: str | Path, *options: str, start_s: float = 120.0) -> Iterator[str]:
-    """Serve a model on a free port of the loopback for the length of a ``with`` block.
+    """Serve a model on a free local port inside a ``with`` block.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def transformers_serve(model: str | Path, *options: str, start_s: float = 120.0)
     *options : str
         Further options of ``transformers serve``: ``--continuous-batching``, ``--dtype``, ``bfloat16`` …
     start_s : float
-        How long to wait for it.
+        Longest wait for the server, in seconds.
 
     Yields
     ------

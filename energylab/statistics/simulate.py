@@ -1,4 +1,4 @@
-"""A simulated study whose spreads are known: for teaching, and to test what claims to find them."""
+"""A simulated study with known spreads, for teaching and to test the analysis."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from energylab.table import COLUMNS, WINDOW_COLUMNS
 
 @dataclass(frozen=True)
 class Truth:
-    """Everything the simulation knows and an analysis has to find. Spreads are relative standard deviations."""
+    """True values of the simulation, which an analysis estimates. Spreads are relative standard deviations."""
 
     boards: int = 3
-    sessions: int = 4  # a board
-    runs: int = 4  # a session
-    windows: int = 20  # a run
-    queries: int = 10  # a window
+    sessions: int = 4  # per board
+    runs: int = 4  # per session
+    windows: int = 20  # per run
+    queries: int = 10  # per window
     mean_j: float = 300.0  # energy per query
-    board: float = 0.02  # spread of each level around the one above it; that of boards includes the sensors' gain
+    board: float = 0.02  # spread of each level around the level above; that of boards includes the sensors' gain
     session: float = 0.006
     run: float = 0.004
     window: float = 0.008
-    query: float = 0.3  # spread between queries; every run asks them all
+    query: float = 0.3  # spread between queries; every run measures all of them
     drift: float = 0.0  # relative change of the energy per hour
     meter_bias: float = -0.03  # of a second meter on the same windows, relative
     meter_noise: float = 0.015
@@ -37,8 +37,8 @@ def simulate(seed: int = 0, **changes) -> Study:
     """Simulate a study: one model and task on several boards, in several sessions; the same seed gives the same study.
 
     The energy of a window is the sum over its queries, times ``1 +`` the deviations of its board, session, run and
-    window. Queries are dealt out anew to the windows of every run, as the protocol does. `changes` are fields of
-    `Truth`, by name: ``simulate(boards=1, run=0.0)``; a ParameterError names one that is unknown or makes no sense.
+    window. Queries are assigned to windows at random in every run, as in the protocol. `changes` are fields of `Truth`,
+    by name: ``simulate(boards=1, run=0.0)``; an unknown name or impossible value is a ParameterError.
     """
     unknown = set(changes) - set(Truth.__dataclass_fields__)
     if unknown:
@@ -47,7 +47,7 @@ def simulate(seed: int = 0, **changes) -> Study:
         )
     truth = replace(Truth(), **changes)
     if min(truth.boards, truth.sessions, truth.runs, truth.windows, truth.queries) < 1 or truth.mean_j <= 0:
-        raise ParameterError(f"every count must be at least 1, and mean_j positive: {truth}")
+        raise ParameterError(f"every count must be at least 1, and mean_j above 0; given: {truth}")
     rng = np.random.default_rng(seed)
     query_j = np.exp(truth.query * rng.standard_normal(truth.windows * truth.queries))
     query_j *= truth.mean_j / query_j.mean()

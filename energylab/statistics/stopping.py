@@ -1,9 +1,9 @@
-"""The one rule that may end a session early: for a relative precision, or for one star among measured peers.
+"""The stopping rule of a session: ends it at a relative precision, or when one star is left among measured peers.
 
-Its unit is a block of queries, measured once in a run. Given what all blocks of a session share, they are independent:
-their interval holds after every block at once. Where whole runs were measured, each on all queries, which queries a
-block holds is no error any more: the interval of the runs may be narrower. What all share (the session's own deviation,
-and that of its runs) no number of blocks can show: its spread comes from repeated sessions, or is stated, and is added.
+Its unit is a block of queries, measured once in a run. Given the deviation that all blocks of a session share, blocks
+are independent, and their interval is valid after every block. Once whole runs were measured, the selection of queries
+causes no error any more, so the interval from runs may be narrower. The shared deviation (of the session and its runs)
+cannot be seen in one session: its spread comes from repeated sessions, or is stated, and is added.
 """
 
 from __future__ import annotations
@@ -28,36 +28,36 @@ from energylab.table import difference
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Relative spread that the blocks of one session share, where no repeated session tells it.
+#: Relative spread between sessions that is assumed without repeated sessions.
 SHARED_CV = 0.01
 
-#: Blocks before the rule may end a session: of fewer, a skewed one is not seen yet.
+#: Fewest blocks before the rule may end a session, so that skewed blocks are noticed.
 LEAST_BLOCKS = 5
 
-#: Whole runs before their interval is looked at.
+#: Fewest whole runs before their interval is used.
 LEAST_RUNS = 3
 
-#: Blocks, and runs, at which their interval is as short as it can be; it holds at any number.
+#: Numbers of blocks and runs at which their interval is shortest; it is valid at any number.
 TUNED_BLOCKS, TUNED_RUNS = 20, 5
 
-#: Peers that make a scale: with fewer a star says nothing.
+#: Fewest peers for a scale of stars.
 LEAST_PEERS = 2
 
 BANDS = 5
 
-#: Coverage of the interval whose relative half-width is asked for.
+#: Coverage of the interval for `precision_target`.
 PRECISION_LEVEL = 0.95
 
 
 def block_intervals(
     energy_j: ArrayLike, queries: ArrayLike, alpha: float, tuned: int = TUNED_BLOCKS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the energy per query after every block, and the half-width of an interval that holds at all of them.
+    """Return the energy per query after every block, with half-widths of a confidence sequence.
 
-    For Gaussian blocks of unknown spread the likelihood ratio of "the mean is m" against a mixture of other means is a
-    martingale under m, and depends on the data by the t statistic alone; by Ville's inequality it ever exceeds 1/alpha
-    with a probability of at most alpha. Solved for t it gives ``k² = df · (A - 1)/(1 - A/ratio)`` with
-    ``A = (ratio/alpha²)^(1/(df + 1))``.
+    With probability 1 - alpha the intervals after all blocks contain the mean. For Gaussian blocks of unknown spread,
+    the likelihood ratio of a mixture of other means against the mean m is a martingale under m, and depends on the data
+    only by the t statistic; by Ville's inequality it ever exceeds 1/alpha with a probability of at most alpha. Solved
+    for t, this gives ``k² = df · (A - 1)/(1 - A/ratio)`` with ``A = (ratio/alpha²)^(1/(df + 1))``.
 
     Parameters
     ----------
@@ -68,12 +68,12 @@ def block_intervals(
     alpha : float
         Probability that the interval ever fails.
     tuned : int
-        Number of blocks at which it is shortest.
+        Number of blocks at which the interval is shortest.
 
     Returns
     -------
     mean, half_width : ndarray of shape (..., n)
-        In joules per query; infinite while there is no interval.
+        In joules per query; the half-width is infinite while there is no interval.
 
     References
     ----------
@@ -82,7 +82,7 @@ def block_intervals(
     """
     energy, weight = np.asarray(energy_j, float), np.asarray(queries, float)
     total, count = np.cumsum(weight), np.arange(1, weight.size + 1)
-    first = energy[..., :1] / weight[0]  # sums of differences from the first block keep their digits
+    first = energy[..., :1] / weight[0]  # subtracted for numerical precision
     each = energy / weight - first
     mean = np.cumsum(each * weight, axis=-1) / total
     squares = np.maximum(np.cumsum(weight * each**2, axis=-1) - total * mean**2, 0.0)
@@ -113,18 +113,18 @@ def _best_ratio(df: float, alpha: float) -> float:
 
 @dataclass(frozen=True)
 class Shared:
-    """What all blocks of a session share, its own deviation and that of its runs: relative spread, and its source."""
+    """Relative spread of the deviation that all blocks of a session share (of the session and its runs)."""
 
     cv: float = SHARED_CV
-    df: float = np.inf  # degrees of freedom it is known with; infinite where it is stated
-    note: str = f"a spread of {SHARED_CV:.0%} between sessions is assumed: none was repeated"
+    df: float = np.inf  # degrees of freedom; infinite if the spread is stated
+    note: str = f"a spread of {SHARED_CV:.0%} between sessions is assumed: none was repeated"  # the source
 
 
 def shared_spread(energies: ModelEnergies) -> Shared:
-    """Estimate the spread between sessions and between their runs from measured ones.
+    """Estimate the spread between sessions and between runs from measured sessions.
 
-    Sessions of one model on one board give the first, pooled over models, the runs within each the second; without
-    repeated sessions the first is `SHARED_CV`.
+    The first comes from sessions of one model on one board, pooled over models, and is `SHARED_CV` without repeats; the
+    second from the runs within each session.
     """
     complete = energies.sessions.dropna(subset="energy_wh")
     on_board = complete.groupby(["row", "board"])["energy_wh"]
@@ -146,19 +146,19 @@ def shared_spread(energies: ModelEnergies) -> Shared:
 
 @dataclass(frozen=True)
 class Scale:
-    """What a session must know of its peers to ask which star its model earns."""
+    """The scale of stars that a session's peers set."""
 
-    lowest: tuple[float, float]  # ends between which the lowest energy of the peers lies, in joules per query
-    highest: tuple[float, float]  # the same of the highest
-    gain: float  # largest relative gain error of the sensors; 0 where all ran on one board
-    peers: int  # models on the scale, without this one
-    shared: Shared  # as the peers' repeats tell it
-    notes: tuple[str, ...] = ()  # what a reader must know of it
+    lowest: tuple[float, float]  # interval of the peers' lowest energy, in joules per query
+    highest: tuple[float, float]  # interval of the peers' highest energy, in joules per query
+    gain: float  # largest relative gain error of the sensors; 0 if all ran on one board
+    peers: int  # number of peers with an energy
+    shared: Shared  # estimated from the peers' repeats
+    notes: tuple[str, ...] = ()  # remarks for readers
 
     def stars(self, low: float, high: float) -> tuple[int, ...]:
         """Return every number of stars that an energy between `low` and `high` joules per query may earn, ascending.
 
-        The bands are of equal width between the extremes of the peers *and* the model itself.
+        The bands have equal width between the extremes of peers *and* model.
         """
         most = BANDS - _edges_below(max(low, 0.0) * (1 - self.gain), self.lowest[1], self.highest[1])
         fewest = BANDS - _edges_below(high * (1 + self.gain), self.lowest[0], self.highest[0])
@@ -166,14 +166,14 @@ class Scale:
 
 
 def _edges_below(energy: float, lowest: float, highest: float) -> int:
-    """Count the band edges below an energy, on the scale that it makes with the extremes of the others."""
+    """Count the band edges below an energy, on the scale of this energy and the extremes of the others."""
     least, most = min(energy, lowest), max(energy, highest)
     place = 1.0 if energy >= highest and energy > lowest else (energy - least) / (most - least) if most > least else 0.0
     return int(np.clip(np.ceil(place * BANDS * (1 - 1e-9)) - 1, 0, BANDS - 1))
 
 
 def read_peers(root: str | os.PathLike) -> pd.DataFrame:
-    """Return the tidy table of measured peers; refuse a folder without records."""
+    """Return the tidy table of measured peers; a CohortError for a folder without records."""
     table = store.read(root)
     if table.empty or "cohort" not in table:
         raise CohortError(f"peers={os.fspath(root)!r} holds no records; name the folder of a study that was measured")
@@ -183,13 +183,13 @@ def read_peers(root: str | os.PathLike) -> pd.DataFrame:
 def comparable_rows(
     table: pd.DataFrame, cohort: str, model_class: str | None, without: str | None = None
 ) -> pd.DataFrame:
-    """Return the rows of a cohort and class, but those of one model; name what differs where there is none."""
+    """Return the rows of a cohort and class, except those of one model; if there are none, name what differs."""
     classes = table["model_class"].astype("string").fillna("")
     rows = table[(table["cohort"] == cohort) & (classes == (model_class or "")) & (table["model"] != without)]
     if rows.empty:
         others = [key for key in table["cohort"].dropna().unique() if key != cohort]
         what = min((_difference(cohort, key) for key in others), key=len, default="model class, or no other model")
-        raise CohortError(f"peers hold no model that may be compared with this one; what differs: {what}")
+        raise CohortError(f"peers hold no model that may be compared with this one (difference: {what}); name others")
     return rows
 
 
@@ -200,11 +200,10 @@ def _difference(key: str, other: str) -> str:
 def scale_of(rows: pd.DataFrame, board: str, probability: float, gain: float = GAIN_ERROR) -> Scale:
     """Make the scale of a session's peers.
 
-    The star is right with `probability` if the session's interval and those of all peers hold at once: the peers have
-    half of the error together (Bonferroni), the extremes being any of them. Their intervals rest on the spread between
-    sessions of all peers, shrunk to a common value as for star probabilities: two sessions of one model say little.
-    Where none was repeated, each takes the stated spread with that of the runs. Records on other boards bring the gain
-    of their sensors in.
+    The star is right with `probability` if the intervals of the session and of all peers contain the true energies.
+    Half of the allowed error is divided among the peers (Bonferroni), any of which may be an extreme. Their intervals
+    use variances between sessions shrunk to a common value, as for star probabilities; without repeats, the stated
+    spread and that of the runs. Records on other boards add the gain error of their sensors.
 
     Raises
     ------
@@ -218,7 +217,7 @@ def scale_of(rows: pd.DataFrame, board: str, probability: float, gain: float = G
     rated = found.dropna(subset="energy_wh")
     if len(rated) < LEAST_PEERS:
         raise StatisticsError(
-            f"{len(rated)} peers have an energy; a scale needs at least {LEAST_PEERS} beside this model"
+            f"{len(rated)} peers have an energy; a scale needs at least {LEAST_PEERS} peers: measure more"
         )
     level = 1 - (1 - probability) / 2 / len(rated)
     of_boards = gain / np.sqrt(3 * rated["boards"])
@@ -227,27 +226,28 @@ def scale_of(rows: pd.DataFrame, board: str, probability: float, gain: float = G
     energy_j = rated["energy_wh"].to_numpy() / WH_PER_1000_QUERIES
     low, high = np.maximum(energy_j * (1 - half), 0.0), energy_j * (1 + half)
     lost = sorted(found.loc[found["energy_wh"].isna(), "model"])
-    notes = [f"without an energy, and so not on the scale: {', '.join(lost)}"] if lost else []
-    notes += [] if one_board else [f"several boards: sensor gains of ±{gain:.0%} are counted"]
+    notes = [f"not on the scale, since without an energy: {', '.join(lost)}"] if lost else []
+    notes += [] if one_board else [f"several boards: sensor gain errors of ±{gain:.0%} are included"]
     ends = (float(low.min()), float(high.min())), (float(low.max()), float(high.max()))
     return Scale(*ends, gain, len(rated), shared, tuple(notes))
 
 
 def shared_of(rows: pd.DataFrame) -> Shared:
-    """Estimate what the blocks of a session share from the repeated sessions of its cohort."""
+    """Estimate the shared spread of a session from the repeated sessions of its cohort."""
     return shared_spread(model_energies(rows))
 
 
-#: How the error of the session's own interval is shared out: its blocks, its whole runs, and what its blocks share.
+#: Parts of the allowed error of the session's own interval: its blocks, its whole runs, and the shared deviation.
 _BLOCKS, _RUNS, _SHARED = 0.4, 0.1, 0.5
 
 
 @dataclass(frozen=True)
 class OwnInterval:
-    """Interval of the mean energy over sessions from the blocks of one; at every look at once it fails with `error`.
+    """Interval of the mean energy over sessions, from the blocks of one session.
 
     Called with energy and queries of each block in measured order (as `block_intervals`) and the queries of a whole
-    run, it returns mean and half-width in joules per query after every block.
+    run, it returns mean and half-width in joules per query after every block. All of these together fail with a
+    probability of at most `error`.
     """
 
     error: float
@@ -265,16 +265,16 @@ class OwnInterval:
 
     @property
     def least(self) -> float:
-        """Relative half-width that is left however many blocks are measured."""
+        """Relative half-width that remains for any number of blocks."""
         return float(t_quantile(1 - _SHARED * self.error, self.shared.df)) * self.shared.cv
 
 
 class StopRule:
-    """Ends a session when its figure is known well enough; called after every block with its windows, one a phase.
+    """Ends a session when its figure is precise enough; called after every block with its windows by phase.
 
-    `target` is the relative half-width of the 95 % interval; with `scale`, the probability that the decided star is
-    right. What is asked at the first block, when data and cohort of the session are known, are callables: the queries
-    of a whole run, what its blocks share, and the scale of its peers, on which it ends when one star is left.
+    `target` is the relative half-width of the 95 % interval or, with `scale`, the probability that the star is right;
+    the session then ends when one star is left. The other arguments are called at the first block, when data and cohort
+    of the session are known: the queries of a whole run, the shared spread, and the scale of the peers.
     """
 
     def __init__(
@@ -298,7 +298,7 @@ class StopRule:
         return PRECISION_LEVEL if self._make_scale is None else (1 + self.target) / 2
 
     def __call__(self, unit: Mapping[str, Window]) -> str | None:
-        """Take in one block; return the reason to stop, or None."""
+        """Add one block; return the reason to stop, or None."""
         if self._interval is None:
             self._scale = self._make_scale() if self._make_scale else None
             self._interval = OwnInterval(1 - self.level, self._scale.shared if self._scale else self._shared())
@@ -308,7 +308,7 @@ class StopRule:
         return self._reason()
 
     def ends(self) -> tuple[float, float] | None:
-        """Return the ends of the interval so far in joules per query; None while there are too few blocks."""
+        """Return the ends of the current interval in joules per query; None while there are too few blocks."""
         if len(self._queries) < LEAST_BLOCKS:
             return None
         paths = self._interval(self._energy_j, self._queries, self._population())
@@ -327,7 +327,7 @@ class StopRule:
         return f"relative half-width {width:.3%} is within the target of {self.target:.3%}" if within else None
 
     def facts(self, session: Any) -> StopFacts:
-        """Return what was asked, and the figure that is certified: the one that `energylab.energy` gives the record."""
+        """Return the rule and its result for the record; the energy is that of `energylab.energy`."""
         ends = self.ends()
         parts = [*session.idle, session.warm_up, *session.windows]
         return StopFacts(
@@ -352,7 +352,7 @@ class StopRule:
         if self._scale:
             return "several stars are left"
         least = self._interval.least
-        beyond = f"; no single session comes below {least:.1%}: repeat it" if least >= self.target else ""
+        beyond = f"; a single session cannot get below {least:.1%}: measure more" if least >= self.target else ""
         return f"relative half-width {_relative(ends):.3%}{beyond}"
 
     def _details(self, ends: tuple[float, float] | None) -> dict[str, Any]:
@@ -373,5 +373,5 @@ class StopRule:
 
 
 def _relative(ends: tuple[float, float]) -> float:
-    """Return the half-width of an interval as a part of its middle."""
+    """Return the half-width of an interval relative to its middle."""
     return (ends[1] - ends[0]) / (ends[1] + ends[0])

@@ -1,4 +1,4 @@
-"""Intervals of a mean energy: between sessions and boards, and with the gain of the boards' sensors."""
+"""Intervals of a mean energy: from sessions and boards, and with the gain error of the boards' sensors."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from energylab.errors import StatisticsError
 #: Part-time power measurements: nvidia-smi's lack of attention, arXiv:2312.02741).
 GAIN_ERROR = 0.05
 
-#: Coverage of every interval that is not asked for another.
+#: Default coverage of intervals.
 LEVEL = 0.95
 
-#: Sessions in random order that a repeatability interval should rest on.
+#: Recommended number of sessions, in random order, for a repeatability interval.
 SESSIONS_WANTED = 3
 
-#: Degrees of freedom from which an expanded interval is at least as wide as the one it expands: Welch-Satterthwaite
-#: alone covers 92 % where three sessions scatter by more than the gain. With one, Student's factor is 12.7.
+#: From these degrees of freedom on, an expanded interval is at least as wide as the interval it expands: otherwise
+#: Welch-Satterthwaite covers only 92 % if three sessions scatter by more than the gain.
 WIDENED_DF = 2
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % interval, in the unit of the values it was made from."""
+    """A mean with its 95 % interval, in the unit of the values."""
 
     mean: float
     low: float
     high: float
-    n: int  # independent values (sessions, runs …) it rests on
-    df: float  # degrees of freedom of its Student t
+    n: int  # number of independent values (sessions, runs …)
+    df: float  # degrees of freedom of Student's t
 
     @property
     def half_width(self) -> float:
@@ -49,21 +49,21 @@ class Interval:
 def mean_interval(values: ArrayLike) -> Interval:
     """Student 95 % interval of the mean of at least two independent values, any unit (JCGM 100:2008, 4.2.3 and G.3).
 
-    Sessions are independent values of a figure; the runs of one session are not: their interval says nothing of the
-    next session. A StatisticsError names what no interval can be made of.
+    Sessions are independent values; the runs of one session are not: their interval does not cover other sessions.
+    Raises a StatisticsError for fewer than two values, or values that are not finite.
     """
     x = np.asarray(values, dtype=float).ravel()
     if x.size < 2 or not np.isfinite(x).all():
         raise StatisticsError(
-            f"{int(np.isfinite(x).sum())} of {x.size} values are finite; at least two are needed, and all: an "
-            "unavailable energy is left out by choice or measured again, never averaged"
+            f"{int(np.isfinite(x).sum())} of {x.size} values are finite; all must be, and at least two: leave "
+            "unavailable energies out, or measure them again"
         )
     half, mean = float(t_quantile(LEVEL, x.size - 1) * x.std(ddof=1) / np.sqrt(x.size)), float(x.mean())
     return Interval(mean, mean - half, mean + half, x.size, float(x.size - 1))
 
 
 def expanded(interval: Interval, gain_error: float = GAIN_ERROR) -> Interval:
-    """Widen an interval of one board by the gain of its sensor, fixed and rectangular on ±`gain_error` (GUM, 4.3.7)."""
+    """Widen an interval of one board by the gain of its sensor, fixed and uniform on ±`gain_error` (GUM, 4.3.7)."""
     own = interval.half_width / t_quantile(LEVEL, interval.df)
     known = gain_error * abs(interval.mean) / np.sqrt(3)
     half, df = map(float, combined_half_width(own, interval.df, known, LEVEL))
@@ -74,9 +74,9 @@ def expanded(interval: Interval, gain_error: float = GAIN_ERROR) -> Interval:
 def combined_half_width(
     standard_error: ArrayLike, df: ArrayLike, known: ArrayLike, level: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Combine an estimated standard error with a known standard uncertainty by the GUM's formula.
+    """Combine an estimated standard error s with a known standard uncertainty k by the GUM's formula.
 
-    ``u² = s² + k²`` with ``u⁴ / (s⁴ / df)`` degrees of freedom (Welch-Satterthwaite, the known part having infinitely
+    ``u² = s² + k²`` with ``u⁴ / (s⁴ / df)`` degrees of freedom (Welch-Satterthwaite; the known part has infinitely
     many); the half-width is Student's at `level`.
 
     All are arrays in the unit of the energy. Returns the half-width and its degrees of freedom (JCGM 100:2008, G.2b).
@@ -95,7 +95,7 @@ def shrink_variances(variance: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, 
     mean and the variance of the logarithms of the estimates. Each becomes ``(d0 · s0² + d · s²) / (d0 + d)`` with
     ``d0 + d`` degrees of freedom, but no more than all estimates have together.
 
-    A `df` of 0 says that there is no estimate; its variance is ignored.
+    A `df` of 0 means that there is no estimate; its variance is ignored.
 
     References
     ----------
@@ -113,10 +113,10 @@ def shrink_variances(variance: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _prior(variance: np.ndarray, df: np.ndarray, pooled: float) -> tuple[float, float]:
-    """Return d0 (infinite when the estimates scatter no more than chance) and s0²."""
+    """Return d0 (infinite if the estimates scatter no more than by chance) and s0²."""
     if len(variance) < 2 or pooled == 0:
         return np.inf, pooled
-    # Two equal repeats give a variance of 0, whose logarithm would say too much.
+    # two equal repeats give a variance of 0, whose logarithm is infinite: it is limited from below
     logs = np.log(np.maximum(variance, 1e-5 * np.median(variance[variance > 0])))
     centred = logs - special.digamma(df / 2) + np.log(df / 2)
     excess = centred.var(ddof=1) - special.polygamma(1, df / 2).mean()
@@ -129,6 +129,6 @@ def _prior(variance: np.ndarray, df: np.ndarray, pooled: float) -> tuple[float, 
 
 def t_quantile(level: float, df: ArrayLike) -> np.ndarray:
     """Half-width of the central interval of a Student distribution that holds `level`; normal for infinite `df`."""
-    degrees, where = np.unique(np.asarray(df, float), return_inverse=True)  # few differ, and each is slow
+    degrees, where = np.unique(np.asarray(df, float), return_inverse=True)  # slow, so each value once
     degrees = np.where(np.isinf(degrees), 1e12, degrees)
     return special.stdtrit(degrees, 0.5 + level / 2)[where]

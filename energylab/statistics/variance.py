@@ -1,4 +1,4 @@
-"""Where the spread of a figure comes from (boards, sessions, runs, drift), and how many sessions are enough."""
+"""Sources of the spread of a figure (boards, sessions, runs, drift), and the number of sessions needed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from energylab.table import record_rows, tidy_frame, window_frame
 
 LEVELS = ("board", "session", "run")
 
-#: Windows of a session below which its drift cannot be seen.
+#: Fewest windows of a session for an estimate of its drift.
 LEAST_WINDOWS = 8
 
-#: Sessions that a plan tries at most.
+#: Largest number of sessions in a plan.
 MOST_SESSIONS = 100
 
 
@@ -36,11 +36,11 @@ class Study:
     kind : str
         Kind of its energy.
     table, windows : pandas.DataFrame
-        As `energylab.read` and `energylab.store.read_windows` give them.
+        From `energylab.read` and `energylab.store.read_windows`.
     meters : pandas.DataFrame
-        What every meter said of every valid window: ``session, index, meter, energy_j``.
+        Energy of every valid window by every meter: ``session, index, meter, energy_j``.
     truth : mapping of str to float or None
-        Relative spread of every level, where a simulation knows them.
+        True relative spread of every level, for a simulation.
     """
 
     kind: str
@@ -50,7 +50,7 @@ class Study:
     truth: Mapping[str, float] | None = None
 
     def describe(self) -> str:
-        """Say in Markdown what this is; loudly, where it was not measured."""
+        """Return a description in Markdown, with a warning if the study is simulated."""
         first = self.windows.iloc[0]
         size = (
             f"{self.windows['board'].nunique()} board(s), {self.windows['session'].nunique()} session(s), "
@@ -59,18 +59,18 @@ class Study:
         )
         if self.kind != "simulated":
             return size
-        return f"> ## SIMULATED\n> **No energy on this page was measured.** Every figure is computed from: {size}"
+        return f"> ## SIMULATED\n> **No energy on this page was measured.** All figures are computed from: {size}"
 
 
 def read_study(*roots: str | os.PathLike, task: str | None = None, model: str | None = None) -> Study:
-    """Read the records of one model on one task; name `task` and `model` where the folders hold several.
+    """Read the records of one model on one task; give `task` and `model` if the folders hold several.
 
     Raises
     ------
     StatisticsError
-        If no record fits.
+        If no record matches.
     CohortError
-        If records of several models, tasks, devices or energy kinds are left; names them.
+        If the matching records have several models, tasks, devices or energy kinds; names them.
     """
     found = list(store.read_records(*roots))
     chosen = [(path, r) for path, r in found if task in (None, r.task.name) and model in (None, r.model.name)]
@@ -100,12 +100,12 @@ def _one_of_each(table: pd.DataFrame, *names: str) -> None:
     for name in names:
         if table[name].nunique() > 1:
             values = ", ".join(sorted(map(str, table[name].unique()))[:6])
-            raise CohortError(f"{table[name].nunique()} values of {name} ({values}); name one by task= and model=")
+            raise CohortError(f"{table[name].nunique()} values of {name} ({values}); choose one by task= and model=")
 
 
 @dataclass(frozen=True)
 class Components:
-    """Relative spread of every level around the one above it.
+    """Relative spread of every level (board, session, run) around the level above.
 
     Attributes
     ----------
@@ -114,7 +114,7 @@ class Components:
     energy_kind : str
         Kind of that energy.
     table : pandas.DataFrame
-        One row a level, from `LEVELS`: ``level, units, cv, low, high, note``; NaN where the data cannot tell.
+        One row per level of `LEVELS`: ``level, units, cv, low, high, note``; NaN if the data do not determine it.
     """
 
     energy_wh: float
@@ -125,19 +125,19 @@ class Components:
         return self.table._repr_html_()
 
     def cv(self, level: str) -> float:
-        """Return the relative spread of a level; refuse one that the data could not tell."""
+        """Return the relative spread of a level; a StatisticsError if the data do not determine it."""
         row = self.table.set_index("level").loc[level]
         if not np.isfinite(row["cv"]):
-            raise StatisticsError(f"the spread of a {level} is not known here: {row['note']}")
+            raise StatisticsError(f"the spread of the level {level} is unknown: {row['note']}")
         return float(row["cv"])
 
 
 def components(table: pd.DataFrame) -> Components:
-    """Split the variance of a model's energy over boards, sessions and runs.
+    """Split the variance of a model's energy into parts of boards, sessions and runs.
 
-    A mixed model with boards, and sessions within boards, as random effects (REML, statsmodels); the 95 % intervals are
-    modified large-sample ones on the mean squares: near nominal in balanced designs with Gaussian effects, approximate
-    in unbalanced ones. ``board`` contains the difference of the sensors' gains.
+    Fits a mixed model with boards, and sessions within boards, as random effects by restricted maximum likelihood
+    (REML). The 95 % intervals are modified large-sample intervals on the mean squares: nearly exact in balanced
+    designs with Gaussian effects, approximate in unbalanced ones. ``board`` includes the sensors' gains.
 
     Parameters
     ----------
@@ -183,15 +183,15 @@ def _missing(name: str, runs: pd.DataFrame) -> str:
     if name == "board":
         return f"{runs['board'].nunique()} board(s), {runs['session'].nunique()} session(s): several of both are needed"
     if name == "session" and runs.groupby("board")["session"].nunique().max() < 2:
-        return "one session a board"
-    return "one run a session" + (": its spread is in that of the sessions" if name == "run" else "")
+        return "one session per board"
+    return "one run per session" + (": its spread is included in that of sessions" if name == "run" else "")
 
 
 def _mean_squares(runs: pd.DataFrame) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
     """Return mean squares of runs in sessions in boards with their degrees of freedom, from unweighted means.
 
-    Expected values: run σ²_r, session σ²_r + r·σ²_s, board σ²_r + r·σ²_s + r·s·σ²_b, with r runs a session and s
-    sessions a board (harmonic means); the second mapping holds 1, r and r·s.
+    Expected values: run σ²_r, session σ²_r + r·σ²_s, board σ²_r + r·σ²_s + r·s·σ²_b, with r runs per session and s
+    sessions per board (harmonic means); the second mapping holds 1, r and r·s.
     """
     sessions = runs.groupby(["board", "session"], sort=False)["y"].agg(["mean", "size"]).reset_index()
     boards = sessions.groupby("board", sort=False)["mean"].agg(["mean", "size"]).reset_index()
@@ -248,7 +248,7 @@ def _mixed_model(runs: pd.DataFrame) -> dict[str, float]:
 
 
 def by_board(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the energy of every board with both intervals, and that over all boards: rows of `model_energies`."""
+    """Return the energy of every board, and of all together, with both intervals: rows of `model_energies`."""
     boards = table["board"].fillna(UNSTATED)
     parts = {board: table[boards == board] for board in boards.unique()}
     if len(parts) > 1:
@@ -260,23 +260,23 @@ def by_board(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def drift(windows: pd.DataFrame) -> pd.DataFrame:
-    """Say how fast every session still moves, and how many independent windows it is worth.
+    """Return the drift of power in every session, and its number of effectively independent windows.
 
-    The power of each window, relative to the mean of its phase, against time: least squares with a covariance that
-    allows for correlated neighbours (Newey-West with the automatic lag ``4·(n/100)^(2/9)``, statsmodels). Nothing is
-    cut from the start: the protocol warms up before its first window, and a rule that looks for a better start
-    discards a third of steady series.
+    Fits the power of each window, relative to the mean of its phase, against time by least squares, with a covariance
+    that allows for correlated neighbours (Newey-West with the automatic lag ``4·(n/100)^(2/9)``, statsmodels). No
+    windows are removed from the start: the protocol warms up before the first window, and rules that search for a
+    better start discard a third of steady series.
 
     Parameters
     ----------
     windows : pandas.DataFrame
-        As `energylab.store.read_windows` gives it.
+        From `energylab.store.read_windows`.
 
     Returns
     -------
     pandas.DataFrame
-        One row a session: ``session, board, windows, hours, slope, low, high`` (per hour, 95 %), ``moved`` (over the
-        session), ``lag_1`` (autocorrelation) and ``effective`` (independent windows that give as sure a mean).
+        One row per session: ``session, board, windows, hours, slope, low, high`` (per hour, 95 %), ``moved`` (over the
+        session), ``lag_1`` (autocorrelation) and ``effective`` (number of independent windows of equal precision).
 
     Raises
     ------
@@ -322,10 +322,10 @@ def _trend(part: pd.DataFrame) -> dict[str, Any]:
 
 
 def _effective_size(rho: np.ndarray) -> float:
-    """Return how many independent values give a mean as sure as a series with these autocorrelations does.
+    """Return the number of independent values whose mean has the precision of a series with these autocorrelations.
 
-    ``n / (1 + 2·Σρ)``, the sum over neighbouring pairs cut at the first that is not positive, and not allowed to rise;
-    at most n (Geyer, 1992, Practical Markov chain Monte Carlo, Statistical Science 7, 473-483).
+    ``n / (1 + 2·Σρ)``, at most n; the sum runs over pairs up to the first that is not positive, made non-increasing
+    (Geyer, 1992, Practical Markov chain Monte Carlo, Statistical Science 7, 473-483).
     """
     pairs = rho[: rho.size // 2 * 2].reshape(-1, 2).sum(axis=1)
     kept = pairs[: np.argmax(pairs <= 0)] if (pairs <= 0).any() else pairs
@@ -340,7 +340,7 @@ def relative_half_width(found: Components, sessions: int, runs: int) -> float:
 
 
 def plan(found: Components, targets: Sequence[float], runs: Sequence[int] = (1, 3, 10)) -> pd.DataFrame:
-    """Return the fewest sessions on one board that reach each target, a relative half-width, by runs of a session."""
+    """Return the fewest sessions on one board that reach each target (relative half-width), by runs per session."""
     tried = range(2, MOST_SESSIONS + 1)
     fewest = {
         f"sessions of {each} runs": pd.array(
@@ -354,19 +354,19 @@ def plan(found: Components, targets: Sequence[float], runs: Sequence[int] = (1, 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a meter lies from a reference, as ratios of their energies (Bland and Altman, 1999).
+    """Difference of a meter from a reference, relative to their mean (Bland and Altman, 1999).
 
     Attributes
     ----------
     reference, other : str
         The two meters.
     bias : Interval
-        Mean of ``other - reference``, relative to the mean of the two; its interval is over sessions, or within the
-        session if there is one.
+        Mean of ``other - reference``, relative to the mean of the two; its interval is from sessions, or from the
+        windows of a single session.
     limits : tuple of float
         Limits of agreement: 95 % of single windows are expected between them.
     pairs : pandas.DataFrame
-        One row a window: the energies of both.
+        One row per window: the energies of both.
     """
 
     reference: str
@@ -377,18 +377,20 @@ class Agreement:
 
 
 def agreement(meters: pd.DataFrame) -> Agreement:
-    """Compare the first and the last meter of a study's ``meters`` on the windows that both have seen.
+    """Compare the first and the last meter of a study's ``meters`` on the windows that both have measured.
 
-    Several devices of one meter are summed. A StatisticsError says that there are not two meters, or two windows.
+    Several devices of one meter are summed. Raises a StatisticsError for fewer than two meters or two windows.
     """
     known = list(meters["meter"].unique())
     if len(known) < 2:
-        raise StatisticsError(f"two meters on the same windows are needed; here is {known[0] if known else 'none'}")
+        raise StatisticsError(
+            f"two meters on the same windows are needed, but there is {known[0] if known else 'none'}; set extra_meters"
+        )
     reference, other = known[0], known[-1]
     sums = meters.groupby(["session", "index", "meter"])["energy_j"].sum(min_count=1).unstack()
     pairs = sums[[reference, other]].dropna()
     if len(pairs) < 2:
-        raise StatisticsError(f"{len(pairs)} windows have both {reference} and {other}; two are needed")
+        raise StatisticsError(f"{len(pairs)} windows have both {reference} and {other}; at least two are needed")
     difference = (pairs[other] - pairs[reference]) / pairs.mean(axis=1)
     of_session = difference.groupby("session").mean()
     bias = mean_interval(of_session if len(of_session) > 1 else difference)
@@ -397,7 +399,7 @@ def agreement(meters: pd.DataFrame) -> Agreement:
 
 
 class Reason(str):
-    """A sentence in the place of a result that the data cannot carry; shown as text."""
+    """A sentence instead of a result that the data do not allow; shown as text."""
 
     __slots__ = ()
 
@@ -406,9 +408,9 @@ class Reason(str):
 
 
 def or_reason(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what `function` returns, or the sentence why these data cannot carry it.
+    """Return the result of `function`, or a sentence why the data do not allow it.
 
-    For notebooks that run on any study: a section that one session or one meter cannot fill says so in its place.
+    For notebooks that run on any study, also on one with a single session or meter.
     """
     missing = next((value for value in arguments if isinstance(value, Reason)), None)
     if missing is not None:
@@ -416,4 +418,4 @@ def or_reason(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return function(*arguments)
     except StatisticsError as error:
-        return Reason(f"Not from these data: {error}")
+        return Reason(f"Not possible with these data: {error}")

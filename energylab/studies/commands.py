@@ -1,4 +1,4 @@
-"""The commands of studies, and what a person sees of one: how far, how long still, how much energy, which results."""
+"""The commands of studies, and their display of progress, remaining time, energy and results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ app = typer.Typer(help="Plan, run and share studies: many jobs from one YAML fil
 StudyPath = Annotated[Path, typer.Argument(help="A study's YAML file, or the name of one in params/studies/.")]
 StudyName = Annotated[str, typer.Argument(help="The name of a study: its folder in results/.")]
 Results = Annotated[Path, typer.Option(help="The folder of all studies.")]
-Params = Annotated[Path | None, typer.Option(help="A folder laid out like params/; by default ./params, upward.")]
+Params = Annotated[Path | None, typer.Option(help="Folder with the layout of params/; default: ./params or above.")]
 Devices = Annotated[str, typer.Option(help="auto, cpu, or GPU indices or UUIDs separated by commas.")]
 
 #: Where jobs may run.
@@ -63,7 +63,7 @@ def plan(path: StudyPath, params: Params = None, results: Results = Path("result
     for line in protocol_lines(planned.jobs):
         console.print(line)
     if planned.duplicates:
-        console.print(f"  named twice in the study, and run once: {jobs(len(planned.duplicates))}")
+        console.print(f"  repeated in the study, and run once: {jobs(len(planned.duplicates))}")
 
 
 def _planned(path: Path, results: Path, params: Path | None) -> tuple[Plan, StudyFolder]:
@@ -75,9 +75,9 @@ def _planned(path: Path, results: Path, params: Path | None) -> tuple[Plan, Stud
 
 
 def protocol_lines(planned: Sequence[Job]) -> list[str]:
-    """Say how jobs are measured, one line for each way."""
+    """Return how jobs are measured, one line for each protocol and its settings."""
     ways = Counter(_way(job.parameters) for job in planned)
-    return [f"{jobs(count)} measured so: {way}" for way, count in ways.items()]
+    return [f"{jobs(count)} measured with {way}" for way, count in ways.items()]
 
 
 def _way(p: Parameters) -> str:
@@ -115,13 +115,13 @@ def run(
     path: StudyPath,
     executor: Annotated[str, typer.Option(help="Where jobs run: local or slurm.")] = "local",
     devices: Devices = "auto",
-    limit: Annotated[int | None, typer.Option(min=1, help="Start at most so many jobs.")] = None,
-    detach: Annotated[bool, typer.Option(help="Hand the jobs over and return; for Slurm.")] = False,
-    retry: Annotated[list[str] | None, typer.Option(help="Try jobs again that are: failed, invalid.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Start at most this many jobs.")] = None,
+    detach: Annotated[bool, typer.Option(help="Submit the jobs and return; only for Slurm.")] = False,
+    retry: Annotated[list[str] | None, typer.Option(help="Also run jobs in this state: failed, invalid.")] = None,
     params: Params = None,
     results: Results = Path("results"),
 ) -> None:
-    """Run every job that a study still lacks; interrupt it at any time and call it again."""
+    """Run all missing jobs of a study; it can be interrupted at any time and called again."""
     for name in retry or ():
         if name not in _AGAIN:
             raise unknown_name("state for --retry", name, _AGAIN)
@@ -139,23 +139,23 @@ def run(
 
 
 def executor_for(planned: Plan, name: str, devices: str, detach: bool = False) -> tuple[running.Executor, int]:
-    """Return what runs the jobs of a study, and how many it runs at once."""
+    """Return the executor of a study's jobs, and how many it runs at the same time."""
     if name not in EXECUTORS:
         raise unknown_name("executor", name, EXECUTORS)
     if name == "local":
         if detach:
-            raise StudyError("--detach: jobs on this machine end with their runner; use it with --executor slurm")
+            raise StudyError("--detach: local jobs end with this command; use it with --executor slurm")
         device_names.check_present(devices)
         return partial(running.local, devices=devices), len(device_names.available(devices))
     if devices != "auto":
-        raise StudyError(f"--devices {devices}: Slurm hands out devices itself; set gres in the study's slurm part")
+        raise StudyError(f"--devices {devices}: Slurm assigns devices itself; set gres in the study's slurm section")
     settings = planned.study.slurm
     return partial(slurm.slurm, settings=settings, detach=detach), settings.max_parallel
 
 
 @app.command("status")
 def status(name: StudyName, results: Results = Path("results")) -> None:
-    """Show what is done, running, failed (with the reason), invalid and left."""
+    """Show which jobs are done, running, failed (with the reason), invalid or left."""
     planned, folder = _existing(name, results)
     states, waiting = current(folder, planned)
     console = plain_console()
@@ -170,24 +170,24 @@ def status(name: StudyName, results: Results = Path("results")) -> None:
     for slurm_id, (_, word) in waiting.items():
         console.print(f"   slurm  {slurm_id} {word}  log: {folder.path}/slurm/{slurm_id}_0_log.out")
     if any(word == slurm.UNKNOWN for _, word in waiting.values()):
-        console.print("Slurm cannot be asked here (no squeue): look again on the cluster's login node")
+        console.print("Slurm's state is unknown here (no squeue): use the cluster's login node")
     for line in packing.strays(folder.lock, states):
-        console.print(f"   stray  {line}")
+        console.print(f"  differs  {line}")
     extra = folder.unplanned(planned)
     if extra:
-        console.print(f"not in its study.yaml any more: {jobs(len(extra))} in {folder.path}: {', '.join(extra)}")
+        console.print(f"no longer in study.yaml: {jobs(len(extra))} in {folder.path}: {', '.join(extra)}")
 
 
 def _existing(name: str, results: Path) -> tuple[Plan, StudyFolder]:
     folder = StudyFolder(name, results)
     if not folder.study_file.is_file():
         known = [path.parent.name for path in planning.run_studies(results)]
-        raise unknown_name("study", name, known, f"run it first, or name its results folder ({results}) by --results")
+        raise unknown_name("study", name, known, f"run it first, or give its results folder ({results}) by --results")
     return planning.freeze(planning.load(folder.study_file, name=name), folder.lock), folder
 
 
 def current(folder: StudyFolder, planned: Plan) -> tuple[dict[Job, JobState], dict[str, tuple[str, str]]]:
-    """Return the state of every job, and what Slurm has; attempts that nobody is there to finish are interrupted."""
+    """Return the state of every job, and the jobs in Slurm; attempts without a runner count as interrupted."""
     states, waiting = folder.states(planned), slurm.waiting(folder)
     alive = {job_id for job_id, _ in waiting.values()}
     if not folder.is_running():
@@ -220,7 +220,7 @@ def pack(
     author: Annotated[list[str] | None, typer.Option(help="For the citation; may be given several times.")] = None,
     results: Results = Path("results"),
 ) -> None:
-    """Write one archive of a study to share and to cite: study, lock, versions, records, CITATION.cff."""
+    """Write one archive of a study to share and cite: study, lock, versions, records, CITATION.cff."""
     planned, folder = _existing(name, results)
     target = output or Path(f"{name}.tar.gz")
     packing.pack(planned, folder, folder.states(planned), target, tuple(author or ()))
@@ -231,18 +231,18 @@ def pack(
 
 
 def plain_console() -> Console:
-    """Return a console that prints text as it is; wide where nobody watches, so that a log keeps its lines."""
+    """Return a console that prints plain text; 160 columns wide if it is not a terminal, so that lines stay whole."""
     console = Console(highlight=False, markup=False, soft_wrap=True)
     return console if console.is_terminal else Console(highlight=False, markup=False, soft_wrap=True, width=160)
 
 
 def brief(reason: str) -> str:
-    """Return a reason on one line of at most 200 characters; the files of the job have all of it."""
+    """Return a reason on one line of at most 200 characters; the job's files have the full text."""
     return textwrap.shorten(reason, 200, placeholder=" …")
 
 
 def time_left(durations_s: list[float], left: int, parallel: int) -> str:
-    """Say how long the jobs that are left will take, judged by those that ended."""
+    """Return the estimated time for the remaining jobs, from the durations of finished ones."""
     if not durations_s:
         return f"{jobs(left)} left; time unknown until one finishes"
     seconds = sum(durations_s) / len(durations_s) * left / min(parallel, left)
@@ -251,7 +251,7 @@ def time_left(durations_s: list[float], left: int, parallel: int) -> str:
 
 
 def print_counts(console: Console, states: Mapping[Job, JobState]) -> None:
-    """Print how many jobs are in each state, and the energy of all records by kind: kinds are never added up."""
+    """Print how many jobs are in each state, and the energy of all records by kind of energy."""
     counts = Counter(state.status for state in states.values())
     spent: dict[str, float] = defaultdict(float)
     for state in states.values():
@@ -263,7 +263,7 @@ def print_counts(console: Console, states: Mapping[Job, JobState]) -> None:
 
 
 class Watch:
-    """Progress bar on a terminal, one line a job elsewhere; its instances take the events of a run."""
+    """Shows progress of a run: a bar on a terminal, otherwise one line per job. Called with each event."""
 
     def __init__(self, states: Mapping[Job, JobState], parallel: int, console: Console) -> None:
         self.states, self.parallel, self.console = dict(states), parallel, console
@@ -280,7 +280,7 @@ class Watch:
         self._bar.stop()
 
     def __call__(self, event: str, job: Job, state: JobState) -> None:
-        """Take note of one event; a job's time is its own, from its start to its end, not that in a queue."""
+        """Show one event; a job's time is counted from its start, without waiting in a queue."""
         self.states[job] = state
         if event == "start":
             return
@@ -299,7 +299,7 @@ class Watch:
 
 
 def show(console: Console, planned: Plan, folder: StudyFolder, summary: running.Summary) -> None:
-    """Print the results of a study, where its files lie, and what is missing with its reason."""
+    """Print the results of a study, the place of its files, and missing jobs with reasons."""
     if any(state.record is not None for state in summary.states.values()):
         _print_results(console, planned, folder)
     if any(state.notebook_path is not None for state in summary.states.values()):
@@ -318,7 +318,7 @@ def _print_results(console: Console, planned: Plan, folder: StudyFolder) -> None
 
     try:
         rated = rate(store.read(*planned_roots([folder.path])))
-    except EnergylabError as error:  # the records are there all the same
+    except EnergylabError as error:  # the records are still there
         console.print(f"not rated: {error}")
         return
     cohorts = {task: tuple(rows["cohort"].unique()) for task, rows in rated.groupby("task")}
@@ -327,7 +327,7 @@ def _print_results(console: Console, planned: Plan, folder: StudyFolder) -> None
     for note in sorted(set(rated["note"].dropna()) - {""}):
         console.print(f"note: {note}")
     if strays := folder.unplanned(planned):
-        console.print(f"left out, since the study does not plan them any more: {jobs(len(strays))} in {folder.path}")
+        console.print(f"not included, since no longer in the study: {jobs(len(strays))} in {folder.path}")
 
 
 def _cells(row: Any, setting: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a study will cost: time and energy of each job, and where each figure comes from."""
+"""Estimated time and energy of a study's jobs, with the source of each estimate."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from energylab.record import Record
 from energylab.studies.plan import Job
 from energylab.studies.state import JobState
 
-#: Mean power of a board at batch size 1, to turn a published energy into a time: an assumption, shown where used.
+#: Assumed mean power of a board at batch size 1, to compute a time from a published energy; shown with the estimate.
 ASSUMED_POWER_W = 250.0
 
-#: Model sources whose shape is the published model's; random weights of one shape cost about the same.
+#: Model sources with the published architecture; random weights need about the same energy.
 PUBLISHED_SHAPES = ("hub", "random")
 
-#: Where figures come from, as people read it.
+#: Sources of estimates in words.
 BASES = {
     "records": "estimated from records of the same jobs in this study",
-    "published": f"estimated from the published figure (one H100) of the model or its shape, and {ASSUMED_POWER_W:g} W",
+    "published": f"estimated from the published energy of the architecture (one H100), and {ASSUMED_POWER_W:g} W",
     "similar": "estimated from records of other models on the same task in this study",
-    "floor": "without an estimate; the time shown is a lower bound, loading left out",
+    "floor": "without an estimate; the time shown is a lower bound without loading",
 }
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one job is likely to cost: seconds, joules (None where nothing is known), and which of `BASES` says so."""
+    """Estimated cost of one job: seconds, joules (None if unknown), and a key of `BASES` as source."""
 
     time_s: float
     energy_j: float | None
@@ -41,7 +41,7 @@ class Estimate:
 
 
 def estimates(states: Mapping[Job, JobState], on_gpu: bool) -> dict[Job, Estimate]:
-    """Estimate every job of a study, by its records so far, and on a GPU by published figures."""
+    """Estimate every job of a study from its records so far and, on a GPU, from published figures."""
     known: dict[str, list[tuple[float, float]]] = defaultdict(list)  # seconds and joules, by setting and by task
     for job, state in states.items():
         if state.record is not None:
@@ -52,7 +52,7 @@ def estimates(states: Mapping[Job, JobState], on_gpu: bool) -> dict[Job, Estimat
 
 
 def _setting(job: Job) -> str:
-    """Return what two repeats of one job share."""
+    """Return a key that is equal for all repeats of one job."""
     return job.parameters.model_copy(update={"repeat": 0}).job_id
 
 
@@ -73,7 +73,7 @@ def _estimate(job: Job, known: Mapping, published: Mapping[tuple[str, str], floa
 
 @cache
 def phases(task: str, params: str | None = None) -> int:
-    """Return how many phases a task measures; one when the task is not installed here."""
+    """Return the number of phases of a task; 1 if the task is not installed here."""
     try:
         return len(tasks.load_settings(task, params)[0].phases)
     except EnergylabError:
@@ -81,16 +81,16 @@ def phases(task: str, params: str | None = None) -> int:
 
 
 def session_s(record: Record) -> float:
-    """Return how long a session took, from its first reading to its last, loading left out.
+    """Return the duration of a session from its first to its last reading, without loading.
 
-    Windows are timed from the moment the model was there: rest with its weights and the warm-up lie within.
+    Times of windows start after loading, so they include idle power with the weights and the warm-up.
     """
     ends = [w.start_s + w.duration_s for w in record.windows if None not in (w.start_s, w.duration_s)]
     return max(ends, default=0.0) + sum(level.duration_s for level in record.idle if level.level != "weights_resident")
 
 
 def spent_j(record: Record) -> float:
-    """Return all energy that a session is known to have used: windows, valid or not, warm-up and idle, in joules."""
+    """Return the known energy of a session in joules: all windows, warm-up and idle levels."""
     parts = [window.energy_j for window in record.windows] + [level.energy_j for level in record.idle]
     parts += [record.warm_up.energy_j] if record.warm_up else []
     return sum(part for part in parts if part is not None)
@@ -98,7 +98,7 @@ def spent_j(record: Record) -> float:
 
 @cache
 def published_j_per_query() -> dict[tuple[str, str], float]:
-    """Return the published energy of one query in joules by task and hub id; the mean where it was published twice."""
+    """Return the published energy of one query in joules by task and hub id; the mean if it was published twice."""
     from energylab import published
 
     table = published.load()
@@ -107,7 +107,7 @@ def published_j_per_query() -> dict[tuple[str, str], float]:
 
 
 def summary_lines(parts: Iterable[Estimate]) -> list[str]:
-    """Say what several jobs cost together, on one device at a time, and where the figures come from."""
+    """Return the total cost of several jobs on one device, and the sources of the estimates."""
     parts = list(parts)
     known = [part.energy_j for part in parts if part.energy_j is not None]
     bases = Counter(part.basis for part in parts)
@@ -120,12 +120,12 @@ def summary_lines(parts: Iterable[Estimate]) -> list[str]:
 
 
 def jobs(count: int) -> str:
-    """Write a number of jobs."""
+    """Return a number of jobs in words."""
     return plural(count, "job")
 
 
 def format_time(seconds: float) -> str:
-    """Write a duration as people say it."""
+    """Return a duration in hours, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

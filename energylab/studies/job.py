@@ -1,7 +1,7 @@
-"""One attempt of one job, in a process of its own: run the notebook through papermill, say how it ended.
+"""One attempt of one job in its own process: execute the notebook by papermill, and write how it ended.
 
-``python -m energylab.studies.job results/NAME/JOB_ID/attempt-N`` is what every executor runs; the same parameters
-given to plain ``papermill`` leave the same record.
+Every executor runs ``python -m energylab.studies.job results/NAME/JOB_ID/attempt-N``; plain ``papermill`` with the same
+parameters writes the same record.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from typing import Any
 
 from energylab.studies.state import Attempt, End, Outcome
 
-#: Environment variable that names the run's private folder for sockets; its path is short, as sockets' paths must be.
+#: Environment variable with the run's private folder for sockets, whose path must be short.
 RUNTIME = "ENERGYLAB_RUNTIME"
 
-#: Exit status of a process that lost its memory mapping; seen where a node's storage or shared memory failed.
+#: Exit status of a process that lost a memory mapping, which happens if a node's storage or shared memory fails.
 BUS_ERROR = (-7, 138)
 
 _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent: int) -> None:
-    """Ask the kernel of Linux to kill this process when its parent, named by its id, dies; leave if it has already."""
+    """Ask Linux to kill this process when the process `parent` dies; exit if it is already dead."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def describe_exit(status: int | None) -> str:
-    """Say in words how a process ended, from its exit status (negative: killed by that signal; None: unknown)."""
+    """Describe how a process ended, from its exit status (negative: killed by that signal; None: unknown)."""
     if status is None:
         return "it stopped answering"
     number = -status if status < 0 else status - 128
@@ -48,10 +48,10 @@ def describe_exit(status: int | None) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the attempt in the folder named by the first argument; die with the process named by the second, if any."""
+    """Run the attempt in the folder of the first argument; end with the process whose id is the second, if given."""
     if len(arguments) > 1:
         die_with_parent(int(arguments[1]))
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that nothing is left behind
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that cleanup runs
     attempt = Attempt(Path(arguments[0]))
     started = time.monotonic()
     end, reason = execute(attempt)
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
 
 
 def execute(attempt: Attempt) -> tuple[End, str]:
-    """Execute the attempt's notebook, and return how it ended and why, in words; empty when it finished."""
+    """Execute the attempt's notebook; return how it ended and the reason (empty if it finished)."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
@@ -83,10 +83,10 @@ def execute(attempt: Attempt) -> tuple[End, str]:
 
 @contextlib.contextmanager
 def kernel(notebook: str) -> Iterator[Any]:
-    """Give a kernel manager that talks over Unix sockets in a private folder, and end its kernel afterwards.
+    """Yield a kernel manager that uses Unix sockets in a private folder, and end its kernel afterwards.
 
-    Ports of parallel kernels are chosen before they are bound, so two starts can choose the same one; a private
-    folder cannot be shared by accident. nbclient starts the kernel.
+    Ports are chosen before they are bound, so two parallel kernels could choose the same port; sockets in a private
+    folder cannot collide. nbclient starts the kernel.
     """
     import nbformat
     from jupyter_client.manager import AsyncKernelManager
@@ -116,7 +116,7 @@ def kernel(notebook: str) -> Iterator[Any]:
 
 
 def _kernel_failure(attempt: Attempt, status: int | None, error: RuntimeError) -> tuple[End, str]:
-    """Tell a machine that failed from a notebook that failed."""
+    """Return whether the machine or the notebook failed, and the reason."""
     cell = _last_started_cell(attempt)
     how = describe_exit(status)
     if cell is None:

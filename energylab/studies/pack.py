@@ -1,4 +1,4 @@
-"""A study for others: its models and data fetched and frozen, and one archive to share and to cite."""
+"""Fetch and freeze the models and data of a study, and pack it as one archive to share and cite."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _README = """\
 
 A study of energylab {version}: {records} of {jobs}.
 
-- `study.yaml`: what was planned; `lock.yaml`: frozen revisions of models and data, where they were fetched.
-- `JOB_ID/attempt-N/record.json`: each session in full.
-- `table.csv`: all of them as one table; `versions.txt`: the software that measured.
+- `study.yaml`: the study; `lock.yaml`: frozen revisions of models and data, if they were fetched.
+- `JOB_ID/attempt-N/record.json`: the records of all sessions.
+- `table.csv`: all sessions as one table; `versions.txt`: versions of the software.
 
-Read it: `energylab.read("{name}")`. Go on with it, from the folder above: `energylab study status {name} --results .`,
+Read it: `energylab.read("{name}")`. Continue it from the folder above: `energylab study status {name} --results .`,
 `energylab study run {name} --results .`.
 """
 
@@ -58,11 +58,11 @@ def _fetch_model(model: str, revision: str | None) -> LockedModel:
         path = hub.snapshot(model, commit, "model", (*_SMALL, *weights), ModelError)
         if any(next(path.rglob(pattern), None) for pattern in weights):
             return LockedModel(model=model, revision=revision, commit=commit)
-    raise ModelError(f"model {model!r} at {commit} holds no weights (*.safetensors or *.bin)")
+    raise ModelError(f"model {model!r} at {commit} has no weights (*.safetensors or *.bin); choose another revision")
 
 
 def _one_a_data_set(plan: Plan) -> list[Job]:
-    """Return, for each task with hub data, the job that asks most queries of it."""
+    """Return for each task with hub data the job with most queries."""
     largest: dict[str, Job] = {}
     for job in plan.jobs:
         p = job.parameters
@@ -77,7 +77,7 @@ def _fetch_data(job: Job, params: str | None) -> LockedData:
 
 
 def strays(lock: Lock | None, states: Mapping[Job, JobState]) -> list[str]:
-    """Return records measured on another commit of the model or the data than the lock's, one line each."""
+    """Return records whose model or data has another commit than the lock, one line each."""
     data = {entry.task: entry.commit for entry in lock.data} if lock else {}
     found = []
     for job, record in ((job, state.record) for job, state in states.items() if lock and state.record):
@@ -92,14 +92,14 @@ def strays(lock: Lock | None, states: Mapping[Job, JobState]) -> list[str]:
 def pack(
     plan: Plan, folder: StudyFolder, states: Mapping[Job, JobState], output: Path, authors: tuple[str, ...] = ()
 ) -> Path:
-    """Write one archive: study, lock, versions, records, table, citation. Unpacked, it is a study's folder again.
+    """Write one archive of study, lock, versions, records, table and citation; unpacked, it is a study's folder.
 
-    The same records give the same bytes, whoever packs them, whenever. Jobs with a record are packed, invalid ones too.
-    The authors of the citation are the study's own where none are named.
+    Equal records give equal bytes. All jobs with a record are packed, including invalid ones. By default the authors of
+    the citation are those of the study.
     """
     recorded = {f"{job.id}/{state.record_path.parent.name}": state for job, state in states.items() if state.record}
     if not recorded:
-        raise StudyError(f"study {plan.name!r} has no record yet; run it first")
+        raise StudyError(f"study {plan.name!r} has no records yet; run it first")
     records = [state.record for state in recorded.values()]
     files = {f"{place}/{store.FILE_NAME}": state.record_path.read_bytes() for place, state in recorded.items()}
     files |= {f"{place}/outcome.json": _outcome(state).encode() for place, state in recorded.items()}
@@ -120,7 +120,7 @@ def pack(
 
 
 def _outcome(state: JobState) -> str:
-    """Return how a packed attempt ended: finished where the job was done; its record says when, and nothing who."""
+    """Return the outcome of a packed attempt: finished if the job was done, with the time of its record."""
     known = Attempt(state.record_path.parent).outcome
     end, duration_s = ("interrupted", None) if state.status == "measured" else ("finished", known and known.duration_s)
     ended_utc = state.record.created_utc
@@ -135,7 +135,7 @@ def _table(records: Mapping[str, Record]) -> bytes:
 
 
 def versions(records: list[Record]) -> str:
-    """Return one line a package, ``name==version``; where records differ, one line a version."""
+    """Return one line per package, ``name==version``; if records differ, one line per version."""
     found = {(name, v) for r in records for name, v in {"python": r.host.python, **r.host.packages}.items() if v}
     return "".join(f"{name}=={version}\n" for name, version in sorted(found))
 

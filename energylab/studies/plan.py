@@ -1,4 +1,4 @@
-"""A study file, and the jobs it stands for: checked, identified, put in a random order, held to frozen revisions."""
+"""A study file and its jobs: parsing, checks, ids, random order, frozen revisions."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from energylab.paths import params_root, shipped
 from energylab.record import Record
 from energylab.tasks.architectures import find_architecture
 
-#: Parameters that a job is given by its study, and that a study file may therefore not set.
+#: Parameters that the study sets for each job, so that a study file may not set them.
 GIVEN_BY_STUDY = ("repeat", "attempt", "output_folder", "record", "params")
 
 
 class SlurmSettings(BaseModel):
-    """How jobs are handed to Slurm; every field is a Slurm setting of the same meaning."""
+    """Slurm settings of a study's jobs; fields have the meaning of Slurm's options."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    partition: str | None = None  # to submit to
-    account: str | None = None  # to charge
+    partition: str | None = None  # partition to submit to
+    account: str | None = None  # account to charge
     qos: str | None = None  # quality of service
-    constraint: str | None = None  # features a node must have
-    gres: str | None = Field(None, description="GRES that stands for one GPU, e.g. gpu:h100; {gpus} is appended")
-    exclusive: bool = Field(True, description="no other job on the node: its work would show in the energy")
+    constraint: str | None = None  # required features of a node
+    gres: str | None = Field(None, description="GRES of one GPU, e.g. gpu:h100; the number of GPUs is appended")
+    exclusive: bool = Field(True, description="no other job on the node, since it would influence the energy")
     time_limit_min: int = Field(240, ge=1)  # of one job, in minutes
-    cpus: int = Field(4, ge=1)  # processors a job
-    memory_gb: int | None = Field(None, ge=1)  # memory a job; None: the cluster's default
-    max_parallel: int = Field(16, ge=1, description="jobs of the study that may run at once")
+    cpus: int = Field(4, ge=1)  # processors per job
+    memory_gb: int | None = Field(None, ge=1)  # memory per job; None: the cluster's default
+    max_parallel: int = Field(16, ge=1, description="jobs of the study that may run at the same time")
     signal_delay_s: int = Field(90, ge=1, description="warning before the time limit, so that the job can be requeued")
     setup: tuple[str, ...] = Field((), description="shell lines before each job: modules, environment")
 
@@ -51,23 +51,23 @@ class SlurmSettings(BaseModel):
 class StudyFile(BaseModel):
     """The content of ``params/studies/NAME.yaml``.
 
-    A sweep maps parameter names to a value or a list of values and stands for every combination. An item of a
-    list may itself be a mapping, which sets several parameters together; ``settings`` is a list of such mappings.
+    A sweep maps parameter names to a value or a list of values; every combination is one job. An item of a list may be
+    a mapping, which sets several parameters together; ``settings`` is a list of such mappings.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    title: str = ""  # for people
+    title: str = ""  # shown to readers
     authors: tuple[str, ...] = ()  # for the citation of its archive
     seed: int = 0  # of the random order of jobs
     repeats: int = Field(1, ge=1)  # sessions of every setting
-    notebook: str = "notebooks/01-benchmark.ipynb"  # that every job executes
-    parameters: dict[str, Any] = {}  # of every job, unless the sweep says otherwise
-    sweeps: tuple[dict[str, Any], ...] = ()  # each stands for every combination of its values
+    notebook: str = "notebooks/01-benchmark.ipynb"  # executed by every job
+    parameters: dict[str, Any] = {}  # of every job, unless a sweep sets another value
+    sweeps: tuple[dict[str, Any], ...] = ()  # one job per combination of values
     include: tuple[dict[str, Any], ...] = ()  # further single jobs
-    exclude: tuple[dict[str, Any], ...] = ()  # jobs that match all of one mapping's values are left out
+    exclude: tuple[dict[str, Any], ...] = ()  # jobs that match all values of one mapping are left out
     time_limit_s: float | None = Field(None, gt=0)  # of one job
-    slurm: SlurmSettings = SlurmSettings()  # how jobs are handed to Slurm
+    slurm: SlurmSettings = SlurmSettings()  # settings for Slurm
 
 
 @dataclass(frozen=True)
@@ -81,20 +81,20 @@ class Job:
 
     @property
     def label(self) -> str:
-        """Task, model and what tells it from others in a few words, for people."""
+        """Task, model, settings and repeat in a few words."""
         repeat = f"repeat {self.parameters.repeat}" if self.parameters.repeat else ""
         parts = (self.parameters.task_name, self.parameters.model, self.setting, repeat)
         return " · ".join(part for part in parts if part)
 
     def owns(self, record: Record) -> bool:
-        """Whether a record is of this job, measured at whichever revision of the model."""
+        """Whether a record belongs to this job, at any revision of the model."""
         at = self.parameters.model_copy(update={"revision": record.parameters.get("revision")})
         return record.job_id in (self.id, self.parameters.job_id, at.job_id)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of a study in the order in which they run."""
+    """The jobs of a study in the order of execution."""
 
     name: str
     study: StudyFile
@@ -105,13 +105,13 @@ class Plan:
 
     @cached_property
     def notebook(self) -> Path:
-        """The notebook that is executed: here, in a folder above, in the repository, or in the installed package."""
+        """The executed notebook: in the working folder or above, in the repository, or in the installed package."""
         here = Path.cwd()
         for path in (*(folder / self.study.notebook for folder in (here, *here.parents)), shipped(self.study.notebook)):
             if path.is_file():
                 return path.resolve()
         raise StudyError(
-            f"notebook {self.study.notebook!r} is neither in {here} nor in a folder above; name it from where you are"
+            f"notebook {self.study.notebook!r} is neither in {here} nor in a folder above; correct its path"
         )
 
 
@@ -119,12 +119,12 @@ def load(path: str | Path, name: str | None = None, params: str | Path | None = 
          results: str | Path = "results") -> Plan:  # fmt: skip
     """Read a study file, by its path or its name in ``params/studies/`` or in `results`, and plan its jobs.
 
-    Every job's parameters are checked, each for itself; see `check` for what needs the notebook and the tasks.
+    The parameters of every job are checked; `check` also compares them with notebook and tasks.
     """
     file = find(path, params, results)
     name = name or (file.resolve().parent.name if file.name == "study.yaml" else file.stem)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise StudyError(f"study name {name!r}: use letters, digits, '.', '_' and '-', so that it can name a folder")
+        raise StudyError(f"study name {name!r}: use only letters, digits, '.', '_' and '-' (it names a folder)")
     return from_text(_text_of(file), name, file)
 
 
@@ -136,7 +136,7 @@ def from_text(text: str, name: str, source: Path | None = None) -> Plan:
 
 
 def check(plan: Plan, params: str | Path | None = None) -> None:
-    """Hold a plan against the notebook's own parameters, the tasks and the architectures, before anything starts."""
+    """Check a plan against the notebook's parameters, the tasks and the architectures, before anything starts."""
     own = notebook_parameters(plan.notebook)
     wanted = {name for job in plan.jobs for name in job.values} | {"output_folder", "attempt", "record"}
     for name in sorted(wanted - own):  # papermill would only log it
@@ -149,18 +149,18 @@ def check(plan: Plan, params: str | Path | None = None) -> None:
 
 
 def find(path: str | Path, params: str | Path | None = None, results: str | Path = "results") -> Path:
-    """Return the study file for a path, for a name in ``params/studies/``, or for a study that was run or unpacked."""
+    """Return the study file for a path, a name in ``params/studies/``, or a study that was run or unpacked."""
     path, folder = Path(path), params_root(params) / "studies"
     named = [folder / f"{path.name.removesuffix('.yaml')}.yaml", Path(results) / path.name / "study.yaml"]
     for file in (path, *(named if path.parent == Path() else ())):
         if file.is_file():
             return file
     known = sorted({file.stem for file in folder.glob("*.yaml")} | {f.parent.name for f in run_studies(results)})
-    raise unknown_name("study", str(path), known, "pass the path of a study's YAML file, or one of these names")
+    raise unknown_name("study", str(path), known, "give the path of a study's YAML file, or one of these names")
 
 
 def run_studies(results: str | Path) -> list[Path]:
-    """Return the study files of all studies that have a folder."""
+    """Return the study files of all studies with a folder."""
     return sorted(Path(results).glob("*/study.yaml"))
 
 
@@ -170,14 +170,14 @@ def _text_of(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise StudyError(f"{path} is not a text in UTF-8 ({error.reason}); name a study's YAML file") from None
     except OSError as error:
-        raise StudyError(f"cannot read {path}: {error.strerror}") from error
+        raise StudyError(f"cannot read {path}: {error.strerror}; name a study's YAML file") from error
 
 
 def parse(text: str, source: str | Path = "study") -> StudyFile:
     """Read the YAML text of a study."""
     content = read_yaml(text, source)
     if not isinstance(content, dict):
-        raise StudyError(f"{source}: a study is a mapping with {', '.join(StudyFile.model_fields)}")
+        raise StudyError(f"{source}: a study must be a mapping with keys among {', '.join(StudyFile.model_fields)}")
     unknown = [key for key in content if key not in StudyFile.model_fields]
     if unknown:
         raise StudyError(f"{source}: {unknown_name('key', str(unknown[0]), StudyFile.model_fields)}")
@@ -192,10 +192,10 @@ def parse(text: str, source: str | Path = "study") -> StudyFile:
 
 
 def _explained(problem: Any) -> str:
-    """Say what is wrong with one key of a study file, with the value that is there."""
+    """Return the message for one wrong key of a study file, with its value."""
     key, value = ".".join(map(str, problem["loc"])), problem["input"]
     if isinstance(value, Mapping) and key in ("sweeps", "include", "exclude"):
-        return f"{key}: a list of mappings, each under a dash (- task: …); this is one mapping"
+        return f"{key}: must be a list of mappings, each with a dash (- task: …), but is a single mapping"
     return f"{key}={value!r}: {problem_text(problem)}"
 
 
@@ -220,16 +220,16 @@ def combinations(sweep: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for name, value in sweep.items():
         items = value if isinstance(value, list) else [value]
         if not items:
-            raise StudyError(f"{name}: an empty list stands for no job at all; remove it or give it a value")
+            raise StudyError(f"{name}: an empty list gives no jobs; remove it or add a value")
         axes.append([item if isinstance(item, dict) else {name: item} for item in items])
     for chosen in itertools.product(*axes):
         yield {name: value for part in chosen for name, value in part.items()}
 
 
 def order(jobs: list[Job], seed: int) -> tuple[Job, ...]:
-    """Put jobs in random order within each repeat, so that drift of the machine falls on no model alone.
+    """Put jobs in random order within each repeat, so that drift of the machine does not affect single models.
 
-    The order depends on the seed and the jobs' ids only, not on how the file is written.
+    The order depends only on the seed and the jobs' ids, not on the layout of the file.
     """
     ordered: list[Job] = []
     by_repeat = sorted(jobs, key=lambda job: (job.parameters.repeat, job.id))
@@ -243,15 +243,15 @@ def order(jobs: list[Job], seed: int) -> tuple[Job, ...]:
 def _job(row: dict[str, Any], repeat: int, shared: Mapping[str, Any]) -> Job:
     given = [name for name in GIVEN_BY_STUDY if name in row]
     if given:
-        raise ParameterError(f"parameter {given[0]}={row[given[0]]!r} is given by the study itself; remove it")
+        raise ParameterError(f"parameter {given[0]}={row[given[0]]!r} is set by the study itself; remove it")
     values = {**row, "repeat": repeat}
     try:
         parameters = Parameters.check(values)
     except ParameterError as error:
         raise ParameterError(f"{row.get('task', '?')} · {row.get('model', '?')}: {error}") from None
     missing = [name for name in ("task", "model") if not row.get(name)]
-    if missing:  # the notebook's default would be measured, which nobody asked for
-        raise StudyError(f"a row without {' and '.join(missing)}: {row}; write what is measured in its sweep")
+    if missing:  # otherwise the notebook's default would be measured
+        raise StudyError(f"a job without {' and '.join(missing)}: {row}; add it to its sweep")
     setting = ", ".join(f"{n}={v}" for n, v in row.items() if n not in ("task", "model") and shared.get(n) != v)
     return Job(parameters.job_id, parameters, values, setting)
 
@@ -267,11 +267,11 @@ def _matches(row: Mapping[str, Any], pattern: Mapping[str, Any]) -> bool:
 
 
 def notebook_parameters(notebook: Path) -> set[str]:
-    """Return the names that the notebook's parameters cell assigns."""
+    """Return the names assigned in the notebook's parameters cell."""
     cells = json.loads(notebook.read_text(encoding="utf-8")).get("cells", ())
     tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", ())]
     if not tagged:
-        raise StudyError(f"{notebook}: no cell is tagged 'parameters', so nothing could be passed to it")
+        raise StudyError(f"{notebook}: no cell has the tag 'parameters', so it takes no parameters; tag one")
     body = ast.walk(ast.parse("".join(tagged[0]["source"])))
     assigned = [node for node in body if isinstance(node, ast.Assign | ast.AnnAssign)]
     targets = (t for node in assigned for t in (node.targets if isinstance(node, ast.Assign) else [node.target]))
@@ -284,7 +284,7 @@ class LockedModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
-    revision: str | None  # as the study asks for it
+    revision: str | None  # as stated in the study
     commit: str
 
 
@@ -311,7 +311,7 @@ class Lock(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Lock | None:
-        """Return the lock in a file, or None when nothing was fetched."""
+        """Return the lock in a file, or None if nothing was fetched."""
         if not path.is_file():
             return None
         try:
@@ -338,7 +338,8 @@ def _frozen(job: Job, commits: Mapping[tuple[str, str | None], str]) -> Job:
         return job
     if (p.model, p.revision) not in commits:
         raise StudyError(
-            f"model {p.model!r} (revision {p.revision}) is not in lock.yaml; the study has changed, fetch again"
+            f"model {p.model!r} (revision {p.revision}) is not in lock.yaml, because the study was changed; run "
+            "`energylab study fetch` again"
         )
     commit = commits[p.model, p.revision]
     parameters = p.model_copy(update={"revision": commit})

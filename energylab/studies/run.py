@@ -1,4 +1,4 @@
-"""Run what a study still lacks: decide, hand out, judge, retry what the machine failed, go on."""
+"""Run the missing jobs of a study, and retry jobs after failures of the machine."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from energylab.studies.job import RUNTIME, describe_exit
 from energylab.studies.plan import Job, Plan
 from energylab.studies.state import RETRIES, Attempt, JobFolder, JobState, Kind, Outcome, Request, StudyFolder
 
-#: Environment variable that every process of an attempt carries, with the attempt's folder.
+#: Environment variable of every process of an attempt; its value is the attempt's folder.
 MARKER = "ENERGYLAB_ATTEMPT"
 
-#: Told to every job of a study whose revisions are frozen: nothing is asked of the hub.
+#: Environment of jobs in a study with frozen revisions, which do not use the hub.
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
-#: Free space without which no job is started, in bytes: a record and its notebook must fit, or a measurement is lost.
+#: Free space needed to start a job, in bytes, so that its record and notebook can be written.
 LEAST_FREE_BYTES = 20_000_000
 
 #: Called with ``"start"``, ``"end"`` or ``"retry"``, the job and its state.
@@ -43,7 +43,7 @@ OnEvent = Callable[[str, Job, JobState], None]
 
 @dataclass
 class Work:
-    """One attempt that is due: a job to measure, or a record to render."""
+    """One attempt to make: a job to measure, or a record to render."""
 
     job: Job
     folder: JobFolder
@@ -55,7 +55,7 @@ class Work:
 
     def begin(self, executor: str, devices: tuple[str, ...] = (), environment: Mapping[str, str] | None = None,
               slurm_job: str | None = None) -> Attempt:  # fmt: skip
-        """Make the next attempt's folder and write down what is asked of it."""
+        """Make the next attempt's folder and write its request."""
         attempt = self.folder.new_attempt()
         parameters = {**self.job.values, "attempt": attempt.number, "output_folder": str(attempt.path)}
         if self.kind == "render":
@@ -78,7 +78,7 @@ class Work:
 
 @dataclass
 class Summary:
-    """What one call of `run` did."""
+    """Result of one call of `run`."""
 
     states: dict[Job, JobState] = field(default_factory=dict)
     attempts: int = 0
@@ -88,7 +88,7 @@ class Summary:
 
 @dataclass
 class Book:
-    """The work of one run, from which an executor takes and to which it reports."""
+    """The work of one run: an executor takes work from it and reports how it ended."""
 
     folder: StudyFolder
     queue: deque[Work]
@@ -99,24 +99,24 @@ class Book:
     tries: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def refuse(self, reason: Callable[[Job], str]) -> None:
-        """Take out of the queue what cannot run here: what `reason` gives a reason for."""
+        """Remove jobs from the queue that cannot run here: those for which `reason` returns a text."""
         self.summary.refused = {work.job: why for work in self.queue if (why := reason(work.job))}
         self.queue = deque(work for work in self.queue if work.job not in self.summary.refused)
 
     def take(self) -> Work:
-        """Return the next piece of work, noted as started."""
+        """Return the next piece of work, and record its start."""
         check_space(self.folder.path)
         work = self.queue.popleft()
         self.announce(work)
         return work
 
     def announce(self, work: Work) -> None:
-        """Note that a piece of work is started."""
+        """Record the start of a piece of work."""
         self.summary.attempts += 1
         self.on_event("start", work.job, self.summary.states[work.job])
 
     def ended(self, work: Work, outcome: Outcome, tries: int = 1) -> None:
-        """Note how a piece of work ended; queue what this run tries next for the same job, if anything."""
+        """Record how a piece of work ended, and queue the next attempt at the same job, if any."""
         state = work.folder.state()
         self.summary.states[work.job] = state
         self.tries[work.job.id, work.kind] += tries
@@ -142,10 +142,10 @@ def run(
     params: str | None = None,
     on_event: OnEvent = lambda event, job, state: None,
 ) -> Summary:
-    """Run every job that the study still lacks, and those whose state is in `again`; start at most `limit`.
+    """Run all missing jobs of the study, and those whose state is in `again`; start at most `limit`.
 
-    The executor is `local`, `energylab.studies.slurm.slurm`, or either with arguments of its own by
-    ``functools.partial``; `params`, a folder laid out like ``params/``, is passed on to the notebook.
+    The executor is `local` or `energylab.studies.slurm.slurm`, with further arguments by ``functools.partial``;
+    `params`, a folder with the layout of ``params/``, is passed to the notebook.
     """
     from energylab.studies.slurm import living
 
@@ -173,10 +173,10 @@ def run(
 
 @contextlib.contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end a run as an interrupt does: jobs are stopped and closed, nothing is left behind."""
+    """Let SIGTERM end a run like an interrupt, so that jobs are stopped and closed."""
 
     def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt("asked to end by SIGTERM")
+        raise KeyboardInterrupt("stopped by SIGTERM")
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -189,7 +189,7 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 def check_space(folder: Path) -> None:
-    """Refuse to start a job whose record might not fit on the disk any more."""
+    """Refuse to start a job if the disk may be too full for its record."""
     free = shutil.disk_usage(folder).free
     if free < LEAST_FREE_BYTES:
         raise StudyError(
@@ -199,24 +199,24 @@ def check_space(folder: Path) -> None:
 
 
 def close_abandoned(plan: Plan, folder: StudyFolder, elsewhere: Collection[str] = ()) -> None:
-    """Close attempts that a dead runner left open, and end what still runs of them.
+    """Close attempts that a killed runner left open, and end their processes.
 
-    Called by the one runner that holds the study's lock: whatever is open then has no owner, unless its job's id is
-    in `elsewhere`.
+    Called by the runner that holds the study's lock: open attempts have no owner then, unless their job's id is in
+    `elsewhere`.
     """
     kill_marked(folder.path, spare=[folder.path / job_id for job_id in elsewhere])
     for job in plan.jobs:
         for attempt in folder.job(job).attempts() if job.id not in elsewhere else ():
             if attempt.outcome is None:
-                for temporary in attempt.path.glob(".*.tmp"):  # cut off while it was written
+                for temporary in attempt.path.glob(".*.tmp"):  # incomplete files
                     temporary.unlink()
                 attempt.close(Outcome.now("interrupted", "its runner was killed"))
 
 
 def marked(folder: Path) -> dict[int, Path]:
-    """Return the processes of one study, job or attempt: process id to the folder it is marked with.
+    """Return the processes of one study, job or attempt: process id to the folder in its environment.
 
-    Only processes whose environment this user may read are seen.
+    Only processes whose environment this user may read are found.
     """
     folder, found = folder.resolve(), {}
     for process in psutil.process_iter():
@@ -230,20 +230,20 @@ def marked(folder: Path) -> dict[int, Path]:
 
 
 def kill_marked(folder: Path, spare: Sequence[Path] = (), timeout_s: float = 10.0) -> None:
-    """Kill every process of one study, job or attempt, but for those of the folders to `spare`; wait for their end."""
+    """Kill all processes of one study, job or attempt, except those of the folders in `spare`; wait for their end."""
     spared = [path.resolve() for path in spare]
     deadline = time.monotonic() + timeout_s
     while alive := [pid for pid, at in marked(folder).items() if not any(at.is_relative_to(path) for path in spared)]:
         for pid in alive:
-            with contextlib.suppress(psutil.NoSuchProcess):  # it ended by itself between the look and the signal
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
                 psutil.Process(pid).kill()
         if time.monotonic() > deadline:
-            raise StudyError(f"processes {alive} of {folder} do not end; look at them, then run again")
+            raise StudyError(f"processes {alive} of {folder} do not end; end them, then run again")
         time.sleep(0.01)
 
 
 def died(status: int | None, attempt: Attempt) -> Outcome:
-    """Return the outcome of a job's process that ended without a word: its machine or its runner failed it."""
+    """Return the outcome of a job's process that ended without writing one: a failure of the machine or the runner."""
     return Outcome.now("infrastructure", f"the job's process ended early ({describe_exit(status)}); see {attempt.log}")
 
 
@@ -255,10 +255,10 @@ def overdue(limit_s: float) -> Outcome:
 
 @contextlib.contextmanager
 def runtime_folder(study: Path) -> Iterator[Path]:
-    """Give an empty folder for the sockets of one study's runner, which holds the study's lock; remove it afterwards.
+    """Yield an empty folder for the sockets of a study's runner, which holds the study's lock; remove it afterwards.
 
-    Its path is short, whatever the study's is: paths of Unix sockets may have 107 bytes. It is the same in every run,
-    so that what a killed run left in it goes with the next.
+    Its path is always short, since paths of Unix sockets are limited to 107 bytes. It is the same in every run, so that
+    the next run removes files of a killed one.
     """
     digest = hashlib.sha256(str(study.resolve()).encode()).hexdigest()[:12]
     base = tempfile.gettempdir() if len(tempfile.gettempdir()) <= 40 else "/tmp"
@@ -267,7 +267,7 @@ def runtime_folder(study: Path) -> Iterator[Path]:
     try:
         folder.mkdir(mode=0o700)
     except OSError as error:
-        raise StudyError(f"cannot make {folder} for this run's sockets: {error.strerror}; remove it") from error
+        raise StudyError(f"cannot make {folder} for the sockets of this run: {error.strerror}; remove it") from error
     try:
         yield folder
     finally:
@@ -286,7 +286,7 @@ class _Running:
     started_s: float = field(default_factory=time.monotonic)
 
     def outcome(self) -> Outcome | None:
-        """Return how it ended, should it have left no word itself; None while it may run."""
+        """Return how it ended if it has not written an outcome; None while it may run."""
         limit_s = self.work.time_limit_s
         if self.process.poll() is not None:
             return died(self.process.returncode, self.attempt)
@@ -294,7 +294,7 @@ class _Running:
         return overdue(limit_s) if late else None
 
     def finish(self, otherwise: Outcome) -> Outcome:
-        """Leave no process behind, and close the attempt."""
+        """End all processes of the attempt, and close it."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -304,9 +304,9 @@ class _Running:
 
 
 def local(book: Book, devices: str = "auto") -> None:
-    """Run jobs on this machine: one a device, each in a process of its own.
+    """Run jobs on this machine: one per device, each in its own process.
 
-    `devices` is as `energylab.studies.devices.available` takes it.
+    `devices` is as in `energylab.studies.devices.available`.
     """
     names = device_names.available(devices)
     shown = f"{len(names)} here ({', '.join(names)})"
@@ -317,7 +317,7 @@ def local(book: Book, devices: str = "auto") -> None:
         try:
             while book.queue or running:
                 free = [name for name in names if not any(name in item.devices for item in running)]
-                # in order: a job that waits for several devices is not overtaken for ever
+                # in order, so that a job that needs several devices is not overtaken again and again
                 while book.queue and (count := book.queue[0].job.parameters.gpus) <= len(free):
                     running.append(_start(book.take(), tuple(free[:count]), variables))
                     free = free[count:]

@@ -1,4 +1,4 @@
-"""Jobs on a Slurm cluster, handed over by submitit as arrays; each task runs the same job process as everywhere."""
+"""Jobs on a Slurm cluster, submitted as arrays by submitit; each task runs the same job process as elsewhere."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from energylab.studies.plan import SlurmSettings
 from energylab.studies.run import MARKER, Book, Work, check_space, died, kill_marked, overdue
 from energylab.studies.state import RESUMABLE, RETRIES, Attempt, Kind, Outcome, StudyFolder
 
-#: What Slurm calls a job that will still do something.
+#: Slurm's states of jobs that have not ended.
 _ALIVE = (
     "PENDING", "RUNNING", "SUSPENDED", "REQUEUED", "CONFIGURING", "COMPLETING", "STOPPED", "RESIZING", "SIGNALING",
 )  # fmt: skip
 
-#: Said of a job that was handed to Slurm, where Slurm cannot be asked.
+#: State of a submitted job on a machine without squeue.
 UNKNOWN = "UNKNOWN"
 
-#: Slurm's default of MaxArraySize, where it does not say.
+#: Slurm's default of MaxArraySize.
 _ARRAY_SIZE = 1001
 
 
@@ -68,13 +68,13 @@ def slurm(
 
 
 def _ended(work: Work, slurm_id: str, state: str, give_up: bool) -> Outcome | None:
-    """Return how a job that Slurm has done with ended; None while its outcome may still appear."""
+    """Return how a job that is no longer in Slurm ended; None while its outcome may still appear."""
     attempts = _attempts(work, slurm_id)
     if attempts and attempts[-1].outcome is not None:
         return attempts[-1].outcome
     if not give_up:
         return None
-    lost = Outcome.now("infrastructure", f"Slurm ended it without a word from the job ({state or 'no longer known'})")
+    lost = Outcome.now("infrastructure", f"Slurm ended the job without an outcome ({state or 'no longer known'})")
     lost = Outcome.now("interrupted", "cancelled in Slurm") if state.startswith("CANCELLED") else lost
     return attempts[-1].close(lost) if attempts else lost
 
@@ -90,7 +90,7 @@ def _cancel(folder: StudyFolder, submitted: Mapping[str, Work], reason: str, tim
     deadline = time.monotonic() + timeout_s
     while submitted and any(state in _ALIVE for state in ask_states(folder, list(submitted)).values()):
         if time.monotonic() > deadline:
-            raise StudyError(f"Slurm did not end {', '.join(submitted)} within {timeout_s:g} s; look at squeue")
+            raise StudyError(f"Slurm did not end {', '.join(submitted)} within {timeout_s:g} s; see squeue")
         time.sleep(0.5)
     for slurm_id, work in submitted.items():
         for attempt in _attempts(work, slurm_id):
@@ -98,7 +98,7 @@ def _cancel(folder: StudyFolder, submitted: Mapping[str, Work], reason: str, tim
 
 
 def _submit(book: Book, settings: SlurmSettings, submitit: Any, most: int) -> dict[str, Work]:
-    """Hand over all that is queued: an array a number of devices, split where Slurm takes no longer one."""
+    """Submit all queued work: one array per number of devices, split if it exceeds Slurm's largest array."""
     pieces = list(book.queue)
     if not pieces:
         return {}
@@ -121,7 +121,7 @@ def _submit(book: Book, settings: SlurmSettings, submitit: Any, most: int) -> di
                 jobs = [executor.submit(SlurmTask(piece, book.environment)) for piece in some]
         except (RuntimeError, subprocess.CalledProcessError) as error:  # submitit: sbatch refused
             _cancel(book.folder, submitted, "Slurm refused the other jobs")
-            raise StudyError(f"Slurm refused the jobs: {error}; look at the study's slurm settings") from error
+            raise StudyError(f"Slurm refused the jobs: {error}; correct the slurm settings of the study") from error
         handed = {job.job_id: piece for job, piece in zip(jobs, some, strict=True)}
         _note(book.folder, {slurm_id: Handed(job=piece.job.id, name=name) for slurm_id, piece in handed.items()})
         submitted.update(handed)
@@ -131,13 +131,13 @@ def _submit(book: Book, settings: SlurmSettings, submitit: Any, most: int) -> di
 
 
 def array_size() -> int:
-    """Return how many tasks an array may have on this cluster."""
+    """Return the largest number of tasks in an array on this cluster."""
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _slurm("scontrol", "show", "config"), re.MULTILINE)
     return max(1, int(found[1]) if found else _ARRAY_SIZE)
 
 
 def _options(settings: SlurmSettings, name: str, gpus: int) -> dict[str, Any]:
-    """Return what submitit is told for jobs that need `gpus` devices."""
+    """Return the options of submitit for jobs that need `gpus` devices."""
     given = {
         "name": name,
         "timeout_min": settings.time_limit_min,
@@ -155,7 +155,7 @@ def _options(settings: SlurmSettings, name: str, gpus: int) -> dict[str, Any]:
 
 
 class Handed(BaseModel):
-    """A job that was handed to Slurm."""
+    """A job that was submitted to Slurm."""
 
     job: str  # its id in the study
     name: str  # Slurm's name for it
@@ -165,14 +165,14 @@ _NOTED = TypeAdapter(dict[str, Handed])  # by Slurm's id: the content of slurm.j
 
 
 def handed_over(folder: StudyFolder) -> dict[str, Handed]:
-    """Return what was handed to Slurm and left no last word, by Slurm's id."""
+    """Return the submitted jobs without a final outcome, by Slurm's id."""
     path = folder.path / "slurm.json"
     try:
         noted = _NOTED.validate_json(path.read_bytes()) if path.is_file() else {}
     except ValidationError as error:
         raise StudyError(
-            f"{path} does not say which jobs Slurm has ({problem_text(error.errors()[0])}); once squeue shows none of "
-            "the study's jobs, delete it"
+            f"{path} is not a valid list of submitted jobs ({problem_text(error.errors()[0])}); delete it when squeue "
+            "shows none of the study's jobs"
         ) from None
     requests = ((a, a.request) for p in folder.path.glob("*/attempt-*") for a in [Attempt(p)])
     over = {r.slurm_job for a, r in requests if r is not None and a.outcome and a.outcome.end not in RESUMABLE}
@@ -180,9 +180,9 @@ def handed_over(folder: StudyFolder) -> dict[str, Handed]:
 
 
 def ask_states(folder: StudyFolder, slurm_ids: Sequence[str]) -> dict[str, str]:
-    """Return Slurm's word for each job of the study that it still knows, by id as submitit writes it (``12_3``).
+    """Return Slurm's state of each job of the study that it still knows, by submitit's id (``12_3``).
 
-    A job of another name is not the study's: ids are given anew on another cluster and after a reset.
+    A job with another name does not belong to the study: ids are reused on other clusters and after a reset.
     """
     names = {slurm_id: handed.name for slurm_id, handed in handed_over(folder).items()}
     known: dict[str, str] = {}
@@ -194,9 +194,9 @@ def ask_states(folder: StudyFolder, slurm_ids: Sequence[str]) -> dict[str, str]:
 
 
 def waiting(folder: StudyFolder) -> dict[str, tuple[str, str]]:
-    """Return the jobs of a study that Slurm may still do something for: Slurm's id to job id and Slurm's word.
+    """Return the jobs of a study that have not ended in Slurm: Slurm's id to job id and state.
 
-    Where Slurm cannot be asked, off the cluster, all that was handed over without a last word is `UNKNOWN`.
+    Outside the cluster, all submitted jobs without an outcome are `UNKNOWN`.
     """
     noted = handed_over(folder)
     if shutil.which("squeue") is None:
@@ -211,22 +211,20 @@ def living(folder: StudyFolder) -> dict[str, str]:
     unknown = [slurm_id for slurm_id, (_, state) in found.items() if state == UNKNOWN]
     if unknown:
         raise StudyError(
-            f"{plural(len(unknown), 'job')} of this study handed to Slurm without an end, and squeue is not here; work "
-            f"on the cluster's login node, or delete {folder.path / 'slurm.json'} to run them here"
+            f"{plural(len(unknown), 'job')} of this study submitted to Slurm without an outcome, and squeue is not "
+            f"installed here; use the cluster's login node, or delete {folder.path / 'slurm.json'} to run them here"
         )
     return {slurm_id: job_id for slurm_id, (job_id, _) in found.items()}
 
 
 def _note(folder: StudyFolder, submitted: Mapping[str, Handed]) -> None:
-    """Remember submitted jobs, so that a later runner does not submit them again."""
+    """Store submitted jobs, so that a later runner does not submit them again."""
     write_whole(folder.path / "slurm.json", _NOTED.dump_json({**handed_over(folder), **submitted}, indent=1).decode())
 
 
 def _slurm(program: str, *arguments: str) -> str:
     if shutil.which(program) is None:
-        raise StudyError(
-            f"{program} is not here: work on a login node of the Slurm cluster, or run with --executor local"
-        )
+        raise StudyError(f"{program} is not installed here; use a login node of the Slurm cluster, or --executor local")
     done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
     if done.returncode and "Invalid job id" not in done.stderr:  # Slurm forgets jobs some minutes after their end
         raise StudyError(f"{program} failed: {done.stderr.strip()}")
@@ -235,14 +233,14 @@ def _slurm(program: str, *arguments: str) -> str:
 
 @dataclass
 class SlurmTask:
-    """A job on its node, as Slurm starts it, and starts it again after a preemption, a time limit or a lost node."""
+    """A job on its node; Slurm starts it again after a preemption, a time limit or a lost node."""
 
     work: Work
     environment: dict[str, str] = field(default_factory=dict)
     attempt: Attempt | None = field(default=None, repr=False)
 
     def __call__(self) -> str:
-        """Run the attempt that is due; return how it ended."""
+        """Run the next attempt; return how it ended."""
         slurm_job = slurm_id()
         earlier = _attempts(self.work, slurm_job)
         for attempt in earlier:
@@ -263,7 +261,7 @@ class SlurmTask:
         return ended.end if ended else "ended by Slurm"
 
     def checkpoint(self) -> object:
-        """Leave a word before Slurm takes the node away; called by submitit on the warning signal."""
+        """Write the outcome before Slurm takes the node; called by submitit on the warning signal."""
         from submitit.helpers import DelayedSubmission
 
         if self.attempt is not None:
@@ -272,14 +270,14 @@ class SlurmTask:
         return DelayedSubmission(SlurmTask(self.work, self.environment))
 
     def _due(self) -> Kind | None:
-        """Return what is due now: a record that an earlier start left is not measured again."""
+        """Return what is to do now; a record of an earlier start is not measured again."""
         state = self.work.folder.state()
         return state.due() if state.measured and self.work.kind == "measure" else self.work.kind
 
     def _run(self) -> Outcome | None:
-        """Run the job's process; return the outcome for it, should it have left none of its own.
+        """Run the job's process; return its outcome in case it has written none.
 
-        None when it was asked to end: that was Slurm, which knows who wanted it.
+        None if it was terminated, which was done by Slurm.
         """
         marked = {**os.environ, **self.environment, MARKER: str(self.attempt.path.resolve())}
         limit_s = self.work.time_limit_s
@@ -296,7 +294,7 @@ class SlurmTask:
 
 
 def _ignore_warnings() -> None:
-    """Leave Slurm's warning, which goes to every process of the job, to the one that answers it."""
+    """Ignore Slurm's warning signal, which goes to every process of the job, but is handled by one."""
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
 

@@ -1,8 +1,8 @@
-"""What a study leaves on disk, and what state each of its jobs is in.
+"""The files of a study on disk, and the states of its jobs.
 
-``results/NAME/study.yaml``, ``lock.yaml``, and per job ``JOB_ID/attempt-N/`` with ``request.json`` (what was asked),
+``results/NAME/study.yaml``, ``lock.yaml``, and per job ``JOB_ID/attempt-N/`` with ``request.json`` (the request),
 ``record.json`` (written by the measuring cell), ``notebook.ipynb``, ``log.txt``, ``figures/`` and ``outcome.json``
-(how it ended). State is always derived from these files; nothing else remembers anything.
+(how it ended). States are always derived from these files and stored nowhere else.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ Kind = Literal["measure", "render"]
 End = Literal["finished", "cell_error", "kernel_died", "infrastructure", "time_limit", "interrupted"]
 Status = Literal["done", "measured", "running", "failed", "invalid", "left"]
 
-#: How often a job is tried again in one run when the machine failed it, not the notebook.
+#: How often a job is tried again in one run after a failure of the machine (not of the notebook).
 RETRIES = 2
 
-#: Ends that are the machine's or the user's doing: the job is taken up again.
+#: Ends caused by the machine or the user, after which the job is run again.
 RESUMABLE = ("interrupted", "infrastructure")
 
-#: What a file system answers that has no ``flock``: a lock by a file's existence serves there.
+#: Errors of file systems without ``flock``; a lock file is used there instead.
 _NO_FLOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class Request(BaseModel):
-    """What one attempt is asked to do; written before its process starts."""
+    """The request of one attempt, written before its process starts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,7 +59,7 @@ class Request(BaseModel):
 
 
 class Outcome(BaseModel):
-    """How one attempt ended; written last."""
+    """How one attempt ended; the last file written."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -87,20 +87,20 @@ class Attempt:
 
     @property
     def request(self) -> Request | None:
-        """What was asked, or None when the machine stopped before that was written."""
+        """The request, or None if the machine stopped before it was written."""
         return _read(Request, self.path / "request.json")
 
     @property
     def outcome(self) -> Outcome | None:
-        """How it ended, or None while it runs and after a sudden death."""
+        """How it ended, or None while it runs or after it was killed."""
         return _read(Outcome, self.path / "outcome.json")
 
     def start(self, request: Request) -> None:
-        """Write down what is asked, before the process starts."""
+        """Write the request, before the process starts."""
         write_whole(self.path / "request.json", request.model_dump_json(indent=1))
 
     def close(self, outcome: Outcome) -> Outcome:
-        """Write down how it ended, unless the attempt itself has; return what stands there."""
+        """Write how it ended, unless the attempt has written it; return the stored outcome."""
         if self.outcome is None:
             write_whole(self.path / "outcome.json", outcome.model_dump_json(indent=1))
         return self.outcome or outcome
@@ -117,10 +117,10 @@ def _read(model: type[BaseModel], path: Path) -> Any:
 
 @dataclass(frozen=True)
 class JobState:
-    """What the files of one job say.
+    """State of one job, from its files.
 
-    ``done`` is measured and rendered, ``measured`` has a whole record and no finished notebook, and the record of an
-    ``invalid`` one says that it may not be used.
+    ``done``: measured and rendered; ``measured``: with a valid record but no finished notebook; ``invalid``: with a
+    record that is not valid.
     """
 
     status: Status
@@ -134,13 +134,13 @@ class JobState:
 
     @property
     def measured(self) -> bool:
-        """Whether a valid record exists: such a job is never measured again."""
+        """Whether a valid record exists; such a job is not measured again."""
         return self.record is not None and self.record.valid
 
     def due(self, again: Sequence[str] = ()) -> Kind | None:
-        """Say what the job still needs: to be measured, only to be rendered, or nothing.
+        """Return what the job still needs: to be measured, only to be rendered, or nothing.
 
-        An error in a cell is not repeated unless `again` holds ``failed``: it would come again.
+        A job with an error in a cell is not repeated unless `again` contains ``failed``, since the error would recur.
         """
         if self.status == "measured":
             gave_up = self.last_kind == "render" and self.last is not None and self.last.end not in RESUMABLE
@@ -162,7 +162,7 @@ class JobFolder:
         return sorted(found, key=lambda attempt: attempt.number)
 
     def new_attempt(self) -> Attempt:
-        """Make the next attempt's folder; two callers at once get two folders."""
+        """Make the folder of the next attempt; two simultaneous callers get two folders."""
         number = max((attempt.number for attempt in self.attempts()), default=-1) + 1
         while True:
             path = self.path / f"attempt-{number}"
@@ -175,9 +175,9 @@ class JobFolder:
                 raise cannot_write(path, error) from error
 
     def state(self) -> JobState:
-        """Read the job's files and say what state it is in.
+        """Return the state of the job, from its files.
 
-        An attempt without an outcome counts as running; a runner that starts closes those that a dead one left.
+        An attempt without an outcome counts as running; a new runner closes attempts that a killed runner left open.
         """
         attempts = self.attempts()
         record, path, problems = self._record(attempts)
@@ -197,7 +197,7 @@ class JobFolder:
         )
 
     def _record(self, attempts: list[Attempt]) -> tuple[Record | None, Path | None, list[str]]:
-        """Return the first valid record, else the newest invalid one, and what is wrong with others."""
+        """Return the first valid record, else the newest invalid one, and the problems of others."""
         best, path, problems = None, None, []
         for attempt in attempts:
             if not attempt.record.exists():
@@ -208,7 +208,7 @@ class JobFolder:
                 problems.append(str(error))
                 continue
             if not self.job.owns(record):
-                problems.append(f"{attempt.record} belongs to job {record.job_id}; move it there")
+                problems.append(f"{attempt.record} belongs to job {record.job_id}; move it to that job's folder")
             elif record.valid:
                 return record, attempt.record, problems
             else:
@@ -248,7 +248,7 @@ class StudyFolder:
 
     @property
     def lock(self) -> Lock | None:
-        """The frozen revisions, or None when nothing was fetched."""
+        """The frozen revisions, or None if nothing was fetched."""
         return Lock.read(self.lock_file)
 
     def job(self, job: Job) -> JobFolder:
@@ -256,7 +256,7 @@ class StudyFolder:
         return JobFolder(self.path / job.id, job)
 
     def check_source(self, plan: Plan) -> None:
-        """Refuse a study whose folder is that of another file of the same name."""
+        """Refuse a study if its folder belongs to another file of the same name."""
         known = self._source_file.read_text(encoding="utf-8") if self._source_file.is_file() else ""
         here = str(plan.source.resolve()) if plan.source else ""
         mine = plan.source is None or here in (known, str(self.study_file.resolve()))
@@ -268,7 +268,7 @@ class StudyFolder:
             )
 
     def prepare(self, plan: Plan) -> None:
-        """Make the folder and keep the study's file in it."""
+        """Make the folder and copy the study's file to it."""
         self.check_source(plan)
         if not self.study_file.is_file() or self.study_file.read_text(encoding="utf-8") != plan.text:
             write_whole(self.study_file, plan.text)
@@ -280,19 +280,19 @@ class StudyFolder:
         return {job: self.job(job).state() for job in plan.jobs}
 
     def unplanned(self, plan: Plan) -> list[str]:
-        """Return names of job folders that are not planned: an edited study leaves such."""
+        """Return the names of job folders that are no longer planned, for example after an edit of the study."""
         planned = {job.id for job in plan.jobs}
         return sorted({path.parent.name for path in self.path.glob("*/attempt-*")} - planned)
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the study's lock: one runner at a time. The operating system lets go of it however the runner ends."""
+        """Hold the study's lock, so that only one runner works on it; the operating system releases it at the end."""
         held = self._acquire(timeout_s=1.0)
         if held is None:
             who = self._runner_file.read_text(encoding="utf-8") if self._runner_file.is_file() else "another process"
             raise StudyError(
-                f"study {self.name!r} is already being run by {who}; wait for it, or look with: "
-                f"energylab study status {self.name}"
+                f"study {self.name!r} is already being run by {who}; wait for it, or see "
+                f"`energylab study status {self.name}`"
             )
         try:
             write_whole(self._runner_file, f"process {os.getpid()} on {socket.gethostname()}")
@@ -306,14 +306,14 @@ class StudyFolder:
             return False
         try:
             held = self._acquire(timeout_s=0.0)
-        except StudyError:  # a folder that is read only: nobody runs a study in it
+        except StudyError:  # a read-only folder, in which no study can run
             return False
         if held is not None:
             held.release()
         return held is None
 
     def _acquire(self, timeout_s: float) -> FileLock | SoftFileLock | None:
-        """Return the lock, held; None while another process holds it."""
+        """Acquire and return the lock; None while another process holds it."""
         path = self.path / ".runner.lock"
         for kind in (FileLock, SoftFileLock):
             lock = kind(path if kind is FileLock else f"{path}.soft", timeout=timeout_s)
@@ -329,7 +329,7 @@ class StudyFolder:
 
 
 def planned_roots(roots: Sequence[str | os.PathLike]) -> list[str | os.PathLike]:
-    """Return what to read of some roots so that nothing is rated which their studies do not plan any more."""
+    """Return the paths to read below some roots, without jobs that their studies no longer plan."""
     found: list[str | os.PathLike] = []
     for root in roots:
         strays = set(_strays(Path(root)))

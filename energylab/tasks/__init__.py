@@ -1,4 +1,4 @@
-"""Tasks: what is asked of a model. A task is a YAML file of settings, which names the class that does the work.
+"""Tasks: what is asked of a model. A task is a YAML file of settings that names a class, which does the work.
 
 To add one, write ``params/tasks/NAME.yaml``, or a YAML file anywhere with a class beside it (``family: my.py:MyTask``).
 """
@@ -21,10 +21,10 @@ from energylab.paths import named_file, params_root
 from energylab.registry import import_object
 from energylab.tasks.base import Task, TaskSettings
 
-#: Installed packages bring a task by an entry point of this group; ``NAME.yaml`` lies beside the module it names.
+#: Installed packages add a task by an entry point of this group; ``NAME.yaml`` is in the folder of the module it names.
 ENTRY_POINT_GROUP = "energylab.tasks"
 
-#: Parameters that only some tasks use, and which: those with a setting of this name, or that name it in ``takes``.
+#: Parameters that only some tasks use, with these tasks: those with a setting of this name, or with it in ``takes``.
 OF_SOME_TASKS = {
     "new_tokens": "tasks that generate text",
     "cache": "task='text_generation' and 'reasoning'",
@@ -35,20 +35,20 @@ OF_SOME_TASKS = {
 
 
 def load_task(parameters: Parameters) -> Task:
-    """Create the task that `parameters` name. Touches no model, no data and no device.
+    """Create the task that `parameters` name, without loading model or data or using a device.
 
     Raises
     ------
     UnknownNameError
         If there is no such task; names the nearest.
     TaskError
-        If the task's file is not what its class expects, or the task has no use for a parameter that is given.
+        If the task's file is not what its class expects, or a given parameter is not used by the task.
     """
     family, settings = load_settings(parameters.task, parameters.params, parameters.protocol)
     for name in unused(parameters, family):
         raise TaskError(
-            f"{name}={getattr(parameters, name)!r} is for {OF_SOME_TASKS[name]}; task {parameters.task!r} has no use "
-            "for it: leave it out"
+            f"{name}={getattr(parameters, name)!r} is not used by task {parameters.task!r}, only by "
+            f"{OF_SOME_TASKS[name]}; leave it out"
         )
     task = family(settings, parameters)
     if parameters.model_source != "endpoint":
@@ -59,7 +59,7 @@ def load_task(parameters: Parameters) -> Task:
 
 
 def unused(parameters: Parameters, family: type[Task]) -> list[str]:
-    """Return the parameters that are given, and that a family neither has as a setting nor takes."""
+    """Return the given parameters that a family neither has as a setting nor lists in ``takes``."""
     known = {*family.Settings.model_fields, *family.takes}
     return [name for name in OF_SOME_TASKS if getattr(parameters, name) is not None and name not in known]
 
@@ -74,11 +74,11 @@ def load_settings(
     named = str(values.get("family", ""))
     if ":" not in named:
         raise TaskError(
-            f"{file}: family={named!r} names no class; write module:Class, or FILE.py:Class beside this file"
+            f"{file}: family={named!r} names no class; write module:Class, or FILE.py:Class for a file in this folder"
         )
     family = import_object(named, f"{file}: family")
     if not (inspect.isclass(family) and issubclass(family, Task)):
-        raise TaskError(f"{file}: family {named!r} is {family!r}, which is not a subclass of Task")
+        raise TaskError(f"{file}: family {named!r} is {family!r}; it must be a subclass of energylab.tasks.base.Task")
     try:
         return family, family.Settings.model_validate(values)
     except ValidationError as error:
@@ -86,12 +86,12 @@ def load_settings(
 
 
 def task_names(params: str | Path | None = None) -> list[str]:
-    """Return the name of every task: files in ``params/tasks/``, and tasks other packages bring."""
+    """Return the name of every task: files in ``params/tasks/``, and tasks of other packages."""
     return sorted(_files(params))
 
 
 def is_path(name: str) -> bool:
-    """Tell whether a task is named by its file: ``my_task.yaml``, ``examples/fill_mask/fill_mask.yaml``."""
+    """Whether a task is given as a file: ``my_task.yaml``, ``examples/fill_mask/fill_mask.yaml``."""
     return name.endswith((".yaml", ".yml"))
 
 
@@ -101,13 +101,13 @@ def find_file(name: str, params: str | Path | None = None) -> Path:
         return named_file(name, "task", TaskError)
     files = _files(params)
     if name not in files:
-        hint = "a new task is one file: params/tasks/NAME.yaml, or any path that ends in .yaml"
+        hint = "to add a task, write params/tasks/NAME.yaml, or give the path of a .yaml file"
         raise unknown_name("task", name, files, hint=hint)
     return files[name]
 
 
 def foreign_files(name: str, family: type, params: str | Path | None = None) -> dict[str, str]:
-    """Return the sha256 of the YAML file and the class of a task from elsewhere; nothing for a task of this package."""
+    """Return the sha256 of the YAML file and the class of a task that is not part of this package; else nothing."""
     if family.__module__.startswith("energylab.") and not is_path(name):
         return {}
     files = (find_file(name, params), Path(inspect.getfile(family)))
@@ -125,7 +125,7 @@ def _files(params: str | Path | None) -> dict[str, Path]:
 
 
 def _read(file: Path, params: str | Path | None, including: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Read one task file; ``include: SIBLING`` takes the sibling's values, and this file's replace them one by one.
+    """Read one task file; ``include: OTHER`` takes the values of another task, which this file overrides one by one.
 
     Paths in the file (``sample``, ``architectures``, a ``family`` in a Python file) are relative to it.
     """
@@ -134,7 +134,7 @@ def _read(file: Path, params: str | Path | None, including: tuple[str, ...] = ()
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise TaskError(f"{file}: cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):
-        raise TaskError(f"{file}: holds {type(values).__name__}, not a mapping of settings")
+        raise TaskError(f"{file}: holds {type(values).__name__}; write a mapping of settings (see params/tasks)")
     values.setdefault("name", file.stem)
     for name in ("sample", "architectures"):
         if values.get(name) is not None:

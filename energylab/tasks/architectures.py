@@ -1,4 +1,4 @@
-"""Real architectures as data: the true configuration of published models, one YAML file a family."""
+"""Architectures of published models: their true configurations, one YAML file per family."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from energylab.tasks.base import Plain
 
 
 class Architecture(Plain):
-    """One model's architecture: a row of ``params/architectures/FAMILY.yaml`` merged with what its family shares.
+    """Architecture of one model: a row of ``params/architectures/FAMILY.yaml`` merged with the values of its family.
 
-    A family file has the same fields, and ``models``: its rows, each with the values in which it differs.
+    A family file has the same fields, and ``models``: one row per model with the values that differ.
     """
 
     family: str
@@ -27,8 +27,8 @@ class Architecture(Plain):
     tokenizer: str | None = None  # kind of tokenizer, see energylab.tasks.tokenizers
     tasks: tuple[str, ...] = ()  # tasks it is measured in; for planning
     config: dict[str, Any] = {}  # values for the configuration class
-    options: dict[str, Any] = {}  # what task families read beside it (diffusion components, thinking switch …)
-    family_options: dict[str, Any] = {}  # those shared by the family: they hold for its models without a row, too
+    options: dict[str, Any] = {}  # other values that task families read (diffusion components, thinking switch …)
+    family_options: dict[str, Any] = {}  # options of the family; they also hold for its models without a row
 
     def build_config(self) -> Any:
         from transformers import AutoConfig
@@ -42,13 +42,13 @@ class Architecture(Plain):
 def architectures(params: str | Path | None = None, more: Path | None = None) -> dict[str, Architecture]:
     """Return every architecture by model name: those of ``params/``, and of a task's own folder."""
     if more is not None and not more.is_dir():
-        raise ModelError(f"architectures: {more} is not a folder; name one that holds FAMILY.yaml files")
+        raise ModelError(f"architectures: {more} is not a folder; name a folder of FAMILY.yaml files")
     folders = [params_root(params) / "architectures", *([more] if more else [])]
     files = [file for folder in folders for file in sorted(folder.glob("*.yaml"))]
     found: dict[str, Architecture] = {}
     for one in (one for file in files for one in _read(file, file.stat().st_mtime_ns)):
         if one.model in found:
-            raise ModelError(f"{one.family}: model {one.model!r} is already in {found[one.model].family}.yaml")
+            raise ModelError(f"{one.family}: model {one.model!r} is already in {found[one.model].family}; remove one")
         found[one.model] = one
     return found
 
@@ -73,7 +73,7 @@ def _read(file: Path, changed_ns: int) -> tuple[Architecture, ...]:
 
 
 def merged(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Join two mappings, the second winning, and mappings inside them likewise (a vision part, a text part)."""
+    """Merge two mappings, and mappings inside them likewise; values of the second override those of the first."""
     both = dict(shared)
     for key, value in own.items():
         nested = isinstance(value, dict) and isinstance(both.get(key), dict)

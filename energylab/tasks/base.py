@@ -1,8 +1,8 @@
-"""What a task is: a class that loads a model, prepares queries, runs phases and scores answers.
+"""The base class of tasks: a task loads a model, prepares queries, runs phases and scores answers.
 
 A protocol calls `load_rows`, `check`, `load`; then outside the windows ``inputs = prepare(rows)`` and inside them
-``run(phase, inputs)``. Published protocols use `open`, `prepare_all` and `fetch` instead of `prepare`. Nothing but the
-model's work runs inside a window, and the outputs of `run` are small: what counting and scoring need.
+``run(phase, inputs)``. Published protocols use `open`, `prepare_all` and `fetch` instead of `prepare`. Only the model's
+work runs inside a window, and `run` returns only what counting and scoring need.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class DatasetSettings(Plain):
 
 
 class Deviation(Plain):
-    """Something that is not asked of a model as the published runner asks it; such a record is not official."""
+    """A difference from the work of the published runner; a record with one is not official."""
 
     what: str  # the difference, in one sentence
-    why: str  # why it stands
+    why: str  # its reason
     models: tuple[str, ...] = ()  # model types it concerns; empty: all
     protocols: tuple[str, ...] = ()  # protocols it concerns; empty: all
 
@@ -53,23 +53,23 @@ class Deviation(Plain):
 class TaskSettings(Plain):
     """``params/tasks/NAME.yaml``: the published settings of a task. Families add fields by subclassing."""
 
-    name: str  # the file's, without .yaml
-    title: str  # for people
-    version: str  # moves with every change of the work
-    family: str  # the task's class: module:Class, or file.py:Class beside the YAML file
+    name: str  # file name without .yaml
+    title: str  # shown to readers
+    version: str  # increased with every change of the work
+    family: str  # the task's class: module:Class, or file.py:Class in the folder of the YAML file
     dataset: DatasetSettings | None = None  # the published data; None: there is none, and data_source "hub" is refused
     samples: int = Field(ge=1)  # queries of one run
     runs: int = Field(10, ge=1)  # runs of one session
-    batch_size: int = Field(1, ge=1)  # queries a batch
+    batch_size: int = Field(1, ge=1)  # queries per batch
     dtype: str = "float32"  # precision; "checkpoint": as stored
-    quantisation: str | None = None  # None: as the checkpoint
+    quantisation: str | None = None  # None: as in the checkpoint
     attention: str | None = None  # None: the library's choice
-    attention_of: dict[str, str] = {}  # model type -> attention the published runner's library used
+    attention_of: dict[str, str] = {}  # model type -> attention implementation in the published runner's library
     compile: bool = False  # torch.compile the model
     model_classes: dict[Literal["A", "B", "C"], float | None] | None = None  # largest parameter count, None: no limit
-    sample: Path | None = None  # folder of the sample data; in the file, relative to it
-    check_models: tuple[str, ...] = ()  # small architectures on which `energylab task check` tries the task
-    architectures: Path | None = None  # folder of architecture families beyond those in params/; relative to the file
+    sample: Path | None = None  # folder of the sample data, relative to the YAML file
+    check_models: tuple[str, ...] = ()  # small architectures for `energylab task check`
+    architectures: Path | None = None  # folder of more architecture families, relative to the YAML file
     deviations: tuple[Deviation, ...] = ()  # from the published work
     protocols: dict[str, dict[str, Any]] = {}  # protocol name -> settings that differ under it
 
@@ -90,20 +90,20 @@ class Tokens:
 
 
 class Task(ABC):
-    """One task, ready to be loaded. Creating one touches no disk, no device and no network.
+    """One task, ready to be loaded. Creating one uses no disk, device or network.
 
     Attributes
     ----------
     phases : tuple of str
-        What is measured, in order; final after `open`, since some follow from the kind of model.
+        Measured phases in order; final after `open`, since some depend on the kind of model.
     columns, references : tuple of str
-        Columns of a row; references are those that only scoring needs, and a data set may lack them.
+        Columns of a row; references are those used only by scoring, which a data set may lack.
     takes : tuple of str
-        Parameters of `energylab.tasks.OF_SOME_TASKS` the family uses that are no field of its settings.
+        Parameters of `energylab.tasks.OF_SOME_TASKS` that the family uses without a field in its settings.
     optional_parts : tuple of str
         Parts of a model that the task does not use, so that a checkpoint may lack them.
     model, processor, config, origin, facts
-        What was loaded, after `load`; processor, config and origin after `open`.
+        The loaded parts, set by `load`; processor, config and origin already by `open`.
     """
 
     phases: ClassVar[tuple[str, ...]] = ("preprocess", "forward")
@@ -130,27 +130,27 @@ class Task(ABC):
 
     def auto_class(self, config: Any) -> str:
         """Return the name of the transformers Auto class that serves this task for a configuration."""
-        raise TaskError(f"{type(self).__name__} names no model class: write auto_class(config)")
+        raise TaskError(f"{type(self).__name__} has no auto_class(config); write it to name the model class")
 
     def read_processor(self) -> Any:
         """Return the tokenizer or processor that belongs to the model."""
-        raise TaskError(f"{type(self).__name__} reads no processor: write read_processor()")
+        raise TaskError(f"{type(self).__name__} has no read_processor(); write it to read the tokenizer or processor")
 
     def fit(self) -> dict[str, Any]:
-        """Set what follows from configuration and processor: phases, longest input. Returns facts for the record."""
+        """Set phases and longest input from configuration and processor. Returns facts for the record."""
         return {}
 
     def ready(self) -> dict[str, Any]:
-        """Finish loading with the model at hand. Returns facts for the record."""
+        """Finish loading, after the model was loaded. Returns facts for the record."""
         return {}
 
     def open_row(self, row: Row, folder: Path) -> Row:
-        """Replace file names in a row of the sample data by what the files hold; nothing to do for text."""
+        """Replace file names in a row of the sample data by the content of the files."""
         return row
 
     @abstractmethod
     def check_row(self, row: Row) -> str | None:
-        """Return what makes a row unusable (no text, a corrupt picture), or None."""
+        """Return why a row is unusable (no text, a corrupt picture), or None."""
 
     @abstractmethod
     def synthesise(self, count: int, seed: int) -> list[Row]:
@@ -161,16 +161,16 @@ class Task(ABC):
         """Turn rows into model inputs, on the CPU: the phase ``preprocess``."""
 
     def features(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
-        """Return every model input by name as one unpadded value a row; only published protocols ask for it."""
-        raise TaskError(f"{type(self).__name__} has no features(rows): write it, or measure by protocol='steady'")
+        """Return every model input by name, one unpadded value per row; used only by published protocols."""
+        raise TaskError(f"{type(self).__name__} has no features(rows); write it, or use protocol='steady'")
 
     def keep(self, outputs: Any) -> Any:
-        """Return the part of a forward pass's outputs that scoring needs; the rest is freed at once."""
+        """Return the part of a forward pass's outputs that scoring needs; the rest is freed."""
         return outputs.logits
 
     @abstractmethod
     def answers(self, inputs: Any, outputs: Any) -> list[Any]:
-        """Turn the outputs of the last phase into one plain answer a query, outside the windows."""
+        """Turn the outputs of the last phase into one answer per query, outside the windows."""
 
     @abstractmethod
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[Quality, ...]:
@@ -184,27 +184,27 @@ class Task(ABC):
 
     @property
     def new_tokens(self) -> int | None:
-        """Tokens to generate a query: the parameter, or the task's published value; None where none are."""
+        """Tokens to generate per query: the parameter, or the task's published value; None if it generates none."""
         return self.parameters.new_tokens or getattr(self.settings, "new_tokens", None)
 
     def given(self, *names: str) -> dict[str, Any]:
-        """Return parameters by name, the task's published value in place of one that is not given."""
+        """Return parameters by name; the task's published value replaces a parameter that is not given."""
         return {name: getattr(self.parameters, name) or getattr(self.settings, name) for name in names}
 
     def resolved_settings(self) -> dict[str, Any]:
-        """Return every setting that takes part, as used."""
+        """Return the value of every setting that affects the work."""
         used = self.given("batch_size", "dtype", "quantisation", "attention", "compile")
         tokens = {} if self.new_tokens is None else {"new_tokens": self.new_tokens}
         return {"samples": self.parameters.samples, **used, **tokens}
 
     def overridden(self) -> tuple[str, ...]:
-        """Return the names of resolved settings that differ from the published ones."""
+        """Return the names of settings that differ from the published ones."""
         published = self.settings.model_dump()
         used = {**self.resolved_settings(), "runs": self.parameters.runs}
         return tuple(sorted(name for name, value in used.items() if name in published and published[name] != value))
 
     def deviations(self) -> tuple[str, ...]:
-        """Return how the loaded model's work deviates from the published work, under the protocol in use."""
+        """Return how the loaded model's work deviates from the published work under this protocol."""
         kind = getattr(self.config, "model_type", None)
         return tuple(
             one.what
@@ -216,7 +216,7 @@ class Task(ABC):
     # ---- rows
 
     def load_rows(self) -> tuple[list[Row], DataFacts]:
-        """Load the queries from the parameter's data source; DataError where a row is unusable or rows are missing."""
+        """Load the queries from the parameters' data source; DataError if a row is unusable or rows are missing."""
         from energylab.tasks import data
 
         rows, facts = data.load_rows(self)
@@ -228,16 +228,16 @@ class Task(ABC):
         return [column for column in self.columns if column not in self.references]
 
     def is_empty(self, row: Row) -> bool:
-        """Whether the published runner drops a row before it counts: one of its inputs is the empty text."""
+        """Whether the published runner drops a row because one of its inputs is the empty text."""
         return any(row.get(column) == "" for column in self.input_columns())
 
     # ---- loading
 
     def check(self, device: str, facts: Sequence[DeviceFacts]) -> int | None:
-        """Refuse options that these devices cannot provide, before a weight is read or a device is touched.
+        """Refuse options that these devices cannot provide, before weights are read or a device is used.
 
-        `device` is the first in torch's words: ``cpu``, ``cuda:0``. Returns the number of the model's parameters; None
-        where the task has no model to look at.
+        `device` is the name of the first device in torch: ``cpu``, ``cuda:0``. Returns the number of the model's
+        parameters, or None if the model is not available here (a server).
         """
         from energylab.tasks.machine import Machine
 
@@ -246,9 +246,9 @@ class Task(ABC):
         return self._prepared.count
 
     def request(self, device: str) -> Parameters:
-        """Return the parameters as the model is loaded with: the task's values filled in, the device in torch's words.
+        """Return the parameters for loading the model: completed by the task's values, with torch's device name.
 
-        Precision and attention may follow from the model's configuration.
+        Precision and attention may depend on the model's configuration.
         """
         from energylab.tasks import models
 
@@ -262,13 +262,13 @@ class Task(ABC):
         return self.parameters.model_copy(update=wanted)
 
     def find(self, request: Parameters, machine: Any = None) -> Any:
-        """Locate a model and check that it can be measured as asked; see `energylab.tasks.models.prepare`."""
+        """Locate a model and check the request; see `energylab.tasks.models.prepare`."""
         from energylab.tasks import models
 
         return models.prepare(request, self.settings.architectures, self.auto_class, machine)
 
     def open(self, device: str) -> dict[str, Any]:
-        """Read configuration and processor, all that `prepare` needs; no weight is read. Returns facts."""
+        """Read configuration and processor, which `prepare` needs, but no weights. Returns facts for the record."""
         if self._prepared is None:
             self._prepared = self.find(self.request(device))
         if self.processor is None:
@@ -277,7 +277,7 @@ class Task(ABC):
         return self.fit()
 
     def load(self, device: str) -> ModelFacts:
-        """Load processor and model onto `device`; ModelError if it is missing, gated, of another task, or too large."""
+        """Load processor and model onto `device`; ModelError if it is missing, gated, unsuitable or too large."""
         from energylab.tasks import models
 
         facts = self.open(device)
@@ -288,7 +288,7 @@ class Task(ABC):
         return self.facts
 
     def build(self) -> Any:
-        """Load the model that was found; a family whose model is not of transformers overrides this."""
+        """Load the model that was found; a family with a model of another library overrides this."""
         from energylab.tasks import models
 
         return models.load(self._prepared, self.optional_parts)
@@ -298,7 +298,7 @@ class Task(ABC):
     def prepare_all(self, rows: Sequence[Row]) -> Any:
         """Preprocess a whole set as the published runner does: a filter, then one batched map into an Arrow table.
 
-        Needs `open`, not `load`: the published runner does it before the model is on its device.
+        Needs `open`, not `load`: the published runner preprocesses before it loads the model.
         """
         import datasets
 
@@ -317,23 +317,23 @@ class Task(ABC):
         return self.features([dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)])
 
     def fetch(self, table: Any, queries: Sequence[int]) -> Any:
-        """Read the inputs of one batch from `prepare_all`'s table: inside the loop, as the published runner does."""
+        """Read the inputs of one batch from the table of `prepare_all`; called inside the loop, as published."""
         if len(queries) > 1:
-            raise TaskError(f"batch_size={len(queries)}: a published protocol asks one query at a time; set it to 1")
+            raise TaskError(f"batch_size={len(queries)}: a published protocol runs one query at a time; set it to 1")
         return table[queries[0] : queries[0] + 1]
 
     # ---- phases
 
     def run(self, phase: str, inputs: Any) -> Any:
-        """Run one phase on one batch: rows in ``preprocess``, what `prepare` or `fetch` returned in the others."""
+        """Run one phase on one batch: on rows in ``preprocess``, on inputs from `prepare` or `fetch` in the others."""
         return self.prepare(inputs) if phase == "preprocess" else self.call(phase, inputs)
 
     def call(self, phase: str, inputs: Any) -> Any:
-        """Call the model once; a family whose batch takes several calls, or none, overrides this."""
+        """Call the model once; a family that needs several calls per batch, or none, overrides this."""
         return self.ask(inputs, self.generation(phase))
 
     def ask(self, tensors: Any, generation: dict[str, Any] | None) -> Any:
-        """Copy tensors to the device, and run the model on them once: forward, or with settings to generate."""
+        """Copy tensors to the device and run the model once: forward, or ``generate`` if `generation` is given."""
         import torch
 
         from energylab.tasks.models import moved
@@ -345,8 +345,8 @@ class Task(ABC):
     def generation(self, phase: str, new_tokens: int | None = None) -> dict[str, Any] | None:
         """Return the arguments of the library's ``generate`` for a phase; None for a forward pass.
 
-        Exactly so many tokens, greedily, with one beam, as the published runner asks. Everything else is as the
-        checkpoint says: penalties, suppressed tokens, languages.
+        As in the published runner: an exact number of tokens, greedy, one beam. All other settings (penalties,
+        suppressed tokens, languages) are those of the checkpoint.
         """
         if phase not in ("prefill", "generate"):
             return None
@@ -357,14 +357,14 @@ class Task(ABC):
         }  # fmt: skip
 
     def run_short(self, inputs: Any) -> None:
-        """Make one short call, of which the published protocol's warm-up has `SHORT_CALLS` after a full one."""
+        """Make one short call; the published protocol's warm-up makes `SHORT_CALLS` of them after a full one."""
         if self.phases[-1] == "generate":
             self.ask(inputs, self.generation("generate", new_tokens=2))
         else:
             self.run(self.phases[-1], inputs)
 
     def warm_up_longest(self, rows: Sequence[Row]) -> None:
-        """Allocate and compile for the longest batch before measuring, where either depends on it. After `load`."""
+        """Allocate and compile for the longest batch before measuring, if compile or cache is set. After `load`."""
         cache = self.parameters.cache or getattr(self.settings, "cache", None)
         if not (self.given("compile")["compile"] or cache):
             return
@@ -377,11 +377,11 @@ class Task(ABC):
         self.synchronize()
 
     def shelve(self, inputs: Any) -> Any:
-        """Move large inputs of a batch out of the host's memory until they are used; outside windows."""
+        """Move large inputs of a batch out of the host's memory until they are used; called outside windows."""
         return inputs
 
     def synchronize(self) -> None:
-        """Wait until the model's devices, and no others, have finished: called at the edges of every window."""
+        """Wait until the model's devices have finished; called at the edges of every window."""
         if not (self.device and self.device.startswith("cuda")):
             return
         import torch
@@ -393,38 +393,38 @@ class Task(ABC):
     # ---- after the windows
 
     def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
-        """Return covariates of the queries by name: one value a row, the length first. After `load`."""
+        """Return covariates of the queries by name, one value per row; the first is the length. After `load`."""
         return {}
 
     def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
-        """Count the tokens of one batch; TaskError if the model generated another number than stated."""
+        """Count the tokens of one batch; TaskError if the model generated the wrong number."""
         return Tokens()
 
     def check_new_tokens(self, phase: str, found: int) -> None:
-        """Check the number of new tokens a query: one in ``prefill``, `new_tokens` in ``generate``."""
+        """Check the number of new tokens per query: one in ``prefill``, `new_tokens` in ``generate``."""
         stated = 1 if phase == "prefill" else self.new_tokens
         if found != stated:
-            raise TaskError(f"{phase}: the model generated {found} token(s) a query, {stated} were asked for")
+            raise TaskError(f"{phase}: the model generated {found} token(s) per query instead of {stated}")
 
     def finite(self, inputs: Any, outputs: Any) -> bool:
-        """Whether the outputs of one batch are finite numbers; called once a query, outside the windows."""
+        """Whether the outputs of one batch are finite numbers; called once per query, outside the windows."""
         return all_finite(outputs)
 
     def right_answers(self, rows: Sequence[Row]) -> list[Any] | None:
-        """Return what `answers` would give for a model that is always right; None where unknown.
+        """Return the answers of a model that is always right; None if unknown.
 
-        `energylab task check` scores them, to see that `score` tells right from wrong.
+        `energylab task check` uses them to check that `score` distinguishes right from wrong answers.
         """
         return [row[self.references[0]] for row in rows] if len(self.references) == 1 else None
 
     def extra(self, answers: Sequence[Any]) -> dict[str, Any]:
-        """Return facts about the answers beside their quality, by name, for the record's ``extra``."""
+        """Return more facts about the answers by name, for the record's ``extra``."""
         return {}
 
     def no_quality(self, metric: str, rows: Sequence[Row]) -> Quality | None:
-        """Say why quality would be meaningless here; None when it can be scored."""
+        """Return a quality without a value that says why it cannot be scored; None if it can be scored."""
         if self.facts is None:
-            raise TaskError("quality is scored after load")
+            raise TaskError("quality can be scored only after load(); call it first")
         absent = [column for column in self.references if any(row.get(column) is None for row in rows)]
         if not self.facts.real_weights:
             return unscored(metric, rows, "the model has random weights")
@@ -444,7 +444,7 @@ def mean_quality(metric: str, scores: Sequence[float], **details: Any) -> tuple[
 
 
 def rouge_l(references: Sequence[Sequence[str]], answers: Sequence[str]) -> list[Any]:
-    """Return each answer's ROUGE-L (precision, recall, fmeasure) against the nearest of its references."""
+    """Return each answer's ROUGE-L (precision, recall, fmeasure) against the most similar of its references."""
     from rouge_score.rouge_scorer import RougeScorer
 
     scorer = RougeScorer(["rougeL"], use_stemmer=True)
@@ -453,7 +453,7 @@ def rouge_l(references: Sequence[Sequence[str]], answers: Sequence[str]) -> list
 
 
 def all_finite(outputs: Any) -> bool:
-    """Whether every floating-point tensor among a phase's outputs holds finite numbers alone."""
+    """Whether every floating-point tensor among a phase's outputs is finite."""
     import torch
 
     if isinstance(outputs, dict):

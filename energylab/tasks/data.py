@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def load_rows(task: Task) -> tuple[list[Row], DataFacts]:
-    """Load a task's first ``samples`` queries from the data source its parameters name; empty rows do not count."""
+    """Load a task's first ``samples`` queries from the parameters' data source; empty rows are skipped."""
     source, name, count = task.parameters.data_source, task.settings.name, task.parameters.samples
     if source == "synthetic":
         rows, facts = iter(task.synthesise(count, task.parameters.seed)), {"name": f"synthetic {name}"}
@@ -61,9 +61,9 @@ def _content(value: Any) -> dict[str, Any] | str:
 
 
 def json_lines(file: Path) -> list[Row]:
-    """Read a file of one JSON object a line, or name the first bad line; empty lines are skipped."""
+    """Read a file with one JSON object per line; an error names the first bad line. Empty lines are skipped."""
     rows = []
-    # not splitlines(): it would also split at the other ends of a line that a text may hold
+    # not splitlines(): it would also split at other line separators inside a text
     for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
         if not line.strip():
             continue
@@ -83,7 +83,7 @@ def _licence(folder: Path) -> str:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DataError(f"sample data {folder}: {error}") from error
     if not isinstance(about, dict) or not about.get("licence"):
-        raise DataError(f"sample data {folder}: about.yaml names no licence; say under which terms others may use it")
+        raise DataError(f"sample data {folder}: about.yaml names no licence; add one, such as `licence: CC0-1.0`")
     return about["licence"]
 
 
@@ -95,7 +95,7 @@ def _opened(task: Task, row: Row) -> Row:
 
 
 def _published(source: DatasetSettings, required: Sequence[str]) -> tuple[Iterator[Row], dict[str, Any]]:
-    """Read the published data at one commit; pictures and sound stay encoded: decoding them is measured work."""
+    """Read the published data at one commit; pictures and sound stay encoded, since decoding is measured work."""
     import datasets
     from datasets.exceptions import DatasetsError
 
@@ -106,7 +106,7 @@ def _published(source: DatasetSettings, required: Sequence[str]) -> tuple[Iterat
         try:
             table = datasets.load_dataset(source.id, source.config, split=source.split, revision=commit)
         except (DatasetsError, ValueError, FileNotFoundError) as error:
-            hub.check_access(source.id, "dataset")  # a gated data set is the one cause this library hides
+            hub.check_access(source.id, "dataset")  # the library does not report that a data set is gated
             raise DataError(f"data set {source.id!r} (split {source.split!r}): {error}") from error
     for column in required:
         if source.columns.get(column, column) not in table.column_names:
@@ -138,7 +138,7 @@ def _missing_column(name: str, column: str, present: Iterable[str]) -> DataError
 def _check(task: Task, rows: Sequence[Row], name: str) -> None:
     wanted = task.parameters.samples
     if len(rows) < wanted:
-        raise DataError(f"data {name!r} has {len(rows)} row(s), samples={wanted} were asked for; lower samples")
+        raise DataError(f"samples={wanted}, but data {name!r} has {len(rows)} row(s); lower samples")
     for number, row in enumerate(rows):
         for column in task.input_columns():
             if column not in row:

@@ -1,4 +1,4 @@
-"""Object detection: one pass of a detector a picture, scored as COCO does."""
+"""Object detection: one pass of a detector per picture, scored as COCO does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from energylab.tasks.drawing import Placed
 from energylab.tasks.media import Group, Inputs
 from energylab.tasks.vision import ImageSettings, ImageTask
 
-MOST_DETECTIONS = 100  # a picture, as COCO's evaluation counts them
+MOST_DETECTIONS = 100  # per picture, as in COCO's evaluation
 
 
 class DetectionSettings(ImageSettings):
@@ -25,14 +25,14 @@ class DetectionSettings(ImageSettings):
 
 
 class ObjectDetection(ImageTask):
-    """A picture goes through the detector once; every query of the decoder is a box, a class and a score."""
+    """Run the detector once per picture; every object query of the decoder gives a box, a class and a score."""
 
     Settings = DetectionSettings
     columns = ("image", "objects")
     references = ("objects",)
     head_class = "AutoModelForObjectDetection"
 
-    rows: Sequence[Row] = ()  # of the whole set, where the largest decides the shape of all
+    rows: Sequence[Row] = ()  # the whole set, if its largest picture decides the shape of all
 
     def references_of(self, placed: Sequence[Placed], caption: str) -> Row:
         return {"objects": [{"label": one.drawable.coco, "box": list(one.box)} for one in placed]}
@@ -43,7 +43,7 @@ class ObjectDetection(ImageTask):
             return problem
         for one in row["objects"]:
             if not isinstance(one, dict) or "label" not in one or len(one.get("box", ())) != 4:
-                return f"objects must be a list of {{label, box: [x, y, width, height]}}, one is {one!r}"
+                return f"objects must be a list of {{label, box: [x, y, width, height]}}, but one is {one!r}"
         return None
 
     def load_rows(self) -> tuple[list[Row], DataFacts]:
@@ -91,7 +91,7 @@ class ObjectDetection(ImageTask):
             return (meaningless,)
         values = mean_average_precision(answers, [row["objects"] for row in rows])
         if values is None:
-            return (unscored("mAP", rows, "the references hold no object"),)
+            return (unscored("mAP", rows, "the references contain no objects"),)
         return (Quality(metric="mAP", value=values[0], queries=len(rows), details={"AP50": values[1]}),)
 
 

@@ -27,17 +27,17 @@ class ImageGenerationSettings(TextSettings):
 
 
 class Pictures(NamedTuple):
-    """What one call of the pipeline gave."""
+    """Result of one call of the pipeline."""
 
-    images: list[Any]  # one a prompt
+    images: list[Any]  # one per prompt
     evaluations: int  # how often the denoiser ran
 
 
 class ImageGeneration(TextTask):
-    """A pipeline turns each prompt into one picture, with the size and the guidance of its own defaults.
+    """A pipeline generates one picture per prompt, with its default size and guidance.
 
-    The only phase is ``call``, as published: the pipeline tokenises inside it. The starting noise of a prompt comes
-    from a seed of its own, so that a picture does not depend on what else is in its batch.
+    The only phase is ``call``, as published: the pipeline tokenises inside it. Each prompt has its own seed for the
+    starting noise, so that a picture does not depend on its batch.
     """
 
     Settings = ImageGenerationSettings
@@ -69,7 +69,7 @@ class ImageGeneration(TextTask):
         return {}
 
     def ready(self) -> dict[str, Any]:
-        """Count how often the denoiser runs, and silence what the pipeline would print inside a window."""
+        """Count how often the denoiser runs, and silence messages of the pipeline inside windows."""
         import torch
         from diffusers.utils import logging
 
@@ -89,11 +89,11 @@ class ImageGeneration(TextTask):
         return [row["prompt"] for row in rows]
 
     def prepare(self, rows: Sequence[Row]) -> list[str]:
-        """Return the prompts: the pipeline does the rest itself, inside ``call``."""
+        """Return the prompts; the pipeline prepares them inside ``call``."""
         return self.texts(rows)
 
     def prepare_all(self, rows: Sequence[Row]) -> list[Row]:
-        """Drop empty prompts; the published runner preprocesses none."""
+        """Drop empty prompts; the published runner does no other preprocessing."""
         return [row for row in rows if not self.is_empty(row)]
 
     def fetch(self, table: list[Row], queries: Sequence[int]) -> list[str]:
@@ -116,28 +116,28 @@ class ImageGeneration(TextTask):
     # ---- after the windows
 
     def finite(self, inputs: list[str], outputs: Pictures) -> bool:
-        """Whether pictures were made of finite numbers; the library renders others as black pictures."""
+        """Whether the outputs were finite; the library renders others as black pictures."""
         return all(image.getextrema() != ((0, 0),) * len(image.getbands()) for image in outputs.images)
 
     def count(self, phase: str, inputs: list[str], outputs: Pictures) -> Tokens:
-        """Check that every prompt has a picture, and that the denoiser ran once a step, where outputs were kept."""
+        """Check that every prompt has a picture and that the denoiser ran once per step, if outputs were kept."""
         if outputs is None:
             return Tokens()
         scheduler = self.model.scheduler
         if scheduler.num_inference_steps != self.diffusion_steps or outputs.evaluations != len(scheduler.timesteps):
             raise TaskError(
-                f"the denoiser ran {outputs.evaluations} times for {scheduler.num_inference_steps} steps "
-                f"({len(scheduler.timesteps)} times to visit), {self.diffusion_steps} steps were asked for"
+                f"diffusion_steps={self.diffusion_steps}, but the denoiser ran {outputs.evaluations} times for "
+                f"{scheduler.num_inference_steps} steps with {len(scheduler.timesteps)} time steps"
             )
         if len(outputs.images) != len(inputs):
-            raise TaskError(f"{len(inputs)} prompts gave {len(outputs.images)} pictures")
+            raise TaskError(f"the pipeline returned {len(outputs.images)} pictures for {len(inputs)} prompts")
         return Tokens()
 
     def answers(self, inputs: list[str], outputs: Pictures) -> list[Any]:
         return outputs.images
 
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[Quality, ...]:
-        """Mean CLIP score, where a CLIP model is given by the parameter ``quality_model``.
+        """Mean CLIP score, if the parameter ``quality_model`` names a CLIP model.
 
         References
         ----------
@@ -148,7 +148,7 @@ class ImageGeneration(TextTask):
         if meaningless is not None:
             return (meaningless,)
         if model is None:
-            return (unscored(metric, rows, "no CLIP model was given to score with; name one by quality_model"),)
+            return (unscored(metric, rows, "no CLIP model is given to score with; name one by quality_model"),)
         value = clip_score(model, answers, self.texts(rows))
         return (Quality(metric=metric, value=value, queries=len(rows), details={"quality_model": model}),)
 
@@ -178,5 +178,5 @@ def clip_score(model: str, images: Sequence[Any], prompts: Sequence[str]) -> flo
 
 
 def noise_seed(prompt: str, seed: int) -> int:
-    """Return the seed of a prompt's starting noise: its own, the same in every batch."""
+    """Return the seed of a prompt's starting noise, which is the same in every batch."""
     return (zlib.crc32(prompt.encode()) + seed) % 2**31

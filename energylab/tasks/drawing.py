@@ -1,7 +1,7 @@
-"""Pictures of known content: simple objects drawn on plain grounds, with their names and boxes.
+"""Pictures of known content: simple objects drawn on plain backgrounds, with their names and boxes.
 
-They are the sample data of the image tasks, and, at the published sizes and in random arrangement, the synthetic
-data: what a picture costs depends on its size alone, and labels and boxes are right by construction.
+They are the sample data of the image tasks and, at the published sizes and in random arrangement, the synthetic data:
+the energy of a picture depends on its size alone, and labels and boxes are known exactly.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import yaml
 
 _FILLED = {"box": "rectangle", "ellipse": "ellipse", "polygon": "polygon", "pie": "pieslice"}  # PIL's names
 
-#: Kind, points in the unit square (x to the right, y down), and a colour where it is not the object's own.
+#: Kind, points in the unit square (x to the right, y down), and a colour if it differs from the object's.
 Shape = tuple[str, tuple[float, ...]] | tuple[str, tuple[float, ...], str]
 
 
@@ -25,16 +25,16 @@ Shape = tuple[str, tuple[float, ...]] | tuple[str, tuple[float, ...], str]
 class DrawableObject:
     """An object that can be drawn."""
 
-    coco: str  # its name among the classes of COCO
-    imagenet: str  # its name among the classes of ImageNet-1k
-    colour: str  # its own colour
+    coco: str  # its class in COCO
+    imagenet: str  # its class in ImageNet-1k
+    colour: str  # its main colour
     aspect: float  # width over height
-    shapes: tuple[Shape, ...]  # what it is made of, back to front
+    shapes: tuple[Shape, ...]  # its shapes, back to front
 
 
 @dataclass(frozen=True)
 class Placed:
-    """An object at its place: box as x, y, width, height in pixels, its visible extent."""
+    """An object in a picture with its box: x, y, width and height in pixels."""
 
     drawable: DrawableObject
     box: tuple[int, int, int, int]
@@ -52,7 +52,7 @@ def drawable_objects() -> tuple[DrawableObject, ...]:
 
 
 def draw_scene(rng: Any, size: tuple[int, int], chosen: Sequence[DrawableObject]) -> tuple[Any, list[Placed], str]:
-    """Draw objects side by side, none covering another; returns the picture, where they are, and a caption."""
+    """Draw objects side by side without overlap; return the picture, the placed objects and a caption."""
     from PIL import Image, ImageDraw
 
     grounds = _stock()["grounds"]
@@ -70,7 +70,7 @@ def draw_scene(rng: Any, size: tuple[int, int], chosen: Sequence[DrawableObject]
 
 
 def photograph(rng: Any, picture: Any, grain: float = 6.0, quality: int = 90) -> bytes:
-    """Give a drawing the grain of a photograph and encode it as JPEG, so that it costs as much to decode as one."""
+    """Add the noise of a photograph to a drawing and encode it as JPEG, so that decoding takes as long as for one."""
     import numpy as np
     from PIL import Image
 

@@ -20,20 +20,20 @@ _MEANINGS = {
     "with an account that was granted access",
     "RepositoryNotFoundError": "is not on the hub, or is private: check the spelling; for a private one run "
     "`hf auth login` first",
-    "RevisionNotFoundError": "has no revision {revision!r}: pass a branch, a tag or a full commit",
+    "RevisionNotFoundError": "has no revision {revision!r}: give a branch, a tag or a full commit",
     "HFValidationError": "is not a hub id (organisation/name): {first}",
 }
 _OTHERWISE = (
-    "could not be fetched from the hub ({name}: {first}); check the network and run again (files that have arrived are "
-    "kept), or use model_source=random and data_source=sample, which need none"
+    "could not be fetched from the hub ({name}: {first}); check the network and run again (downloaded files are kept), "
+    "or use model_source=random and data_source=sample, which need no network"
 )
 
 
 def resolve_commit(repo: str, revision: str | None, kind: RepoType, error: type[EnergylabError]) -> str:
-    """Return the commit that a branch, a tag or None (the main branch) means now.
+    """Return the current commit of a branch, a tag or None (the main branch).
 
-    A branch can move between two downloads; a session that resolves it once and loads by commit cannot mix two
-    states of a repository. Without a network the commit last seen for that revision is taken from the local cache.
+    A branch can move between two downloads; a session that resolves it once and loads by commit cannot mix two states
+    of a repository. Without a network, the commit is taken from the local cache.
     """
     return snapshot(repo, revision, kind, _LANDMARKS[kind], error).name
 
@@ -42,10 +42,10 @@ def snapshot(
     repo: str, commit: str | None, kind: RepoType, patterns: Sequence[str], error: type[EnergylabError],
     into: Path | None = None,
 ) -> Path:  # fmt: skip
-    """Download the files of one commit that match `patterns`, and return the folder that holds them.
+    """Download the files of one commit that match `patterns`, and return their folder.
 
-    Files that have arrived are kept, so an interrupted download continues where it stopped. They lie in the hub's
-    cache, or plainly `into` a folder of their own, where no other run looks.
+    Downloaded files are kept, so an interrupted download continues where it stopped. They are stored in the hub's
+    cache, or in the folder `into`, which other runs do not use.
     """
     from huggingface_hub import snapshot_download
 
@@ -57,7 +57,7 @@ def snapshot(
 
 @contextmanager
 def explained(repo: str, revision: str | None, kind: RepoType, error: type[EnergylabError]) -> Iterator[None]:
-    """Raise every failure of the hub inside the block as one `error` that says what to do."""
+    """Turn every failure of the hub inside the block into an `error` that says what to do."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     # the base of all errors of the HTTP library under the client, which differs by the client's version
@@ -73,7 +73,7 @@ def explained(repo: str, revision: str | None, kind: RepoType, error: type[Energ
 
 
 def check_access(repo: str, kind: RepoType) -> None:
-    """Ask the hub whether this user may read a repository; raises the hub's own error when not (see `explained`)."""
+    """Raise the hub's own error if this user may not read a repository (see `explained`)."""
     from huggingface_hub import HfApi
 
     HfApi().auth_check(repo, repo_type=kind)

@@ -1,4 +1,4 @@
-"""What a machine can do; options it cannot provide are refused before anything is loaded."""
+"""Capabilities of a machine; options it cannot provide are refused before anything is loaded."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ EXTRA = "'energylab[quantisation]'"
 
 
 class Needs(NamedTuple):
-    """What one option needs of a machine."""
+    """Requirements of one option."""
 
-    package: str | None = None  # Python package that does it
-    install: str = ""  # what to give to ``pip install``
-    capability: Capability | None = None  # least one of a GPU; None where any will do
+    package: str | None = None  # Python package
+    install: str = ""  # argument of ``pip install``
+    capability: Capability | None = None  # lowest compute capability of a GPU; None: any
     cpu: bool = True  # whether a CPU can do it
     weight_bytes: float = 0.0  # bytes of one weight, scales included
 
@@ -55,7 +55,7 @@ ATTENTIONS = {
 
 DTYPES = {"float32": Needs(), "float16": Needs(), "bfloat16": Needs(capability=(8, 0))}
 
-#: Bytes of one weight, by what it is stored as.
+#: Bytes of one weight, by dtype or quantisation.
 WEIGHT_BYTES = {
     "float32": 4.0,
     "float16": 2.0,
@@ -70,8 +70,8 @@ class Machine:
 
     device: str  # ``cpu`` or ``cuda:N``: the first device the model goes to
     memory_bytes: tuple[int, ...]  # free memory of every visible device in order, 0: not used; the host's for a CPU
-    capability: Capability | None  # least compute capability among the GPUs used; None on a CPU
-    packages: frozenset[str]  # importable ones among those that options need
+    capability: Capability | None  # lowest compute capability among the GPUs used; None on a CPU
+    packages: frozenset[str]  # installed packages among those that options need
     compiler: bool  # whether ``torch.compile`` finds the compiler it needs
 
     @property
@@ -85,7 +85,7 @@ class Machine:
 
     @classmethod
     def described(cls, device: str, facts: Sequence[DeviceFacts]) -> Machine:
-        """Read the facts from the driver: asking CUDA would create a context, and end the idle state of the boards."""
+        """Use facts of the driver, since CUDA would create a context and end the idle state of the boards."""
         if not device.startswith("cuda"):
             return cls.detect(device)
         stated = [str(one.settings.get("compute_capability") or "0.0").split(".") for one in facts]
@@ -104,7 +104,7 @@ class Machine:
             return cls(device, (psutil.virtual_memory().available,), None, _packages(), compiler)
         count, first = torch.cuda.device_count(), int(device.partition(":")[2] or 0)
         if first >= count:
-            raise ModelError(f"device {device!r}: torch sees {count} GPU(s), numbered from 0; choose one, or 'cpu'")
+            raise ModelError(f"device {device!r}: torch finds {count} GPU(s), numbered from 0; choose one, or 'cpu'")
         used = range(first, min(first + gpus, count))
         memory = tuple(torch.cuda.mem_get_info(index)[0] if index in used else 0 for index in range(count))
         capability = min(torch.cuda.get_device_capability(index) for index in used)
@@ -132,7 +132,7 @@ def problems_of(machine: Machine, known: dict[str, Needs], name: str, what: str)
     least, here = needs.capability, machine.capability
     if least is not None and (not needs.cpu if here is None else here < least):
         here_is = "the device is a CPU" if here is None else f"this GPU has {_dotted(here)}"
-        problems.append(f"{what}{name!r} needs a GPU of compute capability {_dotted(least)}, {here_is}")
+        problems.append(f"{what}{name!r} needs a GPU of compute capability {_dotted(least)} or higher; {here_is}")
     return problems
 
 
@@ -140,27 +140,27 @@ def refuse_size(machine: Machine, name: str, parameters: int, weight: str, gpus:
     """Refuse a model whose weights alone do not fit the devices; `weight` is a dtype or a quantisation."""
     needed = parameters * WEIGHT_BYTES[weight]
     used = machine.memory_bytes[machine.first : machine.first + gpus] if machine.capability else machine.memory_bytes
-    if 0 in used or needed <= sum(used):  # a board that shares the host's memory may not report its size
+    if 0 in used or needed <= sum(used):  # 0: a board that shares the host's memory may not report its size
         return
     where = "the host's free memory" if machine.capability is None else f"the free memory of {gpus} GPU(s)"
-    more = "a GPU" if machine.capability is None else f"gpus={-(-needed // min(used)):.0f} or more of this kind"
+    more = "a GPU" if machine.capability is None else f"gpus={-(-needed // min(used)):.0f} or more"
     raise ModelError(
         f"model {name!r} has {parameters / 1e9:.2f} B parameters: {needed / 1e9:.1f} GB of weights in {weight}, more "
-        f"than {where}, {sum(used) / 1e9:.1f} GB; use {more}, a narrower dtype, or a quantisation "
+        f"than {where}, {sum(used) / 1e9:.1f} GB; use {more}, a smaller dtype, or a quantisation "
         f"({', '.join(ON_LOADING)})"
     )
 
 
 def raise_all(problems: list[str]) -> None:
     if problems:
-        raise ModelError("this machine cannot do what was asked:\n" + "\n".join(f"- {text}" for text in problems))
+        raise ModelError("this machine does not support the options:\n" + "\n".join(f"- {text}" for text in problems))
 
 
 def _gpu_problems(machine: Machine, gpus: int) -> list[str]:
     if machine.capability is None:
-        return [f"gpus={gpus} needs GPUs, device is {machine.device!r}"] if gpus > 1 else []
+        return [f"gpus={gpus} needs GPUs, but device is {machine.device!r}; set gpus=1"] if gpus > 1 else []
     available = len(machine.memory_bytes) - machine.first
-    return [f"gpus={gpus}: only {available} device(s) from {machine.device!r} on"] if gpus > available else []
+    return [f"gpus={gpus}: {available} device(s) from {machine.device!r} on; lower gpus"] if gpus > available else []
 
 
 def _found(package: str) -> bool:
@@ -189,7 +189,7 @@ def checkpoint_method(config: Any) -> str | None:
 
 
 def loading_options(name: str | None) -> dict[str, Any]:
-    """Return what ``from_pretrained`` needs to quantise while loading; nothing for plain weights."""
+    """Return the arguments of ``from_pretrained`` that quantise while loading; empty for plain weights."""
     if name is None:
         return {}
     from transformers import BitsAndBytesConfig, TorchAoConfig
@@ -203,7 +203,7 @@ def loading_options(name: str | None) -> dict[str, Any]:
 
 
 def stored_bytes(tensor: Any) -> int:
-    """Return the bytes a weight really takes: a quantised one is a wrapper around its codes and scales."""
+    """Return the bytes of a stored weight; a quantised weight consists of codes and scales."""
     if hasattr(tensor, "__tensor_flatten__"):
         inner, _ = tensor.__tensor_flatten__()
         return sum(stored_bytes(getattr(tensor, name)) for name in inner)

@@ -1,8 +1,8 @@
-"""Queries that are files: they stay encoded until ``preprocess`` decodes them, and go to the model without padding.
+"""Queries that are files: ``preprocess`` decodes them, and they are not padded.
 
-Pictures and clips differ in size. Padding them to one size changes what many models answer (a convolution sees the
-padding, a group norm averages over it), so a batch is split into groups of equal shape, each one call of the model:
-the answers of a batch are then those of its queries one by one. With batch size 1, as published, nothing changes.
+Pictures and clips differ in size. Padding them to one size changes the answers of many models (a convolution sees the
+padding, a group norm averages over it). A batch is therefore split into groups of equal shape with one model call
+each, so that an answer does not depend on its batch. With batch size 1, as published, this makes no difference.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from energylab.tasks.base import Row, Task, Tokens
 class Group:
     """Queries of one shape."""
 
-    positions: tuple[int, ...]  # their places in the batch
-    tensors: dict[str, Any]  # what the model is called with; the first dimension is the query
+    positions: tuple[int, ...]  # their positions in the batch
+    tensors: dict[str, Any]  # inputs of the model; the first dimension is the query
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What ``prepare`` makes of a batch."""
+    """Prepared inputs of a batch."""
 
     groups: tuple[Group, ...]  # every query of the batch is in exactly one
     sizes: tuple[tuple[int, int], ...] = ()  # height and width of every picture in pixels, in the order of the batch
@@ -44,7 +44,7 @@ class Inputs:
 
 
 def grouped(features: Sequence[Mapping[str, Any]], sizes: Iterable[tuple[int, int]] = ()) -> Inputs:
-    """Join the features of single queries where all their shapes agree."""
+    """Join the features of single queries whose shapes all agree."""
     import torch
 
     alike: dict[Any, list[int]] = defaultdict(list)
@@ -59,11 +59,11 @@ def grouped(features: Sequence[Mapping[str, Any]], sizes: Iterable[tuple[int, in
 
 
 class MediaTask(Task):
-    """A task whose queries are encoded files: decoding them is part of ``preprocess``, as published."""
+    """A task whose queries are encoded files; decoding them is part of ``preprocess``, as published."""
 
     medium: ClassVar[str]  # the column that holds the file
     open_ended: bool = False  # whether a query may take more tokens than stated
-    prompt_length: int = 0  # tokens of the prompt at the head of an output; found by one trial
+    prompt_length: int = 0  # tokens of the prompt at the start of an output, found by one trial
 
     @abstractmethod
     def decode(self, encoded: bytes) -> Any:
@@ -99,17 +99,17 @@ class MediaTask(Task):
         return Inputs((Group((0,), super().fetch(table, queries)),))
 
     def call(self, phase: str, inputs: Inputs) -> list[Any]:
-        """Call the model once for each shape; returns the kept outputs of each."""
+        """Call the model once for each shape; return the kept outputs of each call."""
         return [self.ask(group.tensors, self.generation(phase)) for group in inputs.groups]
 
     # ---- models that generate text
 
     def measure_prompt(self, blank: bytes) -> None:
-        """Find with one blank query how many tokens at the head of an output are prompt, not generated."""
+        """Find by one blank query how many tokens at the start of an output are prompt."""
         try:
             output = self.run("prefill", self.prepare([{self.medium: blank}]))
         except models.LIBRARY_ERRORS as error:
-            raise ModelError(f"model {self.origin.name!r} cannot answer a query without a text: {error}") from error
+            raise ModelError(f"model {self.origin.name!r} cannot answer without a text prompt: {error}") from error
         self.prompt_length = output[0].shape[1] - 1
 
     def count(self, phase: str, inputs: Inputs, outputs: Any) -> Tokens:
@@ -123,9 +123,9 @@ class MediaTask(Task):
         return Tokens(output=sum(len(ids) * new for ids, new in zip(outputs, found, strict=True)))
 
     def free_texts(self, inputs: Inputs, outputs: Sequence[Any]) -> list[str]:
-        """Return the generated texts; where they are scored, they are generated again and may end early.
+        """Return the generated texts; if they are scored, they are generated again and may end early.
 
-        A model forced past its own end keeps generating, which would spoil every score; up to there both are the same.
+        Text that a model is forced to generate after its end would spoil the score; up to the end both texts agree.
         """
         if self.scored and self.facts.real_weights and self.parameters.data_source != "synthetic":
             free = {**self.generation("generate"), "min_new_tokens": 0}
@@ -136,7 +136,7 @@ class MediaTask(Task):
 
 
 def read_processor(origin: models.Origin, config: Any, loader: Callable[..., Any], option: str, **kwargs: Any) -> Any:
-    """Read a model's image processor or feature extractor; a random model's is made from its architecture's option."""
+    """Read a model's image processor or feature extractor; for random weights, make it from the architecture."""
     what = option.replace("_", " ")
     if origin.architecture is None:
         return origin.read(loader, what, **kwargs)

@@ -32,52 +32,52 @@ from energylab.tasks.machine import (
     stored_bytes,
 )
 
-#: Everything of a model but its weights: enough to count its parameters and check it before the download.
+#: All files of a model except its weights: enough to count its parameters and check it before the download.
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.vocab", "*.bpe")
 
 #: Weights, in the order in which they are looked for.
 WEIGHT_FILES = ("model.safetensors", "model-*.safetensors"), ("pytorch_model.bin", "pytorch_model-*.bin")
 
-#: What the libraries raise for files that are missing, broken or of another kind.
+#: Exceptions of the libraries for files that are missing, broken or of another kind.
 LIBRARY_ERRORS = (
     ValueError, LookupError, TypeError, AttributeError, ImportError, OSError, EOFError, RuntimeError, AssertionError,
     SafetensorError, pickle.UnpicklingError,
 )  # fmt: skip
 
-#: First bytes of the text that stands for a large file which was not fetched.
+#: First bytes of the pointer file that replaces a large file which was not fetched.
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the files of a model are: a folder (of the user's, or of one commit of the hub), or nowhere."""
+    """Where a model comes from: a folder (the user's, or a snapshot of the hub), or an architecture without files."""
 
     name: str  # the model's name in records
     folder: Path | None  # None for an architecture with random weights
-    repo: str | None = None  # hub id, where the folder is a snapshot of the hub
-    commit: str | None = None  # resolved, likewise
-    architecture: Architecture | None = None  # the shape to build, where there are no files
+    repo: str | None = None  # hub id, if the folder is a snapshot of the hub
+    commit: str | None = None  # resolved commit, if the folder is a snapshot of the hub
+    architecture: Architecture | None = None  # the architecture to build, if there are no files
     trust_remote_code: bool = False
 
     def read(self, loader: Callable[..., Any], what: str, **kwargs: Any) -> Any:
-        """Call a library's ``from_pretrained`` on this origin's folder; its failure becomes one clear error."""
+        """Call a library's ``from_pretrained`` on this origin's folder; a failure becomes a ModelError."""
         try:
             part = loader(str(self.folder), trust_remote_code=self.trust_remote_code, **kwargs)
         except EnergylabError:
             raise
         except Exception as error:  # noqa: BLE001 - on broken files the libraries raise anything
             raise ModelError(explain(self, what, error)) from error
-        if what == "tokenizer" and len(part) <= len(part.all_special_ids):  # without files the library makes it up
+        if what == "tokenizer" and len(part) <= len(part.all_special_ids):  # without files the library invents one
             raise ModelError(
                 f"model {self.name!r}: {self.folder} holds no vocabulary (tokenizer.json, vocab.txt, …); save the "
-                "model's own there: tokenizer.save_pretrained(folder)"
+                "model's tokenizer there: tokenizer.save_pretrained(folder)"
             )
         return part
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model that can be loaded: found, counted, and not beyond the machine; no weight has been read."""
+    """A model that was located and checked against the machine; no weights have been read."""
 
     request: Parameters  # as `Task.request` returns them
     origin: Origin
@@ -91,14 +91,14 @@ class Prepared:
 
 
 def locate(request: Parameters, architectures: Path | None = None) -> Origin:
-    """Find the files of a model, without loading any weight; `architectures` is the task's own folder of them."""
+    """Find the files of a model without loading weights; `architectures` is the task's own folder of architectures."""
     name, trusted = request.model, request.trust_remote_code
     if request.model_source == "random":
         return Origin(name, None, architecture=find_architecture(name, request.params, architectures))
     if request.model_source == "path":
         folder = Path(name).expanduser()
         if not folder.is_dir():
-            raise ModelError(f"model {name!r} is not a folder; with model_source='path' name a folder of a model")
+            raise ModelError(f"model {name!r} is not a folder; model_source='path' needs the folder of a model")
         return Origin(folder.resolve().name, folder.resolve(), trust_remote_code=trusted)
     from energylab.tasks import hub
 
@@ -110,8 +110,8 @@ def locate(request: Parameters, architectures: Path | None = None) -> Origin:
 def read_config(origin: Origin) -> Any:
     """Return the transformers configuration of a located model.
 
-    ``null`` stands in older files for a switch that is off (``"dilation": null`` of DETR), which the present classes
-    refuse: the switch then has its default.
+    Older files write ``null`` for a switch that is off (``"dilation": null`` of DETR), which current classes refuse:
+    the switch is then set to its default.
     """
     from transformers import CONFIG_MAPPING, AutoConfig
 
@@ -134,18 +134,18 @@ def explain(origin: Origin, what: str, error: Exception) -> str:
     text = " ".join(re.sub(r"\x1b\[\w+", "", str(error)).split())[:300]
     if "trust_remote_code" in str(error):
         return (
-            f"model {origin.name!r} brings code of its own; read it, and if you trust it pass trust_remote_code=True "
-            "(the record will say so)"
+            f"model {origin.name!r} contains its own code; read it and, if you trust it, set trust_remote_code=True "
+            "(the record will state it)"
         )
     if absent := _not_fetched(origin.folder):
         return (
-            f"model {origin.name!r}: {', '.join(absent)} in {origin.folder} stands for a large file that was not "
-            "fetched (a Git LFS pointer); run `git lfs pull` there"
+            f"model {origin.name!r}: {', '.join(absent)} in {origin.folder} is a Git LFS pointer to a file that was "
+            "not fetched; run `git lfs pull` there"
         )
     if "requires the timm library" in text:
-        text = "it is built with timm: pip install 'energylab[timm]' (timm and torchvision)"
+        text = "it needs timm and torchvision: pip install 'energylab[timm]'"
     elif "Weights only load failed" in text:
-        text = "a weight file holds more than tensors, which would run its author's code; use safetensors"
+        text = "a weight file holds code besides tensors, which is not run; use safetensors"
     elif what == "weights" and isinstance(error, pickle.UnpicklingError | EOFError | LookupError):
         text = f"a weight file is broken ({type(error).__name__}); fetch it again"
     elif " " not in text:
@@ -163,17 +163,17 @@ def _not_fetched(folder: Path | None) -> list[str]:
 
 @contextlib.contextmanager
 def quiet_imports() -> Iterator[None]:
-    """Keep notices of the library's optional parts, given while they are imported, out of a notebook's first cell."""
-    for name in ("torchao", "torch.utils._pytree"):  # notices of parts built for other machines
+    """Silence notices about optional parts of the libraries while they are imported."""
+    for name in ("torchao", "torch.utils._pytree"):  # notices about parts built for other machines
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="IProgress not found")  # no progress bar is shown on purpose
+        warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are off on purpose
         yield
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the library's progress bars and notices about fresh weights out of a notebook, and only here."""
+    """Silence the library's progress bars and notices about new weights inside the block."""
     from transformers.utils import logging as notices
 
     level, bars = notices.get_verbosity(), notices.is_progress_bar_enabled()
@@ -194,7 +194,7 @@ def prepare(
     auto_class: Callable[[Any], str],
     machine: Machine | None = None,
 ) -> Prepared:
-    """Locate a model and check, before any weight is read, that it can be measured as asked."""
+    """Locate a model and check, before weights are read, that it can be measured with these parameters."""
     import transformers
 
     machine = machine or Machine.detect(request.device, request.gpus)
@@ -209,7 +209,7 @@ def prepare(
 
 
 def build_skeleton(config: Any, auto: Any, origin: Origin) -> Any:
-    """Build a model on the meta device, to count and to plan: no memory is used, no weight is read."""
+    """Build a model on the meta device, without memory or weights, to count parameters and plan devices."""
     import torch
 
     with torch.device("meta"), quiet():
@@ -232,7 +232,7 @@ def _weight(request: Parameters, origin: Origin, config: Any, machine: Machine) 
 
 
 def spread(skeleton: Any, devices: Sequence[str]) -> dict[str, str]:
-    """Plan which module goes to which of several equal devices: whole layers, as evenly as possible."""
+    """Assign modules to several equal devices: whole layers, as evenly as possible."""
     if len(devices) == 1:
         return {"": devices[0]}
     from accelerate import infer_auto_device_map
@@ -246,12 +246,12 @@ def spread(skeleton: Any, devices: Sequence[str]) -> dict[str, str]:
     if used != set(range(len(devices))):
         raise ModelError(
             f"{type(skeleton).__name__} cannot be spread over gpus={len(devices)}: its layers fill only {len(used)} "
-            "of them; use fewer"
+            f"of them; set gpus={len(used)}"
         )
     return {name: devices[position] for name, position in plan.items()}
 
 
-# ---- loading it: with stored weights, or with random ones made in place
+# ---- loading it, with stored or random weights
 
 
 def load(prepared: Prepared, optional_parts: tuple[str, ...] = ()) -> Any:
@@ -274,7 +274,7 @@ def load(prepared: Prepared, optional_parts: tuple[str, ...] = ()) -> Any:
 
 
 def fetch_weights(origin: Origin) -> None:
-    """Download the weights of a hub model, safetensors where there are any; does nothing for a folder."""
+    """Download the weights of a hub model, preferably safetensors; does nothing for a folder."""
     if origin.repo is None:
         return
     from energylab.tasks import hub
@@ -283,7 +283,8 @@ def fetch_weights(origin: Origin) -> None:
         hub.snapshot(origin.repo, origin.commit, "model", patterns, ModelError)
         if any(next(origin.folder.glob(pattern), None) for pattern in patterns):
             return
-    raise ModelError(f"model {origin.name!r} at {origin.commit} holds no weights that transformers can read")
+    expected = ", ".join(pattern for patterns in WEIGHT_FILES for pattern in patterns)
+    raise ModelError(f"model {origin.name!r} at {origin.commit} has no weights that transformers can read: {expected}")
 
 
 def _stored(prepared: Prepared, optional_parts: tuple[str, ...], how: dict[str, Any]) -> Any:
@@ -294,16 +295,16 @@ def _stored(prepared: Prepared, optional_parts: tuple[str, ...], how: dict[str, 
     if missing:
         raise ModelError(
             f"model {prepared.origin.name!r} has no weights for {', '.join(missing[:4])}"
-            f"{' …' if len(missing) > 4 else ''}: it was trained for another task than {prepared.auto.__name__} "
-            "serves; choose a model of this task"
+            f"{' …' if len(missing) > 4 else ''}, which {prepared.auto.__name__} needs: it was trained for another "
+            "task; choose a model of this task"
         )
     return model
 
 
 def build_random(auto: Any, config: Any, plan: dict[str, str], seed: int, **how: Any) -> Any:
-    """Build a model with random weights straight on its devices, in its precision: no copy on the host.
+    """Build a model with random weights directly on its devices in its precision, without a copy on the host.
 
-    Equal seeds give equal weights on equal devices; `plan` is that of `spread`, `how` goes to ``from_config``.
+    Equal seeds give equal weights on equal devices; `plan` comes from `spread`, `how` is passed to ``from_config``.
     """
     import torch
 
@@ -319,7 +320,7 @@ def build_random(auto: Any, config: Any, plan: dict[str, str], seed: int, **how:
 
 
 def _materialised(model: Any, plan: dict[str, str], first: str) -> Any:
-    """Give a model on the meta device memory where the plan puts it, and weights there."""
+    """Allocate and initialise the weights of a model on the meta device where the plan puts them."""
     import torch
     from accelerate import dispatch_model
     from accelerate.utils import set_module_tensor_to_device
@@ -336,7 +337,7 @@ def _materialised(model: Any, plan: dict[str, str], first: str) -> Any:
 def moved(tensors: Mapping[str, Any], device: str, dtype: Any = None) -> dict[str, Any]:
     """Copy a batch to a device; the batch itself stays on the host, so that every repetition copies it again.
 
-    `dtype`, where given, is the precision that floating-point tensors get.
+    Floating-point tensors are converted to `dtype`, if given.
     """
     return {
         name: tensor.to(device, dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype)

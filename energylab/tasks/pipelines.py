@@ -1,4 +1,4 @@
-"""Diffusion pipelines: located and counted, then built with random weights or loaded from a folder or the hub."""
+"""Diffusion pipelines: locate and count them, then build random weights or load from a folder or the hub."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Component(NamedTuple):
 def prepare_pipeline(
     request: Parameters, architectures: Path | None = None, machine: Machine | None = None
 ) -> models.Prepared:
-    """Locate a text-to-image pipeline and check, before any weight is read, that it can be measured as asked."""
+    """Locate a text-to-image pipeline and check, before weights are read, that it can be measured."""
     machine = machine or Machine.detect(request.device)
     asked = {"quantisation": request.quantisation, "attention": request.attention, "gpus": request.gpus}
     other = [f"{name}={value!r}" for name, value in asked.items() if value not in (None, 1)]
     if other:
-        raise ModelError(f"a diffusion pipeline does not take {', '.join(other)}; leave it at its default")
+        raise ModelError(f"a diffusion pipeline does not support {', '.join(other)}; leave it out")
     refuse_options(machine, request)
     origin = models.locate(request, architectures)
     with _quiet():
@@ -67,7 +67,7 @@ def denoiser(pipeline: Any) -> Any:
     found = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
     if found is None:
         raise ModelError(
-            f"pipeline {type(pipeline).__name__} has neither a U-Net nor a transformer; it cannot be measured"
+            f"pipeline {type(pipeline).__name__} has neither a U-Net nor a transformer; choose another model"
         )
     return found
 
@@ -77,12 +77,12 @@ def read_components(origin: models.Origin) -> dict[str, Component]:
     if origin.architecture is not None:
         parts = origin.architecture.options.get("components")
         if not parts:
-            raise ModelError(f"architecture {origin.name!r} is no diffusion pipeline; choose one with components")
+            raise ModelError(f"architecture {origin.name!r} is not a diffusion pipeline; choose one with components")
         modules = ("diffusers", "transformers")
         return {name: _component(origin, modules, values["class"], values) for name, values in parts.items()}
     file = origin.folder / "model_index.json"
     if not file.is_file():
-        raise ModelError(f"model {origin.name!r} has no model_index.json: it is no diffusion pipeline")
+        raise ModelError(f"model {origin.name!r} has no model_index.json; choose a diffusion pipeline")
     found = {}
     for name, value in json.loads(file.read_text(encoding="utf-8")).items():
         config = origin.folder / name / "config.json"
@@ -118,7 +118,7 @@ def _component(origin: models.Origin, modules: Sequence[str], name: str, values:
 
 
 def _random(prepared: models.Prepared) -> Any:
-    """Build every network straight on the device in the task's precision, and stand-ins for the tokenizers."""
+    """Build every network directly on the device in the task's precision, with locally made tokenizers."""
     import diffusers
     import torch
 
@@ -145,7 +145,7 @@ def _random(prepared: models.Prepared) -> Any:
 
 
 def _stored(prepared: models.Prepared) -> Any:
-    """Load a pipeline from a folder, or fetch exactly the files it needs from the hub first."""
+    """Load a pipeline from a folder, or fetch the files it needs from the hub first."""
     import torch
     from diffusers import AutoPipelineForText2Image, DiffusionPipeline
 
@@ -173,7 +173,7 @@ def _precision(dtype: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the libraries' notices and bars out of a notebook while a pipeline is loaded."""
+    """Silence the libraries' notices and progress bars while a pipeline is loaded."""
     from diffusers.utils import logging
 
     level = logging.get_verbosity()

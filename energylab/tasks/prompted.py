@@ -14,28 +14,28 @@ from energylab.tasks import models
 from energylab.tasks.base import Row, mean_quality, rouge_l, unscored
 from energylab.tasks.text import GENERATED, TextSettings, TextTask, generates, longest_input
 
-LONGEST_ANSWER_TOKENS = 15  # of a span, as the library's own question answering did by default
+LONGEST_ANSWER_TOKENS = 15  # longest span, as the library's question answering pipeline had by default
 
 
 class PromptedSettings(TextSettings):
     """Settings of a task that some models answer by generating text."""
 
-    new_tokens: int = Field(ge=1)  # tokens such a model generates a query
-    prompts: dict[str, str] = {}  # model type -> the prompt it was trained with, column names in braces
+    new_tokens: int = Field(ge=1)  # tokens that such a model generates per query
+    prompts: dict[str, str] = {}  # model type -> prompt it was trained with, with column names in braces
 
 
 class PromptedTask(TextTask):
-    """A model whose type has a prompt generates its answer; others run once, through their head."""
+    """Models of a type with a prompt generate their answer; others run one forward pass with their head."""
 
     Settings = PromptedSettings
-    prompt: str | None = None  # template that a row's columns fill, after `open`
+    prompt: str | None = None  # template filled by a row's columns, after `open`
 
     @property
     def generative(self) -> bool:
         return self.phases == GENERATED
 
     def auto_class(self, config: Any) -> str:
-        """The class of generating models for one with a prompt, else the one with the task's head."""
+        """Return the class for generating models if there is a prompt, else the class with the task's head."""
         return "AutoModelForSeq2SeqLM" if self.prompt_of(config) else self.head_class
 
     def prompt_of(self, config: Any) -> str | None:
@@ -45,8 +45,8 @@ class PromptedTask(TextTask):
     def fit(self) -> dict[str, Any]:
         """Set prompt, phases and longest input.
 
-        The published runner leaves two tokens free for each fixed part of a prompt, whatever their length: it takes
-        the number of a tokenizer's outputs (ids and mask) for the number of tokens.
+        As in the published runner, two tokens are reserved for each fixed part of a prompt, whatever its length: the
+        runner mistakes the number of a tokenizer's outputs (ids and mask) for the number of tokens.
         """
         self.prompt = self.prompt_of(self.config)
         self.phases = GENERATED if self.prompt else ("preprocess", "forward")
@@ -55,7 +55,7 @@ class PromptedTask(TextTask):
         return {"prompt": self.prompt, "max_input_tokens": self.max_input_tokens}
 
     def is_empty(self, row: Row) -> bool:
-        """Whether the published runner drops a row; it drops none where a prompt precedes the text."""
+        """Whether the published runner drops a row; it drops none if a prompt precedes the text."""
         if not super().is_empty(row):
             return False
         if not self.settings.prompts or self.parameters.model_source == "endpoint":
@@ -69,9 +69,9 @@ class PromptedTask(TextTask):
     def refuse_without_prompt(self) -> None:
         if generates(self.config) and self.prompt_of(self.config) is None:
             raise ModelError(
-                f"model {self.origin.name!r} generates its answers, and task {self.settings.name!r} has no prompt for "
-                f"models of type {self.config.model_type!r}: add it to prompts in the task's file, or choose a model "
-                "with a head"
+                f"model {self.origin.name!r} generates its answers, but task {self.settings.name!r} has no prompt for "
+                f"models of type {self.config.model_type!r}: add one to prompts in the task's file, or choose a model "
+                "with the task's head"
             )
 
 
@@ -82,7 +82,7 @@ class TextClassificationSettings(PromptedSettings):
 
 
 class TextClassification(PromptedTask):
-    """A text in, a label out; quality is accuracy over the labels the model and the data share."""
+    """Classify a text; quality is accuracy, if the model's labels are those of the data."""
 
     Settings = TextClassificationSettings
     columns = ("text", "label")
@@ -100,7 +100,7 @@ class TextClassification(PromptedTask):
         return [names[int(index)] for index in outputs.argmax(dim=-1)]
 
     def score(self, answers: Sequence[str], rows: Sequence[Row]) -> tuple[Quality, ...]:
-        """Share of texts whose class is the data's. A model with other classes altogether is not scored."""
+        """Share of texts with the right class. A model with other classes is not scored."""
         meaningless = self.no_quality("accuracy", rows)
         if meaningless is not None:
             return (meaningless,)
@@ -117,7 +117,7 @@ class TextClassification(PromptedTask):
         return [self.settings.labels[int(row["label"])][0] for row in rows]
 
     def _label(self, answer: str) -> int:
-        """Return the data's label for a model's answer; -1 for one that names none of them."""
+        """Return the data's label for a model's answer; -1 if it names none."""
         text = answer.strip().lower()
         for label, names in self.settings.labels.items():
             if text in names or (self.generative and text.startswith(tuple(names))):
@@ -126,7 +126,7 @@ class TextClassification(PromptedTask):
 
 
 class QuestionAnswering(PromptedTask):
-    """Question and context in, the span with the highest score out; quality is exact match and F1 as for SQuAD."""
+    """Find the span of the context that answers a question; quality is exact match and F1 as for SQuAD."""
 
     columns = ("question", "context", "answers")
     references = ("answers",)
@@ -185,7 +185,7 @@ class QuestionAnswering(PromptedTask):
 
 
 def best_span(inputs: Any, row: int, start: Any, end: Any) -> tuple[int, int]:
-    """Return first and last character of the span of the context whose start and end score highest together."""
+    """Return first and last character of the span of the context with the highest sum of start and end score."""
     import torch
 
     context = torch.tensor([part == 1 for part in inputs.sequence_ids(row)])
@@ -199,14 +199,14 @@ def best_span(inputs: Any, row: int, start: Any, end: Any) -> tuple[int, int]:
 class SummarizationSettings(PromptedSettings):
     """Settings of summarization."""
 
-    one_pass: bool = True  # models without a prompt run once over the text, as published; false: they generate
+    one_pass: bool = True  # models without a prompt run one forward pass, as published; false: they generate
 
 
 class Summarization(PromptedTask):
-    """A text in. T5 generates the start of a summary; BART and relatives run once over the text, as published.
+    """Summarise a text. T5 generates the start of a summary; BART and its like run one forward pass, as published.
 
-    The published runner asks such a model for one forward pass, in which the decoder reads the whole shifted text.
-    Quality, scored outside the windows, is ROUGE-L of as many generated tokens as T5 is asked for.
+    In that forward pass the decoder reads the whole shifted text. Quality, scored outside the windows, is ROUGE-L of
+    as many generated tokens as T5 generates.
     """
 
     Settings = SummarizationSettings
@@ -216,14 +216,14 @@ class Summarization(PromptedTask):
     shifts_text: bool = False  # whether the decoder's input must be made here
 
     def fit(self) -> dict[str, Any]:
-        """Set the phases; where the task says so every model generates."""
+        """Set the phases: without `one_pass`, every model generates."""
         facts = super().fit()
         if not self.settings.one_pass:
             self.phases = GENERATED
         return facts
 
     def deviations(self) -> tuple[str, ...]:
-        more = () if self.settings.one_pass else ("Every model generates; BART and relatives were asked for one pass.",)
+        more = () if self.settings.one_pass else ("Every model generates; as published, BART runs one forward pass.",)
         return (*super().deviations(), *more)
 
     def ready(self) -> dict[str, Any]:
@@ -232,12 +232,12 @@ class Summarization(PromptedTask):
         if not self.generative:
             try:
                 self.ask(self.prepare([{"text": "a"}]), None)
-            except ValueError:  # what the library raises for want of decoder_input_ids
+            except ValueError:  # the library's error for missing decoder_input_ids
                 self.shifts_text = True
         return facts
 
     def ask(self, tensors: Any, generation: dict[str, Any] | None) -> Any:
-        """Give the decoder the shifted text where the model does not do so itself."""
+        """Give the decoder the shifted text if the model does not do so itself."""
         if self.shifts_text and generation is None:
             shifted = tensors["input_ids"].roll(1, dims=1)
             shifted[:, 0] = self.model.config.decoder_start_token_id

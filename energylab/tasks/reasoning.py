@@ -1,4 +1,4 @@
-"""Reasoning: answer a question after thinking, in up to a stated number of tokens."""
+"""Reasoning: answer a question after thinking, in at most a stated number of tokens."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from energylab.tasks.architectures import architectures
 from energylab.tasks.base import Plain, Row, Tokens, mean_quality
 from energylab.tasks.text import TextGeneration
 
-#: Stands in for the chat template of models with random weights.
+#: Chat template for models with random weights.
 LOCAL_TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
 
 
 class ThinkingLevel(Plain):
-    """One level of the switch; a family uses some of these fields."""
+    """One level of the thinking switch; a family uses some of these fields."""
 
     template: dict[str, Any] = {}  # arguments of the chat template: {enable_thinking: true}, {reasoning_effort: high}
     system: str | None = None  # a system prompt
-    prefix: str = ""  # text the answer is made to begin with: <think>
-    thinks: bool = True  # whether the model thinks at this level: an answer that never ends thinking is unfinished
+    prefix: str = ""  # text that begins the answer: <think>
+    thinks: bool = True  # whether the model thinks at this level; an answer without an end of thinking is unfinished
 
 
 class Thinking(Plain):
-    """``options: {thinking: …}`` of a family or a model in ``params/architectures/``: how a model is told to think."""
+    """``options: {thinking: …}`` of a family or a model in ``params/architectures/``: its thinking switch."""
 
     default: str  # the level used when the parameter ``thinking`` is not given
     levels: dict[str, ThinkingLevel] = Field(min_length=1)  # by name
-    end: str | None = None  # what the model writes between thinking and answer; None where it does not say
+    end: str | None = None  # text that the model writes between thinking and answer; None if unknown
 
     def level(self, name: str | None, model: str) -> tuple[str, ThinkingLevel]:
         chosen = self.default if name is None else name
         if chosen not in self.levels:
             match = nearest(chosen, self.levels)
             meant = f"; did you mean {match!r}?" if match else "."
-            raise ParameterError(f"thinking={chosen!r} for model {model!r}{meant} Allowed: {', '.join(self.levels)}")
+            raise ParameterError(f"unknown thinking={chosen!r} of {model!r}{meant} Allowed: {', '.join(self.levels)}")
         return chosen, self.levels[chosen]
 
 
-#: A model that no family describes: its chat template as it is.
+#: For a model without a described family: its unchanged chat template.
 PLAIN = Thinking(default="template", levels={"template": ThinkingLevel()})
 
 
 def find_thinking(model: str, model_type: str, params: str | None = None) -> Thinking:
-    """Return how a model is told to think: by its own row, else by the family of its type, else `PLAIN`."""
+    """Return the thinking switch of a model: of its own row, else of the family of its type, else `PLAIN`."""
     known = architectures(params)
     if model in known:
         stated = known[model].options.get("thinking")
@@ -60,10 +60,10 @@ def find_thinking(model: str, model_type: str, params: str | None = None) -> Thi
 
 
 class Reasoning(TextGeneration):
-    """A chat model thinks and answers, as it is told by its family's switch (``thinking``), until it is done.
+    """A chat model thinks and answers; the parameter ``thinking`` sets its family's thinking switch.
 
-    A model with real weights ends by itself, at most after ``new_tokens`` tokens; random weights, which know no end,
-    generate exactly ``new_tokens``. Tokens spent thinking are counted apart where the family says what ends them.
+    A model with real weights ends by itself, at most after ``new_tokens`` tokens; random weights, which cannot decide
+    to end, generate exactly ``new_tokens``. Thinking tokens are counted separately if the family states their end.
     """
 
     columns = ("text", "reference")
@@ -84,7 +84,7 @@ class Reasoning(TextGeneration):
         return {**super().resolved_settings(), "thinking": self.parameters.thinking or self.level}
 
     def overridden(self) -> tuple[str, ...]:
-        """Return what differs from the published settings; another level than the model's own is other work."""
+        """Return the settings that differ from the published ones, including another thinking level."""
         other = ["thinking"] if self.parameters.thinking not in (None, self.thinking.default) else []
         return tuple(sorted([*super().overridden(), *other]))
 
@@ -103,7 +103,7 @@ class Reasoning(TextGeneration):
             tokenizer.chat_template = LOCAL_TEMPLATE
         if tokenizer.chat_template is None:
             raise ModelError(
-                f"model {self.origin.name!r} has no chat template: it is no chat model; choose task='text_generation'"
+                f"model {self.origin.name!r} has no chat template, which reasoning needs; use task='text_generation'"
             )
         return tokenizer
 
@@ -111,7 +111,7 @@ class Reasoning(TextGeneration):
         return {**super().fit(), "thinking": self.level, "open_ended": self.open_ended}
 
     def generation(self, phase: str, new_tokens: int | None = None) -> dict[str, Any] | None:
-        """Return the arguments of ``generate`` for a phase; open-ended answers have no least length."""
+        """Return the arguments of ``generate`` for a phase; open-ended answers have no minimum length."""
         settings = super().generation(phase, new_tokens)
         if settings is not None and self.open_ended and phase != "prefill":
             settings["min_new_tokens"] = None
@@ -126,22 +126,22 @@ class Reasoning(TextGeneration):
         return [self.processor.apply_chat_template(chat, **options) + self.chosen.prefix for chat in chats]
 
     def tokenise(self, rows: Sequence[Row], **options: Any) -> Any:
-        """Tokenise prompts; the template has already written the special tokens."""
+        """Tokenise prompts; the template has already added the special tokens."""
         return super().tokenise(rows, add_special_tokens=False, **options)
 
     def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
-        """Count tokens up to each query's end; refuse more than the stated number."""
+        """Count tokens up to the end of each answer; refuse more than the stated number."""
         if phase != "generate" or not self.open_ended:
             return super().count(phase, inputs, outputs)
         ids = self.new_ids(inputs, outputs)
         if ids.shape[1] > self.new_tokens:
             raise TaskError(
-                f"generate: the model gave {ids.shape[1]} tokens a query, at most {self.new_tokens} allowed"
+                f"generate: the model generated {ids.shape[1]} tokens per query, more than new_tokens={self.new_tokens}"
             )
         return Tokens(input=int(inputs["attention_mask"].sum()), output=sum(len(row) for row in self._ended(ids)))
 
     def answers(self, inputs: Any, outputs: Any) -> list[dict[str, Any]]:
-        """Return for every query its text after thinking, and the tokens spent on each part."""
+        """Return for every query the text after thinking, and the tokens of both parts."""
         return [self._split(ids) for ids in self._ended(self.new_ids(inputs, outputs))]
 
     def score(self, answers: Sequence[dict[str, Any]], rows: Sequence[Row]) -> tuple[Quality, ...]:
@@ -150,13 +150,13 @@ class Reasoning(TextGeneration):
         if meaningless is not None:
             return (meaningless,)
         pairs = [(a["text"], str(row["reference"])) for a, row in zip(answers, rows, strict=True)]
-        return mean_quality("exact_match", [float(last_number(said) == last_number(right)) for said, right in pairs])
+        return mean_quality("exact_match", [float(last_number(text) == last_number(right)) for text, right in pairs])
 
     def right_answers(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         return [_answer(str(row["reference"]), None, 1) for row in rows]
 
     def extra(self, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Sum the tokens spent thinking and answering; None where the model does not mark its thinking."""
+        """Sum the tokens spent thinking and answering; None if the end of thinking is unknown."""
         thinking = [answer["thinking_tokens"] for answer in answers]
         if not thinking or None in thinking:
             return {"thinking_tokens": None}
@@ -165,7 +165,7 @@ class Reasoning(TextGeneration):
         return {"thinking_tokens": sum(thinking), "answer_tokens": answering, "unfinished_queries": unfinished}
 
     def _ended(self, ids: Any) -> list[list[int]]:
-        """Cut every row after its first end token: what follows is padding."""
+        """Cut every row after its first end token, since padding follows."""
         if not self.open_ended:
             return ids.tolist()
         ends = self.model.generation_config.eos_token_id
@@ -184,7 +184,7 @@ class Reasoning(TextGeneration):
         return _answer(text, cut, len(ids) - cut, unfinished)
 
     def _end_of_thinking(self, ids: list[int]) -> int | None:
-        """Return how many tokens it takes until the end mark is complete, however it was cut into tokens."""
+        """Return the number of tokens up to the end of thinking, however its text is split into tokens."""
 
         def ended(count: int) -> bool:
             return self.thinking.end in self.processor.decode(ids[:count], skip_special_tokens=False)
@@ -197,6 +197,6 @@ def _answer(text: str, thinking: int | None, answering: int, unfinished: bool = 
 
 
 def last_number(text: str) -> float | None:
-    """Return the last number in a text, None if it has none: a worked answer ends with its result."""
+    """Return the last number in a text, where a worked answer states its result; None if there is none."""
     found = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)
     return float(found[-1].replace(",", "")) if found else None

@@ -1,4 +1,4 @@
-"""A task whose model is behind a server: its prompts go out over HTTP, its answers and token counts come back."""
+"""A task whose model runs behind a server: prompts are sent over HTTP; answers and token counts are returned."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from energylab.tasks.models import quiet
 from energylab.tasks.reasoning import Reasoning, find_thinking
 from energylab.tasks.text import TextGeneration
 
-#: Programs, by a mark in their command line or in the owner of their models.
+#: Server programs, recognised by a word in their command line or in the owner of their models.
 PROGRAMS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama.cpp", "llama-server": "llama.cpp"}
 
 
@@ -39,13 +39,13 @@ class ServedTask(Task):
         self.columns = family.columns
         if not isinstance(family, TextGeneration):
             raise TaskError(
-                f"task {family.settings.name!r} cannot be asked of a server; with model_source='endpoint' choose "
-                "text_generation or reasoning"
+                f"task {family.settings.name!r} cannot be measured behind a server; with model_source='endpoint' "
+                "choose text_generation or reasoning"
             )
         self.open_ended = isinstance(family, Reasoning)
         self.api = parameters.endpoint_api or ("chat" if self.open_ended else "completions")
         if self.open_ended and self.api == "completions":
-            raise TaskError("reasoning needs the server's chat template: leave endpoint_api out, or set it to chat")
+            raise TaskError("endpoint_api='completions': reasoning needs the chat template; use 'chat' or leave it out")
         self.processes = ServerProcesses(parameters.endpoint, parameters.server_pid)
         self.client = Client(
             parameters.endpoint, parameters.model, self.api, self.new_tokens, parameters.request_timeout_s
@@ -59,7 +59,7 @@ class ServedTask(Task):
         return self.parameters.concurrency
 
     def resolved_settings(self) -> dict[str, Any]:
-        """Return every setting that takes part; what the server was started with is as its user states it."""
+        """Return the value of every setting that affects the work; those of the server are as the user states them."""
         p = self.parameters
         stated = {name: getattr(p, name) or "as served" for name in ("dtype", "quantisation", "attention")}
         asked = {"concurrency": p.concurrency, "endpoint_api": self.api, "new_tokens": self.new_tokens}
@@ -70,7 +70,7 @@ class ServedTask(Task):
         more = {"thinking": self.parameters.thinking is not None, "prompt_salt": self.client.salt == "prompt"}
         return tuple(sorted([*super().overridden(), *(name for name, differs in more.items() if differs)]))
 
-    # ---- rows: the family's
+    # ---- rows, as in the family
 
     def load_rows(self) -> tuple[list[Row], DataFacts]:
         self._rows, facts = self.family.load_rows()
@@ -89,10 +89,10 @@ class ServedTask(Task):
         return self.prompts(rows)
 
     def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
-        """Return the length of every prompt in bytes: its tokens are known to the server alone."""
+        """Return the length of every prompt in bytes, since only the server knows its tokens."""
         return {"input_bytes": tuple(float(len(prompt.encode())) for prompt in self.prompts(rows))}
 
-    # ---- finding out how the server is asked
+    # ---- finding out which requests the server supports
 
     def check(self, device: str, facts: Sequence[DeviceFacts]) -> None:
         self.processes.find()
@@ -103,9 +103,9 @@ class ServedTask(Task):
         """Reserve the server for this session, and find out how it gives exactly the stated number of tokens."""
         self._lock = reserve(self.processes.find())
         try:
-            self.family.facts = self._load()  # its scores ask what they are scores of
+            self.family.facts = self._load()  # needed by its score()
         except BaseException:
-            self.close()  # or the next session would wait for a server that nobody uses
+            self.close()  # otherwise the next session would wait for a server that is not in use
             raise
         return self.family.facts
 
@@ -136,19 +136,20 @@ class ServedTask(Task):
             raise ModelError(str(error)) from None
 
     def _thinking(self) -> tuple[dict[str, Any], str | None]:
-        """Return what the thinking switch adds to a request, and the system prompt it needs."""
+        """Return the fields that the thinking switch adds to a request, and its system prompt."""
         p = self.parameters
         if p.thinking is None:
             return {}, None
         _, level = find_thinking(p.model, "", p.params).level(p.thinking, p.model)
         if level.prefix:
             raise ModelError(
-                f"thinking={p.thinking!r} begins the answer with {level.prefix!r}, which a server cannot do"
+                f"thinking={p.thinking!r} begins the answer with {level.prefix!r}, which a server cannot do; choose "
+                "another level"
             )
         return ({"chat_template_kwargs": level.template} if level.template else {}), level.system
 
     def _agree(self, client: Client, owners: dict[str, str]) -> tuple[str, Client]:
-        """Return the first way in which the server gives what is asked for, tried on a word."""
+        """Return the first way to state the number of tokens that the server obeys, tried on a short prompt."""
         ways = {"open-ended": {}} if self.open_ended else fixed_length(self.new_tokens)
         refused = []
         for name, more in ways.items():
@@ -156,7 +157,7 @@ class ServedTask(Task):
             try:
                 self.check_reply(asked_together(candidate, ["Hello"])[0])
             except ServedError as error:
-                if error.silent or not error.usage:  # another way of asking would not help
+                if error.silent or not error.usage:  # another way would not help
                     raise ModelError(f"{self.parameters.endpoint}: {error}") from None
                 refused.append(f"- {name}: {error}")
                 continue
@@ -165,7 +166,7 @@ class ServedTask(Task):
         meant = f"; did you mean {match!r}?" if match and self.parameters.model not in owners else ""
         raise ModelError(
             f"the server at {self.parameters.endpoint} does not answer for model {self.parameters.model!r}{meant} "
-            f"It names: {', '.join(owners) or 'none'}. It answered:\n" + "\n".join(refused)
+            f"It has: {', '.join(owners) or 'none'}. It answered:\n" + "\n".join(refused)
         )
 
     def _program(self, owners: dict[str, str]) -> str:
@@ -181,33 +182,33 @@ class ServedTask(Task):
     # ---- answers
 
     def call(self, phase: str, inputs: Sequence[str]) -> list[Reply]:
-        """Ask all prompts at once and wait for every answer. Windows ask under a steady load instead."""
+        """Send all prompts at once and wait for every answer. Windows use a steady load instead."""
         return asked_together(self.client, inputs)
 
     def synchronize(self) -> None:
         """Do nothing: this process uses no device."""
 
     def check_reply(self, reply: Reply) -> None:
-        """Refuse an answer with another number of tokens than stated, or whose prompt came from a cache."""
+        """Refuse an answer with a wrong number of tokens, or whose prompt came from a cache."""
         wrong = reply.output_tokens > self.new_tokens if self.open_ended else reply.output_tokens != self.new_tokens
         if wrong or reply.output_tokens < 1:
             stated = f"at most {self.new_tokens}" if self.open_ended else f"exactly {self.new_tokens}"
-            raise ServedError(f"the server counts {reply.output_tokens} new token(s), {stated} were asked for")
+            raise ServedError(f"the server counts {reply.output_tokens} new token(s) instead of {stated}")
         if self.prompt_cache == "off" and (reply.cached_tokens or 0) > LARGEST_CACHED * reply.input_tokens:
             raise ServedError(
-                f"the server took {reply.cached_tokens} of {reply.input_tokens} prompt tokens from its cache, though "
-                "asked not to; start it without prefix caching (vLLM: --no-enable-prefix-caching)"
+                f"the server took {reply.cached_tokens} of {reply.input_tokens} prompt tokens from its cache against "
+                "the request; start it without prefix caching (vLLM: --no-enable-prefix-caching)"
             )
 
     def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
         return Tokens(sum(reply.input_tokens for reply in outputs), sum(reply.output_tokens for reply in outputs))
 
     def finite(self, inputs: Any, outputs: Any) -> bool:
-        """Take a server's answers as they are: it returns no logits."""
+        """Return True: a server returns no logits to check."""
         return True
 
     def answers(self, inputs: Any, outputs: Any) -> list[Any]:
-        """Return the text of every answer; in reasoning with the tokens spent thinking, where the server reports it."""
+        """Return the text of every answer; for reasoning, with thinking tokens if the server reports them."""
         if not self.open_ended:
             return [reply.text for reply in outputs]
         return [
@@ -221,7 +222,7 @@ class ServedTask(Task):
         ]
 
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[Quality, ...]:
-        """Score answers as the family does; a server reports no likelihoods."""
+        """Score reasoning as the family does; text generation is not scored, since a server reports no likelihoods."""
         if self.open_ended:
             return self.family.score(answers, rows)
         return (unscored("bits_per_byte", rows, "a server reports no likelihoods of the texts"),)
@@ -231,9 +232,9 @@ class ServedTask(Task):
 
 
 def reserve(pids: Sequence[int]) -> IO[bytes]:
-    """Wait until no other session of energylab uses a server, and keep others out until the file is closed.
+    """Wait until no other session of energylab uses a server, and lock it until the returned file is closed.
 
-    Two sessions at once would each see the other's load. The operating system lets go of it however the session ends.
+    Two sessions at once would measure each other's load. The operating system releases the lock when the session ends.
     """
     import fcntl
 
@@ -244,16 +245,16 @@ def reserve(pids: Sequence[int]) -> IO[bytes]:
 
 
 def store_random(model: str, folder: str | Path, task: str = "text_generation", dtype: str = "float32") -> Path:
-    """Write an architecture with random weights, and the tokenizer made for it, into a folder, for a server.
+    """Write an architecture with random weights and its tokenizer into a folder, to be served.
 
     Parameters
     ----------
     model : str
-        Name of an architecture of ``params/architectures/``.
+        Name of an architecture in ``params/architectures/``.
     folder : path
-        Made if need be; a `model` for ``model_source='path'``.
+        Created if it does not exist; can be used as `model` with ``model_source='path'``.
     task : str
-        The task it is for.
+        Its task.
     dtype : str
         Precision of the stored weights.
     """

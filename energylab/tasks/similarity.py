@@ -1,4 +1,4 @@
-"""Sentence similarity: the measured work is the published one; embeddings are pooled and compared outside it."""
+"""Sentence similarity: the published work is measured; embeddings are pooled and compared outside the windows."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from energylab.tasks.base import Row, unscored
 from energylab.tasks.models import moved
 from energylab.tasks.text import TextTask
 
-#: Poolings, and what sentence-transformers calls them: as a mode, and, in older files, as a switch.
+#: Poolings with their names in sentence-transformers: a mode and, in older files, a switch.
 POOLINGS = {
     "mean": ("mean", "pooling_mode_mean_tokens"),
     "cls": ("cls", "pooling_mode_cls_token"),
     "last": ("lasttoken", "pooling_mode_lasttoken"),
 }
 
-#: Parts of a sentence-transformers model whose embeddings are computed here; with another one there is no quality.
+#: Modules of a sentence-transformers model that are supported here; with any other module quality is not scored.
 MODULES = ("Transformer", "Pooling", "Normalize")
 
 
 class SentenceSimilarity(TextTask):
     """Both sentences of a pair go through the encoder as one sequence, without pooling, as published.
 
-    Quality is scored outside the windows: each sentence alone, pooled as the checkpoint says (the mean where it says
-    nothing), compared by the cosine.
+    Quality is scored outside the windows: each sentence alone, pooled as in the checkpoint (mean if not stated), with
+    the cosine of both.
     """
 
     columns = ("sentence1", "sentence2", "score")
@@ -42,11 +42,11 @@ class SentenceSimilarity(TextTask):
         return [row["sentence2"] for row in rows]
 
     def keep(self, outputs: Any) -> Any:
-        """Keep the first number of every sequence, by which a state that is not finite is seen."""
+        """Keep the first number of every sequence, which shows whether states are finite."""
         return outputs[0][:, 0, :1]
 
     def answers(self, inputs: Any, outputs: Any) -> list[None]:
-        """Return a None a query: the measured work gives no embedding, so `score` computes all cosines itself."""
+        """Return None per query: the measured work gives no embedding, so `score` computes all cosines."""
         return [None] * len(outputs)
 
     def score(self, answers: Sequence[float] | Sequence[None], rows: Sequence[Row]) -> tuple[Quality, ...]:
@@ -79,13 +79,13 @@ class SentenceSimilarity(TextTask):
 
 
 def read_pooling(origin: Any) -> tuple[str, str | None]:
-    """Return how a checkpoint pools its token states, and why its embeddings cannot be computed, if so."""
+    """Return how a checkpoint pools its token states, and a reason if its embeddings cannot be computed."""
     if origin.architecture is not None:
         return origin.architecture.options.get("pooling", "mean"), None
     parts = _read_json(origin.folder / "modules.json") or []
     more = [one["type"] for one in parts if one["type"].rpartition(".")[2] not in MODULES]
     if more:
-        return "mean", f"the model's embeddings need parts that are not loaded: {', '.join(more)}"
+        return "mean", f"the model's embeddings need modules that are not supported: {', '.join(more)}"
     values = _read_json(origin.folder / "1_Pooling" / "config.json")
     if values is None:
         return "mean", None

@@ -1,4 +1,4 @@
-"""Speech recognition: transcribe a clip, by a CTC model or an encoder-decoder."""
+"""Speech recognition: transcribe a clip by a CTC model or an encoder-decoder."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from energylab.tasks.synthetic import draw_sizes
 from energylab.tasks.tokenizers import local_tokenizer
 
 RATE_HZ = 16_000
-SHORTEST_S = 0.025  # one window of a speech model's first layers
+SHORTEST_S = 0.025  # input of one frame in a speech model's first layers
 
 
 class DurationSettings(Plain):
-    """Lengths of synthetic clips: log-normal, as the lengths of utterances roughly are."""
+    """Lengths of synthetic clips: log-normal, roughly like lengths of utterances."""
 
     mean_s: float = Field(gt=0)  # mean length in seconds
     spread: float = Field(0.0, ge=0)  # standard deviation of the logarithm of the length
@@ -39,11 +39,11 @@ class SpeechSettings(TaskSettings):
 
 
 class SpeechRecognition(MediaTask):
-    """A clip goes through an encoder; a CTC head names every frame, or a decoder writes exactly `new_tokens` tokens.
+    """An encoder reads a clip; a CTC head labels every frame, or a decoder generates exactly `new_tokens` tokens.
 
-    The phases follow from the model: ``forward`` for CTC, ``prefill`` and ``generate`` for an encoder-decoder. Decoding
-    the file and resampling are part of ``preprocess``. Whisper generates as its checkpoint says: language, task and
-    timestamps, which may start a second pass over the clip; its tokens are counted, not checked.
+    The phases depend on the model: ``forward`` for CTC, ``prefill`` and ``generate`` for an encoder-decoder. Decoding
+    the file and resampling are part of ``preprocess``. Whisper uses the settings of its checkpoint: language, task and
+    timestamps, which may start a second pass over the clip; its tokens are counted, but not checked.
     """
 
     Settings = SpeechSettings
@@ -54,7 +54,7 @@ class SpeechRecognition(MediaTask):
     optional_parts = ("masked_spec_embed",)  # only training masks; published wav2vec 2.0 checkpoints lack it
 
     extractor: Any = None
-    pads: bool = False  # whether clips of different length go to the model together
+    pads: bool = False  # whether clips of different length are padded to one batch
 
     @property
     def ctc(self) -> bool:
@@ -62,7 +62,7 @@ class SpeechRecognition(MediaTask):
 
     @property
     def open_ended(self) -> bool:
-        """Whether a clip may take more passes than one: Whisper begins another where its timestamps end early."""
+        """Whether a clip may take several passes: Whisper begins another if its timestamps end early."""
         return not self.ctc and self.config.model_type == "whisper"
 
     # ---- loading
@@ -92,7 +92,7 @@ class SpeechRecognition(MediaTask):
         return local_tokenizer(self.config, self.origin.architecture.tokenizer)
 
     def ready(self) -> dict[str, Any]:
-        """See that the decoder has room, and how many given tokens an output begins with; nothing to do for CTC."""
+        """Check that the decoder has room for `new_tokens`, and find the length of its prompt; nothing for CTC."""
         if self.ctc:
             masked = getattr(self.extractor, "return_attention_mask", False)
             self.pads = bool(masked) and hasattr(self.model, "_get_feat_extract_output_lengths")
@@ -100,9 +100,10 @@ class SpeechRecognition(MediaTask):
         longest = getattr(self.config, "max_target_positions", None)
         if longest is not None and self.new_tokens + 4 > longest:  # the decoder's prompt has up to four tokens
             raise ModelError(
-                f"model {self.origin.name!r} writes at most {longest} tokens with its prompt; lower new_tokens"
+                f"new_tokens={self.new_tokens}: model {self.origin.name!r} writes at most {longest} tokens with its "
+                "prompt; lower new_tokens"
             )
-        if self.origin.architecture is not None:  # the special ids of the real one: a random Whisper detects languages
+        if self.origin.architecture is not None:  # special ids of the real model, used for detecting the language
             stated = dict(self.origin.architecture.options.get("generation", {}))
             if languages := stated.pop("languages", None):
                 first, count = languages["first"], languages["count"]
@@ -128,7 +129,7 @@ class SpeechRecognition(MediaTask):
         return [{"audio": synthetic_clip(rng, max(length, 0.2))} for length in seconds]
 
     def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
-        """Measure the length of every clip in seconds, and what of it a model with a fixed window cuts off."""
+        """Return the length of every clip in seconds, and the part that a model with a fixed input length cuts off."""
         import soundfile
 
         seconds = [float(soundfile.info(io.BytesIO(row["audio"])).duration) for row in rows]
@@ -141,9 +142,9 @@ class SpeechRecognition(MediaTask):
     # ---- queries
 
     def prepare(self, rows: Sequence[Row]) -> Inputs:
-        """Decode and resample every clip, and make the model's features of it.
+        """Decode and resample every clip, and compute the model's features.
 
-        A batch is padded only where the model masks the padding exactly: a CTC model whose extractor gives a mask.
+        A batch is padded only if the model masks the padding exactly: a CTC model whose extractor returns a mask.
         """
         clips = [decode_audio(row["audio"], self.extractor.sampling_rate) for row in rows]
         if self.pads:
@@ -155,14 +156,14 @@ class SpeechRecognition(MediaTask):
         return self.extractor(clips, sampling_rate=self.extractor.sampling_rate, return_tensors="pt", **options).data
 
     def ask(self, tensors: Any, generation: dict[str, Any] | None) -> Any:
-        """Ask the model once, without the log messages of Whisper about its settings."""
+        """Run the model once, without the log messages of Whisper about its settings."""
         with models.quiet():
             return super().ask(tensors, generation)
 
     # ---- after the windows
 
     def finite(self, inputs: Inputs, outputs: Any) -> bool:
-        """Whether the logits are finite; those of generated tokens are computed once more."""
+        """Whether the logits are finite; those of generated tokens are computed again."""
         if self.ctc:
             return all_finite(outputs)
         batches = zip(inputs.groups, outputs, strict=True)
@@ -198,14 +199,14 @@ class SpeechRecognition(MediaTask):
         pairs = [(plain(row["text"]).strip(), plain(answer).strip()) for row, answer in zip(rows, answers, strict=True)]
         spoken = [pair for pair in pairs if pair[0]]
         if not spoken:
-            return (unscored("wer", rows, "the references hold no word"),)
+            return (unscored("wer", rows, "the references contain no words"),)
         value = float(jiwer.wer(*(list(column) for column in zip(*spoken, strict=True))))
         details = {"references_without_words": len(pairs) - len(spoken)}
         return (Quality(metric="wer", value=value, queries=len(rows), details=details),)
 
 
 def character_tokenizer(size: int) -> Any:
-    """Make a CTC tokenizer: the 32 characters of English models, and unused ones up to the vocabulary's size."""
+    """Make a CTC tokenizer: the 32 characters of English models, and unused ones up to the vocabulary size."""
     from transformers import Wav2Vec2CTCTokenizer
 
     first = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ"]
@@ -217,7 +218,7 @@ def character_tokenizer(size: int) -> Any:
 
 
 def decode_audio(encoded: bytes, rate_hz: int = RATE_HZ) -> Any:
-    """Decode a clip of any format that libsndfile reads to one channel of float32 samples at one rate."""
+    """Decode a clip of any format that libsndfile reads to one channel of float32 samples at `rate_hz`."""
     import numpy as np
     import soundfile
 
@@ -226,11 +227,11 @@ def decode_audio(encoded: bytes, rate_hz: int = RATE_HZ) -> Any:
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise DataError(f"the clip ({len(encoded)} bytes) cannot be decoded: {error}") from error
     if _cut_short(encoded):
-        raise DataError(f"the clip ({len(encoded)} bytes) is cut short: its header states more")
+        raise DataError(f"the clip ({len(encoded)} bytes) is shorter than its header states")
     if len(samples) < SHORTEST_S * found_hz:
-        raise DataError(f"the clip lasts {len(samples) / found_hz:.3f} s, less than the {SHORTEST_S:g} s a model needs")
+        raise DataError(f"the clip lasts {len(samples) / found_hz:.3f} s; a model needs at least {SHORTEST_S:g} s")
     if not np.isfinite(samples).all():
-        raise DataError("the clip holds samples that are no finite numbers")
+        raise DataError("the clip holds samples that are not finite numbers")
     mono = samples.mean(axis=1)
     if found_hz == rate_hz:
         return mono
@@ -240,16 +241,16 @@ def decode_audio(encoded: bytes, rate_hz: int = RATE_HZ) -> Any:
 
 
 def _cut_short(encoded: bytes) -> bool:
-    """Whether a WAV file ends before its header says: the library would read what is left, and a model do less work.
+    """Whether a WAV file is shorter than its header states; the library would silently read a shorter clip.
 
-    A file written to a pipe states no length, which is 0 or all ones.
+    A file written to a pipe states no length: 0 or all ones.
     """
     stated = int.from_bytes(encoded[4:8], "little")
     return encoded[:4] == b"RIFF" and stated not in (0, 2**32 - 1) and stated + 7 > len(encoded)  # 8, less a pad byte
 
 
 def synthetic_clip(rng: Any, seconds: float) -> bytes:
-    """Make a clip with the rhythm and the spectrum of speech, and no words.
+    """Make a clip with the rhythm and the spectrum of speech, but without words.
 
     FLAC, 16 kHz, one channel: harmonics of a wandering pitch, four syllables a second, a little noise.
     """

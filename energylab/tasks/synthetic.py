@@ -1,4 +1,4 @@
-"""Synthetic text: words by their frequency in English, in sentences, with the published distribution of lengths."""
+"""Synthetic text: sentences of words drawn by their frequency in English, with the published lengths."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import Field
 
 from energylab.tasks.base import Plain
 
-#: Tokens a word of such text becomes, full stops included and special tokens left out; and how many more the sentence
-#: cut short at the end of a text adds on average. Measured with MiniLM's tokenizer on texts of 8 to 320 words.
+#: Tokens per word of such text, with full stops but without special tokens, and the tokens that the incomplete last
+#: sentence adds on average. Measured with MiniLM's tokenizer on texts of 8 to 320 words.
 TOKENS_PER_WORD = 1.076
 TOKENS_AT_THE_END = 0.5
 
@@ -19,7 +19,7 @@ _SENTENCE_WORDS = (6, 22)
 
 
 class LengthSettings(Plain):
-    """Lengths of synthetic texts: log-normal, as lengths of written texts are."""
+    """Lengths of synthetic texts: log-normal, like lengths of written texts."""
 
     mean_tokens: float = Field(gt=0)  # mean length in tokens, as published for the task
     spread: float = Field(0.0, ge=0)  # standard deviation of the logarithm of the length
@@ -40,7 +40,7 @@ def _frequencies() -> Any:
 
 
 def draw_text(rng: Any, words: int) -> str:
-    """Draw a text of so many words, in sentences.
+    """Draw a text with this number of words, in sentences.
 
     References
     ----------
@@ -62,10 +62,10 @@ def draw_lengths(rng: Any, count: int, settings: LengthSettings) -> list[int]:
 
 
 def draw_sizes(rng: Any, count: int, mean: float, spread: float, longest: float) -> list[float]:
-    """Draw sizes of `count` queries from a log-normal distribution that is cut off at `longest` and keeps its mean.
+    """Draw sizes of `count` queries from a log-normal distribution that is cut off at `longest` and has mean `mean`.
 
-    They are the evenly spaced quantiles of the distribution in random order: two seeds differ in order, not in the
-    amount of work, and few queries have the same mean as many.
+    They are evenly spaced quantiles in random order: two seeds differ in order, not in the amount of work, and few
+    queries have the same mean as many.
     """
     import numpy as np
     from scipy.optimize import brentq

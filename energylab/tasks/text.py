@@ -1,4 +1,4 @@
-"""Tasks on texts: what they share, and text generation."""
+"""Tasks on texts: their base class, and text generation."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from energylab.tasks.tokenizers import local_tokenizer, read_tokenizer, repair_p
 
 GENERATED = ("preprocess", "prefill", "generate")
 
-#: Longest input where a configuration names none.
+#: Longest input in tokens if a configuration states none.
 PUBLISHED_LIMIT = 512
 
-#: Model types whose positions begin after the id of the padding: RoBERTa and its relatives.
+#: Model types whose positions begin after the padding id: RoBERTa and related ones.
 OFFSET_POSITIONS = {
     "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer", "mpnet", "xmod",
     "esm", "data2vec-text", "ibert", "luke", "markuplm", "lilt", "layoutlmv3", "altclip",
@@ -34,7 +34,7 @@ class TextSettings(TaskSettings):
 
 
 class TextTask(Task):
-    """A task whose queries are texts, which a model with the task's head answers in one pass."""
+    """A task whose queries are texts, answered in one forward pass by a model with the task's head."""
 
     Settings = TextSettings
     columns = ("text",)
@@ -63,8 +63,8 @@ class TextTask(Task):
         pad = usable_padding(self.config, self.processor)
         if self.batch_size > 1 and pad is None:
             raise ModelError(
-                f"model {self.origin.name!r}: its tokenizer has no padding token within the vocabulary, so texts of "
-                "different lengths cannot share a batch; use batch_size=1"
+                f"batch_size={self.batch_size}: the tokenizer of model {self.origin.name!r} has no padding token, so "
+                "texts of different lengths cannot share a batch; use batch_size=1"
             )
         if self.batch_size > 1 and self.model.config.pad_token_id is None:
             self.model.config.pad_token_id = pad
@@ -95,11 +95,11 @@ class TextTask(Task):
         return [row["text"] for row in rows]
 
     def second_texts(self, rows: Sequence[Row]) -> list[str] | None:
-        """Return the second text of each row, for models that take pairs."""
+        """Return the second text of each row, for models that read pairs; None otherwise."""
         return None
 
     def tokenise(self, rows: Sequence[Row], **options: Any) -> Any:
-        """Tokenise rows, cut to what the model takes; one row is never padded."""
+        """Tokenise rows, cut to the model's longest input; a single row is not padded."""
         settings = {"padding": False, "truncation": self.max_input_tokens is not None}
         settings |= {"max_length": self.max_input_tokens, **options}
         if self.phases[-1] != "forward":
@@ -113,7 +113,7 @@ class TextTask(Task):
         return dict(self.tokenise(rows))
 
     def covariates(self, rows: Sequence[Row]) -> dict[str, tuple[float, ...]]:
-        """Count the tokens of every query: those the model is given, and those cut off."""
+        """Count the tokens of every query: those given to the model, and those cut off."""
         ids = self.tokenise(rows, truncation=False, max_length=None, verbose=False)["input_ids"]
         longest = self.max_input_tokens or float("inf")
         return {
@@ -124,7 +124,7 @@ class TextTask(Task):
     # ---- after the windows
 
     def new_ids(self, inputs: Any, outputs: Any) -> Any:
-        """Return the generated ids alone: without the prompt, or without the decoder's start token."""
+        """Return the generated ids, without the prompt or the decoder's start token."""
         return outputs[:, 1 if self.config.is_encoder_decoder else inputs["input_ids"].shape[1] :]
 
     def count(self, phase: str, inputs: Any, outputs: Any) -> Tokens:
@@ -137,11 +137,11 @@ class TextTask(Task):
         return Tokens(input=given, output=queries * found)
 
     def answers(self, inputs: Any, outputs: Any) -> list[Any]:
-        """Return the generated text of every query; families that answer in one pass read their heads."""
+        """Return the generated text of every query; families with a head override this."""
         return self.processor.batch_decode(self.new_ids(inputs, outputs), skip_special_tokens=True)
 
     def finite(self, inputs: Any, outputs: Any) -> bool:
-        """Whether a batch's logits are finite; those of the first generated token are computed once more."""
+        """Whether a batch's logits are finite; for generation, those of the first new token are computed again."""
         if self.phases[-1] == "forward":
             return all_finite(outputs)
         first = {**self.generation("prefill"), "output_logits": True, "return_dict_in_generate": True}
@@ -149,7 +149,7 @@ class TextTask(Task):
 
 
 class Sampling(Plain):
-    """How tokens are drawn; a task without it decodes greedily."""
+    """How tokens are sampled; a task without it decodes greedily."""
 
     temperature: float = Field(gt=0)
     top_p: float = Field(1.0, gt=0, le=1)
@@ -159,14 +159,14 @@ class Sampling(Plain):
 class TextGenerationSettings(TextSettings):
     """Settings of a text generation task."""
 
-    new_tokens: int = Field(ge=1)  # tokens generated for a query
-    cache: Literal["static"] | None = None  # of keys and values
+    new_tokens: int = Field(ge=1)  # tokens generated per query
+    cache: Literal["static"] | None = None  # cache of keys and values; None: the library's default
     sampling: Sampling | None = None  # None: greedy
-    chat: bool = False  # whether a query is put into the model's chat template
+    chat: bool = False  # whether the model's chat template is applied to a query
 
 
 class TextGeneration(TextTask):
-    """A decoder continues each text; quality is how well it predicts the texts themselves, in bits a byte."""
+    """A decoder continues each text; quality is how well it predicts the texts, in bits per byte."""
 
     Settings = TextGenerationSettings
     padding_side = "left"
@@ -193,7 +193,7 @@ class TextGeneration(TextTask):
         return [self.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in chats]
 
     def generation(self, phase: str, new_tokens: int | None = None) -> dict[str, Any] | None:
-        """Return what a phase tells ``generate``: greedy, or sampled where the task says so."""
+        """Return the arguments of ``generate`` for a phase: greedy, or sampling if the task's settings say so."""
         settings = super().generation(phase, new_tokens)
         if settings is None:
             return None
@@ -211,7 +211,7 @@ class TextGeneration(TextTask):
         return super().call(phase, inputs)
 
     def score(self, answers: Sequence[str], rows: Sequence[Row]) -> tuple[Quality, ...]:
-        """Bits a byte of the texts under the model: comparable between tokenizers, lower is better.
+        """Bits per byte of the texts under the model: comparable between tokenizers, lower is better.
 
         References
         ----------
@@ -225,11 +225,11 @@ class TextGeneration(TextTask):
         parts = [self._surprise(row) for row in rows]
         bits, size = (sum(column) for column in zip(*parts, strict=True))
         if not math.isfinite(bits) or not size:
-            return (unscored("bits_per_byte", rows, "the model's outputs are no finite numbers"),)
+            return (unscored("bits_per_byte", rows, "the model's outputs are not finite numbers"),)
         return (Quality(metric="bits_per_byte", value=bits / size, queries=len(rows), details={"bytes": size}),)
 
     def _surprise(self, row: Row) -> tuple[float, int]:
-        """Return bits of the tokens after the first one, and the bytes of the text they stand for."""
+        """Return the bits of the tokens after the first one, and the bytes of their text."""
         import torch
 
         batch = moved(self.prepare([row]), self.device)
@@ -246,16 +246,16 @@ def generates(config: Any) -> bool:
 
 
 def longest_input(config: Any, tokenizer: Any, reserved: int = 0) -> int | None:
-    """Return how many tokens the published runner lets in: the configuration's positions, else 512, less `reserved`.
+    """Return the longest input in tokens, as in the published runner: the configuration's positions, else 512.
 
-    No limit of the tokenizer counts. Positions that begin after the padding's id leave that many fewer, where the
-    runner itself would fail.
+    `reserved` is subtracted; limits of the tokenizer are ignored. If positions begin after the padding id (where the
+    runner itself would fail), the limit is lower by that number.
     """
     limit = getattr(config, "max_position_embeddings", PUBLISHED_LIMIT)
-    if limit is None or limit < 0:  # XLNet says -1
+    if limit is None or limit < 0:  # XLNet has -1
         return tokenizer.model_max_length if tokenizer.model_max_length < 1_000_000 else None
     if config.model_type in OFFSET_POSITIONS and getattr(config, "position_embedding_type", "absolute") == "absolute":
         limit -= (config.pad_token_id if config.pad_token_id is not None else 1) + 1
     if limit <= reserved:
-        raise ModelError(f"{limit} positions leave no room for a prompt beside {reserved} new tokens; lower new_tokens")
+        raise ModelError(f"new_tokens={reserved}: no room for a prompt in {limit} positions; lower new_tokens")
     return limit - reserved

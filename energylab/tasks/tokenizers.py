@@ -1,7 +1,7 @@
 """Tokenizers for models with random weights, with the model's own vocabulary size and special ids.
 
-Energy depends on how many tokens a text becomes and on the size of the vocabulary. So the stand-in is a real tokenizer
-of the family's algorithm, trained in a second on packaged word lists; the rest of the vocabulary is filled up with
+Energy depends on the number of tokens of a text and on the size of the vocabulary. The tokenizer is therefore a real
+one of the family's algorithm, trained in a second on packaged word lists; the rest of the vocabulary is filled with
 entries that never occur, so that every id the model can generate decodes.
 """
 
@@ -24,7 +24,7 @@ KINDS = {
     "t5": ("bpe", "$A <eos>", "$A <eos> $B <eos>", ("pad", "unk", "eos")),
 }
 
-#: Model types whose tokenizers gave token types until version 5 of the library.
+#: Model types whose tokenizers returned token types until version 5 of the library.
 WITH_TOKEN_TYPES = {
     "albert", "bert-japanese", "ctrl", "deberta-v2", "flaubert", "funnel", "herbert", "nystromformer", "rembert",
     "roc_bert", "roformer", "splinter", "xlm", "xlnet", "yoso",
@@ -39,7 +39,7 @@ def local_tokenizer(config: Any, kind: str | None, padding_side: str = "right") 
     from transformers import PreTrainedTokenizerFast
 
     if kind not in KINDS:
-        raise ModelError(f"tokenizer kind {kind!r} is not known; allowed: {', '.join(KINDS)}")
+        raise ModelError(f"unknown tokenizer kind {kind!r}; allowed: {', '.join(KINDS)}")
     text = config.get_text_config(decoder=False) if hasattr(config, "get_text_config") else config
     special = _special_ids(text, KINDS[kind][3])
     pairs = kind == "wordpiece" and getattr(text, "type_vocab_size", 0) > 1
@@ -56,10 +56,10 @@ def local_tokenizer(config: Any, kind: str | None, padding_side: str = "right") 
 
 
 def read_tokenizer(origin: Any, config: Any, **options: Any) -> Any:
-    """Read a checkpoint's tokenizer as its own tokenizer.json states it.
+    """Read a checkpoint's tokenizer as stated in its tokenizer.json.
 
-    From version 5 the library builds normalisation and splitting anew from a class, which can differ from the file, and
-    some classes no longer give token types.
+    Since version 5 the library takes normalisation and splitting from a class, which can differ from the file, and some
+    classes no longer return token types.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -78,7 +78,7 @@ def read_tokenizer(origin: Any, config: Any, **options: Any) -> Any:
         and isinstance(tokenizer, PreTrainedTokenizerFast)
         and _parts(file.read_text(encoding="utf-8")) != _parts(tokenizer.backend_tokenizer.to_str())
     ):
-        named = tokenizer.special_tokens_map  # by the class, where the settings beside the file name none
+        named = tokenizer.special_tokens_map  # defined by the class, if the settings in the folder name none
         tokenizer = origin.read(PreTrainedTokenizerFast.from_pretrained, "tokenizer", **options)
         words = tokenizer.get_vocab()
         for role in tokenizer.SPECIAL_TOKENS_ATTRIBUTES:
@@ -95,20 +95,20 @@ def _parts(stated: str) -> list[Any]:
 
 
 def usable_padding(config: Any, tokenizer: Any) -> int | None:
-    """Return an id that a batch may be padded with: one of the vocabulary; None where the tokenizer has none."""
+    """Return an id of the vocabulary that a batch may be padded with; None if the tokenizer has none."""
     size = getattr(config, "vocab_size", None) or len(tokenizer)
     wanted = [tokenizer.pad_token_id, tokenizer.eos_token_id]
     return next((token for token in wanted if token is not None and 0 <= token < size), None)
 
 
 def repair_padding(settings: Any, pad: int | None) -> None:
-    """Replace a padding id that generation cannot use: none, or a negative one."""
+    """Replace a padding id that generation cannot use: a missing or negative one."""
     if settings.pad_token_id is None or settings.pad_token_id < 0:
         settings.pad_token_id = pad
 
 
 def _special_ids(config: Any, roles: tuple[str, ...]) -> dict[str, int]:
-    """Place special tokens at the ids the model's configuration expects; the rest at free ids."""
+    """Give special tokens the ids of the model's configuration, others free ids."""
     ids: dict[str, int] = {}
     for role in roles:
         wanted = getattr(config, f"{role}_token_id", None)
@@ -121,7 +121,7 @@ def _special_ids(config: Any, roles: tuple[str, ...]) -> dict[str, int]:
 
 @lru_cache(maxsize=4)
 def _backend(kind: str, size: int, special: tuple[tuple[str, int], ...]) -> Any:
-    """Give every token an id: special ones theirs, trained ones the lowest free ids, fillers the rest."""
+    """Assign ids: special tokens their own, trained tokens the lowest free ones, fillers the rest."""
     from tokenizers import AddedToken, models, processors
 
     algorithm, single, pair, _ = KINDS[kind]
@@ -155,7 +155,7 @@ def _untrained(algorithm: str) -> Any:
 
 @lru_cache(maxsize=8)
 def _trained(algorithm: str, size: int) -> tuple[list[str], list[tuple[str, str]]]:
-    """Train on text drawn from the lexicon; returns the tokens, and the merges of a BPE."""
+    """Train on text drawn from the lexicon; return the tokens, and the merges of a BPE."""
     import numpy as np
     from tokenizers import pre_tokenizers, trainers
 
@@ -164,7 +164,7 @@ def _trained(algorithm: str, size: int) -> tuple[list[str], list[tuple[str, str]
     else:
         alphabet, kind = [*_CHARACTERS, *(f"##{one}" for one in _CHARACTERS)], trainers.WordPieceTrainer
     if size < 2 * len(alphabet):
-        raise ModelError(f"a vocabulary of {size} is too small for a tokenizer; at least {2 * len(alphabet)}")
+        raise ModelError(f"a vocabulary of {size} is too small for a tokenizer; give at least {2 * len(alphabet)}")
     rng = np.random.default_rng(0)
     texts = [draw_text(rng, 100) for _ in range(200)]
     tokenizer = _untrained(algorithm)
@@ -172,13 +172,13 @@ def _trained(algorithm: str, size: int) -> tuple[list[str], list[tuple[str, str]
     tokenizer.train_from_iterator([*texts, *_forms()], trainer)
     model = json.loads(tokenizer.to_str())["model"]
     tokens = sorted(model["vocab"], key=model["vocab"].get)
-    if algorithm == "wordpiece":  # the trainer knows only the continuations it has seen: a year needs them all
+    if algorithm == "wordpiece":  # the trainer keeps only continuations it has seen, but numbers need all digits
         inner = [f"##{character}" for character in _CHARACTERS if character.isalnum()]
         tokens = list(dict.fromkeys([*_CHARACTERS, *inner, *tokens]))[:size]
     return tokens, [tuple(merge) for merge in model.get("merges", [])]
 
 
 def _forms() -> list[str]:
-    """Return every word a tokenizer should know, once; those of the lexicon also at the start of a sentence."""
+    """Return every word a tokenizer should know once, and words of the lexicon also capitalised."""
     rarer = Path(__file__).with_name("vocabulary.txt").read_text(encoding="utf-8").split()
     return [" ".join(("", *words)) for words in (lexicon(), rarer, [word.capitalize() for word in lexicon()])]

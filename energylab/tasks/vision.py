@@ -1,4 +1,4 @@
-"""Tasks on pictures: what they share, classification and captioning."""
+"""Tasks on pictures: their base class, classification and captioning."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from energylab.tasks.drawing import Placed, draw_scene, drawable_objects, photog
 from energylab.tasks.media import Group, Inputs, MediaTask, grouped, read_processor
 from energylab.tasks.tokenizers import local_tokenizer, read_tokenizer, repair_padding, usable_padding
 
-#: Model types that have no use for the mask of padding their image processor makes.
+#: Model types that do not accept the padding mask of their image processor.
 WITHOUT_MASK = ("yolos",)
 
-LARGE_BYTES = 1_000_000  # of a batch's inputs, from which on they are kept in a file
+LARGE_BYTES = 1_000_000  # larger inputs of a batch are kept in a file
 
 
 class PictureSettings(Plain):
     """Synthetic pictures."""
 
     sizes: tuple[tuple[int, int], ...] = Field(min_length=1)  # width and height in pixels; all equally frequent
-    things: tuple[int, int] = (1, 6)  # fewest and most objects in one picture, at most six
+    things: tuple[int, int] = (1, 6)  # fewest and most objects per picture, at most six
 
 
 class ImageSettings(TaskSettings):
@@ -39,9 +39,9 @@ class ImageSettings(TaskSettings):
 
 
 class ImageTask(MediaTask):
-    """A task whose queries are pictures. Every picture goes to the model in its own shape.
+    """A task whose queries are pictures. Every picture keeps its own shape.
 
-    Image processors run on PIL and numpy, as they did when the published figures were measured.
+    Image processors use PIL and numpy, as in the published measurement.
     """
 
     Settings = ImageSettings
@@ -96,7 +96,7 @@ class ImageTask(MediaTask):
         return grouped(features, [picture.size[::-1] for picture in pictures])
 
     def shelve(self, inputs: Inputs) -> Inputs:
-        """Keep large pictures in a file that is mapped into memory: a window may hold hundreds, of 20 MB each."""
+        """Keep large pictures in a memory-mapped file, since a window may hold hundreds of 20 MB each."""
         import torch
 
         tensors = [group.tensors for group in inputs.groups]
@@ -111,7 +111,7 @@ class ImageTask(MediaTask):
 
 
 def image_processor(origin: models.Origin, config: Any) -> Any:
-    """Read a model's image processor on PIL; for a random model make it with the values of its architecture."""
+    """Read a model's image processor (on PIL); for random weights, make it from the values of the architecture."""
     from transformers import AutoImageProcessor
 
     with models.quiet():
@@ -119,7 +119,7 @@ def image_processor(origin: models.Origin, config: Any) -> Any:
 
 
 class ImageClassification(ImageTask):
-    """A picture goes through the network once; the class with the largest logit is the answer."""
+    """Classify a picture in one forward pass; the class with the largest logit is the answer."""
 
     columns = ("image", "label")
     references = ("label",)
@@ -133,9 +133,9 @@ class ImageClassification(ImageTask):
         return inputs.in_order([names[index] for index in logits.argmax(-1).tolist()] for logits in outputs)
 
     def score(self, answers: Sequence[str], rows: Sequence[Row]) -> tuple[Quality, ...]:
-        """Share of pictures whose class is right.
+        """Share of pictures with the right class.
 
-        A class is right when it shares a name with the reference: ImageNet's classes are lists of synonyms.
+        A class is right if it shares a name with the reference, since ImageNet's classes are lists of synonyms.
         """
         meaningless = self.no_quality("accuracy", rows)
         if meaningless is not None:
@@ -156,7 +156,7 @@ class ImageCaptioningSettings(ImageSettings):
 
 
 class ImageCaptioning(ImageTask):
-    """A decoder describes the picture, given nothing but the picture."""
+    """A decoder describes the picture, without a text prompt."""
 
     Settings = ImageCaptioningSettings
     phases = ("preprocess", "prefill", "generate")
@@ -171,7 +171,7 @@ class ImageCaptioning(ImageTask):
         return local_tokenizer(getattr(self.config, "text_config", self.config), self.origin.architecture.tokenizer)
 
     def ready(self) -> dict[str, Any]:
-        """See with a grey picture how many given tokens an output begins with."""
+        """Find the length of the prompt in an output, by a grey picture."""
         from PIL import Image
 
         repair_padding(self.model.generation_config, usable_padding(self.config.get_text_config(), self.processor))
@@ -194,7 +194,7 @@ class ImageCaptioning(ImageTask):
         return [_captions(row)[0] for row in rows]
 
     def score(self, answers: Sequence[str], rows: Sequence[Row]) -> tuple[Quality, ...]:
-        """Mean ROUGE-L F1 against the caption, or the nearest of several.
+        """Mean ROUGE-L F1 against the caption, or the most similar of several.
 
         References
         ----------

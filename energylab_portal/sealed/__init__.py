@@ -1,1 +1,1 @@
-"""Sealed runs of closed models: measured from outside, signed, and checked by anyone."""
+"""Sealed runs of closed models: measured outside the container, signed, and verifiable by anyone."""

@@ -1,4 +1,4 @@
-"""A bundle's file: one signed envelope of strict JSON, written in exactly one way, never an archive.
+"""A bundle's file: one signed envelope of strict JSON in canonical form.
 
 Only one sequence of bytes stands for an envelope, so that a file which was changed at all is refused, even where the
 change would mean nothing. There is nothing to unpack, no path to follow, and every size is bounded.
@@ -31,18 +31,18 @@ from energylab_portal.sealed import keys as key_files
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
-#: Largest bundle, in bytes. A larger file is not read.
+#: Maximal size of a bundle in bytes.
 MAX_BYTES = 24 * 2**20
-#: Most values a text may hold: bounds the memory that reading it takes.
+#: Maximal number of values in a text, which limits the memory of reading it.
 MAX_VALUES = 2_000_000
 MAX_DEPTH = 32
-#: Digits of the longest integer, and the largest number: sums, products and quotients of such stay finite.
+#: Maximal digits of an integer, and largest number, so that sums, products and quotients stay finite.
 MAX_DIGITS, MAX_NUMBER = 20, 1e18
 
 
 @dataclass(frozen=True)
 class Sealed:
-    """An envelope as read; its signature is not checked yet."""
+    """An envelope whose signature is not checked yet."""
 
     payload: bytes
     key_id: str
@@ -62,31 +62,31 @@ def _written(sealed: Sealed) -> bytes:
 
 
 def read_file(path: str | os.PathLike) -> bytes:
-    """Read a plain file of bounded size, never what a link points to."""
+    """Read a regular file of limited size; links are refused."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        reason = "it is a symbolic link; give the file itself" if Path(path).is_symlink() else error.strerror
+        reason = "it is a symbolic link; name the file itself" if Path(path).is_symlink() else error.strerror
         raise BundleError(f"the file cannot be read: {reason}") from None
     facts = os.fstat(descriptor)
     if not stat.S_ISREG(facts.st_mode):
         os.close(descriptor)
-        raise BundleError("it is not a plain file")
+        raise BundleError("it is not a regular file; name a bundle")
     with os.fdopen(descriptor, "rb") as file:
         if facts.st_size > MAX_BYTES:
-            raise BundleError(f"the file has {facts.st_size} bytes; at most {MAX_BYTES} are read")
+            raise BundleError(f"the file has {facts.st_size} bytes; at most {MAX_BYTES} are allowed")
         return file.read(MAX_BYTES + 1)
 
 
 def read(data: bytes) -> Sealed:
-    """Take an envelope apart; its signature is not checked here."""
+    """Parse an envelope, without checking its signature."""
     if len(data) > MAX_BYTES:
-        raise BundleError(f"it has {len(data)} bytes; a bundle has at most {MAX_BYTES}")
+        raise BundleError(f"it has {len(data)} bytes; at most {MAX_BYTES} are allowed")
     if not data.startswith(b"{"):
-        raise BundleError("it is not an envelope: a bundle is one file of JSON, never an archive")
+        raise BundleError("it is not an envelope: a bundle is one JSON file")
     sealed = _taken_apart(parse(data, "the envelope", max_values=16))
     if _written(sealed) != data:
-        raise BundleError("it is not written the one way an envelope is written; send the file as it was made")
+        raise BundleError("it is not in canonical form; send the unchanged file")
     return sealed
 
 
@@ -107,7 +107,7 @@ def _taken_apart(envelope: object) -> Sealed:
 
 
 def signature_holds(sealed: Sealed, keys: Mapping[str, str]) -> bool | None:
-    """Return whether the named key made the signature; None where that key is not among `keys`."""
+    """Whether the signature is that of the named key; None if `keys` does not contain this key."""
     if sealed.key_id not in keys:
         return None
     key = key_files.public_key(sealed.key_id, keys[sealed.key_id])
@@ -120,37 +120,37 @@ def signature_holds(sealed: Sealed, keys: Mapping[str, str]) -> bool | None:
 
 
 def parse(data: bytes, what: str, *, max_values: int = MAX_VALUES) -> Any:
-    """Read JSON from strangers: bounded in values, depth and numbers; one meaning a text, or none at all."""
-    # Every value but the first follows a comma, a bracket or a brace: counted before anything is built.
+    """Read untrusted JSON with limited values, depth and numbers, and without ambiguous forms."""
+    # Every value but the first follows a comma, a bracket or a brace, which are counted before parsing.
     values = 1 + sum(data.count(mark) for mark in (b",", b"[", b"{"))
     if values > max_values:
-        raise BundleError(f"{what} holds up to {values} values, more than {max_values}")
+        raise BundleError(f"{what} has up to {values} values; at most {max_values} are allowed")
     hooks = {
         "object_pairs_hook": _without_repeats, "parse_constant": _refuse_constant, "parse_int": _short_int,
         "parse_float": _finite,
     }  # fmt: skip
     try:
         value = json.loads(data.decode("utf-8"), **hooks)
-        if rb"\u" in data:  # a lone surrogate, written as an escape, could not be written again
+        if rb"\u" in data:  # an escaped lone surrogate cannot be written again
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise BundleError(f"{what} is nested too deeply") from None
     except (ValueError, UnicodeError) as error:
         raise BundleError(f"{what} is not strict JSON: {str(error)[:200]}") from None
     if _deeper_than(value, MAX_DEPTH):
-        raise BundleError(f"{what} is nested more than {MAX_DEPTH} levels deep")
+        raise BundleError(f"{what} is nested too deeply; at most {MAX_DEPTH} levels are allowed")
     return value
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     built = dict(pairs)
     if len(built) != len(pairs):
-        raise ValueError(f"a key is there twice, among {', '.join(sorted(built))[:100]!r}")
+        raise ValueError(f"duplicate key among {', '.join(sorted(built))[:100]!r}")
     return built
 
 
 def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _short_int(text: str) -> int:
@@ -167,7 +167,7 @@ def _finite(text: str) -> float:
 
 
 def _deeper_than(value: Any, limit: int) -> bool:
-    """Walk level by level, so that no depth can exhaust the stack."""
+    """Walk level by level, without recursion."""
     level = [value]
     for _ in range(limit):
         parents = [one for one in level if isinstance(one, dict | list)]

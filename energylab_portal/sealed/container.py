@@ -1,4 +1,4 @@
-"""One sealed container, from its start to its end: how it is closed off, the line to it, its processor time."""
+"""One sealed container from start to end: its isolation, the connection to it, its processor time."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from energylab_portal.sealed.lines import HELLO, Line, Questions
 from energylab_portal.sealed.statement import Image, Seal
 
 HELP = "docker/setup.sh installs what is missing and starts a daemon"
-#: Longest time from the container's start to its first word, in seconds: imports included.
+#: Longest time from the container's start to its greeting, in seconds; this includes its imports.
 START_S = 120.0
-#: The user the work runs as, whoever starts it: a number that owns nothing.
+#: Id of the user that the container's processes run as; it owns no files.
 NOBODY = 65532
-#: Label of every sealed container, and what its name begins with; the id of the run's process follows.
+#: Label of every sealed container, and the prefix of its name; the id of the run's process follows.
 LABEL, PREFIX = "energylab.sealed", "energylab-sealed"
 
 
@@ -40,8 +40,8 @@ LABEL, PREFIX = "energylab.sealed", "energylab-sealed"
 class Plan:
     image: str  # name or digest of the runner's image
     model: Path  # the model's folder
-    data: Path | None = None  # A hub cache with the published data
-    gpus: tuple[str, ...] = ()  # UUIDs of the boards it may use
+    data: Path | None = None  # a hub cache with the published data
+    gpus: tuple[str, ...] = ()  # UUIDs of the boards that it may use
     memory_mb: int = 8192
     processes: int = 512
     scratch_mb: int = 512
@@ -54,7 +54,7 @@ def call(arguments: Sequence[str], timeout_s: float = 120) -> str:
     try:
         done = subprocess.run(["docker", *arguments], timeout=timeout_s, **kept)
     except FileNotFoundError:
-        raise SealError(f"there is no docker command here; {HELP}") from None
+        raise SealError(f"no docker command found; {HELP}") from None
     except subprocess.TimeoutExpired:
         raise SealError(f"docker {arguments[0]} took longer than {timeout_s:g} s") from None
     if done.returncode != 0:
@@ -75,11 +75,11 @@ class Container:
         self.image: Image | None = None
         self.seal: Seal | None = None
         self._folder: Path | None = None
-        self._group: Path | None = None  # its control group, as the host sees it
+        self._group: Path | None = None  # folder of its control group on the host
         self._cpu_s = 0.0
 
     def start(self) -> Questions:
-        """Start it, check its seal as the daemon tells it, and wait for its first word."""
+        """Start the container, check its isolation by ``docker inspect``, and wait for the runner's greeting."""
         check_readable(self.plan.model)
         self.image, shared = describe(self.plan.image)
         self._folder = Path(tempfile.mkdtemp(prefix="energylab-"))
@@ -89,11 +89,11 @@ class Container:
             call(["create", "--label", LABEL, *self._options(shared), self.image.digest])
             call(["start", self.name])
             self._check()
-            questions = self._first_word(self._accept(listener))
+            questions = self._greeted(self._accept(listener))
         finally:
             listener.close()
-            (self._folder / "host.sock").unlink(missing_ok=True)  # nobody else connects
-        sweep()  # only now: whoever connected was seen as a process of this machine, so others' processes are as well
+            (self._folder / "host.sock").unlink(missing_ok=True)  # no second process can connect
+        sweep()  # after the connection, which shows that the daemon's process ids are those of this machine
         return questions
 
     def _options(self, shared: Mapping[str, Path]) -> list[str]:
@@ -111,7 +111,7 @@ class Container:
             if source is None:
                 continue
             if "," in str(source):
-                raise SealError(f"{source}: Docker cannot mount a path with a comma in it; rename the folder")
+                raise SealError(f"{source}: Docker cannot mount a path with a comma; rename the folder")
             sealed += ["--mount", f"type=bind,source={source},target={target},readonly"]
         return sealed + (["--gpus", f'"device={",".join(plan.gpus)}"'] if plan.gpus else [])
 
@@ -119,7 +119,7 @@ class Container:
         path = self._folder / "host.sock"
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(str(path))
-        path.chmod(0o666)  # the work runs as another user; who connects is checked by its process
+        path.chmod(0o666)  # the container runs as another user; `_accept` checks the process that connects
         listener.listen(1)
         listener.settimeout(1.0)
         return listener
@@ -127,9 +127,11 @@ class Container:
     def _check(self) -> None:
         inspected = inspect("container", self.name)
         if inspected["Image"] != self.image.digest:
-            raise SealError(f"the container runs {inspected['Image']}, not {self.image.digest}")
+            raise SealError(
+                f"the container runs image {inspected['Image']} instead of {self.image.digest}; start again"
+            )
         try:
-            self.seal = stated(inspected)
+            self.seal = seal_of(inspected)
         except ValidationError as error:
             gaps = [f"{one['loc'][0]} is {one['input']!r}" for one in error.errors()]
             raise SealError(f"the container is not sealed: {'; '.join(gaps)}") from None
@@ -143,80 +145,81 @@ class Container:
                 connection, _ = listener.accept()
             except TimeoutError:
                 if not inspect("container", self.name)["State"]["Running"]:
-                    raise SealError(f"the container ended at once: {self.last_words()}") from None
+                    raise SealError(f"the container ended before its greeting: {self.output_tail()}") from None
                 continue
-            # by its process, not by its user: a daemon with user namespaces gives the user another number here
+            # checked by process id: with user namespaces the daemon changes the user id
             pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             if pid in self.processes():
                 return connection
             connection.close()
-        raise SealError(f"the container said nothing within {START_S:g} s: {self.last_words()}")
+        raise SealError(f"the container sent no greeting within {START_S:g} s: {self.output_tail()}")
 
-    def _first_word(self, connection: socket.socket) -> Questions:
+    def _greeted(self, connection: socket.socket) -> Questions:
         line = Line(connection)
-        word = line.receive(START_S)
-        if word != HELLO:
-            raise SealError(f"the image's runner is another one: it said {str(word)[:100]}; build it again")
+        greeting = line.receive(START_S)
+        if greeting != HELLO:
+            sent = str(greeting)[:100]
+            raise SealError(f"the runner in the image has another version: it sent {sent}; build the image again")
         return Questions(line, self.plan.limit_s)
 
     def cpu_s(self) -> float:
-        """Return the processor time of everything that ran in the container so far, in seconds; 0 before its start."""
+        """Return the processor time of all processes of the container so far, in seconds; 0 before its start."""
         if self._group is not None:
             self._cpu_s = group_cpu_s(self._group, self._cpu_s)
         return self._cpu_s
 
     def processes(self) -> set[int]:
-        """Return the ids of its processes, as the host numbers them; empty before its start and after its end."""
+        """Return the host's ids of the container's processes; empty before its start and after its end."""
         listing = None if self._group is None else self._group / "cgroup.procs"
         return set(map(int, listing.read_text().split())) if listing is not None and listing.is_file() else set()
 
-    def last_words(self) -> str:
-        """Return the end of what it wrote to its output: for its owner's eyes."""
+    def output_tail(self) -> str:
+        """Return the end of the container's output; only its owner may see it."""
         try:
-            return call(["logs", "--tail", "15", self.name], timeout_s=20).strip()[-2000:] or "it wrote nothing"
+            return call(["logs", "--tail", "15", self.name], timeout_s=20).strip()[-2000:] or "no output"
         except SealError as error:
             return str(error)
 
     def remove(self) -> None:
-        """Kill every process in it, and take it away with everything it wrote."""
+        """Kill all its processes, and remove the container and everything it wrote."""
         if self._folder is None:  # never started
             return
         self.cpu_s()
         self._group = None
-        _take_away(self.name)
+        _remove(self.name)
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def sweep() -> None:
-    """Take away containers whose run was killed: their names tell the run's process, and nobody else does it."""
+    """Remove containers whose run was killed, found by the id of the run's process in their names."""
     for name in call(["ps", "--all", "--filter", f"label={LABEL}", "--format", "{{.Names}}"]).split():
         found = re.fullmatch(rf"{PREFIX}-(\d{{1,9}})-[0-9a-f]{{8}}", name)
-        if found and not _lives(int(found[1])):
-            _take_away(name)
+        if found and not _is_running(int(found[1])):
+            _remove(name)
 
 
-def _lives(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except OSError as error:
-        return not isinstance(error, ProcessLookupError)  # another user's process lives, and may not be asked
+        return not isinstance(error, ProcessLookupError)  # no permission: a process of another user
     return True
 
 
-def _take_away(name: str) -> None:
-    """Kill every process of a container and remove it; another run may have done so already."""
+def _remove(name: str) -> None:
+    """Kill all processes of a container and remove it; another run may have done so already."""
     subprocess.run(["docker", "rm", "--force", "--volumes", name], capture_output=True, check=False)
 
 
 def describe(name: str) -> tuple[Image, dict[str, Path]]:
-    """Describe an image; return it, and what of the host's Python is shared with it, by where it is mounted."""
+    """Describe an image; return it with the host's Python folders that it shares, by their path in the container."""
     try:
         found = inspect("image", name)
     except SealError as error:
-        raise SealError(f"no image {name!r} here; docker/setup.sh builds it ({error})") from None
+        raise SealError(f"no image {name!r} on this machine; build it with docker/setup.sh ({error})") from None
     environment = (found["Config"]["Labels"] or {}).get("energylab.environment")
     if environment not in ("installed", "shared"):
-        raise SealError(f"image {name!r} is not built on the runner: it has no energylab.environment label")
+        raise SealError(f"image {name!r} has no energylab.environment label; build it from the runner's image")
     packages = Path(sysconfig.get_paths()["purelib"])
     image = Image(
         digest=found["Id"],
@@ -232,15 +235,15 @@ def describe(name: str) -> tuple[Image, dict[str, Path]]:
 
 
 def environment_digest(packages: Path) -> str:
-    """Return the sha256 over the lists of files of all installed packages: each names its files and their hashes."""
+    """Return the sha256 of the RECORD files of all installed packages, which list their files and hashes."""
     total = hashlib.sha256()
     for record in sorted(packages.glob("*.dist-info/RECORD")):
         total.update(f"{record.parent.name}\n".encode() + hashlib.sha256(record.read_bytes()).digest())
     return total.hexdigest()
 
 
-def stated(inspected: Mapping[str, Any]) -> Seal:
-    """Take from ``docker inspect`` how the container is closed off in fact."""
+def seal_of(inspected: Mapping[str, Any]) -> Seal:
+    """Return the isolation of a container from the output of ``docker inspect``."""
     host = inspected["HostConfig"]
     writable = [str(mount["Destination"]) for mount in inspected["Mounts"] if mount["RW"]]
     return Seal(
@@ -258,27 +261,27 @@ def stated(inspected: Mapping[str, Any]) -> Seal:
 
 
 def check_readable(folder: Path) -> None:
-    """Refuse a model's folder that the work could not read once it is mounted."""
+    """Raise SealError if the container could not read a model's folder."""
     for path in (folder, *sorted(folder.rglob("*"))):
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-            raise SealError(f"{path} is a link that leads out of the folder; name a copy made with `cp -rL`")
+            raise SealError(f"{path} is a link out of the folder; copy the folder with `cp -rL` and name the copy")
         mode = path.stat().st_mode
         needed = stat.S_IROTH | (stat.S_IXOTH if path.is_dir() else 0)
         if mode & needed != needed:
-            raise SealError(f"the work runs as user {NOBODY}, which may not read {path}; run `chmod -R o+rX {folder}`")
+            raise SealError(f"user {NOBODY} of the container may not read {path}; run `chmod -R o+rX {folder}`")
 
 
 def control_group(pid: int) -> Path:
-    """Return the folder of the control group that counts a process's time: version 2, or ``cpuacct`` of version 1."""
+    """Return the folder of a process's control group with its time: version 2, or ``cpuacct`` of version 1."""
     try:
         lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     except OSError:
-        raise SealError("the container's processes are not seen here: the Docker daemon runs elsewhere") from None
+        raise SealError("no such process here: the Docker daemon is on another machine; use a local one") from None
     groups = {name: path for _, names, path in (line.split(":", 2) for line in lines) for name in names.split(",")}
     base = Path("/sys/fs/cgroup") / ("cpuacct" if "cpuacct" in groups else "")
     folder = base / groups.get("cpuacct", groups.get("", "")).lstrip("/")
     if not (folder / "cpuacct.usage").is_file() and not (folder / "cpu.stat").is_file():
-        raise SealError(f"the container's control group is not at {folder}: its processor time cannot be read")
+        raise SealError(f"no control group of the container at {folder}, so its processor time cannot be read")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Between a record and what is signed of it: what is shown, what is committed to, and what anyone derives again.
+"""Conversion between records and statements: shown values, committed values, and derived ones.
 
 `shown` takes from a record what leaves the owner's machine, field by field. `record_of` builds the public record from
 it: energies from readings, settings from parameters and the task's own file, sizes from the weights' headers. So no
@@ -37,32 +37,32 @@ from energylab.tasks.base import Task
 from energylab.tasks.models import model_class
 from energylab_portal.sealed.statement import ALIAS, ClosedRun, Edges, Point, Score, SealedWindow, Weights
 
-#: Stands where a private text was.
+#: Replaces a private text.
 WITHHELD = "withheld"
 
-#: Parameters of a session that say nothing of the model or of the machine's folders.
+#: Parameters that reveal nothing about the model or the machine's folders.
 SHOWN = (
     "task", "data_source", "samples", "runs", "window_s", "batch_size", "dtype", "new_tokens", "diffusion_steps",
     "quantisation", "attention", "compile", "gpus", "meter", "cpu_core_w", "idle_s", "warm_up_min_s", "warm_up_max_s",
     "max_attempts", "max_relative_bound", "seed", "repeat", "attempt",
 )  # fmt: skip
 
-#: Bits of a value by the name of its type in safetensors; these hold a whole weight each.
+#: Bits of a value by its safetensors type; each value is one weight.
 WHOLE = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8}
 PACKED = {"I64": 64, "U64": 64, "I32": 32, "U32": 32, "I16": 16, "U16": 16, "I8": 8, "U8": 8}
 PRECISION = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 BITS = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16}
-#: Bits of a weight that is quantised while it is loaded, by what the name of the method holds.
+#: Bits of a weight quantised at loading, by a part of the method's name.
 LOADED_BITS = {"4": 4, "fp8": 8, "8": 8}
-#: Most runs, and queries of one, that a statement has room for: more cannot have been measured.
+#: Maximal numbers of runs and queries of a statement.
 MOST_RUNS, MOST_QUERIES = 200, 100_000
-#: How far an instant's power may lie above a limit that is enforced over milliseconds.
+#: Largest ratio of instantaneous power to the limit, which is enforced over milliseconds.
 PEAK = 1.5
 
 
 @dataclass(frozen=True)
 class Known:
-    """What a verifier knows by itself of a run's task: never anything that came with a bundle."""
+    """A verifier's facts on a run's task, none of them from the bundle."""
 
     parameters: Parameters
     task: Task
@@ -71,7 +71,7 @@ class Known:
 
 
 def known(parameters: dict[str, Any], params: str | Path | None) -> Known:
-    """Look a task up among ours by its name, and make its rows where they are not the hub's."""
+    """Find a task of energylab by name, and make its rows if they are not from the hub."""
     name = parameters.get("task")
     names = sorted(file.stem for file in (own_params(params) / "tasks").glob("*.yaml"))
     if name not in names:
@@ -87,7 +87,7 @@ def known(parameters: dict[str, Any], params: str | Path | None) -> Known:
 
 
 def own_params(explicit: str | Path | None) -> Path:
-    """Return the parameters that were named, or those that came with the package: never ones beside a bundle."""
+    """Return the named parameter folder, or that of the package; never one next to a bundle."""
     if explicit is not None:
         return Path(explicit)
     import energylab
@@ -106,7 +106,7 @@ def task_facts(task: Task) -> TaskFacts:
 
 
 def shown(record: Record, edges: Sequence[Sequence[tuple]], origin_s: float, alias: str, **more: Any) -> ClosedRun:
-    """Take from a record what is shown, field by field."""
+    """Return the shown values of a record, field by field."""
     data = record.data
     reason = WITHHELD if "failed:" in record.warm_up.reason else record.warm_up.reason
     return ClosedRun(
@@ -146,7 +146,7 @@ def _shown_window(window: Window, pairs: Sequence[tuple], origin_s: float) -> Se
 
 
 def private_of(record: Record, answers: dict[int, str], hashes: dict[str, str]) -> dict[str, Any]:
-    """Return what is committed to, by name: everything of a record that is not shown."""
+    """Return the committed values by name: all values of a record that are not shown."""
     failures = [[failure.message for failure in window.failures] for window in record.windows]
     return {
         "model": record.model.model_dump(mode="json"),
@@ -160,14 +160,14 @@ def private_of(record: Record, answers: dict[int, str], hashes: dict[str, str]) 
 
 
 def record_of(run: ClosedRun, of: Known) -> Record:
-    """Build the public record of a run; see the module's first lines."""
+    """Build the public record of a run; see the module's docstring."""
     for what, told, ours in (
         ("task", run.task_version, of.facts.version), ("protocol", run.protocol_version, PROTOCOLS["steady"]),
     ):  # fmt: skip
         if told != ours:
-            raise BundleError(f"version {told!r} of the {what}, {ours!r} is known here")
+            raise BundleError(f"{what} version {told!r}: this energylab has {ours!r}; use the same version")
     if sorted(run.parameters) != sorted(SHOWN):
-        raise BundleError(f"the parameters are not those that are shown: {', '.join(SHOWN)}")
+        raise BundleError(f"the parameters must be: {', '.join(SHOWN)}")
     parameters, settings = of.parameters, Settings.of(of.parameters)
     windows = tuple(_window(run, of, index) for index in range(len(run.windows)))
     return Record(
@@ -197,7 +197,7 @@ def record_of(run: ClosedRun, of: Known) -> Record:
         windows=windows,
         quality=tuple(Quality(**score.model_dump()) for score in run.scores),
         parameters=run.parameters,
-        valid=True,  # `energylab_portal.sealed.checks.coverage` refuses what is not whole
+        valid=True,  # `energylab_portal.sealed.checks.coverage` refuses incomplete runs
     )  # fmt: skip
 
 
@@ -206,7 +206,7 @@ def _window(run: ClosedRun, of: Known, index: int) -> Window:
     reasons = told.reasons
     whole = len(told.edges) == len(run.meters) and all(edge.start and edge.stop for edge in told.edges)
     if not reasons and not whole:
-        raise BundleError(f"window {index} counts, and lacks readings of every scored meter")
+        raise BundleError(f"window {index} is valid, but lacks readings of a scored meter")
     parts = tuple(_part(run, meter, edge) for meter, edge in zip(run.meters, told.edges, strict=False))
     bounds = [part.bound_j for part in parts]
     made = {"prefill": 1, "generate": getattr(of.task, "new_tokens", None)}.get(told.phase)
@@ -231,7 +231,7 @@ def _window(run: ClosedRun, of: Known, index: int) -> Window:
 
 
 def _part(run: ClosedRun, meter: MeterFacts, edge: Edges) -> MeterReadings:
-    """Return what one meter says of a window; its bound is clamped to what such a meter can mean."""
+    """Return one meter's energy of a window; its bound is limited to the plausible range of the meter."""
     if edge.start is None or edge.stop is None:
         return MeterReadings(meter=meter.name, device=meter.device, energy_j=None)
     energy_j, seconds = edge.stop.energy_j - edge.start.energy_j, edge.stop.time_s - edge.start.time_s
@@ -248,20 +248,20 @@ def _part(run: ClosedRun, meter: MeterFacts, edge: Edges) -> MeterReadings:
 
 
 def weight_count(weights: Weights) -> int:
-    """Return how many weights the files hold: whole ones, and those that integers are packed with."""
+    """Return the number of weights in the files, including those packed into integers."""
     whole = sum(count for kind, count in weights.elements.items() if kind in WHOLE)
     packed_bits = sum(count * PACKED[kind] for kind, count in weights.elements.items() if kind in PACKED)
     if packed_bits > 16 * whole and weights.packed_bits is None:
-        raise BundleError("the weights are packed integers, and the configuration does not say of how many bits")
+        raise BundleError("the weights are packed integers, but the configuration lacks their number of bits")
     count = whole + (packed_bits // weights.packed_bits if weights.packed_bits else 0)
     stored_bits = packed_bits + sum(weights.elements.get(kind, 0) * bits for kind, bits in WHOLE.items())
     if not count or stored_bits > 8 * weights.bytes:
-        raise BundleError("the weight files do not hold the weights that their headers count; save as safetensors")
+        raise BundleError("the weight files are smaller than their headers state; save them again as safetensors")
     return count
 
 
 def loaded_bits(run: ClosedRun, of: Known) -> float:
-    """Return the bits of a weight in memory: as quantised, as asked for, or as stored."""
+    """Return the bits of a weight in memory: quantised, of the requested precision, or as stored."""
     asked = of.parameters.quantisation
     if asked is not None:
         return next((bits for name, bits in LOADED_BITS.items() if name in asked.lower()), 8)
@@ -271,7 +271,7 @@ def loaded_bits(run: ClosedRun, of: Known) -> float:
 
 
 def _dtype(run: ClosedRun, of: Known) -> str:
-    """Return the precision of the computation: as the task asks for, or as most weights are stored."""
+    """Return the precision of the computation: the requested one, or that of most stored weights."""
     asked = of.facts.settings.get("dtype")
     if asked in BITS:
         return asked
@@ -296,7 +296,7 @@ def _model(run: ClosedRun, of: Known) -> ModelFacts:
 
 
 def checked_alias(name: str) -> str:
-    """Return the name a closed model is shown under, or say what it may be."""
+    """Check and return the public name of a closed model."""
     if not re.fullmatch(ALIAS, name):
-        raise ParameterError(f"public name {name[:80]!r}: write 3 to 60 letters, digits, spaces, or any of ._-")
+        raise ParameterError(f"public name {name[:80]!r}: use 3 to 60 letters, digits, spaces or characters of ._-")
     return name

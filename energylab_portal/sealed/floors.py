@@ -1,4 +1,4 @@
-"""What physics and stored bits forbid: no model is smaller, faster or thriftier than its weights' headers allow.
+"""Lower bounds by physics: time and energy that reading and using the stored weights need at least.
 
 All bounds are on the generous side: they refuse the impossible, not the unusual.
 
@@ -18,23 +18,23 @@ from energylab.record import Record
 from energylab_portal.sealed import checks
 from energylab_portal.sealed.statement import ClosedRun, Weights
 
-#: Joules that one operation, and one byte from memory, take at least.
+#: Lower bounds of the energy of one operation, and of one byte from memory, in joules.
 OPERATION_J, BYTE_J = 0.1e-12, 8e-12
-#: Share of a dense model's weights that work on every token, at least: the rest may be embeddings, which are looked up.
+#: Minimal share of a dense model's weights used for every token; the others may be embeddings, which are looked up.
 WORKING, WORKING_LARGE = 0.3, 0.8
-#: Bytes of weights that no chip's cache holds from one query to the next, and of a model with small embeddings.
+#: Bytes of weights that exceed every cache, and of a model with small embeddings.
 LARGE, VERY_LARGE = 2**30, 2**33
-#: No processor is faster than this for each of its cores, nor all of them together in reading memory.
+#: Upper bounds for a processor: operations per second and core, and bytes per second of all cores.
 CORE_OPERATIONS_PER_S, PROCESSOR_BYTES_PER_S = 5e11, 1.2e12
 
 
 def time(run: ClosedRun, record: Record) -> checks.Check:
-    """No phase is faster than the device can read the weights, or compute with them."""
+    """No phase is faster than reading the weights, or computing with them, on the device."""
     device, boards = record.devices[0], len(record.devices)
     if device.type == "cuda":
         like = checks.product(device.name)
         if like is None:
-            return checks.Check("time", None, f"the speed of {str(device.name)[:60]!r} is not known here")
+            return checks.Check("time", None, f"the speed of {str(device.name)[:60]!r} is unknown")
         bytes_per_s, operations_per_s = like.bytes_per_s * boards, like.operations_per_s * boards
     else:
         cores = device.settings.get("usable_cores")
@@ -45,7 +45,7 @@ def time(run: ClosedRun, record: Record) -> checks.Check:
         looked, least_s = looked + 1, max(read_bytes / bytes_per_s, operations / operations_per_s)
         if total.duration_s < 0.9 * least_s:
             problems.append(
-                f"run {total.run}, {total.phase}: {total.duration_s:.4g} s, its weights take {least_s:.4g} s"
+                f"run {total.run}, {total.phase}: {total.duration_s:.4g} s, but its weights need {least_s:.4g} s"
             )
     if not looked:
         return checks.Check("time", None, "the phases count no tokens by which work could be told")
@@ -53,13 +53,13 @@ def time(run: ClosedRun, record: Record) -> checks.Check:
 
 
 def least_energy(run: ClosedRun, record: Record) -> checks.Check:
-    """No phase takes less energy than moving and using its weights does on any present chip."""
+    """No phase needs less energy than reading and using its weights on any current chip."""
     problems, looked = [], 0
     for total, read_bytes, operations in _work(run, record):
         looked, least_j = looked + 1, read_bytes * BYTE_J + operations * OPERATION_J
         if total.energy_j < least_j:
             problems.append(
-                f"run {total.run}, {total.phase}: {total.energy_j:.4g} J, at least {least_j:.4g} J are needed"
+                f"run {total.run}, {total.phase}: {total.energy_j:.4g} J, but at least {least_j:.4g} J are needed"
             )
     if not looked:
         return checks.Check("energy", None, "the phases count no tokens by which work could be told")
@@ -67,7 +67,7 @@ def least_energy(run: ClosedRun, record: Record) -> checks.Check:
 
 
 def _work(run: ClosedRun, record: Record) -> Iterator[tuple[PhaseTotal, float, float]]:
-    """Yield, for every phase with tokens, its total, the bytes it must read, and the operations it must do."""
+    """Yield, for every phase with tokens, its total, and the minimal bytes and operations."""
     model, batch = record.model, record.task.settings["batch_size"]
     large = model.weights_bytes > LARGE
     working = _working(run.weights, model.weights_bytes)
@@ -81,7 +81,7 @@ def _work(run: ClosedRun, record: Record) -> Iterator[tuple[PhaseTotal, float, f
 
 
 def _working(told: Weights, loaded_bytes: int) -> float:
-    """Return the share of the weights that works on one token, at least: all but idle experts and embeddings."""
+    """Return the minimal share of weights used per token: all but inactive experts and embeddings."""
     dense = WORKING_LARGE if loaded_bytes > VERY_LARGE else WORKING
     if not told.experts:
         return dense

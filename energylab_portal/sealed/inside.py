@@ -1,4 +1,4 @@
-"""What runs in the container: loads the model, runs what it is told to, and says when it is done.
+"""The program in the container: loads the model, runs the requested batches, and reports when they are done.
 
 It knows nothing of meters, clocks or windows.
 """
@@ -27,7 +27,7 @@ from energylab_portal.sealed.lines import HELLO, Line
 
 SOCKET = Path("/run/energylab/host.sock")
 
-#: Longest text of one output that is handed to the host; a longer one is stood for by its hash.
+#: Longest text of one output that is sent to the host; a longer one is replaced by its hash.
 MAX_OUTPUT = 20_000
 
 
@@ -39,14 +39,14 @@ class Service:
         self._answers: dict[int, Any] = {}
 
     def handle(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Answer one question; what fails is part of the answer."""
+        """Answer one question; an exception is part of the answer."""
         what, number = question.pop("do", None), question.pop("number", None)
         method: Callable[..., dict[str, Any]] | None = getattr(self, f"do_{what}", None)
         if method is None:
             return {"number": number, "error": "UnknownQuestion", "message": str(what)[:100]}
         try:
             return {"number": number, **method(**question)}
-        except Exception as error:  # noqa: BLE001 - whatever the model raises is the host's to judge
+        except Exception as error:  # noqa: BLE001 - the host decides on the model's exceptions
             return {"number": number, **_failure(error, 2000 if isinstance(error, EnergylabError) else 500)}
 
     def do_load(self, parameters: dict[str, Any], device: str) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class Service:
         }
 
     def do_prepare(self, batch: int, phase: str, queries: list[int], drop: list[list[int]]) -> dict[str, Any]:
-        """Make one batch, and forget those the host no longer needs."""
+        """Make one batch, and delete those that the host no longer needs."""
         for kept, numbers in zip((self._batches, self._outputs), drop, strict=True):
             for number in numbers:
                 kept.pop(number, None)
@@ -86,7 +86,7 @@ class Service:
                     self._outputs[keep + done] = outputs
                 done += 1
             self.workload.synchronize()
-        except Exception as error:  # noqa: BLE001 - the host keeps it with the query
+        except Exception as error:  # noqa: BLE001 - the host stores it with the query
             return {"done": min(done, len(batches) - 1), **_failure(error, 500)}
         finally:
             if collecting:
@@ -116,7 +116,7 @@ def _failure(error: Exception, length: int) -> dict[str, str]:
 
 
 def as_text(answer: Any) -> str:
-    """Return an output as text: itself where it is a text or a number, else the hash of its bytes."""
+    """Return an output as text: texts and numbers unchanged, others as a hash of their bytes."""
     if isinstance(answer, str | int | float | bool):
         text = str(answer)
         return text if len(text) <= MAX_OUTPUT else _hash(text.encode())
@@ -136,7 +136,7 @@ def _hash(data: bytes) -> str:
 
 
 def _boards() -> list[str]:
-    """Return the UUIDs of the boards that torch sees here; empty on a CPU, and for work that needs no torch."""
+    """Return the UUIDs of the boards that torch sees; empty on a CPU, or if torch is not imported."""
     torch = sys.modules.get("torch")
     count = torch.cuda.device_count() if torch is not None and torch.cuda.is_available() else 0
     found = [getattr(torch.cuda.get_device_properties(index), "uuid", None) for index in range(count)]
@@ -144,7 +144,7 @@ def _boards() -> list[str]:
 
 
 def mirror(prepared: Path, folder: Path) -> None:
-    """Link prepared data sets, mounted read-only, into a folder in which the library can write its locks."""
+    """Link prepared data sets, mounted read-only, into a folder where the library can write its lock files."""
     for path in sorted(prepared.rglob("*")):
         target = folder / path.relative_to(prepared)
         if path.is_dir():

@@ -1,4 +1,4 @@
-"""Ed25519 keys, and salted commitments: what an owner keeps, and what can be shown of it later.
+"""Ed25519 keys, and salted commitments to values that the owner keeps and can show later.
 
 A commitment is ``sha256(salt ‖ canonical JSON of [name, value])`` with 32 random bytes of salt of its own, so that
 nobody can try likely values. The opening file holds salts and values; its owner shows one entry of it, or none.
@@ -28,12 +28,12 @@ from energylab.record import canonical_json
 @dataclass(frozen=True)
 class PrivateKey:
     key_id: str  # sha256 (hex) of the raw public key
-    public: str  # the raw public key in base64: what an operator enrols
+    public: str  # the raw public key in base64, which an operator enrols
     signer: Any
 
 
 def make(path: str | os.PathLike) -> PrivateKey:
-    """Make a key pair; its private half is written to `path` for its owner alone, never over another file."""
+    """Make a key pair, and write the private key to the new file `path`, readable only by its owner."""
     made = ed25519.Ed25519PrivateKey.generate()
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     write_private(path, made.private_bytes(*form))
@@ -41,11 +41,11 @@ def make(path: str | os.PathLike) -> PrivateKey:
 
 
 def write_private(path: str | os.PathLike, data: bytes) -> Path:
-    """Write a file that its owner alone may read; never over another."""
+    """Write a new file that only its owner may read."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise BundleError(f"{path} exists and is never overwritten: name another") from None
+        raise BundleError(f"{path} exists and is not overwritten: name another file") from None
     except OSError as error:
         raise BundleError(f"cannot write {path}: {error.strerror}") from error
     with os.fdopen(descriptor, "wb") as file:
@@ -61,15 +61,15 @@ def load(path: str | os.PathLike) -> PrivateKey:
             mode = os.fstat(file.fileno()).st_mode
             pem = file.read(10_000)
     except OSError as error:
-        raise BundleError(f"cannot read {path}: {error.strerror}; `energylab-portal sealed key` makes a key") from error
+        raise BundleError(f"cannot read {path}: {error.strerror}; run `energylab-portal sealed key`") from error
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise BundleError(f"others may read the key {path}; run `chmod 600 {path}`")
+        raise BundleError(f"other users may read the key {path}; run `chmod 600 {path}`")
     try:
         loaded = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError) as error:
-        raise BundleError(f"{path} is no private key in PEM: {error}") from None
+        raise BundleError(f"{path} is not a private key in PEM: {error}") from None
     if not isinstance(loaded, ed25519.Ed25519PrivateKey):
-        raise BundleError(f"{path} holds a key of another kind; `energylab-portal sealed key` makes an Ed25519 key")
+        raise BundleError(f"{path} is not an Ed25519 key; make one with `energylab-portal sealed key`")
     return _private(loaded)
 
 
@@ -86,12 +86,12 @@ def key_id(public: str) -> str:
 
 def public_key(identity: str, public: str) -> SSlibKey:
     if key_id(public) != identity:
-        raise BundleError(f"the key kept as {identity} has another id: {key_id(public)}")
+        raise BundleError(f"the key stored as {identity} has the id {key_id(public)}; enrol it again")
     return SSlibKey(identity, "ed25519", "ed25519", {"public": _raw(public).hex()})
 
 
 def read_public(text: str) -> dict[str, str]:
-    """Return id and public key, given as base64 or as the name of a file that holds it."""
+    """Return id and public key, given as base64 or as a file."""
     path = Path(text)
     public = path.read_text(encoding="utf-8").strip() if len(text) < 200 and path.is_file() else text.strip()
     return {key_id(public): public}
@@ -103,7 +103,7 @@ def _raw(public: str) -> bytes:
     except (binascii.Error, ValueError):
         raw = b""
     if len(raw) != 32:
-        raise BundleError(f"{public[:60]!r} is not the base64 of a public key's 32 raw bytes: `sealed key` prints it")
+        raise BundleError(f"{public[:60]!r} is not a public key (32 bytes in base64); `sealed key` prints it")
     return raw
 
 
@@ -117,13 +117,13 @@ def commitment(name: str, entry: Mapping[str, Any]) -> str:
 
 
 def check_opening(commitments: Mapping[str, str], opening: Any) -> dict[str, bool]:
-    """Return, for every entry shown, whether it is what was committed to."""
+    """Return, for every entry of an opening, whether it matches its commitment."""
     if not isinstance(opening, dict):
-        raise BundleError("it is not an opening: it holds no names")
+        raise BundleError("the file is not an opening: it contains no names")
     found = {}
     for name, entry in opening.items():
         if name not in commitments:
-            raise BundleError(f"nothing was committed to as {name!r}; committed: {', '.join(sorted(commitments))}")
+            raise BundleError(f"no commitment {name!r}; the bundle has: {', '.join(sorted(commitments))}")
         try:
             found[name] = secrets.compare_digest(commitment(name, entry), commitments[name])
         except (ValueError, TypeError, KeyError):

@@ -1,4 +1,4 @@
-"""The workload in the container, driven from here: the session runs as for any model, each phase by one question."""
+"""The workload in the container, controlled from the host: a normal session, with one question per phase."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Number = Annotated[int, Field(ge=0, le=10**12)]
 
 
 class Loaded(Answer):
-    """What was loaded."""
+    """Facts of the loaded data and model."""
 
     model: ModelFacts
     data: DataFacts
@@ -58,14 +58,14 @@ class Answered(Answer):
 
 
 class Scored(Answer):
-    """How good the answers were."""
+    """Quality of the answers."""
 
     quality: tuple[Quality, ...]
     extra: dict[Name, Any]
 
 
 class _Handle:
-    """Stands for a batch or an output that lies in the container; forgotten there once it is forgotten here."""
+    """Refers to a batch or an output in the container, which deletes it after this object is deleted."""
 
     __slots__ = ("_forgotten", "number")
 
@@ -103,7 +103,7 @@ class RemoteWorkload(Workload):
         return lambda handle: list(self.run_all(phase, [Batch((), handle)], keep=False))
 
     def run_all(self, phase: str, batches: Sequence[Batch], keep: bool = True) -> Iterator[Any]:
-        """Run all batches by one question: what lies between the two readings is one message each way."""
+        """Run all batches with one question, so that only two messages lie between the two readings."""
         outputs = [self._handle(1) for _ in batches] if keep else []  # numbered one after the other
         numbers = [batch.inputs.number for batch in batches]
         first = outputs[0].number if outputs else None
@@ -112,7 +112,7 @@ class RemoteWorkload(Workload):
         if done.error is not None:  # the record keeps the name that it had in the container
             raise (type(done.error, (QueryError,), {}) if done.error.isidentifier() else QueryError)(done.message)
         if done.done != len(batches):
-            raise SealError(f"the container ran {done.done} of {len(batches)} batches and named no failure")
+            raise SealError(f"the container ran {done.done} of {len(batches)} batches without reporting an error")
 
     def count(self, phase: str, batch: Batch, outputs: Any) -> Tokens:
         kept = None if outputs is None else outputs.number
@@ -120,11 +120,11 @@ class RemoteWorkload(Workload):
         return Tokens(counted.input, counted.output)
 
     def answers(self, batch: Batch, outputs: Any) -> dict[int, Any]:
-        """Fetch the outputs of one batch as text: they stay with the owner."""
+        """Fetch the outputs of one batch as text; they stay with the owner."""
         asked = {"batch": batch.inputs.number, "outputs": outputs.number}
         answered = self._questions.ask("answers", Answered, **asked).answers
         if sorted(map(int, answered)) != sorted(batch.queries):
-            raise SealError("the container answered other queries than it was asked")
+            raise SealError("the container answered other queries than the requested ones")
         return {int(query): text for query, text in answered.items()}
 
 
@@ -138,11 +138,11 @@ class RemoteSubject:
 
     @property
     def broken(self) -> SealError | None:
-        """The rule that the container broke; None while it broke none."""
+        """The container's violation of the protocol; None if there is none."""
         return None if self.questions is None else self.questions.broken
 
     def load(self, devices: Sequence[DeviceFacts]) -> Workload:
-        """Start the container, have it load data and model, and compare what it says with what the host knows."""
+        """Start the container, let it load data and model, and compare its facts with those of the host."""
         self.questions = self._start()
         device = "cuda:0" if devices[0].type == "cuda" else "cpu"
         loaded = self.questions.ask("load", Loaded, parameters=self._parameters.model_dump(mode="json"), device=device)
@@ -154,15 +154,15 @@ class RemoteSubject:
     def _compare(self, loaded: Loaded, devices: Sequence[DeviceFacts]) -> None:
         told, ours = loaded.data, self.known.data
         if told.queries != self._parameters.samples:
-            raise SealError(f"the container holds {told.queries} queries, {self._parameters.samples} were asked for")
+            raise SealError(f"the container has {told.queries} queries instead of {self._parameters.samples}")
         if ours.digest is not None and told.digest != ours.digest:
-            raise SealError("the container's data is not the host's: rebuild the image, or mount the same data")
+            raise SealError("the container's data differ from the host's: rebuild the image, or mount the same data")
         if loaded.settings != json.loads(json.dumps(self.known.facts.settings)):
-            raise SealError(f"the image holds another task {self._parameters.task!r}: build it again")
+            raise SealError(f"the image has another version of task {self._parameters.task!r}: build it again")
         seen = {uuid.lower().removeprefix("gpu-") for uuid in loaded.boards}
         metered = {str(device.uuid).lower().removeprefix("gpu-") for device in devices if device.type == "cuda"}
         if metered and seen and seen != metered:
-            raise SealError(f"the container computes on {sorted(seen)}, the meter watches {sorted(metered)}")
+            raise SealError(f"the container uses boards {sorted(seen)}, but the meter measures {sorted(metered)}")
 
     def task_facts(self) -> TaskFacts:
         return self.known.facts
@@ -172,5 +172,5 @@ class RemoteSubject:
         return self._scored.quality
 
     def extra(self, answers: Mapping[int, Any]) -> dict[str, Any]:
-        """Return what the task adds to the record; `score` has asked for it."""
+        """Return the task's additional facts for the record, which `score` has fetched."""
         return self._scored.extra

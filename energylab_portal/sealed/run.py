@@ -1,4 +1,4 @@
-"""One sealed run: rehearsed, measured from outside, shown without what is private, signed, and verified as others will.
+"""One sealed run: checked in advance, measured from outside, stripped of private facts, signed, and verified.
 
 Everything that can refuse a bundle and is known beforehand refuses before anything is measured. What works is in the
 container, what measures is here.
@@ -39,11 +39,11 @@ from energylab_portal.sealed.watch import WatchedMeter, watched
 from energylab_portal.sealed.weights import survey
 
 BUNDLE, OPENING, RECORD, OFFICIAL, PUBLIC = "bundle.json", "opening.json", "private", "official.json", "owner.pub"
-#: Shorter names are looked for as whole words only.
+#: Shorter names are only searched as whole words.
 MIN_PART = 5
-#: Meters that see the container's work from outside it.
+#: Meters that measure the container's work from outside.
 OUTSIDE = ("nvml", "rapl", "estimate")
-#: Given by an option of their own, or following from the model's folder.
+#: Parameters with a separate option, or derived from the model's folder.
 _GIVEN = ("model", "model_source", "task", "gpus", "device", "params", "output_folder", "record")
 
 #: Wraps meters: what `energylab_portal.sealed.watch.watched` does.
@@ -54,11 +54,11 @@ Watch = Callable[..., tuple[WatchedMeter, ...]]
 class Request:
     parameters: Parameters  # as for any session; ``model`` is the model's folder, ``model_source`` is ``path``
     plan: container.Plan
-    alias: str  # the name the model is shown under
+    alias: str  # public name of the model
     key: keys.PrivateKey
-    out: Path  # folder for the bundle, and for what stays with the owner
+    out: Path  # folder for the bundle and the private files
     attested: Attested
-    private_names: tuple[str, ...] = ()  # further names that must not appear in the bundle
+    private_names: tuple[str, ...] = ()  # more names that must not appear in the bundle
 
 
 def request(
@@ -67,7 +67,7 @@ def request(
 ) -> Request:  # fmt: skip
     folder = model.expanduser().resolve()
     if not folder.is_dir():
-        raise ParameterError(f"--model {str(model)!r} is not a folder; name the folder the model was saved to")
+        raise ParameterError(f"--model {str(model)!r} is not a folder; name the folder in which the model was saved")
     given = {
         **parse_settings(settings), "task": task, "model": str(folder), "model_source": "path", "gpus": gpus,
         "device": device, "params": None if params is None else str(params),
@@ -90,20 +90,20 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     for setting in settings:
         name, sign, value = setting.partition("=")
         if not sign:
-            raise ParameterError(f"--set {setting!r} must be NAME=VALUE, for example --set samples=1000")
+            raise ParameterError(f"--set {setting!r} is not NAME=VALUE; write for example --set samples=1000")
         if name in _GIVEN:
-            raise ParameterError(f"--set {name}=… is given by its own option, or follows from the folder")
+            raise ParameterError(f"--set {name}=… has its own option or follows from the folder; leave it out")
         try:
             found[name] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise ParameterError(f"--set {setting!r}: {value!r} is no plain value") from None
+            raise ParameterError(f"--set {setting!r}: {value!r} is not a number, text or true/false") from None
     return found
 
 
 def run(
     asked: Request, *, container: Any = None, instruments: Instruments | None = None, watch: Watch = watched
 ) -> Path:
-    """Measure a closed model in a sealed container; return the signed bundle, which verifies.
+    """Measure a closed model in a sealed container; return the signed and verified bundle.
 
     Beside it lie the owner's public key and list of images, and what stays with the owner. `container`, `instruments`
     and `watch` are stand-ins, for tests.
@@ -143,17 +143,17 @@ def run(
 
 
 def rehearse(asked: Request) -> Known:
-    """Refuse before measuring what would be refused after it; return what the host knows of the task."""
+    """Raise an error before measuring for everything that would be refused later; return the host's task."""
     parameters = asked.parameters
     if parameters.model_source != "path":
-        raise ParameterError("a closed model is a folder: model_source='path'")
+        raise ParameterError("a sealed run needs a model folder: set model_source='path'")
     if parameters.protocol != "steady":
-        raise ParameterError(f"a sealed run measures by steady, not by protocol={parameters.protocol!r}: leave it out")
+        raise ParameterError(f"protocol={parameters.protocol!r}: a sealed run always uses steady; leave it out")
     if parameters.precision_target is not None or parameters.star_probability is not None:
-        raise ParameterError("a sealed run measures all of its runs: leave precision_target and star_probability out")
+        raise ParameterError("a sealed run makes all runs; leave out precision_target and star_probability")
     if parameters.max_relative_bound > checks.LOOSEST:
         raise ParameterError(
-            f"max_relative_bound may be {checks.LOOSEST:g} at most; leave it out, and lengthen window_s"
+            f"max_relative_bound is at most {checks.LOOSEST:g} in a sealed run; leave it out, and increase window_s"
         )
     for name in (BUNDLE, OPENING):
         if (asked.out / name).exists():
@@ -165,7 +165,7 @@ def rehearse(asked: Request) -> Known:
 
 
 def _session(asked: Request, container: Any, known: Known, instruments: Instruments) -> tuple[Record, Session]:
-    """Run the session; a rule that the container broke outweighs whatever the session made of it."""
+    """Run the session; raise the container's violation of the protocol, if any, instead of its effects."""
     mounted = {"model": "/model", "model_source": "path", "revision": None}
     inside = asked.parameters.model_copy(update={**mounted, "params": None, "output_folder": None, "record": None})
     subject = RemoteSubject(inside, container.start, known)
@@ -183,11 +183,11 @@ def _session(asked: Request, container: Any, known: Known, instruments: Instrume
 
 
 def _instruments(parameters: Parameters, container: Any, given: Instruments | None, watch: Watch) -> Instruments:
-    """Choose meters that see the container from outside; processor time is the container's, not this process's."""
+    """Choose meters that measure the container from outside; processor time is that of the container."""
     instruments = replace(given or choose_instruments(parameters), extra_meters=())
     for meter in instruments.rated_meters:
         if meter.name not in OUTSIDE:
-            raise MeterError(f"meter {meter.name!r} sees this process, not the container; use {', '.join(OUTSIDE)}")
+            raise MeterError(f"meter {meter.name!r} measures this process, not the container; use {', '.join(OUTSIDE)}")
     meters = [
         EstimateMeter(parameters.cpu_core_w, clock=meter.clock, cpu_time=container.cpu_s)
         if meter.name == "estimate"
@@ -201,11 +201,11 @@ def _refuse_what_nobody_accepts(asked: Request, data: bytes, own: Official, kept
     verdict = verify(data, keys={asked.key.key_id: asked.key.public}, official=own, params=asked.parameters.params)
     if not verdict.accepted:
         failed = "; ".join(f"{one.name}: {one.words}" for one in verdict.failed)
-        raise BundleError(f"no bundle was written, nobody would accept it: {failed}; the private record is {kept}")
+        raise BundleError(f"no bundle was written, since its checks failed: {failed}; the private record is {kept}")
 
 
 def list_official(sources: Sequence[str], data: Sequence[str], key: Path, output: Path) -> Official:
-    """Sign a list of images on this machine, of lists that are taken over, and of published rows."""
+    """Sign a list of images on this machine, entries of other lists, and digests of published rows."""
     signer, images, rows = keys.load(key), [], []
     for source in sources:
         if source.endswith(".json"):
@@ -216,7 +216,7 @@ def list_official(sources: Sequence[str], data: Sequence[str], key: Path, output
     for text in data:
         match = re.fullmatch(r"([^=]+)=(\d+)=([0-9a-f]{64})", text)
         if match is None:
-            raise ParameterError(f"--data {text!r} must be TASK=SAMPLES=DIGEST, the digest a sha256 in hex")
+            raise ParameterError(f"--data {text!r} is not TASK=SAMPLES=DIGEST with a sha256 in hex")
         rows.append(OfficialData(task=match[1], samples=int(match[2]), digest=match[3]))
     listed = Official(images=tuple(images), data=tuple(rows), key_id=signer.key_id)
     write_whole(output.with_name("operator.pub"), f"{signer.public}\n")
@@ -225,7 +225,7 @@ def list_official(sources: Sequence[str], data: Sequence[str], key: Path, output
 
 
 def _refuse_leaks(asked: Request, payload: bytes, files: Iterable[tuple[str, str]]) -> None:
-    """Refuse a statement that holds a name, a path or a hash of the model; never say which.
+    """Refuse a statement that contains a name, a path or a hash of the model, without repeating it.
 
     What leaves is listed field by field in `energylab_portal.sealed.statement`; this finds a name in a text of it.
     """
@@ -234,7 +234,7 @@ def _refuse_leaks(asked: Request, payload: bytes, files: Iterable[tuple[str, str
     secrets = {name: what for what, name in _secrets(asked, files) if name.lower() not in open_texts}
     leaked = [what for name, what in secrets.items() if holds(texts, name)]
     if leaked:
-        raise BundleError(f"no bundle: it would hold {', '.join(dict.fromkeys(leaked))}; choose another --name")
+        raise BundleError(f"no bundle: it would contain {', '.join(dict.fromkeys(leaked))}; choose another --name")
 
 
 def _secrets(asked: Request, files: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
@@ -255,7 +255,7 @@ def _secrets(asked: Request, files: Iterable[tuple[str, str]]) -> Iterator[tuple
 
 
 def holds(texts: Sequence[str], name: str) -> bool:
-    """Tell whether a name is in texts: as it is, in other case and separators, in base64, hex or a URL."""
+    """Whether texts contain a name: as it is, in other case and separators, in base64, hex or a URL."""
     name = name.strip()
     if len(name) < MIN_PART:
         return any(name.lower() in re.split(r"[\W_]+", text.lower()) for text in texts) if name else False

@@ -1,4 +1,4 @@
-"""What is signed: an in-toto statement on one sealed run. Every field that leaves the owner's machine stands here.
+"""The signed statement: an in-toto statement on one sealed run. It lists every field that leaves the owner's machine.
 
 Each fact is stated once: a window holds its readings, not its energy; settings, ids, bounds, sizes and names that
 follow from other facts are derived by whoever reads it (`energylab_portal.sealed.derive`).
@@ -24,7 +24,7 @@ from energylab_portal.sealed.bundle import parse
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:energylab:sealed-run:2"
 
-#: Version of the three sentences below; a bundle names the one its submitter agreed to.
+#: Version of the three statements below; a bundle names the version its submitter agreed to.
 ATTESTATION_VERSION = "1"
 ATTESTATIONS = {
     "public": "The energy data of this run may be shown to everyone.",
@@ -32,10 +32,10 @@ ATTESTATIONS = {
     "representative": "The model measured is the production model, in the precision and quantisation it is served in.",
 }
 
-#: Everything that is committed to, by name.
+#: Names of all committed values.
 COMMITTED = frozenset(("model", "parameters", "extra", "quality", "messages", "outputs", "weights"))
 
-#: Most samples of a bundle, over all of its timelines: what a bundle's size allows. A longer session is sampled less.
+#: Maximal number of samples of a bundle, over all its timelines; a longer session is sampled less often.
 MOST_SAMPLES = 200_000
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -51,9 +51,9 @@ Covariates = dict[Word, Annotated[tuple[float, ...], Field(max_length=100_000)]]
 
 def _whole(commitments: dict[str, str]) -> dict[str, str]:
     if commitments.keys() != COMMITTED:
-        raise ValueError(f"what is committed to must be: {', '.join(sorted(COMMITTED))}")
+        raise ValueError(f"the commitments must be: {', '.join(sorted(COMMITTED))}")
     if len(set(commitments.values())) < len(commitments):
-        raise ValueError("two commitments are the same: they were not made with salts of their own")
+        raise ValueError("two commitments are equal: each needs its own salt")
     return commitments
 
 
@@ -65,23 +65,23 @@ class _Part(BaseModel):
 
 
 class Point(_Part):
-    """One reading of a counter: joules, and seconds since the session's first window could begin."""
+    """One reading of a counter: joules, and seconds since the session's start."""
 
     time_s: float
     energy_j: float
 
 
 class Edges(_Part):
-    """What one scored meter read around one window; None in place of a reading that failed."""
+    """The readings of one scored meter at the edges of one window; None for a failed reading."""
 
     start: Point | None
     stop: Point | None
-    bound_j: float | None  # as the session saw its edges; clamped to what the meter can mean
+    bound_j: float | None  # from the session's edges; limited to the meter's plausible range
     max_power_w: float | None
 
 
 class SealedWindow(_Part):
-    """One window: what was asked, how often, and the readings around it, one pair a scored meter."""
+    """One window: its queries, its repetitions, and one pair of readings per scored meter."""
 
     run: Annotated[int, Field(ge=0, lt=200)]
     phase: Phase
@@ -93,13 +93,13 @@ class SealedWindow(_Part):
     input_tokens: Count | None
     output_tokens: Count | None
     states: Annotated[tuple[DeviceState, ...], Field(max_length=64)]
-    failed: Count  # queries that raised; what they said stays with the owner
-    reasons: Annotated[tuple[Word, ...], Field(max_length=30)]  # empty where the window counts
+    failed: Count  # number of failed queries; their messages stay with the owner
+    reasons: Annotated[tuple[Word, ...], Field(max_length=30)]  # empty if the window is valid
     marks: Annotated[tuple[Word, ...], Field(max_length=30)]
 
 
 class Score(_Part):
-    """How good the answers were."""
+    """Quality of the answers."""
 
     metric: Word
     value: float | None
@@ -107,33 +107,33 @@ class Score(_Part):
 
 
 class Timeline(_Part):
-    """One scored meter over the whole session, sampled from outside the container, one column a quantity."""
+    """Samples of one scored meter over the whole session, taken outside the container, as columns."""
 
     device: Text
     meter: Word
     period_s: Annotated[float, Field(gt=0)]
     time_s: tuple[float, ...]
     energy_j: tuple[float, ...]
-    power_w: tuple[float | None, ...]  # of a sensor of its own; empty where the device has none
+    power_w: tuple[float | None, ...]  # from a separate sensor; empty if the device has none
 
 
 def most_samples(meters: int) -> int:
-    """Return the most samples of one of so many timelines."""
+    """Return the maximal number of samples per timeline."""
     return min(MOST_SAMPLES // max(meters, 1), 50_000)
 
 
 class Image(_Part):
-    """The image that ran, as the Docker daemon names it, and the Python environment in it."""
+    """The image that ran, by its Docker digests, and its Python environment."""
 
     digest: ImageDigest
     layers: Annotated[tuple[ImageDigest, ...], Field(max_length=200)]
     environment: Literal["installed", "shared"]
-    environment_digest: Sha256 | None  # of the shared environment's files, as their packages list them
+    environment_digest: Sha256 | None  # of the file lists of a shared environment's packages
     docker: Word
 
 
 class Seal(_Part):
-    """How the container was closed off, as the daemon told after it had started: another one cannot be stated."""
+    """Isolation of the container, by ``docker inspect`` after its start; other values are not valid."""
 
     network: Literal["none"]
     read_only_root: Literal[True]
@@ -142,31 +142,31 @@ class Seal(_Part):
     no_new_privileges: Literal[True]
     privileged: Literal[False]
     user: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*(:[0-9]+)?$")]  # by number, never root
-    pids_limit: Annotated[int, Field(gt=0, le=2**15)]  # the kernel's own limit on process ids is none
-    memory_bytes: Annotated[int, Field(gt=0, le=2**45)]  # more than any one machine has is none
+    pids_limit: Annotated[int, Field(gt=0, le=2**15)]  # not the kernel's limit, which is no limit
+    memory_bytes: Annotated[int, Field(gt=0, le=2**45)]  # at most the memory of a large machine
     writable: tuple[Literal["/tmp"], ...]
 
 
 class Weights(_Part):
-    """The model's files as the host sees them, without naming them."""
+    """Facts of the model's files, read by the host, without their names."""
 
     files: Annotated[int, Field(ge=1)]
     bytes: Count
     elements: dict[Word, Count]  # stored type -> number of values, from the headers of safetensors files
-    packed_bits: Annotated[int, Field(ge=1, le=8)] | None = None  # of one weight, where integers hold several
-    expert_elements: Count = 0  # of tensors that belong to experts …
-    experts: Count = 0  # … of which there are so many a layer …
-    experts_used: Count = 0  # … and so many work on one token
+    packed_bits: Annotated[int, Field(ge=1, le=8)] | None = None  # per weight, if integers hold several weights
+    expert_elements: Count = 0  # values in tensors of experts
+    experts: Count = 0  # experts per layer
+    experts_used: Count = 0  # experts active per token
 
     @model_validator(mode="after")
     def _add_up(self) -> Self:
         if self.expert_elements > sum(self.elements.values()) or self.experts_used > self.experts:
-            raise ValueError("more experts work than there are, or they hold more than all files")
+            raise ValueError("more active experts than experts, or more values in experts than in all files")
         return self
 
 
 class Attested(_Part):
-    """What the submitter attests: the sentences above in this version, all of them; nothing is taken as attested."""
+    """The submitter's attestations: all statements above in this version; none is implied."""
 
     version: Literal["1"]
     public: Literal[True]
@@ -175,18 +175,18 @@ class Attested(_Part):
 
 
 def attest(names: Sequence[str]) -> Attested:
-    """Return the attestations when all of them were named; an error says which is missing or unknown."""
+    """Return the attestations; raise an error that names missing or unknown ones."""
     for name in names:
         if name not in ATTESTATIONS:
             raise unknown_name("attestation", name[:100], ATTESTATIONS)
     missing = [f"{name} ({text})" for name, text in ATTESTATIONS.items() if name not in names]
     if missing:
-        raise ParameterError(f"a closed result counts with all three attestations alone; missing: {' '.join(missing)}")
+        raise ParameterError(f"attestations are missing: {' '.join(missing)}; all three are required")
     return Attested(version=ATTESTATION_VERSION, **dict.fromkeys(ATTESTATIONS, True))
 
 
 class ClosedRun(_Part):
-    """The predicate: everything public of one sealed run."""
+    """The predicate: all public facts of one sealed run."""
 
     schema_version: Literal[2] = 2
     started_utc: datetime
@@ -217,7 +217,7 @@ class ClosedRun(_Part):
 
     @property
     def measurement_id(self) -> str:
-        """The id of the measurement, made of all its readings: signed anew, it stays the same measurement."""
+        """The id of the measurement, computed from all readings, so a new signature does not change it."""
         edges = [[edge.model_dump(include={"start", "stop"}) for edge in window.edges] for window in self.windows]
         return hashlib.sha256(canonical_json(edges)).hexdigest()[:32]
 
@@ -243,12 +243,12 @@ def read(payload: bytes) -> ClosedRun:
         if content[field] != known:
             raise BundleError(f"{field} is {str(content[field])[:80]!r}, not {known!r}")
     try:
-        # strict: a number is a number, not a text that reads like one and was not bounded above
+        # strict: no number may be given as text
         run = ClosedRun.model_validate_json(canonical_json(content["predicate"]), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the predicate"
         raise BundleError(f"{where[:120]}: {first['msg'][:200]}") from None
     if content["subject"] != _subject(content["predicate"]):
-        raise BundleError("the subject is not the digest of what the statement holds")
+        raise BundleError("the subject is not the digest of the statement's predicate")
     return run

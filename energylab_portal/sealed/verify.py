@@ -1,4 +1,4 @@
-"""Whether a bundle can be believed: file, signature, schema, what is official, and physics.
+"""Verification of a bundle: file, signature, schema, official list, and physical checks.
 
 An image that is built twice differs in its digest, so images are not reproduced but vouched for: an operator builds
 or checks one, lists its digest, and signs the list. Who trusts the operator's key trusts the image.
@@ -35,12 +35,12 @@ class _Listed(BaseModel):
 
 
 class OfficialImage(_Listed):
-    """One image that is trusted to do the work it is asked for, and the environment that is shared with it."""
+    """One trusted image, and the environment shared with it."""
 
     name: Text
     digest: ImageDigest
     layers: tuple[ImageDigest, ...]
-    environment_digest: Sha256 | None = None  # None: the image's own
+    environment_digest: Sha256 | None = None  # None: the image has its own
 
 
 class OfficialData(_Listed):
@@ -52,7 +52,7 @@ class OfficialData(_Listed):
 
 
 class Official(_Listed):
-    """What counts, and who says so."""
+    """A signed list of trusted images and data, and its signer."""
 
     images: tuple[OfficialImage, ...] = ()
     data: tuple[OfficialData, ...] = ()
@@ -63,22 +63,22 @@ class Official(_Listed):
             if one.digest != image.digest:
                 continue
             if (one.layers, one.environment_digest) != (image.layers, image.environment_digest):
-                return Check("image", False, f"it has the digest of {one.name}, but other layers or packages")
+                return Check("image", False, f"its digest is that of {one.name}, but layers or packages differ")
             return Check("image", True, f"{one.name}, listed by key {self.key_id[:16]}…")
-        words = f"{image.digest[:19]}… is none of the {len(self.images)} images listed by key {self.key_id[:16]}…"
+        words = f"{image.digest[:19]}… is not one of the {len(self.images)} images listed by key {self.key_id[:16]}…"
         return Check("image", False, words)
 
     def rows(self, run: ClosedRun, known: Known) -> Check:
-        """Return whether the queries are the first rows of the task's data."""
+        """Check that the queries are the first rows of the task's data."""
         name, count, source = known.facts.name, known.data.queries, known.data.source
         digest = known.data.digest
         if source == "hub":
             listed = [one.digest for one in self.data if (one.task, one.samples) == (name, count)]
             if not listed:
-                return Check("data", None, f"no digest of the first {count} published rows of {name} is listed here")
+                return Check("data", None, f"the list has no digest of the first {count} published rows of {name}")
             digest = listed[0]
         same = digest == run.data_digest
-        return Check("data", same, f"the rows are {'' if same else 'not '}the first {count} {source} ones of {name}")
+        return Check("data", same, f"the rows are {'' if same else 'not '}the first {count} {source} rows of {name}")
 
 
 def list_entry(image: Image, name: str) -> OfficialImage:
@@ -91,14 +91,14 @@ def write_list(listed: Official, key: PrivateKey) -> bytes:
 
 
 def read_list(path: Path, keys: dict[str, str] | None = None) -> Official:
-    """Read a list signed by one of `keys`; without them whoever signed it, for one who signs it again."""
+    """Read a list signed by one of `keys`; without keys any signer is accepted, to sign the list again."""
     try:
         sealed = bundles.read(bundles.read_file(path))
         if keys is not None and not bundles.signature_holds(sealed, keys):
-            raise BundleError(f"key {sealed.key_id[:16]}… is named as its signer, which is not the one that is trusted")
+            raise BundleError(f"key {sealed.key_id[:16]}… is not trusted; name the signer's key with --lister")
         content = bundles.parse(sealed.payload, "the list")
         if not isinstance(content, dict) or content.pop("kind", None) != LIST_KIND:
-            raise BundleError("it is no list of official images and data")
+            raise BundleError("it is not a list of official images and data; make one with `sealed official`")
         return Official.model_validate_json(canonical_json({**content, "key_id": sealed.key_id}))
     except (BundleError, ValidationError) as error:
         raise BundleError(f"{path}: {str(error)[:300]}") from None
@@ -106,14 +106,14 @@ def read_list(path: Path, keys: dict[str, str] | None = None) -> Official:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is known of a bundle after every check."""
+    """Result of all checks of a bundle."""
 
-    accepted: bool  # whether the key is known and no check failed. A check that could not be decided does not refuse
-    key_id: str | None  # sha256 (hex) of the raw public key that signed; None where the file names none
-    key_known: bool  # whether that key is among those given
-    digest: str | None  # sha256 (hex) of the signed statement; None where there is none
-    checks: tuple[Check, ...]  # in the order they were made; the first failure of the file itself ends them
-    record: Record | None  # the public record, derived from what was signed; None where it could not be
+    accepted: bool  # whether the key is known and no check failed; undecided checks do not refuse
+    key_id: str | None  # sha256 (hex) of the raw public key that signed; None if missing
+    key_known: bool  # whether this key is one of the given keys
+    digest: str | None  # sha256 (hex) of the signed statement; None if missing
+    checks: tuple[Check, ...]  # in order; they end if the file or the signature fails
+    record: Record | None  # the public record, derived from the statement; None if impossible
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -123,7 +123,7 @@ class Verdict:
 def verify(
     bundle: Path | bytes, *, keys: Mapping[str, str], official: Official, params: str | Path | None = None
 ) -> Verdict:
-    """Check a bundle; never raises on what the bundle holds."""
+    """Check a bundle; no content of a bundle raises an exception."""
     try:
         sealed = bundles.read(bundle if isinstance(bundle, bytes) else bundles.read_file(bundle))
     except BundleError as error:
@@ -131,7 +131,7 @@ def verify(
     digest = hashlib.sha256(sealed.payload).hexdigest()
     made = [Check("file", True, f"one envelope, one signature; the statement's sha256 is {digest[:16]}…")]
     holds, key = bundles.signature_holds(sealed, keys), f"key {sealed.key_id[:16]}…"
-    words = {None: f"{key} is not among the keys given; nothing else was read", False: f"{key} did not sign this"}
+    words = {None: f"{key} is not one of the given keys; checks end here", False: f"the signature is not that of {key}"}
     made.append(Check("signature", holds, words.get(holds, f"made by {key}")))
     if not holds:
         return Verdict(False, sealed.key_id, holds is not None, digest, tuple(made), None)
@@ -141,30 +141,30 @@ def verify(
 
 
 def check_opening(bundle: Path, opening: Path, given: Sequence[str]) -> dict[str, bool]:
-    """Return, for every entry that an owner shows, whether it is what a bundle committed to."""
+    """Return, for every entry of an opening, whether it matches the bundle's commitment."""
     known = {identity: public for one in given for identity, public in key_files.read_public(one).items()}
     sealed = bundles.read(bundles.read_file(bundle))
     if not bundles.signature_holds(sealed, known):
-        raise BundleError(f"{bundle}: no given key made its signature; pass the owner's public key with --key")
+        raise BundleError(f"{bundle}: not signed by a given key; pass the owner's public key with --key")
     shown = bundles.parse(bundles.read_file(opening), str(opening))
     return key_files.check_opening(statement.read(sealed.payload).commitments, shown)
 
 
 def _look(payload: bytes, official: Official, params: str | Path | None, made: list[Check]) -> Record | None:
-    """Make every check of a statement whose signature holds; return the record that follows from it."""
+    """Make all checks of a statement with a valid signature; return the derived record."""
     try:
         run = statement.read(payload)
     except BundleError as error:
         made.append(Check("schema", False, str(error)))
         return None
-    made.append(Check("schema", True, "one sealed run: attested, closed off, what is left out committed to"))
+    made.append(Check("schema", True, "one sealed run: attested, isolated, all hidden fields committed"))
     try:
         known = derive.known(run.parameters, params)
         record = derive.record_of(run, known)
     except (EnergylabError, ValidationError) as error:
         made.append(Check("task", False, str(error)[:300]))
         return None
-    looks = (  # each compares what the ones before it hold to be true
+    looks = (  # each relies on the checks before it
         lambda: [
             Check("task", True, _of_task(record)), official.image(run.image), official.rows(run, known),
             checks.timeline(run), checks.kind(run, record),
@@ -187,7 +187,7 @@ def _look(payload: bytes, official: Official, params: str | Path | None, made: l
 
 def _of_task(record: Record) -> str:
     changed = record.task.overridden
-    how = f"with {', '.join(changed)} of its own" if changed else "with every setting as published"
+    how = f"with its own {', '.join(changed)}" if changed else "with the published settings"
     size = f", class {record.model.model_class}" if record.model.model_class else ""
     weights = f"{record.model.parameters:,} stored weights{size}; computed in {record.model.dtype}"
     return f"{record.task.name} {record.task.version}, {how}; {weights}"

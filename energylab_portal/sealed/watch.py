@@ -1,7 +1,7 @@
-"""The meters of a sealed run: read as ever, and sampled beside it into a timeline of their own.
+"""The meters of a sealed run: read as in any session, and sampled in the background into a timeline.
 
-The samples lie in this process, outside the container. Together with the readings at the windows' edges they let
-anyone check that the energy of every window agrees with what the device drew around it.
+The samples are kept in this process, outside the container. With the readings at the windows' edges they allow a
+check that the energy of each window agrees with the device's power around it.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from energylab_portal.sealed.statement import Timeline, most_samples
 
 
 class WatchedMeter:
-    """A meter whose counter is sampled in the background; whatever else is asked of it is the inner one's.
+    """A meter whose counter is sampled in the background; all other calls go to the inner meter.
 
-    `ours` returns the process ids, as the host numbers them, of the work that is measured: no co-tenants. Of `most`
-    samples every second one is dropped, and they are then taken half as often.
+    `ours` returns the host's ids of the measured processes, which are no co-tenants. When `most` samples are kept,
+    every second one is dropped, and the period doubles.
     """
 
     def __init__(self, inner: Meter, period_s: float, ours: Callable[[], set[int]] = set, most: int = 50_000) -> None:
         self.inner, self.period_s, self._ours, self._most = inner, period_s, ours, most
         self._lock = threading.Lock()
-        self._every, self._calls = 1, 0  # samples are kept every so many calls
+        self._every, self._calls = 1, 0  # one sample is kept every `_every` calls
         self.samples: list[tuple[float, float, float | None]] = []
         self._thread: Periodic | None = None
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever describes the meter is the inner one's."""
+        """Return an attribute of the inner meter."""
         return getattr(self.inner, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """What the session tells the meter is for the inner one."""
-        object.__setattr__(self.inner if name == "believed_w" else self, name, value)
+        """Set the session's limit on the inner meter, and all else here."""
+        object.__setattr__(self.inner if name == "assumed_limit_w" else self, name, value)
 
     def __enter__(self) -> Self:
         self.open()
@@ -53,7 +53,7 @@ class WatchedMeter:
         self._thread.start()
 
     def read(self) -> Reading:
-        """Read the meter; a sample and a reading never cross."""
+        """Read the meter; a lock separates readings and samples."""
         with self._lock:
             return self.inner.read()
 
@@ -65,10 +65,10 @@ class WatchedMeter:
         self.inner.close()
 
     def counters(self) -> DeviceCounters:
-        """Return what the device says of itself; the work's own processes share it with nobody."""
+        """Return the device's state; the measured processes do not count as co-tenants."""
         with self._lock:
             found = self.inner.counters()
-        if self.kind != "estimated":  # the work is in a container, whose processor time this meter takes for others'
+        if self.kind != "estimated":  # this meter counts the container's processor time as that of other processes
             found = replace(found, others_s=None)
         if not found.cotenants:
             return found
@@ -79,7 +79,7 @@ class WatchedMeter:
             return self.inner.edge_power_w()
 
     def sample(self, last: bool = False) -> None:
-        """Read counter and power once, and keep them; a meter that fails now may answer the next time."""
+        """Read counter and power once, and keep them; a failing meter is read again at the next call."""
         with self._lock:
             self._calls += 1
             if self._calls % self._every and not last:
@@ -88,14 +88,14 @@ class WatchedMeter:
                 state = DeviceCounters() if self.inner.of_processor else self.inner.counters()
                 reading = self.inner.read()
             except MeterError:
-                return  # a hole: where there are too many, the timeline is refused
+                return  # a missing sample: the checks refuse a timeline with too many of them
             self.samples.append((reading.time_s, reading.energy_j, state.power_w))
             if len(self.samples) >= self._most:
                 del self.samples[1::2]
                 self._every *= 2
 
     def timeline(self, origin_s: float) -> Timeline:
-        """Return the samples as columns, their times counted from `origin_s`."""
+        """Return the samples as columns, with times relative to `origin_s`."""
         powers = tuple(power_w for _, _, power_w in self.samples)
         return Timeline(
             device=self.device,
@@ -108,6 +108,6 @@ class WatchedMeter:
 
 
 def watched(meters: Sequence[Meter], window_s: float, ours: Callable[[], set[int]] = set) -> tuple[WatchedMeter, ...]:
-    """Wrap meters so that every window holds several samples, at most twenty a second."""
+    """Wrap meters to take several samples per window, at most twenty per second."""
     period_s = min(max(window_s / 20, 0.05), 0.25)
     return tuple(WatchedMeter(meter, period_s, ours, most_samples(len(meters))) for meter in meters)

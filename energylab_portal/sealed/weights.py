@@ -1,4 +1,4 @@
-"""The model's files as seen from outside the container: how large, stored how, and their hashes.
+"""Facts of the model's files, read outside the container: size, storage format and hashes.
 
 Headers are read by the host, without loading a weight: size and precision are then not the container's word.
 """
@@ -19,22 +19,22 @@ from energylab.errors import BundleError
 from energylab_portal.sealed.statement import Weights
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".h5", ".msgpack")
-#: Keys of a configuration that say how many experts a layer has, and how many of them work on one token.
+#: Keys of a configuration with the number of experts per layer, and of active experts per token.
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 USED = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "top_k_experts")
 
 
 def survey(folder: Path) -> tuple[Weights, dict[str, str]]:
-    """Look at a model's folder."""
+    """Read the facts of a model's folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in SUFFIXES)
     if not any(path.suffix == ".safetensors" for path in files):
-        raise BundleError(f"{folder} holds no weights as safetensors, whose headers tell its size: use save_pretrained")
+        raise BundleError(f"{folder} has no weights as safetensors; save the model with save_pretrained")
     elements, of_experts = Counter(), 0
     for path in files:
         if path.suffix == ".safetensors":
             of_experts += _count(path, elements)
     config = _config(folder)
-    experts = _number(config, EXPERTS) if of_experts else 0  # a configuration that does not tell: all of them work
+    experts = _number(config, EXPERTS) if of_experts else 0  # without this key, all experts are active
     hashes = {str(path.relative_to(folder)): _sha256(path) for path in files}
     return Weights(
         files=len(files),
@@ -48,17 +48,17 @@ def survey(folder: Path) -> tuple[Weights, dict[str, str]]:
 
 
 def _count(path: Path, elements: Counter) -> int:
-    """Add a file's values by type; return how many belong to experts."""
+    """Add a file's values by type; return the number in experts."""
     of_experts = 0
     try:
         with safe_open(path, framework="numpy") as file:
-            for name in file.keys():  # noqa: SIM118 - it is no dictionary
+            for name in file.keys():  # noqa: SIM118 - not a dictionary
                 part = file.get_slice(name)
                 count = math.prod(part.get_shape())
                 elements[part.get_dtype()] += count
                 of_experts += count if re.search(r"\.experts?\.", name) else 0
     except (SafetensorError, OSError) as error:
-        raise BundleError(f"{path.name} is not a whole safetensors file ({error}); copy it again") from None
+        raise BundleError(f"{path.name} is not a complete safetensors file ({error}); copy it again") from None
     return of_experts
 
 
@@ -66,7 +66,7 @@ def _config(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}  # a pipeline of several models has none of its own
+        return {}  # a pipeline of several models has no configuration of its own
     return {**found, **found.get("text_config", {})} if isinstance(found, dict) else {}
 
 

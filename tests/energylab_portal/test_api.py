@@ -19,7 +19,7 @@ class TestSubmitters:
         ("asked", "words"),
         [
             ({**OPEN, "tasks": ["text_genration"]}, "did you mean 'text_generation'"),
-            ({**OPEN, "model": "a/b/c"}, "model: write a hub id"),
+            ({**OPEN, "model": "a/b/c"}, "model: no hub id"),
             ({**OPEN, "state": "published"}, "state: Extra inputs"),
             ({}, "model: Field required"),
         ],
@@ -111,7 +111,7 @@ class TestClient:
 
     def test_a_portal_that_stays_away_is_said(self, client, door):
         door += ["unreachable"] * 10
-        with pytest.raises(PortalError, match="does not answer .connection refused.; nothing is lost"):
+        with pytest.raises(PortalError, match="does not answer .connection refused.; run the same command"):
             client.submit_open(**OPEN)
 
     def test_a_bundle(self, client, tmp_path):

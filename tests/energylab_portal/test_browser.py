@@ -56,7 +56,7 @@ def send(page):
 def enter(page, portal):
     page.goto(f"{portal.url}/operator")
     page.get_by_label("Token").fill(portal.token)
-    page.get_by_role("button", name="Enter").click()
+    page.get_by_role("button", name="Log in").click()
     page.get_by_role("heading", name="Operator").wait_for()
 
 
@@ -101,16 +101,16 @@ def test_from_the_form_to_the_label(open_page, portal, hub, tmp_path):
     assert start_worker(portal.folder, "--measuring", "trial", "--once", **told).wait() == 0
 
     assert state(page, own_code) == "rejected"
-    assert "no code of strangers" in page.locator(".problem").inner_text()
+    assert "its own code, which is not run" in page.locator(".problem").inner_text()
     shot(page, "rejected")
     assert not Path("/tmp/energylab-was-here").exists()
 
     assert state(page, tiny) == "measured"
     assert page.get_by_role("cell", name=re.compile("measured|estimated")).count() == 2
-    assert "the worker before stopped answering; taken over" in page.locator(".history").inner_text()
+    assert "the previous worker stopped answering; this one continues" in page.locator(".history").inner_text()
     shot(page, "measured")
     enter(page, portal)
-    assert "first-release: on show now, 1 model," in publish(page, portal, "first-release")
+    assert "first-release: now published, 1 model," in publish(page, portal, "first-release")
     shot(page, "operator")
 
     assert state(page, tiny) == "published"
@@ -120,7 +120,7 @@ def test_from_the_form_to_the_label(open_page, portal, hub, tmp_path):
     assert answer.headers["content-type"].startswith("image/svg+xml")
     assert "someone/tiny" in answer.text()
     shot(page, "published")
-    page.get_by_role("link", name="its page on the leaderboard").click()
+    page.get_by_role("link", name="page on the leaderboard").click()
     assert page.locator("h1").inner_text() == "someone/tiny"
     page.goto(f"{portal.url}/leaderboard/")
     assert page.get_by_role("link", name="someone/tiny").count() == 1
@@ -139,7 +139,7 @@ def test_a_closed_result_from_the_form_to_its_verify_page(open_page, portal, tmp
     for statement in page.get_by_role("checkbox").all():
         statement.check()
     link = send(page)
-    while "is not enrolled here yet" not in page.locator("#state").inner_text():
+    while "is not enrolled yet" not in page.locator("#state").inner_text():
         page.wait_for_timeout(200)
         page.goto(link)
     shot(page, "closed-waits-for-its-key")
@@ -151,7 +151,7 @@ def test_a_closed_result_from_the_form_to_its_verify_page(open_page, portal, tmp
     assert "1 submission new" in publish(page, portal, "second-release")
     page.goto(link)
     shot(page, "closed-published")
-    page.get_by_role("link", name="How anyone verifies this result").click()
+    page.get_by_role("link", name="How to verify this result").click()
     shot(page, "verify")
     with page.expect_download() as download:
         page.get_by_role("link", name="bundle.json").click()

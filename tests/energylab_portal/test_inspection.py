@@ -19,7 +19,7 @@ REFUSALS = {
     ("gated", None): "gated on the hub: open it",
     ("picture", None): "cannot be loaded",
     ("huge", None): "GB of weights in float16, more than the host's free memory",
-    ("own-code", None): "no code of strangers is run",
+    ("own-code", None): "its own code, which is not run",
     ("nested", None): "someone/nested",
     ("own-code-pickled", None): "no weights as safetensors",
 }
@@ -71,7 +71,7 @@ def test_what_cannot_be_measured_is_refused_in_words(found, asked):
 
 def test_for_a_device_of_another_machine_only_the_size_is_said(found):
     assert found["elsewhere"]["refusal"] == ""
-    assert any("174 B parameters, class C; whether it fits" in words for words in found["elsewhere"]["words"])
+    assert any("174 B parameters, class C; its fit on the device" in words for words in found["elsewhere"]["words"])
 
 
 def test_no_code_is_run_and_where_it_could_lie_in_weights_nothing_is_fetched(found, hub):
@@ -86,7 +86,7 @@ def test_no_code_is_run_and_where_it_could_lie_in_weights_nothing_is_fetched(fou
     [
         ("no weights as safetensors", {"config.json": 10, "pytorch_model.bin": 10}),
         ("no weights as safetensors", {"a_name_the_loader_would_not_read.safetensors": 10, "pytorch_model.bin": 10}),
-        ("2.0 GB of weights, more than the 1 GB", {"model.safetensors": 2_000_000_000}),
+        ("2.0 GB of weights; this portal measures at most 1 GB", {"model.safetensors": 2_000_000_000}),
         ("400 MB of configuration", {"model.safetensors": 5, "vocab.json": 400_000_000}),
         (None, {"model.safetensors": 5, "pytorch_model.bin": 5}),
         (None, {"model-00001-of-00002.safetensors": 5, "model-00002-of-00002.safetensors": 5}),

@@ -139,7 +139,7 @@ def test_workers_that_are_killed_again_and_again(portal, submit, now):
         ways = [line.after for line in lines if line.after]
         assert (ways.count("measured"), ways[-1]) == (1, "measured"), [line.words for line in lines]
     words = [line.words for lines in histories for line in lines]
-    assert sum("stopped answering; taken over" in one for one in words) == taken_over
+    assert sum("stopped answering; this one continues" in one for one in words) == taken_over
 
 
 def peak_mib(process):

@@ -29,7 +29,7 @@ def test_a_silent_workers_work_is_taken_over_after_its_lease(queued, leases, clo
     assert leases.take_measurement("next") is None
     clock.now += 2
     assert leases.take_measurement("next").name == name
-    assert "the worker before stopped answering; taken over" in [line.words for line in now(name)[2]]
+    assert "the previous worker stopped answering; this one continues" in [line.words for line in now(name)[2]]
     for late in (
         leases.renew,
         lambda dead: leases.give_back(dead, "x"),
@@ -61,7 +61,7 @@ def test_after_a_failed_try_it_rests_longer_and_longer(queued, database, clock, 
         leases.give_back(leases.take_measurement("w"), "the hub does not answer.")
     one, _, lines = now(name)
     assert one.state == "rejected"
-    assert "given up after 3 tries; the last: the hub does not answer." in one.reason
+    assert "rejected after 3 attempts; last error: the hub does not answer." in one.reason
     assert not any("stopped answering" in line.words for line in lines)
 
 

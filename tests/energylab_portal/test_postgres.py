@@ -101,7 +101,7 @@ def test_a_lease_runs_out_by_the_servers_clock(queued, database, monkeypatch):
 
 def test_the_log_stays(submit, database):
     submit("org/logged")
-    with pytest.raises(DatabaseError, match="kept as they are"), database.writing() as session:
+    with pytest.raises(DatabaseError, match="cannot be changed"), database.writing() as session:
         session.execute(delete(Event))
 
 

@@ -13,7 +13,7 @@ from energylab_portal.settings import Settings, Vault
 
 WRONG = {
     "no portal in the folder": ({"folder": "none"}, "start one with `energylab-portal serve --folder"),
-    "two devices": ({"devices": "0,1"}, "one worker serves one"),
+    "two devices": ({"devices": "0,1"}, "a worker uses one"),
     "no such way of measuring": ({"measuring": "publishd"}, "did you mean 'published'"),
     "no such executor": ({"executor": "slrm"}, "did you mean 'slurm'"),
 }
@@ -46,5 +46,5 @@ def test_those_that_start_at_once_share_one_secret_and_one_token(tmp_path):
     assert [vault.is_operator(token) for vault in vaults for token in tokens] == [True]
     assert {path.name for path in tmp_path.iterdir()} - {".opening"} == {"operator", "secret"}
     (tmp_path / "secret").write_text("half of it")
-    with pytest.raises(PortalError, match="restore a copy"):
+    with pytest.raises(PortalError, match="restore them"):
         Vault.open(tmp_path)

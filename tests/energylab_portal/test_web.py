@@ -73,7 +73,7 @@ class TestSubmitting:
         assert answer.status_code == 303
         text = soup(browser.get(answer.headers["location"])).get_text(" ", strip=True)
         assert "org/model" in text
-        assert "it waits to be checked" in text
+        assert "waits for its check" in text
         assert "someone@example.org" not in text  # who has the link need not learn the address
 
     def test_the_same_form_sent_twice_is_one_submission(self, browser, fields, database):
@@ -86,7 +86,7 @@ class TestSubmitting:
         answer = send_open(model="no hub id")
         page = soup(answer)
         assert answer.status_code == 422
-        assert "write a hub id" in page.find(role="alert").get_text()
+        assert "no hub id" in page.find(role="alert").get_text()
         assert page.find("input", {"name": "model"})["value"] == "no hub id"
         assert page.find("input", {"value": "text_generation"}).has_attr("checked")
 
@@ -185,7 +185,7 @@ class TestOperator:
 
         assert act(good, "review").status_code == 303
         refused = act(bad, "reject", "no")
-        assert (refused.status_code, "says what to do" in refused.text) == (422, True)
+        assert (refused.status_code, "write what to do" in refused.text) == (422, True)
         act(bad, "reject", "Send a smaller model, please.")
         assert [now(one.name)[0].state for one in (good, bad)] == ["reviewed", "rejected"]
         assert "Send a smaller model" in operator.get(f"/s/{bad.link}").text
@@ -201,7 +201,7 @@ class TestOperator:
             answer = operator.post(f"/operator/{path}", data={**csrf, **data}, follow_redirects=True)
             return soup(answer).get_text(" ", strip=True)
 
-        assert "name the owner of the key" in told("keys", **{**key, "owner": " "})
+        assert "the owner of the key is missing" in told("keys", **{**key, "owner": " "})
         assert "is enrolled." in told("keys", **key)
         identity = keys.key_id(key["public_key"])
         assert f"Key {identity[:16]} is revoked." in told(f"keys/{identity}/revoke")
@@ -209,7 +209,7 @@ class TestOperator:
         assert now(one.name)[0].contact == ""
         held = measured("org/held").name
         told(f"submissions/{held}/reject", reason="Not what was submitted.")
-        assert "records are kept; submit it again" in told(f"submissions/{held}/retry")
+        assert "to measure it again, submit it again" in told(f"submissions/{held}/retry")
 
     def test_publishing_shows_leaderboard_label_and_badge(self, operator, browser, fields, reviewed, measured, now):
         sent = [reviewed(f"org/model-{number}", 10.0 * 2**number) for number in range(3)]
@@ -257,7 +257,7 @@ class TestPublication:
         build, refused = publication.leaderboard.build, []
 
         def meanwhile(*given, **more):
-            with pytest.raises(ConflictError, match="being made right now") as error:
+            with pytest.raises(ConflictError, match="is being made") as error:
                 publish("second")
             refused.append(error)
             return build(*given, **more)

@@ -209,8 +209,8 @@ class TestProtocol:
     def test_what_is_no_way_to_measure_is_refused(self, tmp_path):
         file = tmp_path / "x.yaml"
         for text, words in {
-            "title: x\nparameters: {trust_remote_code: true}\n": "given by the portal",
-            "title: x\nrepeats: 0\n": "does not say how to measure",
+            "title: x\nparameters: {trust_remote_code: true}\n": "set by the portal",
+            "title: x\nrepeats: 0\n": "is not a valid measuring file",
         }.items():
             file.write_text(text)
             with pytest.raises(PortalError, match=words):

@@ -79,7 +79,7 @@ def test_a_summary_beside_its_report_is_checked_and_no_session(total_wh, words, 
     if words is None:
         assert len(imported(*files, **TASK)) == len(energylab.read(tmp_path / "out")) == 1
         return
-    with pytest.raises(FormatError, match=rf"says {words}, and the report beside it adds up to 12.5 Wh; import"):
+    with pytest.raises(FormatError, match=rf"has {words}, but the sum of its report is 12.5 Wh; import"):
         imported(*files, **TASK)
     assert not (tmp_path / "out").exists()
 

@@ -61,15 +61,15 @@ def test_command_says_unit_totals_and_what_is_missing(repeated, write, tmp_path)
     for line in (
         "unit: kWh, by field energy.unit says 'kWh'",
         "no figure: run 3: generate has no total: zero_reading",
-        "2 of 10 runs have a measure that is zero, negative or otherwise invalid",
+        "2 of 10 runs have an energy that is zero, negative or otherwise invalid",
         "with them 41.7 Wh, without them 51.875 Wh (-19.6 % from the invalid ones)",
-        "not stated, and left open: batch_size, created_utc",
+        "not stated: batch_size, created_utc",
         "1 new record",
     ):
         assert line in printed
     printed = run(*words, "--leave-out-invalid")
     assert "org/m, Text generation: 51.875 Wh per 1,000 queries (imported" in printed
-    assert "2 runs left out, as asked" in printed
+    assert "2 runs excluded on request" in printed
 
 
 def test_commands_export(tmp_path):

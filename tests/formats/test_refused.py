@@ -32,11 +32,11 @@ def board(text):
     [
         # not stated
         (report(0.01), {**TEXT, "queries": None}, "state it with --queries"),
-        (report(0.01), {**TEXT, "task": None}, "name it with --task"),
-        (TRACKER, {**TRACKED, "model": None}, "row 2 does not name the model; name it with --model"),
+        (report(0.01), {**TEXT, "task": None}, "state it with --task"),
+        (TRACKER, {**TRACKED, "model": None}, "row 2 does not name the model; state it with --model"),
         (report(gpu=1.0), TEXT, "state it with --unit"),
         (("own.csv", "model,total_gpu_energy\na,0.1\n"), IMAGES, "nothing in the file proves the unit.*--unit, one of"),
-        (TRACKER, TEXT, "gpu energy is zero or missing everywhere.*--component cpu or ram or total"),
+        (TRACKER, TEXT, "all gpu energies are zero or missing.*--component cpu or ram or total"),
         (f"{OPTIMUM}_report.json", {}, "ran on a CPU.*--component cpu, ram or total"),
         (TRACKER, {**TRACKED, "model_column": "projectname"}, "has no column 'projectname'"),
         (WINDOWS, {**TEXT, "model_column": "name"}, "only its column window_name can name the model"),
@@ -46,8 +46,8 @@ def board(text):
         (f"{OPTIMUM}.json", {"component": "cpu", "queries": 30}, "--queries 30 contradicts the file, which says 20"),
         (report(0.02, [0.01, 0.02]), TEXT, "2 measures have the mean 0.015"),
         (("benchmark_report.json", runner_report(gpu_energy_kwh=12.5)), TEXT,
-         "gpu_energy_wh=12.5 and gpu_energy_kwh=12.5 are not the same energy"),
-        (("emissions.csv", f"{COLUMNS}r,1,0.1,0.1,0.1,0.5\n"), TEXT, "row 2: gpu_energy .* the row contradicts itself"),
+         "gpu_energy_wh=12.5 and gpu_energy_kwh=12.5 are different energies"),
+        (("emissions.csv", f"{COLUMNS}r,1,0.1,0.1,0.1,0.5\n"), TEXT, "row 2: gpu_energy .* correct the row"),
         # damage
         (report(unit="kWh", gpu="much"), TEXT, "gpu='much' must be a number"),
         (report(unit="kWh", gpu=True), TEXT, "gpu=True is not a number"),
@@ -60,9 +60,9 @@ def board(text):
         (("a.csv", "model,model\n1,2\n"), {}, "names .model. twice"),
         (("a.csv", ""), {}, "is empty; its first row must name the columns"),
         # of no known format
-        (("a.json", {"hello": 1}), {}, "is of no known format; known are"),
-        (("a.csv", "model,watt\na,1.0\n"), {}, "A table of your own.* needs no import"),
-        (("GPU_ENERGY_WH.txt", "12,34"), TEXT, "is of no known format"),
+        (("a.json", {"hello": 1}), {}, "has no known format; known formats"),
+        (("a.csv", "model,watt\na,1.0\n"), {}, "Your own table.* needs no import"),
+        (("GPU_ENERGY_WH.txt", "12,34"), TEXT, "has no known format"),
     ],
 )  # fmt: skip
 def test_one_clear_error_and_nothing_is_written(file, asked, message, imported, tmp_path):
@@ -72,7 +72,7 @@ def test_one_clear_error_and_nothing_is_written(file, asked, message, imported, 
 
 
 def test_nothing_is_written_when_one_of_several_is_bad(imported, tmp_path):
-    with pytest.raises(FormatError, match="is of no known format"):
+    with pytest.raises(FormatError, match="has no known format"):
         imported(("benchmark_report.json", runner_report()), ("bad.json", {"hello": 1}), task="x")
     assert not (tmp_path / "out").exists()
 
@@ -82,7 +82,7 @@ def test_files_that_cannot_be_opened_and_formats_that_are_unknown(tmp_path, monk
         import_files([tmp_path / "nothing.json"], tmp_path / "out")
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("readme.txt", "x")
-    with pytest.raises(FormatError, match="holds no file of a known format; it holds readme.txt"):
+    with pytest.raises(FormatError, match="has no file of a known format; its files: readme.txt"):
         import_files([tmp_path / "a.zip"], tmp_path / "out")
     with pytest.raises(UnknownNameError, match="did you mean 'codecarbon'"):
         import_files([tmp_path / "a.zip"], tmp_path / "out", format="codecarbn")

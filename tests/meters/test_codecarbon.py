@@ -97,7 +97,7 @@ def test_the_kind_is_that_of_the_source(mode, kind):
 
 def test_a_board_codecarbon_does_not_see_is_an_error_not_a_zero():
     clock, made, meter = scripted([CPU(_mode="cpu_load"), GPU(gpu_ids=[0])])
-    with pytest.raises(MeterError, match="does not see GPU-a\\+GPU-b: it found CPU, GPU, of these boards 1 of 2"):
+    with pytest.raises(MeterError, match="cannot measure GPU-a\\+GPU-b: it found CPU, GPU, and 1 of 2 boards"):
         meter.open()
     assert made[0].stopped
 
@@ -107,7 +107,7 @@ def test_a_task_without_energy_is_an_error_not_a_zero():
     meter.open()
     finish = made[0].stop_task
     made[0].stop_task = lambda: finish() and None
-    with pytest.raises(MeterError, match="gave no energy"):
+    with pytest.raises(MeterError, match="returned no energy"):
         meter.read()
 
 

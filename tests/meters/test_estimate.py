@@ -32,7 +32,7 @@ def test_energy_is_processor_time_under_the_model(cores, busy_s, energy_j):
 def test_new_children_are_told(monkeypatch):
     meter = EstimateMeter()
     monkeypatch.setattr(meter._other_load.ours, "look", lambda: True)
-    assert meter.counters().marks == ("children_missed",)
+    assert meter.counters().warnings == ("children_missed",)
 
 
 def test_the_real_clock_of_this_process_moves_it():

@@ -94,7 +94,7 @@ def test_what_others_use_is_the_machines_busy_time_and_steal_without_ours(other_
     load.own_s, load.busy_s, load.steal_s = 3.0, 5.5, 1.0
     after = other_load.counters()
     assert after.others_s - before.others_s == pytest.approx(3.5 - 2.0)
-    assert after.marks == ()
+    assert after.warnings == ()
     load.busy_s = load.steal_s = 0.0  # a kernel that hides the load says nothing
     assert other_load.counters().others_s is None
 
@@ -103,6 +103,6 @@ def test_a_process_that_has_to_give_way_all_the_time_is_on_a_busy_machine(other_
     load, other_load = other_load
     other_load.counters()
     load.own_s, load.switches = 2.0, 250
-    assert other_load.counters().marks == ("busy_host",)
+    assert other_load.counters().warnings == ("busy_host",)
     load.own_s, load.switches = 3.0, 270
-    assert other_load.counters().marks == ()
+    assert other_load.counters().warnings == ()

@@ -129,7 +129,7 @@ def test_a_window_too_short_for_the_counter_is_marked_since_it_is_not_lengthened
 
 
 def test_a_function_has_no_published_protocol():
-    with pytest.raises(ParameterError, match="use protocol=steady"):
+    with pytest.raises(ParameterError, match="use protocol='steady'"):
         energylab.measure(fn=len, queries=["a"], protocol="published-2025-02")
 
 

@@ -151,7 +151,7 @@ def test_comparison_of_one_table(open_page):
     for n in (1, 2, 3):
         boxes.nth(n).check()
     assert panel.locator("tbody tr").count() == 4
-    assert "distilbert/distilgpt2 needs least" in panel.inner_text()
+    assert "distilbert/distilgpt2 needs least energy" in panel.inner_text()
     assert "1.48 times as much" in panel.inner_text()  # 1.94 Wh beside 1.31
     browser.shot(tab, "leaderboard/comparison")
     tab.locator("section.cohort:visible").nth(1).get_by_role("checkbox").nth(0).check()
@@ -167,7 +167,7 @@ def test_models_are_told_apart_by_their_ranks(open_page, published):
     boxes = rows(tab).get_by_role("checkbox")
     panel = tab.get_by_role("region", name="Comparison")
     meet = [models[n].rank_high >= models[n + 1].rank_low for n in range(9)]
-    for first, words in ((meet.index(True), "cannot be told apart"), (meet.index(False), "Their ranks do not meet")):
+    for first, words in ((meet.index(True), "overlaps that of"), (meet.index(False), "ranks do not overlap")):
         boxes.nth(first).check()
         boxes.nth(first + 1).check()
         assert words in panel.inner_text()

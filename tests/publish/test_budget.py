@@ -37,6 +37,6 @@ def test_command_sets_two_beside_each_other(official, tmp_path):
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert done.output.count("kWh a year") == 2
-    assert done.output.count("Left out") == 1
+    assert done.output.count("Not included") == 1
     assert "1,000,000 queries a day, PUE 1.2" in done.output
     assert "measured by a hardware counter" in done.output

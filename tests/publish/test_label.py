@@ -30,7 +30,7 @@ def test_says_everything(official):
     said = " | ".join(texts(root))
     for part in (
         "org/model-2", "Text generation, class A", f"{model.stars} of 5 stars", "rank 3", "9.00", "95 %", "measured",
-        "Wh per 1,000 queries", "NVIDIA H100 80GB HBM3", "March 2026", "official-2026-03", "At rest 70.0 W",
+        "Wh per 1,000 queries", "NVIDIA H100 80GB HBM3", "March 2026", "official-2026-03", "Standby 70.0 W",
         "Scheme equal width", "Not included: host, cooling, PUE",
     ):  # fmt: skip
         assert part in said

@@ -37,8 +37,8 @@ def test_holds_method_limits_machines_and_every_session(html, official):
     assert_self_contained(html)
     soup = BeautifulSoup(html, "html.parser")
     said = soup.get_text(" ")
-    for heading in ("What this release shows", "Models", "What moved", "Method", "Limits", "Machines and software",
-                    "Sessions", "How to make it again"):  # fmt: skip
+    for heading in ("What this release shows", "Models", "Changes", "Method", "Limits", "Machines and software",
+                    "Sessions", "How to reproduce it"):  # fmt: skip
         assert heading in [title.get_text() for title in soup.select("h2")]
     for _, model in official.rated():
         assert model.model in said
@@ -70,17 +70,17 @@ def test_imported_figures_without_machines_or_sessions(published):
     parts = Report(published)
     assert "166 models in 12 cohorts" in parts.summary().data
     assert "below 95 %, assuming a noise of 1 %" in parts.summary().data
-    assert "No machine is on record" in parts.machines().data
-    assert "No session is on record" in parts.sessions().data
+    assert "No machine is recorded" in parts.machines().data
+    assert "No session is recorded" in parts.sessions().data
     earlier = published.model_copy(update={"name": "earlier", "cohorts": published.cohorts[1:]})
     now = published.model_copy(update={"previous": release.since(earlier, published)})
-    assert "What moved since earlier" in Report(now).moved().data
+    assert "Changes since earlier" in Report(now).moved().data
 
 
 def test_a_release_without_stars(tmp_path):
     (tmp_path / "one.csv").write_text("task,model,energy_j,queries\nqa,a,36,10\n")
     shown = Report(release.make([tmp_path / "one.csv"], name="r", date="2026-01-02"))
-    assert "No model of this release has a star" in shown.star_counts().data
+    assert "No model of this release has stars" in shown.star_counts().data
     assert "No stars: " in shown.models().data
 
 

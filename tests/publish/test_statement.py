@@ -39,17 +39,17 @@ def test_says_what_purchasing_asks_for(official):
     assert found["Energy"]["Per 1,000 queries"] == "13.5 Wh, measured by a hardware counter or sensor"
     assert found["Energy"]["Repeatability"].endswith("Wh, from 3 sessions")
     span = f"{model.expanded.low_wh:.1f} – {model.expanded.high_wh:.1f} Wh"
-    assert found["Energy"]["95 % interval"] == f"{span}, including the sensor’s error, taken as up to ±5 %"
-    assert found["Energy"]["Metered by"] == "nvml: nvmlDeviceGetTotalEnergyConsumption (measured)"
+    assert found["Energy"]["95 % interval"] == f"{span}, including the sensor’s gain error of up to ±5 %"
+    assert found["Energy"]["Meter"] == "nvml: nvmlDeviceGetTotalEnergyConsumption (measured)"
     assert "cooling" in found["Energy"]["Not included"]
-    assert found["Energy"]["Invalid windows"] == "thermal_slowdown; they do not count"
+    assert found["Energy"]["Invalid windows"] == "thermal_slowdown; not included"
     assert found["Rating"]["Stars"].startswith(f"{model.stars} of 5 stars, with probability")
     assert found["Rating"]["Rank by energy"].startswith("4 of 8")
-    assert found["Energy"]["At rest"] == "70.0 W with the weights resident"
+    assert found["Energy"]["Standby"] == "70.0 W with the weights loaded"
     assert found["Rating"]["Official"] == "yes"
-    ran = found["What ran"]
+    ran = found["Setup"]
     assert ran["Hardware"] == "1 x NVIDIA H100 80GB HBM3"
-    assert (ran["Precision"], ran["Quantisation"], ran["Driver"]) == ("float16", "none on record", "570.1")
+    assert (ran["Precision"], ran["Quantisation"], ran["Driver"]) == ("float16", "none recorded", "570.1")
     assert ran["Data"] == "hub EnergyStarAI/text_generation"
     assert ran["Queries"].startswith("3 sessions of 2 runs of 20 queries, protocol")
     assert found["Emissions"]["Per 1,000 queries"].startswith("1.35 g CO2e (1.27 – 1.43 by the energy’s interval)")
@@ -82,7 +82,7 @@ def test_imported_figures_are_said_to_be_imported(published):
     assert found["Energy"]["Repeatability"].endswith("assumed (noise of 1 %): not repeated")
     for section, row in (("Rating", "Stars"), ("Rating", "Rank by energy"), ("Energy", "95 % interval")):
         assert "assuming a noise of 1 %" in found[section][row]
-    assert found["What ran"]["Quantisation"] == found["What ran"]["Settings"] == "not stated"
+    assert found["Setup"]["Quantisation"] == found["Setup"]["Settings"] == "not stated"
     assert found["Rating"]["Official"].startswith("no: energy is imported")
 
 
@@ -90,9 +90,9 @@ def test_an_estimate_has_no_sensor(tmp_path):
     records = [record_of(f"org/m{n}", 4.0 + n, s, kind="estimated", device="Example CPU", data="sample")
                for n in range(3) for s in range(3)]  # fmt: skip
     found = of(released(records, tmp_path), "org/m1")
-    assert "in place of a sensor’s error; it does not cover" in found["Energy"]["95 % interval"]
+    assert "instead of a sensor’s gain error; it does not cover" in found["Energy"]["95 % interval"]
     assert "factor of two" in found["Energy"]["95 % interval"]
-    assert found["What ran"]["Data"] == "sample text_generation", "its kind once"
+    assert found["Setup"]["Data"] == "sample text_generation", "its kind once"
     assert found["Energy"]["Not included"].startswith("memory, accelerators and the rest of the host")
 
 
@@ -100,7 +100,7 @@ def test_hardware_that_is_not_stated_is_not_claimed(tmp_path):
     (tmp_path / "t.csv").write_text("task,model,energy_j,queries\nqa,a,3600,1000\nqa,b,9000,1000\n")
     made = release.make([tmp_path / "t.csv"], name="csv", date="2026-03-05", draws=200, noise=0.01)
     found = of(made, "a")
-    assert found["What ran"]["Hardware"] == "not stated"
+    assert found["Setup"]["Hardware"] == "not stated"
     assert found["Energy"]["Not included"] == page.UNKNOWN
 
 

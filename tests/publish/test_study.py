@@ -72,7 +72,7 @@ class TestCommands:
                   "--scheme", "log_width", "--previous", "first")  # fmt: skip
         assert "changed star: org/model-" in out
         assert "changed star: org/model-" in run("release", "compare", "first", "second")
-        assert "nothing moved" in run("release", "compare", "first", "first")
+        assert "no changes" in run("release", "compare", "first", "first")
         run("leaderboard", "build", "first", "--output", "site", "--records", study, "--no-labels")
         assert (tmp_path / "site" / "index.html").is_file()
         path = run("label", "first", "org/model-2", "--output", "label.svg").strip()

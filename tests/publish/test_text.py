@@ -98,5 +98,5 @@ def test_grids():
     assert emissions.grid_of("FRA", 400.0).grams(250.0) == 100.0
     with pytest.raises(UnknownNameError, match="did you mean 'France'"):
         emissions.grid_of("Frnce")
-    with pytest.raises(ParameterError, match=r"grid intensity -1.0: must be"):
+    with pytest.raises(ParameterError, match=r"grid intensity -1.0: give grams"):
         emissions.grid_of(g_per_kwh=-1.0)

@@ -51,4 +51,4 @@ def test_the_reference_records_beside_published_figures(monkeypatch, capsys):
     assert published.beside(energylab.rate(own))["ratio"].to_numpy() == pytest.approx(2)
     monkeypatch.setattr(published, "own_records", lambda folder: own.iloc[:0])
     main()
-    assert "No record" in capsys.readouterr().out
+    assert "holds no record" in capsys.readouterr().out

@@ -45,7 +45,7 @@ def test_four_columns_are_enough():
     assert stars["stars"].tolist() == [5, 5, 1]
     assert (stars["energy_kind"] == "not stated").all()
     assert stars["p_star_5"].isna().all()
-    assert stars["note"].str.contains("no repeat: no interval").all()
+    assert stars["note"].str.contains("not repeated: no interval").all()
 
 
 def test_equal_seeds_give_equal_probabilities():
@@ -59,7 +59,7 @@ def test_two_records_of_one_model_are_two_sessions():
     stars = energylab.rate(df, draws=0)
     assert stars["sessions"].tolist() == [2, 2]
     assert stars["energy_wh"].tolist() == pytest.approx([3700 / 3600, 7100 / 3600])
-    assert stars["note"].str.contains("2 sessions; at least 3 are wanted").all()
+    assert stars["note"].str.contains("2 sessions; at least 3 are recommended").all()
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_group_without_a_scale_has_no_stars(energies, why):
     ("energy_j", "model_class", "note"),
     [
         (np.nan, "A", "not rated: 1 of 1 sessions unavailable"),
-        (1.0, None, "not rated: no size class given; no repeat: no interval"),
+        (1.0, None, "not rated: no size class given; not repeated: no interval"),
     ],
 )
 def test_a_model_that_cannot_be_rated_moves_nobodys_band(energy_j, model_class, note):

@@ -90,7 +90,7 @@ def test_another_device_or_an_unknown_task_is_not_rated():
         {"task": ["summarization", "reasoning"], "model": "x", "energy_j": 1.0, "queries": 1, "device": ["CPU", None]}
     )
     notes = rate(df, Reference(FILE)).set_index("task")["note"]
-    assert "hold for NVIDIA H100 80GB HBM3, this cohort ran on CPU" in notes["summarization"]
+    assert "are for NVIDIA H100 80GB HBM3, this cohort ran on CPU" in notes["summarization"]
     assert "has no bands for reasoning" in notes["reasoning"]
 
 

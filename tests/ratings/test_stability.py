@@ -151,7 +151,7 @@ def test_idle_energy_is_power_times_duration():
 def test_batches_are_compared_model_by_model():
     batched = tokens(batch_size=8, cohort="there", session=list("def"), energy_j=[3600.0, 30000.0, 36000.0])
     found = treatments(pd.concat([tokens(batch_size=1), batched])).set_index("treatment")
-    assert found.loc["batch size 8 in place of 1", ["models", "changed"]].tolist() == [3, 1]
+    assert found.loc["batch size 8 instead of 1", ["models", "changed"]].tolist() == [3, 1]
 
 
 def test_a_model_that_a_treatment_drops_moves_no_star_of_the_others():

@@ -50,7 +50,7 @@ def test_a_chat_sends_messages_and_reads_deltas(ask):
 @pytest.mark.parametrize(
     ("behaviour", "said"),
     [
-        (Behaviour(finish=False), "without saying that it was finished"),
+        (Behaviour(finish=False), "without a finish_reason"),
         (Behaviour(counted=3), "counts 3 tokens, but sent 5 pieces"),
         (Behaviour(counted=-1), "completion_tokens=-1"),
     ],
@@ -61,5 +61,5 @@ def test_what_is_not_a_whole_counted_answer_is_a_failure(ask, behaviour, said):
 
 
 def test_a_server_that_is_not_there_cannot_be_asked_for_its_models():
-    with pytest.raises(ServedError, match="cannot be reached"):
+    with pytest.raises(ServedError, match="is unreachable"):
         Client("http://127.0.0.1:9/v1", "tiny", "completions", 5, 1.0).models()

@@ -89,9 +89,9 @@ def test_a_process_can_be_named(server):
 
 def test_what_is_not_a_server_here_is_refused():
     for endpoint, error, message in (
-        ("http://127.0.0.1:9/v1", ModelError, "nothing listens.*vllm serve"),
+        ("http://127.0.0.1:9/v1", ModelError, "no server listens.*vllm serve"),
         ("http://192.0.2.1:8000/v1", ParameterError, "on another machine"),
-        ("http://no-such-host.invalid/v1", ParameterError, "not known here"),
+        ("http://no-such-host.invalid/v1", ParameterError, "unknown host"),
         ("127.0.0.1:8000", ParameterError, "write it as http"),
         ("http://127.0.0.1:80000/v1", ParameterError, "out of range"),
     ):
@@ -103,5 +103,5 @@ def test_what_is_not_a_server_here_is_refused():
 def test_who_only_passes_requests_on_is_refused(server, monkeypatch):
     process, endpoint, _ = server
     monkeypatch.setattr("energylab.serving.processes.PROXIES", (psutil.Process(process.pid).name(),))
-    with pytest.raises(ModelError, match="only passes requests on.*server_pid"):
+    with pytest.raises(ModelError, match="but only forwards requests.*server_pid"):
         listeners(endpoint)

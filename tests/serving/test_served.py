@@ -110,8 +110,8 @@ def test_more_requests_at_once_cost_less_each_and_are_another_cohort(measure):
         (Behaviour(status=500), "status 500"),
         (Behaviour(break_after=2), "broke off after 2 pieces"),
         (Behaviour(error_after=1), "reports an error"),
-        (Behaviour(tokens=4), "counts 4 new token(s), exactly 5"),
-        (Behaviour(counted=6), "counts 6 new token(s), exactly 5"),
+        (Behaviour(tokens=4), "counts 4 new token(s) instead of exactly 5"),
+        (Behaviour(counted=6), "counts 6 new token(s) instead of exactly 5"),
         (Behaviour(first_s=5.0), "silent for 0.8 s"),
     ],
 )
@@ -171,7 +171,7 @@ def test_the_way_to_a_fixed_length_is_found_out(measure, refuses, way):
         (Behaviour(), {"model": "tinny"}, "did you mean 'tiny'"),
         (Behaviour(), {"task": "sentence_similarity", "new_tokens": None}, "choose text_generation or reasoning"),
         (Behaviour(), {"task": "reasoning", "endpoint_api": "completions"}, "chat template"),
-        (Behaviour(), {"thinking": "on"}, "is for task='reasoning'"),
+        (Behaviour(), {"thinking": "on"}, "only by task='reasoning'"),
     ],
 )
 def test_what_can_never_be_counted_or_asked_is_refused_before_anything_is_measured(measure, behaviour, more, message):

@@ -54,7 +54,7 @@ def test_the_energy_is_that_of_the_servers_processes(served):
     busy_s = (window.energy_j - static_j) / (0.8 * 10.0)
     assert 0 < busy_s < spent  # the server's time within the window is part of all it spent
     table = served_table(record)["value"]
-    assert "J, estimated" in table["energy of a new token"]
+    assert "J, estimated" in table["energy per new token"]
     assert "median" in table["time to first token"]
 
 

@@ -65,7 +65,7 @@ def test_a_session_ends_when_its_star_is_decided(peers):
     assert len(found.windows) < len(measure("new", 3.5).windows) / 3
     spent = sum(w.energy_j for w in found.windows) + found.warm_up.energy_j + sum(i.energy_j for i in found.idle)
     assert stop.spent_j == pytest.approx(spent)
-    assert "Among 3 peers it has **3 stars**, right with 90%" in show.trust(found)
+    assert "Among 3 peers it has **3 stars**, correct with probability 90%" in show.trust(found)
 
 
 def test_a_model_on_an_edge_runs_to_the_end_and_keeps_both_stars(peers):
@@ -114,7 +114,7 @@ def test_what_a_session_certified_is_what_record_table_and_rating_say(tmp_path, 
 def test_a_target_below_what_one_session_can_show_runs_to_the_end_and_says_so():
     stop = measure("new", 3.0, precision_target=0.01).stop
     assert not stop.reached
-    assert "no single session comes below 2.2%: repeat it" in stop.reason
+    assert "a single session cannot get below 2.2%: measure more" in stop.reason
 
 
 def test_repeated_sessions_tell_how_far_sessions_differ(peers):
@@ -247,7 +247,7 @@ def test_records_of_the_model_itself_and_without_an_energy_are_no_peers():
     rows.loc[rows["model"] == "m", "energy_j"] = np.nan
     found = scale(rows)
     assert (found.peers, found.highest[1] < 400) == (2, True)
-    assert "without an energy, and so not on the scale: m" in found.notes
+    assert "not on the scale, since without an energy: m" in found.notes
 
 
 def test_other_boards_bring_their_gains_in():

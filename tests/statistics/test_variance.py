@@ -59,7 +59,7 @@ def test_phases_of_a_run_are_added_before_anything_else():
 
 
 @pytest.mark.parametrize(
-    ("level", "note"), [("board", "1 board"), ("session", "one session a board"), ("run", "one run a session")]
+    ("level", "note"), [("board", "1 board"), ("session", "one session per board"), ("run", "one run per session")]
 )
 def test_what_the_design_cannot_tell_is_said(level, note):
     found = components(simulate(0, **{f"{level}s": 1}).table)
@@ -128,7 +128,7 @@ def test_records_of_one_model_make_a_study(tmp_path):
 
 def test_what_the_data_cannot_carry_is_a_sentence():
     reason = or_reason(components, simulate(0, boards=1, sessions=1, runs=1).table)
-    assert "Not from these data: variance needs at least two complete runs" in reason
+    assert "Not possible with these data: variance needs at least two complete runs" in reason
     assert or_reason(plan, reason, [0.01]) is reason
 
 

@@ -64,8 +64,8 @@ def test_plan_shows_every_job_its_state_the_cost_and_each_way_to_measure(measure
     ways = [{"window_s": 10.0, "runs": 10}, {"protocol": "published-2025-02"}]
     study(sweeps=[{"model": ["a", "b"], "settings": ways}])
     shown = study_command("plan", "fake.yaml").output
-    assert "2 jobs measured so: protocol steady, windows of at least 10 s, warm-up 0.3 to 5 s" in shown
-    assert "2 jobs measured so: protocol published-2025-02, windows and warm-up as" in shown
+    assert "2 jobs measured with protocol steady, windows of at least 10 s, warm-up 0.3 to 5 s" in shown
+    assert "2 jobs measured with protocol published-2025-02, windows and warm-up as" in shown
 
 
 def test_status_counts_and_gives_reasons(measured, study):
@@ -114,7 +114,7 @@ def test_what_a_study_plans_no_more_is_neither_rated_nor_published(study, instan
     run(planned, folder, instant())
     planned, folder = study(sweeps=[{"model": ["a", "b"]}])
     folder.prepare(planned)
-    assert "any more: 1 job in" in study_command("status", "fake").output
+    assert "no longer in study.yaml: 1 job in" in study_command("status", "fake").output
     for root in (folder.path, workplace / "results"):
         assert set(store.read(*planned_roots([root])).model) == {"a", "b"}
     assert set(store.read(folder.path).model) == {"a", "b", "c"}, "reading shows everything"
@@ -124,7 +124,7 @@ def test_what_a_study_plans_no_more_is_neither_rated_nor_published(study, instan
     assert "2 models" in made.output, made.output
     console = Console(file=io.StringIO(), width=300)
     commands._print_results(console, planned, folder)
-    assert "does not plan them any more: 1 job in" in console.file.getvalue()
+    assert "no longer in the study: 1 job in" in console.file.getvalue()
     done = call.invoke(cli.app, ["publish", str(folder.path), "--output", "out"])
     assert done.exit_code == 0, done.output
     (path,) = Path("out/releases").glob("*.json")
@@ -169,7 +169,7 @@ def test_pack_writes_an_archive_that_opens_again(measured, workplace):
 
 def test_a_study_without_a_record_is_not_packed_and_versions_that_differ_are_all_named(study, tmp_path):
     planned, folder = study(sweeps=[{"model": "a"}])
-    with pytest.raises(StudyError, match="no record yet; run it first"):
+    with pytest.raises(StudyError, match="no records yet; run it first"):
         pack.pack(planned, folder, folder.states(planned), tmp_path / "s.tar.gz")
     hosts = [builders.record().host.model_copy(update={"packages": {"torch": v}}) for v in ("2.11", "2.12", "2.12")]
     assert pack.versions([builders.record(host=host) for host in hosts]) == "python==3\ntorch==2.11\ntorch==2.12\n"
@@ -182,7 +182,7 @@ def test_slurm_that_is_not_here_is_one_sentence(study, monkeypatch):
         capture_output=True, text=True, env={**os.environ, "PATH": "/nowhere"},
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.startswith("error: scontrol is not here: work on a login node")
+    assert done.stderr.startswith("error: scontrol is not installed here; use a login node")
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -194,14 +194,14 @@ def test_a_slurm_study_is_read_off_the_cluster(study, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     shown = study_command("status", "fake").output
     assert "2 jobs: 2 left" in shown
-    assert "Slurm cannot be asked here (no squeue)" in shown
+    assert "Slurm's state is unknown here (no squeue)" in shown
     assert "12_0 UNKNOWN" in shown
     assert planned.jobs[0].id in study_command("plan", "fake.yaml").output
-    with pytest.raises(StudyError, match=r"1 job of this study handed to Slurm .* or delete .*slurm\.json"):
+    with pytest.raises(StudyError, match=r"1 job of this study submitted to Slurm .* or delete .*slurm\.json"):
         study_command("run", "fake.yaml")
     (folder.path / "slurm.json").write_text(json.dumps({"12_0": planned.jobs[0].id}))  # as first versions wrote it
     for command in ("status", "plan", "run"):
-        with pytest.raises(StudyError, match=r"slurm\.json does not say which jobs Slurm has .*delete it"):
+        with pytest.raises(StudyError, match=r"slurm\.json is not a valid list of submitted jobs .*delete it"):
             study_command(command, *["fake" if command == "status" else "fake.yaml"])
 
 

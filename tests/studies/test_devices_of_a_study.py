@@ -34,7 +34,7 @@ def test_boards_are_handed_out_by_uuid_and_without_driver_or_cuda_the_cpu_is(mon
 
 @pytest.mark.parametrize("spec", ["", ",", "0,0", "cpu,0"])
 def test_impossible_lists_are_refused(spec):
-    with pytest.raises(StudyError, match="name 'auto', 'cpu', or GPU indices"):
+    with pytest.raises(StudyError, match="give 'auto', 'cpu', or GPU indices"):
         devices.available(spec)
 
 
@@ -48,5 +48,5 @@ def test_a_device_that_is_not_here_is_refused_and_those_here_are_named():
     for spec in ("0", "1", "0,1", "cpu", "auto", "GPU-00000001"):
         devices.check_present(spec, boards(2))
     for spec, wrong in [("2", "'2'"), ("banana", "'banana'"), ("0,7", "'7'")]:
-        with pytest.raises(StudyError, match=f"device {wrong} is not here; here are: cpu, 0 .*, 1 "):
+        with pytest.raises(StudyError, match=f"device {wrong} does not exist here; existing: cpu, 0 .*, 1 "):
             devices.check_present(spec, boards(2))

@@ -71,7 +71,7 @@ def test_a_total_adds_what_is_known_and_counts_what_is_not():
     assert estimate.summary_lines(parts) == [
         "2 jobs to do: at least 1 min 10 s on one device at a time, about 2 kWh and 1 job of unknown energy",
         "  1 job estimated from records of the same jobs in this study",
-        "  1 job without an estimate; the time shown is a lower bound, loading left out",
+        "  1 job without an estimate; the time shown is a lower bound without loading",
     ]
 
 

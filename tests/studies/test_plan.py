@@ -69,8 +69,8 @@ def test_a_job_that_two_rows_name_is_planned_once_and_said(tmp_path):
         ({"sweeps": [{"model": "a", "samples": 0}]}, ParameterError, ["samples=0"]),
         ({"sweeps": [{"model": "a", "model_source": "hub", "revision": 5607e12}]}, ParameterError, ["revision", "-r"]),
         ({"sweeps": [{"model": "a", "protocol": "published-2025-02", "window_s": 10.0}]}, ParameterError,
-         ["· a", "does not use window_s=10.0", "take it out"]),
-        ({"sweeps": [{"model": "a", "repeat": 3}]}, ParameterError, ["repeat=3", "given by the study"]),
+         ["· a", "does not use window_s=10.0", "leave it out"]),
+        ({"sweeps": [{"model": "a", "repeat": 3}]}, ParameterError, ["repeat=3", "set by the study"]),
         ({"sweeps": [{"model": []}]}, StudyError, ["model", "empty list"]),
         ({"sweeps": [{"model": "a"}], "exclude": [{"modle": "a"}]}, StudyError, ["modle", "'model'"]),
         ({"sweps": [{"model": "a"}]}, StudyError, ["sweps", "'sweeps'"]),
@@ -91,7 +91,7 @@ def test_bad_studies_are_refused_by_name(tmp_path, content, error, words):
     [
         ({"model": "a", "batch_size": 2}, ("batch_size: int = None", "batchsize: int = None"), UnknownNameError,
          "'batch_size'; did you mean 'batchsize'"),
-        ({"model": "a"}, ('"parameters"', '"other"'), StudyError, "no cell is tagged 'parameters'"),
+        ({"model": "a"}, ('"parameters"', '"other"'), StudyError, "no cell has the tag 'parameters'"),
         ({"task": "sentence_similarty", "model": "a"}, ("", ""), UnknownNameError, "did you mean 'sentence_sim"),
         ({"model": "google/bert_uncased_L-2_H-128_A-3", "model_source": "random"}, ("", ""), UnknownNameError,
          "did you mean 'google/bert_unc"),
@@ -159,7 +159,7 @@ def test_a_file_that_is_no_text_is_one_clear_error(tmp_path, content):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("sweeps: {task: text_generation}", "a list of mappings, each under a dash"),
+        ("sweeps: {task: text_generation}", "must be a list of mappings, each with a dash"),
         ("repeats: three\nsweeps: [{task: text_generation}]", "repeats='three'"),
         ("base: &base {task: a}\nsweeps: [{<<: *base, task: b, model: m}]", "unknown key 'base'"),
     ],

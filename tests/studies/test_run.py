@@ -121,7 +121,7 @@ def test_a_signal_stops_the_running_job_and_leaves_nothing_behind(number, study,
     assert "2 jobs: 2 left" in output
     assert marked(workplace / "results/fake") == {}
     (outcome,) = [Attempt(path).outcome for path in Path("results/fake").glob("*/attempt-*")]
-    reason = "stopped by the user" if number == signal.SIGINT else "asked to end by SIGTERM"
+    reason = "stopped by the user" if number == signal.SIGINT else "stopped by SIGTERM"
     assert (outcome.end, outcome.reason) == ("interrupted", reason)
 
 

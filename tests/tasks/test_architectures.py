@@ -111,7 +111,7 @@ def test_an_unknown_architecture_names_the_nearest():
     ("text", "message"),
     [
         ("family: mine\nmodel: []\n", "not a family"),
-        ("family: mine\nmodels: [{model: a, parameters: 1}, {model: a, parameters: 1}]\n", "already in mine.yaml"),
+        ("family: mine\nmodels: [{model: a, parameters: 1}, {model: a, parameters: 1}]\n", "already in mine"),
         ("a: [", "not a family"),
     ],
 )

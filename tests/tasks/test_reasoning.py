@@ -101,7 +101,7 @@ def test_tokens_are_counted_up_to_each_querys_end(folder):
     outputs = torch.cat([inputs["input_ids"], new], dim=1)
     assert task.count("generate", inputs, outputs).output == 3 + 8
     assert [answer["answer_tokens"] + answer["thinking_tokens"] for answer in task.answers(inputs, outputs)] == [3, 8]
-    with pytest.raises(TaskError, match="9 tokens a query, at most 8"):
+    with pytest.raises(TaskError, match="9 tokens per query, more than new_tokens=8"):
         task.count("generate", inputs, torch.cat([outputs, new[:, :1]], dim=1))
     assert task.count("prefill", inputs, task.run("prefill", inputs)).output == 2
 

@@ -114,7 +114,7 @@ def test_the_documented_example_ends_in_accepted(runner, tmp_path):
 
 
 def test_image_that_is_not_the_runner_is_refused_before_it_starts(runner, model):
-    for image, words in (("energylab-base:bookworm", "not built on the runner"), ("no-such-image", "docker/setup.sh")):
+    for image, words in (("energylab-base:bookworm", "no energylab.environment"), ("no-such-image", "docker/setup.sh")):
         with pytest.raises(SealError, match=words):
             Container(Plan(image, model)).start()
 

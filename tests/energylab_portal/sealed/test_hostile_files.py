@@ -95,7 +95,7 @@ def test_links_and_special_files_are_refused(honest, judge, tmp_path):
     link.symlink_to(real)
     os.mkfifo(pipe)
     for path, words in (
-        (link, "symbolic link"), (pipe, "plain file"), (tmp_path, "plain file"), (tmp_path / "none", "cannot be read"),
+        (link, "symbolic link"), (pipe, "regular file"), (tmp_path, "regular file"), (tmp_path / "no", "cannot be"),
     ):  # fmt: skip
         assert words in judge(path).failed[0].words
 

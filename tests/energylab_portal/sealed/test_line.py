@@ -76,7 +76,7 @@ STALLED = {
     "silence": (lambda inside: None, "no answer within", 0.5),
     "a drip of bytes": (_drip, "no answer within", 0.5),
     "a line without end": (lambda inside: _once_asked(inside, b"x" * 2 * MAX_LINE), "without an end of line", 600),
-    "the end of the line": (lambda inside: _once_asked(inside, b"") or inside.close(), "ended before it answered", 600),
+    "the end of the line": (lambda inside: _once_asked(inside, b"") or inside.close(), "ended before its answer", 600),
 }
 
 
@@ -92,7 +92,7 @@ def test_an_answer_before_its_question_is_a_broken_rule():
         questions = Questions(Line(host), 600)
         threading.Thread(target=_once_asked, args=(inside, b'{"number": 1}\n{"number": 2}\n')).start()
         assert questions.ask("first", Prepared) == Prepared()
-        with pytest.raises(SealError, match="before it was asked"):
+        with pytest.raises(SealError, match="before a question"):
             questions.ask("second", Prepared)
 
 

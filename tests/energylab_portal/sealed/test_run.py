@@ -54,7 +54,7 @@ def refused(tmp_path, model):
     [
         ({"precision_target": 0.05}, {}, "precision_target"),
         ({"star_probability": 0.9, "peers": "results"}, {}, "star_probability"),
-        ({"max_relative_bound": 0.2}, {}, "max_relative_bound may be 0.1"),
+        ({"max_relative_bound": 0.2}, {}, "max_relative_bound is at most 0.1"),
         ({"model_source": "hub"}, {}, "folder"),
         ({"task": "./tasks/own.yaml"}, {}, "own tasks"),
         ({"runs": 201}, {}, "at most 200"),
@@ -102,7 +102,7 @@ def test_experts_and_packed_weights_are_told_from_the_headers(tmp_path):
     found = surveyed(parts, a_name_of_its_own=2, num_experts_per_tok=1)
     assert (found.experts, found.experts_used) == (0, 0)  # all of them are taken to work
     packed = {"q": np.zeros((10, 10), np.int32), "s": np.zeros(10, np.float16)}
-    with pytest.raises(BundleError, match="how many bits"):
+    with pytest.raises(BundleError, match="number of bits"):
         weight_count(surveyed(packed))
     assert weight_count(surveyed(packed, quantization_config={"bits": 4})) == 10 + 100 * 8
     assert weight_count(surveyed(packed, quantization_config={"load_in_8bit": True})) == 10 + 100 * 4
@@ -123,9 +123,9 @@ def test_broken_weights_are_refused(data, model):
         ({}, "energylab-portal sealed key"),  # the key's file is not there
         ({"model": "nowhere"}, "not a folder"),
         ({"settings": ["sample=5"]}, "did you mean 'samples'"),
-        ({"settings": ["samples"]}, "must be NAME=VALUE"),
-        ({"settings": ["gpus=2"]}, "given by its own option"),
-        ({"settings": ["samples=["]}, "is no plain value"),
+        ({"settings": ["samples"]}, "is not NAME=VALUE"),
+        ({"settings": ["gpus=2"]}, "has its own option"),
+        ({"settings": ["samples=["]}, "is not a number, text or true/false"),
         ({"gpus": 2}, "gpus=2"),
     ],
 )
@@ -203,6 +203,6 @@ def test_only_containers_of_dead_runs_are_swept(monkeypatch):
     dead, *others = (f"{container.PREFIX}-{pid}-0123abcd" for pid in (gone.pid, os.getpid(), 1, 10**20))
     listed, taken = [*others, dead, f"{dead}-more", f"{container.PREFIX}-base"], []
     monkeypatch.setattr(container, "call", lambda arguments: "\n".join(listed))
-    monkeypatch.setattr(container, "_take_away", taken.append)
+    monkeypatch.setattr(container, "_remove", taken.append)
     container.sweep()
     assert taken == [dead]

@@ -200,7 +200,7 @@
     else if (chosen.length && chosen[0].table !== table) {
       for (const other of chosen) other.row.box.checked = false;
       chosen = [{ table, row }];
-      say("Only models of one table can be compared: the comparison starts again.");
+      say("Only models of one table can be compared; a new comparison starts.");
     } else chosen.push({ table, row });
     drawComparison();
     remember();
@@ -209,8 +209,8 @@
     const [first, ...rest] = [...rows].sort((a, b) => a.energy - b.energy);
     const times = rest.map((row) => `${row.name} ${(row.energy / first.energy).toFixed(2)} times as much`).join(", ");
     const tied = rest.filter((row) => !(row.first > first.last)).map((row) => row.name);
-    return `${first.name} needs least, ${times}. ` + (tied.length === 0 ? "Their ranks do not meet."
-      : `By its range of ranks it cannot be told apart from ${tied.join(", ")}.`);
+    return `${first.name} needs least energy, ${times}. ` + (tied.length === 0 ? "Their ranges of ranks do not overlap."
+      : `Its range of ranks overlaps that of ${tied.join(", ")}.`);
   };
   const drawComparison = () => {
     panel.replaceChildren();
