@@ -125,7 +125,7 @@ def test_freezing_a_revision_does_not_change_the_id_of_what_was_measured(study, 
 
 def test_a_model_that_was_added_after_the_fetch_and_a_foreign_lock_are_refused(study):
     planned, folder = study(sweeps=[{"model": ["a", "new"]}])
-    with pytest.raises(StudyError, match=r"'new'.*fetch again"):
+    with pytest.raises(StudyError, match=r"'new'.*energylab study fetch"):
         planning.freeze(planned, frozen(a="f" * 40))
     folder.prepare(planned)
     folder.lock_file.write_text("models: 3")
