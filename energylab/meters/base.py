@@ -61,9 +61,11 @@ class Meter(ABC):
     device, source : str
         What it measures (a board's UUID, ``cpu``, ``package-0``), and what it reads.
     update_period_s : float or None
-        Time between two steps of the counter, measured by `open`; None for a counter without visible steps.
+        Time between two steps of the counter, measured by `open` or, where its quantum hides steps, stated; None for a
+        counter without visible steps.
     latency_s, quantum_j : float
-        How late a change of power can appear in the counter, in seconds; its resolution, in joules.
+        How late a change of power can appear in the counter, in seconds, the time of a slow read included; its
+        resolution, in joules.
     power_limit_w, assumed_limit_w : float or None
         Largest power the device may draw, if it reports one; otherwise a limit assumed from the power in the warm-up.
     gain_error : float or None

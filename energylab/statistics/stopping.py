@@ -31,11 +31,9 @@ if TYPE_CHECKING:
 #: Relative spread between sessions that is assumed without repeated sessions.
 SHARED_CV = 0.01
 
-#: Fewest blocks before the rule may end a session, so that skewed blocks are noticed.
+#: Fewest blocks before the rule may end a session, so that skewed blocks are noticed. It decides only where each block
+#: is a whole run: the interval of runs exists from the fourth on, that of blocks from the sixth.
 LEAST_BLOCKS = 5
-
-#: Fewest whole runs before their interval is used.
-LEAST_RUNS = 3
 
 #: Numbers of blocks and runs at which their interval is shortest; it is valid at any number.
 TUNED_BLOCKS, TUNED_RUNS = 20, 5
@@ -88,9 +86,10 @@ def block_intervals(
     squares = np.maximum(np.cumsum(weight * each**2, axis=-1) - total * mean**2, 0.0)
     df = count - 1.0
     ratio = 1 + (_best_ratio(tuned - 1.0, alpha) - 1) * count / tuned
+    k = _multiplier(df, ratio, alpha)
     with np.errstate(divide="ignore", invalid="ignore"):
-        half = _multiplier(df, ratio, alpha) * np.sqrt(squares / df / total)
-    return mean + first, np.where(df > 0, half, np.inf)
+        half = k * np.sqrt(squares / df / total)
+    return mean + first, np.where(np.isfinite(k), half, np.inf)
 
 
 def _multiplier(df: np.ndarray, ratio: np.ndarray, alpha: float) -> np.ndarray:
@@ -256,11 +255,10 @@ class OwnInterval:
     def __call__(self, energy_j: ArrayLike, queries: ArrayLike, population: int) -> tuple[np.ndarray, np.ndarray]:
         mean, half = block_intervals(energy_j, queries, _BLOCKS * self.error)
         ends = np.flatnonzero(np.cumsum(queries) % population == 0)
-        if len(ends) >= LEAST_RUNS:
+        if len(ends):
             runs_j = np.diff(np.cumsum(energy_j, axis=-1)[..., ends], axis=-1, prepend=0.0)
             _, of_runs = block_intervals(runs_j, np.full(len(ends), population), _RUNS * self.error, TUNED_RUNS)
-            late = ends[LEAST_RUNS - 1 :]
-            half[..., late] = np.minimum(half[..., late], of_runs[..., LEAST_RUNS - 1 :])
+            half[..., ends] = np.minimum(half[..., ends], of_runs)
         return mean, half + self.least * np.abs(mean)
 
     @property

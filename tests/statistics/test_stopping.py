@@ -11,6 +11,7 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import energylab
 from energylab import release, show, store
@@ -166,6 +167,12 @@ def test_whole_runs_owe_nothing_to_the_choice_of_queries():
     mean, half = OwnInterval(0.05, Shared(0.0))(energy.reshape(200, -1), np.ones(RUNS * BLOCKS), BLOCKS)
     assert np.median(half[:, -1] / mean[:, -1]) < 0.005 < 0.05 < np.median(half[:, -2] / mean[:, -2])
     assert (np.abs(mean[:, -1] - truth) <= half[:, -1]).mean() > 0.97
+
+
+def test_blocks_without_any_scatter_leave_the_shared_spread_alone():
+    _, half = OwnInterval(0.05, Shared(0.01))(np.full(12, 5.0), np.ones(12), 2)  # runs of two blocks
+    assert np.isinf(half[:5]).all()
+    assert half[5:] == pytest.approx(5.0 * 0.01 * stats.norm.ppf(1 - 0.025 / 2))
 
 
 def test_the_rule_is_the_interval_block_by_block():
