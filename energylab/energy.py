@@ -359,7 +359,7 @@ def require_columns(df: pd.DataFrame, name: str = "the table") -> None:
         near = [(column, nearest(column, map(str, df.columns))) for column in missing]
         raise DataError(
             f"{name} lacks {', '.join(f'{c!r}' + (f' (is it {match!r}?)' if match else '') for c, match in near)}; it "
-            f"needs {', '.join(REQUIRED)}, where energy_j is the energy of `queries` queries in joules"
+            f"needs {', '.join(REQUIRED)}, where energy_j is the energy of `queries` queries in joules (3,600 J a Wh)"
         )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -308,6 +310,9 @@ def read_table(path: Path) -> pd.DataFrame:
         sheet = read_sheet(path)
         table = pd.DataFrame({name: _typed(sheet, name) for name in sheet.columns}).reset_index(drop=True)
     require_columns(table, str(path))
+    for name in set(table.columns) - _SHARED.keys():
+        if close := difflib.get_close_matches(str(name), _SHARED, n=1, cutoff=0.85):
+            warnings.warn(f"{path}: column {name!r} is not used; did you mean {close[0]!r}?", stacklevel=3)
     kind = table["energy_kind"].fillna(UNSTATED) if "energy_kind" in table else UNSTATED
     return table.assign(energy_kind=kind, path=str(path))
 

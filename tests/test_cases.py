@@ -173,6 +173,14 @@ def test_names_that_begin_like_a_formula_are_none_in_the_csv_and_come_back(tmp_p
         assert energylab.read(path)["model"].tolist() == names
 
 
+def test_a_misspelt_column_is_named(tmp_path):
+    mine = tmp_path / "mine.csv"
+    mine.write_text("task,model,energy_j,queries,enery_kind,comment\ntranslation,a,100,1000,measured,good\n")
+    with pytest.warns(UserWarning, match="column 'enery_kind' is not used; did you mean 'energy_kind'") as found:
+        energylab.read(mine)
+    assert len(found) == 1
+
+
 def test_every_case_is_tried():
     text = Path(__file__).read_text(encoding="utf-8")
     assert [folder.name for folder in CASES.iterdir() if folder.name not in text] == []

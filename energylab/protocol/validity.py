@@ -41,7 +41,7 @@ REASONS = {
 
 #: Warnings on valid windows, shown wherever the figure is shown. Records store their names in the field `marks`.
 WARNINGS = {
-    "busy_host": "other processes used the processor: an estimate from processor time is less accurate then",
+    "busy_host": "other programs used the processor: an estimate may be many times too high; close them, measure again",
     "children_missed": "a child process started in the window and outlived it: its processor time is not counted",
     "few_ticks": "the error bound is wider than max_relative_bound: the protocol does not lengthen windows",
     "not_finite": "the model's outputs were not finite (NaN or infinity): its answers are meaningless",

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from energylab.errors import ReleaseError, unknown_name
+from energylab.protocol.validity import WARNINGS
 from energylab.publish import text
 from energylab.release import NEVER_INCLUDED, RatedCohort, RatedModel, Release
 
@@ -48,7 +49,7 @@ def environment() -> Environment:
     shared = ("anchor", "count", "day", "figure", "month", "percent", "plural", "slug", "span", "task_title")
     engine.filters.update({name: getattr(text, name) for name in shared})
     engine.filters.update(line=text.one_line, breakable=_breakable)
-    words = (assuming, band, interval, marks, not_included, not_in_figures, ranks, repeated, stars)
+    words = (assuming, band, interval, marks, meanings_of_marks, not_included, not_in_figures, ranks, repeated, stars)
     engine.globals.update({function.__name__: function for function in words})
     engine.globals.update(MODEL_ERROR=MODEL_ERROR, estimated=any_estimated, cohort_title=text.cohort_title)
     engine.globals.update(class_sizes=text.CLASS_SIZES, kind_words=text.KIND_WORDS)
@@ -127,7 +128,8 @@ def assuming(cohort: RatedCohort, model: RatedModel | None = None) -> str:
 def stars(cohort: RatedCohort, model: RatedModel) -> str:
     """Return a model's stars with their probability and its assumption, or the reason for no stars."""
     if model.stars is None:
-        return f"not rated: {model.note or cohort.edges_reason or 'this table gives no stars'}"
+        reason = model.note or cohort.edges_reason or "this table gives no stars"
+        return f"not rated: {reason.removeprefix('not rated: ')}"
     if model.star_probability is None:
         return f"{model.stars} of 5 stars"
     return f"{model.stars} of 5 stars, with probability {text.percent(model.star_probability)}{assuming(cohort)}"
@@ -158,6 +160,12 @@ def tied(cohort: RatedCohort, model: RatedModel) -> list[str]:
 def marks(model: RatedModel) -> str:
     """Return the warnings that must be shown with a figure; empty if there are none."""
     return "; ".join(mark.replace("_", " ") for mark in model.marks or ())
+
+
+def meanings_of_marks(models: Iterable[RatedModel]) -> list[str]:
+    """Return one sentence for each warning that some models have, in alphabetical order."""
+    found = sorted({mark for model in models for mark in model.marks or ()})
+    return [f"{mark.replace('_', ' ').capitalize()}: {WARNINGS.get(mark, mark)}." for mark in found]
 
 
 def precision(model: RatedModel) -> str:

@@ -252,7 +252,7 @@ def _notes(models: pd.DataFrame, group_notes: list[str]) -> pd.arrays.StringArra
     sessions, classed, zero = models["sessions"].to_numpy(), models["classed"].to_numpy(), _reaches_zero(models)
     for row in np.flatnonzero((sessions == 0) | ~classed | zero):
         missing = "" if classed[row] else "not rated: no size class given"
-        unsure = "not rated: its interval reaches zero; measure more sessions" if zero[row] else ""
+        unsure = "not rated: its interval reaches zero; measure more sessions (`repeats`)" if zero[row] else ""
         gap = "" if sessions[row] else f"not rated: {models['note'].iloc[row]}"
         notes[row] = _join(gap, missing, unsure, models["note"].iloc[row] if sessions[row] else "")
     return notes

@@ -47,7 +47,7 @@ class Scheme:
     def refusal(self, energies_wh: np.ndarray, group: Group) -> str:
         """Return why a group earns no stars (a single model, or equal energies); empty if it earns stars."""
         if energies_wh.size < 2:
-            return "not rated: the only model of its group"
+            return "not rated: the only model of its group with a usable energy"
         if energies_wh.min() == energies_wh.max():
             return "not rated: all models of its group have the same energy"
         return ""

@@ -313,6 +313,7 @@ def show(console: Console, planned: Plan, folder: StudyFolder, summary: running.
 
 
 def _print_results(console: Console, planned: Plan, folder: StudyFolder) -> None:
+    from energylab.protocol.validity import WARNINGS
     from energylab.ratings import rate
     from energylab.table import difference
 
@@ -326,6 +327,9 @@ def _print_results(console: Console, planned: Plan, folder: StudyFolder) -> None
     console.print(_table(f"{planned.study.title or planned.name}: energy of 1,000 queries", rows))
     for note in sorted(set(rated["note"].dropna()) - {""}):
         console.print(f"note: {note}")
+    for mark, models in rated.assign(mark=rated["marks"].str.split(", ")).explode("mark").groupby("mark")["model"]:
+        if mark:
+            console.print(f"warning: {mark}, {WARNINGS[mark]}: {', '.join(sorted(set(models)))}", highlight=False)
     if strays := folder.unplanned(planned):
         console.print(f"not included, since no longer in the study: {jobs(len(strays))} in {folder.path}")
 

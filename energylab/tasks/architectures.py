@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
-from energylab.errors import ModelError, unknown_name
+from energylab.errors import ModelError, problem_text, unknown_name
 from energylab.paths import params_root
 from energylab.tasks.base import Plain
 
@@ -48,7 +48,7 @@ def architectures(params: str | Path | None = None, more: Path | None = None) ->
     found: dict[str, Architecture] = {}
     for one in (one for file in files for one in _read(file, file.stat().st_mtime_ns)):
         if one.model in found:
-            raise ModelError(f"{one.family}: model {one.model!r} is already in {found[one.model].family}; remove one")
+            raise ModelError(f"{one.family}: model {one.model!r} is already in {found[one.model].family}.yaml")
         found[one.model] = one
     return found
 
@@ -68,7 +68,10 @@ def _read(file: Path, changed_ns: int) -> tuple[Architecture, ...]:
         rows, options = shared.pop("models"), shared.get("options", {})
         joined = [merged({name: shared.get(name, {}) for name in ("config", "options")}, row) for row in rows]
         return tuple(Architecture.model_validate({**shared, **row, "family_options": options}) for row in joined)
-    except (OSError, yaml.YAMLError, ValidationError, TypeError, ValueError, KeyError, AttributeError) as error:
+    except ValidationError as error:
+        problems = "; ".join(f"`{one['loc'][0]}` {problem_text(one)}" for one in error.errors())
+        raise ModelError(f"{file}: {problems}; see the fields in params/README.md") from error
+    except (OSError, yaml.YAMLError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise ModelError(f"{file}: not a family of architectures: {error!s} (see params/README.md)") from error
 
 

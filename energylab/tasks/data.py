@@ -80,6 +80,8 @@ def json_lines(file: Path) -> list[Row]:
 def _licence(folder: Path) -> str:
     try:
         about = yaml.safe_load((folder / "about.yaml").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        about = None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DataError(f"sample data {folder}: {error}") from error
     if not isinstance(about, dict) or not about.get("licence"):

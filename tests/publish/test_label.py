@@ -45,6 +45,8 @@ def test_as_many_stars_are_filled_as_are_given(published):
     for model in cohort.models:
         filled = [star.get("fill") for star in drawn(published, cohort, model).iter(f"{SVG}polygon")]
         assert [colour == "#0a6a62" for colour in filled] == [n < model.stars for n in range(5)]
+    unrated = cohort.models[0].model_copy(update={"stars": None})
+    assert not list(drawn(published, cohort, unrated).iter(f"{SVG}polygon")), "five empty stars would look like none"
 
 
 def test_unofficial_labels_carry_a_band(published, hostile):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bs4 import BeautifulSoup
+from release_builders import record_of, released
 
 from energylab import release as releases
 from energylab.errors import ReleaseError
@@ -48,6 +49,17 @@ class TestIndex:
         thin = sum("one model more or less" in caption for caption in captions)
         assert thin == 3  # object detection, classes B and C
         assert "CPU and host (unless shown apart), cooling, fans and the building’s overhead (PUE)" in page.get_text()
+
+    def test_a_warning_is_explained_where_it_is_shown(self, tmp_path):
+        made = record_of("org/busy", 2.0, kind="estimated")
+        busy = tuple(window.model_copy(update={"marks": ("busy_host",)}) for window in made.windows)
+        records = [made.model_copy(update={"windows": busy}), record_of("org/quiet", 1.0, kind="estimated")]
+        leaderboard.build(released(records, tmp_path / "records"), tmp_path / "site")
+        (busy_page,) = (tmp_path / "site").glob("**/org-busy*.html")
+        for page in (tmp_path / "site" / "index.html", busy_page):
+            assert "Busy host: other programs used the processor: an estimate may be many times too high" in (
+                soup(page).get_text()
+            )
 
     def test_bars_stand_where_the_figures_say(self, sites, official):
         rows = soup(sites / "official" / "index.html").select("tbody tr")

@@ -113,6 +113,10 @@ def test_an_unknown_architecture_names_the_nearest():
         ("family: mine\nmodel: []\n", "not a family"),
         ("family: mine\nmodels: [{model: a, parameters: 1}, {model: a, parameters: 1}]\n", "already in mine"),
         ("a: [", "not a family"),
+        (
+            "family: mine\nmodels: [{model: a}]\n",
+            "mine.yaml: `parameters` is missing; see the fields",
+        ),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path, text, message):
