@@ -153,7 +153,7 @@ def test_bart_generates_its_summary_where_the_task_says_so():
     inputs = task.prepare(rows)
     asked = {"max_new_tokens": 10, "min_new_tokens": 10, "do_sample": False, "num_beams": 1}
     assert torch.equal(task.run("generate", inputs), task.model.generate(**inputs, **asked))
-    assert "one pass" in task.deviations()[0]
+    assert "one forward pass" in task.deviations()[0]
 
 
 def test_a_model_that_answers_in_words_needs_a_prompt():
