@@ -20,9 +20,9 @@ from release_builders import scored_record
 
 from energylab.energy import model_energies
 from energylab.ratings import rate
-from energylab.ratings.chances import gain_variance
 from energylab.ratings.equivalence import judge
 from energylab.ratings.right_answers import of_energy
+from energylab.statistics.uncertainty import gain_variance
 from energylab.table import record_rows, tidy_frame
 
 GAIN, QUERIES_A_BLOCK, RATED_AT_ONCE = 0.05, 8, 200

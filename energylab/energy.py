@@ -22,6 +22,7 @@ from energylab.statistics.uncertainty import (
     SESSIONS_WANTED,
     WIDENED_DF,
     combined_half_width,
+    gain_variance,
     shrink_variances,
     t_quantile,
 )
@@ -580,7 +581,7 @@ def _add_ends(models: pd.DataFrame, half_on_these_boards: np.ndarray, gain: floa
     half = t_quantile(level, df) * se
     half = np.where(several, np.fmax(half, half_on_these_boards), half)
     own, own_df = np.where(several, session_se, se), np.where(several, session_df, df)
-    known, _ = combined_half_width(own, own_df, gain / np.sqrt(3 * np.maximum(boards, 1)), level)
+    known, _ = combined_half_width(own, own_df, np.sqrt(gain_variance(gain) / np.maximum(boards, 1)), level)
     expanded = np.where(several | (df >= WIDENED_DF), np.fmax(half, known), known)
     for name, width in (("repeatability", half), ("expanded", expanded)):
         models[f"{name}_low"] = np.maximum(energy * (1 - width), 0.0)

@@ -258,3 +258,10 @@ def test_stars_without_the_lightest_and_the_heaviest_model(made):
     assert without == {("lightest", "a"): 5, ("heaviest", "d"): 3}  # bands of 1 to 3: 2.0 is in the third
     assert [peer.role for peer in models["a"].without] == ["heaviest"]
     assert all(model.without == () for model in made({"a": 1.0, "b": 2.0}).cohorts[0].models)  # two: no scale is left
+
+
+def test_a_task_of_ones_own_is_measured_again_by_its_file(tmp_path):
+    record = record_of("org/a", 1.0)
+    own = record.model_copy(update={"parameters": {**record.parameters, "task": "mine/language_id.yaml"}})
+    (session,) = released([own], tmp_path).cohorts[0].models[0].sessions
+    assert session.parameters["task"] == "language_id.yaml"

@@ -19,6 +19,7 @@ from scipy import optimize, special, stats
 
 from energylab.energy import Group
 from energylab.ratings.schemes import STARS, Scheme, count_stars
+from energylab.statistics.uncertainty import gain_variance
 
 #: Of larger groups only the two ends, of half as many models each, are cut into runs, since they set the bands.
 _MOST = 256
@@ -53,11 +54,6 @@ class Uncertainty:
         """Return the same relative standard error for all models, on one common board or on one board each."""
         boards = np.eye(models) if own_boards else np.ones((models, 1))
         return cls(np.full(models, float(noise)), np.full(models, np.inf), boards, gain)
-
-
-def gain_variance(gain: float) -> float:
-    """Return the variance of a relative gain that is uniform on ±gain."""
-    return gain**2 / 3
 
 
 def redraws(energies_wh: np.ndarray, uncertainty: Uncertainty, draws: int, rng: np.random.Generator) -> Iterator:

@@ -11,8 +11,7 @@ from scipy import stats
 
 from energylab.energy import model_energies
 from energylab.errors import DataError, ParameterError
-from energylab.ratings.chances import gain_variance
-from energylab.statistics.uncertainty import GAIN_ERROR
+from energylab.statistics.uncertainty import GAIN_ERROR, gain_variance
 
 #: Power of the recommended number of sessions: the probability of showing two equal sets to be equivalent.
 WANTED_POWER = 0.9

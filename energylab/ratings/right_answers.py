@@ -11,7 +11,7 @@ import pandas as pd
 from energylab.energy import model_energies
 from energylab.errors import DataError
 from energylab.record import SCORED_PHASES, Quality, Record
-from energylab.statistics.uncertainty import GAIN_ERROR, combined_half_width
+from energylab.statistics.uncertainty import GAIN_ERROR, combined_half_width, gain_variance
 from energylab.table import record_rows, tidy_frame
 
 #: Metrics with a score of 1 for a right answer and 0 for a wrong one; for others, energy is per point of quality.
@@ -71,7 +71,7 @@ def of_energy(
     if not share > 0 or not np.isfinite(row["energy_wh"]):
         return None
     over_queries, df, note = _query_variance(scored, share)
-    known = np.sqrt(gain**2 / 3 / max(int(row["boards"]), 1))
+    known = np.sqrt(gain_variance(gain) / max(int(row["boards"]), 1))
     session_se = float(row["session_se"]) if np.isfinite(row["session_se"]) else 0.0
     session_df = float(row["session_df"]) if session_se else np.inf
     se = np.sqrt(session_se**2 + over_queries)

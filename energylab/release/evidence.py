@@ -127,7 +127,10 @@ def _repeatable(record: Record) -> dict[str, Any]:
     defaults, identity = Parameters().identity, Parameters.check(of_protocol(record.parameters)).identity
     always = ("task", "model", "model_source", "data_source")
     told = (name for name in identity if name in always or name not in defaults or identity[name] != defaults[name])
-    return {name: identity[name] for name in sorted(told)}
+    repeatable = {name: identity[name] for name in sorted(told)}
+    if record.parameters.get("task", "").endswith((".yaml", ".yml")):  # a task of one's own is found by its file
+        repeatable["task"] = Path(record.parameters["task"]).name
+    return repeatable
 
 
 def _window_point(window: Window) -> WindowPoint:

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from energylab.ratings.chances import gain_variance
 from energylab.ratings.rating import PROBABILITIES, Rating
 from energylab.ratings.schemes import Bands
 from energylab.ratings.stability import drift
 from energylab.release.schema import Move, PreviousRelease, RatedCohort, RatedModel, Release
+from energylab.statistics.uncertainty import gain_variance
 from energylab.table import difference
 
 _LEVEL = 0.95

@@ -22,7 +22,7 @@ from energylab import store
 from energylab.energy import WH_PER_1000_QUERIES, ModelEnergies, energy_j_per_query, model_energies, phase_totals
 from energylab.errors import CohortError, StatisticsError
 from energylab.record import SCORED_PHASES, StopFacts, Window
-from energylab.statistics.uncertainty import GAIN_ERROR, combined_half_width, t_quantile
+from energylab.statistics.uncertainty import GAIN_ERROR, combined_half_width, gain_variance, t_quantile
 from energylab.table import difference
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ def scale_of(rows: pd.DataFrame, board: str, probability: float, gain: float = G
             f"{len(rated)} peers have an energy; a scale needs at least {LEAST_PEERS} peers: measure more"
         )
     level = 1 - (1 - probability) / 2 / len(rated)
-    of_boards = gain / np.sqrt(3 * rated["boards"])
+    of_boards = np.sqrt(gain_variance(gain) / rated["boards"])
     df = rated["session_df"].replace(np.inf, shared.df)
     half, _ = combined_half_width(rated["session_se"], df, of_boards, level)
     energy_j = rated["energy_wh"].to_numpy() / WH_PER_1000_QUERIES

@@ -62,10 +62,15 @@ def mean_interval(values: ArrayLike) -> Interval:
     return Interval(mean, mean - half, mean + half, x.size, float(x.size - 1))
 
 
+def gain_variance(gain: float) -> float:
+    """Return the variance of a relative gain error that is uniform on ±`gain` (GUM, 4.3.7)."""
+    return gain**2 / 3
+
+
 def expanded(interval: Interval, gain_error: float = GAIN_ERROR) -> Interval:
-    """Widen an interval of one board by the gain of its sensor, fixed and uniform on ±`gain_error` (GUM, 4.3.7)."""
+    """Widen an interval of one board by the gain of its sensor, fixed and uniform on ±`gain_error`."""
     own = interval.half_width / t_quantile(LEVEL, interval.df)
-    known = gain_error * abs(interval.mean) / np.sqrt(3)
+    known = abs(interval.mean) * np.sqrt(gain_variance(gain_error))
     half, df = map(float, combined_half_width(own, interval.df, known, LEVEL))
     half = max(half, interval.half_width) if interval.df >= WIDENED_DF else half
     return replace(interval, low=interval.mean - half, high=interval.mean + half, df=df)

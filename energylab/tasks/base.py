@@ -54,7 +54,7 @@ class TaskSettings(Plain):
     """``params/tasks/NAME.yaml``: the published settings of a task. Families add fields by subclassing."""
 
     name: str  # file name without .yaml
-    title: str  # shown to readers
+    title: str  # heading in the documentation
     version: str  # increased with every change of the work
     family: str  # the task's class: module:Class, or file.py:Class in the folder of the YAML file
     dataset: DatasetSettings | None = None  # the published data; None: there is none, and data_source "hub" is refused

@@ -85,7 +85,7 @@ def _licence(folder: Path) -> str:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DataError(f"sample data {folder}: {error}") from error
     if not isinstance(about, dict) or not about.get("licence"):
-        raise DataError(f"sample data {folder}: about.yaml names no licence; add one, such as `licence: CC0-1.0`")
+        raise DataError(f"sample data {folder}: about.yaml with a licence is missing; write `licence: CC0-1.0` there")
     return about["licence"]
 
 

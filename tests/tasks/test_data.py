@@ -67,7 +67,7 @@ def clip(content):
         (pair(json_lines(PAIR) + b'{"sentence1": "a"'), "line 2 is not JSON"),
         (pair([PAIR, [1, 2]]), "line 2 is not a JSON object"),
         (pair([PAIR, None]), "line 2 is not a JSON object"),
-        (("sentence_similarity", [PAIR] * 2, {"about.yaml": b"origin: a book"}), "names no licence"),
+        (("sentence_similarity", [PAIR] * 2, {"about.yaml": b"origin: a book"}), "with a licence is missing"),
         (picture(b""), "row 1: .*cannot be decoded"),
         (picture(b"not a picture"), "row 1: .*cannot be decoded"),
         (picture(PICTURE[: len(PICTURE) // 2]), "row 1: .*cannot be decoded"),
