@@ -67,12 +67,18 @@ def _read(file: Path, changed_ns: int) -> tuple[Architecture, ...]:
         shared = dict(yaml.safe_load(file.read_text(encoding="utf-8")))
         rows, options = shared.pop("models"), shared.get("options", {})
         joined = [merged({name: shared.get(name, {}) for name in ("config", "options")}, row) for row in rows]
-        return tuple(Architecture.model_validate({**shared, **row, "family_options": options}) for row in joined)
-    except ValidationError as error:
-        problems = "; ".join(f"`{one['loc'][0]}` {problem_text(one)}" for one in error.errors())
-        raise ModelError(f"{file}: {problems}; see the fields in params/README.md") from error
+        return tuple(_architecture(file, {**shared, **row, "family_options": options}) for row in joined)
     except (OSError, yaml.YAMLError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise ModelError(f"{file}: not a family of architectures: {error!s} (see params/README.md)") from error
+
+
+def _architecture(file: Path, values: dict[str, Any]) -> Architecture:
+    try:
+        return Architecture.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(f"`{one['loc'][0]}` {problem_text(one)}" for one in error.errors())
+        model = values.get("model")
+        raise ModelError(f"{file}, model {model!r}: {problems}; see the fields in params/README.md") from error
 
 
 def merged(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

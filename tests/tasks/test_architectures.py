@@ -115,7 +115,7 @@ def test_an_unknown_architecture_names_the_nearest():
         ("a: [", "not a family"),
         (
             "family: mine\nmodels: [{model: a}]\n",
-            "mine.yaml: `parameters` is missing; see the fields",
+            "mine.yaml, model .a.: `parameters` is missing; see",
         ),
     ],
 )
