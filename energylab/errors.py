@@ -119,9 +119,9 @@ class MissingExtraError(EnergylabError):
 MOST_LISTED = 60
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str | None:
+def nearest(name: str, allowed: Iterable[str], cutoff: float = 0.5) -> str | None:
     """Return the allowed name closest to `name`, or None if none is similar."""
-    return next(iter(difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.5)), None)
+    return next(iter(difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=cutoff)), None)
 
 
 def unknown_name(what: str, name: object, allowed: Iterable[str], hint: str = "") -> UnknownNameError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import warnings
@@ -14,7 +13,7 @@ import pandas as pd
 
 from energylab.csv_reader import Sheet, read_sheet
 from energylab.energy import UNSTATED, require_columns, totals
-from energylab.errors import DataError
+from energylab.errors import DataError, nearest
 from energylab.record import SCORED_PHASES, Record
 
 #: Packages whose major version is part of the cohort.
@@ -310,9 +309,9 @@ def read_table(path: Path) -> pd.DataFrame:
         sheet = read_sheet(path)
         table = pd.DataFrame({name: _typed(sheet, name) for name in sheet.columns}).reset_index(drop=True)
     require_columns(table, str(path))
-    for name in set(table.columns) - _SHARED.keys():
-        if close := difflib.get_close_matches(str(name), _SHARED, n=1, cutoff=0.85):
-            warnings.warn(f"{path}: column {name!r} is not used; did you mean {close[0]!r}?", stacklevel=3)
+    for name in table.columns:
+        if name not in _SHARED and (close := nearest(name, _SHARED, cutoff=0.85)):
+            warnings.warn(f"{path}: column {name!r} is not used; did you mean {close!r}?", stacklevel=3)
     kind = table["energy_kind"].fillna(UNSTATED) if "energy_kind" in table else UNSTATED
     return table.assign(energy_kind=kind, path=str(path))
 

@@ -109,7 +109,7 @@ def _table(number: int, cohort: RatedCohort) -> dict[str, Any]:
 def _notes(cohort: RatedCohort) -> str:
     """Return the notes on a whole table."""
     if cohort.edges_wh is None:
-        return f"No stars: {cohort.edges_reason.removeprefix('not rated: ')}."
+        return f"No stars: {page.unrated_reason(cohort)}."
     few = text.plural(len(cohort.models), "model")
     thin = f"Only {few}: one model more or less may change most stars." if is_thin(cohort) else ""
     assumed = f"Not repeated: intervals and probabilities assume a {cohort.assumption}." if cohort.assumption else ""

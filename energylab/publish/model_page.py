@@ -77,8 +77,7 @@ def _peers(models: tuple[RatedModel, ...], place: int) -> list[tuple[int, RatedM
 def what_would_change(cohort: RatedCohort, model: RatedModel) -> list[str]:
     """Return one sentence for each change that would change a model's star, or the reason for no star."""
     if model.stars is None or cohort.edges_wh is None:
-        reason = (model.note or cohort.edges_reason).removeprefix("not rated: ")
-        return [f"Not rated: {reason}."]
+        return [f"Not rated: {page.unrated_reason(cohort, model)}."]
     sentences = []
     if model.stars < _LEVELS:
         edge = cohort.edges_wh[_LEVELS - 1 - model.stars]

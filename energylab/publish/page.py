@@ -49,7 +49,8 @@ def environment() -> Environment:
     shared = ("anchor", "count", "day", "figure", "month", "percent", "plural", "slug", "span", "task_title")
     engine.filters.update({name: getattr(text, name) for name in shared})
     engine.filters.update(line=text.one_line, breakable=_breakable)
-    words = (assuming, band, interval, marks, meanings_of_marks, not_included, not_in_figures, ranks, repeated, stars)
+    words = (assuming, band, interval, marks, meanings_of_marks, not_included, not_in_figures, ranks, repeated, stars,
+             unrated_reason)  # fmt: skip
     engine.globals.update({function.__name__: function for function in words})
     engine.globals.update(MODEL_ERROR=MODEL_ERROR, estimated=any_estimated, cohort_title=text.cohort_title)
     engine.globals.update(class_sizes=text.CLASS_SIZES, kind_words=text.KIND_WORDS)
@@ -128,11 +129,16 @@ def assuming(cohort: RatedCohort, model: RatedModel | None = None) -> str:
 def stars(cohort: RatedCohort, model: RatedModel) -> str:
     """Return a model's stars with their probability and its assumption, or the reason for no stars."""
     if model.stars is None:
-        reason = model.note or cohort.edges_reason or "this table gives no stars"
-        return f"not rated: {reason.removeprefix('not rated: ')}"
+        return f"not rated: {unrated_reason(cohort, model) or 'this table gives no stars'}"
     if model.star_probability is None:
         return f"{model.stars} of 5 stars"
     return f"{model.stars} of 5 stars, with probability {text.percent(model.star_probability)}{assuming(cohort)}"
+
+
+def unrated_reason(cohort: RatedCohort, model: RatedModel | None = None) -> str:
+    """Return why a model, or a whole cohort, has no stars, without the words "not rated" that notes may begin with."""
+    reason = (model and model.note) or cohort.edges_reason
+    return reason.removeprefix("not rated: ")
 
 
 def ranked(cohort: RatedCohort) -> int:

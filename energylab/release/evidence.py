@@ -124,12 +124,13 @@ def _repeatable(record: Record) -> dict[str, Any]:
     """Return the notebook's parameters that differ from its defaults; empty for a session the notebook did not make."""
     if record.model.source == "function" or not record.parameters:
         return {}
-    defaults, identity = Parameters().identity, Parameters.check(of_protocol(record.parameters)).identity
+    asked = Parameters.check(of_protocol(record.parameters))
+    defaults, identity = Parameters().identity, asked.identity
     always = ("task", "model", "model_source", "data_source")
     told = (name for name in identity if name in always or name not in defaults or identity[name] != defaults[name])
     repeatable = {name: identity[name] for name in sorted(told)}
-    if record.parameters.get("task", "").endswith((".yaml", ".yml")):  # a task of one's own is found by its file
-        repeatable["task"] = Path(record.parameters["task"]).name
+    if asked.task != asked.task_name:  # a task of one's own is found by its file
+        repeatable["task"] = Path(asked.task).name
     return repeatable
 
 
